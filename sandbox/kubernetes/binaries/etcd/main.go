@@ -1,0 +1,10 @@
+// Package main builds the unmodified etcd that stores the sandbox's Kubernetes objects.
+package main
+
+import (
+	"os"
+
+	"go.etcd.io/etcd/server/v3/etcdmain"
+)
+
+func main() { etcdmain.Main(os.Args) }
