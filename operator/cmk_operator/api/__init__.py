@@ -1,0 +1,1 @@
+"""The custom resources: their shape, their admission rules and their status contract."""

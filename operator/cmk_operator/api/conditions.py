@@ -1,0 +1,98 @@
+"""`metav1.Condition` and the kstatus pair: always all of a kind's types, and a new time only on a new status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import ConfigDict, Field
+
+from cmk_operator.api.model import Shape
+
+if TYPE_CHECKING:
+    from cmk_operator.core.faults import Fault
+
+Truth = Literal["True", "False", "Unknown"]
+
+
+class Condition(Shape):
+    """One aspect of an object, in the shape of `metav1.Condition`.
+
+    Source: Kubernetes API conventions, "Typical status properties".
+    """
+
+    model_config = ConfigDict(json_schema_extra={"description": "One aspect of the object, as metav1.Condition."})
+
+    type: str = Field(max_length=316)
+    status: Truth
+    observed_generation: int = Field(ge=0)
+    last_transition_time: datetime
+    reason: str = Field(min_length=1, max_length=1024, pattern="^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+    message: str = Field(max_length=32768)
+
+
+@dataclass(frozen=True, slots=True)
+class Aspect:
+    """A condition before it is dated: what is so, why in one word, and a deterministic sentence."""
+
+    type: str
+    status: Truth
+    reason: str
+    message: str
+
+
+def truth(*, value: bool) -> Truth:
+    """Kubernetes' spelling of a boolean."""
+    return "True" if value else "False"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Whether work goes on by itself (`Reconciling`) or a person must act (`Stalled`); neither when all is done."""
+
+    reconciling: bool = False
+    stalled: bool = False
+    reason: str = ""
+    message: str = ""
+
+    @staticmethod
+    def of(fault: Fault) -> Progress:
+        """Present a fault as kstatus sees it: stalled when waiting alone will never end it."""
+        return Progress(not fault.needs_a_person, fault.needs_a_person, fault.reason, fault.message)
+
+
+def dated(
+    aspects: Iterable[Aspect], progress: Progress, previous: Sequence[Condition], generation: int, now: datetime
+) -> tuple[Condition, ...]:
+    """Date conditions, keeping the old time where the status is the same.
+
+    `Reconciling` and `Stalled` are present only while true, as kstatus expects of abnormal-true conditions.
+    Source: kubernetes-sigs/cli-utils, pkg/kstatus/README.md.
+    """
+    wanted = list(aspects)
+    if progress.reconciling:
+        wanted.append(Aspect("Reconciling", "True", progress.reason, progress.message))
+    if progress.stalled:
+        wanted.append(Aspect("Stalled", "True", progress.reason, progress.message))
+    before = {condition.type: condition for condition in previous}
+
+    def date(aspect: Aspect) -> Condition:
+        old = before.get(aspect.type)
+        since = old.last_transition_time if old is not None and old.status == aspect.status else now
+        return Condition(
+            type=aspect.type,
+            status=aspect.status,
+            observed_generation=generation,
+            last_transition_time=since,
+            reason=aspect.reason,
+            message=aspect.message,
+        )
+
+    return tuple(date(aspect) for aspect in wanted)
+
+
+def find(conditions: Iterable[Condition], condition_type: str) -> Condition | None:
+    """The condition of that type, if present."""
+    return next((condition for condition in conditions if condition.type == condition_type), None)

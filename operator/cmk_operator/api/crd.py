@@ -1,0 +1,240 @@
+"""Writes `crds/` and the chart's copies from the models: `python -m cmk_operator.api.crd [--check]`.
+
+A structural schema has no `$ref`, no null and no closed objects, so the JSON schema that pydantic makes is walked once.
+Source: Kubernetes, "Specifying a structural schema".
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+from cmk_operator.api.customer_managed_key import CustomerManagedKey
+from cmk_operator.api.customer_tenant import CustomerTenant
+from cmk_operator.api.encrypted_resource import EncryptedResource
+from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.api.model import GROUP, VERSION, Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_DROPPED: Final = frozenset({"title", "default", "additionalProperties", "$defs"})
+_MAXIMUM_OBJECTS: Final = 262144
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of `kubectl get`; those with a priority show under `-o wide` only."""
+
+    name: str
+    path: str
+    type: str = "string"
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a custom resource definition says beyond the schema of its model."""
+
+    model: type[Shape]
+    plural: str
+    short_name: str
+    scope: str
+    columns: tuple[Column, ...]
+    selectable: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The kind, in the singular."""
+        return self.model.__name__
+
+
+def _condition(condition_type: str, field: str) -> str:
+    return f".status.conditions[?(@.type=='{condition_type}')].{field}"
+
+
+_READY: Final = (
+    Column("Ready", _condition("Ready", "status")),
+    Column("Reason", _condition("Ready", "reason")),
+    Column("Age", ".metadata.creationTimestamp", "date"),
+    Column("Message", _condition("Ready", "message"), priority=1),
+)
+
+KINDS: Final = (
+    Kind(
+        FederatedIdentity,
+        FederatedIdentity.plural,
+        "fedid",
+        "Cluster",
+        (
+            Column("Tenant", ".spec.tenantId"),
+            Column("Application", ".status.application.displayName"),
+            Column("Client-ID", ".spec.application.clientId", priority=1),
+            *_READY,
+        ),
+    ),
+    Kind(
+        CustomerTenant,
+        CustomerTenant.plural,
+        "ctenant",
+        "Cluster",
+        (
+            Column("Tenant", ".spec.tenantId"),
+            Column("Consent", ".status.consent.state"),
+            Column("Consent-URL", ".status.consent.url", priority=1),
+            *_READY,
+        ),
+        (".spec.identityRef.name",),
+    ),
+    Kind(
+        CustomerManagedKey,
+        CustomerManagedKey.plural,
+        "cmk",
+        "Namespaced",
+        (
+            Column("Key", ".spec.keyUri"),
+            Column("Version", ".status.activeVersion"),
+            Column("Access", ".status.access.state"),
+            Column("Rotation", ".status.effective.rotation"),
+            *_READY,
+            Column("Expires", ".status.versions[0].expires", priority=1),
+            Column("Used-By", ".status.usedByCount", "integer", priority=1),
+        ),
+        (".spec.tenantRef.name",),
+    ),
+    Kind(
+        EncryptedResource,
+        EncryptedResource.plural,
+        "encres",
+        "Namespaced",
+        (
+            Column("Kind", ".status.target.kind"),
+            Column("Target", ".status.target.name"),
+            Column("Key", ".spec.keyRef.name"),
+            Column("Version", ".status.applied.version"),
+            Column("Access", _condition("KeyAccessible", "reason")),
+            *_READY,
+        ),
+        (".spec.keyRef.name",),
+    ),
+)
+
+
+def _inlined(node: Any, definitions: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON is what it is
+    if isinstance(node, list):
+        return [_inlined(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        target = definitions[node["$ref"].rsplit("/", 1)[-1]]
+        return _inlined({**target, **{key: value for key, value in node.items() if key != "$ref"}}, definitions)
+    arms = [arm for arm in node.get("anyOf", ()) if arm.get("type") != "null"]
+    if len(arms) == 1:
+        rest = {key: value for key, value in node.items() if key != "anyOf"}
+        return _inlined({**arms[0], **rest}, definitions)
+    kept = {key: value for key, value in node.items() if key not in _DROPPED}
+    inlined = {key: _inlined(value, definitions) for key, value in kept.items() if key != "properties"}
+    if "properties" in kept:
+        inlined["properties"] = {name: _inlined(value, definitions) for name, value in kept["properties"].items()}
+    if "const" in inlined:
+        inlined["enum"] = [inlined.pop("const")]
+    return inlined
+
+
+def structural_schema(model: type[Shape]) -> dict[str, Any]:
+    """The OpenAPI v3 schema of a custom resource, as the API server accepts it."""
+    raw = model.model_json_schema(by_alias=True)
+    schema: dict[str, Any] = _inlined(raw, raw.get("$defs", {}))
+    status = schema["properties"]["status"]
+    # Until the operator has seen an object, waiters must not take it for finished.
+    status["default"] = {"observedGeneration": -1}
+    conditions = status["properties"]["conditions"]
+    conditions["x-kubernetes-list-type"] = "map"
+    conditions["x-kubernetes-list-map-keys"] = ["type"]
+    return {
+        "type": "object",
+        "description": model.__doc__,
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": schema["properties"]["spec"],
+            "status": status,
+        },
+    }
+
+
+def custom_resource_definition(kind: Kind) -> dict[str, Any]:
+    """The manifest of one custom resource definition."""
+
+    def column(entry: Column) -> dict[str, Any]:
+        shown: dict[str, Any] = {"name": entry.name, "type": entry.type, "jsonPath": entry.path}
+        return {**shown, "priority": entry.priority} if entry.priority else shown
+
+    version: dict[str, Any] = {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": [column(entry) for entry in kind.columns],
+        "schema": {"openAPIV3Schema": structural_schema(kind.model)},
+    }
+    if kind.selectable:
+        version["selectableFields"] = [{"jsonPath": path} for path in kind.selectable]
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{kind.plural}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": kind.scope,
+            "names": {
+                "kind": kind.name,
+                "listKind": f"{kind.name}List",
+                "plural": kind.plural,
+                "singular": kind.name.lower(),
+                "shortNames": [kind.short_name],
+                "categories": ["cmk-operator"],
+            },
+            "versions": [version],
+        },
+    }
+
+
+def rendered() -> Iterator[tuple[str, str]]:
+    """File names and contents of all definitions."""
+    for kind in KINDS:
+        text = yaml.safe_dump(custom_resource_definition(kind), sort_keys=False, width=120, allow_unicode=True)
+        yield f"{GROUP}_{kind.plural}.yaml", f"# Generated from the models by `make crds`; do not edit.\n{text}"
+
+
+def main() -> int:
+    """Write the definitions, or with --check say which files differ; exit status 1 when one does."""
+    parser = argparse.ArgumentParser(prog="python -m cmk_operator.api.crd", description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a file differs from the models")
+    parser.add_argument("--root", type=Path, default=Path(), help="root of the repository (default: the current folder)")
+    arguments = parser.parse_args()
+    different: list[Path] = []
+    for folder in (arguments.root / "crds", arguments.root / "charts" / "cmk-operator" / "files" / "crds"):
+        for name, text in rendered():
+            path = folder / name
+            if path.exists() and path.read_text(encoding="utf-8") == text:
+                continue
+            different.append(path)
+            if not arguments.check:
+                folder.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+    if arguments.check and different:
+        sys.stderr.write(f"these files differ from the models; run `make crds`: {', '.join(map(str, different))}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

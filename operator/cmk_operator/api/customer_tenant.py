@@ -1,0 +1,81 @@
+"""`CustomerTenant`: the only join between namespaces, a customer's tenant, its vaults and the scopes of its resources."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from cmk_operator.api.conditions import Condition
+from cmk_operator.api.federated_identity import ApplicationHandover
+from cmk_operator.api.model import Guid, Metadata, NamedReference, ObjectName, Shape
+from cmk_operator.api.rules import Rule, immutable, validations
+
+ConsentState = Literal["Pending", "Granted", "Revoked", "Unknown"]
+
+_SCOPE = Rule(
+    "self.matches('(?i)^/subscriptions/[0-9a-f-]{36}(/resourceGroups/[^/]+(/providers/[^/]+(/[^/]+/[^/]+)+)?)?$')",
+    "an allowed scope must be the id of a subscription, resource group or resource, without a trailing slash",
+)
+_VAULT = Rule(
+    "self.matches('^[a-z][a-z0-9-]{1,22}[a-z0-9]\\\\.vault\\\\.(azure\\\\.net|usgovcloudapi\\\\.net|azure\\\\.cn)$')",
+    "an allowed vault must be a Key Vault host in lower case, such as contoso.vault.azure.net",
+)
+
+
+class CustomerTenantSpec(Shape):
+    """Who may use which customer's keys for what. Everything not listed here is refused before any call to Azure."""
+
+    tenant_id: Guid = Field(
+        description="Entra tenant of the customer, which owns the vaults.",
+        json_schema_extra=validations(immutable("tenantId")),
+    )
+    identity_ref: NamedReference = Field(description="The FederatedIdentity whose application the customer consents to.")
+    allowed_namespaces: list[ObjectName] = Field(
+        min_length=1,
+        max_length=100,
+        description="Namespaces whose manifests may use this customer's keys.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    allowed_scopes: list[Annotated[str, Field(max_length=400, json_schema_extra=validations(_SCOPE))]] = Field(
+        min_length=1,
+        max_length=100,
+        description="Azure scopes of this customer's resources: subscriptions, resource groups or resources.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    allowed_vaults: list[Annotated[str, Field(max_length=60, json_schema_extra=validations(_VAULT))]] = Field(
+        min_length=1,
+        max_length=100,
+        description="Hosts of the customer's vaults, such as contoso.vault.azure.net.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+
+
+class Consent(Shape):
+    """Whether the application may act in the customer's tenant."""
+
+    state: ConsentState
+    url: str = Field(description="Page on which an administrator of the customer's tenant consents.")
+    since: datetime
+
+
+class CustomerTenantStatus(Shape):
+    """What the last pass found."""
+
+    observed_generation: int = -1
+    conditions: tuple[Condition, ...] = ()
+    last_handled_reconcile_at: str | None = None
+    consent: Consent | None = None
+    application: ApplicationHandover | None = None
+
+
+class CustomerTenant(Shape):
+    """A customer whose keys may be used, by whom, and for which resources."""
+
+    model_config = ConfigDict(title="CustomerTenant")
+    plural: ClassVar[str] = "customertenants"
+
+    metadata: Metadata
+    spec: CustomerTenantSpec
+    status: CustomerTenantStatus = CustomerTenantStatus()

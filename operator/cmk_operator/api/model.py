@@ -1,0 +1,47 @@
+"""What every custom resource has: Kubernetes metadata, camel-case wire names, and models that cannot be changed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+GROUP: Final = "cmk-operator.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+RECONCILE_REQUESTED_AT: Final = f"{GROUP}/reconcile-requested-at"
+"""Annotation that forces a pass; its value is echoed in `status.lastHandledReconcileAt`."""
+
+Guid = Annotated[
+    str,
+    Field(pattern="^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$", max_length=36),
+]
+ObjectName = Annotated[str, Field(pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)]
+
+
+class Shape(BaseModel):
+    """A part of a custom resource; unknown fields of newer versions are ignored, never an error."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+
+class Metadata(Shape):
+    """The part of `metav1.ObjectMeta` that decisions use."""
+
+    name: str
+    namespace: str | None = None
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = "0"
+    creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
+    annotations: dict[str, str] = Field(default_factory=dict)
+    finalizers: tuple[str, ...] = ()
+
+
+class NamedReference(Shape):
+    """A reference by name."""
+
+    name: ObjectName = Field(description="Name of the object referred to.")

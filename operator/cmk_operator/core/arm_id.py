@@ -1,0 +1,94 @@
+"""Azure Resource Manager ids, compared as Azure compares them: by segment, without regard to case."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+
+class InvalidArmIdError(ValueError):
+    """A text is not an Azure Resource Manager id; the message says what one looks like."""
+
+
+@dataclass(frozen=True)
+class ArmId:
+    """A resource, resource group or subscription id, with the spelling it came in.
+
+    Source: Azure Resource Manager, "Resource functions for ARM templates", resourceId.
+    """
+
+    text: str
+
+    @cached_property
+    def segments(self) -> tuple[str, ...]:
+        """Path segments in lower case: what identity and containment are decided by."""
+        return tuple(self.text.lower().strip("/").split("/"))
+
+    @property
+    def key(self) -> str:
+        """One spelling for all spellings of this id, for use in indexes."""
+        return "/" + "/".join(self.segments)
+
+    @property
+    def subscription_id(self) -> str:
+        """The subscription's GUID, in lower case."""
+        return self.segments[1]
+
+    @property
+    def resource_group(self) -> str:
+        """The resource group's name as it was written, or an empty string for a subscription."""
+        parts = self.text.strip("/").split("/")
+        return parts[3] if len(parts) > 3 else ""
+
+    @property
+    def name(self) -> str:
+        """The last segment, as it was written."""
+        return self.text.rstrip("/").rsplit("/", 1)[-1]
+
+    @cached_property
+    def resource_type(self) -> str:
+        """`namespace/type[/subtype]` in lower case, or an empty string for groups and subscriptions."""
+        if len(self.segments) < 8:
+            return ""
+        return "/".join((self.segments[5], *self.segments[6::2]))
+
+    @cached_property
+    def shown_type(self) -> str:
+        """As `resource_type`, in the spelling it came in, for people."""
+        parts = self.text.strip("/").split("/")
+        return "/".join((parts[5], *parts[6::2])) if len(parts) >= 8 else ""
+
+    def lies_in(self, scope: ArmId) -> bool:
+        """Whether this is `scope` or lies below it, segment by segment: `…/rg-a` never contains `…/rg-ab`."""
+        return self.segments[: len(scope.segments)] == scope.segments
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ArmId) and self.segments == other.segments
+
+    def __hash__(self) -> int:
+        return hash(self.segments)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse_arm_id(text: str) -> ArmId:
+    """Read a subscription, resource group or resource id; raises `InvalidArmIdError`."""
+    parsed = ArmId(text)
+    segments = parsed.segments
+    shaped = (
+        text.startswith("/subscriptions/")
+        and not text.endswith("/")
+        and all(segments)
+        and (
+            len(segments) == 2
+            or (segments[2] == "resourcegroups" and len(segments) == 4)
+            or (len(segments) >= 8 and len(segments) % 2 == 0 and (segments[2], segments[4]) == ("resourcegroups", "providers"))
+        )
+    )
+    if not shaped:
+        raise InvalidArmIdError(
+            f"{text!r} is not an Azure resource id: write /subscriptions/<id>[/resourceGroups/<name>"
+            "[/providers/<namespace>/<type>/<name>]]"
+        )
+    return parsed

@@ -1,0 +1,52 @@
+"""A refused or failed Azure call as a value: what was answered, without the SDK that raised it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+_ENTRA_CODE: Final = re.compile(r"AADSTS(\d+)")
+_KEY_VAULT_CODE: Final = re.compile(r"AKV(\d+)")
+
+
+class Stage(StrEnum):
+    """Which hop of the trust path failed, in the order they are taken."""
+
+    OPERATOR_TOKEN = "operator's token in the provider's tenant"  # noqa: S105 - a hop's name, not a secret
+    APPLICATION_TOKEN = "application's token in the customer's tenant"  # noqa: S105 - a hop's name, not a secret
+    SERVICE = "service"
+
+
+@dataclass(frozen=True, slots=True)
+class AzureFailure:
+    """One failed call: HTTP status (None: no answer came), Azure's codes and message, and its request id."""
+
+    status: int | None
+    code: str
+    message: str
+    inner_code: str = ""
+    request_id: str | None = None
+    retry_after: float | None = None
+    stage: Stage = Stage.SERVICE
+
+    @property
+    def entra_codes(self) -> frozenset[int]:
+        """Numbers of the AADSTS codes in the message; resource providers pass Entra's text on inside their own."""
+        return frozenset(int(code) for code in _ENTRA_CODE.findall(self.message))
+
+    @property
+    def key_vault_codes(self) -> frozenset[int]:
+        """Numbers of the AKV codes in the message (Key Vault's authentication refusals)."""
+        return frozenset(int(code) for code in _KEY_VAULT_CODE.findall(self.message))
+
+    @property
+    def answered(self) -> bool:
+        """Whether a server answered at all."""
+        return self.status is not None
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same call may succeed later with nothing changed: no answer, throttling, or a server error."""
+        return self.status is None or self.status in {408, 429} or self.status >= 500
