@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +11,8 @@ from pydantic import ConfigDict, Field
 from cmk_operator.api.model import Shape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from cmk_operator.core.faults import Fault
 
 Truth = Literal["True", "False", "Unknown"]

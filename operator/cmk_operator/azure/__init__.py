@@ -1,0 +1,1 @@
+"""Everything that crosses the network to Azure: credentials, vaults, Resource Manager. I/O without decisions."""

@@ -1,0 +1,164 @@
+"""One budget for all calls to Azure: token buckets per subscription and per vault, and respect for Retry-After.
+
+A call that would have to wait long is not sent: it comes back as a failure with the time to wait, and the work queue, not
+a sleeping worker, does the waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from aiolimiter import AsyncLimiter
+from azure.core.pipeline.policies import AsyncHTTPPolicy
+
+from cmk_operator.azure.failures import BudgetSpentError, seconds_to_wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from azure.core.pipeline import PipelineRequest, PipelineResponse
+
+    from cmk_operator.telemetry import Telemetry
+
+LONGEST_WAIT: Final = 5.0
+"""Seconds that a call may wait for its turn inside a pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A token bucket: `burst` calls at once, refilled over `period` seconds."""
+
+    burst: float
+    period: float
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRates:
+    """How much of Azure's published limits the operator takes; each stays below them, because others call too.
+
+    Sources: "Understand how Azure Resource Manager throttles requests" (250 reads + 25/s, 200 writes + 10/s per
+    subscription and principal); "Storage resource provider limits" (800 reads and 100 lists per 5 minutes, 1,200 writes
+    per hour, per subscription and region); Key Vault service limits (4,000 RSA 2048 operations per 10 s).
+    """
+
+    resource_manager_reads: Rate = Rate(200, 10)
+    resource_manager_writes: Rate = Rate(150, 18)
+    storage_reads: Rate = Rate(700, 300)
+    storage_lists: Rate = Rate(80, 300)
+    storage_writes: Rate = Rate(1100, 3600)
+    vault_calls: Rate = Rate(400, 10)
+    token_calls: Rate = Rate(200, 10)
+
+
+@dataclass(slots=True)
+class _Bucket:
+    limiter: AsyncLimiter
+    closed_until: float = 0.0
+
+
+@dataclass(slots=True)
+class CallBudget:
+    """The buckets of one process, made on first use."""
+
+    rates: BudgetRates
+    _buckets: dict[tuple[str, str], _Bucket] = field(default_factory=dict)
+
+    def buckets_of(self, method: str, host: str, path: str) -> Iterable[_Bucket]:
+        """The buckets that a call draws from, decided by its host, subscription and provider."""
+        segments = path.lower().strip("/").split("/")
+        if segments[0] != "subscriptions" or len(segments) < 2:
+            rate = self.rates.vault_calls if ".vault." in host else self.rates.token_calls
+            yield self._bucket(host, "calls", rate)
+            return
+        subscription = segments[1]
+        reads = method in {"GET", "HEAD"}
+        yield self._bucket(
+            subscription,
+            "reads" if reads else "writes",
+            self.rates.resource_manager_reads if reads else self.rates.resource_manager_writes,
+        )
+        if "microsoft.storage" in segments:
+            lists = reads and segments[-1] == "storageaccounts"
+            name = "storage lists" if lists else "storage reads" if reads else "storage writes"
+            rate = self.rates.storage_lists if lists else self.rates.storage_reads if reads else self.rates.storage_writes
+            yield self._bucket(subscription, name, rate)
+
+    def _bucket(self, owner: str, name: str, rate: Rate) -> _Bucket:
+        key = (owner, name)
+        if key not in self._buckets:
+            self._buckets[key] = _Bucket(AsyncLimiter(rate.burst, rate.period))
+        return self._buckets[key]
+
+    async def draw(self, buckets: Iterable[_Bucket]) -> None:
+        """Wait for a turn in every bucket, or raise `BudgetSpentError` when that would take longer than `LONGEST_WAIT`."""
+        for bucket in buckets:
+            wait = bucket.closed_until - time.monotonic()
+            if wait > LONGEST_WAIT:
+                raise BudgetSpentError(wait)
+            if wait > 0:
+                await asyncio.sleep(wait)
+            try:
+                async with asyncio.timeout(LONGEST_WAIT):
+                    await bucket.limiter.acquire()
+            except TimeoutError as error:
+                raise BudgetSpentError(bucket.limiter.time_period / bucket.limiter.max_rate + LONGEST_WAIT) from error
+
+    @staticmethod
+    def close(buckets: Iterable[_Bucket], seconds: float) -> None:
+        """Send nothing from `buckets` for that long: an early retry would only start Azure's waiting time anew."""
+        until = time.monotonic() + seconds
+        for bucket in buckets:
+            bucket.closed_until = max(bucket.closed_until, until)
+
+
+class BudgetPolicy(AsyncHTTPPolicy[Any, Any]):
+    """Puts every attempt of every SDK client through the budget, and counts it."""
+
+    def __init__(self, budget: CallBudget, telemetry: Telemetry) -> None:
+        super().__init__()
+        self._budget = budget
+        self._telemetry = telemetry
+
+    async def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
+        """Wait for the budget, send, count, and heed Retry-After."""
+        host, path = _target_of(request.http_request.url)
+        method = str(request.http_request.method)
+        service = service_of(host)
+        buckets = tuple(self._budget.buckets_of(method, host, path))
+        try:
+            await self._budget.draw(buckets)
+        except BudgetSpentError:
+            self._telemetry.azure_budget_refusals.labels(service).inc()
+            raise
+        began = time.perf_counter()
+        status = 0
+        try:
+            response = await self.next.send(request)
+            status = response.http_response.status_code
+        finally:
+            self._telemetry.azure_requests.labels(service, method, str(status)).inc()
+            self._telemetry.azure_request_seconds.labels(service).observe(time.perf_counter() - began)
+        if status in {429, 503}:
+            wait = seconds_to_wait(response.http_response.headers)
+            if wait:
+                self._budget.close(buckets, wait)
+        return response
+
+
+def _target_of(url: str) -> tuple[str, str]:
+    host, _, path = url.partition("://")[2].partition("/")
+    return host.lower(), path.partition("?")[0]
+
+
+def service_of(host: str) -> str:
+    """A bounded label for metrics: which of Azure's services a host belongs to."""
+    if ".vault." in host:
+        return "key_vault"
+    if host.startswith("management."):
+        return "resource_manager"
+    if host.startswith("login."):
+        return "entra"
+    return "graph" if "graph" in host else "other"

@@ -1,0 +1,153 @@
+"""The trust path as credentials: ServiceAccount token, managed identity, application in the customer's tenant."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from azure.identity.aio import ClientAssertionCredential, WorkloadIdentityCredential
+
+from cmk_operator.azure.failures import EXPECTED_FAILURES, TokenUnavailableError, failure_of
+from cmk_operator.core.azure_failure import AzureFailure, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from azure.core.credentials import AccessToken
+
+    from cmk_operator.core.cloud import Cloud
+
+
+class VaultInAnotherTenantError(TokenUnavailableError):
+    """A vault's challenge names another tenant than the declared one; no token is sent to it."""
+
+    def __init__(self, vault_tenant: str) -> None:
+        super().__init__(
+            AzureFailure(
+                None, "VaultInAnotherTenant", f"the vault belongs to tenant {vault_tenant}", stage=Stage.APPLICATION_TOKEN
+            )
+        )
+        self.vault_tenant = vault_tenant
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityChain:
+    """Who the operator is in the provider's tenant, and which application it becomes in customers' tenants."""
+
+    cloud: Cloud
+    provider_tenant_id: str
+    managed_identity_client_id: str
+    application_client_id: str
+    by_service_account: bool
+    """Whether the ServiceAccount token itself is the application's assertion, instead of a managed identity's."""
+
+
+class ManagedIdentityCredential:
+    """The operator as the managed identity, by workload identity: its ServiceAccount token is the assertion.
+
+    The token file is projected by Kubernetes and read anew by azure-identity as it is renewed.
+    """
+
+    def __init__(self, chain: IdentityChain, token_file: Path, **client: Any) -> None:  # noqa: ANN401 - azure-core's options
+        self._inner = WorkloadIdentityCredential(
+            tenant_id=chain.provider_tenant_id,
+            client_id=chain.managed_identity_client_id,
+            token_file_path=str(token_file),
+            authority=chain.cloud.authority_host,
+            **client,
+        )
+
+    async def get_token(self, *scopes: str, **options: Any) -> AccessToken:  # noqa: ANN401 - azure-core's protocol
+        """A token in the provider's tenant; raises `TokenUnavailableError` with stage OPERATOR_TOKEN."""
+        try:
+            return await self._inner.get_token(*scopes, **options)
+        except (*EXPECTED_FAILURES, OSError) as error:
+            raise TokenUnavailableError(_token_failure(error, Stage.OPERATOR_TOKEN)) from error
+
+    async def close(self) -> None:
+        """Close the credential."""
+        await self._inner.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class ApplicationCredential:
+    """The multitenant application in one customer's tenant; it signs in with an assertion, never with a secret."""
+
+    def __init__(
+        self,
+        chain: IdentityChain,
+        customer_tenant_id: str,
+        assertion: Callable[[], Awaitable[str]],
+        **client: Any,  # noqa: ANN401 - azure-core's options
+    ) -> None:
+        self._tenant = customer_tenant_id.lower()
+        self._assertion = assertion
+        self._held = ""
+        self._inner = ClientAssertionCredential(
+            customer_tenant_id,
+            chain.application_client_id,
+            lambda: self._held,
+            authority=chain.cloud.authority_host,
+            **client,
+        )
+
+    async def get_token(self, *scopes: str, tenant_id: str | None = None, **options: Any) -> AccessToken:  # noqa: ANN401 - azure-core's protocol
+        """A token in the customer's tenant.
+
+        `tenant_id` is what a vault's challenge names; another tenant than the declared one is refused before any token is
+        asked for. Raises `VaultInAnotherTenantError` and `TokenUnavailableError`.
+        """
+        if tenant_id and tenant_id.lower() != self._tenant:
+            raise VaultInAnotherTenantError(tenant_id)
+        # azure-identity asks for the assertion synchronously, so it is fetched (usually from a cache) before.
+        self._held = await self._assertion()
+        try:
+            return await self._inner.get_token(*scopes, **options)
+        except EXPECTED_FAILURES as error:
+            raise TokenUnavailableError(_token_failure(error, Stage.APPLICATION_TOKEN)) from error
+
+    async def close(self) -> None:
+        """Close the credential."""
+        await self._inner.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def managed_identity_assertion(credential: ManagedIdentityCredential, cloud: Cloud) -> Callable[[], Awaitable[str]]:
+    """An assertion from the managed identity, as Azure's own services make it."""
+
+    async def assertion() -> str:
+        return (await credential.get_token(cloud.token_exchange_scope)).token
+
+    return assertion
+
+
+def service_account_assertion(token_file: Path) -> Callable[[], Awaitable[str]]:
+    """The ServiceAccount token itself as the assertion, read anew each time because Kubernetes renews it."""
+
+    async def assertion() -> str:
+        try:
+            return (await asyncio.to_thread(token_file.read_text, encoding="ascii")).strip()
+        except OSError as error:
+            raise TokenUnavailableError(_token_failure(error, Stage.OPERATOR_TOKEN)) from error
+
+    return assertion
+
+
+def _token_failure(error: BaseException, stage: Stage) -> AzureFailure:
+    if isinstance(error, TokenUnavailableError):
+        return error.failure
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+        return AzureFailure(400, "TokenFileUnreadable", "the ServiceAccount token file cannot be read", stage=stage)
+    return failure_of(error, stage)

@@ -1,0 +1,110 @@
+"""Turns what the Azure SDKs raise into `AzureFailure` values, which carry neither tokens nor bodies."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ServiceRequestError,
+    ServiceRequestTimeoutError,
+    ServiceResponseError,
+    ServiceResponseTimeoutError,
+)
+
+from cmk_operator.core.azure_failure import AzureFailure, Stage
+
+_MESSAGE_LIMIT: Final = 1000
+EXPECTED_FAILURES: Final = (AzureError, TimeoutError)
+"""What an Azure call may raise and `failure_of` understands; anything else is a bug and passes through."""
+
+
+class TokenUnavailableError(ClientAuthenticationError):
+    """No token could be had; `failure` says on which hop and why."""
+
+    def __init__(self, failure: AzureFailure) -> None:
+        super().__init__(message=f"no {failure.stage}: {failure.code}")
+        self.failure = failure
+
+
+class BudgetSpentError(AzureError):
+    """The call was not sent: its budget is spent or Azure asked to wait; `retry_after` is in seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__("the budget for Azure calls is spent")
+        self.retry_after = retry_after
+
+
+def failure_of(error: BaseException, stage: Stage = Stage.SERVICE) -> AzureFailure:
+    """Describe an error of `EXPECTED_FAILURES`; raises TypeError for any other."""
+    if isinstance(error, TokenUnavailableError):
+        return error.failure
+    if isinstance(error, BudgetSpentError):
+        return AzureFailure(
+            429, "BudgetSpent", "the operator's own budget is spent", retry_after=error.retry_after, stage=stage
+        )
+    if isinstance(error, HttpResponseError):
+        return _from_response(error, stage)
+    if isinstance(error, TimeoutError | ServiceRequestTimeoutError | ServiceResponseTimeoutError):
+        return AzureFailure(None, "Timeout", "no answer in time", stage=stage)
+    if isinstance(error, ServiceRequestError):
+        return AzureFailure(None, "ConnectionFailed", "no connection", stage=stage)
+    if isinstance(error, ServiceResponseError):
+        return AzureFailure(None, "ConnectionLost", "the connection broke before the answer", stage=stage)
+    if isinstance(error, AzureError):
+        return AzureFailure(None, type(error).__name__, str(error.message)[:_MESSAGE_LIMIT], stage=stage)
+    raise TypeError(f"not an Azure failure: {type(error).__name__}") from error
+
+
+def _from_response(error: HttpResponseError, stage: Stage) -> AzureFailure:
+    response = error.response
+    headers: Any = getattr(response, "headers", {})
+    body = _body_of(error)
+    detail = body.get("error")
+    if isinstance(detail, str):  # Entra: {"error": "invalid_client", "error_description": "AADSTS…"}
+        code, message, inner = detail, str(body.get("error_description", "")), ""
+    else:
+        detail = detail if isinstance(detail, dict) else body
+        code = str(detail.get("code", ""))
+        message = str(detail.get("message", ""))
+        inner = _inner_code(detail)
+    return AzureFailure(
+        status=error.status_code,
+        code=code or (f"Http{error.status_code}" if error.status_code else type(error).__name__),
+        message=(message or str(error.message))[:_MESSAGE_LIMIT],
+        inner_code=inner,
+        request_id=headers.get("x-ms-request-id"),
+        retry_after=seconds_to_wait(headers),
+        stage=stage,
+    )
+
+
+def _body_of(error: HttpResponseError) -> dict[str, Any]:
+    if error.response is None:
+        return {}
+    try:
+        body = json.loads(error.response.text())
+    except (ValueError, AttributeError, TypeError, AzureError, RuntimeError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _inner_code(detail: dict[str, Any]) -> str:
+    inner = detail.get("innererror") or detail.get("innerError")
+    return str(inner.get("code", "")) if isinstance(inner, dict) else ""
+
+
+def seconds_to_wait(headers: Any) -> float | None:  # noqa: ANN401 - each transport has its own mapping type
+    """Seconds that Azure asks to wait, from `Retry-After` or its millisecond forms; None when it does not."""
+    for name, factor in (("retry-after-ms", 0.001), ("x-ms-retry-after-ms", 0.001), ("retry-after", 1.0)):
+        text = headers.get(name)
+        if text is None:
+            continue
+        try:
+            return max(0.0, float(text) * factor)
+        except ValueError:
+            continue
+    return None

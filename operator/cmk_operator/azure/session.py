@@ -1,0 +1,191 @@
+"""The operator's connections to Azure: one pooled HTTP session, one credential per identity, one client per endpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+import aiohttp
+from azure.core import AsyncPipelineClient
+from azure.core.pipeline import policies
+from azure.core.pipeline.transport import AioHttpTransport
+from azure.core.rest import HttpRequest
+from azure.keyvault.keys.aio import KeyClient
+
+from cmk_operator.azure.call_budget import BudgetPolicy, BudgetRates, CallBudget
+from cmk_operator.azure.credentials import (
+    ApplicationCredential,
+    IdentityChain,
+    ManagedIdentityCredential,
+    managed_identity_assertion,
+    service_account_assertion,
+)
+from cmk_operator.core.azure_failure import AzureFailure, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from azure.core.credentials_async import AsyncTokenCredential
+
+    from cmk_operator.telemetry import Telemetry
+
+T = TypeVar("T")
+
+CONNECTIONS: Final = 64
+CONNECTION_TIMEOUT: Final = 5.0
+READ_TIMEOUT: Final = 20.0
+USER_AGENT: Final = "cmk-operator"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFile:
+    """Where Kubernetes projects the ServiceAccount token for Entra; None when the pod has none."""
+
+    path: Path | None
+
+    def require(self) -> Path:
+        """The path, or a failure that says how to get one."""
+        from cmk_operator.azure.failures import TokenUnavailableError  # noqa: PLC0415 - only when it is missing
+
+        if self.path is None:
+            message = "AZURE_FEDERATED_TOKEN_FILE is not set: the chart projects a ServiceAccount token there"
+            raise TokenUnavailableError(AzureFailure(400, "TokenFileUnreadable", message, stage=Stage.OPERATOR_TOKEN))
+        return self.path
+
+
+@dataclass(slots=True)
+class AzureSession:
+    """Makes and keeps Azure clients; close it once, at shutdown, and all of them are closed."""
+
+    telemetry: Telemetry
+    token_file: TokenFile
+    rates: BudgetRates = field(default_factory=BudgetRates)
+    _http: aiohttp.ClientSession | None = None
+    _budget: BudgetPolicy | None = None
+    _kept: dict[tuple[object, ...], Any] = field(default_factory=dict)
+
+    async def __aenter__(self) -> Self:
+        # trust_env: the standard proxy variables are how a cluster reaches Azure through its egress proxy.
+        self._http = aiohttp.ClientSession(trust_env=True, connector=aiohttp.TCPConnector(limit=CONNECTIONS))
+        self._budget = BudgetPolicy(CallBudget(self.rates), self.telemetry)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for client in reversed(self._kept.values()):
+            await client.close()
+        self._kept.clear()
+        if self._http is not None:
+            await self._http.close()
+
+    def _keep(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
+        if key not in self._kept:
+            self._kept[key] = make()
+        kept: T = self._kept[key]
+        return kept
+
+    def client_options(self) -> dict[str, Any]:
+        """Options that every SDK client is made with: the shared session, the budget, and hardly any retry of its own.
+
+        Broken connections are retried twice at once; answers never: the work queue knows better when.
+        """
+        return {
+            "transport": AioHttpTransport(session=self._http, session_owner=False),
+            "per_retry_policies": [self._budget],
+            "retry_total": 2,
+            "retry_connect": 2,
+            "retry_read": 1,
+            "retry_status": 0,
+            "retry_backoff_factor": 0.2,
+            "permit_redirects": False,
+            "connection_timeout": CONNECTION_TIMEOUT,
+            "read_timeout": READ_TIMEOUT,
+            "user_agent": USER_AGENT,
+        }
+
+    def managed_identity(self, chain: IdentityChain) -> ManagedIdentityCredential:
+        """The credential of the operator in the provider's tenant; raises `TokenUnavailableError` without a token file."""
+        token_file = self.token_file.require()
+        return self._keep(
+            ("managed identity", chain),
+            lambda: ManagedIdentityCredential(chain, token_file, **self.client_options()),
+        )
+
+    def application(self, chain: IdentityChain, customer_tenant_id: str) -> ApplicationCredential:
+        """The credential of the application in a customer's tenant; raises `TokenUnavailableError` without a token file."""
+        assertion = self._assertion(chain)
+        return self._keep(
+            ("application", chain, customer_tenant_id.lower()),
+            lambda: ApplicationCredential(chain, customer_tenant_id, assertion, **self.client_options()),
+        )
+
+    def _assertion(self, chain: IdentityChain) -> Callable[[], Awaitable[str]]:
+        if chain.by_service_account:
+            return service_account_assertion(self.token_file.require())
+        return managed_identity_assertion(self.managed_identity(chain), chain.cloud)
+
+    async def fresh_sign_in(self, chain: IdentityChain, customer_tenant_id: str) -> None:
+        """Get a Key Vault token in the customer's tenant past every cache of the application's tokens.
+
+        A cached token outlives a withdrawn consent by up to a day. Raises `TokenUnavailableError`.
+        """
+        async with ApplicationCredential(
+            chain, customer_tenant_id, self._assertion(chain), **self.client_options()
+        ) as credential:
+            await credential.get_token(chain.cloud.key_vault_scope)
+
+    def keys(self, chain: IdentityChain, customer_tenant_id: str, vault_url: str) -> KeyClient:
+        """A client for the keys of one vault, as the application."""
+        credential = self.application(chain, customer_tenant_id)
+        return self._keep(
+            ("keys", chain, customer_tenant_id.lower(), vault_url),
+            lambda: KeyClient(vault_url, credential, **self.client_options()),
+        )
+
+    def rest(self, credential: AsyncTokenCredential, base_url: str, scope: str) -> RestClient:
+        """A client for what the SDKs do not offer at `base_url`, with the same session and budget."""
+
+        def make() -> RestClient:
+            options = self.client_options()
+            return RestClient(
+                AsyncPipelineClient(
+                    base_url,
+                    policies=[
+                        policies.RequestIdPolicy(),
+                        policies.UserAgentPolicy(**options),
+                        policies.AsyncRetryPolicy(**options),
+                        policies.AsyncBearerTokenCredentialPolicy(credential, scope),
+                        policies.ContentDecodePolicy(),
+                    ],
+                    transport=options["transport"],
+                    per_retry_policies=options["per_retry_policies"],
+                )
+            )
+
+        return self._keep(("rest", credential, base_url), make)
+
+    def client(self, key: tuple[object, ...], make: Callable[[dict[str, Any]], T]) -> T:
+        """An SDK client of a provider's own (with a `close`), made once per `key` with the common options."""
+        return self._keep(key, lambda: make(self.client_options()))
+
+
+@dataclass(frozen=True, slots=True)
+class RestClient:
+    """JSON over azure-core's pipeline."""
+
+    pipeline: AsyncPipelineClient[HttpRequest, Any]
+
+    async def call(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, json: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Send one request and return the JSON object; raises `HttpResponseError` for any status from 400."""
+        request = HttpRequest(method, path, params=dict(query or {}), json=dict(json) if json is not None else None)
+        request.url = self.pipeline.format_url(request.url)
+        response = await self.pipeline.send_request(request, connection_timeout=CONNECTION_TIMEOUT, read_timeout=READ_TIMEOUT)
+        response.raise_for_status()
+        body: dict[str, Any] = response.json()
+        return body
+
+    async def close(self) -> None:
+        """Close the pipeline; the HTTP session is the caller's."""
+        await self.pipeline.close()

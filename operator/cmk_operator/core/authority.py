@@ -1,0 +1,78 @@
+"""The gate against the confused deputy: what no `CustomerTenant` allows is refused before any call to Azure.
+
+Client ids are no secret and the operator may write to every resource of the provider, so nothing that a namespace's user
+can write may widen what that user reaches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cmk_operator.core.faults import Actor, Fault, FaultKind, invalid
+from cmk_operator.core.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cmk_operator.core.arm_id import ArmId
+    from cmk_operator.core.cloud import Cloud
+
+
+@dataclass(frozen=True, slots=True)
+class TenantGrant:
+    """What one `CustomerTenant` allows."""
+
+    name: str
+    namespaces: Sequence[str]
+    scopes: Sequence[ArmId]
+    vault_hosts: Sequence[str]
+
+
+def judge_namespace(grant: TenantGrant, namespace: str) -> Fault | None:
+    """Refuse namespaces that the tenant does not list."""
+    if namespace in grant.namespaces:
+        return None
+    return Fault(
+        FaultKind.BLOCKED,
+        "NamespaceNotAllowed",
+        f"CustomerTenant {grant.name!r} does not allow namespace {namespace!r}: the provider's administrator must add it to "
+        "spec.allowedNamespaces, or the platform engineer use another tenant",
+        Actor.PROVIDER_ADMINISTRATOR,
+    )
+
+
+def judge_key(grant: TenantGrant, cloud: Cloud, key_uri: str) -> KeyUri | Fault:
+    """Admit a key URI of an allowed vault in the identity's own cloud, so that no token is sent anywhere else."""
+    try:
+        parsed = parse_key_uri(key_uri)
+    except InvalidKeyUriError as error:
+        return invalid("InvalidKeyUri", f"spec.keyUri is not usable: {error}")
+    if not parsed.vault_host.endswith(f".{cloud.key_vault_suffix}"):
+        return invalid(
+            "WrongCloud",
+            f"spec.keyUri names vault {parsed.vault_host!r}, but the FederatedIdentity is in {cloud.name}, whose vaults end in "
+            f".{cloud.key_vault_suffix}: clouds cannot be mixed",
+        )
+    if parsed.vault_host not in grant.vault_hosts:
+        return Fault(
+            FaultKind.BLOCKED,
+            "VaultNotAllowed",
+            f"CustomerTenant {grant.name!r} does not allow vault {parsed.vault_host!r}: the provider's administrator must add it "
+            "to spec.allowedVaults, or the platform engineer correct spec.keyUri",
+            Actor.PROVIDER_ADMINISTRATOR,
+        )
+    return parsed
+
+
+def judge_target(grant: TenantGrant, target: ArmId) -> Fault | None:
+    """Refuse resources outside the scopes of the tenant."""
+    if any(target.lies_in(scope) for scope in grant.scopes):
+        return None
+    return Fault(
+        FaultKind.BLOCKED,
+        "ScopeNotAllowed",
+        f"{target} lies in no scope of CustomerTenant {grant.name!r}: the provider's administrator must add it to "
+        "spec.allowedScopes, or the platform engineer correct spec.resourceId",
+        Actor.PROVIDER_ADMINISTRATOR,
+    )

@@ -1,0 +1,116 @@
+"""The life of a key's versions: which is active, which still protects something, and what may be disabled when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+HOLD_SUPERSEDED_FOR: Final = timedelta(hours=24)
+"""Services look for new versions daily, so a superseded one must stay enabled as long.
+
+Source: Azure Storage, "Customer-managed keys for account encryption", key rotation.
+"""
+MAXIMUM_VERSIONS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class KeyVersion:
+    """One version that is or was in use."""
+
+    version: str
+    enabled: bool | None = None
+    created: datetime | None = None
+    expires: datetime | None = None
+    users: tuple[str, ...] = ()
+    superseded_at: datetime | None = None
+    """When it was neither the active version nor used by any resource for the first time."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionHistory:
+    """What a status remembers of a key."""
+
+    active: str | None = None
+    versions: tuple[KeyVersion, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFacts:
+    """What one visit saw: the version that passed the probe (None: none did), details, and who is on which version."""
+
+    active: str | None
+    details: Mapping[str, KeyVersion] = field(default_factory=dict)
+    users: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """When an old version stops being needed, by resources and by backups, and the sentence that says so."""
+
+    safe_to_disable_after: datetime | None
+    keep_until: datetime | None
+    reason: str
+
+
+def advance(history: VersionHistory, facts: VersionFacts, now: datetime) -> VersionHistory:
+    """Fold one visit into the history.
+
+    The active version moves only to one that passed the probe. A version that anything uses is never dropped from the
+    history and never counts as superseded.
+    """
+    active = facts.active or history.active
+    known = {entry.version: entry for entry in history.versions}
+    names = dict.fromkeys([*([active] if active else []), *facts.users, *known])
+    merged = [_merge(name, known.get(name), facts, active, now) for name in names]
+    needed = [entry for entry in merged if entry.version == active or entry.users]
+    retired = sorted((entry for entry in merged if entry not in needed), key=_supersession, reverse=True)
+    return VersionHistory(active, (*needed, *retired[: max(0, MAXIMUM_VERSIONS - len(needed))]))
+
+
+def _supersession(entry: KeyVersion) -> float:
+    return entry.superseded_at.timestamp() if entry.superseded_at is not None else 0.0
+
+
+def _merge(name: str, known: KeyVersion | None, facts: VersionFacts, active: str | None, now: datetime) -> KeyVersion:
+    seen = facts.details.get(name)
+    base = seen or known or KeyVersion(name)
+    if seen is not None and known is not None:
+        base = replace(seen, created=seen.created or known.created)
+    users = facts.users.get(name, ())
+    if name == active or users:
+        return replace(base, users=users, superseded_at=None)
+    since = known.superseded_at if known is not None and known.superseded_at is not None else now
+    return replace(base, users=(), superseded_at=since)
+
+
+def retire(entry: KeyVersion, active: str | None, hold: timedelta, backup_retention: timedelta | None) -> Retirement:
+    """Say when `entry` may be disabled: never while it is active or in use, else after `hold`, and when backups allow."""
+    if entry.version == active:
+        return Retirement(None, None, "the active version")
+    if entry.users or entry.superseded_at is None:
+        return Retirement(None, None, "resources are still on this version")
+    keep_until = entry.superseded_at + backup_retention if backup_retention is not None else None
+    reason = (
+        "no EncryptedResource is on this version; backups made under it need it until keepUntil"
+        if keep_until is not None
+        else "no EncryptedResource is on this version; backups made under it still need it (set spec.rotation.backupRetention)"
+    )
+    return Retirement(entry.superseded_at + hold, keep_until, reason)
+
+
+def users_by_version(applied: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Group `(resource name, version)` pairs by version, names in order."""
+    grouped: dict[str, list[str]] = {}
+    for name, version in applied:
+        grouped.setdefault(version, []).append(name)
+    return {version: tuple(sorted(names)) for version, names in grouped.items()}
+
+
+def shortened(names: Sequence[str], most: int = 20) -> tuple[str, ...]:
+    """At most `most` names, so that a status stays small; the count is told beside it."""
+    return tuple(names[:most])
