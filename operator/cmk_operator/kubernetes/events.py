@@ -1,0 +1,59 @@
+"""Events for people who look at an object: one for each change, never the only place where it is told.
+
+Source: Kubernetes instrumentation, "Event style guide".
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Literal
+
+from cmk_operator.api.model import API_VERSION
+from cmk_operator.kubernetes.client import FIELD_MANAGER, KubernetesClient, KubernetesError
+from cmk_operator.kubernetes.status import reference_of
+
+if TYPE_CHECKING:
+    from cmk_operator.kubernetes.inventory import CustomResource
+
+_NOTE_LIMIT: Final = 1000
+_LOG: Final = logging.getLogger(__name__)
+
+
+class EventRecorder:
+    """Creates events; they are collected garbage by nature, so a failure is logged and nothing waits for it."""
+
+    def __init__(self, client: KubernetesClient, instance: str) -> None:
+        self._client = client
+        self._instance = instance
+
+    async def record(
+        self, resource: CustomResource, kind: Literal["Normal", "Warning"], reason: str, note: str, action: str
+    ) -> None:
+        """Tell of one change of `resource`."""
+        reference = reference_of(resource)
+        namespace = reference.namespace or "default"
+        event = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": f"{reference.name[:200]}.{secrets.token_hex(8)}", "namespace": namespace},
+            "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "type": kind,
+            "reason": reason,
+            "action": action,
+            "note": note[:_NOTE_LIMIT],
+            "regarding": {
+                "apiVersion": API_VERSION,
+                "kind": type(resource).__name__,
+                "name": reference.name,
+                "namespace": reference.namespace or None,
+                "uid": resource.metadata.uid,
+            },
+            "reportingController": f"cmk-operator.dev/{FIELD_MANAGER}",
+            "reportingInstance": self._instance,
+        }
+        try:
+            await self._client.create_event(namespace, event)
+        except KubernetesError as error:
+            _LOG.warning("event not recorded", extra={"object": str(reference), "reason": reason, "error": str(error)})

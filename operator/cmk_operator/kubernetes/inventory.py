@@ -1,0 +1,183 @@
+"""What the watches have shown: a small copy of every custom resource, and who refers to whom.
+
+Bodies are kept as compact JSON and parsed on use: 5,000 parsed objects would weigh more than everything else together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from cmk_operator.api.customer_managed_key import CustomerManagedKey
+from cmk_operator.api.customer_tenant import CustomerTenant
+from cmk_operator.api.encrypted_resource import EncryptedResource
+from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.api.model import RECONCILE_REQUESTED_AT
+from cmk_operator.core.arm_id import ArmId
+from cmk_operator.kubernetes.client import ObjectReference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ResourceT = TypeVar("ResourceT", FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource)
+CustomResource = FederatedIdentity | CustomerTenant | CustomerManagedKey | EncryptedResource
+
+MODELS: Final[Mapping[str, type[CustomResource]]] = {
+    model.plural: model for model in (FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource)
+}
+_KEPT_METADATA: Final = (
+    "name",
+    "namespace",
+    "uid",
+    "generation",
+    "resourceVersion",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "finalizers",
+)
+
+
+class Change(Enum):
+    """What an event means to us."""
+
+    NOTHING = "nothing that we act on"
+    WORK = "a new object, another spec, a deletion or a requested pass"
+    GONE = "the object is no more"
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    uid: str
+    resource_version: int
+    trigger: tuple[int, bool, str | None, tuple[str, ...]]
+    """Generation, deletion, requested pass and finalizers: the only changes that call for a pass."""
+    points_to: tuple[tuple[str, str], ...]
+    raw: bytes
+
+
+class Inventory:
+    """The latest seen version of every custom resource, with an index of references."""
+
+    def __init__(self) -> None:
+        self._entries: dict[ObjectReference, _Entry] = {}
+        self._pointers: defaultdict[tuple[str, str], set[ObjectReference]] = defaultdict(set)
+
+    def put(self, plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, Change]:
+        """Take in an object from a watch, a list or an answer; older versions than the one held are ignored."""
+        reference, entry = _read(plural, body)
+        held = self._entries.get(reference)
+        if held is not None and held.uid == entry.uid and held.resource_version > entry.resource_version:
+            return reference, Change.NOTHING
+        self._replace(reference, entry)
+        same = held is not None and held.uid == entry.uid and held.trigger == entry.trigger
+        return reference, Change.NOTHING if same else Change.WORK
+
+    def remove(self, reference: ObjectReference, uid: str | None = None) -> bool:
+        """Forget an object, unless another one of the same name has come (`uid`); whether anything was forgotten."""
+        held = self._entries.get(reference)
+        if held is None or (uid is not None and held.uid != uid):
+            return False
+        self._replace(reference, None)
+        return True
+
+    def absent(self, plural: str, listed: set[ObjectReference], resource_version: int) -> set[ObjectReference]:
+        """Objects that a list of that resource version does not know: deleted while nobody told us.
+
+        kopf never tells of objects that were deleted while a watch was cut. Objects newer than the list are not absent.
+        """
+        return {
+            reference
+            for reference, entry in self._entries.items()
+            if reference.plural == plural and reference not in listed and entry.resource_version <= resource_version
+        }
+
+    def _replace(self, reference: ObjectReference, entry: _Entry | None) -> None:
+        held = self._entries.pop(reference, None)
+        for pointer in held.points_to if held is not None else ():
+            self._pointers[pointer].discard(reference)
+            if not self._pointers[pointer]:
+                del self._pointers[pointer]
+        if entry is not None:
+            self._entries[reference] = entry
+            for pointer in entry.points_to:
+                self._pointers[pointer].add(reference)
+
+    def get(self, model: type[ResourceT], name: str, namespace: str = "") -> ResourceT | None:
+        """One object, parsed; None when there is none."""
+        entry = self._entries.get(ObjectReference(model.plural, namespace, name))
+        return model.model_validate_json(entry.raw) if entry is not None else None
+
+    def all(self, plural: str) -> Iterator[ObjectReference]:
+        """References of all objects of a kind."""
+        return iter([reference for reference in self._entries if reference.plural == plural])
+
+    def count(self, plural: str) -> int:
+        """How many objects of a kind there are."""
+        return sum(1 for reference in self._entries if reference.plural == plural)
+
+    def resources_on(self, namespace: str, key_name: str) -> list[EncryptedResource]:
+        """The EncryptedResources that name a key, in order of their names."""
+        return self._resources("key", f"{namespace}/{key_name}")
+
+    def claims_on(self, target: ArmId) -> list[EncryptedResource]:
+        """The EncryptedResources that name one Azure resource."""
+        return self._resources("target", target.key)
+
+    def _resources(self, relation: str, pointer: str) -> list[EncryptedResource]:
+        references = sorted(self._pointers.get((relation, pointer), ()), key=str)
+        found = (self.get(EncryptedResource, reference.name, reference.namespace) for reference in references)
+        return [resource for resource in found if resource is not None]
+
+    def referring_to(self, reference: ObjectReference) -> set[ObjectReference]:
+        """Objects one step down: tenants of an identity, keys of a tenant, resources of a key."""
+        relation = {
+            FederatedIdentity.plural: "identity",
+            CustomerTenant.plural: "tenant",
+            CustomerManagedKey.plural: "key",
+        }.get(reference.plural)
+        return set(self._pointers.get((relation, str(reference)), ())) if relation is not None else set()
+
+
+def parse(model: type[ResourceT], body: Mapping[str, Any]) -> ResourceT:
+    """Read one object as the API server answered it."""
+    return model.model_validate(body)
+
+
+def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry]:
+    metadata: Mapping[str, Any] = body["metadata"]
+    spec: Mapping[str, Any] = body.get("spec", {})
+    reference = ObjectReference(plural, metadata.get("namespace", ""), metadata["name"])
+    requested = (metadata.get("annotations") or {}).get(RECONCILE_REQUESTED_AT)
+    kept: dict[str, Any] = {name: metadata[name] for name in _KEPT_METADATA if name in metadata}
+    if requested is not None:
+        kept["annotations"] = {RECONCILE_REQUESTED_AT: requested}
+    slim = {"metadata": kept, "spec": spec, "status": body.get("status") or {}}
+    entry = _Entry(
+        uid=metadata.get("uid", ""),
+        resource_version=int(metadata.get("resourceVersion", "0")),
+        trigger=(
+            metadata.get("generation", 0),
+            "deletionTimestamp" in metadata,
+            requested,
+            tuple(metadata.get("finalizers", ())),
+        ),
+        points_to=_pointers(plural, reference, spec),
+        raw=json.dumps(slim, separators=(",", ":"), sort_keys=True).encode(),
+    )
+    return reference, entry
+
+
+def _pointers(plural: str, reference: ObjectReference, spec: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    if plural == CustomerTenant.plural:
+        return (("identity", spec["identityRef"]["name"]),)
+    if plural == CustomerManagedKey.plural:
+        return (("tenant", spec["tenantRef"]["name"]),)
+    if plural == EncryptedResource.plural:
+        return (
+            ("key", f"{reference.namespace}/{spec['keyRef']['name']}"),
+            ("target", ArmId(spec["resourceId"]).key),
+        )
+    return ()

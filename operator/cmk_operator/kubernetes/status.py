@@ -1,0 +1,75 @@
+"""Writes status by server-side apply, and only when it means something else than before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from cmk_operator.kubernetes.client import KubernetesError, ObjectReference
+
+if TYPE_CHECKING:
+    from cmk_operator.api.customer_managed_key import CustomerManagedKeyStatus
+    from cmk_operator.api.customer_tenant import CustomerTenantStatus
+    from cmk_operator.api.encrypted_resource import EncryptedResourceStatus
+    from cmk_operator.api.federated_identity import FederatedIdentityStatus
+    from cmk_operator.kubernetes.client import KubernetesClient
+    from cmk_operator.kubernetes.inventory import CustomResource, Inventory
+    from cmk_operator.telemetry import Telemetry
+
+    Status = FederatedIdentityStatus | CustomerTenantStatus | CustomerManagedKeyStatus | EncryptedResourceStatus
+
+OWN_CONDITIONS: Final = frozenset(
+    {
+        "Ready",
+        "Reconciling",
+        "Stalled",
+        "Authenticated",
+        "ApplicationFederated",
+        "ConsentGranted",
+        "KeyAccessible",
+        "PrerequisitesMet",
+        "RotationCurrent",
+        "Encrypted",
+        "KeyCurrent",
+    }
+)
+"""Condition types that this operator owns; those of other field managers are neither compared nor touched."""
+
+
+def reference_of(resource: CustomResource) -> ObjectReference:
+    """The reference of a parsed object."""
+    return ObjectReference(resource.plural, resource.metadata.namespace or "", resource.metadata.name)
+
+
+class StatusWriter:
+    """The one place that writes status."""
+
+    def __init__(self, client: KubernetesClient, inventory: Inventory, telemetry: Telemetry) -> None:
+        self._client = client
+        self._inventory = inventory
+        self._telemetry = telemetry
+
+    async def write(self, resource: CustomResource, status: Status) -> bool:
+        """Apply `status` if it differs from the one held; whether it was written.
+
+        Raises `KubernetesError` when it did not land: the pass is then repeated. An object that is gone is no error.
+        """
+        wanted = _wire(status)
+        if wanted == _wire(resource.status):
+            return False
+        reference = reference_of(resource)
+        try:
+            answer = await self._client.apply_status(reference, type(resource).__name__, resource.metadata.uid, wanted)
+        except KubernetesError as error:
+            if error.status == 404:
+                self._inventory.remove(reference, resource.metadata.uid)
+                return False
+            raise
+        self._inventory.put(reference.plural, answer)
+        self._telemetry.status_writes.labels(reference.plural).inc()
+        return True
+
+
+def _wire(status: Status) -> dict[str, Any]:
+    wire = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    wire["conditions"] = [condition for condition in wire["conditions"] if condition["type"] in OWN_CONDITIONS]
+    return {name: value for name, value in wire.items() if value not in ([], {})}

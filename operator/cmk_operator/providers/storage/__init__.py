@@ -1,0 +1,1 @@
+"""Storage accounts (`Microsoft.Storage/storageAccounts`)."""

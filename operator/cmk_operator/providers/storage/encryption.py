@@ -1,0 +1,135 @@
+"""The encryption block of a storage account: reading it, and planning the smallest PATCH that changes the key.
+
+Source: Azure Storage REST, StorageAccountUpdateParameters; "Configure cross-tenant customer-managed keys for an existing
+storage account".
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cmk_operator.core.arm_id import ArmId
+from cmk_operator.core.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
+from cmk_operator.core.protection import FieldChange, KeyChoice, Protection
+from cmk_operator.providers.protocol import Plan, ResourceFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_KEY_VAULT: Final = "Microsoft.Keyvault"
+_PLATFORM: Final = "Microsoft.Storage"
+
+
+@dataclass(frozen=True, slots=True)
+class StorageAccountDetail:
+    """The identity of a storage account, and the identity by which it reaches its key."""
+
+    identity_type: str = "None"
+    user_assigned: tuple[ArmId, ...] = ()
+    encryption_identity: ArmId | None = None
+    application_client_id: str = ""
+
+
+def read_account(account: Mapping[str, Any]) -> ResourceFacts[StorageAccountDetail]:
+    """Read an account in Resource Manager's wire format; spelling of ids and enum values does not matter."""
+    encryption: Mapping[str, Any] = account.get("properties", {}).get("encryption") or {}
+    identity: Mapping[str, Any] = account.get("identity") or {}
+    encryption_identity: Mapping[str, Any] = encryption.get("identity") or {}
+    assigned = encryption_identity.get("userAssignedIdentity")
+    detail = StorageAccountDetail(
+        identity_type=identity.get("type") or "None",
+        user_assigned=tuple(ArmId(text) for text in identity.get("userAssignedIdentities") or {}),
+        encryption_identity=ArmId(assigned) if assigned else None,
+        application_client_id=encryption_identity.get("federatedIdentityClientId") or "",
+    )
+    return ResourceFacts(_read_protection(encryption), detail)
+
+
+def _read_protection(encryption: Mapping[str, Any]) -> Protection:
+    if str(encryption.get("keySource", "")).lower() != _KEY_VAULT.lower():
+        return Protection()
+    key: Mapping[str, Any] = encryption.get("keyvaultproperties") or {}
+    host = str(key.get("keyvaulturi", "")).removeprefix("https://").rstrip("/").removesuffix(":443").lower()
+    uri = KeyUri(host, str(key.get("keyname", "")), key.get("keyversion") or None)
+    active = uri.version
+    with suppress(InvalidKeyUriError):
+        # Automatic rotation echoes an empty version; this field is the truth.
+        active = parse_key_uri(str(key.get("currentVersionedKeyIdentifier", ""))).version or active
+    return Protection(uri, active)
+
+
+def plan_key(want: KeyChoice, seen: ResourceFacts[StorageAccountDetail]) -> Plan | None:
+    """PATCH only identity and encryption, keeping the account's other identities; None when all fields are right."""
+    changes = _changes(want, seen)
+    if not changes:
+        return None
+    detail = seen.detail
+    identities: dict[str, dict[str, Any]] = {identity.text: {} for identity in detail.user_assigned}
+    if want.managed_identity not in detail.user_assigned:
+        identities[want.managed_identity.text] = {}
+    body = {
+        "identity": {"type": _identity_type(detail.identity_type), "userAssignedIdentities": identities},
+        "properties": {
+            "encryption": {
+                "keySource": _KEY_VAULT,
+                "keyvaultproperties": {
+                    "keyname": want.key_uri.key_name,
+                    # An absent version keeps the old one; only an empty one turns automatic rotation on.
+                    "keyversion": want.key_uri.version or "",
+                    "keyvaulturi": want.key_uri.vault_url,
+                },
+                "identity": {
+                    "userAssignedIdentity": want.managed_identity.text,
+                    "federatedIdentityClientId": want.application_client_id,
+                },
+            }
+        },
+    }
+    return Plan(body, changes)
+
+
+def _changes(want: KeyChoice, seen: ResourceFacts[StorageAccountDetail]) -> tuple[FieldChange, ...]:
+    before, detail = seen.protection.key_uri, seen.detail
+    encryption, key = "properties.encryption", "properties.encryption.keyvaultproperties"
+    pairs = (
+        ("identity.type", detail.identity_type, _identity_type(detail.identity_type)),
+        (
+            "identity.userAssignedIdentities",
+            "present" if want.managed_identity in detail.user_assigned else "",
+            "present",
+        ),
+        (f"{encryption}.keySource", _KEY_VAULT if before else _PLATFORM, _KEY_VAULT),
+        (f"{key}.keyvaulturi", before.vault_url if before else "", want.key_uri.vault_url),
+        (f"{key}.keyname", before.key_name if before else "", want.key_uri.key_name),
+        (f"{key}.keyversion", _version(before), _version(want.key_uri)),
+        (
+            f"{encryption}.identity.userAssignedIdentity",
+            detail.encryption_identity.key if detail.encryption_identity else "",
+            want.managed_identity.key,
+        ),
+        (f"{encryption}.identity.federatedIdentityClientId", detail.application_client_id, want.application_client_id),
+    )
+    return tuple(FieldChange(*pair) for pair in pairs if pair[1].lower() != pair[2].lower())
+
+
+def _version(uri: KeyUri | None) -> str:
+    if uri is None:
+        return ""
+    return uri.version or "automatic"
+
+
+def _identity_type(present: str) -> str:
+    """Add UserAssigned without dropping SystemAssigned; storage spells the pair without a space."""
+    if "systemassigned" in present.lower():
+        return "SystemAssigned,UserAssigned"
+    return "UserAssigned"
+
+
+def plan_platform_key(seen: ResourceFacts[StorageAccountDetail]) -> Plan | None:
+    """PATCH the account back to a key of Microsoft; its identities stay, because others may use them."""
+    if not seen.protection.customer_managed:
+        return None
+    change = FieldChange("properties.encryption.keySource", _KEY_VAULT, _PLATFORM)
+    return Plan({"properties": {"encryption": {"keySource": _PLATFORM}}}, (change,))

@@ -1,0 +1,201 @@
+"""One keyed work queue: an object is never worked on twice at once, and no wish for a pass is ever lost.
+
+As client-go's workqueue: adding an object that waits is a no-op, adding one that is worked on makes it run again, and
+each failure backs off by object. Passes wished for later sit on a heap; an earlier wish replaces a later one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable, Mapping
+
+    from cmk_operator.telemetry import Telemetry
+
+ItemT = TypeVar("ItemT", bound="Hashable")
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential waiting from `first` to at most `longest` seconds, with full jitter on the upper half."""
+
+    first: float
+    longest: float
+
+    def delay(self, attempt: int) -> float:
+        """Seconds to wait before attempt number `attempt` (from 1)."""
+        bound = min(self.longest, self.first * 2.0 ** min(attempt - 1, 30))
+        return bound * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not cryptography
+
+
+FAILED: Final = Backoff(0.1, 60.0)
+"""After an unexpected error, such as a status write that did not land."""
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """When an object wants its next pass: in `after` seconds, or by `backoff` (which counts attempts), or only when woken."""
+
+    after: float | None = None
+    backoff: Backoff | None = None
+
+
+@dataclass(slots=True)
+class _Lane(Generic[ItemT]):
+    """The waiting line of one kind, so that many resources never keep a key from its probe."""
+
+    workers: int
+    ready: deque[ItemT] = field(default_factory=deque)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class WorkQueue(Generic[ItemT]):
+    """Runs `process(item)` for items that want it."""
+
+    def __init__(
+        self,
+        process: Callable[[ItemT], Awaitable[Next]],
+        lane_of: Callable[[ItemT], str],
+        lanes: Mapping[str, int],
+        telemetry: Telemetry,
+    ) -> None:
+        self._process = process
+        self._lane_of = lane_of
+        self._lanes: dict[str, _Lane[ItemT]] = {name: _Lane(workers) for name, workers in lanes.items()}
+        self._telemetry = telemetry
+        self._waiting: set[ItemT] = set()
+        self._running: set[ItemT] = set()
+        self._again: set[ItemT] = set()
+        self._attempts: dict[ItemT, int] = {}
+        self._due: dict[ItemT, float] = {}
+        self._heap: list[tuple[float, int, ItemT]] = []
+        self._order = itertools.count()
+        self._timer = asyncio.Event()
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def add(self, item: ItemT, after: float = 0.0) -> None:
+        """Wish for a pass in `after` seconds; the earliest wish counts."""
+        if after > 0:
+            self._schedule(item, after)
+            return
+        self._due.pop(item, None)
+        if item in self._running:
+            self._again.add(item)
+        elif item not in self._waiting:
+            self._waiting.add(item)
+            lane = self._lanes[self._lane_of(item)]
+            lane.ready.append(item)
+            lane.wake.set()
+            self._telemetry.queue_depth.labels(self._lane_of(item)).set(len(lane.ready))
+
+    def forget(self, item: ItemT) -> None:
+        """Drop the item's future wishes and its count of failures."""
+        self._due.pop(item, None)
+        self._attempts.pop(item, None)
+
+    def _schedule(self, item: ItemT, after: float) -> None:
+        due = asyncio.get_running_loop().time() + after
+        if item in self._waiting or self._due.get(item, float("inf")) <= due:
+            return
+        self._due[item] = due
+        heapq.heappush(self._heap, (due, next(self._order), item))
+        self._timer.set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is running or ready (later wishes may exist)."""
+        return not self._waiting and not self._running and not self._again
+
+    def overdue(self) -> float:
+        """Seconds by which the most overdue wish has been passed over; grows when the workers hang."""
+        now = asyncio.get_running_loop().time()
+        return max((now - due for due in self._due.values()), default=0.0)
+
+    def start(self) -> None:
+        """Start the workers."""
+        self._tasks.append(asyncio.create_task(self._tick(), name="due times"))
+        for name, lane in self._lanes.items():
+            self._tasks += [
+                asyncio.create_task(self._work(name, lane), name=f"worker {name} {number}") for number in range(lane.workers)
+            ]
+
+    async def stop(self, grace: float) -> None:
+        """Let running passes finish for at most `grace` seconds, then cancel them; nothing new is begun."""
+        self._stopping = True
+        for lane in self._lanes.values():
+            lane.wake.set()
+        self._timer.set()
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=grace)
+        for task in late:
+            task.cancel()
+        if late:
+            _LOG.warning("passes were cut off at shutdown; the next start repeats them", extra={"passes": len(late)})
+            await asyncio.wait(late)
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._stopping:
+            self._timer.clear()
+            while self._heap and self._heap[0][0] <= loop.time():
+                due, _, item = heapq.heappop(self._heap)
+                if self._due.get(item) == due:
+                    self.add(item)
+            timeout = self._heap[0][0] - loop.time() if self._heap else None
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._timer.wait()
+            except TimeoutError:
+                continue
+
+    async def _work(self, name: str, lane: _Lane[ItemT]) -> None:
+        while not self._stopping:
+            if not lane.ready:
+                lane.wake.clear()
+                await lane.wake.wait()
+                continue
+            item = lane.ready.popleft()
+            self._telemetry.queue_depth.labels(name).set(len(lane.ready))
+            self._waiting.discard(item)
+            self._running.add(item)
+            try:
+                self._settle(item, await self._attempt(name, item))
+            finally:
+                self._running.discard(item)
+            if item in self._again:
+                self._again.discard(item)
+                self.add(item)
+
+    async def _attempt(self, name: str, item: ItemT) -> Next:
+        try:
+            wish = await self._process(item)
+        except Exception as error:
+            # The one place that catches everything: a pass that fails is repeated, whatever the cause.
+            _LOG.exception("pass failed and will be repeated", extra={"object": str(item), "error": type(error).__name__})
+            self._telemetry.passes.labels(name, "failed").inc()
+            return Next(backoff=FAILED)
+        self._telemetry.passes.labels(name, "done").inc()
+        return wish
+
+    def _settle(self, item: ItemT, wish: Next) -> None:
+        if wish.backoff is None:
+            self._attempts.pop(item, None)
+        else:
+            attempt = self._attempts.get(item, 0) + 1
+            self._attempts[item] = attempt
+            self._schedule(item, max(wish.backoff.delay(attempt), wish.after or 0.0))
+            return
+        if wish.after is not None:
+            self._schedule(item, max(wish.after, 0.001))
