@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ETCD = GoProgram("etcd", "etcd", ".", "go.etcd.io/etcd/server/v3", "20 seconds")
-KUBE_APISERVER = GoProgram("kube-apiserver", "kubernetes", "./cmd/kube-apiserver", "k8s.io/kubernetes", "3 minutes")
+VERSION = "k8s.io/component-base/version"
+KUBE_APISERVER = GoProgram("kube-apiserver", "kubernetes", "./cmd/kube-apiserver", "k8s.io/kubernetes", "3 minutes", VERSION)
 KUBE_CONTROLLER_MANAGER = GoProgram(
-    "kube-controller-manager", "kubernetes", "./cmd/kube-controller-manager", "k8s.io/kubernetes", "5 minutes"
+    "kube-controller-manager", "kubernetes", "./cmd/kube-controller-manager", "k8s.io/kubernetes", "5 minutes", VERSION
 )
 HELM = GoProgram("helm", "helm", "helm.sh/helm/v4/cmd/helm", "helm.sh/helm/v4", "90 seconds")
 

@@ -36,9 +36,9 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def digest(files: Iterable[Path]) -> str:
-    """Return 16 hexadecimal digits that change with the contents of `files` and with the machine's system and architecture."""
-    total = hashlib.sha256(f"{platform.system()} {platform.machine()}".encode())
+def digest(files: Iterable[Path], settings: str = "") -> str:
+    """Return 16 hexadecimal digits that change with the contents of `files`, `settings`, and the machine's system and architecture."""
+    total = hashlib.sha256(f"{platform.system()} {platform.machine()} {settings}".encode())
     for file in sorted(files):
         total.update(f"\n{file.name}\n".encode() + file.read_bytes())
     return total.hexdigest()[:16]

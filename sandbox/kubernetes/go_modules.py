@@ -23,13 +23,18 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class GoProgram:
-    """A program of one of the modules in `binaries/`: `package` is what `go build` takes, `takes` how long that usually lasts."""
+    """A program of one of the modules in `binaries/`: `package` is what `go build` takes, `takes` how long that usually lasts.
+
+    `version_variables` is the Go package whose `gitVersion`, `gitMajor` and `gitMinor` are set to the version by the linker, as
+    the Kubernetes release build does; without it the program would claim to be v0.0.0.
+    """
 
     name: str
     module: str
     package: str
     requirement: str
     takes: str
+    version_variables: str = ""
 
     @property
     def directory(self) -> Path:
@@ -48,7 +53,14 @@ class GoProgram:
     def cached(self) -> Path:
         """Where the built program is, or will be: the path has a hash of every file of the module in it."""
         files = [file for pattern in ("go.mod", "go.sum", "**/*.go") for file in self.directory.glob(pattern)]
-        return cache_directory() / "go" / f"{self.name}-{digest(files)}" / self.name
+        return cache_directory() / "go" / f"{self.name}-{digest(files, self.linker_flags)}" / self.name
+
+    @property
+    def linker_flags(self) -> str:
+        """What `go build -ldflags` takes: no symbols and debug information, and the version."""
+        major, minor = self.version.lstrip("v").split(".")[:2]
+        variables = {"gitVersion": self.version, "gitMajor": major, "gitMinor": minor} if self.version_variables else {}
+        return " ".join(["-s -w", *(f"-X {self.version_variables}.{name}={value}" for name, value in variables.items())])
 
     def built(self) -> Path:
         """Return the program's path, after building it if this state of the module was never built on this machine.
@@ -62,7 +74,7 @@ class GoProgram:
             say(f"Building {self.name} {self.version} from its Go module, once: this takes about {self.takes} on two cores.")
             run_with_progress(
                 f"building {self.name}",
-                [go, "build", "-trimpath", "-ldflags", "-s -w", "-o", str(unfinished / self.name), self.package],
+                [go, "build", "-trimpath", "-ldflags", self.linker_flags, "-o", str(unfinished / self.name), self.package],
                 directory=self.directory,
                 environment={**os.environ, **ENVIRONMENT},
                 log=target.parent.with_name(f"{target.parent.name}.log"),

@@ -1,0 +1,27 @@
+# The operator and what it needs, pinned by hash; nothing of the sandbox, the tests or the build.
+ARG PYTHON=docker.io/library/python:3.13-slim
+
+FROM ${PYTHON} AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /build
+COPY requirements/operator.lock requirements/build.lock requirements/
+RUN python -m venv /opt/cmk-operator \
+ && /opt/cmk-operator/bin/pip install --no-deps --require-hashes -r requirements/operator.lock \
+ && python -m venv /opt/build \
+ && /opt/build/bin/pip install --no-deps --require-hashes -r requirements/build.lock
+COPY pyproject.toml README.md ./
+COPY operator operator
+RUN PATH="/opt/build/bin:$PATH" pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+ && /opt/cmk-operator/bin/pip install --no-deps dist/*.whl \
+ && /opt/cmk-operator/bin/pip uninstall --yes pip
+
+FROM ${PYTHON}
+LABEL org.opencontainers.image.title="cmk-operator" \
+      org.opencontainers.image.description="Keeps a vendor's Azure data encrypted with its customers' own keys"
+# The root file system may be read-only: everything is compiled already, and nothing is written but to /tmp by libraries.
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+COPY --from=build /opt/cmk-operator /opt/cmk-operator
+USER 65532:65532
+WORKDIR /tmp
+EXPOSE 8080
+ENTRYPOINT ["/opt/cmk-operator/bin/cmk-operator"]

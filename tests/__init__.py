@@ -1,0 +1,1 @@
+"""The tests: unit, contract, cluster, chart and end to end."""

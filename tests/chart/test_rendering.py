@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.conftest import CHART, NAMESPACE, HelmError, helm, only, rendered
+from tests.conftest import ROOT
+
+
+def test_the_chart_passes_helms_strict_lint() -> None:
+    assert "0 chart(s) failed" in helm("lint", "--strict", CHART)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["replicas=2", "image.name=x", "settings.keyCheckInterval=5", "crds.install=true", "serviceMonitor.enable=true"],
+)
+def test_a_value_the_chart_does_not_know_is_refused(setting: str) -> None:
+    with pytest.raises(HelmError, match="additional properties"):
+        rendered("--set", setting)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "settings.keyCheckIntervalSeconds=0",
+        "settings.listenPort=80",
+        "settings.logFormat=xml",
+        "azure.tokenExpirationSeconds=599",
+        "image.digest=latest",
+    ],
+)
+def test_a_value_out_of_its_range_is_refused(setting: str) -> None:
+    with pytest.raises(HelmError, match="values don't meet the specifications of the schema"):
+        rendered("--set", setting)
+
+
+def test_every_value_is_described_by_the_schema() -> None:
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    def undescribed(value: Any, description: dict[str, Any], path: str) -> list[str]:
+        if not isinstance(value, dict) or "properties" not in description:
+            return []
+        missing = [f"{path}.{name}" for name in value if name not in description["properties"]]
+        inner = ((name, item) for name, item in value.items() if name in description["properties"])
+        return missing + [
+            each for name, item in inner for each in undescribed(item, description["properties"][name], f"{path}.{name}")
+        ]
+
+    assert undescribed(values, schema, "") == []
+    assert set(schema["properties"]) - {"global"} == set(values)
+
+
+def test_the_definitions_are_those_that_were_generated() -> None:
+    generated = {crd["metadata"]["name"]: crd for crd in map(yaml.safe_load, _texts())}
+    charted = {item["metadata"]["name"]: item for item in rendered() if item["kind"] == "CustomResourceDefinition"}
+    assert charted.keys() == generated.keys()
+    assert generated
+    for name, crd in charted.items():
+        assert crd["spec"] == generated[name]["spec"]
+
+
+def test_artifact_hub_is_told_of_exactly_these_definitions() -> None:
+    told = yaml.safe_load(yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]["artifacthub.io/crds"])
+    generated = [yaml.safe_load(text) for text in _texts()]
+    assert {(crd["name"], crd["kind"], crd["version"]) for crd in told} == {
+        (crd["metadata"]["name"], crd["spec"]["names"]["kind"], version["name"])
+        for crd in generated
+        for version in crd["spec"]["versions"]
+    }
+
+
+def test_the_definitions_are_kept_unless_told_otherwise() -> None:
+    def policies(*arguments: str) -> set[str | None]:
+        crds = [item for item in rendered(*arguments) if item["kind"] == "CustomResourceDefinition"]
+        return {crd["metadata"].get("annotations", {}).get("helm.sh/resource-policy") for crd in crds}
+
+    assert policies() == {"keep"}
+    assert policies("--set", "crds.keep=false") == {None}
+    assert policies("--set", "crds.enabled=false") == set()
+
+
+def test_the_token_for_azure_is_mounted_where_the_variable_says() -> None:
+    pod = only(rendered("--set", "azure.tokenAudience=api://AzureADTokenExchangeUSGov"), "Deployment")["spec"]["template"][
+        "spec"
+    ]
+    [container] = pod["containers"]
+    [variable] = [item for item in container["env"] if item["name"] == "AZURE_FEDERATED_TOKEN_FILE"]
+    [mount] = [item for item in container["volumeMounts"] if variable["value"].startswith(item["mountPath"] + "/")]
+    [volume] = [item for item in pod["volumes"] if item["name"] == mount["name"]]
+    [source] = volume["projected"]["sources"]
+    assert source["serviceAccountToken"]["audience"] == "api://AzureADTokenExchangeUSGov"
+    assert variable["value"] == f"{mount['mountPath']}/{source['serviceAccountToken']['path']}"
+
+
+def test_settings_reach_the_operator_as_variables_and_the_others_are_left_to_it() -> None:
+    settings = ["--set", "settings.keyCheckIntervalSeconds=5,settings.workers=7,settings.logFormat=text"]
+    [container] = only(rendered(*settings), "Deployment")["spec"]["template"]["spec"]["containers"]
+    variables = {item["name"]: item.get("value") for item in container["env"] if item["name"].startswith("CMK_OPERATOR_")}
+    assert variables == {
+        "CMK_OPERATOR_KEY_CHECK_INTERVAL": "5",
+        "CMK_OPERATOR_WORKERS": "7",
+        "CMK_OPERATOR_LOG_FORMAT": "text",
+        "CMK_OPERATOR_LOG_LEVEL": "INFO",
+        "CMK_OPERATOR_LISTEN_PORT": "8080",
+    }
+
+
+def test_two_operators_never_run_at_once_during_an_upgrade() -> None:
+    spec = only(rendered(), "Deployment")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_a_digest_takes_precedence_over_the_tag() -> None:
+    digest = "sha256:" + "0" * 64
+    deployment = only(rendered("--set", f"image.repository=r.example/x,image.tag=main,image.digest={digest}"), "Deployment")
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == f"r.example/x@{digest}"
+
+
+def test_another_release_name_gets_other_cluster_wide_names() -> None:
+    names = {item["metadata"]["name"] for item in rendered(release="second") if item["kind"].startswith("ClusterRole")}
+    assert names
+    assert all(name.startswith("second-cmk-operator") for name in names)
+
+
+def test_the_policy_lets_out_dns_azure_and_the_api_server_only() -> None:
+    policy = only(rendered("--set", "networkPolicy.enabled=true"), "NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == [53, 53, 443, 6443]
+
+
+def test_the_monitor_and_the_service_find_the_pod() -> None:
+    objects = rendered("--set", "serviceMonitor.enabled=true,serviceMonitor.labels.release=prometheus")
+    pod, service, monitor = (
+        only(objects, "Deployment")["spec"]["template"],
+        only(objects, "Service"),
+        only(objects, "ServiceMonitor"),
+    )
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+
+
+def test_every_namespaced_object_is_in_the_releases_namespace() -> None:
+    cluster_wide = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
+    objects = rendered("--set", "networkPolicy.enabled=true,serviceMonitor.enabled=true")
+    assert {item["metadata"].get("namespace") for item in objects if item["kind"] not in cluster_wide} == {NAMESPACE}
+
+
+def _texts() -> list[str]:
+    return [file.read_text() for file in (ROOT / "crds").glob("*.yaml")]

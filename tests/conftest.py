@@ -1,0 +1,39 @@
+"""What all tests share: one local API server for the whole run, started when a test first asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sandbox.kubernetes.cluster import Cluster
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def empty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """An API server that knows nothing of this project yet; ask for `cluster`, or keep to namespaces of your own."""
+    from sandbox.kubernetes import cache, cluster  # noqa: PLC0415 -- unit tests start faster without them
+
+    try:
+        running = cluster.start(tmp_path_factory.mktemp("kubernetes"))
+    except cache.UnavailableProgramError as missing:
+        pytest.fail(f"{missing}\n`make binaries` finds, builds or installs what the local API server needs.")
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(empty_cluster: Cluster) -> Cluster:
+    """An API server with the custom resource definitions of `crds/`; namespaces are the tests' own business."""
+    definitions = ROOT / "crds"
+    if not list(definitions.glob("*.yaml")):
+        pytest.fail(f"{definitions} is empty: `make crds` generates the custom resource definitions")
+    empty_cluster.kubectl("apply", "--server-side", "--filename", str(definitions))
+    empty_cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "--filename", str(definitions))
+    return empty_cluster
