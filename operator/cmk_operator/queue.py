@@ -15,6 +15,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from cmk_operator.core.schedule import FAILED, Next
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping
 
@@ -23,31 +25,6 @@ if TYPE_CHECKING:
 ItemT = TypeVar("ItemT", bound="Hashable")
 
 _LOG: Final = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Exponential waiting from `first` to at most `longest` seconds, with full jitter on the upper half."""
-
-    first: float
-    longest: float
-
-    def delay(self, attempt: int) -> float:
-        """Seconds to wait before attempt number `attempt` (from 1)."""
-        bound = min(self.longest, self.first * 2.0 ** min(attempt - 1, 30))
-        return bound * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not cryptography
-
-
-FAILED: Final = Backoff(0.1, 60.0)
-"""After an unexpected error, such as a status write that did not land."""
-
-
-@dataclass(frozen=True, slots=True)
-class Next:
-    """When an object wants its next pass: in `after` seconds, or by `backoff` (which counts attempts), or only when woken."""
-
-    after: float | None = None
-    backoff: Backoff | None = None
 
 
 @dataclass(slots=True)
@@ -181,8 +158,8 @@ class WorkQueue(Generic[ItemT]):
     async def _attempt(self, name: str, item: ItemT) -> Next:
         try:
             wish = await self._process(item)
-        except Exception as error:
-            # The one place that catches everything: a pass that fails is repeated, whatever the cause.
+        except Exception as error:  # noqa: BLE001 - the one place that catches everything
+            # A pass that fails is repeated, whatever the cause.
             _LOG.exception("pass failed and will be repeated", extra={"object": str(item), "error": type(error).__name__})
             self._telemetry.passes.labels(name, "failed").inc()
             return Next(backoff=FAILED)
@@ -195,7 +172,11 @@ class WorkQueue(Generic[ItemT]):
         else:
             attempt = self._attempts.get(item, 0) + 1
             self._attempts[item] = attempt
-            self._schedule(item, max(wish.backoff.delay(attempt), wish.after or 0.0))
+            self._schedule(item, max(wish.backoff.bound(attempt) * _jitter(), wish.after or 0.0))
             return
         if wish.after is not None:
             self._schedule(item, max(wish.after, 0.001))
+
+
+def _jitter() -> float:
+    return random.uniform(0.5, 1.0)  # noqa: S311 - spreading, not cryptography

@@ -95,6 +95,7 @@ class VersionReport(Shape):
     """One version of the key that protects, or protected, something."""
 
     version: str
+    access: str | None = Field(default=None, description="Access state of this version; absent: not probed, because unused.")
     enabled: bool | None = Field(default=None, description="Absent: not readable with the present grants.")
     created: datetime | None = None
     expires: str | None = Field(default=None, description="Expiry in RFC 3339; absent: it does not expire.")

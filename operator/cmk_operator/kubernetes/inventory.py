@@ -110,6 +110,23 @@ class Inventory:
         entry = self._entries.get(ObjectReference(model.plural, namespace, name))
         return model.model_validate_json(entry.raw) if entry is not None else None
 
+    def related_to(self, reference: ObjectReference) -> set[ObjectReference]:
+        """Objects whose state depends on this one, up and sideways.
+
+        A resource counts at its key, and decides with other manifests who owns a target.
+        """
+        entry = self._entries.get(reference)
+        if entry is None or reference.plural != EncryptedResource.plural:
+            return set()
+        related: set[ObjectReference] = set()
+        for relation, pointer in entry.points_to:
+            if relation == "target":
+                related |= self._pointers[(relation, pointer)] - {reference}
+            elif relation == "key":
+                namespace, _, name = pointer.partition("/")
+                related.add(ObjectReference(CustomerManagedKey.plural, namespace, name))
+        return related
+
     def all(self, plural: str) -> Iterator[ObjectReference]:
         """References of all objects of a kind."""
         return iter([reference for reference in self._entries if reference.plural == plural])

@@ -1,0 +1,177 @@
+"""The composition root: builds every object once, runs until a signal, and takes everything down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import random
+import ssl
+import sys
+import tempfile
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import kopf
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from cmk_operator import __version__
+from cmk_operator.api.customer_managed_key import CustomerManagedKey
+from cmk_operator.api.customer_tenant import CustomerTenant
+from cmk_operator.api.encrypted_resource import EncryptedResource
+from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.azure.call_budget import BudgetRates, Rate
+from cmk_operator.azure.prober import KeyProber
+from cmk_operator.azure.session import AzureSession, TokenFile
+from cmk_operator.handlers import Watches, stop_at_signals
+from cmk_operator.health import Health
+from cmk_operator.kubernetes.client import Connection, KubernetesClient, ObjectReference
+from cmk_operator.kubernetes.events import EventRecorder
+from cmk_operator.kubernetes.inventory import Inventory
+from cmk_operator.kubernetes.status import StatusWriter
+from cmk_operator.logs import configure_logging
+from cmk_operator.providers.registry import make_providers
+from cmk_operator.queue import WorkQueue
+from cmk_operator.reconcile.context import Context, Intervals
+from cmk_operator.reconcile.dispatch import reconcile
+from cmk_operator.settings import Settings
+from cmk_operator.telemetry import Telemetry
+
+_SERVICE_ACCOUNT_TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+_LOG: Final = logging.getLogger("cmk_operator")
+
+
+def find_connection() -> Connection:
+    """Where the API server is: the pod's ServiceAccount, else $KUBECONFIG or ~/.kube/config. Raises `kopf.LoginError`."""
+    login_settings = kopf.OperatorSettings()
+    info = kopf.login_with_service_account(settings=login_settings)
+    if info is not None:
+        return Connection(info.server, _tls_of(info), token_file=_SERVICE_ACCOUNT_TOKEN)
+    info = kopf.login_with_kubeconfig(settings=login_settings)
+    if info is None:
+        raise kopf.LoginError("no ServiceAccount, no $KUBECONFIG and no ~/.kube/config: cannot find the Kubernetes API")
+    return Connection(info.server, _tls_of(info), token=info.token)
+
+
+def _tls_of(info: kopf.ConnectionInfo) -> ssl.SSLContext | None:
+    if not info.server.startswith("https://"):
+        return None
+    data = info.ca_data
+    text = (base64.b64decode(data) if data is not None else b"").decode("ascii") or None
+    tls = ssl.create_default_context(cafile=info.ca_path, cadata=text)
+    certificate, key = info.certificate_path, info.private_key_path
+    with tempfile.TemporaryDirectory() as folder:
+        # The ssl module reads client certificates from files only.
+        if info.certificate_data is not None and info.private_key_data is not None:
+            certificate, key = Path(folder) / "certificate", Path(folder) / "key"
+            certificate.write_bytes(base64.b64decode(info.certificate_data))
+            key.touch(mode=0o600)
+            key.write_bytes(base64.b64decode(info.private_key_data))
+        if certificate is not None:
+            tls.load_cert_chain(certificate, key)
+    return tls
+
+
+def rates_of(settings: Settings) -> BudgetRates:
+    """The budget that the settings ask for."""
+    return BudgetRates(
+        resource_manager_reads=Rate(settings.arm_reads, 10),
+        resource_manager_writes=Rate(settings.arm_writes, 18),
+        storage_reads=Rate(settings.storage_reads, 300),
+        storage_lists=Rate(settings.storage_lists, 300),
+        storage_writes=Rate(settings.storage_writes, 3600),
+        vault_calls=Rate(settings.vault_calls, 10),
+    )
+
+
+async def run(settings: Settings, connection: Connection) -> None:
+    """Run the operator until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    stop_at_signals(stop)
+    telemetry = Telemetry()
+    intervals = Intervals(settings.key_check_interval, settings.drift_check_interval, settings.identity_check_interval)
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(connection.open())
+        session = await stack.enter_async_context(
+            AzureSession(telemetry, TokenFile(settings.federated_token_file), rates_of(settings))
+        )
+        client = KubernetesClient(http, telemetry)
+        inventory = Inventory()
+
+        async def process(reference: ObjectReference) -> Any:  # noqa: ANN401 - core.schedule.Next, which only the queue reads
+            return await reconcile(context, reference)
+
+        queue: WorkQueue[ObjectReference] = WorkQueue(process, lambda item: item.plural, lanes_of(settings), telemetry)
+        context = Context(
+            inventory=inventory,
+            client=client,
+            writer=StatusWriter(client, inventory, telemetry),
+            events=EventRecorder(client, settings.instance),
+            session=session,
+            prober=KeyProber(session, _utc_now, settings.key_workers),
+            providers=make_providers(session, settings.drift_check_interval),
+            intervals=intervals,
+            clock=_utc_now,
+            wake=queue.add,
+            telemetry=telemetry,
+        )
+        watches = Watches(connection, client, inventory, queue, telemetry, lambda item: first_look(intervals, item))
+        health = Health(telemetry, queue.overdue, lambda: watches.listed)
+        runner = await health.serve(settings.listen_address, settings.listen_port)
+        stack.push_async_callback(runner.cleanup)
+        _LOG.info("started", extra={"version": __version__, "server": connection.server})
+        queue.start()
+        try:
+            await watches.run(stop)
+        finally:
+            _LOG.info("stopping: running passes are finished, nothing new is begun")
+            await queue.stop(settings.shutdown_grace)
+    _LOG.info("stopped")
+
+
+def lanes_of(settings: Settings) -> dict[str, int]:
+    """Workers for each kind, so that many resources never keep a key from its probe."""
+    return {
+        FederatedIdentity.plural: 2,
+        CustomerTenant.plural: 4,
+        CustomerManagedKey.plural: settings.key_workers,
+        EncryptedResource.plural: settings.workers,
+    }
+
+
+def first_look(intervals: Intervals, reference: ObjectReference) -> float:
+    """Seconds by which the first pass over a settled object is put off after a restart, so that Azure sees no burst."""
+    interval = {
+        CustomerManagedKey.plural: intervals.key_check,
+        EncryptedResource.plural: intervals.drift_check,
+    }.get(reference.plural, min(5.0, intervals.identity_check))
+    return random.uniform(0.0, interval)  # noqa: S311 - spreading, not cryptography
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def main() -> None:
+    """Read the settings, set up logging and run; exit status 2 when the settings or the cluster cannot be used."""
+    try:
+        settings = CliApp.run(Settings)
+    except ValidationError as error:
+        for problem in error.errors():
+            name = ".".join(str(part) for part in problem["loc"])
+            sys.stderr.write(f"cmk-operator: setting {name}: {problem['msg']} (got {problem['input']!r})\n")
+        sys.exit(2)
+    configure_logging(settings.log_format, settings.log_level)
+    try:
+        connection = find_connection()
+    except (kopf.LoginError, OSError) as error:
+        _LOG.error("%s", error)
+        sys.exit(2)
+    asyncio.run(run(settings, connection))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""The verdict on a key: its wanted version and every version that still protects something, the worst first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.core.access import Access, AccessState, KeyProbe, VersionProbe, judge_access
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+CUT_OFF_AFTER: Final = timedelta(minutes=10)
+"""About how long Azure's services go on without their key. Source: the requirements' data-loss table."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyVerdict:
+    """`access` is what the key's status says; `by_version` what each probed version's own state is."""
+
+    access: Access
+    by_version: Mapping[str, Access]
+    wanted: Access
+    """State of the pinned or latest version, which decides whether anything new may be put on the key."""
+    loses_data: bool
+    """Whether something that is protected now is expected to become inaccessible."""
+
+
+def judge_key_probe(probe: KeyProbe, users: Mapping[str, tuple[str, ...]]) -> KeyVerdict:
+    """Judge a probe; `users` are the resource names by version.
+
+    A version in use that was lost outranks a healthy latest one: its data is what stops. A lost latest version that
+    nothing uses yet loses no data.
+    """
+    wanted = judge_access(probe)
+    by_version = {version: judge_access(_alone(probe, entry)) for version, entry in probe.in_use.items()}
+    if probe.wanted.attributes is not None:
+        by_version[probe.wanted.attributes.version] = wanted
+    lost = [version for version in sorted(users) if version in by_version and by_version[version].state.is_known_loss]
+    if lost and wanted.state is AccessState.ACCESSIBLE:
+        version, names = lost[0], users[lost[0]]
+        access = by_version[version]
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        message = f"version {version}, still in use by {names[0]}{others}: {access.message}"
+        return KeyVerdict(replace(access, message=message), by_version, wanted, loses_data=True)
+    in_danger = not users or bool(lost) or any(version not in by_version for version in users)
+    return KeyVerdict(wanted, by_version, wanted, loses_data=wanted.state.cuts_data_off and in_danger)
+
+
+def _alone(probe: KeyProbe, version: VersionProbe) -> KeyProbe:
+    return KeyProbe(probe.at, version, vault_tenant=probe.vault_tenant)
+
+
+def expected_cut_off(verdict: KeyVerdict, before: datetime | None, now: datetime) -> datetime | None:
+    """About when data becomes inaccessible: fixed at the first sight of the loss, gone when access returns."""
+    if not verdict.loses_data:
+        return None
+    return before if before is not None else now + CUT_OFF_AFTER

@@ -1,0 +1,200 @@
+"""kopf watches, and tells the inventory and the queue what it saw; it decides, retries and writes nothing.
+
+Why: a status patch that fails once through kopf's own patching is lost for good, and a crash between its two patches leaves
+an object wrong for ever. Measured; see operator/README.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import kopf
+
+from cmk_operator.api.model import GROUP, VERSION
+from cmk_operator.kubernetes.client import Connection, KubernetesClient, KubernetesError, ObjectReference
+from cmk_operator.kubernetes.inventory import MODELS, Change, Inventory
+from cmk_operator.kubernetes.relist import relist
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cmk_operator.queue import WorkQueue
+    from cmk_operator.telemetry import Telemetry
+
+SWEEP_INTERVAL: Final = 600.0
+SWEEP_SOON: Final = 5.0
+INACTIVITY_TIMEOUT: Final = 15.0
+"""Seconds without a bookmark or event after which a watch is taken for dead."""
+_RESTART_DELAYS: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
+_LOG: Final = logging.getLogger(__name__)
+
+
+class NoDiffBase(kopf.DiffBaseStorage):
+    """Keeps nothing: there are no diff handlers, and kopf would copy every body on every event to compare it."""
+
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:  # noqa: ARG002 - kopf's signature
+        """Build an empty essence."""
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:  # noqa: ARG002 - kopf's signature
+        """Find none."""
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Store nothing, so that no object carries a trace of kopf."""
+
+
+@dataclass(slots=True)
+class Watches:
+    """The watches of all kinds, and the lists that correct them."""
+
+    connection: Connection
+    client: KubernetesClient
+    inventory: Inventory
+    queue: WorkQueue[ObjectReference]
+    telemetry: Telemetry
+    spread: Callable[[ObjectReference], float]
+    """Seconds by which the first pass over a settled object is put off after a start."""
+    listed: bool = False
+    _sweep_soon: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """List, then watch until `stop` is set, whatever happens to the connection."""
+        await self._first_lists(stop)
+        sweeper = asyncio.create_task(self._sweep(), name="sweeper")
+        failures = 0
+        try:
+            while not stop.is_set():
+                began = asyncio.get_running_loop().time()
+                await self._watch(stop)
+                if stop.is_set():
+                    break
+                failures = 0 if asyncio.get_running_loop().time() - began > 60 else failures + 1
+                self._sweep_soon.set()
+                await _pause(stop, _RESTART_DELAYS[min(failures, len(_RESTART_DELAYS) - 1)])
+        finally:
+            sweeper.cancel()
+
+    async def _first_lists(self, stop: asyncio.Event) -> None:
+        """Know every object before the first decision: which of two manifests is older cannot be told from one."""
+        attempt = 0
+        while not stop.is_set():
+            try:
+                for plural in MODELS:
+                    await self._list(plural)
+            except KubernetesError as error:
+                attempt += 1
+                _LOG.warning("the Kubernetes API cannot be listed yet", extra={"error": str(error)})
+                await _pause(stop, _RESTART_DELAYS[min(attempt, len(_RESTART_DELAYS) - 1)])
+            else:
+                self.listed = True
+                _LOG.info("all kinds are listed", extra={"objects": sum(self.inventory.count(plural) for plural in MODELS)})
+                return
+
+    async def _list(self, plural: str) -> None:
+        listing = await relist(self.client, self.inventory, plural)
+        for reference in listing.unsettled:
+            self.queue.add(reference)
+        for reference in listing.settled:
+            self.queue.add(reference, after=self.spread(reference))
+        for reference in listing.gone:
+            self._gone(reference, None)
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(SWEEP_INTERVAL):
+                    await self._sweep_soon.wait()
+                    await asyncio.sleep(SWEEP_SOON)
+            except TimeoutError:
+                pass
+            self._sweep_soon.clear()
+            try:
+                for plural in MODELS:
+                    await self._list(plural)
+            except KubernetesError as error:
+                _LOG.warning("a sweep was cut short", extra={"error": str(error)})
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        registry = self._registry()
+        existing = set(asyncio.all_tasks())
+        tasks = await kopf.spawn_tasks(
+            registry=registry, settings=_settings(), clusterwide=True, standalone=True, stop_flag=stop
+        )
+        # kopf takes the signals for itself; here they stop the whole process, watches first.
+        stop_at_signals(stop)
+        try:
+            await kopf.run_tasks(tasks, ignored=existing)
+        except Exception as error:  # noqa: BLE001 - whatever ends the watches, they are started again
+            _LOG.warning("watches ended and are started again", extra={"error": f"{type(error).__name__}: {error}"})
+
+    def _registry(self) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+
+        @kopf.on.login(registry=registry)
+        async def login(**_: object) -> kopf.AiohttpSession:
+            return kopf.AiohttpSession(server=self.connection.server, aiohttp_session=self.connection.open())
+
+        for plural in MODELS:
+            kopf.on.event(GROUP, VERSION, plural, registry=registry, id=plural)(self._handler(plural))
+        return registry
+
+    def _handler(self, plural: str) -> Callable[..., Any]:
+        async def on_event(event: Mapping[str, Any], **_: object) -> None:
+            self.telemetry.watch_events.labels(plural).inc()
+            kind, body = event["type"], event["object"]
+            metadata = body["metadata"]
+            if kind == "DELETED":
+                self._gone(ObjectReference(plural, metadata.get("namespace", ""), metadata["name"]), metadata["uid"])
+                return
+            reference, change = self.inventory.put(plural, body)
+            if change is Change.WORK:
+                self.queue.add(reference)
+            if kind is None and self.listed:
+                self._sweep_soon.set()
+
+        return on_event
+
+    def _gone(self, reference: ObjectReference, uid: str | None) -> None:
+        concerned = self.inventory.related_to(reference) | self.inventory.referring_to(reference)
+        if not self.inventory.remove(reference, uid):
+            return
+        self.queue.forget(reference)
+        for other in {reference, *concerned}:
+            self.queue.add(other)
+
+
+def stop_at_signals(stop: asyncio.Event) -> None:
+    """Let SIGTERM and SIGINT set `stop`."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return
+
+
+def _settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.persistence.diffbase_storage = NoDiffBase()
+    settings.posting.enabled = False
+    settings.process.ultimate_exiting_timeout = None
+    settings.queueing.idle_timeout = 0.1
+    settings.queueing.exit_timeout = 1.0
+    settings.watching.chunk_size = 500
+    settings.watching.inactivity_timeout = INACTIVITY_TIMEOUT
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 301
+    settings.watching.connect_timeout = 5
+    settings.networking.request_timeout = 15
+    settings.networking.error_backoffs = (0.2, 0.5, 1, 2)
+    return settings

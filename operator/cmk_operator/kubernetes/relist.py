@@ -1,0 +1,55 @@
+"""Makes the inventory equal to what the API server lists: at start, and now and then against unheard deletions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError, ObjectReference
+from cmk_operator.kubernetes.inventory import Change, Inventory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+
+@dataclass(slots=True)
+class Listing:
+    """What a list brought: objects that call for a pass soon, those that are settled, and those that are gone."""
+
+    unsettled: set[ObjectReference] = field(default_factory=set)
+    settled: set[ObjectReference] = field(default_factory=set)
+    gone: set[ObjectReference] = field(default_factory=set)
+
+
+async def relist(client: KubernetesClient, inventory: Inventory, plural: str) -> Listing:
+    """List one kind into the inventory; absent objects are reported, for the caller to remove.
+
+    A kind that the API server does not serve has no objects. Raises `KubernetesError` for every other refusal.
+    """
+    listing = Listing()
+    listed: set[ObjectReference] = set()
+    version = 0
+    try:
+        async for page in client.pages(plural):
+            version = version or page.resource_version
+            for body in page.items:
+                reference, change = inventory.put(plural, body)
+                listed.add(reference)
+                if change is Change.WORK:
+                    (listing.settled if _is_settled(body) else listing.unsettled).add(reference)
+    except KubernetesError as error:
+        if error.status != 404:
+            raise
+        return Listing(gone=inventory.absent(plural, set(), 2**63))
+    listing.gone = inventory.absent(plural, listed, version)
+    return listing
+
+
+def _is_settled(body: Mapping[str, Any]) -> bool:
+    """Whether a pass has already seen this generation, so that its next look may be spread out."""
+    metadata = body["metadata"]
+    if "deletionTimestamp" in metadata:
+        return False
+    observed = (body.get("status") or {}).get("observedGeneration", -1)
+    return bool(observed == metadata.get("generation", 0))

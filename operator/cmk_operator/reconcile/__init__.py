@@ -1,0 +1,1 @@
+"""One level-triggered pass over one object: gather, decide, act, report."""

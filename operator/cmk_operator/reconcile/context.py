@@ -1,0 +1,55 @@
+"""What every pass needs: built once, in the composition root."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from cmk_operator.azure.prober import KeyProber
+    from cmk_operator.azure.session import AzureSession
+    from cmk_operator.kubernetes.client import KubernetesClient, ObjectReference
+    from cmk_operator.kubernetes.events import EventRecorder
+    from cmk_operator.kubernetes.inventory import Inventory
+    from cmk_operator.kubernetes.status import StatusWriter
+    from cmk_operator.providers.registry import Providers
+    from cmk_operator.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Seconds between unprompted passes."""
+
+    key_check: float
+    drift_check: float
+    identity_check: float
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The collaborators of a pass; `wake` puts another object into the queue, in so many seconds."""
+
+    inventory: Inventory
+    client: KubernetesClient
+    writer: StatusWriter
+    events: EventRecorder
+    session: AzureSession
+    prober: KeyProber
+    providers: Providers
+    intervals: Intervals
+    clock: Callable[[], datetime]
+    wake: Callable[[ObjectReference, float], None]
+    telemetry: Telemetry
+
+    def now(self) -> datetime:
+        """The present, to the second: what Kubernetes' times hold."""
+        return self.clock().replace(microsecond=0)
+
+
+def jittered(interval: float) -> float:
+    """`interval` give or take a tenth, so that many objects spread out."""
+    return interval * random.uniform(0.9, 1.1)  # noqa: S311 - jitter, not cryptography

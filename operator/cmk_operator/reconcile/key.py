@@ -1,0 +1,143 @@
+"""A pass over a `CustomerManagedKey`: probe it, and tell what that means for everything it protects."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.api.conditions import find
+from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus
+from cmk_operator.api.customer_tenant import CustomerTenant
+from cmk_operator.api.model import RECONCILE_REQUESTED_AT
+from cmk_operator.core.access import AccessState
+from cmk_operator.core.faults import Fault
+from cmk_operator.core.schedule import Next
+from cmk_operator.kubernetes.client import ObjectReference
+from cmk_operator.kubernetes.status import reference_of
+from cmk_operator.reconcile.context import Context, jittered
+from cmk_operator.reconcile.key_report import KeyFacts, Usage, report, report_refused
+from cmk_operator.reconcile.references import KeyPath, resolve_key
+from cmk_operator.reconcile.wake import wake_below
+
+if TYPE_CHECKING:
+    from cmk_operator.api.encrypted_resource import EncryptedResource
+
+_AUDIT: Final = logging.getLogger("cmk_operator.audit")
+_YOUNG_ENOUGH: Final = 0.85
+"""Share of the interval within which a pass that is not due reuses the last probe."""
+
+
+async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
+    """Probe one key if that is due or asked for, report, and wake what depends on it."""
+    key = context.inventory.get(CustomerManagedKey, reference.name, reference.namespace)
+    if key is None:
+        _forget_metrics(context, reference)
+        return Next()
+    resources = context.inventory.resources_on(reference.namespace, reference.name)
+    path = resolve_key(context.inventory, key)
+    if isinstance(path, Fault):
+        # Kubernetes objects alone decide this and each change of one wakes the key; the slow pass is a second net.
+        await _write(context, key, report_refused(key, path, usage_of(key, resources, None), context.now()))
+        return Next(after=jittered(context.intervals.identity_check))
+    usage = usage_of(key, resources, path)
+    interval = context.intervals.key_check
+    probe = await context.prober.probe(
+        path.probed, frozenset(usage.by_version), 0.0 if _asked(key) else interval * _YOUNG_ENOUGH
+    )
+    status = report(key, KeyFacts(path.key_uri, probe, usage), context.now())
+    await _write(context, key, status)
+    _measure(context, reference, status)
+    _wake_tenant(context, path, status)
+    remaining = max(0.0, jittered(interval) - context.prober.age(path.probed))
+    return Next(after=max(remaining, interval * 0.05))
+
+
+def _asked(key: CustomerManagedKey) -> bool:
+    requested = key.metadata.annotations.get(RECONCILE_REQUESTED_AT)
+    return key.status.observed_generation != key.metadata.generation or requested != key.status.last_handled_reconcile_at
+
+
+def usage_of(key: CustomerManagedKey, resources: list[EncryptedResource], path: KeyPath | None) -> Usage:
+    """Who names the key, and who is on which of its versions, as far as Azure reported it."""
+    names = tuple(resource.metadata.name for resource in resources)
+    base = str(path.key_uri.versionless) if path is not None else key.spec.key_uri
+    applied = [
+        (resource.metadata.name, resource.status.applied.version)
+        for resource in resources
+        if resource.status.applied is not None
+        and resource.status.applied.version
+        and resource.status.applied.key_uri.startswith(f"{base}/")
+    ]
+    return Usage.of(names, applied)
+
+
+async def _write(context: Context, key: CustomerManagedKey, status: CustomerManagedKeyStatus) -> None:
+    if not await context.writer.write(key, status):
+        return
+    await _tell(context, key, status)
+    if _meaning(key.status) != _meaning(status):
+        wake_below(context, reference_of(key), to_the_leaves=False)
+
+
+def _meaning(status: CustomerManagedKeyStatus) -> tuple[object, ...]:
+    """What resources depend on; anything else must not wake thousands of them."""
+    prerequisites = find(status.conditions, "PrerequisitesMet")
+    accessible = find(status.conditions, "KeyAccessible")
+    return (
+        status.observed_generation,
+        status.access.state if status.access is not None else None,
+        (accessible.reason, accessible.message) if accessible is not None else None,
+        status.active_version,
+        (prerequisites.status, prerequisites.message) if prerequisites is not None else None,
+        tuple((entry.version, entry.access) for entry in status.versions),
+    )
+
+
+async def _tell(context: Context, key: CustomerManagedKey, status: CustomerManagedKeyStatus) -> None:
+    reference = f"{key.metadata.namespace}/{key.metadata.name}"
+    before = key.status.access.state if key.status.access is not None else None
+    after = status.access.state if status.access is not None else None
+    accessible = find(status.conditions, "KeyAccessible")
+    if after != before and accessible is not None:
+        _AUDIT.info(
+            "key access changed",
+            extra={"key": reference, "from": before, "to": after, "why": accessible.message, "keyUri": key.spec.key_uri},
+        )
+        kind = "Normal" if after == AccessState.ACCESSIBLE else "Warning"
+        await context.events.record(
+            key, "Normal" if kind == "Normal" else "Warning", f"Key{after}", accessible.message, "ProbeKey"
+        )
+    if len(status.rotations) and status.rotations != key.status.rotations:
+        newest = status.rotations[0]
+        _AUDIT.info(
+            "key version changed",
+            extra={"key": reference, "from": newest.from_, "to": newest.to, "by": newest.by, "keyUri": key.spec.key_uri},
+        )
+        note = f"version {newest.to} follows {newest.from_ or 'none'}"
+        await context.events.record(key, "Normal", "KeyVersionChanged", note, "ProbeKey")
+
+
+def _wake_tenant(context: Context, path: KeyPath, status: CustomerManagedKeyStatus) -> None:
+    """A probe is often the first to see that consent came or went."""
+    consent = path.tenant.status.consent
+    if consent is None or status.access is None:
+        return
+    missing = status.access.state == AccessState.CONSENT_MISSING
+    accessible = status.access.state == AccessState.ACCESSIBLE
+    if (missing and consent.state == "Granted") or (accessible and consent.state != "Granted"):
+        context.wake(ObjectReference(CustomerTenant.plural, "", path.tenant.metadata.name), 0.0)
+
+
+def _measure(context: Context, reference: ObjectReference, status: CustomerManagedKeyStatus) -> None:
+    state = status.access.state if status.access is not None else AccessState.UNKNOWN.value
+    for known in AccessState:
+        context.telemetry.key_accessible.labels(reference.namespace, reference.name, known.value).set(known.value == state)
+    if state == AccessState.ACCESSIBLE:
+        context.telemetry.key_last_success.labels(reference.namespace, reference.name).set(context.now().timestamp())
+
+
+def _forget_metrics(context: Context, reference: ObjectReference) -> None:
+    for known in AccessState:
+        context.telemetry.key_accessible.remove(reference.namespace, reference.name, known.value)
+    context.telemetry.key_last_success.remove(reference.namespace, reference.name)
+    context.telemetry.key_expiration.remove(reference.namespace, reference.name)

@@ -1,0 +1,270 @@
+"""The status of a `CustomerManagedKey` from what was probed; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.api.conditions import Aspect, Progress, Truth, dated, truth
+from cmk_operator.api.customer_managed_key import (
+    AccessReport,
+    CustomerManagedKey,
+    CustomerManagedKeyStatus,
+    EffectiveKey,
+    PrerequisiteReport,
+    RotationReport,
+    VersionReport,
+)
+from cmk_operator.api.durations import parse_duration
+from cmk_operator.api.model import RECONCILE_REQUESTED_AT
+from cmk_operator.core.access import AccessState, KeyAttributes, KeyProbe
+from cmk_operator.core.key_verdict import KeyVerdict, expected_cut_off, judge_key_probe
+from cmk_operator.core.prerequisites import Prerequisite, Result, check_prerequisites, failed
+from cmk_operator.core.versions import (
+    HOLD_SUPERSEDED_FOR,
+    KeyVersion,
+    VersionFacts,
+    VersionHistory,
+    advance,
+    retire,
+    shortened,
+    users_by_version,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cmk_operator.core.faults import Fault
+    from cmk_operator.core.key_uri import KeyUri
+
+ROTATIONS_KEPT: Final = 10
+_CONSENT_UNKNOWN: Final = frozenset(
+    {AccessState.UNKNOWN, AccessState.VAULT_UNREACHABLE, AccessState.OPERATOR_NOT_AUTHENTICATED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Which EncryptedResources name a key, and which of them are on which version."""
+
+    names: tuple[str, ...] = ()
+    by_version: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(names: tuple[str, ...], applied: list[tuple[str, str]]) -> Usage:
+        """Group names by the version that Azure reports for them."""
+        return Usage(tuple(sorted(names)), users_by_version(applied))
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFacts:
+    """What one pass gathered."""
+
+    key_uri: KeyUri
+    probe: KeyProbe
+    usage: Usage
+
+
+def report_refused(key: CustomerManagedKey, fault: Fault, usage: Usage, now: datetime) -> CustomerManagedKeyStatus:
+    """The status of a key that may not be probed; what was known of its versions stays."""
+    unprobed = "the key was not probed"
+    aspects = (
+        Aspect("Ready", "False", fault.reason, fault.message),
+        Aspect("KeyAccessible", "Unknown", fault.reason, unprobed),
+        Aspect("PrerequisitesMet", "Unknown", fault.reason, unprobed),
+        Aspect("RotationCurrent", "Unknown", fault.reason, unprobed),
+        Aspect("ConsentGranted", "Unknown", fault.reason, unprobed),
+    )
+    generation = key.metadata.generation
+    before = key.status
+    return before.model_copy(
+        update={
+            "observed_generation": generation,
+            "conditions": dated(aspects, Progress.of(fault), before.conditions, generation, now),
+            "last_handled_reconcile_at": key.metadata.annotations.get(RECONCILE_REQUESTED_AT),
+            "effective": effective_of(key),
+            "access": _dated_access(before, AccessState.UNKNOWN, None, now),
+            "used_by": shortened(usage.names),
+            "used_by_count": len(usage.names),
+        }
+    )
+
+
+def report(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerManagedKeyStatus:
+    """The status that follows from one probe."""
+    before = key.status
+    verdict = judge_key_probe(facts.probe, facts.usage.by_version)
+    attributes = facts.probe.wanted.attributes
+    accessible = verdict.wanted.state is AccessState.ACCESSIBLE and attributes is not None
+    history = advance(_history(before), _version_facts(facts, attributes if accessible else None), now)
+    prerequisites = check_prerequisites(attributes, now) if attributes is not None else None
+    effective = effective_of(key)
+    aspects = (
+        _key_accessible(verdict),
+        _prerequisites_met(prerequisites, effective),
+        _rotation_current(history, facts.usage),
+        _consent_granted(verdict),
+    )
+    summary, progress = _summary(verdict, aspects)
+    cut_off = expected_cut_off(verdict, before.access.inaccessible_expected_at if before.access else None, now)
+    generation = key.metadata.generation
+    return CustomerManagedKeyStatus(
+        observed_generation=generation,
+        conditions=dated((summary, *aspects), progress, before.conditions, generation, now),
+        last_handled_reconcile_at=key.metadata.annotations.get(RECONCILE_REQUESTED_AT),
+        effective=effective,
+        access=_dated_access(before, verdict.access.state, cut_off, now),
+        active_version=history.active,
+        versions=tuple(_version_report(key, entry, history.active, verdict) for entry in history.versions),
+        prerequisites=(
+            tuple(
+                PrerequisiteReport(name=entry.name, result=entry.result.value, message=entry.message) for entry in prerequisites
+            )
+            if prerequisites is not None
+            else before.prerequisites
+        ),
+        rotations=_rotations(before, history, facts.key_uri, now),
+        used_by=shortened(facts.usage.names),
+        used_by_count=len(facts.usage.names),
+    )
+
+
+def effective_of(key: CustomerManagedKey) -> EffectiveKey:
+    """Values in force, given or default."""
+    rotation = key.spec.rotation
+    pinned = "/keys/" in key.spec.key_uri and key.spec.key_uri.rstrip("/").count("/") > 4
+    return EffectiveKey(
+        rotation="Pinned" if pinned else "Following",
+        prerequisites=key.spec.prerequisites or "Enforce",
+        hold_superseded_for=(rotation.hold_superseded_for if rotation is not None else None) or "24h",
+    )
+
+
+def _dated_access(
+    before: CustomerManagedKeyStatus, state: AccessState, cut_off: datetime | None, now: datetime
+) -> AccessReport:
+    same = before.access is not None and before.access.state == state.value
+    since = before.access.since if same and before.access is not None else now
+    return AccessReport(state=state.value, since=since, inaccessible_expected_at=cut_off)
+
+
+def _history(before: CustomerManagedKeyStatus) -> VersionHistory:
+    return VersionHistory(
+        before.active_version,
+        tuple(
+            KeyVersion(
+                version=entry.version,
+                enabled=entry.enabled,
+                created=entry.created,
+                expires=datetime.fromisoformat(entry.expires) if entry.expires else None,
+                users=entry.in_use_by,
+                superseded_at=entry.superseded_at,
+            )
+            for entry in before.versions
+        ),
+    )
+
+
+def _version_facts(facts: KeyFacts, active: KeyAttributes | None) -> VersionFacts:
+    probes = [facts.probe.wanted, *facts.probe.in_use.values()]
+    details = {
+        probe.attributes.version: KeyVersion(
+            version=probe.attributes.version,
+            enabled=probe.attributes.enabled,
+            created=probe.attributes.created,
+            expires=probe.attributes.expires,
+        )
+        for probe in probes
+        if probe.attributes is not None
+    }
+    return VersionFacts(active.version if active is not None else None, details, facts.usage.by_version)
+
+
+def _version_report(key: CustomerManagedKey, entry: KeyVersion, active: str | None, verdict: KeyVerdict) -> VersionReport:
+    rotation = key.spec.rotation
+    hold = parse_duration(rotation.hold_superseded_for) if rotation and rotation.hold_superseded_for else HOLD_SUPERSEDED_FOR
+    retention = parse_duration(rotation.backup_retention) if rotation and rotation.backup_retention else None
+    retirement = retire(entry, active, hold, retention)
+    own = verdict.by_version.get(entry.version)
+    return VersionReport(
+        version=entry.version,
+        access=own.state.value if own is not None else None,
+        enabled=entry.enabled,
+        created=entry.created,
+        expires=entry.expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if entry.expires is not None else None,
+        in_use_by=shortened(entry.users),
+        in_use_by_count=len(entry.users),
+        superseded_at=entry.superseded_at,
+        safe_to_disable_after=retirement.safe_to_disable_after,
+        keep_until=retirement.keep_until,
+        reason=retirement.reason,
+    )
+
+
+def _rotations(
+    before: CustomerManagedKeyStatus, history: VersionHistory, key_uri: KeyUri, now: datetime
+) -> tuple[RotationReport, ...]:
+    if history.active is None or history.active == before.active_version:
+        return before.rotations
+    by = "manifest" if key_uri.version is not None else "Key Vault"
+    entry = RotationReport(from_=before.active_version, to=history.active, at=now, by=by)
+    return (entry, *before.rotations)[:ROTATIONS_KEPT]
+
+
+def _key_accessible(verdict: KeyVerdict) -> Aspect:
+    state = verdict.access.state
+    status: Truth = "True" if state is AccessState.ACCESSIBLE else "False" if state.is_known_loss else "Unknown"
+    return Aspect("KeyAccessible", status, state.value, verdict.access.message)
+
+
+def _prerequisites_met(prerequisites: tuple[Prerequisite, ...] | None, effective: EffectiveKey) -> Aspect:
+    kind = "PrerequisitesMet"
+    if prerequisites is None:
+        return Aspect(kind, "Unknown", "KeyNotReadable", "the key could not be read")
+    enforced = failed(prerequisites, enforce=effective.prerequisites == "Enforce")
+    if enforced:
+        message = "; ".join(f"{entry.name}: {entry.message}" for entry in enforced)
+        return Aspect(kind, "False", f"{enforced[0].name}Failed", message)
+    told = [entry for entry in prerequisites if entry.result is Result.FAIL]
+    if told:
+        message = "; ".join(f"{entry.name}: {entry.message}" for entry in told)
+        return Aspect(kind, "True", "Warned", f"not enforced by this manifest: {message}")
+    unknown = ", ".join(entry.name for entry in prerequisites if entry.result is Result.UNKNOWN)
+    message = f"nothing visible is missing; not visible with the present grants: {unknown}" if unknown else "all are met"
+    return Aspect(kind, "True", "Met", message)
+
+
+def _rotation_current(history: VersionHistory, usage: Usage) -> Aspect:
+    kind = "RotationCurrent"
+    if history.active is None:
+        return Aspect(kind, "Unknown", "NoActiveVersion", "no version has passed the probe yet")
+    behind = sorted(name for version, names in usage.by_version.items() if version != history.active for name in names)
+    if behind:
+        more = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
+        message = f"{behind[0]}{more} on an older version than {history.active}; Azure's services look for new versions daily"
+        return Aspect(kind, "False", "ResourcesOnOlderVersion", message)
+    return Aspect(kind, "True", "Current", f"everything that uses the key is on version {history.active}")
+
+
+def _consent_granted(verdict: KeyVerdict) -> Aspect:
+    kind = "ConsentGranted"
+    state = verdict.wanted.state
+    if state in _CONSENT_UNKNOWN:
+        return Aspect(kind, "Unknown", state.value, "the customer's tenant could not be asked")
+    if state is AccessState.CONSENT_MISSING:
+        return Aspect(kind, "False", "ConsentMissing", verdict.wanted.message)
+    if state in {AccessState.IDENTITY_BROKEN, AccessState.VAULT_IN_ANOTHER_TENANT}:
+        return Aspect(kind, "Unknown", state.value, verdict.wanted.message)
+    return Aspect(kind, truth(value=True), "Granted", "the application may sign in to the customer's tenant")
+
+
+def _summary(verdict: KeyVerdict, aspects: tuple[Aspect, ...]) -> tuple[Aspect, Progress]:
+    accessible, prerequisites = aspects[0], aspects[1]
+    for aspect in (accessible, prerequisites):
+        if aspect.status == "True":
+            continue
+        waiting = verdict.access.state in {AccessState.UNKNOWN, AccessState.VAULT_UNREACHABLE}
+        progress = Progress(reconciling=waiting, stalled=not waiting, reason=aspect.reason, message=aspect.message)
+        return Aspect("Ready", aspect.status, aspect.reason, aspect.message), progress
+    return Aspect("Ready", "True", "Ready", accessible.message), Progress()

@@ -1,0 +1,156 @@
+"""From a manifest to the key and identity it may use: every reference resolved, every permission checked, or a fault."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cmk_operator.api.customer_managed_key import CustomerManagedKey
+from cmk_operator.api.customer_tenant import CustomerTenant
+from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.azure.credentials import IdentityChain
+from cmk_operator.azure.prober import ProbedKey
+from cmk_operator.core.arm_id import ArmId
+from cmk_operator.core.authority import TenantGrant, judge_key, judge_namespace, judge_target
+from cmk_operator.core.faults import Actor, Fault, blocked
+
+if TYPE_CHECKING:
+    from cmk_operator.api.encrypted_resource import EncryptedResource
+    from cmk_operator.core.key_uri import KeyUri
+    from cmk_operator.kubernetes.inventory import Inventory
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPath:
+    """A key, and the whole way to it."""
+
+    key_uri: KeyUri
+    chain: IdentityChain
+    tenant: CustomerTenant
+    grant: TenantGrant
+    managed_identity: ArmId
+
+    @property
+    def probed(self) -> ProbedKey:
+        """The unit that the prober visits."""
+        return ProbedKey(self.chain, self.tenant.spec.tenant_id, self.key_uri)
+
+
+@dataclass(frozen=True, slots=True)
+class ResourcePath:
+    """A resource, the key it must be on, and the whole way to that."""
+
+    target: ArmId
+    key: CustomerManagedKey
+    path: KeyPath
+
+
+def chain_of(identity: FederatedIdentity) -> IdentityChain:
+    """The identity chain that a FederatedIdentity declares."""
+    spec = identity.spec
+    return IdentityChain(
+        cloud=spec.endpoints,
+        provider_tenant_id=spec.tenant_id.lower(),
+        managed_identity_client_id=spec.managed_identity.client_id.lower(),
+        application_client_id=spec.application.client_id.lower(),
+        by_service_account=spec.effective_credential == "ServiceAccount",
+    )
+
+
+def grant_of(tenant: CustomerTenant) -> TenantGrant:
+    """What a CustomerTenant allows."""
+    spec = tenant.spec
+    return TenantGrant(
+        tenant.metadata.name,
+        tuple(spec.allowed_namespaces),
+        tuple(ArmId(scope) for scope in spec.allowed_scopes),
+        tuple(spec.allowed_vaults),
+    )
+
+
+def resolve_identity(inventory: Inventory, tenant: CustomerTenant) -> FederatedIdentity | Fault:
+    """The identity of a tenant."""
+    name = tenant.spec.identity_ref.name
+    identity = inventory.get(FederatedIdentity, name)
+    if identity is None:
+        return blocked(
+            "IdentityNotFound",
+            f"FederatedIdentity {name!r} does not exist: the provider's administrator must create it, or correct "
+            f"spec.identityRef of CustomerTenant {tenant.metadata.name!r}",
+            Actor.PROVIDER_ADMINISTRATOR,
+        )
+    return identity
+
+
+def resolve_key(inventory: Inventory, key: CustomerManagedKey) -> KeyPath | Fault:
+    """The whole way to a key, refused before any call to Azure when anything on it is not allowed."""
+    name = key.spec.tenant_ref.name
+    tenant = inventory.get(CustomerTenant, name)
+    if tenant is None:
+        return blocked(
+            "TenantNotFound",
+            f"CustomerTenant {name!r} does not exist: the provider's administrator must create it, or the platform engineer "
+            "correct spec.tenantRef",
+            Actor.PROVIDER_ADMINISTRATOR,
+        )
+    grant = grant_of(tenant)
+    refused = judge_namespace(grant, key.metadata.namespace or "")
+    if refused is not None:
+        return refused
+    identity = resolve_identity(inventory, tenant)
+    if isinstance(identity, Fault):
+        return identity
+    key_uri = judge_key(grant, identity.spec.endpoints, key.spec.key_uri)
+    if isinstance(key_uri, Fault):
+        return key_uri
+    return KeyPath(key_uri, chain_of(identity), tenant, grant, ArmId(identity.spec.managed_identity.resource_id))
+
+
+def resolve_resource(inventory: Inventory, resource: EncryptedResource) -> ResourcePath | Fault:
+    """As `resolve_key`, for a resource: its key, its scope, and that no older manifest names the same resource."""
+    path = _admit(inventory, resource)
+    if isinstance(path, Fault):
+        return path
+    for other in inventory.claims_on(path.target):
+        if _seniority(other) < _seniority(resource) and not isinstance(_admit(inventory, other), Fault):
+            return Fault(
+                kind=_CLAIMED.kind,
+                reason=_CLAIMED.reason,
+                message=_CLAIMED.message.format(
+                    namespace=other.metadata.namespace, name=other.metadata.name, target=path.target
+                ),
+                actor=_CLAIMED.actor,
+            )
+    return path
+
+
+def _admit(inventory: Inventory, resource: EncryptedResource) -> ResourcePath | Fault:
+    namespace = resource.metadata.namespace or ""
+    name = resource.spec.key_ref.name
+    key = inventory.get(CustomerManagedKey, name, namespace)
+    if key is None:
+        return blocked(
+            "KeyNotFound",
+            f"CustomerManagedKey {name!r} does not exist in namespace {namespace!r}: the platform engineer must create it or "
+            "correct spec.keyRef",
+            Actor.PLATFORM_ENGINEER,
+        )
+    path = resolve_key(inventory, key)
+    if isinstance(path, Fault):
+        return path
+    target = ArmId(resource.spec.resource_id)
+    refused = judge_target(path.grant, target)
+    return refused if refused is not None else ResourcePath(target, key, path)
+
+
+def _seniority(resource: EncryptedResource) -> tuple[str, str, str]:
+    metadata = resource.metadata
+    created = metadata.creation_timestamp.isoformat() if metadata.creation_timestamp is not None else ""
+    return created, metadata.namespace or "", metadata.name
+
+
+_CLAIMED = blocked(
+    "TargetClaimed",
+    "EncryptedResource {namespace}/{name} is older and names {target} too: the platform engineer must remove one of the two",
+    Actor.PLATFORM_ENGINEER,
+)

@@ -1,0 +1,178 @@
+"""The status of an `EncryptedResource` from what was gathered and done; pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cmk_operator.api.conditions import Aspect, Progress, Truth, dated, find
+from cmk_operator.api.customer_managed_key import CustomerManagedKey, RotationReport
+from cmk_operator.api.encrypted_resource import (
+    AppliedKey,
+    EffectiveResource,
+    EncryptedResource,
+    EncryptedResourceStatus,
+    PlanReport,
+    TargetReport,
+)
+from cmk_operator.api.model import RECONCILE_REQUESTED_AT
+from cmk_operator.core.decide import Decision, Step
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from cmk_operator.core.faults import Fault
+    from cmk_operator.core.protection import Protection
+    from cmk_operator.providers.protocol import Plan
+
+ROTATIONS_KEPT: Final = 10
+_PRESENT_ACCESS: Final = "Accessible"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceOutcome:
+    """What one pass came to.
+
+    `protection` is what Azure reports (None: not known this time). `fault` is what refused the manifest or the call.
+    """
+
+    target: TargetReport
+    key: CustomerManagedKey | None = None
+    protection: Protection | None = None
+    decision: Decision | None = None
+    plan: Plan | None = None
+    fault: Fault | None = None
+    refused_by_azure: bool = False
+    """Whether `fault` is Azure's answer (then it is tried again), not a refusal before any call."""
+    written_by_us: bool = False
+    request_id: str | None = None
+
+
+def effective_of(resource: EncryptedResource) -> EffectiveResource:
+    """Values in force, given or default."""
+    return EffectiveResource(mode=resource.spec.mode or "Enforce", deletion_policy=resource.spec.deletion_policy or "Orphan")
+
+
+def report(resource: EncryptedResource, outcome: ResourceOutcome, now: datetime) -> EncryptedResourceStatus:
+    """The status that follows from one pass."""
+    before = resource.status
+    applied = _applied(before.applied, outcome.protection, now)
+    aspects = (_encrypted(outcome), _key_accessible(outcome.key, applied), _key_current(outcome.key, applied))
+    summary, progress = _summary(outcome, aspects)
+    generation = resource.metadata.generation
+    shows_plan = outcome.decision is not None and outcome.decision.step is Step.SHOW_PLAN and outcome.plan is not None
+    return EncryptedResourceStatus(
+        observed_generation=generation,
+        conditions=dated((summary, *aspects), progress, before.conditions, generation, now),
+        last_handled_reconcile_at=resource.metadata.annotations.get(RECONCILE_REQUESTED_AT),
+        effective=effective_of(resource),
+        target=outcome.target,
+        applied=applied,
+        plan=_plan(outcome.plan) if shows_plan and outcome.plan is not None else None,
+        rotations=_rotations(before, applied, outcome, now),
+    )
+
+
+def _applied(before: AppliedKey | None, protection: Protection | None, now: datetime) -> AppliedKey | None:
+    if protection is None:
+        return before
+    if protection.key_uri is None:
+        return None
+    uri = str(protection.active_key_uri)
+    version = protection.active_version or ""
+    if before is not None and (before.key_uri, before.version) == (uri, version):
+        return before
+    return AppliedKey(key_uri=uri, version=version, since=now)
+
+
+def _plan(plan: Plan) -> PlanReport:
+    body: Any = plan.body
+    return PlanReport(summary=tuple(str(change) for change in plan.changes), patch=json.dumps(body, sort_keys=True))
+
+
+def _rotations(
+    before: EncryptedResourceStatus, applied: AppliedKey | None, outcome: ResourceOutcome, now: datetime
+) -> tuple[RotationReport, ...]:
+    old, new = before.applied, applied
+    if outcome.protection is None or (old.key_uri if old else None) == (new.key_uri if new else None):
+        return before.rotations
+    entry = RotationReport(
+        from_=old.key_uri if old is not None else None,
+        to=new.key_uri if new is not None else "a key of Microsoft",
+        at=now,
+        by="cmk-operator" if outcome.written_by_us else "found in Azure",
+        request_id=outcome.request_id if outcome.written_by_us else None,
+    )
+    return (entry, *before.rotations)[:ROTATIONS_KEPT]
+
+
+def _encrypted(outcome: ResourceOutcome) -> Aspect:
+    kind = "Encrypted"
+    decision, protection = outcome.decision, outcome.protection
+    if outcome.fault is not None:
+        # What Azure was last seen to do is not known to be false only because a manifest was refused or a call failed.
+        return Aspect(kind, "Unknown" if protection is None else "False", outcome.fault.reason, outcome.fault.message)
+    if decision is None or protection is None:
+        return Aspect(kind, "Unknown", "NotObserved", "Azure has not been asked yet")
+    if decision.step is Step.SETTLED:
+        uri = protection.key_uri
+        return Aspect(kind, "True", "CustomerManagedKey", f"Azure reports that the resource is on {uri}")
+    return Aspect(kind, "False", decision.reason, decision.message)
+
+
+def _key_accessible(key: CustomerManagedKey | None, applied: AppliedKey | None) -> Aspect:
+    """The state of the version that protects the resource now, else of the key as a whole."""
+    kind = "KeyAccessible"
+    if key is None or key.status.access is None:
+        return Aspect(kind, "Unknown", "NotProbed", "the key has not been probed yet")
+    condition = find(key.status.conditions, kind)
+    if applied is not None:
+        own = next((entry for entry in key.status.versions if entry.version == applied.version), None)
+        if own is not None and own.access == _PRESENT_ACCESS and applied.key_uri.startswith(_base(key)):
+            return Aspect(kind, "True", _PRESENT_ACCESS, f"version {own.version}, which protects the resource, is accessible")
+    if condition is None:
+        return Aspect(kind, "Unknown", "NotProbed", "the key has not been probed yet")
+    return Aspect(kind, condition.status, condition.reason, condition.message)
+
+
+def _base(key: CustomerManagedKey) -> str:
+    return "/".join(key.spec.key_uri.split("/")[:5]) + "/"
+
+
+def _key_current(key: CustomerManagedKey | None, applied: AppliedKey | None) -> Aspect:
+    kind = "KeyCurrent"
+    active = key.status.active_version if key is not None else None
+    if active is None or key is None:
+        return Aspect(kind, "Unknown", "NoActiveVersion", "no version of the key has passed the probe yet")
+    if applied is None or not applied.key_uri.startswith(_base(key)):
+        return Aspect(kind, "False", "NotOnKey", "the resource is not on this key")
+    if applied.version == active:
+        return Aspect(kind, "True", "Current", f"the resource is on the active version {active}")
+    following = key.status.effective is not None and key.status.effective.rotation == "Following"
+    waiting = "Azure follows within a day" if following else "the resource is moved as soon as it may be"
+    reason = "AzureWillRotate" if following else "Outdated"
+    return Aspect(kind, "False", reason, f"the resource is on version {applied.version}, the active one is {active}: {waiting}")
+
+
+def _summary(outcome: ResourceOutcome, aspects: tuple[Aspect, ...]) -> tuple[Aspect, Progress]:
+    encrypted, accessible = aspects[0], aspects[1]
+    if outcome.fault is not None:
+        fault = outcome.fault
+        status: Truth = "False"
+        return Aspect("Ready", status, fault.reason, fault.message), Progress.of(fault)
+    if encrypted.status != "True":
+        waits_for_person = outcome.decision is not None and outcome.decision.step is Step.WAIT and accessible.status == "False"
+        observe = outcome.decision is not None and outcome.decision.step is Step.SHOW_PLAN
+        progress = Progress(
+            reconciling=not waits_for_person and not observe,
+            stalled=waits_for_person,
+            reason=encrypted.reason,
+            message=encrypted.message,
+        )
+        return Aspect("Ready", "False", encrypted.reason, encrypted.message), progress
+    if accessible.status != "True":
+        stalled = accessible.status == "False"
+        progress = Progress(reconciling=not stalled, stalled=stalled, reason=accessible.reason, message=accessible.message)
+        return Aspect("Ready", accessible.status, accessible.reason, accessible.message), progress
+    return Aspect("Ready", "True", "Ready", encrypted.message), Progress()

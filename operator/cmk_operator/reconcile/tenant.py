@@ -1,0 +1,117 @@
+"""A pass over a `CustomerTenant`: has the customer consented, and still does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cmk_operator.api.conditions import Aspect, Progress, dated
+from cmk_operator.api.customer_tenant import Consent, ConsentState, CustomerTenant, CustomerTenantStatus
+from cmk_operator.api.federated_identity import ApplicationHandover
+from cmk_operator.api.model import RECONCILE_REQUESTED_AT
+from cmk_operator.azure.identities import sign_in_to_customer
+from cmk_operator.core.access import AccessState, judge_token_failure
+from cmk_operator.core.faults import Fault
+from cmk_operator.core.schedule import Next
+from cmk_operator.reconcile.context import Context, jittered
+from cmk_operator.reconcile.references import chain_of, resolve_identity
+from cmk_operator.reconcile.wake import wake_below
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from cmk_operator.api.federated_identity import FederatedIdentity
+    from cmk_operator.core.azure_failure import AzureFailure
+    from cmk_operator.kubernetes.client import ObjectReference
+
+
+async def reconcile_tenant(context: Context, reference: ObjectReference) -> Next:
+    """Check one customer's consent and report."""
+    tenant = context.inventory.get(CustomerTenant, reference.name)
+    if tenant is None:
+        return Next()
+    identity = resolve_identity(context.inventory, tenant)
+    if isinstance(identity, Fault):
+        status = report_refused(tenant, identity, context.now())
+        wait = Next(after=jittered(context.intervals.identity_check))
+    else:
+        failure = await sign_in_to_customer(context.session, chain_of(identity), tenant.spec.tenant_id)
+        status = report(tenant, identity, failure, context.now())
+        granted = status.consent is not None and status.consent.state == "Granted"
+        wait = Next(after=jittered(context.intervals.identity_check if granted else context.intervals.key_check))
+    if await context.writer.write(tenant, status):
+        await _tell(context, tenant, status)
+        changed = tenant.status.observed_generation != tenant.metadata.generation
+        wake_below(context, reference, to_the_leaves=changed)
+    return wait
+
+
+async def _tell(context: Context, tenant: CustomerTenant, status: CustomerTenantStatus) -> None:
+    before = tenant.status.consent.state if tenant.status.consent is not None else None
+    after = status.consent.state if status.consent is not None else None
+    if after == before or after is None:
+        return
+    kind = "Warning" if after == "Revoked" else "Normal"
+    note = f"consent of tenant {tenant.spec.tenant_id} is {after}"
+    await context.events.record(tenant, "Warning" if kind == "Warning" else "Normal", f"Consent{after}", note, "CheckConsent")
+
+
+def report_refused(tenant: CustomerTenant, fault: Fault, now: datetime) -> CustomerTenantStatus:
+    """The status of a tenant without an identity; pure."""
+    aspects = (
+        Aspect("Ready", "False", fault.reason, fault.message),
+        Aspect("ConsentGranted", "Unknown", fault.reason, "consent was not checked"),
+    )
+    generation = tenant.metadata.generation
+    return tenant.status.model_copy(
+        update={
+            "observed_generation": generation,
+            "conditions": dated(aspects, Progress.of(fault), tenant.status.conditions, generation, now),
+            "last_handled_reconcile_at": tenant.metadata.annotations.get(RECONCILE_REQUESTED_AT),
+        }
+    )
+
+
+def report(
+    tenant: CustomerTenant, identity: FederatedIdentity, failure: AzureFailure | None, now: datetime
+) -> CustomerTenantStatus:
+    """The status that follows from one attempt to sign in to the customer's tenant; pure."""
+    before = tenant.status.consent
+    spec = tenant.spec
+    application = identity.status.application or ApplicationHandover(
+        client_id=identity.spec.application.client_id, display_name=identity.spec.application.display_name or ""
+    )
+    url = (
+        f"https://{identity.spec.endpoints.authority_host}/{spec.tenant_id}/adminconsent"
+        f"?client_id={identity.spec.application.client_id}"
+    )
+    state, aspect, progress = _judge(before.state if before is not None else None, failure, url)
+    since = before.since if before is not None and before.state == state else now
+    ready = Aspect("Ready", aspect.status, "Ready" if aspect.status == "True" else aspect.reason, aspect.message)
+    generation = tenant.metadata.generation
+    return CustomerTenantStatus(
+        observed_generation=generation,
+        conditions=dated((ready, aspect), progress, tenant.status.conditions, generation, now),
+        last_handled_reconcile_at=tenant.metadata.annotations.get(RECONCILE_REQUESTED_AT),
+        consent=Consent(state=state, url=url, since=since),
+        application=application,
+    )
+
+
+def _judge(before: ConsentState | None, failure: AzureFailure | None, url: str) -> tuple[ConsentState, Aspect, Progress]:
+    kind = "ConsentGranted"
+    if failure is None:
+        return "Granted", Aspect(kind, "True", "Granted", "the application may sign in to the customer's tenant"), Progress()
+    access = judge_token_failure(failure)
+    if access.state is AccessState.CONSENT_MISSING:
+        state: ConsentState = "Revoked" if before in {"Granted", "Revoked"} else "Pending"
+        verb = "withdrew its consent" if state == "Revoked" else "has not consented yet"
+        message = f"the customer {verb}: the customer's administrator must open {url} and accept ({access.message})"
+        return state, Aspect(kind, "False", state, message), Progress(stalled=True, reason=state, message=message)
+    if access.state in {AccessState.UNKNOWN, AccessState.OPERATOR_NOT_AUTHENTICATED}:
+        # Nothing was learnt about the customer, so what was known stays.
+        aspect = Aspect(kind, "Unknown", access.state.value, access.message)
+        waiting = access.state is AccessState.UNKNOWN
+        progress = Progress(reconciling=waiting, stalled=not waiting, reason=access.state.value, message=access.message)
+        return before or "Unknown", aspect, progress
+    aspect = Aspect(kind, "False", access.state.value, access.message)
+    return before or "Unknown", aspect, Progress(stalled=True, reason=access.state.value, message=access.message)

@@ -1,0 +1,55 @@
+"""Settings of the operator process, from the environment and from flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The operator keeps Azure resources encrypted with customers' own keys, as custom resources in Kubernetes declare.
+
+    Every flag can also be set by the environment variable CMK_OPERATOR_<NAME>.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="CMK_OPERATOR_", frozen=True, cli_kebab_case=True, cli_prog_name="cmk-operator", cli_hide_none_type=True
+    )
+
+    key_check_interval: float = Field(default=45.0, ge=1, description="Seconds between probes of a key.")
+    drift_check_interval: float = Field(default=300.0, ge=1, description="Seconds between looks at each resource.")
+    identity_check_interval: float = Field(
+        default=300.0, ge=1, description="Seconds between checks of identities and consents."
+    )
+    workers: int = Field(default=16, ge=1, le=128, description="Resources worked on at once.")
+    key_workers: int = Field(default=16, ge=1, le=128, description="Keys worked on at once.")
+    log_format: Literal["json", "text"] = Field(default="json", description="Form of log lines on standard error.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least severity that is logged."
+    )
+    listen_address: str = Field(default="0.0.0.0", description="Address of /healthz, /readyz and /metrics.")  # noqa: S104 - the kubelet and Prometheus ask from outside the pod
+    listen_port: int = Field(default=8080, ge=0, le=65535, description="Port of /healthz, /readyz and /metrics.")
+    shutdown_grace: float = Field(default=25.0, ge=0, description="Seconds that running passes may take at shutdown.")
+    arm_reads: float = Field(
+        default=200, gt=0, description="Resource Manager reads per subscription at once, refilled in 10 s."
+    )
+    arm_writes: float = Field(
+        default=150, gt=0, description="Resource Manager writes per subscription at once, refilled in 18 s."
+    )
+    storage_reads: float = Field(default=700, gt=0, description="Storage account reads per subscription in 5 minutes.")
+    storage_lists: float = Field(default=80, gt=0, description="Storage account lists per subscription in 5 minutes.")
+    storage_writes: float = Field(default=1100, gt=0, description="Storage account writes per subscription in an hour.")
+    vault_calls: float = Field(default=400, gt=0, description="Calls per vault in 10 s.")
+    federated_token_file: Path | None = Field(
+        default=None,
+        validation_alias=AliasChoices("federated_token_file", "AZURE_FEDERATED_TOKEN_FILE"),
+        description="File with the ServiceAccount token for Entra (also AZURE_FEDERATED_TOKEN_FILE).",
+    )
+    instance: str = Field(
+        default="cmk-operator",
+        validation_alias=AliasChoices("instance", "HOSTNAME"),
+        description="Name of this process in events.",
+    )
