@@ -1,4 +1,4 @@
-"""What all tests share: one local API server for the whole run, started when a test first asks."""
+"""What all tests share: one local API server and one simulated Azure for the whole run, started when a test first asks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sandbox.azure.process import AzureProcess
     from sandbox.kubernetes.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,3 +38,13 @@ def cluster(empty_cluster: Cluster) -> Cluster:
     empty_cluster.kubectl("apply", "--server-side", "--filename", str(definitions))
     empty_cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "--filename", str(definitions))
     return empty_cluster
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory, empty_cluster: Cluster) -> Iterator[AzureProcess]:
+    """A simulated Azure in a process of its own, whose Entra reads the keys of `cluster`'s issuer; `.env` has the variables."""
+    from sandbox.azure import process  # noqa: PLC0415 -- unit tests start faster without it
+
+    running = process.start(tmp_path_factory.mktemp("azure"), oidc_ca=empty_cluster.ca_file)
+    yield running
+    running.stop()
