@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from pythonjsonlogger.json import JsonFormatter
 
 _TOKEN: Final = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?|(?i:bearer)\s+[A-Za-z0-9._~+/-]{20,}=*")
-_QUIET: Final = ("azure", "aiohttp.access", "asyncio", "kopf", "msal", "urllib3")
+_QUIET: Final = ("aiohttp.access", "asyncio", "kopf", "msal", "urllib3")
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
@@ -61,5 +61,7 @@ def configure_logging(form: Literal["json", "text"], level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # Refused calls are facts that status tells; the SDKs would log each with its whole answer.
+    logging.getLogger("azure").setLevel(max(logging.ERROR, logging.getLevelName(level)))
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))

@@ -76,7 +76,7 @@ class ApplicationHandover(Shape):
     """What the customer needs to know about the application."""
 
     client_id: str
-    display_name: str
+    display_name: str | None = Field(default=None, description="Absent: not given in the spec and not readable from Graph.")
 
 
 class EffectiveIdentity(Shape):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -290,7 +290,10 @@ def _judge_attributes(attributes: KeyAttributes, at: datetime) -> Access | None:
 
 def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe) -> Access:
     if failure.stage is not Stage.SERVICE:
-        return judge_token_failure(failure)
+        access = judge_token_failure(failure)
+        if access.state.is_known_loss:
+            return access
+        return replace(access, message=f"nothing is known about the key, because {access.message}")
     if wanted.attributes is not None:
         # A crypto operation was refused on a version that could be read: its own attributes say it best.
         by_attributes = _judge_attributes(wanted.attributes, probe.at)
@@ -366,13 +369,11 @@ def judge_token_failure(failure: AzureFailure) -> Access:
     if failure.stage is Stage.OPERATOR_TOKEN:
         shown = _shown(codes) or failure.code
         if failure.transient and not codes:
-            return Access(
-                AccessState.UNKNOWN, f"Entra gives no usable answer ({shown}): nothing is concluded about the key", Actor.AZURE
-            )
+            return Access(AccessState.UNKNOWN, f"Entra gives no usable answer ({shown})", Actor.AZURE)
         return Access(
             AccessState.OPERATOR_NOT_AUTHENTICATED,
-            f"the operator cannot sign in as the managed identity ({shown}), which says nothing about the key: the provider's "
-            "administrator must check the managed identity and its federated credential for the operator's ServiceAccount",
+            f"the operator cannot sign in as the managed identity ({shown}): the provider's administrator must check the managed "
+            "identity and its federated credential for the operator's ServiceAccount",
             _PROVIDER,
             failure.request_id,
         )
@@ -390,7 +391,7 @@ def judge_token_failure(failure: AzureFailure) -> Access:
         )
     return Access(
         AccessState.UNKNOWN,
-        f"Entra gives no usable answer ({_shown(codes) or failure.code}): nothing is concluded about the key",
+        f"Entra gives no usable answer ({_shown(codes) or failure.code})",
         Actor.AZURE,
         failure.request_id,
     )

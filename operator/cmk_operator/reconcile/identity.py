@@ -72,9 +72,9 @@ def report(
         ready = Aspect("Ready", "Unknown", authenticated.reason, authenticated.message)
         progress = Progress(reconciling=True, reason=authenticated.reason, message=authenticated.message)
     spec = identity.spec
-    known = application.display_name if isinstance(application, ApplicationFacts) else ""
+    known = application.display_name if isinstance(application, ApplicationFacts) else None
     before = identity.status.application
-    name = spec.application.display_name or known or (before.display_name if before is not None else "")
+    name = spec.application.display_name or known or (before.display_name if before is not None else None)
     generation = identity.metadata.generation
     return FederatedIdentityStatus(
         observed_generation=generation,
@@ -106,7 +106,9 @@ def _federated(
             "administrator must correct the manifest"
         )
         return Aspect(kind, "False", "ClientIdMismatch", message)
-    if application is None or isinstance(application, AzureFailure):
+    if application is None:
+        return Aspect(kind, "Unknown", "NotAuthenticated", "the application was not read, because the operator cannot sign in")
+    if isinstance(application, AzureFailure):
         message = (
             "the application is not readable: the provider's administrator may grant the managed identity the Microsoft Graph "
             "permission Application.Read.All to have it checked here"

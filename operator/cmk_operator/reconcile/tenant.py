@@ -78,7 +78,7 @@ def report(
     before = tenant.status.consent
     spec = tenant.spec
     application = identity.status.application or ApplicationHandover(
-        client_id=identity.spec.application.client_id, display_name=identity.spec.application.display_name or ""
+        client_id=identity.spec.application.client_id, display_name=identity.spec.application.display_name
     )
     url = (
         f"https://{identity.spec.endpoints.authority_host}/{spec.tenant_id}/adminconsent"

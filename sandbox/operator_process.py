@@ -1,0 +1,179 @@
+"""Runs the operator as a cluster would: from the chart's Deployment, as the chart's ServiceAccount, with only its RBAC."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from sandbox.kubernetes import binaries
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sandbox.kubernetes.cluster import Cluster
+
+CHART = Path(__file__).parent.parent / "charts" / "cmk-operator"
+NAMESPACE = "cmk-operator-system"
+SERVICE_ACCOUNT = "cmk-operator"
+RELEASE = "cmk-operator"
+START_SECONDS = 60.0
+STOP_SECONDS = 40.0
+TOKEN_HOURS = 8
+
+
+class OperatorDidNotStartError(Exception):
+    """The operator ended, or was not ready in time; the end of its log is in the message."""
+
+
+@dataclass
+class OperatorProcess:
+    """A running operator, its log, and the base URL of its health and metrics endpoints."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    url: str
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.process.pid
+
+    def stop(self) -> int:
+        """SIGTERM, as the kubelet does; the exit status."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        return self.process.wait()
+
+    def kill(self) -> None:
+        """SIGKILL, as a node that dies."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def metrics(self) -> str:
+        """The metrics in Prometheus' text format."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:  # noqa: S310 - our own loopback endpoint
+            return str(answer.read().decode())
+
+
+def install_chart(cluster: Cluster, *values: str) -> None:
+    """`helm upgrade --install` of the chart with `--set` values; nothing runs the pod, so its readiness is not awaited."""
+    settings = [argument for value in values for argument in ("--set", value)]
+    command = [
+        str(binaries.helm()),
+        "upgrade",
+        "--install",
+        RELEASE,
+        str(CHART),
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+        *settings,
+    ]
+    environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise OperatorDidNotStartError(f"helm could not install the chart: {result.stderr.strip()}")
+
+
+def settings_of_deployment(cluster: Cluster) -> dict[str, str]:
+    """The literal environment variables of the installed Deployment."""
+    text = cluster.kubectl("get", "deployment", "--namespace", NAMESPACE, "--output", "json")
+    deployments: list[dict[str, Any]] = json.loads(text)["items"]
+    containers = deployments[0]["spec"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry["value"] for entry in containers[0].get("env", []) if "value" in entry}
+
+
+def start_operator(
+    cluster: Cluster,
+    azure: Mapping[str, str],
+    directory: Path,
+    settings: Mapping[str, str] | None = None,
+    *,
+    server: str | None = None,
+) -> OperatorProcess:
+    """Start `python -m cmk_operator` with the Deployment's settings (and `settings` over them), and wait until it is ready.
+
+    The process gets the variables of the simulated Azure and nothing else of ours: a kubeconfig of the chart's ServiceAccount,
+    and its token for Entra in a file, as the projected volume would hold it. `server` replaces the API server's URL, for a
+    proxy in between. Raises `OperatorDidNotStartError`.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    kubeconfig = cluster.service_account_kubeconfig(NAMESPACE, SERVICE_ACCOUNT, directory / "kubeconfig", TOKEN_HOURS)
+    if server is not None:
+        _redirect(kubeconfig, server)
+    token_file = directory / "azure-identity-token"
+    token_file.touch(mode=0o600)
+    audience = "api://AzureADTokenExchange"
+    token_file.write_text(
+        cluster.service_account_token(NAMESPACE, SERVICE_ACCOUNT, audience, TOKEN_HOURS * 3600), encoding="ascii"
+    )
+    port = _free_port()
+    environment = {
+        "PATH": os.environ["PATH"],
+        **{name: azure[name] for name in ("HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE") if name in azure},
+        **settings_of_deployment(cluster),
+        **(settings or {}),
+        "KUBECONFIG": str(kubeconfig),
+        "AZURE_FEDERATED_TOKEN_FILE": str(token_file),
+        "CMK_OPERATOR_LISTEN_ADDRESS": "127.0.0.1",
+        "CMK_OPERATOR_LISTEN_PORT": str(port),
+    }
+    log = directory / "operator.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cmk_operator"], env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    operator = OperatorProcess(process, log, f"http://127.0.0.1:{port}")
+    _await_ready(operator)
+    return operator
+
+
+def _redirect(kubeconfig: Path, server: str) -> None:
+    content = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+    for entry in content["clusters"]:
+        entry["cluster"]["server"] = server
+    kubeconfig.write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+def _await_ready(operator: OperatorProcess) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if operator.process.poll() is not None:
+            raise OperatorDidNotStartError(
+                f"the operator ended with status {operator.process.returncode}: {_end_of(operator.log)}"
+            )
+        try:
+            with urllib.request.urlopen(f"{operator.url}/readyz", timeout=2):  # noqa: S310 - our own loopback endpoint
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.05)
+    operator.kill()
+    raise OperatorDidNotStartError(f"the operator was not ready within {START_SECONDS:.0f} s: {_end_of(operator.log)}")
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")[-2000:]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
