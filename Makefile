@@ -28,7 +28,7 @@ help: ## Show this help
 demo: $(READY) ## Tell the whole story on a real API server and a simulated Azure (KEEP=1 leaves both running)
 	@$(RUN) -m sandbox.demo $(if $(KEEP),--keep)
 
-test: $(READY) $(AZ)/.ready binaries ## Run every test (ARGS="-k name" is handed to pytest)
+test: $(READY) $(AZ)/.ready controller-manager ## Run every test (ARGS="-k name" is handed to pytest)
 	@$(RUN) -m pytest $(ARGS)
 
 sandbox: $(READY) ## Start the local Kubernetes and the simulated Azure, leave them running, write .sandbox/env
@@ -66,7 +66,7 @@ lock: $(READY) ## Write requirements/*.lock anew from pyproject.toml (UPGRADE=1 
 binaries: $(READY) ## Find, build or install kube-apiserver, etcd, helm and kubectl (once: about 5 minutes on two cores)
 	@$(RUN) -m sandbox.kubernetes.binaries >/dev/null
 
-controller-manager: $(READY) ## Build kube-controller-manager too, for the tests of namespace deletion (once: about 5 minutes)
+controller-manager: $(READY) ## The same and kube-controller-manager, for the tests of namespace deletion (once: a minute more)
 	@$(RUN) -m sandbox.kubernetes.binaries --controller-manager >/dev/null
 
 az: $(AZ)/.ready ## Install the az CLI into its own environment

@@ -27,7 +27,12 @@ ETCD = GoProgram("etcd", "etcd", ".", "go.etcd.io/etcd/server/v3", "20 seconds")
 VERSION = "k8s.io/component-base/version"
 KUBE_APISERVER = GoProgram("kube-apiserver", "kubernetes", "./cmd/kube-apiserver", "k8s.io/kubernetes", "3 minutes", VERSION)
 KUBE_CONTROLLER_MANAGER = GoProgram(
-    "kube-controller-manager", "kubernetes", "./cmd/kube-controller-manager", "k8s.io/kubernetes", "5 minutes", VERSION
+    "kube-controller-manager",
+    "kubernetes",
+    "./cmd/kube-controller-manager",
+    "k8s.io/kubernetes",
+    "a minute after kube-apiserver",
+    VERSION,
 )
 HELM = GoProgram("helm", "helm", "helm.sh/helm/v4/cmd/helm", "helm.sh/helm/v4", "90 seconds")
 
@@ -43,7 +48,7 @@ def kube_apiserver() -> Path:
 
 
 def kube_controller_manager(*, build: bool = False) -> Path | None:
-    """Return kube-controller-manager if it is there, or after building it when asked: only few tests are worth the minutes."""
+    """Return kube-controller-manager if it is there, or after building it when asked: only few tests need it."""
     asset = _asset("kube-controller-manager")
     if asset is not None or not build:
         return asset or (KUBE_CONTROLLER_MANAGER.cached if KUBE_CONTROLLER_MANAGER.cached.is_file() else None)
@@ -106,7 +111,7 @@ def main() -> None:
     parser.add_argument(
         "--controller-manager",
         action="store_true",
-        help="build kube-controller-manager too, which only a few tests need (minutes)",
+        help="build kube-controller-manager too, which only a few tests need",
     )
     arguments = parser.parse_args()
     try:

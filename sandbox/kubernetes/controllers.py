@@ -1,6 +1,7 @@
 """kube-controller-manager beside a local API server, for what the server alone does not do.
 
-That is: deleting a namespace to its end, collecting garbage, making default ServiceAccounts, filling aggregated roles. Few tests need it, and building it takes minutes: `make controller-manager` does, once.
+That is: deleting a namespace to its end, collecting garbage, making default ServiceAccounts, filling aggregated roles. Few
+tests need it: `make controller-manager` builds it, once.
 """
 
 from __future__ import annotations

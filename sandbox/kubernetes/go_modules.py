@@ -71,7 +71,7 @@ class GoProgram:
 
         def build(unfinished: Path) -> None:
             go = go_toolchain(_wanted_go(self.directory / "go.mod"))
-            say(f"Building {self.name} {self.version} from its Go module, once: this takes about {self.takes} on two cores.")
+            say(f"Building {self.name} {self.version} from its Go module, once: this takes about {self.takes}, on two cores.")
             run_with_progress(
                 f"building {self.name}",
                 [go, "build", "-trimpath", "-ldflags", self.linker_flags, "-o", str(unfinished / self.name), self.package],
