@@ -1,0 +1,10 @@
+"""The people around the operator: the provider's and the customer's administrator, and the hand on the sandbox's controls.
+
+They act only over HTTPS through the proxy, each with the client secret of their own tenant.
+"""
+
+from sandbox.administrators.control import SandboxControl
+from sandbox.administrators.customer import CustomerAdministrator
+from sandbox.administrators.provider import ProviderAdministrator, ProviderIdentity
+
+__all__ = ["CustomerAdministrator", "ProviderAdministrator", "ProviderIdentity", "SandboxControl"]

@@ -1,0 +1,172 @@
+"""The provider's administrator: prepares the operator's identity, and owns the storage accounts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from azure.core.exceptions import ResourceNotFoundError
+from azure.storage.blob.aio import BlobServiceClient
+
+from sandbox.administrators.administrator import Administrator
+from sandbox.administrators.rest import LOGIN, connection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+GRAPH_APP_ID = "00000003-0000-0000-c000-000000000000"
+APPLICATION_READ_ALL = "9a5d68dd-52b0-4cc2-bd40-abcf44ac3a30"
+AUDIENCE = "api://AzureADTokenExchange"
+IDENTITIES = "2024-11-30"
+STORAGE = "2026-09-01"
+
+
+@dataclass(frozen=True)
+class ProviderIdentity:
+    """What the provider prepared for the operator; the application's id and name go to the customer."""
+
+    application_client_id: str
+    application_name: str
+    managed_identity_resource_id: str
+    managed_identity_client_id: str
+    managed_identity_principal_id: str
+    resource_group: str
+
+
+class ProviderAdministrator(Administrator):
+    """Prepares the operator's identity, and owns the storage accounts."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        super().__init__(env, "PROVIDER")
+        self._blobs: dict[str, BlobServiceClient] = {}
+        self.resource_group = "rg-contoso"
+
+    async def prepare(
+        self,
+        *,
+        issuer: str,
+        service_account: str = "system:serviceaccount:cmk-operator-system:cmk-operator",
+        resource_group: str = "rg-contoso",
+        location: str = "westeurope",
+    ) -> ProviderIdentity:
+        """Everything the operator needs in the provider's tenant; doing it again changes nothing."""
+        self.resource_group = resource_group
+        group = await self.create_resource_group(resource_group, location)
+        identity_id = f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/cmk-operator"
+        identity = (await self.put(identity_id, IDENTITIES, {"location": location}))["properties"]
+        await self._trust_service_account(identity_id, issuer, service_account)
+        application = await self._application("Contoso CMK")
+        entra = f"{LOGIN}/{self.tenant_id}/v2.0"
+        await self._trust(application["id"], "managed-identity", entra, identity["principalId"])
+        await self._trust(application["id"], "service-account", issuer, service_account)
+        await self.assign_role(identity["principalId"], "Storage Account Contributor", self.subscription)
+        await self.assign_role(identity["principalId"], "Managed Identity Operator", identity_id)
+        await self._let_read_applications(identity["principalId"])
+        return ProviderIdentity(
+            application_client_id=application["appId"],
+            application_name=application["displayName"],
+            managed_identity_resource_id=identity_id,
+            managed_identity_client_id=identity["clientId"],
+            managed_identity_principal_id=identity["principalId"],
+            resource_group=resource_group,
+        )
+
+    async def _trust_service_account(self, identity_id: str, issuer: str, service_account: str) -> None:
+        credential = f"{identity_id}/federatedIdentityCredentials/kubernetes"
+        wanted = {"issuer": issuer, "subject": service_account, "audiences": [AUDIENCE]}
+        try:
+            if (await self.get(credential, IDENTITIES))["properties"] == wanted:
+                return
+        except ResourceNotFoundError:
+            pass
+        await self.put(credential, IDENTITIES, {"properties": wanted})
+
+    async def _application(self, name: str) -> dict[str, Any]:
+        filtered = quote(f"displayName eq '{name}'")
+        found: list[dict[str, Any]] = (await self.graph.json("GET", f"/applications?$filter={filtered}"))["value"]
+        if found:
+            return found[0]
+        body = {"displayName": name, "signInAudience": "AzureADMultipleOrgs"}
+        application = await self.graph.json("POST", "/applications", body)
+        await self.graph.json("POST", "/servicePrincipals", {"appId": application["appId"]})
+        return application
+
+    async def _trust(self, application_object_id: str, name: str, issuer: str, subject: str) -> None:
+        path = f"/applications/{application_object_id}/federatedIdentityCredentials"
+        existing = {one["name"]: one for one in (await self.graph.json("GET", path))["value"]}
+        wanted = {"issuer": issuer, "subject": subject, "audiences": [AUDIENCE]}
+        if name not in existing:
+            await self.graph.json("POST", path, {"name": name, **wanted})
+        elif any(existing[name][key] != value for key, value in wanted.items()):
+            await self.graph.json("PATCH", f"{path}/{existing[name]['id']}", wanted)
+
+    async def _let_read_applications(self, principal_id: str) -> None:
+        graph_id = await self.principal_id(GRAPH_APP_ID)
+        path = f"/servicePrincipals/{principal_id}/appRoleAssignments"
+        if any(one["appRoleId"] == APPLICATION_READ_ALL for one in (await self.graph.json("GET", path))["value"]):
+            return
+        body = {"principalId": principal_id, "resourceId": graph_id, "appRoleId": APPLICATION_READ_ALL}
+        await self.graph.json("POST", path, body)
+
+    def storage_account_id(self, name: str, resource_group: str | None = None) -> str:
+        """The ARM id of a storage account."""
+        group = resource_group or self.resource_group
+        return f"{self.subscription}/resourceGroups/{group}/providers/Microsoft.Storage/storageAccounts/{name}"
+
+    async def create_storage_account(
+        self,
+        name: str,
+        *,
+        resource_group: str | None = None,
+        location: str = "westeurope",
+        identity: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
+        """A StorageV2 account on the platform's key; its ARM id."""
+        resource_id = self.storage_account_id(name, resource_group)
+        body: dict[str, object] = {
+            "location": location,
+            "kind": "StorageV2",
+            "sku": {"name": "Standard_LRS"},
+            "tags": dict(tags or {}),
+        }
+        if identity is not None:
+            body["identity"] = dict(identity)
+        await self.put(resource_id, STORAGE, body)
+        return resource_id
+
+    async def storage_account(self, resource_id: str) -> dict[str, Any]:
+        """The account as ARM shows it."""
+        return await self.get(resource_id, STORAGE)
+
+    async def delete_storage_account(self, resource_id: str) -> None:
+        """With its data."""
+        await self.delete(resource_id, STORAGE)
+
+    async def _blob_client(self, account: str) -> BlobServiceClient:
+        if account not in self._blobs:
+            client = BlobServiceClient(
+                f"https://{account}.blob.core.windows.net", credential=self._credential, retry_total=2, **connection(self._env)
+            )
+            self._blobs[account] = await self._stack.enter_async_context(client)
+        return self._blobs[account]
+
+    async def put_blob(self, account: str, container: str, name: str, data: bytes) -> None:
+        """Write a blob, and its container if need be. Raises azure.core.exceptions.HttpResponseError as the SDK does."""
+        client = (await self._blob_client(account)).get_container_client(container)
+        try:
+            await client.upload_blob(name, data, overwrite=True)
+        except ResourceNotFoundError:
+            await client.create_container()
+            await client.upload_blob(name, data, overwrite=True)
+
+    async def get_blob(self, account: str, container: str, name: str) -> bytes:
+        """Read a blob. Raises azure.core.exceptions.HttpResponseError as the SDK does."""
+        client = (await self._blob_client(account)).get_blob_client(container, name)
+        content: bytes = await (await client.download_blob()).readall()
+        return content
+
+    async def delete_blob(self, account: str, container: str, name: str) -> None:
+        """Delete a blob."""
+        await (await self._blob_client(account)).get_blob_client(container, name).delete_blob()

@@ -1,0 +1,1 @@
+"""The simulated Azure: one process that speaks for Entra, Graph, ARM, Key Vault and Blob Storage over TLS."""

@@ -1,0 +1,58 @@
+"""The api-versions that each resource type answers to; any other is refused, as is none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandbox.azure.errors import ArmRefusedError
+
+if TYPE_CHECKING:
+    from sandbox.azure.exchange import Exchange
+
+_STORAGE = (
+    "2017-06-01 2017-10-01 2018-02-01 2018-07-01 2018-11-01 2019-04-01 2019-06-01 2021-01-01 2021-02-01 2021-04-01 2021-05-01 "
+    "2021-06-01 2021-08-01 2021-09-01 2022-05-01 2022-09-01 2023-01-01 2023-04-01 2023-05-01 2024-01-01 2025-01-01 2025-06-01 "
+    "2025-08-01 2026-04-01 2026-09-01"
+)
+_VAULTS = "2016-10-01 2018-02-14 2019-09-01 2021-10-01 2022-07-01 2022-11-01 2023-02-01 2023-07-01 2024-11-01 2025-05-01 2026-02-01 2026-05-15"
+_RESOURCES = "2018-05-01 2019-10-01 2020-06-01 2020-10-01 2021-01-01 2021-04-01 2022-09-01 2023-07-01 2024-03-01 2024-07-01 2024-11-01 2025-04-01"
+_SUBSCRIPTIONS = "2016-06-01 2019-06-01 2019-11-01 2020-01-01 2021-01-01 2022-12-01"
+
+API_VERSIONS = {
+    "microsoft.storage": _STORAGE,
+    "microsoft.keyvault": _VAULTS,
+    "microsoft.managedidentity": "2018-11-30 2023-01-31 2024-11-30",
+    "microsoft.authorization/roleassignments": "2015-07-01 2020-04-01-preview 2020-10-01-preview 2022-04-01",
+    "microsoft.authorization/roledefinitions": "2015-07-01 2018-01-01-preview 2022-04-01 2022-05-01-preview",
+    "microsoft.authorization/locks": "2015-01-01 2016-09-01 2017-04-01 2020-05-01",
+    "microsoft.resources/subscriptions": _SUBSCRIPTIONS,
+    "microsoft.resources/tenants": _SUBSCRIPTIONS,
+    "microsoft.resources": _RESOURCES,
+}
+
+
+def check_api_version(exchange: Exchange, kind: str) -> None:
+    """Raises ArmRefusedError 400 unless the request names an api-version of this resource type."""
+    wanted = exchange.query.get("api-version")
+    if not wanted:
+        raise ArmRefusedError(
+            400, "MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests."
+        )
+    namespace, _, kinds = kind.partition("/")
+    lower = kind.lower()
+    versions = API_VERSIONS.get("/".join(lower.split("/")[:2])) or API_VERSIONS[namespace.lower()]
+    if wanted.lower() in versions.split():
+        return
+    supported = ",".join(reversed(versions.split()))
+    if lower.startswith(("microsoft.resources", "microsoft.authorization")):
+        raise ArmRefusedError(
+            400,
+            "InvalidApiVersionParameter",
+            f"The api-version '{wanted}' is invalid. The supported versions are '{supported}'.",
+        )
+    raise ArmRefusedError(
+        400,
+        "NoRegisteredProviderFound",
+        f"No registered resource provider found for location 'westeurope' and API version '{wanted}' for type '{kinds}'. The supported "
+        f"api-versions are '{supported}'. The supported locations are 'westeurope, northeurope, eastus'.",
+    )

@@ -1,0 +1,317 @@
+"""The request bodies of ARM, field by field: a field that Azure does not know is refused."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from sandbox.azure.errors import ArmRefusedError
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """Wire names are camel case unless a field says otherwise; nothing else is taken."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, frozen=True)
+
+    def sent(self) -> dict[str, Any]:
+        """The fields that were really in the body, by wire name."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def parsed(model: type[Body], body: dict[str, Any]) -> Body:
+    """The body as this model. Raises ArmRefusedError 400 InvalidRequestContent."""
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(one) for one in first["loc"])
+        if first["type"] == "extra_forbidden":
+            reason = f"Could not find member '{first['loc'][-1]}' on object of type '{model.__name__}'. Path '{path}'"
+        elif first["type"] == "missing":
+            reason = f"Required property '{first['loc'][-1]}' not found in JSON. Path '{path}'"
+        else:
+            reason = f"Error converting value '{first.get('input')}': {first['msg']}. Path '{path}'"
+        raise ArmRefusedError(
+            400, "InvalidRequestContent", f"The request content was invalid and could not be deserialized: '{reason}.'."
+        ) from error
+
+
+class ResourceGroupBody(Strict):
+    """Microsoft.Resources/resourceGroups."""
+
+    location: str
+    tags: dict[str, str] | None = None
+    id: str | None = None
+    name: str | None = None
+    managed_by: str | None = None
+    properties: dict[str, Any] | None = None
+
+
+class IdentityBlock(Strict):
+    """The top-level `identity` of a resource; the read-only fields are accepted and ignored, as Azure does."""
+
+    type: str
+    user_assigned_identities: dict[str, dict[str, Any] | None] | None = None
+    principal_id: str | None = None
+    tenant_id: str | None = None
+
+
+class KeyVaultProperties(Strict):
+    """All lower case on the wire, the last three are read-only."""
+
+    key_name: str | None = Field(None, alias="keyname")
+    key_version: str | None = Field(None, alias="keyversion")
+    key_vault_uri: str | None = Field(None, alias="keyvaulturi")
+    current_versioned_key_identifier: str | None = None
+    last_key_rotation_timestamp: str | None = None
+    current_versioned_key_expiration_timestamp: str | None = None
+
+
+class EncryptionIdentity(Strict):
+    """Who the storage service is when it goes to the vault."""
+
+    user_assigned_identity: str | None = None
+    federated_identity_client_id: str | None = None
+
+
+class EncryptionService(Strict):
+    """One of blob, file, table, queue."""
+
+    enabled: bool | None = None
+    key_type: Literal["Account", "Service"] | None = None
+    last_enabled_time: str | None = None
+
+
+class EncryptionServices(Strict):
+    """What is encrypted."""
+
+    blob: EncryptionService | None = None
+    file: EncryptionService | None = None
+    table: EncryptionService | None = None
+    queue: EncryptionService | None = None
+
+
+class Encryption(Strict):
+    """`properties.encryption` of a storage account."""
+
+    key_source: str | None = None
+    services: EncryptionServices | None = None
+    require_infrastructure_encryption: bool | None = None
+    keyvaultproperties: KeyVaultProperties | None = None
+    identity: EncryptionIdentity | None = None
+
+
+class StorageProperties(Strict):
+    """`properties` of a storage account; all but `encryption` is kept and given back unread."""
+
+    encryption: Encryption | None = None
+    access_tier: Literal["Hot", "Cool", "Cold", "Premium"] | None = None
+    minimum_tls_version: Literal["TLS1_0", "TLS1_1", "TLS1_2", "TLS1_3"] | None = None
+    public_network_access: Literal["Enabled", "Disabled", "SecuredByPerimeter"] | None = None
+    large_file_shares_state: Literal["Enabled", "Disabled"] | None = None
+    allowed_copy_scope: Literal["PrivateLink", "AAD"] | None = None
+    dns_endpoint_type: Literal["Standard", "AzureDnsZone"] | None = None
+    supports_https_traffic_only: bool | None = None
+    is_sftp_enabled: bool | None = None
+    is_local_user_enabled: bool | None = None
+    enable_extended_groups: bool | None = None
+    is_hns_enabled: bool | None = None
+    is_nfs_v3_enabled: bool | None = Field(None, alias="isNfsV3Enabled")
+    allow_blob_public_access: bool | None = None
+    allow_shared_key_access: bool | None = None
+    allow_cross_tenant_replication: bool | None = None
+    allow_cross_tenant_delegation_sas: bool | None = None
+    default_to_oauth_authentication: bool | None = Field(None, alias="defaultToOAuthAuthentication")
+    sas_policy: dict[str, Any] | None = None
+    key_policy: dict[str, Any] | None = None
+    custom_domain: dict[str, Any] | None = None
+    network_acls: dict[str, Any] | None = None
+    azure_files_identity_based_authentication: dict[str, Any] | None = None
+    routing_preference: dict[str, Any] | None = None
+    dual_stack_endpoint_preference: dict[str, Any] | None = None
+    immutable_storage_with_versioning: dict[str, Any] | None = None
+    geo_priority_replication_status: dict[str, Any] | None = None
+    allow_shared_key_access_for_services: dict[str, Any] | None = None
+    data_collaboration_policy_properties: dict[str, Any] | None = None
+
+
+class Sku(Strict):
+    """A storage account's redundancy."""
+
+    name: Literal[
+        "Standard_LRS",
+        "Standard_GRS",
+        "Standard_RAGRS",
+        "Standard_ZRS",
+        "Premium_LRS",
+        "Premium_ZRS",
+        "Standard_GZRS",
+        "Standard_RAGZRS",
+    ]
+    tier: Literal["Standard", "Premium"] | None = None
+
+
+class StorageAccountCreate(Strict):
+    """PUT of a storage account."""
+
+    sku: Sku
+    kind: Literal["Storage", "StorageV2", "BlobStorage", "FileStorage", "BlockBlobStorage"]
+    location: str
+    tags: dict[str, str] | None = None
+    identity: IdentityBlock | None = None
+    properties: StorageProperties | None = None
+    extended_location: dict[str, Any] | None = None
+    zones: list[str] | None = None
+    placement: dict[str, Any] | None = None
+
+
+class StorageAccountUpdate(Strict):
+    """PATCH of a storage account."""
+
+    sku: Sku | None = None
+    kind: str | None = None
+    tags: dict[str, str] | None = None
+    identity: IdentityBlock | None = None
+    properties: StorageProperties | None = None
+    zones: list[str] | None = None
+    placement: dict[str, Any] | None = None
+
+
+class NameAvailability(Strict):
+    """POST checkNameAvailability."""
+
+    name: str
+    type: str
+
+
+class IdentityResource(Strict):
+    """PUT or PATCH of a user-assigned identity."""
+
+    location: str | None = None
+    tags: dict[str, str] | None = None
+    properties: dict[str, Any] | None = None
+
+
+class FederatedCredentialProperties(Strict):
+    """Trust in one subject of one issuer."""
+
+    issuer: str
+    subject: str
+    audiences: list[str]
+
+
+class FederatedCredentialBody(Strict):
+    """PUT of a federated credential on a user-assigned identity."""
+
+    properties: FederatedCredentialProperties
+    id: str | None = None
+    name: str | None = None
+    type: str | None = None
+
+
+class RoleAssignmentProperties(Strict):
+    """Who gets which role."""
+
+    role_definition_id: str
+    principal_id: str
+    principal_type: Literal["User", "Group", "ServicePrincipal", "ForeignGroup", "Device"] | None = None
+    description: str | None = None
+    condition: str | None = None
+    condition_version: str | None = None
+    scope: str | None = None
+    delegated_managed_identity_resource_id: str | None = None
+
+
+class RoleAssignmentBody(Strict):
+    """PUT of a role assignment."""
+
+    properties: RoleAssignmentProperties
+
+
+class LockProperties(Strict):
+    """How much is locked."""
+
+    level: Literal["CanNotDelete", "ReadOnly", "NotSpecified"]
+    notes: str | None = None
+    owners: list[dict[str, str]] | None = None
+
+
+class LockBody(Strict):
+    """PUT of a lock."""
+
+    properties: LockProperties
+    id: str | None = None
+    name: str | None = None
+    type: str | None = None
+
+
+class VaultPermissions(Strict):
+    """What an access policy grants, by kind of object."""
+
+    keys: list[str] | None = None
+    secrets: list[str] | None = None
+    certificates: list[str] | None = None
+    storage: list[str] | None = None
+
+
+class AccessPolicy(Strict):
+    """One principal's permissions."""
+
+    tenant_id: str
+    object_id: str
+    application_id: str | None = None
+    permissions: VaultPermissions
+
+
+class VaultSku(Strict):
+    """`standard` or `premium` of family A."""
+
+    family: str
+    name: str
+
+
+class AddressRule(Strict):
+    """One IPv4 address or range."""
+
+    value: str
+
+
+class VaultNetworkAcls(Strict):
+    """The firewall; `defaultAction` comes after `bypass`."""
+
+    bypass: str | None = None
+    default_action: str | None = None
+    ip_rules: list[AddressRule] | None = None
+    virtual_network_rules: list[dict[str, Any]] | None = None
+
+
+class VaultProperties(Strict):
+    """`properties` of a vault, for PUT and PATCH."""
+
+    tenant_id: str | None = None
+    sku: VaultSku | None = None
+    access_policies: list[AccessPolicy] | None = None
+    vault_uri: str | None = None
+    enabled_for_deployment: bool | None = None
+    enabled_for_disk_encryption: bool | None = None
+    enabled_for_template_deployment: bool | None = None
+    enable_soft_delete: bool | None = None
+    soft_delete_retention_in_days: int | None = None
+    enable_rbac_authorization: bool | None = None
+    create_mode: Literal["default", "recover"] | None = None
+    enable_purge_protection: bool | None = None
+    network_acls: VaultNetworkAcls | None = None
+    public_network_access: str | None = None
+    provisioning_state: str | None = None
+
+
+class VaultBody(Strict):
+    """PUT or PATCH of a vault."""
+
+    location: str | None = None
+    tags: dict[str, str] | None = None
+    properties: VaultProperties | None = None

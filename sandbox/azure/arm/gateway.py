@@ -1,0 +1,272 @@
+"""The front door of Azure Resource Manager: who calls, may they, is it locked, is it too much; then the resource provider."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sandbox.azure.arm.api_versions import check_api_version
+from sandbox.azure.arm.throttling import Bucket, retry_after
+from sandbox.azure.clock import utc
+from sandbox.azure.entra.tokens import ARM_AUDIENCES, Claims, TokenInvalidError
+from sandbox.azure.errors import ArmRefusedError
+from sandbox.azure.exchange import JSON, Answer, Exchange, MalformedBodyError, Router
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sandbox.azure.arm.authorization import Authorization
+    from sandbox.azure.arm.locks import Locks
+    from sandbox.azure.arm.subscriptions import Subscription, Subscriptions
+    from sandbox.azure.clock import Clock
+    from sandbox.azure.entra.tokens import Tokens
+    from sandbox.azure.timings import Timings
+
+
+@dataclass(frozen=True)
+class ArmCall:
+    """A request that passed the front door."""
+
+    exchange: Exchange
+    caller: Claims
+    scope: str
+
+    def __getitem__(self, name: str) -> str:
+        """The path parameter of this name."""
+        return self.exchange.parameters[name]
+
+    def body(self) -> JSON:
+        """The JSON body. Raises ArmRefusedError: InvalidRequestContent."""
+        try:
+            return self.exchange.json()
+        except MalformedBodyError as error:
+            raise ArmRefusedError(
+                400, "InvalidRequestContent", f"The request content was invalid and could not be deserialized: '{error}'."
+            ) from error
+
+
+ArmHandler = "Callable[[ArmCall], Awaitable[Answer]]"
+
+
+def scope_of(path: str) -> str:
+    """The resource, or the parent of a collection or of an action, that a path is about."""
+    segments = path.strip("/").split("/")
+    lower = [one.lower() for one in segments]
+    if "providers" not in lower:
+        return "/" + "/".join(segments[: len(segments) // 2 * 2])
+    position = len(lower) - 1 - lower[::-1].index("providers")
+    tail = segments[position + 2 :]
+    if len(tail) % 2:
+        segments = segments[:-1]
+        tail = tail[:-1]
+    if not tail:
+        segments = segments[:position]
+    return "/" + "/".join(segments)
+
+
+class Gateway:
+    """Registers the resource providers' operations and guards them."""
+
+    def __init__(
+        self,
+        *,
+        tokens: Tokens,
+        authorization: Authorization,
+        locks: Locks,
+        subscriptions: Subscriptions,
+        clock: Clock,
+        timings: Timings,
+    ) -> None:
+        self.authorization = authorization
+        self.locks = locks
+        self.subscriptions = subscriptions
+        self._tokens = tokens
+        self._clock = clock
+        self._timings = timings
+        self._buckets: dict[tuple[str, str, str], Bucket] = {}
+        self.router = Router()
+
+    def add(
+        self,
+        method: str,
+        template: str,
+        handler: Callable[[ArmCall], Awaitable[Answer]],
+        *,
+        kind: str,
+        action: str | None,
+    ) -> None:
+        """Serve an operation of resource type `kind`; `action` None means that any caller of the tenant may do it."""
+
+        async def guarded(exchange: Exchange) -> Answer:
+            return await handler(self._admitted(exchange, kind, action))
+
+        self.router.add(method, template, guarded)
+
+    def _admitted(self, exchange: Exchange, kind: str, action: str | None) -> ArmCall:
+        caller = self.authenticate(exchange)
+        subscription = self._subscription(exchange, caller)
+        self._throttle(exchange, caller, subscription)
+        check_api_version(exchange, kind)
+        scope = exchange.parameters.get("scope", scope_of(exchange.path)).rstrip("/") or "/"
+        if not scope.startswith("/"):
+            scope = "/" + scope
+        if action is not None:
+            self.authorize(caller, action, scope, self._whole(exchange.path, scope, kind))
+        if exchange.method != "GET" and not kind.lower().startswith("microsoft.authorization/locks"):
+            self.locks.check(exchange.method, scope, action or "")
+        return ArmCall(exchange, caller, scope)
+
+    @staticmethod
+    def _whole(path: str, scope: str, kind: str) -> str:
+        return path.rstrip("/") if kind.lower().startswith("microsoft.authorization/") else scope
+
+    def authenticate(self, exchange: Exchange) -> Claims:
+        """The caller's token. Raises ArmRefusedError 401."""
+        token = exchange.bearer()
+        if token is None:
+            raise _unauthenticated("AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing.")
+        try:
+            claims = self._tokens.verify(token, ARM_AUDIENCES)
+        except TokenInvalidError as error:
+            raise _refusal(error, self._clock.wall()) from error
+        exchange.notes.principal, exchange.notes.application = claims.object_id, claims.app_id
+        return claims
+
+    def _subscription(self, exchange: Exchange, caller: Claims) -> Subscription | None:
+        segments = exchange.path.strip("/").split("/")
+        if segments[0].lower() != "subscriptions" or len(segments) < 2:
+            return None
+        subscription = self.subscriptions.find(segments[1])
+        if subscription is None:
+            raise ArmRefusedError(404, "SubscriptionNotFound", f"The subscription '{segments[1]}' could not be found.")
+        if subscription.tenant_id != caller.tenant_id:
+            expected = f"https://sts.windows.net/{subscription.tenant_id}/"
+            raise _unauthenticated(
+                "InvalidAuthenticationTokenTenant",
+                f"The access token is from the wrong issuer '{caller.issuer}'. It must match the tenant '{expected}' associated with "
+                f"this subscription. Please use the authority (URL) 'https://login.windows.net/{subscription.tenant_id}' to get the "
+                "token. Note, if the subscription is transferred to another tenant there is no impact to the services, but "
+                "information about new tenant could take time to propagate (up to an hour). If you just transferred your "
+                "subscription and see this error message, please try back later.",
+                f'authorization_uri="https://login.windows.net/{subscription.tenant_id}", error="invalid_token", '
+                'error_description="The access token is from the wrong issuer. It must match the tenant associated with this '
+                'subscription."',
+            )
+        return subscription
+
+    def _throttle(self, exchange: Exchange, caller: Claims, subscription: Subscription | None) -> None:
+        operation = {"GET": "read", "HEAD": "read", "DELETE": "delete"}.get(exchange.method, "write")
+        reads = operation == "read"
+        size = self._timings.arm_read_bucket if reads else self._timings.arm_write_bucket
+        refill = self._timings.arm_read_refill_per_second if reads else self._timings.arm_write_refill_per_second
+        where = subscription.id if subscription else caller.tenant_id
+        key = (where, caller.object_id, operation)
+        bucket = self._buckets.get(key)
+        if bucket is None or (bucket.size, bucket.refill) != (size, refill):
+            bucket = self._buckets[key] = Bucket(size, refill)
+        wait = bucket.take()
+        level = "subscription" if subscription else "tenant"
+        exchange.notes.headers[f"x-ms-ratelimit-remaining-{level}-{operation}s"] = str(int(bucket.level))
+        if wait:
+            seconds = retry_after(wait)
+            raise ArmRefusedError(
+                429,
+                f"{level.capitalize()}RequestsThrottled",
+                f"Number of '{operation}' requests for {level} '{where}' actor '{caller.object_id}' exceeded. Please try again after "
+                f"'{seconds}' seconds after additional tokens are available. Refer to https://aka.ms/arm-throttling for additional "
+                "information.",
+                headers={"Retry-After": seconds},
+            )
+
+    def authorize(self, caller: Claims, action: str, scope: str, shown: str | None = None) -> None:
+        """Raises ArmRefusedError 403 AuthorizationFailed unless a role in force allows the action at the scope."""
+        if self.authorization.allows(caller.object_id, action, scope):
+            return
+        raise ArmRefusedError(
+            403,
+            "AuthorizationFailed",
+            f"The client '{caller.app_id}' with object id '{caller.object_id}' does not have authorization to perform action "
+            f"'{action}' over scope '{shown or scope}' or the scope is invalid. If access was recently granted, please refresh your "
+            "credentials.",
+        )
+
+    def authorize_linked(self, caller: Claims, action: str, linked: str, own_action: str, scope: str) -> None:
+        """Raises ArmRefusedError 403 LinkedAuthorizationFailed: the caller may not use the other resource it names."""
+        if self.authorization.allows(caller.object_id, action, linked):
+            return
+        raise ArmRefusedError(
+            403,
+            "LinkedAuthorizationFailed",
+            f"The client '{caller.app_id}' with object id '{caller.object_id}' has permission to perform action '{own_action}' on scope "
+            f"'{scope}'; however, it does not have permission to perform action(s) '{action}' on the linked scope(s) '{linked}' "
+            "(respectively) or the linked scope(s) are invalid.",
+        )
+
+    async def serve(self, exchange: Exchange) -> Answer:
+        """Find the operation and run it. Raises ArmRefusedError."""
+        found = self.router.find(exchange)
+        if found is None:
+            caller = self.authenticate(exchange)
+            self._subscription(exchange, caller)
+            raise self._unknown(exchange)
+        handler, matched = found
+        answer = await handler(matched)
+        del matched
+        return answer
+
+    def _unknown(self, exchange: Exchange) -> ArmRefusedError:
+        if methods := self.router.methods(exchange.path):
+            return ArmRefusedError(
+                405,
+                "MethodNotAllowed",
+                f"The HTTP method '{exchange.method}' is not supported at scope '{exchange.path}'.",
+                headers={"Allow": ", ".join(methods)},
+            )
+        segments = exchange.path.strip("/").split("/")
+        lower = [one.lower() for one in segments]
+        if "providers" in lower and len(lower) > lower.index("providers") + 2:
+            at = lower.index("providers")
+            namespace, kind = segments[at + 1], segments[at + 2]
+            return ArmRefusedError(
+                400,
+                "InvalidResourceType",
+                f"The resource type '{kind}' could not be found in the namespace '{namespace}' for api version "
+                f"'{exchange.query.get('api-version', '')}'. The supported api-versions are ''.",
+            )
+        return ArmRefusedError(404, "NotFound", f"No HTTP resource was found that matches the request URI '{exchange.path}'.")
+
+
+def correlation_headers(exchange: Exchange, now: float) -> dict[str, str]:
+    """What ARM adds to every response."""
+    correlation = exchange.headers.get("x-ms-correlation-request-id", str(uuid.uuid4()))
+    return {
+        "x-ms-correlation-request-id": correlation,
+        "x-ms-routing-request-id": f"WESTEUROPE:{utc(now):%Y%m%dT%H%M%SZ}:{correlation}",
+        **exchange.notes.headers,
+    }
+
+
+def _unauthenticated(code: str, message: str, challenge: str | None = None) -> ArmRefusedError:
+    challenge = (
+        challenge
+        or 'authorization_uri="https://login.windows.net/", error="invalid_token", error_description="' + message + '"'
+    )
+    return ArmRefusedError(401, code, message, headers={"WWW-Authenticate": f"Bearer {challenge}"})
+
+
+def _refusal(error: TokenInvalidError, now: float) -> ArmRefusedError:
+    if error.reason == "audience":
+        return _unauthenticated(
+            "InvalidAuthenticationTokenAudience",
+            f"The access token has been obtained for wrong audience or resource '{error.token_audience}'. It should exactly match with "
+            "one of the allowed audiences 'https://management.core.windows.net/','https://management.core.windows.net',"
+            "'https://management.azure.com/','https://management.azure.com'.",
+        )
+    if error.reason == "expired":
+        return _unauthenticated(
+            "ExpiredAuthenticationToken",
+            f"The access token expiry UTC time '{utc(error.expiry):%m/%d/%Y %I:%M:%S %p}' is earlier than current UTC time "
+            f"'{utc(now):%m/%d/%Y %I:%M:%S %p}'.",
+        )
+    return _unauthenticated("InvalidAuthenticationToken", "The access token is invalid.")

@@ -1,0 +1,196 @@
+"""Role assignments and role definitions as ARM serves them."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from sandbox.azure.arm.authorization import RoleAssignment, at_or_above
+from sandbox.azure.arm.bodies import RoleAssignmentBody, parsed
+from sandbox.azure.arm.roles import BUILT_IN, BY_ID, RoleDefinition
+from sandbox.azure.clock import Clock, seven_digits
+from sandbox.azure.errors import ArmRefusedError
+from sandbox.azure.exchange import Answer
+
+if TYPE_CHECKING:
+    from sandbox.azure.arm.gateway import ArmCall, Gateway
+    from sandbox.azure.entra.directory import Directory
+
+ASSIGNMENTS = "Microsoft.Authorization/roleAssignments"
+DEFINITIONS = "Microsoft.Authorization/roleDefinitions"
+
+
+class RoleOperations:
+    """Microsoft.Authorization/roleAssignments and roleDefinitions at any scope."""
+
+    def __init__(self, gateway: Gateway, directory: Directory, clock: Clock) -> None:
+        self._gateway = gateway
+        self._authorization = gateway.authorization
+        self._directory = directory
+        self._clock = clock
+        assignments, definitions = f"/{{scope:path}}/providers/{ASSIGNMENTS}", f"/{{scope:path}}/providers/{DEFINITIONS}"
+        add = gateway.add
+        add("GET", assignments, self.list, kind=ASSIGNMENTS, action=f"{ASSIGNMENTS}/read")
+        add("GET", f"{assignments}/{{name}}", self.get, kind=ASSIGNMENTS, action=f"{ASSIGNMENTS}/read")
+        add("PUT", f"{assignments}/{{name}}", self.put, kind=ASSIGNMENTS, action=f"{ASSIGNMENTS}/write")
+        add("DELETE", f"{assignments}/{{name}}", self.delete, kind=ASSIGNMENTS, action=f"{ASSIGNMENTS}/delete")
+        add("GET", definitions, self.definitions, kind=DEFINITIONS, action=f"{DEFINITIONS}/read")
+        add("GET", f"{definitions}/{{name}}", self.definition, kind=DEFINITIONS, action=f"{DEFINITIONS}/read")
+
+    def _shown(self, one: RoleAssignment) -> dict[str, Any]:
+        moment = seven_digits(one.created)
+        subscription = one.scope.split("/")[2] if one.scope.lower().startswith("/subscriptions/") else ""
+        return {
+            "id": one.id,
+            "name": one.name,
+            "type": ASSIGNMENTS,
+            "properties": {
+                "roleDefinitionId": f"/subscriptions/{subscription}/providers/{DEFINITIONS}/{one.role_id}",
+                "principalId": one.principal_id,
+                "principalType": one.principal_type,
+                "scope": one.scope,
+                "condition": None,
+                "conditionVersion": None,
+                "createdOn": moment,
+                "updatedOn": moment,
+                "createdBy": one.created_by,
+                "updatedBy": one.created_by,
+                "delegatedManagedIdentityResourceId": None,
+                "description": None,
+            },
+        }
+
+    async def list(self, call: ArmCall) -> Answer:
+        """`$filter`: `atScope()`, `principalId eq '…'`, `assignedTo('…')`, and atScope() joined with these by `and`."""
+        found = [one for one in self._authorization.every() if at_or_above(one.scope, call.scope)]
+        text = call.exchange.query.get("$filter", "")
+        if "atscope()" not in text.lower():
+            found += [one for one in self._authorization.every() if at_or_above(call.scope, one.scope) and one not in found]
+        for term in filter(None, re.split(r"\s+and\s+", text.strip(), flags=re.IGNORECASE)):
+            match = re.fullmatch(r"atScope\(\)|(?:principalId eq |assignedTo\()'([^']+)'\)?", term, re.IGNORECASE)
+            if match is None:
+                raise ArmRefusedError(400, "InvalidFilter", f"The filter '{text}' is not supported.")
+            if match.group(1):
+                found = [one for one in found if one.principal_id == match.group(1).lower()]
+        return Answer(json={"value": [self._shown(one) for one in found]})
+
+    def _found(self, call: ArmCall) -> RoleAssignment | None:
+        return self._authorization.find(f"{call.scope}/providers/{ASSIGNMENTS}/{call['name']}")
+
+    async def get(self, call: ArmCall) -> Answer:
+        """One assignment on exactly this scope."""
+        found = self._found(call)
+        if found is None:
+            raise ArmRefusedError(404, "RoleAssignmentNotFound", f"The role assignment '{call['name']}' is not found.")
+        return Answer(json=self._shown(found))
+
+    async def put(self, call: ArmCall) -> Answer:
+        """Grant; a second grant of the same role to the same principal at the same scope is RoleAssignmentExists."""
+        properties = parsed(RoleAssignmentBody, call.body()).properties
+        try:
+            uuid.UUID(call["name"])
+        except ValueError:
+            raise ArmRefusedError(
+                400,
+                "InvalidRoleAssignmentId",
+                f"The role assignment ID '{call['name']}' is not valid. The role assignment ID must be a GUID.",
+            ) from None
+        role = BY_ID.get(properties.role_definition_id.rsplit("/", 1)[-1].lower())
+        if role is None:
+            raise ArmRefusedError(
+                404,
+                "RoleDefinitionDoesNotExist",
+                f"The specified role definition with ID '{properties.role_definition_id}' does not exist.",
+            )
+        existing = self._found(call)
+        if existing and (existing.role_id, existing.principal_id) == (role.id, properties.principal_id):
+            return Answer(200, self._shown(existing))
+        if existing:
+            raise ArmRefusedError(
+                409,
+                "RoleAssignmentUpdateNotPermitted",
+                "Tenant ID, application ID, principal ID, and scope are not allowed to be updated.",
+            )
+        self._principal_exists(call, properties.principal_id)
+        for one in self._authorization.every():
+            if (one.scope.lower(), one.role_id, one.principal_id) == (call.scope.lower(), role.id, properties.principal_id):
+                message = f"The role assignment already exists. The ID of the conflicting role assignment is {one.name.replace('-', '')}."
+                raise ArmRefusedError(409, "RoleAssignmentExists", message)
+        assignment = RoleAssignment(
+            name=call["name"],
+            scope=call.scope,
+            role_id=role.id,
+            principal_id=properties.principal_id,
+            principal_type="ServicePrincipal",
+            created_by=call.caller.object_id,
+            created=self._clock.now(),
+        )
+        self._authorization.add(assignment)
+        return Answer(201, self._shown(assignment))
+
+    def _principal_exists(self, call: ArmCall, principal_id: str) -> None:
+        tenant = self._directory.tenants[call.caller.tenant_id]
+        if principal_id not in tenant.principals:
+            raise ArmRefusedError(
+                400,
+                "PrincipalNotFound",
+                f"Principal {principal_id.replace('-', '')} does not exist in the directory {tenant.id}. Check that you have the correct "
+                "principal ID. If you are creating this principal and then immediately assigning a role, this error might be related to "
+                "a replication delay. In this case, set the role assignment principalType property to a value, such as "
+                "ServicePrincipal, User, or Group.  See https://aka.ms/docs-principaltype",
+            )
+
+    async def delete(self, call: ArmCall) -> Answer:
+        """Withdraw; 204 if there was none."""
+        found = self._found(call)
+        if found is None:
+            return Answer(204)
+        self._authorization.remove(found)
+        return Answer(200, self._shown(found))
+
+    @staticmethod
+    def _role_shown(role: RoleDefinition, scope: str) -> dict[str, Any]:
+        parts = scope.split("/")
+        prefix = "/".join(parts[:3]) if scope.lower().startswith("/subscriptions/") else ""
+        permissions = {
+            "actions": list(role.actions),
+            "notActions": list(role.not_actions),
+            "dataActions": list(role.data_actions),
+            "notDataActions": list(role.not_data_actions),
+        }
+        return {
+            "id": f"{prefix}/providers/{DEFINITIONS}/{role.id}",
+            "name": role.id,
+            "type": DEFINITIONS,
+            "properties": {
+                "roleName": role.name,
+                "type": "BuiltInRole",
+                "description": role.name,
+                "assignableScopes": ["/"],
+                "permissions": [permissions],
+            },
+        }
+
+    async def definitions(self, call: ArmCall) -> Answer:
+        """`$filter`: `roleName eq '…'`, `type eq 'BuiltInRole'`, `atScopeAndBelow()`."""
+        roles = list(BUILT_IN)
+        text = call.exchange.query.get("$filter", "")
+        for term in filter(None, re.split(r"\s+and\s+", text.strip(), flags=re.IGNORECASE)):
+            match = re.fullmatch(r"atScope(?:AndBelow)?\(\)|(roleName|type) eq '([^']*)'", term, re.IGNORECASE)
+            if match is None:
+                raise ArmRefusedError(400, "InvalidFilter", f"The filter '{text}' is not supported.")
+            if (match.group(1) or "").lower() == "rolename":
+                roles = [one for one in roles if one.name.lower() == match.group(2).lower()]
+            if (match.group(1) or "").lower() == "type" and match.group(2).lower() != "builtinrole":
+                roles = []
+        return Answer(json={"value": [self._role_shown(one, call.scope) for one in roles]})
+
+    async def definition(self, call: ArmCall) -> Answer:
+        """One role by its GUID."""
+        role = BY_ID.get(call["name"].lower())
+        if role is None:
+            raise ArmRefusedError(
+                404, "RoleDefinitionDoesNotExist", f"The specified role definition with ID '{call['name']}' does not exist."
+            )
+        return Answer(json=self._role_shown(role, call.scope))

@@ -1,0 +1,233 @@
+"""The whole of the simulated Azure, put together: two tenants, their subscriptions and administrators, and every service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sandbox.azure.arm.authorization import Authorization, RoleAssignment
+from sandbox.azure.arm.gateway import Gateway, correlation_headers
+from sandbox.azure.arm.identities import Identities, IdentityOperations
+from sandbox.azure.arm.locks import LockOperations, Locks
+from sandbox.azure.arm.operations import Operations
+from sandbox.azure.arm.role_operations import RoleOperations
+from sandbox.azure.arm.roles import BY_NAME
+from sandbox.azure.arm.subscriptions import Subscription, SubscriptionOperations, Subscriptions
+from sandbox.azure.arm.vaults import VaultOperations
+from sandbox.azure.certificates import FIXED_HOSTS, SUFFIXES
+from sandbox.azure.entra.consent import AdminConsent
+from sandbox.azure.entra.directory import Directory, ServicePrincipal, Tenant, new_password
+from sandbox.azure.entra.federation import ExternalIssuers, Federation, refused
+from sandbox.azure.entra.token_endpoint import TokenEndpoint
+from sandbox.azure.entra.tokens import Tokens
+from sandbox.azure.errors import ArmRefusedError, BlobRefusedError, EntraRefusedError, GraphRefusedError, VaultRefusedError
+from sandbox.azure.exchange import Answer, Exchange, Router
+from sandbox.azure.graph.access import GraphAccess
+from sandbox.azure.graph.applications import Applications
+from sandbox.azure.graph.principals import Principals
+from sandbox.azure.key_vault.access import VaultAccess
+from sandbox.azure.key_vault.crypto import KeyFactory
+from sandbox.azure.key_vault.data_plane import VaultDataPlane
+from sandbox.azure.key_vault.keys import Keys
+from sandbox.azure.key_vault.model import Vaults
+from sandbox.azure.server import Service
+from sandbox.azure.storage.accounts import StorageOperations
+from sandbox.azure.storage.blob_service import BlobService
+from sandbox.azure.storage.key_protection import Doors, KeyProtection
+from sandbox.azure.storage.model import StorageAccounts
+from sandbox.azure.timings import Timings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from sandbox.azure.clock import Clock
+    from sandbox.azure.errors import RefusedError
+
+VAULT_SUFFIX, BLOB_SUFFIX = SUFFIXES
+ADMINISTRATOR_ROLES = ("Owner", "Key Vault Administrator", "Storage Blob Data Owner")
+DECADE = 3650 * 86_400.0
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two tenants, with its subscription and its administrator."""
+
+    tenant: Tenant
+    subscription: Subscription
+    administrator: ServicePrincipal
+    secret: str
+
+
+class Cloud:
+    """Holds the state and finds the service for a host."""
+
+    def __init__(self, clock: Clock, certificate_authorities: Sequence[Path] = ()) -> None:
+        self.clock = clock
+        self.timings = Timings()
+        self.directory = Directory()
+        self.tokens = Tokens()
+        self.authorization = Authorization(clock, self.timings)
+        self.subscriptions = Subscriptions()
+        self.identities = Identities()
+        self.vaults = Vaults()
+        self.accounts = StorageAccounts()
+        self.key_factory = KeyFactory()
+        federation = Federation(self.directory, self.tokens, ExternalIssuers(certificate_authorities), clock, self.timings)
+        self.token_endpoint = TokenEndpoint(self.directory, self.tokens, federation, clock, self.timings)
+        vault_access = VaultAccess(self.tokens, self.authorization)
+        keys = Keys(vault_access, clock, self.timings)
+        doors = Doors(self.directory, self.tokens, self.token_endpoint, self.identities, self.vaults, keys, vault_access)
+        self.protection = KeyProtection(doors, clock, self.timings)
+        self._arm = self._resource_manager()
+        self._vault_data = VaultDataPlane(self.vaults, keys, vault_access, self.key_factory, clock)
+        self._blobs = BlobService(
+            accounts=self.accounts,
+            tokens=self.tokens,
+            authorization=self.authorization,
+            protection=self.protection,
+            clock=clock,
+        )
+        self._login, self._graph = self._entra_router(), self._graph_router()
+        self._services = self._described()
+        self.provider = self._side("Contoso", "contoso.onmicrosoft.com")
+        self.customer = self._side("Fabrikam", "fabrikam.onmicrosoft.com")
+
+    def _resource_manager(self) -> Gateway:
+        gateway = Gateway(
+            tokens=self.tokens,
+            authorization=self.authorization,
+            locks=Locks(),
+            subscriptions=self.subscriptions,
+            clock=self.clock,
+            timings=self.timings,
+        )
+        SubscriptionOperations(gateway, self.directory, self._resources_in)
+        operations = Operations(gateway, self.clock)
+        StorageOperations(
+            gateway=gateway,
+            accounts=self.accounts,
+            identities=self.identities,
+            directory=self.directory,
+            protection=self.protection,
+            operations=operations,
+            clock=self.clock,
+            timings=self.timings,
+        )
+        IdentityOperations(gateway, self.identities, self.directory, self.clock, self.timings)
+        VaultOperations(gateway, self.vaults, self.clock)
+        RoleOperations(gateway, self.directory, self.clock)
+        LockOperations(gateway)
+        return gateway
+
+    def _resources_in(self, scope: str) -> list[str]:
+        vaults = [one.id for one in self.vaults.all_live() if one.id.lower().startswith(scope.lower() + "/")]
+        return vaults + [one.id for one in self.accounts.under(scope)] + [one.id for one in self.identities.under(scope)]
+
+    def _entra_router(self) -> Router:
+        router = Router()
+        self.token_endpoint.add_routes(router)
+        AdminConsent(self.directory, self.tokens, self.clock).add_routes(router)
+        return router
+
+    def _graph_router(self) -> Router:
+        router = Router()
+        access = GraphAccess(self.directory, self.tokens)
+        Applications(router, access, self.directory, self.clock)
+        Principals(router, access, self.directory, self.clock)
+        return router
+
+    async def _serve_login(self, exchange: Exchange) -> Answer:
+        found = self._login.find(exchange)
+        if found is None:
+            raise refused(
+                "900561", f"The endpoint does not accept {exchange.method} requests.", error="invalid_request", status=404
+            )
+        return await found[0](found[1])
+
+    async def _serve_graph(self, exchange: Exchange) -> Answer:
+        found = self._graph.find(exchange)
+        if found is None and (methods := self._graph.methods(exchange.path)):
+            raise GraphRefusedError(
+                405,
+                "Request_BadRequest",
+                "Specified HTTP method is not allowed for the request target.",
+                headers={"Allow": ", ".join(methods)},
+            )
+        if found is None:
+            segment = exchange.path.strip("/").split("/")[-1]
+            raise GraphRefusedError(400, "BadRequest", f"Resource not found for the segment '{segment}'.")
+        return await found[0](found[1])
+
+    def _described(self) -> dict[str, Service]:
+        def entra(status: int, code: str, message: str) -> RefusedError:
+            number = code.removeprefix("AADSTS")
+            return EntraRefusedError(status, number if number.isdigit() else "90033", message, error="temporarily_unavailable")
+
+        return {
+            "login": Service("login", self._serve_login, entra),
+            "graph": Service(
+                "graph", self._serve_graph, GraphRefusedError, lambda exchange, _: {"request-id": exchange.request_id}
+            ),
+            "management": Service("management", self._arm.serve, ArmRefusedError, correlation_headers),
+            "vault": Service(
+                "vault",
+                self._vault_data.serve,
+                VaultRefusedError,
+                lambda *_: {"x-ms-keyvault-region": "westeurope", "x-ms-keyvault-service-version": "1.9.2451.1"},
+            ),
+            "blob": Service("blob", self._blobs.serve, BlobRefusedError),
+        }
+
+    def service(self, host: str) -> Service | None:
+        """Who answers for this host, if it exists."""
+        if not self.known(host):
+            return None
+        if host.endswith(VAULT_SUFFIX):
+            return self._services["vault"]
+        if host.endswith(BLOB_SUFFIX):
+            return self._services["blob"]
+        return self._services["login" if host.startswith("login.") else host.split(".", maxsplit=1)[0]]
+
+    def known(self, host: str) -> bool:
+        """Whether Azure's DNS has the name: vaults and accounts that exist, and the fixed hosts."""
+        name = host.split(".", maxsplit=1)[0]
+        if host.endswith(VAULT_SUFFIX):
+            return host == name + VAULT_SUFFIX and self.vaults.live(name) is not None
+        if host.endswith(BLOB_SUFFIX):
+            return host == name + BLOB_SUFFIX and self.accounts.find(name) is not None
+        return host in FIXED_HOSTS
+
+    @staticmethod
+    def azure(host: str) -> bool:
+        """Whether the host is one of Azure's at all."""
+        return host in FIXED_HOSTS or host.endswith(SUFFIXES)
+
+    def _side(self, display_name: str, domain: str) -> Side:
+        tenant = self.directory.add_tenant(display_name, domain)
+        subscription = self.subscriptions.add(f"{display_name} Production", tenant.id)
+        application = self.directory.add_application(tenant, f"{display_name} administrator", "AzureADMyOrg", self.clock.now())
+        wall = self.clock.wall()
+        secret, _ = new_password(application, "sandbox", wall, wall + DECADE)
+        principal = self.directory.add_principal(tenant, application.app_id, application.display_name, now=float("-inf"))
+        tenant.administrators.add(principal.object_id)
+        for name in ADMINISTRATOR_ROLES:
+            role = BY_NAME[name.lower()]
+            scope = f"/subscriptions/{subscription.id}"
+            long_ago = self.clock.now() - DECADE
+            self.authorization.add(
+                RoleAssignment(
+                    name=role.id,
+                    scope=scope,
+                    role_id=role.id,
+                    principal_id=principal.object_id,
+                    principal_type="ServicePrincipal",
+                    created_by=principal.object_id,
+                    created=long_ago,
+                )
+            )
+        return Side(tenant, subscription, principal, secret)
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self.key_factory.close()

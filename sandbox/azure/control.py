@@ -1,0 +1,109 @@
+"""The control server: the clock, timings, faults and the request log, as JSON over plain HTTP on loopback."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+
+    from sandbox.azure.clock import Clock
+    from sandbox.azure.faults import Faults
+    from sandbox.azure.proxy import ConnectProxy
+    from sandbox.azure.request_log import RequestLog
+    from sandbox.azure.timings import Timings
+
+
+class Control:
+    """The routes."""
+
+    def __init__(self, clock: Clock, timings: Timings, faults: Faults, log: RequestLog, proxy: ConnectProxy) -> None:
+        self._clock = clock
+        self._timings = timings
+        self._faults = faults
+        self._log = log
+        self._proxy = proxy
+
+    def application(self) -> Starlette:
+        """The ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/clock", _checked(self.clock), methods=["GET", "POST"]),
+                Route("/timings", _checked(self.timings), methods=["GET", "POST"]),
+                Route("/faults", _checked(self.faults), methods=["GET", "POST", "DELETE"]),
+                Route("/faults/{id}", _checked(self.fault), methods=["DELETE"]),
+                Route("/requests", _checked(self.requests), methods=["GET", "DELETE"]),
+                Route("/requests/counts", _checked(self.counts), methods=["GET"]),
+                Route("/refused-hosts", _checked(self.refused_hosts), methods=["GET"]),
+            ]
+        )
+
+    async def clock(self, request: Request) -> Response:
+        """GET, or POST {"advance_seconds"?, "scale"?}."""
+        if request.method == "POST":
+            body = await _body(request, {"advance_seconds", "scale"})
+            if "scale" in body:
+                self._clock.set_scale(float(body["scale"]))
+            if "advance_seconds" in body:
+                self._clock.advance(float(body["advance_seconds"]))
+        return JSONResponse({"now": self._clock.now(), "scale": self._clock.scale})
+
+    async def timings(self, request: Request) -> Response:
+        """GET, or POST with the values to change."""
+        if request.method == "POST":
+            self._timings.update(await _body(request))
+        return JSONResponse(self._timings.as_json())
+
+    async def faults(self, request: Request) -> Response:
+        """GET all, POST one (answers its id), DELETE all."""
+        if request.method == "POST":
+            return JSONResponse({"id": self._faults.inject(await _body(request)).id}, 201)
+        if request.method == "DELETE":
+            self._faults.remove()
+        return JSONResponse({"faults": self._faults.shown()})
+
+    async def fault(self, request: Request) -> Response:
+        """DELETE one."""
+        self._faults.remove(request.path_params["id"])
+        return JSONResponse({"faults": self._faults.shown()})
+
+    async def requests(self, request: Request) -> Response:
+        """GET ?since=N, or DELETE."""
+        if request.method == "DELETE":
+            self._log.clear()
+        return JSONResponse({"requests": self._log.since(int(request.query_params.get("since", "0")))})
+
+    async def counts(self, request: Request) -> Response:
+        """Requests by service, method, operation and status."""
+        del request
+        return JSONResponse({"counts": self._log.counts()})
+
+    async def refused_hosts(self, request: Request) -> Response:
+        """What the proxy refused."""
+        del request
+        return JSONResponse({"refused": self._proxy.refused()})
+
+
+async def _body(request: Request, allowed: set[str] | None = None) -> dict[str, Any]:
+    body = await request.json()
+    if not isinstance(body, dict):
+        raise ValueError("the body must be a JSON object")  # noqa: TRY004 - told to the client as any other bad value
+    if allowed is not None and set(body) - allowed:
+        raise ValueError(f"unknown: {', '.join(sorted(set(body) - allowed))}")
+    return body
+
+
+def _checked(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    async def checked(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except (ValueError, TypeError) as error:
+            return JSONResponse({"error": str(error)}, 400)
+
+    return checked

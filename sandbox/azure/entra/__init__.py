@@ -1,0 +1,1 @@
+"""Entra: tenants, applications, principals, tokens, federation and consent."""

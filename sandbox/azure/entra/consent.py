@@ -1,0 +1,86 @@
+"""Admin consent: what creates an application's service principal in another tenant.
+
+`GET /{tenant}/adminconsent?client_id=…` is a web page in Azure, where the administrator signs in. Here the administrator's sign-in is
+their access token for Microsoft Graph, sent as a bearer token.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from sandbox.azure.entra.federation import refused
+from sandbox.azure.entra.tokens import GRAPH_AUDIENCES, TokenInvalidError
+from sandbox.azure.exchange import Answer, Exchange, Router
+
+if TYPE_CHECKING:
+    from sandbox.azure.clock import Clock
+    from sandbox.azure.entra.directory import Application, Directory, ServicePrincipal, Tenant
+    from sandbox.azure.entra.tokens import Tokens
+
+
+def consented(directory: Directory, tenant: Tenant, application: Application, now: float) -> ServicePrincipal:
+    """The application's service principal in the tenant: the one that is there, or a new one."""
+    existing = tenant.principal_of(application.app_id)
+    return existing or directory.add_principal(tenant, application.app_id, application.display_name, now=now)
+
+
+class AdminConsent:
+    """The consent page."""
+
+    def __init__(self, directory: Directory, tokens: Tokens, clock: Clock) -> None:
+        self._directory = directory
+        self._tokens = tokens
+        self._clock = clock
+
+    def add_routes(self, router: Router) -> None:
+        """Both addresses of the page."""
+        router.add("GET", "/{tenant}/adminconsent", self.consent)
+        router.add("GET", "/{tenant}/v2.0/adminconsent", self.consent)
+
+    async def consent(self, exchange: Exchange) -> Answer:
+        """302 to the redirect URI, or a page that says that it is done. Raises EntraRefusedError."""
+        client_id = exchange.query.get("client_id", "")
+        try:
+            claims = self._tokens.verify(exchange.bearer() or "", GRAPH_AUDIENCES)
+        except TokenInvalidError as error:
+            raise refused(
+                "50058", "A silent sign-in request was sent but no user is signed in.", error="login_required"
+            ) from error
+        name = exchange["tenant"]
+        tenant = self._directory.tenant(claims.tenant_id if name in {"organizations", "common"} else name)
+        if tenant is None:
+            raise refused("90002", f"Tenant '{name}' not found.", error="invalid_request", status=400)
+        if claims.tenant_id != tenant.id or claims.object_id not in tenant.administrators:
+            raise refused(
+                "90094",
+                "An administrator of the tenant has set a policy that prevents you from granting the application the permissions "
+                "it is requesting. Contact your administrator.",
+                error="access_denied",
+                status=403,
+            )
+        application = self._directory.application(client_id)
+        if application is None:
+            raise refused(
+                "700016",
+                f"Application with identifier '{client_id}' was not found in the directory '{tenant.display_name}'.",
+                error="unauthorized_client",
+                status=400,
+            )
+        if application.tenant_id != tenant.id and not application.multitenant:
+            raise refused(
+                "50194",
+                f"Application '{client_id}'({application.display_name}) is not configured as a multi-tenant application.",
+                error="invalid_request",
+                status=400,
+            )
+        consented(self._directory, tenant, application, self._clock.now())
+        result = {
+            "admin_consent": "True",
+            "tenant": tenant.id,
+            **({"state": exchange.query["state"]} if "state" in exchange.query else {}),
+        }
+        if redirect := exchange.query.get("redirect_uri"):
+            return Answer(302, content=b"", media_type="text/html", headers={"Location": f"{redirect}?{urlencode(result)}"})
+        page = f"<html><body>Consent was granted to {application.app_id} in {tenant.id}.</body></html>"
+        return Answer(200, content=page.encode(), media_type="text/html; charset=utf-8")

@@ -1,0 +1,90 @@
+"""Faults that a test injects: by host and path, a number of times or until they are taken away."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import asdict, dataclass, field, fields
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sandbox.azure.exchange import Exchange
+
+KINDS = frozenset({"status", "hang", "reset", "delay", "truncate"})
+
+
+@dataclass
+class Fault:
+    """What happens to the requests that match.
+
+    `status` answers with `status`, `code` and `message` (or `body`); `hang` answers after `seconds` or never; `reset` closes the
+    connection; `delay` waits `seconds` and goes on; `truncate` sends half of the answer. With `after_effect` the work is done first.
+    """
+
+    kind: str
+    host: str = "*"
+    path: str = ".*"
+    method: str | None = None
+    times: int | None = None
+    status: int = 503
+    code: str = "ServiceUnavailable"
+    message: str = "The service is unavailable."
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    retry_after: int | None = None
+    seconds: float = 0.0
+    after_effect: bool = False
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    hits: int = 0
+
+    def matches(self, exchange: Exchange) -> bool:
+        """By host glob, path regular expression (on the path with its query) and method."""
+        return (
+            (self.times is None or self.hits < self.times)
+            and (self.method is None or self.method.upper() == exchange.method)
+            and fnmatchcase(exchange.host, self.host.lower())
+            and re.search(self.path, exchange.raw_target, re.IGNORECASE) is not None
+        )
+
+
+class Faults:
+    """The faults in force, in the order of injection."""
+
+    def __init__(self) -> None:
+        self._all: dict[str, Fault] = {}
+
+    def inject(self, values: Mapping[str, Any]) -> Fault:
+        """Raises ValueError for a field or a kind that does not exist."""
+        unknown = set(values) - {one.name for one in fields(Fault)} | (set(values) & {"id", "hits"})
+        if unknown:
+            raise ValueError(f"a fault has no field {', '.join(sorted(unknown))}")
+        if values.get("kind") not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(sorted(KINDS))}")
+        fault = Fault(**values)
+        re.compile(fault.path)
+        self._all[fault.id] = fault
+        return fault
+
+    def take(self, exchange: Exchange) -> Fault | None:
+        """The first fault that matches, counted."""
+        if not self._all:
+            return None
+        for fault in self._all.values():
+            if fault.matches(exchange):
+                fault.hits += 1
+                return fault
+        return None
+
+    def shown(self) -> list[dict[str, Any]]:
+        """All faults with their hits."""
+        return [asdict(one) for one in self._all.values()]
+
+    def remove(self, fault_id: str | None = None) -> None:
+        """One, or all."""
+        if fault_id is None:
+            self._all.clear()
+        else:
+            self._all.pop(fault_id, None)

@@ -1,0 +1,336 @@
+"""The keys API at `https://<vault>.vault.azure.net`."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from sandbox.azure.errors import VaultRefusedError
+from sandbox.azure.exchange import Answer, Exchange, Router
+from sandbox.azure.key_vault import crypto
+from sandbox.azure.key_vault.bodies import CreateKey, Operation, RotationPolicy, UpdateKey, Verify, parsed
+from sandbox.azure.key_vault.keys import duration_seconds
+from sandbox.azure.key_vault.model import DAY, Key, KeyVersion, Vault, new_version_id
+
+if TYPE_CHECKING:
+    from sandbox.azure.clock import Clock
+    from sandbox.azure.key_vault.access import VaultAccess, VaultCaller
+    from sandbox.azure.key_vault.crypto import KeyFactory
+    from sandbox.azure.key_vault.keys import Keys
+    from sandbox.azure.key_vault.model import Vaults
+
+API_VERSIONS = frozenset(
+    {"7.0", "7.1", "7.2", "7.3", "7.4", "7.5", "7.6", "7.6-preview.2", "2025-06-01-preview", "2025-07-01", "2026-03-01-preview"}
+)
+ALL_RSA_OPERATIONS = ["encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"]
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (binascii.Error, ValueError) as error:
+        raise crypto.bad_parameter("The value is not base64url.") from error
+
+
+def _text(value: bytes) -> str:
+    return urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def attributes(vault: Vault, version: KeyVersion) -> dict[str, Any]:
+    """`attributes` of a key, with the recovery level that tells of purge protection."""
+    shown: dict[str, Any] = {"enabled": version.enabled}
+    if version.not_before is not None:
+        shown["nbf"] = version.not_before
+    if version.expires is not None:
+        shown["exp"] = version.expires
+    shown |= {
+        "created": int(version.created),
+        "updated": int(version.updated),
+        "recoveryLevel": vault.recovery_level,
+        "recoverableDays": vault.retention_days,
+        "exportable": False,
+        "hsmPlatform": "2" if version.key_type.endswith("-HSM") else "0",
+    }
+    return shown
+
+
+def bundle(vault: Vault, key: Key, version: KeyVersion) -> dict[str, Any]:
+    """A key as it is given back."""
+    jwk = {
+        "kid": vault.key_id(key.name, version.version),
+        "kty": version.key_type,
+        "key_ops": version.operations,
+        **version.public_jwk(),
+    }
+    return {"key": jwk, "attributes": attributes(vault, version)} | ({"tags": version.tags} if version.tags else {})
+
+
+def deleted_bundle(vault: Vault, key: Key) -> dict[str, Any]:
+    """A deleted key as it is given back."""
+    return {
+        "recoveryId": f"https://{vault.host}/deletedkeys/{key.name}",
+        "deletedDate": int(key.deleted or 0),
+        "scheduledPurgeDate": int(key.purge_at or 0),
+        **bundle(vault, key, key.latest),
+    }
+
+
+class VaultDataPlane:
+    """Serves every vault; the host says which."""
+
+    def __init__(self, vaults: Vaults, keys: Keys, access: VaultAccess, factory: KeyFactory, clock: Clock) -> None:
+        self._vaults = vaults
+        self._keys = keys
+        self._access = access
+        self._factory = factory
+        self._clock = clock
+        self.router = Router()
+        add = self.router.add
+        add("GET", "/keys", self.list_keys)
+        add("POST", "/keys/{name}/create", self.create)
+        add("POST", "/keys/{name}/rotate", self.rotate)
+        add("GET", "/keys/{name}/rotationpolicy", self.get_policy)
+        add("PUT", "/keys/{name}/rotationpolicy", self.put_policy)
+        add("GET", "/keys/{name}/versions", self.versions)
+        add("GET", "/keys/{name}", self.get)
+        add("GET", "/keys/{name}/{version}", self.get)
+        add("PATCH", "/keys/{name}", self.update)
+        add("PATCH", "/keys/{name}/{version}", self.update)
+        add("DELETE", "/keys/{name}", self.delete)
+        for verb, operation in (
+            ("wrapkey", "wrapKey"),
+            ("unwrapkey", "unwrapKey"),
+            ("encrypt", "encrypt"),
+            ("decrypt", "decrypt"),
+            ("sign", "sign"),
+            ("verify", "verify"),
+        ):
+            handler = self._operation(operation)
+            add("POST", f"/keys/{{name}}/{verb}", handler)
+            add("POST", f"/keys/{{name}}/{{version}}/{verb}", handler)
+        add("GET", "/deletedkeys", self.list_deleted)
+        add("GET", "/deletedkeys/{name}", self.get_deleted)
+        add("POST", "/deletedkeys/{name}/recover", self.recover)
+        add("DELETE", "/deletedkeys/{name}", self.purge)
+
+    async def serve(self, exchange: Exchange) -> Answer:
+        """Find the operation and run it. Raises VaultRefusedError."""
+        vault, _ = self._admitted(exchange)
+        version = exchange.query.get("api-version", "")
+        if version not in API_VERSIONS:
+            raise crypto.bad_parameter(
+                f"The specified version ({version}) is not recognized. Consider using the latest supported version (2025-07-01)."
+            )
+        found = self.router.find(exchange)
+        if found is None and (methods := self.router.methods(exchange.path)):
+            raise VaultRefusedError(405, "MethodNotAllowed", "HTTP method not supported", headers={"Allow": ", ".join(methods)})
+        if found is None:
+            raise VaultRefusedError(404, "NotFound", f"Resource not found: {exchange.path} in {vault.name}")
+        return await found[0](found[1])
+
+    def _admitted(self, exchange: Exchange) -> tuple[Vault, VaultCaller]:
+        vault = self._vaults.live(exchange.host.split(".")[0])
+        if vault is None:
+            raise VaultRefusedError(404, "VaultNotFound", f"The vault {exchange.host} was not found.")
+        caller = self._access.caller(vault, exchange.bearer())
+        exchange.notes.principal, exchange.notes.application = caller.claims.object_id, caller.claims.app_id
+        return vault, caller
+
+    def _permitted(self, exchange: Exchange, operation: str, *, at_key: bool = True) -> Vault:
+        vault, caller = self._admitted(exchange)
+        self._access.check(vault, caller, operation, exchange.parameters.get("name") if at_key else None)
+        return vault
+
+    async def list_keys(self, exchange: Exchange) -> Answer:
+        """All keys, without material."""
+        vault = self._permitted(exchange, "list", at_key=False)
+        items = [{"kid": vault.key_id(key.name), "attributes": attributes(vault, key.latest)} for key in vault.keys.values()]
+        return self._page(exchange, vault, items)
+
+    async def versions(self, exchange: Exchange) -> Answer:
+        """All versions of a key, in no order that means anything."""
+        vault = self._permitted(exchange, "list")
+        key = vault.keys.get(exchange["name"].lower())
+        versions = sorted(key.versions.values(), key=lambda one: one.version) if key else []
+        items = (
+            [{"kid": vault.key_id(key.name, one.version), "attributes": attributes(vault, one)} for one in versions]
+            if key
+            else []
+        )
+        return self._page(exchange, vault, items)
+
+    @staticmethod
+    def _page(exchange: Exchange, vault: Vault, items: list[dict[str, Any]]) -> Answer:
+        size = exchange.query.get("maxresults", "25")
+        if not size.isdigit() or not 1 <= int(size) <= 25:
+            raise crypto.bad_parameter("maxresults must be between 1 and 25.")
+        skip = exchange.query.get("$skiptoken", "0")
+        start, end = int(skip) if skip.isdigit() else 0, 0
+        end = start + int(size)
+        link = None
+        if end < len(items):
+            version = exchange.query["api-version"]
+            link = f"https://{vault.host}{exchange.path}?api-version={version}&maxresults={size}&$skiptoken={end}"
+        return Answer(json={"value": items[start:end], "nextLink": link})
+
+    async def get(self, exchange: Exchange) -> Answer:
+        """A version or the latest; a disabled key is shown as such."""
+        vault, caller = self._admitted(exchange)
+        key, version = self._keys.get(vault, caller, exchange["name"], exchange.parameters.get("version", ""))
+        return Answer(json=bundle(vault, key, version))
+
+    async def create(self, exchange: Exchange) -> Answer:
+        """A new key or a new version."""
+        vault = self._permitted(exchange, "create")
+        body, name = parsed(CreateKey, exchange), exchange["name"]
+        if not re.fullmatch(r"[0-9A-Za-z-]{1,127}", name):
+            raise crypto.bad_parameter(f"The request URI contains an invalid name: {name}")
+        self._keys.may_create(vault, name)
+        self._keys.throttle_creation(vault)
+        private: rsa.RSAPrivateKey | Any
+        if body.kty in {"RSA", "RSA-HSM"}:
+            size = body.key_size or 2048
+            if size not in {2048, 3072, 4096} or body.crv:
+                raise crypto.bad_parameter("Invalid key size")
+            private, operations = await self._factory.rsa(size), ALL_RSA_OPERATIONS
+        elif body.kty in {"EC", "EC-HSM"}:
+            private, operations = crypto.new_ec(body.crv or "P-256"), ["sign", "verify"]
+        else:
+            raise crypto.bad_parameter("oct keys are only supported by Managed HSM.")
+        if body.kty.endswith("-HSM") and vault.sku["name"].lower() != "premium":
+            raise VaultRefusedError(403, "Forbidden", "HSM-protected keys require a premium vault.", inner="ForbiddenBySku")
+        given = body.attributes
+        now = self._clock.now()
+        version = KeyVersion(
+            version=new_version_id(),
+            key_type=body.kty,
+            private=private,
+            operations=list(body.key_ops or operations),
+            enabled=given.enabled if given and given.enabled is not None else True,
+            not_before=given.nbf if given else None,
+            expires=given.exp if given else None,
+            created=now,
+            updated=now,
+            tags=body.tags or {},
+        )
+        self._keys.may_create(vault, name)
+        return Answer(json=bundle(vault, self._keys.add_version(vault, name, version), version))
+
+    async def update(self, exchange: Exchange) -> Answer:
+        """Attributes, operations and tags of a version."""
+        vault = self._permitted(exchange, "update")
+        body = parsed(UpdateKey, exchange)
+        key, version = self._keys.find(vault, exchange["name"], exchange.parameters.get("version", ""))
+        if body.key_ops is not None:
+            version.operations = list(body.key_ops)
+        if body.tags is not None:
+            version.tags = body.tags
+        sent = body.attributes.model_fields_set if body.attributes else set()
+        if body.attributes and body.attributes.enabled is not None:
+            version.enabled = body.attributes.enabled
+        if body.attributes and "nbf" in sent:
+            version.not_before = body.attributes.nbf
+        if body.attributes and "exp" in sent:
+            version.expires = body.attributes.exp
+        version.updated = self._clock.now()
+        return Answer(json=bundle(vault, key, version))
+
+    def _operation(self, operation: str) -> Any:  # noqa: ANN401 - a handler; its full type is inferred at the call
+        async def handler(exchange: Exchange) -> Answer:
+            vault, caller = self._admitted(exchange)
+            name, wanted = exchange["name"], exchange.parameters.get("version", "")
+            if operation == "verify":
+                question = parsed(Verify, exchange)
+                version = self._keys.use(vault, caller, operation, name, wanted)
+                return Answer(
+                    json={
+                        "value": crypto.verify(version.private, question.alg, _bytes(question.digest), _bytes(question.value))
+                    }
+                )
+            body = parsed(Operation, exchange)
+            value = _bytes(body.value)
+            version = self._keys.use(vault, caller, operation, name, wanted)
+            run = {"sign": crypto.sign, "wrapKey": crypto.encrypt, "encrypt": crypto.encrypt}.get(operation, crypto.decrypt)
+            result = run(version.private, body.alg, value)
+            return Answer(json={"kid": vault.key_id(name, version.version), "value": _text(result)})
+
+        return handler
+
+    async def rotate(self, exchange: Exchange) -> Answer:
+        """A new version like the latest."""
+        vault = self._permitted(exchange, "rotate")
+        key, latest = self._keys.find(vault, exchange["name"])
+        self._keys.throttle_creation(vault)
+        private = await self._factory.rsa(latest.private.key_size) if isinstance(latest.private, rsa.RSAPrivateKey) else None
+        return Answer(json=bundle(vault, key, self._keys.rotated(vault, key, private)))
+
+    async def get_policy(self, exchange: Exchange) -> Answer:
+        """The rotation policy, or the default that only notifies."""
+        vault = self._permitted(exchange, "getrotationpolicy")
+        key, _ = self._keys.find(vault, exchange["name"])
+        return Answer(json=key.rotation_policy or self._default_policy(vault, key))
+
+    @staticmethod
+    def _default_policy(vault: Vault, key: Key) -> dict[str, Any]:
+        notify = {"trigger": {"timeBeforeExpiry": "P30D"}, "action": {"type": "Notify"}}
+        return {
+            "id": f"{vault.key_id(key.name)}/rotationpolicy",
+            "lifetimeActions": [notify],
+            "attributes": {"expiryTime": None},
+        }
+
+    async def put_policy(self, exchange: Exchange) -> Answer:
+        """Rotation no sooner than 7 days after creation or before expiry."""
+        vault = self._permitted(exchange, "setrotationpolicy")
+        key, _ = self._keys.find(vault, exchange["name"])
+        policy = parsed(RotationPolicy, exchange)
+        for action in policy.lifetime_actions or ():
+            for text in (action.trigger.time_after_create, action.trigger.time_before_expiry):
+                if text and duration_seconds(text) < 7 * DAY:
+                    raise crypto.bad_parameter("The trigger must be at least 7 days.")
+        expiry = policy.attributes.expiry_time if policy.attributes else None
+        if expiry and duration_seconds(expiry) < 28 * DAY:
+            raise crypto.bad_parameter("expiryTime must be at least 28 days.")
+        now = int(self._clock.now())
+        key.rotation_policy = {
+            "id": f"{vault.key_id(key.name)}/rotationpolicy",
+            "lifetimeActions": [one.model_dump(by_alias=True, exclude_none=True) for one in policy.lifetime_actions or ()],
+            "attributes": {"expiryTime": expiry, "created": now, "updated": now},
+        }
+        return Answer(json=key.rotation_policy)
+
+    async def delete(self, exchange: Exchange) -> Answer:
+        """To the recoverable state, all versions."""
+        vault = self._permitted(exchange, "delete")
+        return Answer(json=deleted_bundle(vault, self._keys.delete(vault, exchange["name"])))
+
+    async def list_deleted(self, exchange: Exchange) -> Answer:
+        """All deleted keys."""
+        vault = self._permitted(exchange, "list", at_key=False)
+        self._keys.forget_expired(vault)
+        items = []
+        for key in vault.deleted_keys.values():
+            full = deleted_bundle(vault, key)
+            items.append({"kid": vault.key_id(key.name)} | {name: value for name, value in full.items() if name != "key"})
+        return self._page(exchange, vault, items)
+
+    async def get_deleted(self, exchange: Exchange) -> Answer:
+        """One deleted key."""
+        vault = self._permitted(exchange, "get")
+        return Answer(json=deleted_bundle(vault, self._keys.deleted(vault, exchange["name"])))
+
+    async def recover(self, exchange: Exchange) -> Answer:
+        """Back to life."""
+        vault = self._permitted(exchange, "recover")
+        key = self._keys.recover(vault, exchange["name"])
+        return Answer(json=bundle(vault, key, key.latest))
+
+    async def purge(self, exchange: Exchange) -> Answer:
+        """For ever."""
+        vault = self._permitted(exchange, "purge")
+        self._keys.purge(vault, exchange["name"])
+        return Answer(204)

@@ -1,0 +1,228 @@
+"""What Key Vault does with keys, whoever asks: a client over HTTPS or one of Azure's own services."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from sandbox.azure.arm.throttling import Window, retry_after
+from sandbox.azure.errors import VaultRefusedError
+from sandbox.azure.key_vault import crypto
+from sandbox.azure.key_vault.model import DAY, Key, KeyVersion, Vault, new_version_id
+
+if TYPE_CHECKING:
+    from sandbox.azure.clock import Clock
+    from sandbox.azure.key_vault.access import VaultAccess, VaultCaller
+    from sandbox.azure.timings import Timings
+
+# Cost of one software key operation in units of RSA 2048 (https://learn.microsoft.com/azure/key-vault/general/service-limits).
+_COST = {2048: 1, 3072: 4, 4096: 8}
+OUTSIDE_VALIDITY = frozenset({"encrypt", "sign", "wrapKey"})
+_PAST = {
+    "wrapKey": "wrap",
+    "unwrapKey": "unwrap",
+    "encrypt": "encrypt",
+    "decrypt": "decrypt",
+    "sign": "sign",
+    "verify": "verify",
+}
+
+
+class Keys:
+    """Look-up, life cycle and use of keys, with Key Vault's own refusals."""
+
+    def __init__(self, access: VaultAccess, clock: Clock, timings: Timings) -> None:
+        self._access = access
+        self._clock = clock
+        self._timings = timings
+        self._operations: dict[str, Window] = {}
+        self._creations: dict[str, Window] = {}
+
+    def get(self, vault: Vault, caller: VaultCaller, name: str, version: str = "") -> tuple[Key, KeyVersion]:
+        """A version, or the latest; a soft-deleted key is not found."""
+        self._access.check(vault, caller, "get", name)
+        self.throttle(vault, 1)
+        key, found = self.find(vault, name, version)
+        if not found.enabled and self._timings.get_of_disabled_key_is_refused:
+            raise disabled("get")
+        return key, found
+
+    @staticmethod
+    def find(vault: Vault, name: str, version: str = "") -> tuple[Key, KeyVersion]:
+        """Without a check of permissions. Raises VaultRefusedError 404 KeyNotFound."""
+        key = vault.keys.get(name.lower())
+        found = None
+        if key is not None:
+            found = key.versions.get(version.lower()) if version else key.latest
+        if key is None or found is None:
+            shown = f"{name}/{version}" if version else name
+            raise VaultRefusedError(
+                404,
+                "KeyNotFound",
+                f"A key with (name/id) {shown} was not found in this key vault. If you recently deleted this key you may be able to "
+                "recover it using the correct recovery command. For help resolving this issue, please see "
+                "https://go.microsoft.com/fwlink/?linkid=2125182",
+            )
+        return key, found
+
+    def use(self, vault: Vault, caller: VaultCaller, operation: str, name: str, version: str) -> KeyVersion:
+        """The version for a cryptographic operation: permitted, enabled, within its time, and meant for it."""
+        self._access.check(vault, caller, operation, name)
+        _, found = self.find(vault, name, version)
+        self.throttle(vault, _cost(found))
+        if not found.enabled:
+            raise disabled(_PAST[operation])
+        now = self._clock.now()
+        if operation in OUTSIDE_VALIDITY:
+            if found.not_before is not None and now < found.not_before:
+                # No source names an inner code for these two; clients must judge by the key's attributes.
+                raise VaultRefusedError(
+                    403, "Forbidden", f"Operation {_PAST[operation]} is not allowed on a key that is not yet valid."
+                )
+            if found.expires is not None and now >= found.expires:
+                raise VaultRefusedError(403, "Forbidden", f"Operation {_PAST[operation]} is not allowed on an expired key.")
+        if operation not in found.operations:
+            raise VaultRefusedError(
+                403, "Forbidden", f"Operation {_PAST[operation]} is not permitted on this key.", inner="KeyOperationForbidden"
+            )
+        return found
+
+    def wrap(
+        self, vault: Vault, caller: VaultCaller, name: str, version: str, algorithm: str, value: bytes
+    ) -> tuple[KeyVersion, bytes]:
+        """Wrap a symmetric key."""
+        found = self.use(vault, caller, "wrapKey", name, version)
+        return found, crypto.encrypt(found.private, algorithm, value)
+
+    def unwrap(self, vault: Vault, caller: VaultCaller, name: str, version: str, algorithm: str, value: bytes) -> bytes:
+        """Unwrap a symmetric key."""
+        found = self.use(vault, caller, "unwrapKey", name, version)
+        return crypto.decrypt(found.private, algorithm, value)
+
+    def throttle(self, vault: Vault, units: float) -> None:
+        """Raises VaultRefusedError 429 past the vault's limit in ten seconds."""
+        window = self._operations.setdefault(vault.host, Window(10))
+        self._throttled(window.take(self._timings.vault_software_key_operations_per_10_seconds, units))
+
+    def throttle_creation(self, vault: Vault) -> None:
+        """The lower limit on making keys."""
+        window = self._creations.setdefault(vault.host, Window(10))
+        self._throttled(window.take(self._timings.vault_software_key_creations_per_10_seconds))
+
+    @staticmethod
+    def _throttled(wait: float) -> None:
+        if wait:
+            raise VaultRefusedError(
+                429,
+                "Throttled",
+                "Request was not processed because too many requests were received. Reason: VaultRequestTypeLimitReached",
+                headers={"Retry-After": retry_after(wait)},
+            )
+
+    def may_create(self, vault: Vault, name: str) -> None:
+        """Raises VaultRefusedError 409 while a deleted key still holds the name."""
+        self.forget_expired(vault)
+        if name.lower() in vault.deleted_keys:
+            raise VaultRefusedError(
+                409,
+                "Conflict",
+                f"Key {name} is currently in a deleted but recoverable state, and its name cannot be reused; in this state, the key can "
+                "only be recovered or purged.",
+                inner="ObjectIsDeletedButRecoverable",
+            )
+
+    def add_version(self, vault: Vault, name: str, version: KeyVersion) -> Key:
+        """A new key, or a new version of one."""
+        key = vault.keys.setdefault(name.lower(), Key(name))
+        key.versions[version.version] = version
+        return key
+
+    def rotated(self, vault: Vault, key: Key, private: rsa.RSAPrivateKey | None) -> KeyVersion:
+        """A new version like the latest; its expiry follows the rotation policy."""
+        latest = key.latest
+        now = self._clock.now()
+        if private is None and not isinstance(latest.private, rsa.RSAPrivateKey):
+            new_private: object = crypto.new_ec(latest.public_jwk()["crv"])
+        else:
+            new_private = private
+        version = KeyVersion(
+            version=new_version_id(),
+            key_type=latest.key_type,
+            private=new_private,  # type: ignore[arg-type] # one of the two kinds above
+            operations=list(latest.operations),
+            enabled=True,
+            not_before=None,
+            expires=_expiry(key, now),
+            created=now,
+            updated=now,
+            tags=dict(latest.tags),
+        )
+        self.add_version(vault, key.name, version)
+        return version
+
+    def delete(self, vault: Vault, name: str) -> Key:
+        """To the recoverable state."""
+        key, _ = self.find(vault, name)
+        now = self._clock.now()
+        key.deleted, key.purge_at = now, now + vault.retention_days * DAY
+        vault.deleted_keys[name.lower()] = vault.keys.pop(name.lower())
+        return key
+
+    def deleted(self, vault: Vault, name: str) -> Key:
+        """Raises VaultRefusedError 404 if it was purged or never deleted."""
+        self.forget_expired(vault)
+        key = vault.deleted_keys.get(name.lower())
+        if key is None:
+            raise VaultRefusedError(404, "KeyNotFound", f"Deleted Key not found: {name}")
+        return key
+
+    def recover(self, vault: Vault, name: str) -> Key:
+        """Back to life with all versions."""
+        key = self.deleted(vault, name)
+        key.deleted = key.purge_at = None
+        vault.keys[name.lower()] = vault.deleted_keys.pop(name.lower())
+        return key
+
+    def purge(self, vault: Vault, name: str) -> None:
+        """For ever; refused under purge protection."""
+        self.deleted(vault, name)
+        if vault.purge_protection:
+            raise VaultRefusedError(
+                403,
+                "Forbidden",
+                f'Operation "purge" is not allowed because purge protection is enabled for this vault. Key Vault: {vault.name}.',
+                inner="PurgeNotAllowed",
+            )
+        del vault.deleted_keys[name.lower()]
+
+    def forget_expired(self, vault: Vault) -> None:
+        """What the retention has ended for."""
+        now = self._clock.now()
+        for name in [one for one, key in vault.deleted_keys.items() if key.purge_at is not None and key.purge_at <= now]:
+            del vault.deleted_keys[name]
+
+
+def disabled(operation: str) -> VaultRefusedError:
+    """The refusal of a disabled key."""
+    return VaultRefusedError(403, "Forbidden", f"Operation {operation} is not allowed on a disabled key.", inner="KeyDisabled")
+
+
+def _cost(version: KeyVersion) -> float:
+    if isinstance(version.private, rsa.RSAPrivateKey):
+        return _COST.get(version.private.key_size, 1)
+    return 1
+
+
+def _expiry(key: Key, now: float) -> int | None:
+    duration = ((key.rotation_policy or {}).get("attributes") or {}).get("expiryTime")
+    return int(now + duration_seconds(duration)) if duration else None
+
+
+def duration_seconds(text: str) -> float:
+    """An ISO 8601 duration in years, months or days, as rotation policies carry it. Raises VaultRefusedError 400."""
+    amount, unit = text[1:-1], text[-1:]
+    days = {"Y": 365, "M": 30, "D": 1}.get(unit)
+    if not text.startswith("P") or not amount.isdigit() or days is None:
+        raise crypto.bad_parameter(f"Invalid duration '{text}'")
+    return int(amount) * days * DAY

@@ -1,0 +1,1 @@
+"""Azure Storage: accounts, their customer-managed keys, and the blob service."""

@@ -1,0 +1,220 @@
+"""The storage resource provider (Microsoft.Storage/storageAccounts)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from sandbox.azure.arm.bodies import NameAvailability, StorageAccountCreate, StorageAccountUpdate, parsed
+from sandbox.azure.arm.identities import not_found
+from sandbox.azure.arm.subscriptions import normalized_location
+from sandbox.azure.arm.throttling import Window, retry_after
+from sandbox.azure.errors import ArmRefusedError
+from sandbox.azure.exchange import Answer
+from sandbox.azure.key_vault.crypto import new_data_key
+from sandbox.azure.storage.changes import AccountChanges
+from sandbox.azure.storage.model import DataKey, StorageAccount
+from sandbox.azure.storage.views import account_shown
+
+if TYPE_CHECKING:
+    from sandbox.azure.arm.bodies import IdentityBlock, StorageProperties
+    from sandbox.azure.arm.gateway import ArmCall, Gateway
+    from sandbox.azure.arm.identities import Identities
+    from sandbox.azure.arm.operations import Operations
+    from sandbox.azure.clock import Clock
+    from sandbox.azure.entra.directory import Directory
+    from sandbox.azure.storage.key_protection import KeyProtection
+    from sandbox.azure.storage.model import StorageAccounts
+    from sandbox.azure.timings import Timings
+
+KIND = "Microsoft.Storage/storageAccounts"
+
+
+class StorageOperations:
+    """The operations, with the resource provider's own limits."""
+
+    def __init__(
+        self,
+        *,
+        gateway: Gateway,
+        accounts: StorageAccounts,
+        identities: Identities,
+        directory: Directory,
+        protection: KeyProtection,
+        operations: Operations,
+        clock: Clock,
+        timings: Timings,
+    ) -> None:
+        self._gateway = gateway
+        self._accounts = accounts
+        self._identities = identities
+        self._protection = protection
+        self._operations = operations
+        self._changes = AccountChanges(identities, directory, protection, clock)
+        self._clock = clock
+        self._timings = timings
+        self._windows: dict[tuple[str, str], Window] = {}
+        subscription = "/subscriptions/{subscription}"
+        group = f"{subscription}/resourceGroups/{{group}}/providers/{KIND}"
+        one, add = f"{group}/{{name}}", gateway.add
+        add("GET", f"{subscription}/providers/{KIND}", self.list, kind=KIND, action=f"{KIND}/read")
+        add("GET", group, self.list, kind=KIND, action=f"{KIND}/read")
+        add("GET", one, self.get, kind=KIND, action=f"{KIND}/read")
+        add("PUT", one, self.put, kind=KIND, action=f"{KIND}/write")
+        add("PATCH", one, self.patch, kind=KIND, action=f"{KIND}/write")
+        add("DELETE", one, self.delete, kind=KIND, action=f"{KIND}/delete")
+        check = "Microsoft.Storage/checkNameAvailability"
+        add("POST", f"{subscription}/providers/{check}", self.available, kind=check, action=f"{check}/read")
+
+    def _limited(self, call: ArmCall, name: str, limit: int, seconds: float) -> None:
+        window = self._windows.setdefault((call["subscription"].lower(), name), Window(seconds))
+        if wait := window.take(limit):
+            raise ArmRefusedError(
+                429, "TooManyRequests", "The request is being throttled.", headers={"Retry-After": retry_after(wait)}
+            )
+
+    def _write_allowed(self, call: ArmCall) -> None:
+        self._limited(call, "writes a second", self._timings.storage_write_per_second, 1)
+        self._limited(call, "writes an hour", self._timings.storage_write_per_hour, 3600)
+
+    def _id(self, call: ArmCall) -> str:
+        group = self._gateway.subscriptions[call["subscription"]].group(call["group"])
+        return f"/subscriptions/{call['subscription']}/resourceGroups/{group.name}/providers/{KIND}/{call['name']}"
+
+    def _found(self, call: ArmCall) -> StorageAccount:
+        resource_id = self._id(call)
+        account = self._accounts.find(call["name"])
+        if account is None or account.id.lower() != resource_id.lower():
+            raise not_found(KIND, call["name"], call["group"])
+        return account
+
+    async def list(self, call: ArmCall) -> Answer:
+        """Of a subscription or a group, in pages."""
+        self._limited(call, "lists", self._timings.storage_list_per_5_minutes, 300)
+        accounts = self._accounts.under(call.scope)
+        skip = call.exchange.query.get("$skiptoken", "0")
+        start = int(skip) if skip.isdigit() else 0
+        end = start + self._timings.list_page_size
+        for account in accounts[start:end]:
+            await self._protection.follow(account)
+        body: dict[str, object] = {
+            "value": [account_shown(one, self._identities, self._clock.now()) for one in accounts[start:end]]
+        }
+        if end < len(accounts):
+            version = call.exchange.query["api-version"]
+            token = quote("$skiptoken", safe="")
+            body["nextLink"] = f"https://management.azure.com{call.exchange.path}?api-version={version}&{token}={end}"
+        return Answer(json=body)
+
+    async def get(self, call: ArmCall) -> Answer:
+        """One account: 200 with its fields whether the key can be reached or not."""
+        self._limited(call, "reads", self._timings.storage_read_per_5_minutes, 300)
+        account = self._found(call)
+        await self._protection.follow(account)
+        return Answer(json=account_shown(account, self._identities, self._clock.now()))
+
+    async def put(self, call: ArmCall) -> Answer:
+        """Create (202, then the result at Location), or change an existing account."""
+        body = parsed(StorageAccountCreate, call.body())
+        resource_id, name = self._id(call), call["name"]
+        self._write_allowed(call)
+        if not re.fullmatch(r"[a-z0-9]{3,24}", name):
+            raise ArmRefusedError(
+                400,
+                "AccountNameInvalid",
+                f"{name} is not a valid storage account name. Storage account name must be between 3 and 24 characters in length and use "
+                "numbers and lower-case letters only.",
+            )
+        location = normalized_location(body.location)
+        existing = self._accounts.find(name)
+        if existing is not None and existing.id.lower() != resource_id.lower():
+            raise ArmRefusedError(409, "StorageAccountAlreadyTaken", f"The storage account named {name} is already taken.")
+        if existing is not None and existing.location != location:
+            raise ArmRefusedError(
+                409,
+                "InvalidResourceLocation",
+                f"The resource '{name}' already exists in location '{existing.location}' in resource group '{call['group']}'. A resource "
+                f"with the same name cannot be created in location '{location}'. Please select a new resource name.",
+            )
+        self._linked(call, body.identity)
+        now = self._clock.now()
+        if existing is not None:
+            await self._changed(existing, body.identity, body.properties)
+            existing.tags = body.tags if body.tags is not None else existing.tags
+            return Answer(200, account_shown(existing, self._identities, now))
+        account = StorageAccount(
+            id=resource_id,
+            name=name,
+            location=location,
+            sku={"name": body.sku.name, "tier": body.sku.name.split("_")[0]},
+            kind=body.kind,
+            tenant_id=call.caller.tenant_id,
+            created=now,
+            ready=now + self._timings.storage_create_seconds,
+            data_key=DataKey(new_data_key()),
+            services={"blob": "Account", "file": "Account"},
+            tags=body.tags or {},
+        )
+        await self._changed(account, body.identity, body.properties)
+        self._accounts.add(account)
+        if account.ready <= now:
+            return Answer(200, account_shown(account, self._identities, now))
+        return self._operations.started(
+            call,
+            "Microsoft.Storage",
+            location,
+            account.ready,
+            lambda: account_shown(account, self._identities, self._clock.now()),
+        )
+
+    def _linked(self, call: ArmCall, identity: IdentityBlock | None) -> None:
+        for resource_id, value in ((identity and identity.user_assigned_identities) or {}).items():
+            if value is not None:
+                action = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
+                self._gateway.authorize_linked(call.caller, action, resource_id, f"{KIND}/write", call.scope)
+
+    async def _changed(
+        self, account: StorageAccount, identity: IdentityBlock | None, properties: StorageProperties | None
+    ) -> None:
+        encryption = properties.encryption if properties else None
+        await self._changes.apply(account, identity, encryption)
+        if properties is not None:
+            account.settings |= {name: value for name, value in properties.sent().items() if name != "encryption"}
+
+    async def patch(self, call: ArmCall) -> Answer:
+        """Change what was sent, synchronously."""
+        account = self._found(call)
+        body = parsed(StorageAccountUpdate, call.body())
+        self._write_allowed(call)
+        if account.ready > self._clock.now():
+            raise ArmRefusedError(
+                409,
+                "StorageAccountOperationInProgress",
+                f"An operation is currently performing on this storage account {account.name}.",
+            )
+        self._linked(call, body.identity)
+        await self._changed(account, body.identity, body.properties)
+        if body.sku is not None:
+            account.sku = {"name": body.sku.name, "tier": body.sku.name.split("_")[0]}
+        if body.tags is not None:
+            account.tags = body.tags
+        return Answer(200, account_shown(account, self._identities, self._clock.now()))
+
+    async def delete(self, call: ArmCall) -> Answer:
+        """Gone with its data; 204 if it was not there."""
+        resource_id = self._id(call)
+        self._write_allowed(call)
+        account = self._accounts.find(call["name"])
+        if account is None or account.id.lower() != resource_id.lower():
+            return Answer(204)
+        self._accounts.remove(account)
+        return Answer(200)
+
+    async def available(self, call: ArmCall) -> Answer:
+        """Whether the name is free."""
+        name = parsed(NameAvailability, call.body()).name
+        if self._accounts.find(name) is None:
+            return Answer(json={"nameAvailable": True})
+        message = f"The storage account named {name} is already taken."
+        return Answer(json={"nameAvailable": False, "reason": "AlreadyExists", "message": message})

@@ -1,0 +1,217 @@
+"""What a PUT or PATCH does to an account's identity and encryption, with the resource provider's refusals."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from sandbox.azure.entra.directory import ManagedIdentity
+from sandbox.azure.errors import ArmRefusedError, EntraRefusedError
+from sandbox.azure.storage.key_protection import KeyUnfitError, KeyUnreachableError, vault_host
+from sandbox.azure.storage.model import KEY_VAULT, PLATFORM, CustomerKey, DataKey, IdentitySettings, StorageAccount
+
+if TYPE_CHECKING:
+    from sandbox.azure.arm.bodies import Encryption, IdentityBlock, KeyVaultProperties
+    from sandbox.azure.arm.identities import Identities
+    from sandbox.azure.clock import Clock
+    from sandbox.azure.entra.directory import Directory
+    from sandbox.azure.storage.key_protection import KeyProtection
+
+IDENTITY_TYPES = {
+    "none": (False, False),
+    "systemassigned": (True, False),
+    "userassigned": (False, True),
+    "systemassigned,userassigned": (True, True),
+}
+
+
+def invalid(parameters: str) -> ArmRefusedError:
+    """The storage resource provider's 400 for values it does not take."""
+    return ArmRefusedError(
+        400, "InvalidValuesForRequestParameters", f"Values for request parameters are invalid: {parameters}."
+    )
+
+
+class AccountChanges:
+    """Applies the identity first, then the encryption; a refusal of either leaves the account as it was."""
+
+    def __init__(self, identities: Identities, directory: Directory, protection: KeyProtection, clock: Clock) -> None:
+        self._identities = identities
+        self._directory = directory
+        self._protection = protection
+        self._clock = clock
+
+    async def apply(self, account: StorageAccount, identity: IdentityBlock | None, encryption: Encryption | None) -> None:
+        """Raises ArmRefusedError."""
+        before = account.identity
+        try:
+            if identity is not None:
+                account.identity = self._identity(account, identity)
+            if encryption is not None:
+                await self._encryption(account, encryption)
+            elif account.customer_key is not None:
+                self._identity_present(account, account.customer_key)
+        except ArmRefusedError:
+            account.identity = before
+            raise
+
+    def _identity(self, account: StorageAccount, block: IdentityBlock) -> IdentitySettings:
+        """The map of user-assigned identities replaces the old one; a type without SystemAssigned drops that."""
+        kinds = IDENTITY_TYPES.get(block.type.lower())
+        if kinds is None:
+            raise invalid("identity.type")
+        system, user = kinds
+        given = tuple(one for one, value in (block.user_assigned_identities or {}).items() if value is not None)
+        if not user and given:
+            raise ArmRefusedError(
+                400,
+                "InvalidIdentityValues",
+                "The identity values are invalid. The 'identity.userAssignedIdentities' property keys should only be set if the type "
+                "contains 'UserAssigned'.",
+            )
+        if user and block.user_assigned_identities is None:
+            given = account.identity.user_assigned
+        if user and not given:
+            raise ArmRefusedError(
+                400, "LinkedInvalidPropertyId", "At least one user-assigned identity is required for this identity type."
+            )
+        for resource_id in given:
+            if self._identities.find(resource_id) is None:
+                raise ArmRefusedError(
+                    400,
+                    "FailedIdentityOperation",
+                    f"Identity operation for resource '{account.id}' failed with error 'Failed to perform resource identity operation. "
+                    f'Status: \'BadRequest\'. Response: \'{{"error":{{"code":"BadRequest","message":"Resource \'{resource_id}\' was not '
+                    "found.\"}}'.'.",
+                )
+        return IdentitySettings(given, self._system_principal(account) if system else None)
+
+    def _system_principal(self, account: StorageAccount) -> str:
+        if account.identity.system_principal:
+            return account.identity.system_principal
+        identity = ManagedIdentity(str(uuid.uuid4()), str(uuid.uuid4()), account.tenant_id, account.id)
+        tenant = self._directory.tenants[account.tenant_id]
+        self._directory.add_principal(tenant, identity.client_id, account.name, now=self._clock.now(), identity=identity)
+        return identity.principal_id
+
+    async def _encryption(self, account: StorageAccount, wanted: Encryption) -> None:
+        self._services(account, wanted)
+        source = (wanted.key_source or (KEY_VAULT if account.customer_key else PLATFORM)).lower()
+        if source == KEY_VAULT.lower():
+            key = self._wanted_key(account, wanted)
+            self._identity_present(account, key)
+            renewed = await self._protected(account, key)
+            if account.customer_key is not None and renewed.key_id == account.data_key.key_id:
+                renewed.rotated = account.data_key.rotated
+            account.customer_key, account.data_key = key, renewed
+        elif source == PLATFORM.lower():
+            if wanted.keyvaultproperties is not None and wanted.keyvaultproperties.sent():
+                raise invalid("encryption.keyvaultproperties")
+            if account.customer_key is not None:
+                account.data_key = DataKey(await self._unwrapped(account))
+                account.customer_key = None
+        else:
+            raise invalid("encryption.keySource")
+
+    @staticmethod
+    def _services(account: StorageAccount, wanted: Encryption) -> None:
+        new = account.customer_key is None and not account.containers and account.infrastructure_encryption is None
+        for name in ("blob", "file", "table", "queue"):
+            service = getattr(wanted.services, name) if wanted.services else None
+            if service is None:
+                continue
+            if service.enabled is False:
+                raise invalid(f"encryption.services.{name}.enabled")
+            if (
+                name in {"table", "queue"}
+                and (service.key_type or "Service") != account.services.get(name, "Service")
+                and not new
+            ):
+                raise invalid(f"encryption.services.{name}.keyType")
+            account.services[name] = service.key_type or account.services.get(name, "Account")
+        if wanted.require_infrastructure_encryption is not None:
+            account.infrastructure_encryption = wanted.require_infrastructure_encryption
+
+    @staticmethod
+    def _wanted_key(account: StorageAccount, wanted: Encryption) -> CustomerKey:
+        old, sent = account.customer_key, wanted.keyvaultproperties
+        if sent is None and old is None:
+            raise invalid("encryption.keyvaultproperties")
+        name = _sent(sent, "key_name") or (old.name if old else None)
+        uri = _sent(sent, "key_vault_uri") or (old.vault_uri if old else None)
+        if not name or not uri:
+            raise invalid("encryption.keyvaultproperties.keyname" if not name else "encryption.keyvaultproperties.keyvaulturi")
+        if not uri.lower().startswith("https://") or not vault_host(uri).endswith(".vault.azure.net"):
+            raise invalid("encryption.keyvaultproperties.keyvaulturi")
+        version = _sent(sent, "key_version")
+        if version is None:
+            # Not in the body: the old version stays, as long as it is the same key.
+            same = old is not None and (old.name.lower(), vault_host(old.vault_uri)) == (name.lower(), vault_host(uri))
+            version = old.version if old is not None and same else ""
+        identity, client = (old.user_assigned_identity, old.federated_client_id) if old else (None, None)
+        if wanted.identity is not None:
+            given = wanted.identity.model_fields_set
+            if "user_assigned_identity" in given:
+                identity = wanted.identity.user_assigned_identity or None
+            if "federated_identity_client_id" in given:
+                client = wanted.identity.federated_identity_client_id or None
+        return CustomerKey(uri, name, version, identity, client)
+
+    @staticmethod
+    def _identity_present(account: StorageAccount, key: CustomerKey) -> None:
+        assigned = {one.lower() for one in account.identity.user_assigned}
+        if key.user_assigned_identity is None and account.identity.system_principal and not key.federated_client_id:
+            return
+        if key.user_assigned_identity is not None and key.user_assigned_identity.lower() in assigned:
+            return
+        raise ArmRefusedError(
+            400,
+            "InvalidRequest",
+            "Missing pre-requisites to enable EncryptionAtRest/Customer Managed Key for this storage account. For more information, see - "
+            "https://aka.ms/storagecmkconfiguration",
+        )
+
+    async def _unwrapped(self, account: StorageAccount) -> bytes:
+        try:
+            return await self._protection.unwrap(account)
+        except KeyUnreachableError as error:
+            raise _refusal(error) from error
+
+    async def _protected(self, account: StorageAccount, key: CustomerKey) -> DataKey:
+        plain = await self._unwrapped(account)
+        try:
+            return await self._protection.protect(account, key, plain)
+        except KeyUnreachableError as error:
+            raise _refusal(error) from error
+        except KeyUnfitError as error:
+            if str(error) == "policy":
+                raise ArmRefusedError(400, "KeyVaultPolicyError", "Keyvault policy recoverable is not set") from error
+            raise invalid("encryption.keyvaultproperties.keyname") from error
+
+
+def _sent(properties: KeyVaultProperties | None, name: str) -> str | None:
+    value = getattr(properties, name) if properties is not None and name in properties.model_fields_set else None
+    return None if value is None else str(value)
+
+
+def _refusal(error: KeyUnreachableError) -> ArmRefusedError:
+    """How the control plane says that the service could not use the key."""
+    cause = error.cause
+    if isinstance(cause, EntraRefusedError):
+        return ArmRefusedError(
+            403,
+            "GatewayAuthenticationFailed",
+            f"Gateway authentication failed for 'Microsoft.Storage'. Inner error: {cause.description}",
+        )
+    if error.code == "KeyVaultAccessTokenCannotBeAcquired":
+        return ArmRefusedError(403, "GatewayAuthenticationFailed", "Gateway authentication failed for 'Microsoft.Storage'.")
+    if error.code == "KeyVaultVaultNotFound":
+        return ArmRefusedError(404, error.code, "The key vault is not found for encryption.")
+    if cause is not None and cause.status == 429:
+        return ArmRefusedError(429, "TooManyRequests", "The key vault is throttling requests.", headers={"Retry-After": "10"})
+    reason = getattr(cause, "inner", None) or ""
+    if reason.startswith("ForbiddenBy"):
+        return ArmRefusedError(
+            400, "KeyVaultAuthenticationFailure", "The operation failed because of authentication issue on the keyvault."
+        )
+    return ArmRefusedError(400, "KeyVaultEncryptionKeyNotFound", "The key vault key is not found to unwrap the encryption key.")

@@ -1,0 +1,53 @@
+"""Everything about Azure's delays and limits that a test may change while the sandbox runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass
+class Timings:
+    """Delays in virtual seconds and limits in requests; the defaults are Azure's own unless said otherwise."""
+
+    role_propagation_seconds: float = 1.0  # Azure: minutes; one second, so that the race is always there
+    federated_credential_replication_seconds: float = 1.0  # Azure: up to minutes; as above
+    consent_replication_seconds: float = 1.0  # Azure: seconds; as above
+    storage_loss_notice_seconds: float = 600.0
+    key_version_check_seconds: float = 86_400.0
+    storage_create_seconds: float = 0.5
+    vault_create_seconds: float = 0.0
+    get_of_disabled_key_is_refused: bool = False  # the sources disagree; both must be survived
+    arm_read_bucket: int = 250
+    arm_read_refill_per_second: float = 25.0
+    arm_write_bucket: int = 200
+    arm_write_refill_per_second: float = 10.0
+    storage_read_per_5_minutes: int = 800
+    storage_list_per_5_minutes: int = 100
+    storage_write_per_second: int = 10
+    storage_write_per_hour: int = 1200
+    identity_write_per_second: int = 2
+    vault_software_key_operations_per_10_seconds: int = 4000  # in units of one RSA 2048 operation
+    vault_software_key_creations_per_10_seconds: int = 20
+    list_page_size: int = 1000
+
+    def update(self, changes: Mapping[str, object]) -> None:
+        """Set the named values; a name that does not exist or a wrong type changes nothing (ValueError)."""
+        known = {field.name: type(getattr(self, field.name)) for field in fields(self)}
+        converted: dict[str, bool | int | float] = {}
+        for name, value in changes.items():
+            kind = known.get(name)
+            if kind is None:
+                raise ValueError(f"there is no timing {name!r}; there are {', '.join(sorted(known))}")
+            if isinstance(value, bool) != (kind is bool) or not isinstance(value, int | float) or value < 0:
+                raise ValueError(f"{name} must be a {'boolean' if kind is bool else 'number that is not negative'}")
+            converted[name] = kind(value)
+        for name, setting in converted.items():
+            setattr(self, name, setting)
+
+    def as_json(self) -> dict[str, bool | int | float]:
+        """All values by name."""
+        return asdict(self)
