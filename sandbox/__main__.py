@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--existing-cluster",
                 action="store_true",
-                help="use the cluster of $KUBECONFIG (or ~/.kube/config) instead of starting one; its issuer must be readable from here",
+                help="use the cluster of $KUBECONFIG (or ~/.kube/config); its issuer must be readable from here",
             )
     return parser
 

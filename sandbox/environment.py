@@ -46,8 +46,8 @@ class Sandbox:
 def start(directory: Path, existing: Path | None = None, *, clock_scale: float = 1.0) -> Sandbox:
     """Start everything below `directory` and write `directory/env`; what an earlier call left running there is ended first.
 
-    With `existing`, a kubeconfig, that cluster is used instead of a local one. `clock_scale` is how much faster than ours the time
-    of the simulated Azure goes. Raises `ClusterError`, `AzureDidNotStartError` or `UnavailableProgramError` with what to do.
+    With `existing`, a kubeconfig, that cluster is used instead of a local one. `clock_scale` is how much faster than ours the
+    time of the simulated Azure goes. Raises `ClusterError`, `AzureDidNotStartError` or `UnavailableProgramError` with what to do.
     """
     stop(directory)
     directory = _claimed(directory)

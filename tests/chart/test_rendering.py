@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cmk_operator.settings import Settings
 from tests.chart.conftest import CHART, NAMESPACE, HelmError, helm, only, rendered
 from tests.conftest import ROOT
 
@@ -107,6 +108,22 @@ def test_settings_reach_the_operator_as_variables_and_the_others_are_left_to_it(
         "CMK_OPERATOR_LOG_LEVEL": "INFO",
         "CMK_OPERATOR_LISTEN_PORT": "8080",
     }
+
+
+def test_the_operator_knows_every_variable_that_the_chart_can_set() -> None:
+    settings = yaml.safe_load((CHART / "values.yaml").read_text())["settings"]
+    every = ",".join(f"settings.{name}=9" for name, value in settings.items() if value is None)
+    [container] = only(rendered("--set", every), "Deployment")["spec"]["template"]["spec"]["containers"]
+    variables = {item["name"]: item["value"] for item in container["env"] if item["name"].startswith("CMK_OPERATOR_")}
+    assert len(variables) == len(settings)
+    fields: dict[str, Any] = {name.removeprefix("CMK_OPERATOR_").lower(): value for name, value in variables.items()}
+    assert fields.keys() <= Settings.model_fields.keys()
+    assert Settings(**fields).key_check_interval == 9
+
+
+def test_the_operator_has_time_to_finish_before_it_is_killed() -> None:
+    pod = only(rendered(), "Deployment")["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > Settings.model_fields["shutdown_grace"].default
 
 
 def test_two_operators_never_run_at_once_during_an_upgrade() -> None:
