@@ -21,12 +21,13 @@ _SUBSCRIPTIONS = "2016-06-01 2019-06-01 2019-11-01 2020-01-01 2021-01-01 2022-12
 API_VERSIONS = {
     "microsoft.storage": _STORAGE,
     "microsoft.keyvault": _VAULTS,
-    "microsoft.managedidentity": "2018-11-30 2023-01-31 2024-11-30",
+    "microsoft.managedidentity": "2018-11-30 2023-01-31 2024-11-30 2025-01-31-preview 2025-05-31-preview",
     "microsoft.authorization/roleassignments": "2015-07-01 2020-04-01-preview 2020-10-01-preview 2022-04-01",
     "microsoft.authorization/roledefinitions": "2015-07-01 2018-01-01-preview 2022-04-01 2022-05-01-preview",
     "microsoft.authorization/locks": "2015-01-01 2016-09-01 2017-04-01 2020-05-01",
     "microsoft.resources/subscriptions": _SUBSCRIPTIONS,
     "microsoft.resources/tenants": _SUBSCRIPTIONS,
+    "microsoft.resources/resources": f"2015-11-01 {_RESOURCES}",
     "microsoft.resources": _RESOURCES,
 }
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sandbox.azure.arm.api_versions import check_api_version
@@ -44,9 +45,6 @@ class ArmCall:
             raise ArmRefusedError(
                 400, "InvalidRequestContent", f"The request content was invalid and could not be deserialized: '{error}'."
             ) from error
-
-
-ArmHandler = "Callable[[ArmCall], Awaitable[Answer]]"
 
 
 def scope_of(path: str) -> str:
@@ -205,15 +203,13 @@ class Gateway:
 
     async def serve(self, exchange: Exchange) -> Answer:
         """Find the operation and run it. Raises ArmRefusedError."""
+        exchange = replace(exchange, path=re.sub("/{2,}", "/", exchange.path))
         found = self.router.find(exchange)
         if found is None:
-            caller = self.authenticate(exchange)
-            self._subscription(exchange, caller)
+            self._subscription(exchange, self.authenticate(exchange))
             raise self._unknown(exchange)
         handler, matched = found
-        answer = await handler(matched)
-        del matched
-        return answer
+        return await handler(matched)
 
     def _unknown(self, exchange: Exchange) -> ArmRefusedError:
         if methods := self.router.methods(exchange.path):

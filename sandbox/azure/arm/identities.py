@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,9 @@ from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sandbox.azure.arm.bodies import FederatedCredentialProperties
     from sandbox.azure.arm.gateway import ArmCall, Gateway
     from sandbox.azure.clock import Clock
     from sandbox.azure.entra.directory import Directory
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
 
 KIND = "Microsoft.ManagedIdentity/userAssignedIdentities"
 MAXIMUM_FEDERATED_CREDENTIALS = 20
+WRITE_SECONDS = 0.05
 
 
 @dataclass
@@ -33,7 +39,7 @@ class IdentityState:
     location: str
     identity: ManagedIdentity
     tags: dict[str, str] = field(default_factory=dict)
-    last_write: float = float("-inf")
+    writing: bool = False
 
     def shown(self) -> dict[str, Any]:
         """As ARM answers: `resourcegroups` in lower case."""
@@ -195,6 +201,28 @@ class IdentityOperations:
         state = self._found(call)
         properties = parsed(FederatedCredentialBody, call.body()).properties
         self._write_allowed(call)
+        async with self._serial(state):
+            return self._written(call, state, properties)
+
+    @asynccontextmanager
+    async def _serial(self, state: IdentityState) -> AsyncIterator[None]:
+        """A write takes a moment; another one on the same identity in that moment is refused."""
+        if state.writing:
+            raise ArmRefusedError(
+                409,
+                "ConcurrentFederatedIdentityCredentialsWritesForSingleManagedIdentity",
+                "Too many Federated Identity Credentials are written concurrently for the managed identity "
+                f"'{response_id(state.id)}'. Concurrent Federated Identity Credentials writes under the same managed identity are not "
+                "supported.",
+            )
+        state.writing = True
+        try:
+            await asyncio.sleep(WRITE_SECONDS)
+            yield
+        finally:
+            state.writing = False
+
+    def _written(self, call: ArmCall, state: IdentityState, properties: FederatedCredentialProperties) -> Answer:
         name = call["credential"]
         existing = state.identity.federated.get(name)
         problem = credential_problem(
@@ -216,7 +244,8 @@ class IdentityOperations:
         """Delete it; 204 if there was none."""
         state = self._found(call)
         self._write_allowed(call)
-        return Answer(200 if state.identity.federated.pop(call["credential"], None) else 204)
+        async with self._serial(state):
+            return Answer(200 if state.identity.federated.pop(call["credential"], None) else 204)
 
 
 def credential_problem(

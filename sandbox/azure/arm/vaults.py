@@ -165,11 +165,11 @@ class VaultOperations:
         add("POST", f"{at}/purge", self.purge, kind=deleted, action=f"{namespace}/locations/deletedVaults/purge/action")
         check = f"{namespace}/checkNameAvailability"
         add("POST", f"{subscription}/providers/{check}", self.available, kind=check, action=f"{check}/read")
-        self._resources(subscription)
-
-    def _resources(self, subscription: str) -> None:
-        # The az CLI looks for vaults by name with the general list of resources.
-        self._gateway.add("GET", f"{subscription}/resources", self.resources, kind="Microsoft.Resources/resources", action=None)
+        # The az CLI looks for vaults by name with the general list of resources, and for managed HSMs beside them.
+        add("GET", f"{subscription}/resources", self.resources, kind="Microsoft.Resources/resources", action=None)
+        for other in ("managedHSMs", "deletedManagedHSMs"):
+            kind = f"{namespace}/{other}"
+            add("GET", f"{subscription}/providers/{kind}", self.no_managed_hsms, kind=kind, action=f"{kind}/read")
 
     def _id(self, call: ArmCall) -> str:
         group = self._gateway.subscriptions[call["subscription"]].group(call["group"])
@@ -183,15 +183,16 @@ class VaultOperations:
         return vault
 
     async def resources(self, call: ArmCall) -> Answer:
-        """Vaults only: `$filter=resourceType eq 'Microsoft.KeyVault/vaults'`."""
+        """Vaults only: `$filter=resourceType eq 'Microsoft.KeyVault/vaults'`, and a name if one is asked for."""
         text = call.exchange.query.get("$filter", "")
-        match = re.fullmatch(r"resourceType eq '([^']+)'", text)
+        match = re.fullmatch(r"resourceType eq '([^']+)'(?: and name eq '([^']+)')?", text)
         if match is None or match.group(1).lower() != KIND.lower():
             raise ArmRefusedError(400, "InvalidFilterInQueryString", f"Invalid $filter '{text}' specified in the query string.")
         found = [
             {"id": one.id, "name": one.name, "type": KIND, "location": one.location, "tags": one.tags}
             for one in self._vaults.all_live()
             if one.id.lower().startswith(f"/subscriptions/{call['subscription']}/".lower())
+            and (match.group(2) is None or match.group(2).lower() == one.name.lower())
             and self._gateway.authorization.allows(call.caller.object_id, f"{KIND}/read", one.id)
         ]
         return Answer(json={"value": found})
@@ -338,6 +339,11 @@ class VaultOperations:
             )
         self._vaults.purge(vault)
         return Answer(200)
+
+    async def no_managed_hsms(self, call: ArmCall) -> Answer:
+        """There are none here."""
+        del call
+        return Answer(json={"value": []})
 
     async def available(self, call: ArmCall) -> Answer:
         """Whether the name is free, deleted vaults included."""

@@ -119,13 +119,13 @@ class VaultDataPlane:
 
     async def serve(self, exchange: Exchange) -> Answer:
         """Find the operation and run it. Raises VaultRefusedError."""
+        found = self.router.find(exchange)
         vault, _ = self._admitted(exchange)
         version = exchange.query.get("api-version", "")
         if version not in API_VERSIONS:
             raise crypto.bad_parameter(
                 f"The specified version ({version}) is not recognized. Consider using the latest supported version (2025-07-01)."
             )
-        found = self.router.find(exchange)
         if found is None and (methods := self.router.methods(exchange.path)):
             raise VaultRefusedError(405, "MethodNotAllowed", "HTTP method not supported", headers={"Allow": ", ".join(methods)})
         if found is None:

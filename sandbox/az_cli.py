@@ -1,0 +1,84 @@
+"""The real az CLI: found, or installed once into an environment of its own (it pins old versions of the SDKs used here)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VERSION = "2.91.0"
+LOCK = Path(__file__).parents[1] / "requirements" / "az.lock"
+COMMAND_SECONDS = 180
+
+
+class AzCommandError(Exception):
+    """The az CLI ended with an error; its own words are in the message."""
+
+
+def cache_directory() -> Path:
+    """Where the CLI is installed: below `$XDG_CACHE_HOME` or `~/.cache`."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "cmk-operator" / f"az-{VERSION}"
+
+
+def find_or_install() -> list[str]:
+    """The command line that runs az: `$CMK_OPERATOR_AZ`, or the cached install, or a new one."""
+    if given := os.environ.get("CMK_OPERATOR_AZ"):
+        return [given]
+    directory = cache_directory()
+    python = directory / "bin" / "python"
+    if not python.exists():
+        _install(directory)
+    return [str(python), "-m", "azure.cli"]
+
+
+def _install(directory: Path) -> None:
+    """Into a directory beside it first, so that an install that was cut short is never taken for a whole one."""
+    partial = directory.with_name(f"{directory.name}.partial-{os.getpid()}")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    venv.create(partial, with_pip=False, clear=True)
+    python = str(partial / "bin" / "python")
+    wanted = ["--require-hashes", "-r", str(LOCK)] if LOCK.exists() else [f"azure-cli=={VERSION}"]
+    uv = shutil.which("uv") or Path(sys.executable).with_name("uv")
+    try:
+        subprocess.run([str(uv), "pip", "install", "--quiet", "--python", python, *wanted], check=True)
+        if not directory.exists():
+            partial.rename(directory)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Az:
+    """Runs az as one person: with a configuration directory of its own and only the sandbox's variables."""
+
+    config_directory: Path
+    env: Mapping[str, str]
+
+    def __call__(self, *arguments: str) -> Any:  # noqa: ANN401 - whatever JSON the command prints
+        """Run one command and parse its output. Raises AzCommandError."""
+        names = ("HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+        environment = {
+            "PATH": os.environ.get("PATH", ""),
+            "HOME": str(self.config_directory),
+            "LANG": "C.UTF-8",
+            **{name: self.env[name] for name in names},
+            "AZURE_CONFIG_DIR": str(self.config_directory),
+            "AZURE_CORE_COLLECT_TELEMETRY": "no",
+            "AZURE_CORE_NO_COLOR": "yes",
+            "AZURE_EXTENSION_USE_DYNAMIC_INSTALL": "no",
+        }
+        command = [*find_or_install(), *arguments, "--output", "json", "--only-show-errors"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+        if done.returncode != 0:
+            raise AzCommandError(f"az {' '.join(arguments[:3])}: {done.stderr.strip()}")
+        return json.loads(done.stdout) if done.stdout.strip() else None
