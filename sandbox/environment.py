@@ -107,7 +107,7 @@ def _claimed(directory: Path) -> Path:
 
 
 def _write_environment(directory: Path, env: dict[str, str]) -> None:
-    """Write `env`, readable by its owner only since it has administrators' secrets in it, and `bin/` with the programs to use."""
+    """Write `env`, which only its owner can read since it has administrators' secrets in it, and `bin/` with the programs."""
     programs = directory / "bin"
     programs.mkdir(exist_ok=True)
     plugin = Path(sys.executable).with_name("kubectl-cmk")

@@ -37,7 +37,7 @@ def say(message: str) -> None:
 
 
 def digest(files: Iterable[Path], settings: str = "") -> str:
-    """Return 16 hexadecimal digits that change with the contents of `files`, `settings`, and the machine's system and architecture."""
+    """Return 16 hexadecimal digits that change with `files`, `settings`, and the machine's system and architecture."""
     total = hashlib.sha256(f"{platform.system()} {platform.machine()} {settings}".encode())
     for file in sorted(files):
         total.update(f"\n{file.name}\n".encode() + file.read_bytes())

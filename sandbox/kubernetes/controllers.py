@@ -24,7 +24,7 @@ CONTROLLERS = (
 
 
 def start_controllers(cluster: Cluster, program: Path, directory: Path) -> ServerProcess:
-    """Start `CONTROLLERS` as administrators of `cluster`; logs and records go to `directory`. The caller stops it before the cluster."""
+    """Start `CONTROLLERS`, as administrator of `cluster`; the log goes to `directory`. Whoever calls stops it before the cluster."""
     [port] = free_ports(1)
     return ServerProcess.start(
         "kube-controller-manager",

@@ -1,4 +1,4 @@
-"""Server processes that outlive the program that started them, and that are only ever stopped if they are still the same ones."""
+"""Server processes that outlive the program that started them, and are only stopped while they are still the same ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ServerProcess:
 
     @classmethod
     def start(cls, name: str, command: Iterable[str | Path], log: Path, record: Path) -> Self:
-        """Start `command` in a session of its own, its output going to `log`, and write down in `record` which process it is."""
+        """Start `command` in a session of its own, its output going to `log`, and write into `record` which process it is."""
         words = [str(word) for word in command]
         opened = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         pid = os.posix_spawn(
@@ -69,7 +69,7 @@ class ServerProcess:
         return self.started != "" and _started(self.pid) == self.started
 
     def stop(self) -> None:
-        """End the process and wait until it is gone: by SIGTERM, after 15 seconds by SIGKILL; nothing happens if it is gone already."""
+        """End the process and wait until it is gone: by SIGTERM, after 15 seconds by SIGKILL. Does nothing if it is gone."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             if not self.running:
                 return
@@ -81,13 +81,13 @@ class ServerProcess:
 
 
 def _started(pid: int) -> str:
-    """Return when process `pid` started, as the system writes it, or `""` if it is gone or only its exit code is left (zombie)."""
+    """Return when `pid` started, as the system writes it, or `""` if it is gone or only its exit code is left (zombie)."""
     environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
     try:
         # proc(5): after the name in parentheses, field 3 is the state and field 22 the start time in clock ticks since boot.
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
         return "" if fields[0] in {"Z", "X"} else fields[19]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second if it ends between open and read
         if Path("/proc/self").is_dir():
             return ""
     answer = subprocess.run(
