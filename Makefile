@@ -1,10 +1,9 @@
-# Everything starts from Python 3.11 or newer alone: the environment, the programs of the local Kubernetes and the az CLI are
-# installed or built on the first call, below .venv and ~/.cache/cmk-operator, and found there by the next ones.
+# Everything starts from Python 3.11 or newer alone: on the first call the environment is made in .venv, and the programs of the
+# local Kubernetes and the az CLI are built or installed below ~/.cache/cmk-operator, where all later calls find them.
 SHELL := /bin/sh
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
-AZ := $(VENV)/az
 SANDBOX ?= .sandbox
 ARGS ?=
 
@@ -28,7 +27,7 @@ help: ## Show this help
 demo: $(READY) ## Tell the whole story on a real API server and a simulated Azure (KEEP=1 leaves both running)
 	@$(RUN) -m sandbox.demo $(if $(KEEP),--keep)
 
-test: $(READY) $(AZ)/.ready controller-manager ## Run every test (ARGS="-k name" is handed to pytest)
+test: $(READY) az controller-manager ## Run every test (ARGS="-k name" is handed to pytest)
 	@$(RUN) -m pytest $(ARGS)
 
 sandbox: $(READY) ## Start the local Kubernetes and the simulated Azure, leave them running, write .sandbox/env
@@ -69,8 +68,8 @@ binaries: $(READY) ## Find, build or install kube-apiserver, etcd, helm and kube
 controller-manager: $(READY) ## The same and kube-controller-manager, for the tests of namespace deletion (once: a minute more)
 	@$(RUN) -m sandbox.kubernetes.binaries --controller-manager >/dev/null
 
-az: $(AZ)/.ready ## Install the az CLI into its own environment
-	@echo $(AZ)/bin/az
+az: $(READY) ## Find the az CLI, or install it from requirements/az.lock (once: about a minute)
+	@$(RUN) -c 'from sandbox.az_cli import find_or_install; find_or_install()'
 
 clean: ## Stop the sandbox and remove everything that was made in this folder (the cache of built programs stays)
 	@if [ -x $(RUN) ] && [ -d $(SANDBOX) ]; then $(RUN) -m sandbox down --directory $(SANDBOX); fi
@@ -85,10 +84,4 @@ $(READY): requirements/dev.lock pyproject.toml | python-is-recent
 	@[ -x $(RUN) ] || $(PYTHON) -m venv $(VENV)
 	@$(RUN) $(PIP_INSTALL) --require-hashes -r requirements/dev.lock
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) $(PIP_INSTALL) --no-build-isolation --editable .
-	@touch $@
-
-$(AZ)/.ready: requirements/az.lock | $(READY)
-	@echo 'Installing the az CLI into $(AZ) from requirements/az.lock (once)' >&2
-	@$(RUN) -m venv --clear $(AZ)
-	@$(AZ)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/az.lock
 	@touch $@
