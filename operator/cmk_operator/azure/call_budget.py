@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from aiolimiter import AsyncLimiter
-from azure.core.pipeline.policies import AsyncHTTPPolicy
+from azure.core.pipeline.transport import AioHttpTransport
 
 from cmk_operator.azure.failures import BudgetSpentError, seconds_to_wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from azure.core.pipeline import PipelineRequest, PipelineResponse
+    import aiohttp
 
     from cmk_operator.telemetry import Telemetry
 
@@ -114,18 +114,22 @@ class CallBudget:
             bucket.closed_until = max(bucket.closed_until, until)
 
 
-class BudgetPolicy(AsyncHTTPPolicy[Any, Any]):
-    """Puts every attempt of every SDK client through the budget, and counts it."""
+class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core hides its type behind a lazy import
+    """Puts every request of every SDK client through the budget, and counts it.
 
-    def __init__(self, budget: CallBudget, telemetry: Telemetry) -> None:
-        super().__init__()
+    At the transport, beneath all policies: a policy object may belong to one pipeline only, and those of azure-identity and of
+    Key Vault's challenges send requests that no policy before them sees.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, budget: CallBudget, telemetry: Telemetry) -> None:
+        super().__init__(session=session, session_owner=False)
         self._budget = budget
         self._telemetry = telemetry
 
-    async def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
+    async def send(self, request: Any, **config: Any) -> Any:  # noqa: ANN401 - the transport serves two request types
         """Wait for the budget, send, count, and heed Retry-After."""
-        host, path = _target_of(request.http_request.url)
-        method = str(request.http_request.method)
+        host, path = _target_of(request.url)
+        method = str(request.method)
         service = service_of(host)
         buckets = tuple(self._budget.buckets_of(method, host, path))
         try:
@@ -136,13 +140,13 @@ class BudgetPolicy(AsyncHTTPPolicy[Any, Any]):
         began = time.perf_counter()
         status = 0
         try:
-            response = await self.next.send(request)
-            status = response.http_response.status_code
+            response = await super().send(request, **config)
+            status = response.status_code
         finally:
             self._telemetry.azure_requests.labels(service, method, str(status)).inc()
             self._telemetry.azure_request_seconds.labels(service).observe(time.perf_counter() - began)
         if status in {429, 503}:
-            wait = seconds_to_wait(response.http_response.headers)
+            wait = seconds_to_wait(response.headers)
             if wait:
                 self._budget.close(buckets, wait)
         return response

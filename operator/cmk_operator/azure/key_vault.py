@@ -47,7 +47,7 @@ async def probe_key(
     except EXPECTED_FAILURES as error:
         return KeyProbe(now, VersionProbe(failure=failure_of(error)))
     wanted, vault_tenant = await _probe_wanted(keys, crypto, key)
-    if wanted.failure is not None and wanted.failure.inner_code in _DENIED:
+    if wanted.failure is not None and (wanted.failure.inner_code in _DENIED or not wanted.failure.answered):
         wanted = replace(wanted, failure=await _explain_denial(session, chain, customer_tenant_id) or wanted.failure)
     found = wanted.attributes.version if wanted.attributes is not None else None
     others = sorted(set(versions_in_use) - {found}) if vault_tenant is None else []
@@ -57,7 +57,11 @@ async def probe_key(
 
 
 async def _explain_denial(session: AzureSession, chain: IdentityChain, customer_tenant_id: str) -> AzureFailure | None:
-    """Tell a withdrawn consent from a withdrawn role: to a vault both look like a missing grant while a token is cached."""
+    """Tell a missing consent from a missing role or vault.
+
+    To a vault a withdrawn consent looks like a missing grant while a token is cached; and before the customer has consented,
+    there often is no vault yet.
+    """
     try:
         await session.fresh_sign_in(chain, customer_tenant_id)
     except EXPECTED_FAILURES as error:
@@ -137,15 +141,20 @@ def attributes_of(key: KeyVaultKey) -> KeyAttributes:
     return KeyAttributes(
         version=str(properties.version),
         enabled=properties.enabled is not False,
-        key_type=str(getattr(key.key_type, "value", key.key_type)),
+        key_type=_text(key.key_type),
         key_size=len(modulus.lstrip(b"\0")) * 8 if modulus else None,
-        operations=tuple(str(getattr(operation, "value", operation)) for operation in key.key_operations or ()),
+        operations=tuple(_text(operation) for operation in key.key_operations or ()),
         created=properties.created_on,
         not_before=properties.not_before,
         expires=properties.expires_on,
-        recovery_level=str(properties.recovery_level or ""),
+        recovery_level=_text(properties.recovery_level),
         recoverable_days=properties.recoverable_days,
     )
+
+
+def _text(value: object) -> str:
+    """The wire value of what may be one of the SDK's enums, a newer value that it does not know, or None."""
+    return str(getattr(value, "value", value) or "")
 
 
 def _encode(data: bytes) -> str:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import aiohttp
 from azure.core import AsyncPipelineClient
 from azure.core.pipeline import policies
-from azure.core.pipeline.transport import AioHttpTransport
 from azure.core.rest import HttpRequest
 from azure.keyvault.keys.aio import KeyClient
 
-from cmk_operator.azure.call_budget import BudgetPolicy, BudgetRates, CallBudget
+from cmk_operator.azure.call_budget import BudgetedTransport, BudgetRates, CallBudget
 from cmk_operator.azure.credentials import (
     ApplicationCredential,
     IdentityChain,
@@ -62,13 +61,13 @@ class AzureSession:
     token_file: TokenFile
     rates: BudgetRates = field(default_factory=BudgetRates)
     _http: aiohttp.ClientSession | None = None
-    _budget: BudgetPolicy | None = None
+    _budget: CallBudget | None = None
     _kept: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
     async def __aenter__(self) -> Self:
         # trust_env: the standard proxy variables are how a cluster reaches Azure through its egress proxy.
         self._http = aiohttp.ClientSession(trust_env=True, connector=aiohttp.TCPConnector(limit=CONNECTIONS))
-        self._budget = BudgetPolicy(CallBudget(self.rates), self.telemetry)
+        self._budget = CallBudget(self.rates)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -89,9 +88,10 @@ class AzureSession:
 
         Broken connections are retried twice at once; answers never: the work queue knows better when.
         """
+        if self._http is None or self._budget is None:
+            raise RuntimeError("AzureSession is used outside of its context")
         return {
-            "transport": AioHttpTransport(session=self._http, session_owner=False),
-            "per_retry_policies": [self._budget],
+            "transport": BudgetedTransport(self._http, self._budget, self.telemetry),
             "retry_total": 2,
             "retry_connect": 2,
             "retry_read": 1,
@@ -158,7 +158,6 @@ class AzureSession:
                         policies.ContentDecodePolicy(),
                     ],
                     transport=options["transport"],
-                    per_retry_policies=options["per_retry_policies"],
                 )
             )
 
