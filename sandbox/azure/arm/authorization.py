@@ -36,7 +36,15 @@ class RoleAssignment:
 
 @lru_cache(maxsize=16_384)
 def covers(pattern: str, action: str) -> bool:
-    """Whether an action pattern with `*` covers an action; both in any case."""
+    """Whether an action pattern with `*` covers an action; both in any case.
+
+    A whole segment `*` may also stand for none: Managed Identity Operator's `userAssignedIdentities/*/assign/action` is what
+    grants `userAssignedIdentities/assign/action`.
+    """
+    return _covers(pattern, action) or ("/*/" in pattern and _covers(pattern.replace("/*/", "/"), action))
+
+
+def _covers(pattern: str, action: str) -> bool:
     prefix, *rest = pattern.lower().split("*")
     text = action.lower()
     if not rest:
