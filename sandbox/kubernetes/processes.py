@@ -64,9 +64,11 @@ class ServerProcess:
     @property
     def running(self) -> bool:
         """Whether this very process still runs."""
-        with contextlib.suppress(ChildProcessError):  # not our child: another program started it
-            os.waitpid(self.pid, os.WNOHANG)
-        return self.started != "" and _started(self.pid) == self.started
+        alive = self.started != "" and _started(self.pid) == self.started
+        if not alive:
+            with contextlib.suppress(ChildProcessError):  # another program started it, and collects its exit code
+                os.waitpid(self.pid, os.WNOHANG)
+        return alive
 
     def stop(self) -> None:
         """End the process and wait until it is gone: by SIGTERM, after 15 seconds by SIGKILL. Does nothing if it is gone."""
