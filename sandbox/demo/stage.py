@@ -1,0 +1,106 @@
+"""What the people of the demo see and use: kubectl on the one side, Azure on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import string
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, ProviderIdentity, SandboxControl
+    from sandbox.kubernetes.cluster import Cluster
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+PATIENCE = 60.0
+VAULT = "fabrikam-kv"
+KEY = "cmk"
+ACCOUNT = "fabrikamdocuments"
+OUTSIDER = "contosointernal"
+CUSTOMER_GROUP = "rg-fabrikam"
+
+
+class StoryFailedError(Exception):
+    """A step did not come out as told; the message says what was expected and what was seen."""
+
+
+@dataclass
+class Stage:
+    """Everyone and everything that the story needs."""
+
+    cluster: Cluster
+    provider: ProviderAdministrator
+    customer: CustomerAdministrator
+    control: SandboxControl
+    variables: dict[str, str]
+    identity: ProviderIdentity | None = None
+    account_id: str = ""
+    outsider_id: str = ""
+    notes: dict[str, str] = field(default_factory=dict)
+
+    async def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl as the platform engineer would."""
+        return await asyncio.to_thread(lambda: self.cluster.kubectl(*arguments, stdin=stdin))
+
+    async def apply(self, *examples: str, **replaced: str) -> None:
+        """`envsubst < example | kubectl apply -f -`, with some variables replaced."""
+        for example in examples:
+            text = (EXAMPLES / example).read_text(encoding="utf-8")
+            await self.kubectl("apply", "-f", "-", stdin=string.Template(text).substitute({**self.variables, **replaced}))
+
+    async def status(self, kind: str, name: str, namespace: str | None = "fabrikam") -> dict[str, Any]:
+        """The status of one object."""
+        scope = ["--namespace", namespace] if namespace else []
+        found: dict[str, Any] = json.loads(await self.kubectl("get", kind, name, *scope, "--output", "json"))
+        status: dict[str, Any] = found.get("status", {})
+        return status
+
+    async def until(
+        self, what: str, kind: str, name: str, test: Callable[[dict[str, Any]], object], namespace: str | None = "fabrikam"
+    ) -> dict[str, Any]:
+        """Wait until the status of an object passes `test`, and return it; StoryFailedError says what was seen instead."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            status = await self.status(kind, name, namespace)
+            if test(status):
+                return status
+            if time.monotonic() > deadline:
+                raise StoryFailedError(f"expected of {kind}/{name}: {what}; seen: {json.dumps(status, indent=1)}")
+            await asyncio.sleep(0.1)
+
+    async def writes_to(self, account: str, since: int) -> int:
+        """How many requests since log entry `since` changed a storage account."""
+        requests = await self.control.requests(since)
+        return sum(1 for request in requests if request["method"] in {"PATCH", "PUT", "POST"} and account in request["path"])
+
+    async def mentions_of(self, name: str, since: int) -> int:
+        """How many requests since log entry `since` named something at all, apart from lists of a whole subscription."""
+        requests = await self.control.requests(since)
+        return sum(1 for request in requests if name in request["path"] or name in request["host"])
+
+    async def log_position(self) -> int:
+        """The number of the newest entry of the request log."""
+        requests = await self.control.requests()
+        return int(requests[-1]["n"]) if requests else 0
+
+
+def expect(condition: object, what: str, seen: object = "") -> None:
+    """StoryFailedError unless `condition` holds."""
+    if not condition:
+        raise StoryFailedError(f"expected: {what}; seen: {seen}")
+
+
+def condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
+    """One condition of a status, or an empty object."""
+    found: dict[str, Any] = next((entry for entry in status.get("conditions", []) if entry["type"] == kind), {})
+    return found
+
+
+def is_true(status: dict[str, Any], kind: str) -> bool:
+    """Whether a condition is True."""
+    return bool(condition(status, kind).get("status") == "True")

@@ -1,0 +1,255 @@
+"""The story, step by step; each step checks what it tells and returns one line about what was seen."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from azure.core.exceptions import HttpResponseError
+
+from sandbox.demo.stage import (
+    ACCOUNT,
+    CUSTOMER_GROUP,
+    KEY,
+    OUTSIDER,
+    PATIENCE,
+    VAULT,
+    Stage,
+    StoryFailedError,
+    condition,
+    expect,
+    is_true,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+CONTENT = b"a customer's document"
+STEPS: list[tuple[str, Callable[[Stage], Awaitable[str]]]] = []
+
+
+def step(title: str) -> Callable[[Callable[[Stage], Awaitable[str]]], Callable[[Stage], Awaitable[str]]]:
+    """Add a step to the story, in the order of this file."""
+
+    def add(play: Callable[[Stage], Awaitable[str]]) -> Callable[[Stage], Awaitable[str]]:
+        STEPS.append((title, play))
+        return play
+
+    return add
+
+
+@step("The provider prepares its identity and two storage accounts")
+async def prepare(stage: Stage) -> str:
+    """Everything of the provider's side that exists before the first manifest."""
+    identity = await stage.provider.prepare(issuer=stage.cluster.issuer)
+    await stage.provider.create_resource_group(CUSTOMER_GROUP)
+    stage.account_id = await stage.provider.create_storage_account(ACCOUNT, resource_group=CUSTOMER_GROUP)
+    stage.outsider_id = await stage.provider.create_storage_account(OUTSIDER)
+    stage.identity = identity
+    stage.variables |= {
+        "APPLICATION_CLIENT_ID": identity.application_client_id,
+        "MANAGED_IDENTITY_RESOURCE_ID": identity.managed_identity_resource_id,
+        "MANAGED_IDENTITY_CLIENT_ID": identity.managed_identity_client_id,
+        "CUSTOMER_VAULT": VAULT,
+        "STORAGE_ACCOUNT": ACCOUNT,
+    }
+    for namespace in ("fabrikam", "adventure-works"):
+        await stage.kubectl("create", "namespace", namespace)
+    return f"application {identity.application_name!r}, managed identity, accounts {ACCOUNT} and {OUTSIDER}"
+
+
+@step("Manifests are applied before the customer has consented")
+async def pending(stage: Stage) -> str:
+    """Status tells what to hand to the customer, and Azure is not written to."""
+    position = await stage.log_position()
+    folder = "one-key-for-all"
+    await stage.apply(
+        f"{folder}/1-identity.yaml", f"{folder}/2-tenant.yaml", f"{folder}/3-key.yaml", f"{folder}/4-storage.yaml"
+    )
+    status = await stage.until(
+        "consent Pending", "ctenant", "fabrikam", lambda seen: seen.get("consent", {}).get("state") == "Pending", None
+    )
+    identity = stage.identity
+    assert identity is not None  # noqa: S101 - the step before set it
+    expect(status["application"]["clientId"] == identity.application_client_id, "the application's id", status)
+    expect(status["application"]["displayName"] == identity.application_name, "the application's name", status)
+    url = status["consent"]["url"]
+    expect(url.endswith(f"/adminconsent?client_id={identity.application_client_id}"), "the admin-consent URL", url)
+    await stage.until(
+        "KeyAccessible False/ConsentMissing",
+        "encres",
+        "documents",
+        lambda seen: condition(seen, "KeyAccessible").get("reason") == "ConsentMissing",
+    )
+    expect(await stage.writes_to(ACCOUNT, position) == 0, "no write to the storage account")
+    return f"Pending; consent URL {url}"
+
+
+@step("The customer consents, creates vault and key, and grants the role")
+async def granted(stage: Stage) -> str:
+    """Within one interval the key is accessible and the account is on it."""
+    identity, customer = stage.identity, stage.customer
+    assert identity is not None  # noqa: S101 - an earlier step set it
+    await customer.consent(identity.application_client_id)
+    await customer.create_vault(VAULT)
+    await customer.assign_role(
+        await customer.principal_id(customer.client_id), "Key Vault Administrator", customer.vault_id(VAULT)
+    )
+    stage.notes["first version"] = (await _create_key(stage)).rsplit("/", 1)[-1]
+    await customer.grant(identity.application_client_id, VAULT)
+    began = time.monotonic()
+    await stage.until("Accessible", "cmk", "fabrikam", lambda seen: seen.get("access", {}).get("state") == "Accessible")
+    accessible = time.monotonic() - began
+    await stage.until("Ready", "encres", "documents", lambda seen: is_true(seen, "Ready"))
+    account = await stage.provider.storage_account(stage.account_id)
+    encryption: dict[str, Any] = account["properties"]["encryption"]
+    expect(encryption["keySource"] == "Microsoft.Keyvault", "keySource Microsoft.Keyvault", encryption)
+    expect(encryption["keyvaultproperties"]["keyversion"] == "", "automatic rotation (an empty keyversion)", encryption)
+    used = encryption["identity"]
+    expect(used["federatedIdentityClientId"] == identity.application_client_id, "the federated client id", used)
+    same_identity = used["userAssignedIdentity"].lower() == identity.managed_identity_resource_id.lower()
+    expect(same_identity, "the user-assigned identity", used)
+    return f"Accessible {accessible:.1f} s after the grant, Ready {time.monotonic() - began:.1f} s after it"
+
+
+async def _create_key(stage: Stage) -> str:
+    """Create the key as soon as the administrator's own new role has reached the vault."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return await stage.customer.create_key(VAULT, KEY)
+        except HttpResponseError as error:
+            if error.status_code != 403 or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.2)
+
+
+@step("A blob is written and read")
+async def blob(stage: Stage) -> str:
+    """The data plane works under the customer's key."""
+    await stage.provider.put_blob(ACCOUNT, "documents", "letter.txt", CONTENT)
+    read = await stage.provider.get_blob(ACCOUNT, "documents", "letter.txt")
+    expect(read == CONTENT, "the same bytes", read)
+    return f"{len(read)} bytes, encrypted under key version {stage.notes['first version'][:8]}…"
+
+
+@step("The customer creates a new key version")
+async def rotated(stage: Stage) -> str:
+    """Status shows from and to, and when the old version may be disabled; Azure follows on its daily check."""
+    old = stage.notes["first version"]
+    new = (await stage.customer.new_version(VAULT, KEY)).rsplit("/", 1)[-1]
+    stage.notes["second version"] = new
+    status = await stage.until("the new version active", "cmk", "fabrikam", lambda seen: seen.get("activeVersion") == new)
+    rotation = status["rotations"][0]
+    expect((rotation["from"], rotation["to"]) == (old, new), "the rotation from old to new", rotation)
+    before = next(entry for entry in status["versions"] if entry["version"] == old)
+    expect("safeToDisableAfter" not in before, "the old version not safe to disable while in use", before)
+    await stage.until(
+        "KeyCurrent False/AzureWillRotate",
+        "encres",
+        "documents",
+        lambda seen: condition(seen, "KeyCurrent").get("reason") == "AzureWillRotate",
+    )
+    await stage.control.advance(timedelta(hours=25).total_seconds())
+    await stage.until(
+        "the account on the new version",
+        "encres",
+        "documents",
+        lambda seen: seen.get("applied", {}).get("version") == new and is_true(seen, "KeyCurrent"),
+    )
+    status = await stage.until(
+        "safeToDisableAfter of the old version",
+        "cmk",
+        "fabrikam",
+        lambda seen: any("safeToDisableAfter" in entry for entry in seen["versions"] if entry["version"] == old),
+    )
+    after = next(entry for entry in status["versions"] if entry["version"] == old)
+    safe = datetime.fromisoformat(after["safeToDisableAfter"])
+    hours = (safe - datetime.now(UTC)).total_seconds() / 3600
+    expect(hours > 23.9, "at least 24 hours from now", safe)
+    return f"{old[:8]}… to {new[:8]}…; the old version may be disabled after {safe:%Y-%m-%d %H:%M}Z"
+
+
+@step("The customer disables the key")
+async def disabled(stage: Stage) -> str:
+    """Status says what stops when; data really stops; the operator changes nothing."""
+    position = await stage.log_position()
+    began = time.monotonic()
+    await stage.customer.disable(VAULT, KEY)
+    status = await stage.until(
+        "access Disabled", "cmk", "fabrikam", lambda seen: seen.get("access", {}).get("state") == "Disabled"
+    )
+    seen_after = time.monotonic() - began
+    accessible = condition(status, "KeyAccessible")
+    expect((accessible["status"], accessible["reason"]) == ("False", "Disabled"), "KeyAccessible False/Disabled", accessible)
+    cut_off = status["access"].get("inaccessibleExpectedAt")
+    expect(cut_off, "the time by which data becomes inaccessible", status["access"])
+    await stage.until(
+        "Ready False and Stalled", "encres", "documents", lambda seen: is_true(seen, "Stalled") and not is_true(seen, "Ready")
+    )
+    await stage.control.advance(timedelta(minutes=11).total_seconds())
+    code = await _refused_read(stage)
+    expect(await stage.writes_to(ACCOUNT, position) == 0, "no write to the storage account")
+    return f"seen after {seen_after:.1f} s, cut-off told for {cut_off}; then the blob read fails with 403 {code}"
+
+
+async def _refused_read(stage: Stage) -> str:
+    try:
+        await stage.provider.get_blob(ACCOUNT, "documents", "letter.txt")
+    except HttpResponseError as error:
+        expect(error.status_code == 403, "HTTP status 403", error.status_code)
+        return str(error.error_code) if hasattr(error, "error_code") else str(error.reason)
+    raise StoryFailedError("expected: the blob read fails while the key is disabled; seen: it was read")
+
+
+@step("The customer enables the key again")
+async def healed(stage: Stage) -> str:
+    """Everything heals by itself."""
+    began = time.monotonic()
+    await stage.customer.enable(VAULT, KEY)
+    await stage.until("Ready", "cmk", "fabrikam", lambda seen: is_true(seen, "Ready"))
+    await stage.until("Ready", "encres", "documents", lambda seen: is_true(seen, "Ready"))
+    seconds = time.monotonic() - began
+    read = await stage.provider.get_blob(ACCOUNT, "documents", "letter.txt")
+    expect(read == CONTENT, "the same bytes", read)
+    return f"Ready again after {seconds:.1f} s, and the blob is read"
+
+
+@step("Another namespace and another scope try to use this tenant")
+async def refused(stage: Stage) -> str:
+    """Both are refused before any call to Azure, and told why."""
+    position = await stage.log_position()
+    await stage.apply("refused/other-namespace.yaml", "refused/other-scope.yaml", STORAGE_ACCOUNT=OUTSIDER)
+    key = await stage.until(
+        "NamespaceNotAllowed",
+        "cmk",
+        "borrowed",
+        lambda seen: condition(seen, "Ready").get("reason") == "NamespaceNotAllowed",
+        "adventure-works",
+    )
+    resource = await stage.until(
+        "ScopeNotAllowed",
+        "encres",
+        "internal",
+        lambda seen: condition(seen, "Ready").get("reason") == "ScopeNotAllowed",
+    )
+    expect(is_true(key, "Stalled") and is_true(resource, "Stalled"), "Stalled", (key, resource))
+    expect(await stage.mentions_of(OUTSIDER, position) == 0, "no request about the other account")
+    expect(await stage.mentions_of("borrowed", position) == 0, "no request about the other key")
+    return str(condition(resource, "Ready")["message"])
+
+
+@step("The manifests are deleted")
+async def deleted(stage: Stage) -> str:
+    """Under Orphan, the default, nothing changes in Azure."""
+    position = await stage.log_position()
+    await stage.kubectl("delete", "encres,cmk", "--all", "--namespace", "fabrikam")
+    account = await stage.provider.storage_account(stage.account_id)
+    source = account["properties"]["encryption"]["keySource"]
+    expect(source == "Microsoft.Keyvault", "still on the customer's key", source)
+    expect(await stage.writes_to(ACCOUNT, position) == 0, "no write to the storage account")
+    hosts = await stage.control.refused_hosts()
+    expect(not hosts, "no contact with any host but Azure's", hosts)
+    return "the account is still on the customer's key, and no host but Azure's was contacted"
