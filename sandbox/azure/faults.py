@@ -64,7 +64,10 @@ class Faults:
         if values.get("kind") not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(sorted(KINDS))}")
         fault = Fault(**values)
-        re.compile(fault.path)
+        try:
+            re.compile(fault.path)
+        except re.error as error:
+            raise ValueError(f"path is no regular expression: {error}") from error
         self._all[fault.id] = fault
         return fault
 

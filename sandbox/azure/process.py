@@ -32,6 +32,11 @@ class AzureProcess:
         """The process id."""
         return self._process.pid
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.poll()
+
     def stop(self) -> None:
         """End it with SIGTERM, and with SIGKILL if it does not."""
         if self._process.poll() is not None:

@@ -158,7 +158,9 @@ class Protected:
     key_id: str
 
 
-def encryption(identity: ProviderIdentity, vault: str, key: str, version: str | None = "", **changes: object) -> dict[str, Any]:
+def encryption(
+    identity: ProviderIdentity, vault: str, key: str, version: str | None = "", /, **changes: object
+) -> dict[str, Any]:
     """The PATCH body that puts an account on a customer's key."""
     properties = {"keyname": key, "keyvaulturi": f"https://{vault}.vault.azure.net"}
     if version is not None:

@@ -97,10 +97,10 @@ async def test_a_forged_signature_is_refused_with_50013(
         await _token(env, "PROVIDER", identity.managed_identity_client_id, forged, ARM)
 
 
-async def test_an_expired_token_is_refused_with_500133(
+async def test_an_expired_token_is_refused_with_700024(
     env: Mapping[str, str], identity: ProviderIdentity, issuer: Issuer
 ) -> None:
-    with pytest.raises(ClientAuthenticationError, match="AADSTS500133:"):
+    with pytest.raises(ClientAuthenticationError, match="AADSTS700024:"):
         await _token(env, "PROVIDER", identity.managed_identity_client_id, issuer.token(expires_in=-60), ARM)
 
 

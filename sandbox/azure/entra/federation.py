@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import jwt
 
-from sandbox.azure.clock import utc
+from sandbox.azure.clock import seven_digits
 from sandbox.azure.entra.tokens import EXCHANGE_APP_ID, EXCHANGE_AUDIENCE, LOGIN, TokenInvalidError
 from sandbox.azure.errors import EntraRefusedError
 
@@ -109,7 +109,7 @@ class Federation:
         audiences = [str(one) for one in raw] if isinstance(raw, list) else [str(raw)]
         if _is_entra(issuer):
             audiences = self._entra_issued(claims, assertion, audiences)
-        match(client, self._replicated(client, credentials, issuer, subject, audiences), issuer, subject, audiences)
+        match(self._replicated(client, credentials, issuer, subject, audiences), issuer, subject, audiences)
         if not _is_entra(issuer):
             await self._externally_signed(assertion, issuer, str(header.get("kid", "")))
 
@@ -176,11 +176,8 @@ def trusts(credential: FederatedCredential, issuer: str, subject: str, audiences
     return credential.issuer == issuer and credential.subject == subject and bool(set(credential.audiences) & set(audiences))
 
 
-def match(
-    client: str, credentials: Collection[FederatedCredential], issuer: str, subject: str, audiences: Sequence[str]
-) -> None:
+def match(credentials: Collection[FederatedCredential], issuer: str, subject: str, audiences: Sequence[str]) -> None:
     """Pass, or say which of issuer, subject and audience found no match, in that order."""
-    del client
     of_issuer = [one for one in credentials if one.issuer == issuer]
     if not of_issuer:
         raise refused(
@@ -198,14 +195,12 @@ def match(
 
 
 def not_within_time(claims: dict[str, Any], now: float) -> EntraRefusedError:
-    """An assertion that is expired or not valid yet (500133)."""
+    """An assertion that is expired or not valid yet: 700024, as clients of Entra report it (Azure/azure-workload-identity#693)."""
+    current, since, until = (seven_digits(float(one)) for one in (now, claims.get("nbf", 0), claims.get("exp", 0)))
     return refused(
-        "500133",
-        "Assertion is not within its valid time range. Ensure that the access token is not expired before using it for user "
-        f"assertion, or request a new token. Current time: {utc(now):%Y-%m-%dT%H:%M:%SZ}, expiry time of assertion "
-        f"{utc(float(claims.get('exp', 0))):%Y-%m-%dT%H:%M:%SZ}.",
-        error="invalid_grant",
-        status=400,
+        "700024",
+        f"Client assertion is not within its valid time range. Current time: {current}, assertion valid from {since}, expiry time of "
+        f"assertion {until}. Review the documentation at https://learn.microsoft.com/entra/identity-platform/certificate-credentials .",
     )
 
 

@@ -1,0 +1,85 @@
+"""The real az CLI does the customer's side, and looks at the provider's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, SandboxControl
+from sandbox.az_cli import Az, AzCommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from sandbox.administrators import ProviderIdentity
+
+pytestmark = [pytest.mark.az, pytest.mark.timeout(900)]
+ROLE = "Key Vault Crypto Service Encryption User"
+
+
+def _logged_in(directory: Path, env: Mapping[str, str], side: str) -> Az:
+    directory.mkdir()
+    az = Az(directory, env)
+    az(
+        "login", "--service-principal", "--tenant", env[f"{side}_TENANT_ID"],
+        "--username", env[f"{side}_ADMIN_CLIENT_ID"], "--password", env[f"{side}_ADMIN_CLIENT_SECRET"],
+    )  # fmt: skip
+    return az
+
+
+def test_az_takes_the_customer_from_consent_to_a_rotated_key_and_the_provider_to_an_encrypted_account(
+    env: Mapping[str, str], identity: ProviderIdentity, name: Callable[[str], str], tmp_path: Path
+) -> None:
+    vault, account = name("az-kv"), name("azaccount")
+
+    async def prepared() -> None:
+        async with ProviderAdministrator(env) as provider, CustomerAdministrator(env) as customer:
+            await provider.create_storage_account(account)
+            await customer.withdraw_consent(identity.application_client_id)
+
+    asyncio.run(prepared())
+    customer = _logged_in(tmp_path / "customer", env, "CUSTOMER")
+    customer("group", "create", "--name", "rg-az", "--location", "westeurope")
+    vault_id = customer(
+        "keyvault", "create", "--name", vault, "--resource-group", "rg-az", "--enable-purge-protection", "true"
+    )["id"]
+    principal = customer("ad", "sp", "create", "--id", identity.application_client_id)
+    assert principal["appId"] == identity.application_client_id
+    granted = customer(
+        "role", "assignment", "create", "--assignee", identity.application_client_id, "--role", ROLE, "--scope", vault_id
+    )
+    assert granted["principalId"] == principal["id"]
+    lock = customer("lock", "create", "--name", "keep", "--lock-type", "CanNotDelete", "--resource", vault_id)
+    assert lock["level"] == "CanNotDelete"
+    with pytest.raises(AzCommandError, match="ScopeLocked"):
+        customer("keyvault", "delete", "--name", vault, "--resource-group", "rg-az")
+    key = ("--vault-name", vault, "--name", "cmk")
+    first = customer("keyvault", "key", "create", *key, "--kty", "RSA", "--size", "2048")["key"]["kid"]
+    assert customer("keyvault", "key", "set-attributes", *key, "--enabled", "false")["attributes"]["enabled"] is False
+    customer("keyvault", "key", "set-attributes", *key, "--enabled", "true")
+    second = customer("keyvault", "key", "rotate", *key)
+    assert second["key"]["kid"] != first
+    assert customer("keyvault", "key", "show", *key)["attributes"]["recoveryLevel"] == "Recoverable"
+
+    async def propagated() -> None:
+        async with SandboxControl(env["SANDBOX_CONTROL"]) as control:
+            await control.advance(2)
+
+    asyncio.run(propagated())
+    provider = _logged_in(tmp_path / "provider", env, "PROVIDER")
+    where = ("--name", account, "--resource-group", identity.resource_group)
+    updated = provider(
+        "storage", "account", "update", *where,
+        "--identity-type", "UserAssigned", "--user-identity-id", identity.managed_identity_resource_id,
+        "--encryption-key-source", "Microsoft.Keyvault", "--encryption-key-vault", f"https://{vault}.vault.azure.net",
+        "--encryption-key-name", "cmk", "--key-vault-user-identity-id", identity.managed_identity_resource_id,
+        "--key-vault-federated-client-id", identity.application_client_id,
+    )["encryption"]  # fmt: skip
+    shown = provider("storage", "account", "show", *where)["encryption"]
+    assert shown == updated
+    assert shown["keySource"] == "Microsoft.Keyvault"
+    assert shown["keyVaultProperties"]["currentVersionedKeyIdentifier"] == second["key"]["kid"]
+    assert shown["encryptionIdentity"]["encryptionFederatedIdentityClientId"] == identity.application_client_id
