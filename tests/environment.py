@@ -45,14 +45,14 @@ class Environment:
         """Identifier of the key, versionless unless a version is given."""
         return f"https://{vault or self.vault}.vault.azure.net/keys/{key}" + (f"/{version}" if version else "")
 
-    async def account(self, suffix: str = "docs", **options: Any) -> str:  # noqa: ANN401 - the administrator's own options
+    async def account(self, suffix: str = "docs", **options: Any) -> str:
         """Create a storage account in the customer's group; its ARM id."""
         await self.provider.create_resource_group(self.group)
         name = f"{self.name.replace('-', '')}{suffix}"[:24]
         self.accounts[suffix] = await self.provider.create_storage_account(name, resource_group=self.group, **options)
         return self.accounts[suffix]
 
-    async def vault_with_key(self, *, rbac: bool = True, grant: bool = True, **key: Any) -> str:  # noqa: ANN401 - as above
+    async def vault_with_key(self, *, rbac: bool = True, grant: bool = True, **key: Any) -> str:
         """Consent, vault, key and grant; the version of the key. Waits until every grant is in force."""
         await self.customer.consent(self.identity.application_client_id)
         await self.customer.create_vault(self.vault, rbac=rbac)
@@ -78,7 +78,7 @@ class Environment:
                     raise
                 await asyncio.sleep(0.1)
 
-    async def apply_identity(self, **spec: Any) -> None:  # noqa: ANN401 - fields of the manifest
+    async def apply_identity(self, **spec: Any) -> None:
         """The FederatedIdentity, named after the environment."""
         identity = self.identity
         await self.objects.apply(
@@ -95,7 +95,7 @@ class Environment:
             },
         )
 
-    async def apply_tenant(self, **spec: Any) -> None:  # noqa: ANN401 - fields of the manifest
+    async def apply_tenant(self, **spec: Any) -> None:
         """The CustomerTenant, named after the environment."""
         scope = f"/subscriptions/{self.provider.subscription_id}/resourceGroups/{self.group}"
         await self.objects.apply(
@@ -111,12 +111,12 @@ class Environment:
             },
         )
 
-    async def apply_key(self, name: str = "cmk", **spec: Any) -> None:  # noqa: ANN401 - fields of the manifest
+    async def apply_key(self, name: str = "cmk", **spec: Any) -> None:
         """A CustomerManagedKey on this environment's tenant, versionless unless `keyUri` says otherwise."""
         body = {"tenantRef": {"name": self.name}, "keyUri": self.key_uri(), **spec}
         await self.objects.apply("CustomerManagedKey", name, body, self.namespace)
 
-    async def apply_resource(self, name: str = "docs", **spec: Any) -> None:  # noqa: ANN401 - fields of the manifest
+    async def apply_resource(self, name: str = "docs", **spec: Any) -> None:
         """An EncryptedResource for the account of the same name."""
         body = {"keyRef": {"name": "cmk"}, "resourceId": self.accounts.get(name, ""), **spec}
         await self.objects.apply("EncryptedResource", name, body, self.namespace)
