@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import string
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
+
+_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+"""Azure's fold of cases; `str.lower` would take letters for others, such as the Kelvin sign for a k."""
+_NEVER_IN_A_SEGMENT: Final = re.compile(r"[\x00-\x1f\x7f\\?#%]")
 
 
 class InvalidArmIdError(ValueError):
@@ -22,7 +29,7 @@ class ArmId:
     @cached_property
     def segments(self) -> tuple[str, ...]:
         """Path segments in lower case: what identity and containment are decided by."""
-        return tuple(self.text.lower().strip("/").split("/"))
+        return tuple(self.text.translate(_LOWER).strip("/").split("/"))
 
     @property
     def key(self) -> str:
@@ -73,13 +80,18 @@ class ArmId:
 
 
 def parse_arm_id(text: str) -> ArmId:
-    """Read a subscription, resource group or resource id; raises `InvalidArmIdError`."""
+    """Read a subscription, resource group or resource id; raises `InvalidArmIdError`.
+
+    Segments that an HTTP client would resolve (`..`) or cut off (`?`) are refused: what is checked is what is sent.
+    """
     parsed = ArmId(text)
     segments = parsed.segments
     shaped = (
         text.startswith("/subscriptions/")
         and not text.endswith("/")
         and all(segments)
+        and not {".", ".."} & set(segments)
+        and not _NEVER_IN_A_SEGMENT.search(text)
         and (
             len(segments) == 2
             or (segments[2] == "resourcegroups" and len(segments) == 4)

@@ -62,6 +62,11 @@ def parse_key_uri(text: str) -> KeyUri:
     token elsewhere (user info, other ports, other hosts, queries) is refused.
     Raises `InvalidKeyUriError`.
     """
+    if not text.isascii() or not text.isprintable() or " " in text:
+        # urlsplit would drop line ends and tabs and fold some letters to ASCII: two readers, two hosts.
+        raise InvalidKeyUriError(
+            f"keyUri {text!r} may hold only ASCII letters, digits and signs, and no blanks: write {_SHAPE}"
+        )
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -69,7 +74,7 @@ def parse_key_uri(text: str) -> KeyUri:
         raise InvalidKeyUriError(f"keyUri {text!r} is not a URL: write {_SHAPE}") from error
     if parts.scheme != "https":
         raise InvalidKeyUriError(f"keyUri must start with https://: write {_SHAPE}")
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+    if parts.username is not None or parts.password is not None or "?" in text or "#" in text:
         raise InvalidKeyUriError(f"keyUri may not carry user info, a query or a fragment: write {_SHAPE}")
     if port not in {None, 443}:
         raise InvalidKeyUriError("keyUri may not name a port: Key Vault listens on 443 only")

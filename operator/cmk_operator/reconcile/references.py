@@ -10,9 +10,9 @@ from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.azure.credentials import IdentityChain
 from cmk_operator.azure.prober import ProbedKey
-from cmk_operator.core.arm_id import ArmId
+from cmk_operator.core.arm_id import ArmId, InvalidArmIdError, parse_arm_id
 from cmk_operator.core.authority import TenantGrant, judge_key, judge_namespace, judge_target
-from cmk_operator.core.faults import Actor, Fault, blocked
+from cmk_operator.core.faults import Actor, Fault, blocked, invalid
 
 if TYPE_CHECKING:
     from cmk_operator.api.encrypted_resource import EncryptedResource
@@ -138,7 +138,10 @@ def _admit(inventory: Inventory, resource: EncryptedResource) -> ResourcePath | 
     path = resolve_key(inventory, key)
     if isinstance(path, Fault):
         return path
-    target = ArmId(resource.spec.resource_id)
+    try:
+        target = parse_arm_id(resource.spec.resource_id)
+    except InvalidArmIdError as error:
+        return invalid("InvalidResourceId", f"spec.resourceId is not usable: {error}")
     refused = judge_target(path.grant, target)
     return refused if refused is not None else ResourcePath(target, key, path)
 
