@@ -113,7 +113,10 @@ async def _operate(crypto: RestClient, path: str, value: str) -> str:
 
 
 async def _explain_absence(keys: KeyClient, key: KeyUri, wanted: VersionProbe) -> tuple[DeletedKey | None, bool | None]:
-    """For a key that was not found: whether it is soft-deleted, and whether only the version is missing."""
+    """For a key that was not found: whether it is soft-deleted, and whether only the version is missing.
+
+    `(None, None)`: the vault did not answer that, so neither is known.
+    """
     if wanted.failure is None or wanted.failure.status != 404:
         return None, None
     try:
@@ -122,15 +125,18 @@ async def _explain_absence(keys: KeyClient, key: KeyUri, wanted: VersionProbe) -
                 return None, True
             deleted = await keys.get_deleted_key(key.key_name)
             return DeletedKey(deleted.scheduled_purge_date), False
-    except EXPECTED_FAILURES:
-        return None, False
+    except EXPECTED_FAILURES as error:
+        return None, False if failure_of(error).status == 404 else None
 
 
 async def _exists(keys: KeyClient, key: KeyUri) -> bool:
     try:
         await keys.get_key(key.key_name)
     except EXPECTED_FAILURES as error:
-        return failure_of(error).status == 403  # a version that may not be read is there
+        status = failure_of(error).status
+        if status not in {403, 404}:
+            raise
+        return status == 403  # a version that may not be read is there
     return True
 
 

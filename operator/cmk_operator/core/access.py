@@ -199,6 +199,8 @@ _FEDERATION: Final = frozenset(
     }
 )
 """No federated credential fits, or the assertion is not acceptable: the provider's side."""
+_ENTRA_BUSY: Final = frozenset({50000, 50033, 90012, 90024, 90033, 90055})
+"""Entra's own troubles: the same request succeeds later."""
 
 # Inner codes of Key Vault's 403. Source: Key Vault "Common error codes", and recordings of its SDKs.
 _FORBIDDEN: Final[Mapping[str, tuple[AccessState, Actor, str]]] = MappingProxyType(
@@ -299,9 +301,10 @@ def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe)
         by_attributes = _judge_attributes(wanted.attributes, probe.at)
         if by_attributes is not None and failure.status == 403:
             return by_attributes
-    if failure.status == 404:
+    # A proxy or gateway on the way answers 403 and 404 too, but only Key Vault says why: anything else concludes nothing.
+    if failure.status == 404 and failure.code == "KeyNotFound":
         return _judge_missing(failure, probe)
-    if failure.status == 403:
+    if failure.status == 403 and failure.code not in {"", "Http403"}:
         found = _FORBIDDEN.get(failure.inner_code)
         if found is None:
             return Access(
@@ -331,7 +334,7 @@ def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe)
         )
     return Access(
         AccessState.UNKNOWN,
-        f"Key Vault answered {failure.status} {failure.code}: nothing is concluded about the key",
+        f"the vault's address answered {failure.status} {failure.code}: nothing is concluded about the key",
         Actor.AZURE,
         failure.request_id,
     )
@@ -354,10 +357,14 @@ def _judge_missing(failure: AzureFailure, probe: KeyProbe) -> Access:
             Actor.PLATFORM_ENGINEER,
             failure.request_id,
         )
+    found = (
+        "the vault has no such key, live or recoverable: it was purged or never existed"
+        if probe.latest_exists is False
+        else "the vault has no such key, and does not say whether it can be recovered"
+    )
     return Access(
         AccessState.PURGED,
-        "the vault has no such key, live or recoverable: it was purged or never existed; the customer's administrator must "
-        "restore it from a backup, or the platform engineer correct keyUri",
+        f"{found}; the customer's administrator must restore it from a backup, or the platform engineer correct keyUri",
         _CUSTOMER,
         failure.request_id,
     )
@@ -368,7 +375,7 @@ def judge_token_failure(failure: AzureFailure) -> Access:
     codes = failure.entra_codes
     if failure.stage is Stage.OPERATOR_TOKEN:
         shown = _shown(codes) or failure.code
-        if failure.transient and not codes:
+        if (failure.transient and not codes) or codes & _ENTRA_BUSY:
             return Access(AccessState.UNKNOWN, f"Entra gives no usable answer ({shown})", Actor.AZURE)
         return Access(
             AccessState.OPERATOR_NOT_AUTHENTICATED,

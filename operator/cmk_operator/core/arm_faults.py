@@ -115,6 +115,9 @@ def judge_arm_failure(failure: AzureFailure, target: str) -> Fault:
         return Fault(FaultKind.BUSY, "IdentityNotReady", message, Actor.AZURE, failure.retry_after, failure.request_id)
     if failure.entra_codes:
         access = judge_token_failure(AzureFailure(failure.status, failure.code, failure.message, stage=Stage.APPLICATION_TOKEN))
+        if access.state is AccessState.UNKNOWN:
+            message = f"Azure's service was not served by Entra; {access.message}"
+            return Fault(FaultKind.BUSY, "AzureUnavailable", message, Actor.AZURE, failure.retry_after, failure.request_id)
         message = f"Azure's service was refused by Entra; {access.message}"
         return Fault(FaultKind.BLOCKED, access.state.value, message, access.actor or Actor.AZURE, request_id=failure.request_id)
     if failure.transient:

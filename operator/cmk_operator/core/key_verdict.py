@@ -45,12 +45,13 @@ def judge_key_probe(probe: KeyProbe, users: Mapping[str, tuple[str, ...]]) -> Ke
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         message = f"version {version}, still in use by {names[0]}{others}: {access.message}"
         return KeyVerdict(replace(access, message=message), by_version, wanted, loses_data=True)
-    in_danger = not users or bool(lost) or any(version not in by_version for version in users)
+    in_danger = any(version not in by_version or by_version[version].state.cuts_data_off for version in users)
     return KeyVerdict(wanted, by_version, wanted, loses_data=wanted.state.cuts_data_off and in_danger)
 
 
 def _alone(probe: KeyProbe, version: VersionProbe) -> KeyProbe:
-    return KeyProbe(probe.at, version, vault_tenant=probe.vault_tenant)
+    key_exists = probe.latest_exists if probe.wanted.attributes is None else True
+    return KeyProbe(probe.at, version, deleted=probe.deleted, latest_exists=key_exists, vault_tenant=probe.vault_tenant)
 
 
 def expected_cut_off(verdict: KeyVerdict, before: datetime | None, now: datetime) -> datetime | None:

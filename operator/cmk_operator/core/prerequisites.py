@@ -68,12 +68,12 @@ def _check_recovery(attributes: KeyAttributes) -> tuple[Prerequisite, ...]:
         )
     soft_delete = "Recoverable" in level
     purge_protection = soft_delete and "Purgeable" not in level
-    days = attributes.recoverable_days
+    span = f" for {attributes.recoverable_days} days" if attributes.recoverable_days is not None else ""
     return (
         Prerequisite(
             "SoftDelete",
             Result.PASS if soft_delete else Result.FAIL,
-            f"deleted keys can be recovered for {days} days"
+            f"deleted keys can be recovered{span}"
             if soft_delete
             else "the vault has no soft delete: the customer's administrator must enable it",
             hard=True,
