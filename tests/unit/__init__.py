@@ -1,0 +1,1 @@
+"""Laws and decisions of the operator, each as a sentence; no network, no clock, no sleep."""

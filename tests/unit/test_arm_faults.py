@@ -1,0 +1,119 @@
+"""Resource Manager's refusals: who must act, and that none of them is final."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cmk_operator.core.arm_faults import judge_arm_failure
+from cmk_operator.core.azure_failure import AzureFailure, Stage
+from cmk_operator.core.faults import Actor, FaultKind, invalid
+from tests.unit.samples import entra, transient_failures
+
+BLOCKED, BUSY = FaultKind.BLOCKED, FaultKind.BUSY
+CUSTOMER, PROVIDER, AZURE = Actor.CUSTOMER_ADMINISTRATOR, Actor.PROVIDER_ADMINISTRATOR, Actor.AZURE
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "actor", "words"),
+    [
+        (403, "AuthorizationFailed", BLOCKED, PROVIDER, "the provider's administrator must assign it a role"),
+        (403, "LinkedAuthorizationFailed", BLOCKED, PROVIDER, "Managed Identity Operator"),
+        (404, "ResourceNotFound", BLOCKED, PROVIDER, "data does not exist"),
+        (404, "ResourceGroupNotFound", BLOCKED, PROVIDER, "the resource group of data does not exist"),
+        (404, "SubscriptionNotFound", BLOCKED, PROVIDER, "not visible to the operator's managed identity"),
+        (409, "ScopeLocked", BLOCKED, PROVIDER, "a ReadOnly lock forbids"),
+        (403, "RequestDisallowedByPolicy", BLOCKED, PROVIDER, "an Azure Policy forbids"),
+        (400, "KeyVaultPolicyError", BLOCKED, CUSTOMER, "soft delete or purge protection"),
+        (400, "KeyVaultAuthenticationFailure", BLOCKED, CUSTOMER, "Key Vault Crypto Service Encryption User"),
+        (403, "KeyVaultEncryptionKeyNotFound", BLOCKED, CUSTOMER, "must enable or restore it"),
+        (403, "KeyVaultAccessTokenCannotBeAcquired", BLOCKED, PROVIDER, "federated credential"),
+        (403, "KeyVaultVaultNotFound", BLOCKED, CUSTOMER, "must recover it"),
+        (409, "StorageAccountOperationInProgress", BUSY, AZURE, "another operation"),
+        (409, "Conflict", BUSY, AZURE, "another operation"),
+        (429, "TooManyRequests", BUSY, AZURE, "throttles"),
+        (429, "SubscriptionRequestsThrottled", BUSY, AZURE, "throttles"),
+        (409, "OperationNotAllowedOnResource", BUSY, AZURE, "another operation"),
+        (500, "InternalServerError", BUSY, AZURE, "no usable answer"),
+        (503, "ServerBusy", BUSY, AZURE, "no usable answer"),
+        (429, "Unheard", BUSY, AZURE, "no usable answer"),
+        (None, "Timeout", BUSY, AZURE, "no usable answer"),
+        (403, "Unheard", BLOCKED, PROVIDER, "must check the role assignments"),
+        (401, "InvalidAuthenticationToken", BLOCKED, PROVIDER, "must check the role assignments"),
+        (400, "Unheard", BLOCKED, PROVIDER, "must check the resource"),
+        (400, "", BLOCKED, PROVIDER, "must check the resource"),
+    ],
+)
+def test_each_code_says_who_must_act(status: int | None, code: str, kind: FaultKind, actor: Actor, words: str) -> None:
+    fault = judge_arm_failure(AzureFailure(status, code, "text of Azure"), "data")
+    assert (fault.kind, fault.actor) == (kind, actor)
+    assert words in fault.message
+    shouted = judge_arm_failure(AzureFailure(status, code.upper(), "text of Azure"), "data")
+    assert (shouted.kind, shouted.actor) == (kind, actor)
+
+
+def test_a_managed_identity_that_azure_does_not_see_yet_is_waited_for() -> None:
+    text = "Missing pre-requisites to enable EncryptionAtRest/Customer Managed Key for this storage account"
+    fault = judge_arm_failure(AzureFailure(400, "BadRequest", text), "data")
+    assert (fault.kind, fault.reason) == (BUSY, "IdentityNotReady")
+
+
+def test_entra_s_refusal_of_azure_s_service_inside_arm_s_error_is_read() -> None:
+    text = "Gateway authentication failed for 'Microsoft.Storage'. AADSTS700016: Application was not found in the directory."
+    fault = judge_arm_failure(AzureFailure(400, "BadRequest", text), "data")
+    assert (fault.kind, fault.reason, fault.actor) == (BLOCKED, "ConsentMissing", CUSTOMER)
+    assert fault.message.startswith("Azure's service was refused by Entra; ")
+
+
+@pytest.mark.parametrize("code", [50033, 90033])
+def test_entra_s_transient_errors_inside_arm_s_error_are_only_waited_for(code: int) -> None:
+    fault = judge_arm_failure(AzureFailure(500, "InternalError", f"AADSTS{code}: a transient error"), "data")
+    assert (fault.kind, fault.actor) == (BUSY, AZURE)
+
+
+def test_the_operator_s_own_sign_in_is_the_provider_s_matter_and_an_outage_of_it_azure_s() -> None:
+    refused = judge_arm_failure(entra(700213, Stage.OPERATOR_TOKEN), "data")
+    assert (refused.kind, refused.reason, refused.actor) == (BLOCKED, "OperatorNotAuthenticated", PROVIDER)
+    outage = judge_arm_failure(AzureFailure(None, "Timeout", "no answer", stage=Stage.OPERATOR_TOKEN), "data")
+    assert (outage.kind, outage.actor) == (BUSY, AZURE)
+
+
+codes = st.one_of(
+    st.sampled_from(
+        ["KeyVaultAuthenticationFailure", "LinkedAuthorizationFailed", "InvalidValuesForRequestParameters", "BadRequest"]
+    ),
+    st.text(max_size=20),
+)
+
+
+@given(
+    st.builds(
+        AzureFailure,
+        status=st.one_of(st.none(), st.integers(400, 599)),
+        code=codes,
+        message=st.text(max_size=60),
+        retry_after=st.one_of(st.none(), st.floats(0, 900)),
+        request_id=st.just("one-request"),
+        stage=st.sampled_from(list(Stage)),
+    )
+)
+def test_nothing_that_azure_answers_is_ever_final(failure: AzureFailure) -> None:
+    fault = judge_arm_failure(failure, "data")
+    assert fault.kind in {BLOCKED, BUSY}
+    assert fault.message
+    assert "one-request" not in fault.message
+    assert (fault.actor is AZURE) is (fault.kind is BUSY)
+
+
+@given(transient_failures)
+def test_when_azure_asks_to_wait_it_is_waited_for(failure: AzureFailure) -> None:
+    fault = judge_arm_failure(failure, "data")
+    assert fault.kind is BUSY
+    assert fault.retry_after == failure.retry_after
+    assert not fault.needs_a_person
+
+
+def test_only_a_manifest_that_must_change_is_invalid() -> None:
+    fault = invalid("Wrong", "the platform engineer must correct it")
+    assert (fault.kind, fault.actor, fault.needs_a_person) == (FaultKind.INVALID, Actor.PLATFORM_ENGINEER, True)
