@@ -1,0 +1,99 @@
+"""`python -m bench`: measures time, requests and memory at scale, beside the floor, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.fleet import Fleet
+from bench.measurements import Bench, Row
+from sandbox import environment
+from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, SandboxControl
+from sandbox.kubernetes.objects import Objects
+from sandbox.operator_process import install_chart
+
+if TYPE_CHECKING:
+    from sandbox.environment import Sandbox
+
+OPERATOR, FLOOR = "rg-operator", "rg-floor"
+
+
+def main() -> int:
+    """Run the measurements that were asked for and print them."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--resources", type=int, default=1000, help="EncryptedResources (default: 1000)")
+    parser.add_argument("--keys", type=int, default=50, help="keys they are spread over (default: 50)")
+    parser.add_argument("--steady-seconds", type=float, default=180.0, help="length of the steady state (default: 180)")
+    parser.add_argument("--only-new", action="store_true", help="measure the first encryption only (for larger fleets)")
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    arguments = parser.parse_args()
+    console = Console(soft_wrap=True)
+    with tempfile.TemporaryDirectory(prefix="cmk-operator-bench-") as folder:
+        sandbox = environment.start(Path(folder) / "sandbox")
+        try:
+            rows = asyncio.run(_measure(sandbox, arguments, console))
+        finally:
+            sandbox.stop()
+    table = Table(
+        title=f"{arguments.resources} resources on {arguments.keys} keys; {platform.python_version()}, {os.cpu_count()} cores"
+    )
+    for name in ("what", "figure", "remark"):
+        table.add_column(name, justify="right" if name == "figure" else "left")
+    for row in rows:
+        table.add_row(row.what, row.figure, row.remark)
+    Console(width=140).print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps([vars(row) for row in rows], indent=1), encoding="utf-8")
+    return 0
+
+
+async def _measure(sandbox: Sandbox, arguments: argparse.Namespace, console: Console) -> list[Row]:
+    install_chart(sandbox.cluster)
+    async with (
+        ProviderAdministrator(sandbox.env) as provider,
+        CustomerAdministrator(sandbox.env) as customer,
+        SandboxControl(sandbox.env["SANDBOX_CONTROL"]) as control,
+        Objects(sandbox.cluster) as objects,
+    ):
+        identity = await provider.prepare(issuer=sandbox.cluster.issuer)
+        fleet = Fleet(sandbox.cluster, objects, provider, customer, control, identity)
+        bench = Bench(fleet, sandbox.env, sandbox.directory)
+        console.print("preparing keys, accounts and manifests …")
+        await fleet.prepare(arguments.keys)
+        await fleet.apply_tenant((OPERATOR, FLOOR))
+        for group in (OPERATOR, FLOOR):
+            await fleet.create_accounts(group, arguments.resources)
+        await fleet.apply_keys(OPERATOR)
+        await fleet.apply_resources(OPERATOR)
+        # The floor writes status as well; its manifests come when the operator no longer runs.
+        console.print("all new …")
+        rows = await bench.new_with_floor(OPERATOR, FLOOR)
+        if arguments.only_new:
+            return rows
+        await fleet.remove(FLOOR)
+        console.print("restart …")
+        more, operator = await bench.restart(OPERATOR)
+        rows += more
+        try:
+            console.print(f"steady state, {arguments.steady_seconds:.0f} s …")
+            rows += await bench.steady(operator, arguments.steady_seconds)
+        finally:
+            operator.stop()
+        for interval in (None, "5"):
+            console.print(f"detection at {interval or 'the default'} interval …")
+            rows += await bench.detection(OPERATOR, interval)
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""A fleet to measure on: one customer, some keys, many storage accounts, and the manifests for them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from azure.core.exceptions import HttpResponseError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, ProviderIdentity, SandboxControl
+    from sandbox.kubernetes.cluster import Cluster
+    from sandbox.kubernetes.objects import Objects
+
+AT_ONCE = 32
+VAULT = "bench-kv"
+IDENTITY = "bench"
+UNLIMITED = 10_000_000
+LIMITS = (
+    "arm_read_bucket",
+    "arm_write_bucket",
+    "arm_read_refill_per_second",
+    "arm_write_refill_per_second",
+    "storage_read_per_5_minutes",
+    "storage_list_per_5_minutes",
+    "storage_write_per_second",
+    "storage_write_per_hour",
+    "vault_software_key_operations_per_10_seconds",
+    "vault_software_key_creations_per_10_seconds",
+)
+"""Azure's limits, lifted here: with them, 1,000 accounts in one subscription take at least 80 s whoever writes."""
+
+
+@dataclass
+class Fleet:
+    """Namespaces with their keys and accounts; `group` is the resource group and the namespace."""
+
+    cluster: Cluster
+    objects: Objects
+    provider: ProviderAdministrator
+    customer: CustomerAdministrator
+    control: SandboxControl
+    identity: ProviderIdentity
+    keys: dict[str, str] = field(default_factory=dict)
+    accounts: dict[str, list[str]] = field(default_factory=dict)
+
+    async def prepare(self, number_of_keys: int) -> None:
+        """Consent, the vault and all keys, without Azure's limits and with grants that are in force at once."""
+        await self.control.set_timings(role_propagation_seconds=0.0, **dict.fromkeys(LIMITS, UNLIMITED))
+        await self.customer.consent(self.identity.application_client_id)
+        await self.customer.create_vault(VAULT)
+        principal = await self.customer.principal_id(self.customer.client_id)
+        await self.customer.assign_role(principal, "Key Vault Administrator", self.customer.vault_id(VAULT))
+        await self.customer.grant(self.identity.application_client_id, VAULT)
+        names = [f"key-{number:03}" for number in range(number_of_keys)]
+
+        async def create(name: str) -> None:
+            self.keys[name] = (await self.customer.create_key(VAULT, name)).rsplit("/", 1)[-1]
+
+        await in_batches(names, create)
+
+    async def create_accounts(self, group: str, number: int) -> None:
+        """Storage accounts on Microsoft's key, in a resource group of their own."""
+        await self.provider.create_resource_group(group)
+        prefix = group.replace("-", "")
+
+        async def create(name: str) -> None:
+            self.accounts.setdefault(group, []).append(await self.provider.create_storage_account(name, resource_group=group))
+
+        await in_batches([f"{prefix}{index:05}" for index in range(number)], create)
+
+    async def apply_tenant(self, namespaces: Iterable[str]) -> None:
+        """The identity, and a tenant that admits the namespaces and their resource groups."""
+        identity = self.identity
+        await self.objects.apply(
+            "FederatedIdentity",
+            IDENTITY,
+            {
+                "tenantId": self.provider.tenant_id,
+                "application": {"clientId": identity.application_client_id},
+                "managedIdentity": {
+                    "resourceId": identity.managed_identity_resource_id,
+                    "clientId": identity.managed_identity_client_id,
+                },
+            },
+        )
+        names = list(namespaces)
+        scopes = [f"/subscriptions/{self.provider.subscription_id}/resourceGroups/{name}" for name in names]
+        spec = {
+            "tenantId": self.customer.tenant_id,
+            "identityRef": {"name": IDENTITY},
+            "allowedNamespaces": names,
+            "allowedScopes": scopes,
+            "allowedVaults": [f"{VAULT}.vault.azure.net"],
+        }
+        await self.objects.apply("CustomerTenant", IDENTITY, spec)
+
+    async def apply_keys(self, namespace: str) -> None:
+        """A manifest for each key, versionless."""
+        await self.objects.create_namespace(namespace)
+
+        async def apply(name: str) -> None:
+            uri = f"https://{VAULT}.vault.azure.net/keys/{name}"
+            await self.objects.apply("CustomerManagedKey", name, {"tenantRef": {"name": IDENTITY}, "keyUri": uri}, namespace)
+
+        await in_batches(list(self.keys), apply)
+
+    async def apply_resources(self, namespace: str) -> None:
+        """A manifest for each account, spread evenly over the keys."""
+        keys = list(self.keys)
+
+        async def apply(entry: tuple[int, str]) -> None:
+            index, resource_id = entry
+            spec = {"keyRef": {"name": keys[index % len(keys)]}, "resourceId": resource_id}
+            await self.objects.apply("EncryptedResource", resource_id.rsplit("/", 1)[-1], spec, namespace)
+
+        await in_batches(list(enumerate(self.accounts[namespace])), apply)
+
+    async def remove(self, namespace: str) -> None:
+        """Delete all manifests of a namespace."""
+        for kind in ("EncryptedResource", "CustomerManagedKey"):
+            names = [
+                item["metadata"]["name"] for item in await self.objects.list(kind) if item["metadata"]["namespace"] == namespace
+            ]
+
+            async def delete(name: str, kind: str = kind) -> None:
+                await self.objects.delete(kind, name, namespace)
+
+            await in_batches(names, delete)
+
+
+async def in_batches(items: list[Any], act: Callable[[Any], Awaitable[None]]) -> None:
+    """Do something for every item, some at a time, and again where a fresh grant or a busy server was in the way."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def one(item: Any) -> None:  # noqa: ANN401 - whatever the caller lists
+        for attempt in range(8):
+            try:
+                async with slots:
+                    await act(item)
+            except HttpResponseError as error:
+                if error.status_code not in {403, 409, 429} or attempt == 7:
+                    raise
+                await asyncio.sleep(0.25)
+            else:
+                return
+
+    await asyncio.gather(*(one(item) for item in items))
