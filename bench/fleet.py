@@ -123,7 +123,7 @@ class Fleet:
         """Delete all manifests of a namespace."""
         for kind in ("EncryptedResource", "CustomerManagedKey"):
             names = [
-                item["metadata"]["name"] for item in await self.objects.list(kind) if item["metadata"]["namespace"] == namespace
+                item["metadata"]["name"] for item in await self.objects.all(kind) if item["metadata"]["namespace"] == namespace
             ]
 
             async def delete(name: str, kind: str = kind) -> None:

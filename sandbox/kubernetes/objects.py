@@ -43,16 +43,34 @@ class RefusedError(Exception):
         self.message = message
 
 
+def administrator_token(cluster: Cluster) -> str:
+    """A token, good for two hours, of a ServiceAccount that is bound to cluster-admin."""
+    manifests = [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ADMIN, "namespace": "default"}},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": ADMIN},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"kind": "ServiceAccount", "name": ADMIN, "namespace": "default"}],
+        },
+    ]
+    items = {"apiVersion": "v1", "kind": "List", "items": manifests}
+    cluster.kubectl("apply", "--filename", "-", stdin=json.dumps(items))
+    return cluster.service_account_token("default", ADMIN, seconds=7200)
+
+
 @dataclass
 class Objects:
-    """A session with the API server; use it as an async context manager."""
+    """A session with the API server; use it as an async context manager. Many of them may share one `administrator_token`."""
 
     cluster: Cluster
+    token: str | None = None
     _session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         """Sign in with a token of a ServiceAccount that is bound to cluster-admin."""
-        token = await asyncio.to_thread(self._token)
+        token = self.token or await asyncio.to_thread(administrator_token, self.cluster)
         tls = ssl.create_default_context(cafile=str(self.cluster.ca_file))
         self._session = aiohttp.ClientSession(
             self.cluster.server,
@@ -66,21 +84,6 @@ class Objects:
         """Close the session."""
         if self._session is not None:
             await self._session.close()
-
-    def _token(self) -> str:
-        manifests = [
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ADMIN, "namespace": "default"}},
-            {
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "ClusterRoleBinding",
-                "metadata": {"name": ADMIN},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-                "subjects": [{"kind": "ServiceAccount", "name": ADMIN, "namespace": "default"}],
-            },
-        ]
-        items = {"apiVersion": "v1", "kind": "List", "items": manifests}
-        self.cluster.kubectl("apply", "--filename", "-", stdin=json.dumps(items))
-        return self.cluster.service_account_token("default", ADMIN, seconds=7200)
 
     async def call(
         self, method: str, path: str, body: object = None, content_type: str = "application/json", **query: str
@@ -127,7 +130,7 @@ class Objects:
         """One object. Raises `RefusedError` 404."""
         return await self.call("GET", self.path(kind, name, namespace))
 
-    async def list(self, kind: str) -> list[dict[str, Any]]:
+    async def all(self, kind: str) -> list[dict[str, Any]]:
         """All objects of a kind."""
         items: list[dict[str, Any]] = (await self.call("GET", self.path(kind)))["items"]
         return items
