@@ -20,9 +20,9 @@ class InvalidKeyUriError(ValueError):
     """A text is not the identifier of a key in a Key Vault; the message says what to write instead."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class KeyUri:
-    """A key of one vault; `version` None follows the latest version.
+    """A key of one vault; `version` None follows the latest version. Identifiers are compared without regard to case.
 
     Source: Key Vault "About keys, secrets and certificates", object identifiers.
     """
@@ -49,6 +49,12 @@ class KeyUri:
     def at(self, version: str) -> KeyUri:
         """The same key, pinned to `version`."""
         return replace(self, version=version)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyUri) and str(self).lower() == str(other).lower()
+
+    def __hash__(self) -> int:
+        return hash(str(self).lower())
 
     def __str__(self) -> str:
         path = f"{self.vault_url}/keys/{self.key_name}"

@@ -66,7 +66,7 @@ def usage_of(key: CustomerManagedKey, resources: list[EncryptedResource], path: 
         for resource in resources
         if resource.status.applied is not None
         and resource.status.applied.version
-        and resource.status.applied.key_uri.startswith(f"{base}/")
+        and resource.status.applied.key_uri.lower().startswith(f"{base}/".lower())
     ]
     return Usage.of(names, applied)
 

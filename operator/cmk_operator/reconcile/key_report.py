@@ -19,6 +19,7 @@ from cmk_operator.api.customer_managed_key import (
 from cmk_operator.api.durations import parse_duration
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.access import AccessState, KeyAttributes, KeyProbe
+from cmk_operator.core.azure_failure import Stage
 from cmk_operator.core.key_verdict import KeyVerdict, expected_cut_off, judge_key_probe
 from cmk_operator.core.prerequisites import Prerequisite, Result, check_prerequisites, failed
 from cmk_operator.core.versions import (
@@ -104,7 +105,7 @@ def report(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerM
         _key_accessible(verdict),
         _prerequisites_met(prerequisites, effective),
         _rotation_current(history, facts.usage),
-        _consent_granted(verdict),
+        _consent_granted(verdict, facts.probe),
     )
     summary, progress = _summary(verdict, aspects)
     cut_off = expected_cut_off(verdict, before.access.inaccessible_expected_at if before.access else None, now)
@@ -247,14 +248,15 @@ def _rotation_current(history: VersionHistory, usage: Usage) -> Aspect:
     return Aspect(kind, "True", "Current", f"everything that uses the key is on version {history.active}")
 
 
-def _consent_granted(verdict: KeyVerdict) -> Aspect:
+def _consent_granted(verdict: KeyVerdict, probe: KeyProbe) -> Aspect:
     kind = "ConsentGranted"
     state = verdict.wanted.state
     if state in _CONSENT_UNKNOWN:
         return Aspect(kind, "Unknown", state.value, "the customer's tenant could not be asked")
     if state is AccessState.CONSENT_MISSING:
         return Aspect(kind, "False", "ConsentMissing", verdict.wanted.message)
-    if state in {AccessState.IDENTITY_BROKEN, AccessState.VAULT_IN_ANOTHER_TENANT}:
+    no_token = probe.wanted.failure is not None and probe.wanted.failure.stage is not Stage.SERVICE
+    if no_token or state in {AccessState.IDENTITY_BROKEN, AccessState.VAULT_IN_ANOTHER_TENANT}:
         return Aspect(kind, "Unknown", state.value, verdict.wanted.message)
     return Aspect(kind, truth(value=True), "Granted", "the application may sign in to the customer's tenant")
 

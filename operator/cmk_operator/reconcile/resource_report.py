@@ -17,6 +17,7 @@ from cmk_operator.api.encrypted_resource import (
     TargetReport,
 )
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
+from cmk_operator.core.access import AccessState
 from cmk_operator.core.decide import Decision, Step
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
 ROTATIONS_KEPT: Final = 10
 _PRESENT_ACCESS: Final = "Accessible"
+_NOT_PROBED: Final = "NotProbed"
+_PASSES_BY_ITSELF: Final = frozenset(
+    {_NOT_PROBED, "WaitingForKey", "NotTakenOver", AccessState.UNKNOWN.value, AccessState.VAULT_UNREACHABLE.value}
+)
+"""Reasons to wait for which no person is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,8 @@ def _encrypted(outcome: ResourceOutcome) -> Aspect:
         return Aspect(kind, "Unknown" if protection is None else "False", outcome.fault.reason, outcome.fault.message)
     if decision is None or protection is None:
         return Aspect(kind, "Unknown", "NotObserved", "Azure has not been asked yet")
-    if decision.step is Step.SETTLED:
+    reverting = decision.step is Step.WAIT and outcome.plan is None and protection.customer_managed
+    if decision.step is Step.SETTLED or reverting:
         uri = protection.key_uri
         return Aspect(kind, "True", "CustomerManagedKey", f"Azure reports that the resource is on {uri}")
     return Aspect(kind, "False", decision.reason, decision.message)
@@ -125,19 +132,21 @@ def _key_accessible(key: CustomerManagedKey | None, applied: AppliedKey | None) 
     """The state of the version that protects the resource now, else of the key as a whole."""
     kind = "KeyAccessible"
     if key is None or key.status.access is None:
-        return Aspect(kind, "Unknown", "NotProbed", "the key has not been probed yet")
+        return Aspect(kind, "Unknown", _NOT_PROBED, "the key has not been probed yet")
     condition = find(key.status.conditions, kind)
     if applied is not None:
         own = next((entry for entry in key.status.versions if entry.version == applied.version), None)
-        if own is not None and own.access == _PRESENT_ACCESS and applied.key_uri.startswith(_base(key)):
+        if own is not None and own.access == _PRESENT_ACCESS and _is_on(key, applied):
             return Aspect(kind, "True", _PRESENT_ACCESS, f"version {own.version}, which protects the resource, is accessible")
     if condition is None:
-        return Aspect(kind, "Unknown", "NotProbed", "the key has not been probed yet")
+        return Aspect(kind, "Unknown", _NOT_PROBED, "the key has not been probed yet")
     return Aspect(kind, condition.status, condition.reason, condition.message)
 
 
-def _base(key: CustomerManagedKey) -> str:
-    return "/".join(key.spec.key_uri.split("/")[:5]) + "/"
+def _is_on(key: CustomerManagedKey, applied: AppliedKey) -> bool:
+    """Whether that is a version of this key; Key Vault's names do not differ by case."""
+    base = "/".join(key.spec.key_uri.split("/")[:5]) + "/"
+    return f"{applied.key_uri}/".lower().startswith(base.lower())
 
 
 def _key_current(key: CustomerManagedKey | None, applied: AppliedKey | None) -> Aspect:
@@ -145,8 +154,10 @@ def _key_current(key: CustomerManagedKey | None, applied: AppliedKey | None) -> 
     active = key.status.active_version if key is not None else None
     if active is None or key is None:
         return Aspect(kind, "Unknown", "NoActiveVersion", "no version of the key has passed the probe yet")
-    if applied is None or not applied.key_uri.startswith(_base(key)):
+    if applied is None or not _is_on(key, applied):
         return Aspect(kind, "False", "NotOnKey", "the resource is not on this key")
+    if not applied.version:
+        return Aspect(kind, "Unknown", "VersionNotTold", "Azure does not tell which version of the key is in force")
     if applied.version == active:
         return Aspect(kind, "True", "Current", f"the resource is on the active version {active}")
     following = key.status.effective is not None and key.status.effective.rotation == "Following"
@@ -161,18 +172,23 @@ def _summary(outcome: ResourceOutcome, aspects: tuple[Aspect, ...]) -> tuple[Asp
         fault = outcome.fault
         status: Truth = "False"
         return Aspect("Ready", status, fault.reason, fault.message), Progress.of(fault)
+    decision = outcome.decision
+    if decision is not None and decision.step is Step.WAIT:
+        stalled = _needs_a_person(decision, accessible)
+        progress = Progress(reconciling=not stalled, stalled=stalled, reason=decision.reason, message=decision.message)
+        return Aspect("Ready", "False", decision.reason, decision.message), progress
     if encrypted.status != "True":
-        waits_for_person = outcome.decision is not None and outcome.decision.step is Step.WAIT and accessible.status == "False"
-        observe = outcome.decision is not None and outcome.decision.step is Step.SHOW_PLAN
-        progress = Progress(
-            reconciling=not waits_for_person and not observe,
-            stalled=waits_for_person,
-            reason=encrypted.reason,
-            message=encrypted.message,
-        )
+        observe = decision is not None and decision.step is Step.SHOW_PLAN
+        progress = Progress(reconciling=not observe, reason=encrypted.reason, message=encrypted.message)
         return Aspect("Ready", "False", encrypted.reason, encrypted.message), progress
     if accessible.status != "True":
-        stalled = accessible.status == "False"
+        stalled = accessible.reason not in _PASSES_BY_ITSELF
         progress = Progress(reconciling=not stalled, stalled=stalled, reason=accessible.reason, message=accessible.message)
         return Aspect("Ready", accessible.status, accessible.reason, accessible.message), progress
     return Aspect("Ready", "True", "Ready", encrypted.message), Progress()
+
+
+def _needs_a_person(decision: Decision, accessible: Aspect) -> bool:
+    """Whether waiting alone will never end it; the two that wait for a key pass on what the key waits for."""
+    of_the_key = decision.reason in {"RevertWaitsForKey", "OldVersionNotAccessible"}
+    return (accessible.reason if of_the_key else decision.reason) not in _PASSES_BY_ITSELF

@@ -39,7 +39,8 @@ def read_account(account: Mapping[str, Any]) -> ResourceFacts[StorageAccountDeta
     encryption_identity: Mapping[str, Any] = encryption.get("identity") or {}
     assigned = encryption_identity.get("userAssignedIdentity")
     detail = StorageAccountDetail(
-        identity_type=identity.get("type") or "None",
+        # Some resource providers spell the pair of types with a space.
+        identity_type=(identity.get("type") or "None").replace(" ", ""),
         user_assigned=tuple(ArmId(text) for text in identity.get("userAssignedIdentities") or {}),
         encryption_identity=ArmId(assigned) if assigned else None,
         application_client_id=encryption_identity.get("federatedIdentityClientId") or "",
