@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cmk_operator.api.conditions import Aspect, Progress, dated, truth
+from cmk_operator.api.conditions import Aspect, Progress, Truth, dated
 from cmk_operator.api.federated_identity import (
     ApplicationHandover,
     EffectiveIdentity,
@@ -19,7 +19,7 @@ from cmk_operator.azure.identities import (
     read_managed_identity,
     sign_in,
 )
-from cmk_operator.core.access import judge_token_failure
+from cmk_operator.core.access import AccessState, judge_token_failure
 from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.schedule import Next
 from cmk_operator.reconcile.context import Context, jittered
@@ -89,7 +89,7 @@ def _authenticated(failure: AzureFailure | None) -> Aspect:
     if failure is None:
         return Aspect("Authenticated", "True", "SignedIn", "the operator signs in as the managed identity")
     access = judge_token_failure(failure)
-    status = truth(value=False) if failure.entra_codes or failure.answered else "Unknown"
+    status: Truth = "Unknown" if access.state is AccessState.UNKNOWN else "False"
     return Aspect("Authenticated", status, access.state.value, access.message)
 
 
@@ -128,13 +128,15 @@ def _federated(
         return Aspect(kind, "Unknown", "NotReadable", message)
     issuer = f"https://{spec.endpoints.authority_host}/{spec.tenant_id}/v2.0".lower()
     fits = any(
-        credential.subject == managed.principal_id and credential.issuer.lower() == issuer
+        credential.subject == managed.principal_id
+        and credential.issuer.lower() == issuer
+        and spec.endpoints.token_exchange_audience in credential.audiences
         for credential in application.federated_credentials
     )
     if fits:
         return Aspect(kind, "True", "Federated", "the application trusts the managed identity")
     message = (
-        f"the application has no federated credential with issuer {issuer} and subject {managed.principal_id} (the managed "
-        "identity's principal id): the provider's administrator must add it, or no Azure service can reach a customer's key"
+        f"the application has no federated credential with issuer {issuer}, subject {managed.principal_id} (the managed "
+        f"identity's principal id) and audience {spec.endpoints.token_exchange_audience}: the provider's administrator must add it, or no Azure service can reach a customer's key"
     )
     return Aspect(kind, "False", "FederatedCredentialMissing", message)
