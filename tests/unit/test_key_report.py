@@ -1,0 +1,235 @@
+"""The status of a key: complete, true, and written only when it means something else."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cmk_operator.api.conditions import Condition, find
+from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus
+from cmk_operator.core.access import AccessState, KeyProbe
+from cmk_operator.core.authority import TenantGrant, judge_namespace
+from cmk_operator.core.faults import Fault
+from cmk_operator.core.key_uri import parse_key_uri
+from cmk_operator.reconcile.key_report import KeyFacts, Usage, effective_of, report, report_refused
+from tests.unit.samples import (
+    KEY,
+    LATER,
+    NOW,
+    V1,
+    V2,
+    V3,
+    customer_managed_key,
+    disabled,
+    entra,
+    healthy,
+    key_probes,
+    probe,
+    refused,
+    states,
+    users_of_versions,
+)
+from tests.unit.schema import complaints, status_schema
+
+ASPECTS = {"Ready", "KeyAccessible", "PrerequisitesMet", "RotationCurrent", "ConsentGranted"}
+
+
+def facts(found: KeyProbe, users: dict[str, tuple[str, ...]] | None = None, uri: str = KEY) -> KeyFacts:
+    by_version = users or {}
+    names = tuple(sorted({name for names in by_version.values() for name in names}))
+    return KeyFacts(parse_key_uri(uri), found, Usage(names, by_version))
+
+
+def condition(status: CustomerManagedKeyStatus, kind: str) -> Condition:
+    found = find(status.conditions, kind)
+    assert found is not None
+    return found
+
+
+def wire(status: CustomerManagedKeyStatus) -> dict[str, Any]:
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+refusal = judge_namespace(TenantGrant("contoso", (), (), ()), "team-a")
+
+
+@given(key_probes(), users_of_versions(), st.sampled_from([None, "Enforce", "Warn"]))
+def test_the_status_of_every_probe_is_complete_and_fits_the_definition(
+    found: KeyProbe, users: dict[str, tuple[str, ...]], strictness: str | None
+) -> None:
+    status = report(customer_managed_key(prerequisites=strictness), facts(found, users), NOW)
+    types = [entry.type for entry in status.conditions]
+    assert set(types) - {"Reconciling", "Stalled"} == ASPECTS
+    assert len(types) == len(set(types))
+    assert complaints(wire(status), status_schema("customermanagedkeys")) == []
+    assert CustomerManagedKeyStatus.model_validate(wire(status)) == status
+
+
+@given(key_probes(), users_of_versions())
+def test_seeing_the_same_again_later_writes_nothing(found: KeyProbe, users: dict[str, tuple[str, ...]]) -> None:
+    key = customer_managed_key()
+    first = report(key, facts(found, users), NOW)
+    again = report(key.model_copy(update={"status": first}), facts(found, users), LATER)
+    assert again == first
+
+
+@given(key_probes(), users_of_versions())
+def test_exactly_one_of_ready_reconciling_and_stalled_is_true(found: KeyProbe, users: dict[str, tuple[str, ...]]) -> None:
+    status = report(customer_managed_key(), facts(found, users), NOW)
+    ready = condition(status, "Ready").status == "True"
+    assert [ready, find(status.conditions, "Reconciling") is not None, find(status.conditions, "Stalled") is not None].count(
+        True
+    ) == 1
+    stalled = find(status.conditions, "Stalled")
+    if stalled is not None:
+        assert " must " in stalled.message
+
+
+@given(key_probes(), users_of_versions())
+def test_ready_means_accessible_with_its_prerequisites_met(found: KeyProbe, users: dict[str, tuple[str, ...]]) -> None:
+    status = report(customer_managed_key(), facts(found, users), NOW)
+    if condition(status, "Ready").status == "True":
+        assert found.wanted.round_trip
+        assert condition(status, "PrerequisitesMet").status == "True"
+        assert status.access is not None
+        assert status.access.state == "Accessible"
+
+
+@given(st.lists(st.tuples(key_probes(), users_of_versions()), min_size=1, max_size=5))
+def test_the_active_version_is_always_one_that_passed(life: list[tuple[KeyProbe, dict[str, tuple[str, ...]]]]) -> None:
+    key, passed = customer_managed_key(), set()
+    for hour, (found, users) in enumerate(life):
+        if report(customer_managed_key(), facts(found), NOW).active_version is not None:
+            assert found.wanted.attributes is not None
+            passed.add(found.wanted.attributes.version)
+        status = report(key, facts(found, users), NOW + timedelta(hours=hour))
+        assert status.active_version is None or status.active_version in passed
+        assert set(users) <= {entry.version for entry in status.versions}
+        assert all(entry.safe_to_disable_after is None for entry in status.versions if entry.version in users)
+        assert len(status.rotations) <= 10
+        key = key.model_copy(update={"status": status})
+
+
+@pytest.mark.parametrize(("name", "found"), states().items())
+def test_every_state_is_the_reason_of_key_accessible_and_unknown_unless_it_is_a_loss(name: str, found: KeyProbe) -> None:
+    status = report(customer_managed_key(), facts(found), NOW)
+    told = condition(status, "KeyAccessible")
+    assert told.reason == name
+    expected = {True: "False", False: "Unknown"}[AccessState(name).is_known_loss] if name != "Accessible" else "True"
+    assert told.status == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "granted"), [(700016, "False"), (7000112, "False"), (53003, "Unknown"), (700236, "Unknown"), (700213, "Unknown")]
+)
+def test_consent_is_told_only_as_far_as_entra_told_it(code: int, granted: str) -> None:
+    status = report(customer_managed_key(), facts(probe(refused(entra(code)))), NOW)
+    assert condition(status, "ConsentGranted").status == granted
+
+
+def test_a_rotation_is_told_with_its_two_versions_and_by_whom() -> None:
+    key = customer_managed_key()
+    first = report(key, facts(probe(healthy(V1)), {V1: ("data",)}), NOW)
+    followed = key.model_copy(update={"status": first})
+    second = report(followed, facts(probe(healthy(V2), in_use={V1: healthy(V1)}), {V1: ("data",)}), LATER)
+    assert [(entry.from_, entry.to, entry.by) for entry in second.rotations] == [(V1, V2, "Key Vault"), (None, V1, "Key Vault")]
+    assert condition(second, "RotationCurrent").reason == "ResourcesOnOlderVersion"
+    assert "data on an older version" in condition(second, "RotationCurrent").message
+    assert all(entry.safe_to_disable_after is None for entry in second.versions)
+
+
+def test_the_last_ten_rotations_are_kept_newest_first() -> None:
+    key = customer_managed_key()
+    for number in range(14):
+        status = report(key, facts(probe(healthy(f"{number:032x}"))), NOW + timedelta(hours=number))
+        key = key.model_copy(update={"status": status})
+    assert [entry.to for entry in key.status.rotations] == [f"{number:032x}" for number in range(13, 3, -1)]
+
+
+def test_a_lost_key_keeps_its_active_version_and_says_when_data_goes() -> None:
+    key = customer_managed_key()
+    good = report(key, facts(probe(healthy(V1)), {V1: ("data",)}), NOW)
+    lost = report(key.model_copy(update={"status": good}), facts(probe(disabled(V1)), {V1: ("data",)}), LATER)
+    assert lost.active_version == V1
+    assert lost.access is not None
+    assert (lost.access.state, lost.access.since) == ("Disabled", LATER)
+    assert lost.access.inaccessible_expected_at == LATER + timedelta(minutes=10)
+    assert condition(lost, "Ready").status == "False"
+    healed = report(
+        key.model_copy(update={"status": lost}), facts(probe(healthy(V1)), {V1: ("data",)}), LATER + timedelta(hours=1)
+    )
+    assert healed.access is not None
+    assert healed.access.inaccessible_expected_at is None
+    assert condition(healed, "Ready").status == "True"
+
+
+def test_a_hold_of_the_manifest_delays_what_is_safe_and_backups_are_told_beside_it() -> None:
+    key = customer_managed_key(rotation={"holdSupersededFor": "48h", "backupRetention": "840h"})
+    first = report(key, facts(probe(healthy(V1)), {V1: ("data",)}), NOW)
+    moved = report(key.model_copy(update={"status": first}), facts(probe(healthy(V2)), {V2: ("data",)}), LATER)
+    old = next(entry for entry in moved.versions if entry.version == V1)
+    assert old.safe_to_disable_after == LATER + timedelta(hours=48)
+    assert old.keep_until == LATER + timedelta(hours=840)
+
+
+def test_a_key_that_lacks_a_hard_prerequisite_is_not_ready_even_under_warn() -> None:
+    status = report(
+        customer_managed_key(prerequisites="Warn"), facts(probe(healthy(recovery_level="Recoverable+Purgeable"))), NOW
+    )
+    assert condition(status, "PrerequisitesMet").reason == "PurgeProtectionFailed"
+    assert find(status.conditions, "Stalled") is not None
+
+
+def test_warn_tells_what_it_does_not_enforce() -> None:
+    status = report(customer_managed_key(prerequisites="Warn"), facts(probe(healthy(key_size=4096))), NOW)
+    assert condition(status, "Ready").status == "True"
+    assert condition(status, "PrerequisitesMet").reason == "Warned"
+    assert "the key has 4096 bits, not 2048" in condition(status, "PrerequisitesMet").message
+
+
+@pytest.mark.parametrize(("uri", "rotation"), [(KEY, "Following"), (f"{KEY}/{V1}", "Pinned")])
+def test_the_effective_values_are_told_not_written_into_the_manifest(uri: str, rotation: str) -> None:
+    effective = effective_of(customer_managed_key(keyUri=uri))
+    assert (effective.rotation, effective.prerequisites, effective.hold_superseded_for) == (rotation, "Enforce", "24h")
+
+
+def test_a_requested_pass_is_echoed() -> None:
+    key = CustomerManagedKey.model_validate(
+        {
+            "metadata": {"name": "k", "namespace": "n", "annotations": {"cmk-operator.dev/reconcile-requested-at": "now"}},
+            "spec": {"tenantRef": {"name": "t"}, "keyUri": KEY},
+        }
+    )
+    assert report(key, facts(probe()), NOW).last_handled_reconcile_at == "now"
+
+
+@given(key_probes(), users_of_versions())
+def test_a_refused_key_has_all_conditions_and_forgets_no_version(found: KeyProbe, users: dict[str, tuple[str, ...]]) -> None:
+    assert isinstance(refusal, Fault)
+    key = customer_managed_key()
+    before = report(key, facts(found, users), NOW)
+    known = key.model_copy(update={"status": before})
+    status = report_refused(known, refusal, Usage(), LATER)
+    assert {entry.type for entry in status.conditions} == ASPECTS | {"Stalled"}
+    assert complaints(wire(status), status_schema("customermanagedkeys")) == []
+    assert (status.versions, status.active_version) == (before.versions, before.active_version)
+    again = report_refused(known.model_copy(update={"status": status}), refusal, Usage(), LATER + timedelta(hours=1))
+    assert again == status
+
+
+def test_many_users_are_counted_and_cut() -> None:
+    names = tuple(f"data-{number:03}" for number in range(50))
+    status = report(customer_managed_key(), KeyFacts(parse_key_uri(KEY), probe(), Usage(names, {V1: names})), NOW)
+    assert (len(status.used_by), status.used_by_count) == (20, 50)
+    assert (len(status.versions[0].in_use_by), status.versions[0].in_use_by_count) == (20, 50)
+
+
+def test_versions_that_nothing_probes_show_no_access() -> None:
+    key = customer_managed_key()
+    for version in (V1, V2, V3):
+        key = key.model_copy(update={"status": report(key, facts(probe(healthy(version)), {version: ("data",)}), NOW)})
+    assert [(entry.version, entry.access) for entry in key.status.versions] == [(V3, "Accessible"), (V2, None), (V1, None)]

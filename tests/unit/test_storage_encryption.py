@@ -1,0 +1,301 @@
+"""The storage PATCH: Azure's wire names, nobody else's identity lost, and no write that is not needed."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cmk_operator.core.arm_id import ArmId
+from cmk_operator.core.key_uri import KeyUri
+from cmk_operator.core.protection import KeyChoice
+from cmk_operator.providers.storage.encryption import plan_key, plan_platform_key, read_account
+from tests.unit.samples import APPLICATION, IDENTITY, SUBSCRIPTION, V1, V2, V3, VAULT
+
+if TYPE_CHECKING:
+    from cmk_operator.providers.protocol import Plan
+
+OTHER_IDENTITY = IDENTITY.replace("/cmk", "/other")
+FOLLOW = KeyUri(VAULT, "storage")
+
+
+def want(key_uri: KeyUri = FOLLOW, identity: str = IDENTITY, application: str = APPLICATION) -> KeyChoice:
+    return KeyChoice(key_uri, V1, ArmId(identity), application)
+
+
+def platform_account(identity: dict[str, Any] | None = None) -> dict[str, Any]:
+    account: dict[str, Any] = {
+        "properties": {"encryption": {"keySource": "Microsoft.Storage", "services": {"blob": {"enabled": True}}}}
+    }
+    return account if identity is None else account | {"identity": identity}
+
+
+def patched(account: dict[str, Any], body: Any, latest: str = V3) -> dict[str, Any]:
+    """The account after a PATCH, as Resource Manager merges and answers it.
+
+    An absent field keeps its value, user-assigned identities are merged, and the version in force is the sent one, or the
+    latest when it is empty.
+    """
+    after = copy.deepcopy(account)
+    identity: dict[str, Any] = body.get("identity", {})
+    if identity:
+        kept = (after.get("identity") or {}).get("userAssignedIdentities") or {}
+        spelled = {name.lower(): name for name in kept}
+        added = {
+            spelled.get(name.lower(), name.lower()): {"clientId": "x"} for name in identity.get("userAssignedIdentities", {})
+        }
+        after["identity"] = {"type": identity["type"], "userAssignedIdentities": kept | added}
+    encryption = after.setdefault("properties", {}).setdefault("encryption", {})
+    sent = body["properties"]["encryption"]
+    encryption["keySource"] = sent["keySource"]
+    if sent["keySource"].lower() == "microsoft.storage":
+        encryption.pop("keyvaultproperties", None)
+        encryption.pop("identity", None)
+        return after
+    key = (encryption.get("keyvaultproperties") or {}) | sent["keyvaultproperties"]
+    in_force = key.get("keyversion") or latest
+    key["currentVersionedKeyIdentifier"] = f"{key['keyvaulturi']}/keys/{key['keyname']}/{in_force}"
+    key["lastKeyRotationTimestamp"] = "2026-11-24T12:00:23.7023290Z"
+    encryption["keyvaultproperties"] = key
+    encryption["identity"] = sent["identity"]
+    return after
+
+
+def planned(choice: KeyChoice, account: dict[str, Any]) -> Plan:
+    plan = plan_key(choice, read_account(account))
+    assert plan is not None
+    return plan
+
+
+def test_the_patch_is_azure_s_to_the_letter() -> None:
+    assert planned(want(FOLLOW.at(V1)), platform_account()).body == {
+        "identity": {"type": "UserAssigned", "userAssignedIdentities": {IDENTITY: {}}},
+        "properties": {
+            "encryption": {
+                "keySource": "Microsoft.Keyvault",
+                "keyvaultproperties": {"keyname": "storage", "keyversion": V1, "keyvaulturi": f"https://{VAULT}"},
+                "identity": {"userAssignedIdentity": IDENTITY, "federatedIdentityClientId": APPLICATION},
+            }
+        },
+    }
+
+
+def test_following_the_latest_sends_an_empty_version_because_an_absent_one_keeps_the_old() -> None:
+    pinned = patched(platform_account(), planned(want(FOLLOW.at(V1)), platform_account()).body)
+    plan = planned(want(), pinned)
+    assert plan.body["properties"]["encryption"]["keyvaultproperties"]["keyversion"] == ""
+    assert [str(change) for change in plan.changes] == [
+        f"properties.encryption.keyvaultproperties.keyversion: {V1} -> automatic"
+    ]
+    assert plan_key(want(), read_account(patched(pinned, plan.body))) is None
+
+
+def test_the_sdk_s_own_model_writes_the_patch_as_planned() -> None:
+    from azure.mgmt.storage.models import StorageAccountUpdateParameters  # noqa: PLC0415 - slow to import
+
+    body = planned(want(), platform_account()).body
+    assert json.loads(json.dumps(StorageAccountUpdateParameters(dict(body)).as_dict())) == body
+
+
+@pytest.mark.parametrize(
+    ("present", "sent"),
+    [
+        ("None", "UserAssigned"),
+        ("", "UserAssigned"),
+        ("UserAssigned", "UserAssigned"),
+        ("SystemAssigned", "SystemAssigned,UserAssigned"),
+        ("SystemAssigned,UserAssigned", "SystemAssigned,UserAssigned"),
+        ("systemassigned, userassigned", "SystemAssigned,UserAssigned"),
+    ],
+)
+def test_a_system_assigned_identity_is_never_dropped(present: str, sent: str) -> None:
+    assert planned(want(), platform_account({"type": present})).body["identity"]["type"] == sent
+
+
+def test_other_identities_of_the_account_stay() -> None:
+    account = platform_account({"type": "UserAssigned", "userAssignedIdentities": {OTHER_IDENTITY: {"clientId": "x"}}})
+    assert set(planned(want(), account).body["identity"]["userAssignedIdentities"]) == {OTHER_IDENTITY, IDENTITY}
+
+
+def test_an_identity_that_is_there_in_another_spelling_is_not_added_twice() -> None:
+    spelled = IDENTITY.replace("resourceGroups", "resourcegroups")
+    account = platform_account({"type": "UserAssigned", "userAssignedIdentities": {spelled: {}}})
+    assert list(planned(want(), account).body["identity"]["userAssignedIdentities"]) == [spelled]
+
+
+def settled(choice: KeyChoice) -> dict[str, Any]:
+    return patched(platform_account(), planned(choice, platform_account()).body)
+
+
+def test_spelling_is_no_difference() -> None:
+    account = settled(want())
+    encryption = account["properties"]["encryption"]
+    encryption["keySource"] = "Microsoft.KeyVault"
+    encryption["keyvaultproperties"]["keyname"] = "STORAGE"
+    encryption["keyvaultproperties"]["keyvaulturi"] = f"https://{VAULT.upper()}:443/"
+    encryption["identity"] = {
+        "userAssignedIdentity": IDENTITY.replace("resourceGroups", "resourcegroups"),
+        "federatedIdentityClientId": APPLICATION.upper(),
+    }
+    account["identity"]["type"] = "systemAssigned, userAssigned"
+    account["identity"]["userAssignedIdentities"] = {IDENTITY.upper(): {}}
+    assert plan_key(want(), read_account(account)) is None
+
+
+@pytest.mark.parametrize("absent", [None, "missing"])
+def test_an_account_without_encryption_or_identity_blocks_is_on_a_key_of_microsoft(absent: str | None) -> None:
+    account: dict[str, Any] = {"properties": {"encryption": None}, "identity": None} if absent is None else {}
+    seen = read_account(account)
+    assert not seen.protection.customer_managed
+    assert plan_key(want(), seen) is not None
+    assert plan_platform_key(seen) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "current", "active"),
+    [
+        ("", f"https://{VAULT}/keys/storage/{V2}", V2),
+        (None, f"https://{VAULT}/keys/storage/{V2}", V2),
+        ("", f"https://{VAULT}:443/keys/storage/{V2}", V2),
+        (V1, f"https://{VAULT}/keys/storage/{V1}", V1),
+        (V1, None, V1),
+        (V1, "not a key", V1),
+        ("", None, None),
+        ("", "", None),
+    ],
+)
+def test_the_version_in_force_is_the_current_versioned_key_identifier(
+    version: str | None, current: str | None, active: str | None
+) -> None:
+    account = settled(want())
+    key = account["properties"]["encryption"]["keyvaultproperties"]
+    key["keyversion"] = version
+    key["currentVersionedKeyIdentifier"] = current
+    protection = read_account(account).protection
+    assert protection.active_version == active
+    assert protection.key_uri == KeyUri(VAULT, "storage", version or None)
+    assert protection.active_key_uri == KeyUri(VAULT, "storage", active)
+
+
+@pytest.mark.parametrize(
+    ("drift", "path"),
+    [
+        (("keyvaultproperties", "keyname", "other"), "properties.encryption.keyvaultproperties.keyname"),
+        (
+            ("keyvaultproperties", "keyvaulturi", "https://other.vault.azure.net"),
+            "properties.encryption.keyvaultproperties.keyvaulturi",
+        ),
+        (("keyvaultproperties", "keyversion", V2), "properties.encryption.keyvaultproperties.keyversion"),
+        (("identity", "userAssignedIdentity", OTHER_IDENTITY), "properties.encryption.identity.userAssignedIdentity"),
+        (("identity", "federatedIdentityClientId", SUBSCRIPTION), "properties.encryption.identity.federatedIdentityClientId"),
+    ],
+)
+def test_every_drift_of_one_field_is_seen_and_mended_in_one_write(drift: tuple[str, str, str], path: str) -> None:
+    account = settled(want())
+    block, name, value = drift
+    account["properties"]["encryption"][block][name] = value
+    plan = planned(want(), account)
+    assert [change.path for change in plan.changes] == [path]
+    assert plan_key(want(), read_account(patched(account, plan.body))) is None
+
+
+def test_an_identity_that_was_taken_off_the_account_is_put_back() -> None:
+    account = settled(want())
+    account["identity"]["userAssignedIdentities"] = {OTHER_IDENTITY: {}}
+    plan = planned(want(), account)
+    assert [change.path for change in plan.changes] == ["identity.userAssignedIdentities"]
+    assert plan_key(want(), read_account(patched(account, plan.body))) is None
+
+
+def test_a_revert_touches_the_key_source_only_and_only_once() -> None:
+    account = settled(want())
+    plan = plan_platform_key(read_account(account))
+    assert plan is not None
+    assert plan.body == {"properties": {"encryption": {"keySource": "Microsoft.Storage"}}}
+    after = patched(account, plan.body)
+    assert plan_platform_key(read_account(after)) is None
+    assert after["identity"] == account["identity"]
+
+
+def cased(text: str, loud: int) -> str:
+    return {0: text, 1: text.upper(), 2: text.lower()}[loud]
+
+
+key_uris = st.builds(
+    KeyUri,
+    st.sampled_from([VAULT, "other.vault.azure.net"]),
+    st.sampled_from(["storage", "Other-1"]),
+    st.sampled_from([None, V1, V2]),
+)
+identities = st.builds(
+    cased, st.sampled_from([IDENTITY, OTHER_IDENTITY, IDENTITY.replace("/cmk", "/third")]), st.integers(0, 2)
+)
+choices = st.builds(want, key_uris, identities, st.sampled_from([APPLICATION, APPLICATION.upper(), SUBSCRIPTION]))
+
+
+@st.composite
+def accounts(draw: st.DrawFn) -> dict[str, Any]:
+    kind = draw(
+        st.sampled_from(
+            ["None", "SystemAssigned", "UserAssigned", "SystemAssigned,UserAssigned", "SystemAssigned, UserAssigned"]
+        )
+    )
+    assigned = draw(st.lists(identities, max_size=3, unique_by=str.lower)) if "User" in kind else []
+    account = platform_account({"type": kind, "userAssignedIdentities": {name: {} for name in assigned}})
+    if draw(st.booleans()):
+        uri = draw(key_uris)
+        account["properties"]["encryption"] |= {
+            "keySource": draw(st.sampled_from(["Microsoft.Keyvault", "microsoft.keyvault", "Microsoft.KeyVault"])),
+            "keyvaultproperties": {
+                "keyname": cased(uri.key_name, draw(st.integers(0, 2))),
+                "keyversion": uri.version or "",
+                "keyvaulturi": draw(st.sampled_from([uri.vault_url, f"{uri.vault_url}/", f"{uri.vault_url}:443"])),
+            },
+            "identity": draw(st.sampled_from([None, {}, {"userAssignedIdentity": IDENTITY.lower()}])),
+        }
+    return account
+
+
+@given(choices, accounts())
+def test_applying_a_plan_leaves_nothing_to_plan(choice: KeyChoice, account: dict[str, Any]) -> None:
+    plan = plan_key(choice, read_account(account))
+    if plan is None:
+        return
+    assert plan.changes
+    after = patched(account, plan.body)
+    seen = read_account(after)
+    assert plan_key(choice, seen) is None
+    assert seen.protection.active_version == (choice.key_uri.version or V3)
+    assert choice.managed_identity in seen.detail.user_assigned
+
+
+@given(choices, accounts())
+def test_a_plan_never_takes_an_identity_away(choice: KeyChoice, account: dict[str, Any]) -> None:
+    plan = plan_key(choice, read_account(account))
+    if plan is None:
+        return
+    after = patched(account, plan.body)["identity"]
+    assert {name.lower() for name in account["identity"]["userAssignedIdentities"]} <= {
+        name.lower() for name in after["userAssignedIdentities"]
+    }
+    if "system" in account["identity"]["type"].lower():
+        assert "system" in after["type"].lower()
+
+
+@given(choices, choices, accounts())
+def test_going_from_one_key_to_another_and_back_always_arrives(
+    first: KeyChoice, second: KeyChoice, account: dict[str, Any]
+) -> None:
+    for choice in (first, second, first):
+        plan = plan_key(choice, read_account(account))
+        account = patched(account, plan.body) if plan is not None else account
+        assert plan_key(choice, read_account(account)) is None
+
+
+@given(choices, accounts())
+def test_a_plan_is_a_function_of_what_was_seen(choice: KeyChoice, account: dict[str, Any]) -> None:
+    assert plan_key(choice, read_account(account)) == plan_key(choice, read_account(copy.deepcopy(account)))
