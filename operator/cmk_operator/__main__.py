@@ -31,6 +31,7 @@ from cmk_operator.health import Health
 from cmk_operator.kubernetes.client import Connection, KubernetesClient, ObjectReference
 from cmk_operator.kubernetes.events import EventRecorder
 from cmk_operator.kubernetes.inventory import Inventory
+from cmk_operator.kubernetes.leadership import Leadership
 from cmk_operator.kubernetes.status import StatusWriter
 from cmk_operator.logs import configure_logging
 from cmk_operator.providers.registry import make_providers
@@ -49,11 +50,13 @@ def find_connection() -> Connection:
     login_settings = kopf.OperatorSettings()
     info = kopf.login_with_service_account(settings=login_settings)
     if info is not None:
-        return Connection(info.server, _tls_of(info), token_file=_SERVICE_ACCOUNT_TOKEN)
+        return Connection(
+            info.server, _tls_of(info), token_file=_SERVICE_ACCOUNT_TOKEN, namespace=info.default_namespace or "default"
+        )
     info = kopf.login_with_kubeconfig(settings=login_settings)
     if info is None:
         raise kopf.LoginError("no ServiceAccount, no $KUBECONFIG and no ~/.kube/config: cannot find the Kubernetes API")
-    return Connection(info.server, _tls_of(info), token=info.token)
+    return Connection(info.server, _tls_of(info), token=info.token, namespace=info.default_namespace or "default")
 
 
 def _tls_of(info: kopf.ConnectionInfo) -> ssl.SSLContext | None:
@@ -87,8 +90,8 @@ def rates_of(settings: Settings) -> BudgetRates:
     )
 
 
-async def run(settings: Settings, connection: Connection) -> None:
-    """Run the operator until SIGTERM or SIGINT."""
+async def run(settings: Settings, connection: Connection) -> int:
+    """Run the operator until SIGTERM or SIGINT; the exit status, which is 1 when the lease was lost."""
     stop = asyncio.Event()
     stop_at_signals(stop)
     telemetry = Telemetry()
@@ -123,13 +126,38 @@ async def run(settings: Settings, connection: Connection) -> None:
         runner = await health.serve(settings.listen_address, settings.listen_port)
         stack.push_async_callback(runner.cleanup)
         _LOG.info("started", extra={"version": __version__, "server": connection.server})
-        queue.start()
+        leadership = Leadership(client, connection.namespace, settings.instance, settings.lease_duration)
+        leading = asyncio.create_task(lead(leadership, queue, stop, settings.shutdown_grace), name="leadership")
         try:
             await watches.run(stop)
         finally:
-            _LOG.info("stopping: running passes are finished, nothing new is begun")
-            await queue.stop(settings.shutdown_grace)
+            stop.set()
+            kept = await leading
     _LOG.info("stopped")
+    return 0 if kept else 1
+
+
+async def lead(leadership: Leadership, queue: WorkQueue[ObjectReference], stop: asyncio.Event, grace: float) -> bool:
+    """Work while the lease is ours; whether it still was at the end.
+
+    A lost lease ends the process: another one works now, and the restart makes this one its standby.
+    """
+    if not await leadership.acquire(stop):
+        return True
+    _LOG.info("leading")
+    queue.start()
+    keeping = asyncio.create_task(leadership.keep(), name="lease")
+    stopped = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait({keeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    lost = keeping.done()
+    stop.set()
+    _LOG.info("stopping: running passes are finished, nothing new is begun")
+    await queue.stop(0.0 if lost else grace)
+    keeping.cancel()
+    await asyncio.wait({keeping, stopped})
+    if not lost:
+        await leadership.release()
+    return not lost
 
 
 def lanes_of(settings: Settings) -> dict[str, int]:
@@ -170,7 +198,7 @@ def main() -> None:
     except (kopf.LoginError, OSError) as error:
         _LOG.error("%s", error)
         sys.exit(2)
-    asyncio.run(run(settings, connection))
+    sys.exit(asyncio.run(run(settings, connection)))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     listen_address: str = Field(default="0.0.0.0", description="Address of /healthz, /readyz and /metrics.")  # noqa: S104 - the kubelet and Prometheus ask from outside the pod
     listen_port: int = Field(default=8080, ge=0, le=65535, description="Port of /healthz, /readyz and /metrics.")
     shutdown_grace: float = Field(default=25.0, ge=0, description="Seconds that running passes may take at shutdown.")
+    lease_duration: float = Field(
+        default=15.0, ge=1, description="Seconds after which a standby takes over from a silent leader."
+    )
     arm_reads: float = Field(
         default=200, gt=0, description="Resource Manager reads per subscription at once, refilled in 10 s."
     )
@@ -51,5 +54,5 @@ class Settings(BaseSettings):
     instance: str = Field(
         default="cmk-operator",
         validation_alias=AliasChoices("instance", "HOSTNAME"),
-        description="Name of this process in events.",
+        description="Name of this process in events and in the lease (also HOSTNAME); no two running processes may share it.",
     )

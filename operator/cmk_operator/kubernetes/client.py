@@ -76,6 +76,8 @@ class Connection:
     tls: ssl.SSLContext | None = None
     token: str | None = None
     token_file: Path | None = None
+    namespace: str = "default"
+    """Where the operator itself lives."""
 
     def open(self) -> aiohttp.ClientSession:
         """A session on this connection, without proxy variables: the API server is inside."""
@@ -114,7 +116,7 @@ class KubernetesClient:
     async def get(self, reference: ObjectReference) -> dict[str, Any] | None:
         """One object as the API server has it now; None when there is none."""
         try:
-            return await self._call("GET", reference.path)
+            return await self.request("GET", reference.path)
         except KubernetesError as error:
             if error.status == 404:
                 return None
@@ -124,7 +126,7 @@ class KubernetesClient:
         """All objects of a kind, in pages of one consistent snapshot."""
         query = {"limit": str(_PAGE)}
         while True:
-            answer = await self._call("GET", collection_path(plural), query=query)
+            answer = await self.request("GET", collection_path(plural), query=query)
             metadata = answer.get("metadata", {})
             yield Page(int(metadata.get("resourceVersion", "0")), answer.get("items", []))
             token = metadata.get("continue")
@@ -147,7 +149,7 @@ class KubernetesClient:
 
     async def create_event(self, namespace: str, event: Mapping[str, Any]) -> None:
         """Create an `events.k8s.io/v1` Event."""
-        await self._call("POST", f"/apis/events.k8s.io/v1/namespaces/{quote(namespace)}/events", body=event)
+        await self.request("POST", f"/apis/events.k8s.io/v1/namespaces/{quote(namespace)}/events", body=event)
 
     @staticmethod
     def _applied(reference: ObjectReference, kind: str, uid: str) -> dict[str, Any]:
@@ -158,9 +160,9 @@ class KubernetesClient:
 
     async def _apply(self, path: str, manager: str, body: Mapping[str, Any]) -> dict[str, Any]:
         query = {"fieldManager": manager, "force": "true"}
-        return await self._call("PATCH", path, query=query, body=body, content_type="application/apply-patch+yaml")
+        return await self.request("PATCH", path, query=query, body=body, content_type="application/apply-patch+yaml")
 
-    async def _call(
+    async def request(
         self,
         verb: str,
         path: str,
@@ -169,6 +171,7 @@ class KubernetesClient:
         body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
     ) -> dict[str, Any]:
+        """One request; raises `KubernetesError` for every status from 400 and when no answer comes."""
         data = json.dumps(body, separators=(",", ":")).encode() if body is not None else None
         status = 0
         try:

@@ -1,0 +1,142 @@
+"""One operator works at a time, by a Lease: a standby watches and waits, so that it can take over at once.
+
+The same protocol as client-go's leader election: a holder renews; a standby counts the lease as expired when it has not
+seen it change for its duration, by its own clock, so that clocks need not agree. The identity is the pod's name: a restarted
+container of the same pod goes on without waiting, because its predecessor is dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+LEASE_NAME: Final = "cmk-operator"
+_API: Final = "/apis/coordination.k8s.io/v1/namespaces"
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Leadership:
+    """The lease of one operator process; `duration` is in seconds."""
+
+    def __init__(self, client: KubernetesClient, namespace: str, identity: str, duration: float) -> None:
+        self._client = client
+        self._collection = f"{_API}/{quote(namespace)}/leases"
+        self._namespace = namespace
+        self._identity = identity
+        self._duration = duration
+        self._retry = duration / 7.5
+        self._seen: tuple[str, str] = ("", "")
+        self._seen_at = float("-inf")
+
+    async def acquire(self, stop: asyncio.Event) -> bool:
+        """Wait until the lease is ours; False when `stop` was set first."""
+        told = ""
+        while not stop.is_set():
+            try:
+                holder = await self._try()
+            except KubernetesError as error:
+                holder = f"unknown: {error}"
+            if holder == self._identity:
+                return True
+            if holder != told:
+                told = holder
+                _LOG.info("standing by", extra={"leader": holder})
+            await _until(stop.wait(), self._retry)
+        return False
+
+    async def keep(self) -> None:
+        """Renew until that has failed for two thirds of the duration; then return: the caller must stop working at once."""
+        loop = asyncio.get_running_loop()
+        renewed = loop.time()
+        while loop.time() - renewed < self._duration * 2 / 3:
+            await asyncio.sleep(self._retry)
+            try:
+                async with asyncio.timeout(self._retry):
+                    holder = await self._try()
+            except (KubernetesError, TimeoutError) as error:
+                _LOG.warning("the lease could not be renewed", extra={"error": f"{type(error).__name__}: {error}"})
+                continue
+            if holder != self._identity:
+                _LOG.error("the lease was taken over", extra={"leader": holder})
+                return
+            renewed = loop.time()
+
+    async def release(self) -> None:
+        """Give the lease up, so that a standby need not wait for it to expire."""
+        try:
+            lease = await self._read()
+            if lease is not None and lease["spec"].get("holderIdentity") == self._identity:
+                lease["spec"] = self._spec(lease["spec"], holder="", duration=1)
+                await self._client.request("PUT", f"{self._collection}/{LEASE_NAME}", body=lease)
+        except KubernetesError as error:
+            _LOG.warning("the lease could not be released and must expire", extra={"error": str(error)})
+
+    async def _try(self) -> str:
+        """Take or renew the lease if it is free, expired or ours; who holds it now. A lost race is the other's."""
+        lease = await self._read()
+        if lease is None:
+            body = {
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": LEASE_NAME, "namespace": self._namespace},
+                "spec": self._spec({}, holder=self._identity, duration=self._duration),
+            }
+            return await self._put("POST", self._collection, body)
+        spec: dict[str, Any] = lease["spec"]
+        holder = spec.get("holderIdentity") or ""
+        if holder not in {"", self._identity} and not self._expired(holder, spec):
+            return holder
+        lease["spec"] = self._spec(spec, holder=self._identity, duration=self._duration)
+        return await self._put("PUT", f"{self._collection}/{LEASE_NAME}", lease)
+
+    async def _put(self, verb: str, path: str, lease: dict[str, Any]) -> str:
+        try:
+            await self._client.request(verb, path, body=lease)
+        except KubernetesError as error:
+            if error.status == 409:
+                return "another, which was faster"
+            raise
+        return self._identity
+
+    def _expired(self, holder: str, spec: dict[str, Any]) -> bool:
+        now = asyncio.get_running_loop().time()
+        seen = (holder, str(spec.get("renewTime")))
+        if seen != self._seen:
+            self._seen, self._seen_at = seen, now
+        return now - self._seen_at > float(spec.get("leaseDurationSeconds") or self._duration)
+
+    async def _read(self) -> dict[str, Any] | None:
+        try:
+            return await self._client.request("GET", f"{self._collection}/{LEASE_NAME}")
+        except KubernetesError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def _spec(self, before: dict[str, Any], *, holder: str, duration: float) -> dict[str, Any]:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        same = before.get("holderIdentity") == holder
+        transitions = int(before.get("leaseTransitions") or 0)
+        return {
+            "holderIdentity": holder,
+            "leaseDurationSeconds": max(1, round(duration)),
+            "acquireTime": before.get("acquireTime", now) if same else now,
+            "renewTime": now,
+            "leaseTransitions": transitions if same or not holder else transitions + 1,
+        }
+
+
+async def _until(event: Awaitable[object], seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event
+    except TimeoutError:
+        return
