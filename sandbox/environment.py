@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MARK = ".cmk-operator-sandbox"
 AZURE_RECORD = "azure.process.json"
+OPERATOR_RECORD = "operator.process.json"
 ENVIRONMENT_FILE = "env"
 
 
@@ -74,7 +75,8 @@ def processes(directory: Path) -> list[ServerProcess]:
     """Return the processes that `start` left below `directory`, running or not, in the order in which to stop them."""
     azure = ServerProcess.recorded(directory / AZURE_RECORD)
     kubernetes = cluster.recorded(directory / "kubernetes")
-    return [*([azure] if azure else []), *(kubernetes.processes if kubernetes else ())]
+    operator = ServerProcess.recorded(directory / OPERATOR_RECORD)
+    return [*([operator] if operator else []), *([azure] if azure else []), *(kubernetes.processes if kubernetes else ())]
 
 
 def stop(directory: Path) -> list[ServerProcess]:
@@ -87,9 +89,9 @@ def stop(directory: Path) -> list[ServerProcess]:
     ended = [process for process in processes(directory) if process.running]
     for process in ended:
         process.stop()
-    for name in (ENVIRONMENT_FILE, AZURE_RECORD):
+    for name in (ENVIRONMENT_FILE, AZURE_RECORD, OPERATOR_RECORD):
         (directory / name).unlink(missing_ok=True)
-    for name in ("kubernetes", "azure", "bin"):
+    for name in ("kubernetes", "azure", "bin", "operator"):
         shutil.rmtree(directory / name, ignore_errors=True)
     (directory / MARK).unlink()
     if not any(directory.iterdir()):

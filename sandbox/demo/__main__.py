@@ -17,9 +17,10 @@ from rich.table import Table
 from sandbox import environment
 from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, SandboxControl
 from sandbox.azure.process import AzureDidNotStartError
-from sandbox.demo.stage import Stage, StoryFailedError
+from sandbox.demo.stage import MANIFESTS, Stage, StoryFailedError
 from sandbox.demo.story import STEPS
 from sandbox.kubernetes.cache import UnavailableProgramError
+from sandbox.kubernetes.processes import ServerProcess
 from sandbox.kubernetes.servers import ClusterError
 from sandbox.operator_process import OperatorDidNotStartError, OperatorProcess, install_chart, start_operator
 
@@ -57,7 +58,7 @@ def main() -> int:
     operator: OperatorProcess | None = None
     try:
         operator = _install(sandbox, console, played)
-        asyncio.run(_play(sandbox, console, played))
+        asyncio.run(_play(sandbox, console, played, keep=arguments.keep))
     except (StoryFailedError, OperatorDidNotStartError) as error:
         played.append(Played("failed", str(error)[:2000], 0.0, passed=False))
         console.print(f"[red]failed:[/red] {error}", markup=True, highlight=False)
@@ -79,6 +80,7 @@ def _install(sandbox: Sandbox, console: Console, played: list[Played]) -> Operat
         f"settings.identityCheckIntervalSeconds={IDENTITY_CHECK_INTERVAL}",
     )
     operator = start_operator(sandbox.cluster, sandbox.env, sandbox.directory / "operator")
+    ServerProcess.of("operator", operator.pid, sandbox.directory / environment.OPERATOR_RECORD)
     seconds = time.monotonic() - began
     seen = "helm installed the chart; the operator runs as its ServiceAccount, with only its RBAC"
     played.append(Played("The platform engineer installs the chart", seen, seconds))
@@ -86,7 +88,7 @@ def _install(sandbox: Sandbox, console: Console, played: list[Played]) -> Operat
     return operator
 
 
-async def _play(sandbox: Sandbox, console: Console, played: list[Played]) -> None:
+async def _play(sandbox: Sandbox, console: Console, played: list[Played], *, keep: bool) -> None:
     async with (
         ProviderAdministrator(sandbox.env) as provider,
         CustomerAdministrator(sandbox.env) as customer,
@@ -102,6 +104,9 @@ async def _play(sandbox: Sandbox, console: Console, played: list[Played]) -> Non
             seconds = time.monotonic() - began
             played.append(Played(title, seen, seconds))
             console.print(f"[green]✓[/green] {title} ({seconds:.1f} s)")
+        if keep:
+            # The story ends with deleted manifests; whoever goes on by hand wants something to look at.
+            await stage.apply(*MANIFESTS)
 
 
 def _report(console: Console, played: list[Played]) -> None:
@@ -120,7 +125,7 @@ def _hand_over(console: Console, sandbox: Sandbox, operator: OperatorProcess) ->
             console.print(f"export {name}={shlex.quote(value)}", soft_wrap=True, highlight=False)
     console.print(f"(or, with the administrators' secrets: source {sandbox.directory}/env)", soft_wrap=True)
     console.print(f"operator: process {operator.pid}, log {operator.log}, metrics {operator.url}/metrics", soft_wrap=True)
-    console.print(f"to end it: kill {operator.pid}; make sandbox-down", soft_wrap=True)
+    console.print("to end all of it: make sandbox-down", soft_wrap=True)
 
 
 def _take_down(console: Console, sandbox: Sandbox, operator: OperatorProcess | None, played: list[Played]) -> None:

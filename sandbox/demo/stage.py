@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sandbox.kubernetes.cluster import Cluster
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+MANIFESTS = tuple(f"one-key-for-all/{name}.yaml" for name in ("1-identity", "2-tenant", "3-key", "4-storage"))
 PATIENCE = 60.0
 VAULT = "fabrikam-kv"
 KEY = "cmk"

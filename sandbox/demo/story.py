@@ -13,6 +13,7 @@ from sandbox.demo.stage import (
     ACCOUNT,
     CUSTOMER_GROUP,
     KEY,
+    MANIFESTS,
     OUTSIDER,
     PATIENCE,
     VAULT,
@@ -64,10 +65,7 @@ async def prepare(stage: Stage) -> str:
 async def pending(stage: Stage) -> str:
     """Status tells what to hand to the customer, and Azure is not written to."""
     position = await stage.log_position()
-    folder = "one-key-for-all"
-    await stage.apply(
-        f"{folder}/1-identity.yaml", f"{folder}/2-tenant.yaml", f"{folder}/3-key.yaml", f"{folder}/4-storage.yaml"
-    )
+    await stage.apply(*MANIFESTS)
     status = await stage.until(
         "consent Pending", "ctenant", "fabrikam", lambda seen: seen.get("consent", {}).get("state") == "Pending", None
     )
