@@ -1,0 +1,126 @@
+"""A cluster and an Azure of their own: operators act on the whole cluster, and these tests kill both operators and API servers."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, SandboxControl
+from sandbox.kubernetes import cluster as clusters
+from sandbox.kubernetes.fault_proxy import FaultProxy
+from sandbox.kubernetes.objects import Objects
+from sandbox.operator_process import install_chart
+from tests.conftest import ROOT
+from tests.engine.operators import Operator
+from tests.engine.world import World
+from tests.environment import Environment
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from sandbox.azure.process import AzureProcess
+    from sandbox.kubernetes.cluster import Cluster
+
+NAME = "engine"
+LIMITS = {
+    "storage_write_per_second": 1000,
+    "storage_write_per_hour": 1_000_000,
+    "storage_read_per_5_minutes": 1_000_000,
+    "storage_list_per_5_minutes": 1_000_000,
+    "arm_write_bucket": 1_000_000,
+    "arm_read_bucket": 1_000_000,
+    "storage_create_seconds": 0,
+    "role_propagation_seconds": 0,
+    "consent_replication_seconds": 0,
+    "federated_credential_replication_seconds": 0,
+}
+
+
+@pytest.fixture(scope="package")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("engine")
+
+
+@pytest.fixture(scope="package")
+def cluster(directory: Path) -> Iterator[Cluster]:
+    running = clusters.start(directory / "kubernetes")
+    definitions = ROOT / "crds"
+    install_chart(running)
+    running.kubectl("wait", "--for=condition=Established", "--timeout=60s", "--filename", str(definitions))
+    yield running
+    # A test may have replaced the API server.
+    last = clusters.recorded(directory / "kubernetes")
+    assert last is not None
+    last.stop()
+
+
+@pytest.fixture(scope="package")
+def azure(directory: Path, cluster: Cluster) -> Iterator[AzureProcess]:
+    from sandbox.azure import process  # noqa: PLC0415 -- collected faster without it
+
+    running = process.start(directory / "azure", oidc_ca=cluster.ca_file)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="package")
+def proxy(cluster: Cluster) -> Iterator[FaultProxy]:
+    with FaultProxy(cluster.server, cluster.ca_file) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def one_operator(cluster: Cluster, azure: AzureProcess, proxy: FaultProxy, directory: Path) -> Iterator[Operator]:
+    operator = Operator(cluster, azure.env, directory, proxy.url)
+    yield operator
+    operator.stop()
+
+
+@pytest.fixture(scope="package")
+def prepared(cluster: Cluster, azure: AzureProcess) -> Environment:
+    """Identities, consent, vault and key, made once; the sessions in it are closed."""
+
+    async def prepare() -> Environment:
+        async with AsyncExitStack() as stack:
+            environment = await _connected(stack, cluster, azure.env)
+            await environment.control.set_timings(**LIMITS)
+            identity = await environment.provider.prepare(issuer=cluster.issuer)
+            environment = replace(environment, identity=identity)
+            await environment.vault_with_key()
+            await environment.provider.create_resource_group(environment.group)
+            await environment.objects.create_namespace(NAME)
+            return environment
+
+    return asyncio.run(prepare())
+
+
+async def _connected(stack: AsyncExitStack, cluster: Cluster, env: dict[str, str], identity: Any = None) -> Environment:
+    return Environment(
+        name=NAME,
+        objects=await stack.enter_async_context(Objects(cluster)),
+        provider=await stack.enter_async_context(ProviderAdministrator(env)),
+        customer=await stack.enter_async_context(CustomerAdministrator(env)),
+        control=await stack.enter_async_context(SandboxControl(env["SANDBOX_CONTROL"])),
+        identity=identity,
+        namespace=NAME,
+    )
+
+
+@pytest.fixture
+async def world(
+    prepared: Environment, cluster: Cluster, azure: AzureProcess, proxy: FaultProxy, one_operator: Operator
+) -> AsyncIterator[World]:
+    """The prepared environment with open sessions and no custom resources in the cluster; faults are taken away at the end."""
+    async with AsyncExitStack() as stack:
+        environment = await _connected(stack, cluster, azure.env, prepared.identity)
+        world = World(environment, proxy, one_operator, cluster)
+        yield world
+        proxy.accept_connections()
+        proxy.clear()
+        await environment.control.clear_faults()
+        await world.clean()
