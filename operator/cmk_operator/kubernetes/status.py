@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.kubernetes.client import KubernetesError, ObjectReference
+from cmk_operator.kubernetes.client import ObjectReference
 
 if TYPE_CHECKING:
     from cmk_operator.api.customer_managed_key import CustomerManagedKeyStatus
@@ -51,19 +51,14 @@ class StatusWriter:
     async def write(self, resource: CustomResource, status: Status) -> bool:
         """Apply `status` if it differs from the one held; whether it was written.
 
-        Raises `KubernetesError` when it did not land: the pass is then repeated. An object that is gone is no error.
+        Raises `KubernetesError` when it did not land: the pass is then repeated. That holds for 404 too, which an API server
+        also answers while it takes up a changed definition: only a watch or a list tells that an object is gone.
         """
         wanted = _wire(status)
         if wanted == _wire(resource.status):
             return False
         reference = reference_of(resource)
-        try:
-            answer = await self._client.apply_status(reference, type(resource).__name__, resource.metadata.uid, wanted)
-        except KubernetesError as error:
-            if error.status == 404:
-                self._inventory.remove(reference, resource.metadata.uid)
-                return False
-            raise
+        answer = await self._client.apply_status(reference, type(resource).__name__, resource.metadata.uid, wanted)
         self._inventory.put(reference.plural, answer)
         self._telemetry.status_writes.labels(reference.plural).inc()
         return True

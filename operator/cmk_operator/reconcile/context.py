@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +30,14 @@ class Intervals:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """A change of key that this process made: to what, and the id of the request that made it."""
+
+    key_uri: str
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """The collaborators of a pass; `wake` puts another object into the queue, in so many seconds."""
 
@@ -44,6 +52,11 @@ class Context:
     clock: Callable[[], datetime]
     wake: Callable[[ObjectReference, float], None]
     telemetry: Telemetry
+    unreported: dict[ObjectReference, Written] = field(default_factory=dict)
+    """Changes of key whose status has not landed yet, so that a later pass does not take them for somebody else's.
+
+    The change itself needs none of this; after a crash in between, status says that it was found.
+    """
 
     def now(self) -> datetime:
         """The present, to the second: what Kubernetes' times hold."""

@@ -24,7 +24,7 @@ from cmk_operator.core.schedule import BLOCKED, BUSY, Next
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.registry import unsupported
-from cmk_operator.reconcile.context import Context, jittered
+from cmk_operator.reconcile.context import Context, Written, jittered
 from cmk_operator.reconcile.key_report import effective_of as effective_key
 from cmk_operator.reconcile.references import ResourcePath, resolve_resource
 from cmk_operator.reconcile.resource_report import ResourceOutcome, effective_of, report
@@ -69,6 +69,7 @@ async def reconcile_resource(context: Context, reference: ObjectReference) -> Ne
     """Bring one resource nearer to its manifest, and report."""
     resource = context.inventory.get(EncryptedResource, reference.name, reference.namespace)
     if resource is None:
+        context.unreported.pop(reference, None)
         return Next()
     resource = await _keep_finalizer_honest(context, resource)
     if resource.metadata.deletion_timestamp is not None and FINALIZER not in resource.metadata.finalizers:
@@ -310,12 +311,27 @@ async def _delete(step: _Pass) -> Next:
 
 
 async def _finish(context: Context, resource: EncryptedResource, outcome: ResourceOutcome) -> Next:
+    outcome = _attributed(context, reference_of(resource), outcome)
     status = report(resource, outcome, context.now())
-    if await context.writer.write(resource, status):
+    written = await context.writer.write(resource, status)
+    context.unreported.pop(reference_of(resource), None)
+    if written:
         await _tell(context, resource, status, outcome)
         if outcome.key is not None and _counts_anew(resource.status, status):
             context.wake(reference_of(outcome.key), _WAKE_KEY_AFTER)
     return _next(context, outcome)
+
+
+def _attributed(context: Context, reference: ObjectReference, outcome: ResourceOutcome) -> ResourceOutcome:
+    """A change that this process made in an earlier pass, whose status did not land, is its own."""
+    shown = str(outcome.protection.active_key_uri) if outcome.protection is not None else ""
+    if outcome.written_by_us:
+        context.unreported[reference] = Written(shown, outcome.request_id)
+        return outcome
+    own = context.unreported.get(reference)
+    return (
+        replace(outcome, written_by_us=True, request_id=own.request_id) if own is not None and own.key_uri == shown else outcome
+    )
 
 
 def _counts_anew(before: EncryptedResourceStatus, after: EncryptedResourceStatus) -> bool:
