@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
+import aiohttp
 from azure.core import AsyncPipelineClient
 from azure.core.exceptions import ClientAuthenticationError, ResourceExistsError, ResourceNotFoundError, map_error
 from azure.core.pipeline.policies import (
@@ -16,7 +19,9 @@ from azure.core.pipeline.policies import (
     RequestIdPolicy,
     UserAgentPolicy,
 )
+from azure.core.pipeline.transport import AioHttpTransport
 from azure.core.rest import HttpRequest
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +35,37 @@ ERRORS = {401: ClientAuthenticationError, 404: ResourceNotFoundError, 409: Resou
 LOGIN = "https://login.microsoftonline.com"
 
 
-def connection(env: Mapping[str, str]) -> dict[str, Any]:
-    """The keyword arguments that send any Azure SDK client through the proxy in `env`, trusting its CA."""
+@lru_cache(maxsize=8)
+def _trusting(ca_file: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca_file)
+
+
+class Transport(AioHttpTransport):  # type: ignore[misc] # azure-core exports it through an untyped __getattr__
+    """azure-core's own transport with one TLS context: given a CA file, it would make a new one, and so a new connection, each time."""
+
+    session: aiohttp.ClientSession | None
+
+    def __init__(self, ca_file: str, read_timeout: float) -> None:
+        super().__init__(use_env_settings=False, read_timeout=read_timeout)
+        self._ca_file = ca_file
+
+    @override
+    async def open(self) -> None:
+        if self.session is None and not self._has_been_opened:
+            connector = aiohttp.TCPConnector(ssl=_trusting(self._ca_file))
+            self.session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+            )
+        await super().open()
+
+
+def connection(env: Mapping[str, str], read_timeout: float = 300) -> dict[str, Any]:
+    """The keyword arguments that send one asynchronous Azure client through the proxy in `env`, trusting its CA."""
+    return {"proxies": {"https": env["HTTPS_PROXY"]}, "transport": Transport(env["SSL_CERT_FILE"], read_timeout)}
+
+
+def blocking_connection(env: Mapping[str, str]) -> dict[str, Any]:
+    """The same for the clients that are not asynchronous."""
     return {"proxies": {"https": env["HTTPS_PROXY"]}, "connection_verify": env["SSL_CERT_FILE"]}
 
 
@@ -50,7 +84,7 @@ class AzureRest:
         ]
         self._base_url = base_url
         self._client: AsyncPipelineClient[HttpRequest, AsyncHttpResponse] = AsyncPipelineClient(
-            base_url, policies=policies, connection_verify=settings["connection_verify"]
+            base_url, policies=policies, transport=settings["transport"]
         )
 
     async def __aenter__(self) -> Self:

@@ -58,7 +58,7 @@ def _server(application: Any, **settings: Any) -> _Server:  # noqa: ANN401 - an 
         lifespan="off",
         ws="none",
         timeout_graceful_shutdown=1,
-        timeout_keep_alive=120,
+        timeout_keep_alive=60,
         server_header=False,
         date_header=False,
         **settings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -79,7 +80,7 @@ class GraphRefusedError(RefusedError):
 
 @dataclass
 class EntraRefusedError(RefusedError):
-    """The token endpoint: OAuth's `error` with Entra's AADSTS number in `code` and in the description."""
+    """The token endpoint: OAuth's `error` with Entra's AADSTS number in `code` and in the description; its time is wall time."""
 
     error: str = field(default="invalid_request", kw_only=True)
 
@@ -90,7 +91,7 @@ class EntraRefusedError(RefusedError):
 
     @override
     def answer(self, request_id: str, now: float) -> Answer:
-        moment, correlation = utc(now).strftime("%Y-%m-%d %H:%M:%SZ"), str(uuid.uuid4())
+        moment, correlation = utc(time.time()).strftime("%Y-%m-%d %H:%M:%SZ"), str(uuid.uuid4())
         body = {
             "error": self.error,
             "error_description": f"{self.description} Trace ID: {request_id} Correlation ID: {correlation} Timestamp: {moment}",

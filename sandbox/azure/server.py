@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 LARGEST_BODY = 80 * 1024 * 1024
 TRANSPORT = "sandbox.transport"
+FOR_EVER = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,17 @@ class Service:
 
 
 class ConnectionBrokenError(Exception):
-    """The connection was closed on purpose."""
+    """The connection is to be closed on purpose, after so many seconds of silence."""
+
+    def __init__(self, after: float = 0.0) -> None:
+        super().__init__(after)
+        self.after = after
+
+
+async def _closed(receive: Receive) -> None:
+    """Wait until the client is gone, so that the server does not miss an answer."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 class TransportProtocol(H11Protocol):
@@ -72,12 +84,20 @@ class AzureApplication:
         fault = self._faults.take(exchange)
         try:
             answer = await self._answered(exchange, service, fault)
-        except ConnectionBrokenError:
+        except ConnectionBrokenError as broken:
             self._write(exchange, service, 0, fault)
+            if broken.after:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(_closed(receive), broken.after)
             scope[TRANSPORT].abort()
+            await _closed(receive)
             return
         self._write(exchange, service, answer.status, fault)
-        await self._sent(scope, send, exchange, answer, truncated=fault is not None and fault.kind == "truncate")
+        truncated = fault is not None and fault.kind == "truncate"
+        await self._sent(send, exchange, answer, truncated=truncated)
+        if truncated:
+            scope[TRANSPORT].abort()
+            await _closed(receive)
 
     async def _answered(self, exchange: Exchange, service: Service | None, fault: Fault | None) -> Answer:
         if service is None:
@@ -90,8 +110,7 @@ class AzureApplication:
         if fault is not None and fault.kind == "delay" and fault.after_effect:
             await asyncio.sleep(fault.seconds)
         if fault is not None and fault.kind == "hang":
-            await asyncio.sleep(fault.seconds or 3600)
-            raise ConnectionBrokenError
+            raise ConnectionBrokenError(fault.seconds or FOR_EVER)
         if fault is not None and fault.kind == "reset":
             raise ConnectionBrokenError
         if fault is not None and fault.kind == "status":
@@ -140,7 +159,7 @@ class AzureApplication:
         )
 
     @staticmethod
-    async def _sent(scope: dict[str, Any], send: Send, exchange: Exchange, answer: Answer, *, truncated: bool) -> None:
+    async def _sent(send: Send, exchange: Exchange, answer: Answer, *, truncated: bool) -> None:
         body = answer.body()
         headers = {name.lower(): value for name, value in answer.headers.items()}
         if answer.status not in {204, 304}:
@@ -151,7 +170,6 @@ class AzureApplication:
         await send({"type": "http.response.start", "status": answer.status, "headers": raw})
         if truncated:
             await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
-            scope[TRANSPORT].close()
             return
         await send({"type": "http.response.body", "body": b"" if exchange.method == "HEAD" else body})
 

@@ -19,7 +19,6 @@ class Timings:
     storage_loss_notice_seconds: float = 600.0
     key_version_check_seconds: float = 86_400.0
     storage_create_seconds: float = 0.5
-    vault_create_seconds: float = 0.0
     get_of_disabled_key_is_refused: bool = False  # the sources disagree; both must be survived
     arm_read_bucket: int = 250
     arm_read_refill_per_second: float = 25.0

@@ -45,9 +45,11 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Issuer]:
 
 @pytest.fixture(scope="session")
 def azure(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Iterator[AzureProcess]:
-    running = process.start(tmp_path_factory.mktemp("azure"), oidc_ca=issuer.ca)
+    directory = tmp_path_factory.mktemp("azure")
+    running = process.start(directory, oidc_ca=issuer.ca)
     yield running
     running.stop()
+    assert not (directory / "azure.log").read_text(), "the sandbox itself failed"
 
 
 @pytest.fixture(scope="session")

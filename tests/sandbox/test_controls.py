@@ -43,7 +43,7 @@ async def keys(env: Mapping[str, str], key_of_customer: tuple[str, str, str]) ->
         env["CUSTOMER_TENANT_ID"], env["CUSTOMER_ADMIN_CLIENT_ID"], env["CUSTOMER_ADMIN_CLIENT_SECRET"], **connection(env)
     )
     url = f"https://{key_of_customer[0]}.vault.azure.net"
-    async with credential, KeyClient(url, credential, retry_total=0, read_timeout=2, **connection(env)) as client:
+    async with credential, KeyClient(url, credential, retry_total=0, **connection(env, read_timeout=2)) as client:
         yield client
 
 

@@ -22,7 +22,7 @@ from azure.keyvault.keys.aio import KeyClient
 from azure.keyvault.keys.crypto import CryptographyClient as BlockingCryptographyClient
 from azure.keyvault.keys.crypto import EncryptionAlgorithm, KeyWrapAlgorithm, SignatureAlgorithm
 
-from sandbox.administrators.rest import connection
+from sandbox.administrators.rest import blocking_connection, connection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -81,15 +81,21 @@ async def test_the_blocking_clients_work_unmodified(
     vault = name("sync-kv")
     await customer.create_vault(vault)
     credential = BlockingCredential(
-        env["CUSTOMER_TENANT_ID"], env["CUSTOMER_ADMIN_CLIENT_ID"], env["CUSTOMER_ADMIN_CLIENT_SECRET"], **connection(env)
+        env["CUSTOMER_TENANT_ID"],
+        env["CUSTOMER_ADMIN_CLIENT_ID"],
+        env["CUSTOMER_ADMIN_CLIENT_SECRET"],
+        **blocking_connection(env),
     )
 
     def story() -> None:
-        with credential, BlockingKeyClient(f"https://{vault}.vault.azure.net", credential, **connection(env)) as client:
+        with (
+            credential,
+            BlockingKeyClient(f"https://{vault}.vault.azure.net", credential, **blocking_connection(env)) as client,
+        ):
             key = client.create_rsa_key("all", size=3072)
             assert key.key_type == "RSA"
             assert len(getattr(key.key, "n")) == 384  # noqa: B009 - the SDK does not type its fields
-            with BlockingCryptographyClient(key, credential, **connection(env)) as crypto:
+            with BlockingCryptographyClient(key, credential, **blocking_connection(env)) as crypto:
                 wrapped = crypto.wrap_key(KeyWrapAlgorithm.rsa_oaep, b"secret").encrypted_key
                 assert crypto.unwrap_key(KeyWrapAlgorithm.rsa_oaep, wrapped).key == b"secret"
                 sealed = crypto.encrypt(EncryptionAlgorithm.rsa_oaep_256, b"text").ciphertext
@@ -97,7 +103,7 @@ async def test_the_blocking_clients_work_unmodified(
                 signature = crypto.sign(SignatureAlgorithm.ps256, b"d" * 32).signature
                 assert crypto.verify(SignatureAlgorithm.ps256, b"d" * 32, signature).is_valid
             curve = client.create_ec_key("curve", curve="P-384")
-            with BlockingCryptographyClient(curve, credential, **connection(env)) as crypto:
+            with BlockingCryptographyClient(curve, credential, **blocking_connection(env)) as crypto:
                 signature = crypto.sign(SignatureAlgorithm.es384, b"d" * 48).signature
                 assert crypto.verify(SignatureAlgorithm.es384, b"d" * 48, signature).is_valid
             client.rotate_key("all")

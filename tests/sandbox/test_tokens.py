@@ -191,3 +191,19 @@ async def test_an_expired_secret_is_refused_with_7000222(provider: ProviderAdmin
     async with ClientSecretCredential(env["PROVIDER_TENANT_ID"], application["appId"], secret, **connection(env)) as credential:
         with pytest.raises(ClientAuthenticationError, match="AADSTS7000222"):
             await credential.get_token(ARM)
+
+
+async def test_a_deleted_application_is_not_found_anywhere(
+    customer: CustomerAdministrator, provider: ProviderAdministrator, env: Mapping[str, str], control: SandboxControl
+) -> None:
+    application = await _application(provider, signInAudience="AzureADMultipleOrgs")
+    secret = (await provider.graph.json("POST", f"/applications/{application['id']}/addPassword", {}))["secretText"]
+    await customer.consent(application["appId"])
+    await control.advance(2)
+    await provider.graph.json("DELETE", f"/applications/{application['id']}")
+    for side in ("PROVIDER", "CUSTOMER"):
+        async with ClientSecretCredential(
+            env[f"{side}_TENANT_ID"], application["appId"], secret, **connection(env)
+        ) as credential:
+            with pytest.raises(ClientAuthenticationError, match="AADSTS700016"):
+                await credential.get_token("https://vault.azure.net/.default")

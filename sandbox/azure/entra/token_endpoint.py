@@ -94,10 +94,7 @@ class TokenEndpoint:
     def principal(self, tenant: Tenant, client_id: str) -> ServicePrincipal:
         """The client in this tenant. Raises EntraRefusedError: 700016 (not consented), 7000112 (disabled)."""
         principal = tenant.principal_of(client_id.lower())
-        fresh = principal is not None and principal.created > self._clock.now() - self._timings.consent_replication_seconds
-        foreign = principal is not None and self._application(principal) is not None
-        foreign = foreign and principal is not None and self._home(principal) != tenant.id
-        if principal is None or (fresh and foreign):
+        if principal is None or not self._replicated(principal):
             raise bad_request(
                 "700016",
                 f"Application with identifier '{client_id}' was not found in the directory '{tenant.display_name}'. This can happen "
@@ -114,9 +111,14 @@ class TokenEndpoint:
     def _application(self, principal: ServicePrincipal) -> Application | None:
         return self._directory.application(principal.app_id)
 
-    def _home(self, principal: ServicePrincipal) -> str:
+    def _replicated(self, principal: ServicePrincipal) -> bool:
+        """A managed identity, or an application that still exists and whose consent is old enough; at home at once."""
+        if principal.managed_identity is not None:
+            return True
         application = self._application(principal)
-        return application.tenant_id if application else principal.tenant_id
+        if application is None or application.tenant_id == principal.tenant_id:
+            return application is not None
+        return principal.created <= self._clock.now() - self._timings.consent_replication_seconds
 
     @staticmethod
     def audience(tenant: Tenant, scope: str) -> str:

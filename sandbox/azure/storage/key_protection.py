@@ -183,13 +183,24 @@ class KeyProtection:
             return
         held.version_checked += due * interval
         try:
+            if await self._unchanged(account, key):
+                return
             plain = await self.unwrap(account)
             renewed = await self.protect(account, key, plain, as_of=held.version_checked)
         except (KeyUnreachableError, KeyUnfitError):
             return
-        renewed.version_checked = held.version_checked
-        if renewed.key_id != held.key_id:
-            renewed.rotated = held.version_checked
-            account.data_key = renewed
-        else:
-            held.expires = renewed.expires
+        renewed.version_checked = renewed.rotated = held.version_checked
+        account.data_key = renewed
+
+    async def _unchanged(self, account: StorageAccount, key: CustomerKey) -> bool:
+        """Whether the latest version is the one in use; its expiry may still be another."""
+        vault = self._vault(key)
+        caller = await self._caller(account, key, vault)
+        try:
+            version = self._chosen(vault, caller, key, account.data_key.version_checked)
+        except VaultRefusedError as error:
+            raise KeyUnreachableError("KeyVaultEncryptionKeyNotFound", error) from error
+        if version.version != account.data_key.key_version:
+            return False
+        account.data_key.expires = version.expires
+        return True
