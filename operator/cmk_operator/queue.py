@@ -34,6 +34,8 @@ class _Lane(Generic[ItemT]):
     workers: int
     ready: deque[ItemT] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    moved_at: float = 0.0
+    """When a worker last took something, or the line began to wait; by the loop's clock."""
 
 
 class WorkQueue(Generic[ItemT]):
@@ -72,6 +74,8 @@ class WorkQueue(Generic[ItemT]):
         elif item not in self._waiting:
             self._waiting.add(item)
             lane = self._lanes[self._lane_of(item)]
+            if not lane.ready:
+                lane.moved_at = asyncio.get_running_loop().time()
             lane.ready.append(item)
             lane.wake.set()
             self._telemetry.queue_depth.labels(self._lane_of(item)).set(len(lane.ready))
@@ -95,9 +99,13 @@ class WorkQueue(Generic[ItemT]):
         return not self._waiting and not self._running and not self._again
 
     def overdue(self) -> float:
-        """Seconds by which the most overdue wish has been passed over; grows when the workers hang."""
+        """Seconds by which the most overdue wish has been passed over; grows when due times or all workers of a line hang.
+
+        A long line that moves is not overdue, however long it is.
+        """
         now = asyncio.get_running_loop().time()
-        return max((now - due for due in self._due.values()), default=0.0)
+        stuck = (lane.moved_at for lane in self._lanes.values() if lane.ready)
+        return max((now - since for since in itertools.chain(self._due.values(), stuck)), default=0.0)
 
     def start(self) -> None:
         """Start the workers."""
@@ -144,6 +152,7 @@ class WorkQueue(Generic[ItemT]):
                 await lane.wake.wait()
                 continue
             item = lane.ready.popleft()
+            lane.moved_at = asyncio.get_running_loop().time()
             self._telemetry.queue_depth.labels(name).set(len(lane.ready))
             self._waiting.discard(item)
             self._running.add(item)

@@ -66,10 +66,13 @@ class Inventory:
         self._pointers: defaultdict[tuple[str, str], set[ObjectReference]] = defaultdict(set)
 
     def put(self, plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, Change]:
-        """Take in an object from a watch, a list or an answer; older versions than the one held are ignored."""
+        """Take in an object from a watch, a list or an answer; older versions than the one held are ignored.
+
+        So are late words of a predecessor of the same name: resource versions grow over all objects of a kind.
+        """
         reference, entry = _read(plural, body)
         held = self._entries.get(reference)
-        if held is not None and held.uid == entry.uid and held.resource_version > entry.resource_version:
+        if held is not None and held.resource_version > entry.resource_version:
             return reference, Change.NOTHING
         self._replace(reference, entry)
         same = held is not None and held.uid == entry.uid and held.trigger == entry.trigger
