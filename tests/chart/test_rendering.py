@@ -16,7 +16,7 @@ def test_the_chart_passes_helms_strict_lint() -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    ["replicas=2", "image.name=x", "settings.keyCheckInterval=5", "crds.install=true", "serviceMonitor.enable=true"],
+    ["replicaCount=2", "image.name=x", "settings.keyCheckInterval=5", "crds.install=true", "serviceMonitor.enable=true"],
 )
 def test_a_value_the_chart_does_not_know_is_refused(setting: str) -> None:
     with pytest.raises(HelmError, match="additional properties"):
@@ -129,6 +129,11 @@ def test_the_operator_has_time_to_finish_before_it_is_killed() -> None:
 def test_two_operators_never_run_at_once_during_an_upgrade() -> None:
     spec = only(rendered(), "Deployment")["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_a_standby_can_be_asked_for_and_is_replaced_one_by_one() -> None:
+    spec = only(rendered("--set", "replicas=2"), "Deployment")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (2, {"type": "RollingUpdate"})
 
 
 def test_a_digest_takes_precedence_over_the_tag() -> None:
