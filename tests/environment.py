@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import HttpResponseError
 
+from sandbox.kubernetes.objects import has
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -78,6 +80,24 @@ class Environment:
                     raise
                 await asyncio.sleep(0.1)
 
+    async def ready(self, *accounts: str, **key: Any) -> str:
+        """Everything up to accounts (one, `docs`, unless named) that are Ready on the key; the version of the key."""
+        version = await self.vault_with_key(**key)
+        for account in accounts or ("docs",):
+            await self.account(account)
+        await self.apply_all()
+        for account in accounts or ("docs",):
+            await self.resource_until("Ready", has("Ready"), account)
+        return version
+
+    @staticmethod
+    async def eventually(what: str, test: Callable[[], Awaitable[object]]) -> None:
+        """Wait until `test` returns something true."""
+        deadline = time.monotonic() + PATIENCE
+        while not await test():
+            assert time.monotonic() < deadline, f"awaited: {what}"
+            await asyncio.sleep(0.05)
+
     async def apply_identity(self, **spec: Any) -> None:
         """The FederatedIdentity, named after the environment."""
         identity = self.identity
@@ -146,6 +166,15 @@ class Environment:
         """The number of the newest entry of Azure's request log."""
         requests = await self.control.requests()
         return int(requests[-1]["n"]) if requests else 0
+
+    async def operator_requests(self, about: str, since: int, *methods: str) -> list[dict[str, Any]]:
+        """As `requests_about`, but only those of the operator: as the managed identity or as the application."""
+        own = {self.identity.managed_identity_client_id, self.identity.application_client_id}
+        return [request for request in await self.requests_about(about, since, *methods) if request["application"] in own]
+
+    async def writes(self, since: int = 0, account: str = "/storageAccounts/") -> list[dict[str, Any]]:
+        """The operator's writes to storage accounts."""
+        return await self.operator_requests(account, since, "PATCH", "PUT", "POST", "DELETE")
 
     async def requests_about(self, text: str, since: int, *methods: str) -> list[dict[str, Any]]:
         """The requests since an entry of the log that name `text` in host or path."""

@@ -1,0 +1,206 @@
+"""One operator process for all of these tests, as the chart installs it, on an API server and a simulated Azure of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, ProviderIdentity, SandboxControl
+from sandbox.azure import process as azure_process
+from sandbox.kubernetes import cache, cluster
+from sandbox.kubernetes.objects import PLURALS, Objects, RefusedError, administrator_token
+from sandbox.operator_process import install_chart, start_operator
+from tests.environment import Environment
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from sandbox.azure.process import AzureProcess
+    from sandbox.kubernetes.cluster import Cluster
+    from sandbox.operator_process import OperatorProcess
+
+KEY_CHECK_INTERVAL = 1
+DRIFT_CHECK_INTERVAL = 1
+IDENTITY_CHECK_INTERVAL = 2
+SETTINGS = {
+    "CMK_OPERATOR_KEY_CHECK_INTERVAL": str(KEY_CHECK_INTERVAL),
+    "CMK_OPERATOR_DRIFT_CHECK_INTERVAL": str(DRIFT_CHECK_INTERVAL),
+    "CMK_OPERATOR_IDENTITY_CHECK_INTERVAL": str(IDENTITY_CHECK_INTERVAL),
+    # The intervals above ask for more than these budgets, which are made for minutes, allow.
+    "CMK_OPERATOR_ARM_READS": "100000",
+    "CMK_OPERATOR_ARM_WRITES": "100000",
+    "CMK_OPERATOR_STORAGE_READS": "100000",
+    "CMK_OPERATOR_STORAGE_LISTS": "100000",
+    "CMK_OPERATOR_STORAGE_WRITES": "100000",
+    "CMK_OPERATOR_VAULT_CALLS": "100000",
+}
+# Azure's own limits would only slow the tests down; its delays are turned on by the tests that are about them.
+TIMINGS = {
+    "role_propagation_seconds": 0,
+    "federated_credential_replication_seconds": 0,
+    "consent_replication_seconds": 0,
+    "arm_read_bucket": 100_000,
+    "arm_write_bucket": 100_000,
+    "storage_write_per_second": 10_000,
+    "storage_write_per_hour": 100_000,
+    "storage_read_per_5_minutes": 100_000,
+    "storage_list_per_5_minutes": 100_000,
+    "identity_write_per_second": 10_000,
+    "vault_software_key_creations_per_10_seconds": 10_000,
+    "storage_create_seconds": 0,
+}
+LONG_AGO = 1_000_000.0
+"""Virtual seconds by which the provider's own grants are older than any test's, so that no test's delay undoes them."""
+_NUMBERS = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of the session's log come after those that write it."""
+    items.sort(key=lambda item: item.nodeid.startswith("tests/e2e/test_session_log.py"))
+
+
+@pytest.fixture(scope="package")
+def empty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    try:
+        running = cluster.start(tmp_path_factory.mktemp("kubernetes"))
+    except cache.UnavailableProgramError as missing:
+        pytest.fail(f"{missing}\n`make binaries` finds, builds or installs what the local API server needs.")
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="package")
+def azure(tmp_path_factory: pytest.TempPathFactory, empty_cluster: Cluster) -> Iterator[AzureProcess]:
+    directory = tmp_path_factory.mktemp("azure")
+    running = azure_process.start(directory, oidc_ca=empty_cluster.ca_file)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="package")
+def identity(azure: AzureProcess, empty_cluster: Cluster) -> ProviderIdentity:
+    async def prepared() -> ProviderIdentity:
+        async with SandboxControl(azure.env["SANDBOX_CONTROL"]) as control, ProviderAdministrator(azure.env) as provider:
+            await control.set_timings(**TIMINGS)
+            made = await provider.prepare(issuer=empty_cluster.issuer)
+            await control.advance(LONG_AGO)
+            return made
+
+    return asyncio.run(prepared())
+
+
+@pytest.fixture(scope="package")
+def operator_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("operator")
+
+
+@pytest.fixture(scope="package")
+def operator_process(
+    empty_cluster: Cluster, azure: AzureProcess, identity: ProviderIdentity, operator_directory: Path
+) -> Iterator[OperatorProcess]:
+    install_chart(empty_cluster)
+    running = start_operator(empty_cluster, azure.env, operator_directory, SETTINGS)
+    yield running
+    assert running.stop() == 0, "the operator did not end well at SIGTERM"
+
+
+@pytest.fixture(scope="package")
+def token(empty_cluster: Cluster, operator_process: OperatorProcess) -> str:
+    return administrator_token(empty_cluster)
+
+
+@dataclass
+class Operator:
+    """The running operator as its metrics and its log show it."""
+
+    process: OperatorProcess
+
+    async def passes(self, kind: str, result: str = "done") -> int:
+        """Passes over all objects of a kind (its plural) since the start."""
+        text = await asyncio.to_thread(self.process.metrics)
+        found = re.search(rf'cmk_reconcile_passes_total{{kind="{kind}",result="{result}"}} (\S+)', text)
+        return int(float(found[1])) if found else 0
+
+    async def status_writes(self) -> int:
+        """Status writes of all kinds since the start."""
+        text = await asyncio.to_thread(self.process.metrics)
+        return int(sum(float(count) for count in re.findall(r"cmk_status_writes_total\{[^}]*\} (\S+)", text)))
+
+    async def after_passes(self, count: int, kind: str = "encryptedresources") -> None:
+        """Wait until `count` more passes over a kind have ended: the sign that what did not happen by then does not happen."""
+        wanted = await self.passes(kind) + count
+        await Environment.eventually(f"{count} passes over {kind}", lambda: self._reached(kind, wanted))
+
+    async def _reached(self, kind: str, wanted: int) -> bool:
+        return await self.passes(kind) >= wanted
+
+    def log(self) -> str:
+        """The whole log so far."""
+        return self.process.log.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def operator(operator_process: OperatorProcess) -> Operator:
+    return Operator(operator_process)
+
+
+@pytest.fixture
+async def control(azure: AzureProcess, identity: ProviderIdentity) -> AsyncIterator[SandboxControl]:
+    async with SandboxControl(azure.env["SANDBOX_CONTROL"]) as opened:
+        before = await opened.timings()
+        await opened.clear_requests()
+        yield opened
+        await opened.clear_faults()
+        await opened.set_timings(**before)
+
+
+@pytest.fixture
+async def provider(azure: AzureProcess) -> AsyncIterator[ProviderAdministrator]:
+    async with ProviderAdministrator(azure.env) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def customer(azure: AzureProcess) -> AsyncIterator[CustomerAdministrator]:
+    async with CustomerAdministrator(azure.env) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def objects(empty_cluster: Cluster, token: str) -> AsyncIterator[Objects]:
+    async with Objects(empty_cluster, token) as opened:
+        yield opened
+        await remove_all(opened)
+
+
+async def remove_all(objects: Objects) -> None:
+    """Delete every custom resource, past any finalizer: what a test leaves in Azure is only its own."""
+    for kind in reversed(PLURALS):
+        for item in await objects.all(kind):
+            name, namespace = item["metadata"]["name"], item["metadata"].get("namespace", "")
+            try:
+                await objects.delete(kind, name, namespace)
+                await objects.merge(kind, name, {"metadata": {"finalizers": None}}, namespace)
+            except RefusedError as error:
+                if error.status != 404:
+                    raise
+
+
+@pytest.fixture
+async def environment(
+    objects: Objects,
+    provider: ProviderAdministrator,
+    customer: CustomerAdministrator,
+    control: SandboxControl,
+    identity: ProviderIdentity,
+    operator: Operator,
+) -> Environment:
+    name = f"e2e{next(_NUMBERS)}"
+    await objects.create_namespace(name)
+    return Environment(name, objects, provider, customer, control, identity, namespace=name)
