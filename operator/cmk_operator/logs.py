@@ -3,50 +3,45 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
-_TOKEN: Final = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?|(?i:bearer)\s+[A-Za-z0-9._~+/-]{20,}=*")
+from cmk_operator.core.redaction import redacted
+
 _QUIET: Final = ("aiohttp.access", "asyncio", "kopf", "msal", "urllib3")
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
-class Redaction(logging.Filter):
-    """Blots out anything that looks like a JSON Web Token, wherever it comes from."""
+class Rendering(logging.Filter):
+    """Renders the message at once; wrong arguments, say of a library's line, neither lose it nor fail its caller."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the record in place; never drops it."""
-        record.msg = redacted(record.getMessage())
-        record.args = None
-        for name, value in record.__dict__.items():
-            if name not in _STANDARD and isinstance(value, str):
-                record.__dict__[name] = redacted(value)
+        try:
+            message = record.getMessage()
+        except (KeyError, TypeError, ValueError):
+            message = f"{record.msg} {record.args!r}"
+        record.msg, record.args = message, None
         return True
 
 
-def redacted(text: str) -> str:
-    """`text` without tokens."""
-    return _TOKEN.sub("[token]", text)
-
-
 class TextFormatter(logging.Formatter):
-    """One line for people: time, level, message, and the fields as name=value."""
+    """One line for people: time, level, message, and the fields as name=value; redacted as a whole."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Render one record."""
         fields = " ".join(f"{name}={value!r}" for name, value in record.__dict__.items() if name not in _STANDARD)
-        return f"{super().format(record)} {fields}".rstrip()
+        return redacted(f"{super().format(record)} {fields}".rstrip())
 
 
 class SafeJsonFormatter(JsonFormatter):
-    """JSON lines whose tracebacks are redacted as well."""
+    """JSON lines, redacted as a whole: fields and tracebacks too."""
 
-    def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - the library's signature
-        """Render a traceback without tokens."""
-        return redacted(str(super().formatException(ei)))
+    def format(self, record: logging.LogRecord) -> str:
+        """Render one record."""
+        return redacted(str(super().format(record)))
 
 
 def configure_logging(form: Literal["json", "text"], level: str) -> None:
@@ -57,7 +52,7 @@ def configure_logging(form: Literal["json", "text"], level: str) -> None:
         handler.setFormatter(SafeJsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields=names))
     else:
         handler.setFormatter(TextFormatter("%(asctime)s %(levelname)s %(message)s"))
-    handler.addFilter(Redaction())
+    handler.addFilter(Rendering())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, Final
 
 from azure.core.exceptions import (
@@ -16,6 +17,7 @@ from azure.core.exceptions import (
 )
 
 from cmk_operator.core.azure_failure import AzureFailure, Stage
+from cmk_operator.core.redaction import redacted
 
 _MESSAGE_LIMIT: Final = 1000
 EXPECTED_FAILURES: Final = (AzureError, TimeoutError)
@@ -55,7 +57,7 @@ def failure_of(error: BaseException, stage: Stage = Stage.SERVICE) -> AzureFailu
     if isinstance(error, ServiceResponseError):
         return AzureFailure(None, "ConnectionLost", "the connection broke before the answer", stage=stage)
     if isinstance(error, AzureError):
-        return AzureFailure(None, type(error).__name__, str(error.message)[:_MESSAGE_LIMIT], stage=stage)
+        return AzureFailure(None, type(error).__name__, _kept(error.message), stage=stage)
     raise TypeError(f"not an Azure failure: {type(error).__name__}") from error
 
 
@@ -74,12 +76,16 @@ def _from_response(error: HttpResponseError, stage: Stage) -> AzureFailure:
     return AzureFailure(
         status=error.status_code,
         code=code or (f"Http{error.status_code}" if error.status_code else type(error).__name__),
-        message=(message or str(error.message))[:_MESSAGE_LIMIT],
+        message=_kept(message or error.message),
         inner_code=inner,
         request_id=headers.get("x-ms-request-id"),
         retry_after=seconds_to_wait(headers),
         stage=stage,
     )
+
+
+def _kept(message: object) -> str:
+    return redacted(str(message))[:_MESSAGE_LIMIT]
 
 
 def _body_of(error: HttpResponseError) -> dict[str, Any]:
@@ -104,7 +110,9 @@ def seconds_to_wait(headers: Any) -> float | None:  # noqa: ANN401 - each transp
         if text is None:
             continue
         try:
-            return max(0.0, float(text) * factor)
+            seconds = float(text) * factor
         except ValueError:
             continue
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
     return None

@@ -87,14 +87,16 @@ def parse_arm_id(text: str) -> ArmId:
     parsed = ArmId(text)
     segments = parsed.segments
     shaped = (
-        text.startswith("/subscriptions/")
+        text.startswith("/")
+        and not text.startswith("//")
+        and segments[0] == "subscriptions"
         and not text.endswith("/")
         and all(segments)
         and not {".", ".."} & set(segments)
         and not _NEVER_IN_A_SEGMENT.search(text)
         and (
             len(segments) == 2
-            or (segments[2] == "resourcegroups" and len(segments) == 4)
+            or (len(segments) == 4 and segments[2] == "resourcegroups")
             or (len(segments) >= 8 and len(segments) % 2 == 0 and (segments[2], segments[4]) == ("resourcegroups", "providers"))
         )
     )
