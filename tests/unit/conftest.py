@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, settings
 
 # `--hypothesis-profile=explore` looks at many other examples; `laws` is what every run must pass.
 settings.register_profile(
-    "laws", deadline=None, derandomize=True, database=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow]
+    "laws", deadline=None, derandomize=True, database=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile(
     "explore", deadline=None, database=None, max_examples=3000, suppress_health_check=[HealthCheck.too_slow]

@@ -12,7 +12,9 @@ from tests.unit.samples import ACCOUNT, GROUP, SUBSCRIPTION
 OTHER = "77777777-7777-4777-8777-777777777777"
 
 
-@pytest.mark.parametrize("text", [f"/subscriptions/{SUBSCRIPTION}", GROUP, ACCOUNT, f"{ACCOUNT}/blobServices/default"])
+@pytest.mark.parametrize(
+    "text", [f"/subscriptions/{SUBSCRIPTION}", GROUP, ACCOUNT, ACCOUNT.upper(), f"{ACCOUNT}/blobServices/default"]
+)
 def test_an_id_is_read_and_printed_as_it_was_written(text: str) -> None:
     assert str(parse_arm_id(text)) == text
 

@@ -6,7 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cmk_operator.core.cloud import CLOUDS
@@ -189,6 +189,7 @@ urls = st.one_of(
 )
 
 
+@settings(max_examples=500)
 @given(urls)
 @example("https://abc.vault.azure.net\\@evil.example/keys/k")
 @example("https://abc.vault.azure.net\n@evil.example/keys/k")
@@ -207,6 +208,7 @@ def test_no_text_at_all_leads_to_a_host_that_is_not_a_key_vault(text: str) -> No
     assert key.vault_host in text.lower()
 
 
+@settings(max_examples=500)
 @given(urls)
 def test_reading_is_stable_and_only_ever_refuses_by_its_own_error(text: str) -> None:
     try:

@@ -1,0 +1,278 @@
+"""One budget for all calls: per subscription and per vault, obedient to Retry-After, and never a long sleep."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from azure.core.exceptions import ServiceRequestError
+from azure.core.pipeline.transport import AioHttpTransport
+from azure.core.rest import HttpRequest
+
+from cmk_operator.azure import call_budget
+from cmk_operator.azure.call_budget import BudgetedTransport, BudgetRates, CallBudget, Rate, service_of
+from cmk_operator.azure.failures import BudgetSpentError, failure_of
+from cmk_operator.telemetry import Telemetry
+from tests.unit.leaping_loop import run
+from tests.unit.samples import SUBSCRIPTION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+ARM = "https://management.azure.com"
+ACCOUNTS = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.Storage/storageAccounts"
+FEW = Rate(3, 300)
+RATES = BudgetRates(FEW, FEW, FEW, FEW, FEW, FEW, FEW)
+
+
+@pytest.fixture(autouse=True)
+def _one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the budget read the loop's clock, which leaps; the real one is monotonic as well."""
+    clock = SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time(), perf_counter=lambda: 0.0)
+    monkeypatch.setattr(call_budget, "time", clock)
+
+
+@dataclass
+class Wire:
+    """The network below the transport: answers, and counts what came through."""
+
+    answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    broken: bool = False
+
+    def send(self, request: HttpRequest) -> SimpleNamespace:
+        self.calls.append(request.url)
+        if self.broken:
+            raise ServiceRequestError("no connection")
+        status, headers = self.answers.pop(0) if self.answers else (200, {})
+        return SimpleNamespace(status_code=status, headers=headers)
+
+
+WIRE = Wire()
+
+
+async def _send(_: AioHttpTransport, request: HttpRequest, **__: Any) -> SimpleNamespace:
+    return WIRE.send(request)
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    WIRE.__init__()  # type: ignore[misc]  # anew for each test
+    monkeypatch.setattr(AioHttpTransport, "send", _send)
+
+
+@dataclass
+class Client:
+    """A client's transport on a budget of its own."""
+
+    rates: BudgetRates = RATES
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    transport: BudgetedTransport = field(init=False)
+
+    def __post_init__(self) -> None:
+        session: Any = SimpleNamespace()  # never used: the network below is not there
+        self.transport = BudgetedTransport(session, CallBudget(self.rates), self.telemetry)
+
+    async def call(self, method: str, url: str) -> int:
+        return int((await self.transport.send(HttpRequest(method, url))).status_code)
+
+
+def story(
+    tell: Callable[[Client], Coroutine[Any, Any, None]], *answers: tuple[int, dict[str, str]], rates: BudgetRates = RATES
+) -> Client:
+    WIRE.answers = list(answers)
+    client = Client(rates)
+    run(tell(client))
+    return client
+
+
+async def spend(client: Client, method: str, url: str, times: int = 3) -> None:
+    for _ in range(times):
+        await client.call(method, url)
+
+
+@pytest.mark.parametrize(
+    ("spent", "free"),
+    [
+        (("GET", f"{ARM}{ACCOUNTS}/a"), ("GET", f"{ARM}{ACCOUNTS.replace('6', '7')}/a")),
+        (("GET", f"{ARM}{ACCOUNTS}/a"), ("PATCH", f"{ARM}{ACCOUNTS}/a")),
+        (("GET", "https://abc.vault.azure.net/keys/k"), ("GET", "https://abd.vault.azure.net/keys/k")),
+        (("GET", "https://abc.vault.azure.net/keys/k"), ("GET", f"{ARM}{ACCOUNTS}/a")),
+        (
+            ("POST", "https://login.microsoftonline.com/t/oauth2/v2.0/token"),
+            ("GET", "https://graph.microsoft.com/v1.0/applications"),
+        ),
+    ],
+    ids=["subscription", "reads and writes", "vault", "vault and subscription", "entra and graph"],
+)
+def test_budgets_are_separate(spent: tuple[str, str], free: tuple[str, str]) -> None:
+    async def tell(client: Client) -> None:
+        await spend(client, *spent)
+        with pytest.raises(BudgetSpentError):
+            await client.call(*spent)
+        assert await client.call(*free) == 200
+
+    story(tell)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("https://abc.vault.azure.net/keys/k", "https://abc.vault.azure.net/keys/k/wrapkey?api-version=7.6"),
+        (f"{ARM}{ACCOUNTS}/a", f"{ARM}{ACCOUNTS.upper()}/b?api-version=2026-09-01"),
+        (f"{ARM}{ACCOUNTS}", f"{ARM}{ACCOUNTS}/a"),
+    ],
+    ids=["one vault", "one subscription in any spelling", "lists count as reads of the subscription"],
+)
+def test_calls_to_one_place_share_one_budget(first: str, second: str) -> None:
+    async def tell(client: Client) -> None:
+        await spend(client, "GET", first)
+        with pytest.raises(BudgetSpentError):
+            await client.call("GET", second)
+
+    story(tell)
+    assert len(WIRE.calls) == 3
+
+
+def test_a_call_that_is_refused_is_not_sent_and_says_when_to_come_back() -> None:
+    async def tell(client: Client) -> None:
+        await spend(client, "GET", f"{ARM}{ACCOUNTS}/a")
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(BudgetSpentError) as refused:
+            await client.call("GET", f"{ARM}{ACCOUNTS}/a")
+        assert asyncio.get_running_loop().time() - began <= call_budget.LONGEST_WAIT + 0.01
+        failure = failure_of(refused.value)
+        assert (failure.code, failure.status, failure.transient) == ("BudgetSpent", 429, True)
+        assert failure.retry_after is not None
+        assert failure.retry_after >= 300 / 3
+
+    client = story(tell)
+    assert len(WIRE.calls) == 3
+    assert client.telemetry.registry.get_sample_value("cmk_azure_budget_refusals_total", {"service": "resource_manager"}) == 1
+
+
+def test_a_short_wait_is_waited() -> None:
+    async def tell(client: Client) -> None:
+        began = asyncio.get_running_loop().time()
+        await spend(client, "GET", "https://abc.vault.azure.net/keys/k", 10)
+        assert 6 <= asyncio.get_running_loop().time() - began <= 8
+
+    rates = BudgetRates(vault_calls=Rate(2, 2))
+    story(tell, rates=rates)
+    assert len(WIRE.calls) == 10
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [({"retry-after": "60"}, 60.0), ({"retry-after-ms": "90000"}, 90.0), ({"x-ms-retry-after-ms": "30000"}, 30.0)],
+)
+def test_retry_after_closes_the_budget_for_everybody_until_then(status: int, header: dict[str, str], seconds: float) -> None:
+    async def tell(client: Client) -> None:
+        url = f"{ARM}{ACCOUNTS}/a"
+        assert await client.call("GET", url) == status
+        with pytest.raises(BudgetSpentError) as refused:
+            await client.call("GET", url.replace("/a", "/b"))
+        assert refused.value.retry_after == pytest.approx(seconds)
+        await asyncio.sleep(seconds)
+        assert await client.call("GET", url) == 200
+
+    story(tell, (status, header))
+    assert len(WIRE.calls) == 2
+
+
+def test_a_short_retry_after_is_waited_for_inside_the_call() -> None:
+    async def tell(client: Client) -> None:
+        began = asyncio.get_running_loop().time()
+        assert await client.call("GET", "https://abc.vault.azure.net/keys/k") == 429
+        assert await client.call("GET", "https://abc.vault.azure.net/keys/k") == 200
+        assert asyncio.get_running_loop().time() - began >= 3
+
+    story(tell, (429, {"retry-after": "3"}))
+
+
+def test_a_shorter_retry_after_does_not_open_what_a_longer_one_closed() -> None:
+    budget = CallBudget(RATES)
+
+    async def tell() -> None:
+        buckets = tuple(budget.buckets_of("GET", "abc.vault.azure.net", "keys/k"))
+        budget.close(buckets, 100)
+        budget.close(buckets, 10)
+        with pytest.raises(BudgetSpentError) as refused:
+            await budget.draw(buckets)
+        assert refused.value.retry_after == pytest.approx(100)
+
+    run(tell())
+
+
+def test_a_vault_that_throttles_closes_itself_only() -> None:
+    async def tell(client: Client) -> None:
+        assert await client.call("GET", "https://abc.vault.azure.net/keys/k") == 429
+        with pytest.raises(BudgetSpentError):
+            await client.call("GET", "https://abc.vault.azure.net/keys/k")
+        assert await client.call("GET", "https://abd.vault.azure.net/keys/k") == 200
+        assert await client.call("GET", f"{ARM}{ACCOUNTS}/a") == 200
+
+    story(tell, (429, {"retry-after": "600"}))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        {"retry-after": "soon"},
+        {"retry-after": "Tue, 24 Nov 2026 12:00:00 GMT"},
+        {"retry-after": "-5"},
+        {"retry-after": "nan"},
+    ],
+)
+def test_a_429_without_a_usable_time_closes_nothing(header: dict[str, str]) -> None:
+    async def tell(client: Client) -> None:
+        assert await client.call("GET", "https://abc.vault.azure.net/keys/k") == 429
+        assert await client.call("GET", "https://abc.vault.azure.net/keys/k") == 200
+
+    story(tell, (429, header))
+
+
+def test_every_attempt_is_counted_also_one_that_breaks() -> None:
+    async def tell(client: Client) -> None:
+        await client.call("GET", "https://abc.vault.azure.net/keys/k")
+        WIRE.broken = True
+        with pytest.raises(ServiceRequestError):
+            await client.call("GET", "https://abc.vault.azure.net/keys/k")
+
+    registry = story(tell).telemetry.registry
+    for status in ("200", "0"):
+        labels = {"service": "key_vault", "method": "GET", "status": status}
+        assert registry.get_sample_value("cmk_azure_requests_total", labels) == 1
+
+
+def test_the_rates_stay_below_azure_s_published_limits() -> None:
+    rates = BudgetRates()
+    assert rates.resource_manager_reads.burst <= 250
+    assert rates.resource_manager_reads.burst / rates.resource_manager_reads.period <= 25
+    assert rates.resource_manager_writes.burst <= 200
+    assert rates.resource_manager_writes.burst / rates.resource_manager_writes.period <= 10
+    assert rates.storage_reads.burst <= 800 * rates.storage_reads.period / 300
+    assert rates.storage_lists.burst <= 100 * rates.storage_lists.period / 300
+    assert rates.storage_writes.burst <= 1200 * rates.storage_writes.period / 3600
+
+
+@pytest.mark.parametrize(
+    ("host", "service"),
+    [
+        ("abc.vault.azure.net", "key_vault"),
+        ("abc.vault.usgovcloudapi.net", "key_vault"),
+        ("management.azure.com", "resource_manager"),
+        ("management.chinacloudapi.cn", "resource_manager"),
+        ("login.microsoftonline.us", "entra"),
+        ("graph.microsoft.com", "graph"),
+        ("microsoftgraph.chinacloudapi.cn", "graph"),
+        ("abc.blob.core.windows.net", "other"),
+    ],
+)
+def test_metrics_have_a_bounded_label_for_each_host(host: str, service: str) -> None:
+    assert service_of(host) == service

@@ -1,0 +1,174 @@
+"""No token reaches a log line, whatever carries it there."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cmk_operator.core.redaction import redacted
+from cmk_operator.logs import configure_logging
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def part(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+
+TOKEN = ".".join(
+    [part('{"alg":"RS256","typ":"JWT"}'), part('{"aud":"https://vault.azure.net","oid":"x"}'), part("signature" * 20)]
+)
+SECRETS = (TOKEN.split(".")[1], TOKEN.split(".")[2])
+FORMS: tuple[Literal["json", "text"], ...] = ("json", "text")
+
+
+@pytest.fixture(params=FORMS)
+def written(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What goes to standard error, in both forms; the test run's own logging is put back after."""
+    root, stream = logging.getLogger(), io.StringIO()
+    before = (
+        root.handlers[:],
+        root.level,
+        {name: logging.getLogger(name).level for name in ("azure", "kopf", "msal", "asyncio", "urllib3", "aiohttp.access")},
+    )
+    monkeypatch.setattr("sys.stderr", stream)
+    configure_logging(request.param, "DEBUG")
+    yield stream
+    root.handlers[:], level, levels = before
+    root.setLevel(level)
+    for name, of_name in levels.items():
+        logging.getLogger(name).setLevel(of_name)
+
+
+LOG = logging.getLogger("cmk_operator.test")
+
+
+class Answer:
+    """Something of a library's, which prints what it carries."""
+
+    def __repr__(self) -> str:
+        return f"<Answer {TOKEN}>"
+
+
+def tell_in_the_message() -> None:
+    LOG.warning(f"refused: {TOKEN}")  # noqa: G004 - what must not be done is what is tested
+
+
+def tell_in_an_argument() -> None:
+    LOG.warning("refused: %s", TOKEN)
+
+
+def tell_in_a_header() -> None:
+    LOG.warning("sent %s", {"Authorization": f"Bearer {TOKEN}"})
+
+
+def tell_an_opaque_bearer_token() -> None:
+    LOG.warning("sent Authorization: bearer %s", "_".join(SECRETS))
+
+
+def tell_in_an_extra() -> None:
+    LOG.warning("refused", extra={"answer": f"client_assertion={TOKEN}&x=1"})
+
+
+def tell_in_a_nested_extra() -> None:
+    LOG.warning("refused", extra={"headers": {"Authorization": f"Bearer {TOKEN}"}, "all": [TOKEN, (TOKEN,)]})
+
+
+def tell_in_an_object() -> None:
+    LOG.warning("refused", extra={"answer": Answer()})
+
+
+def tell_in_an_exception() -> None:
+    try:
+        int(TOKEN)
+    except ValueError:
+        LOG.exception("failed")
+
+
+def tell_in_a_chained_exception() -> None:
+    try:
+        _read_number()
+    except RuntimeError:
+        LOG.exception("failed")
+
+
+def _read_number() -> None:
+    try:
+        int(f"body: {TOKEN}")
+    except ValueError as error:
+        raise RuntimeError("outer") from error
+
+
+def tell_in_a_stack() -> None:
+    LOG.warning("here", stack_info=True, extra={"token": TOKEN})
+
+
+WAYS = [value for name, value in sorted(globals().items()) if name.startswith("tell_")]
+
+
+@pytest.mark.parametrize("tell", WAYS)
+def test_no_token_is_written(tell: Any, written: io.StringIO) -> None:
+    tell()
+    line = written.getvalue()
+    assert line
+    for secret in SECRETS:
+        assert secret not in line
+    assert "[token]" in line
+
+
+def test_a_record_that_cannot_be_rendered_stops_nobody(written: io.StringIO) -> None:
+    LOG.warning("%d objects", "many")
+    LOG.warning("still here")
+    assert "still here" in written.getvalue()
+
+
+def test_each_line_is_one_json_object_with_its_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    root, stream = logging.getLogger(), io.StringIO()
+    before, level = root.handlers[:], root.level
+    monkeypatch.setattr("sys.stderr", stream)
+    configure_logging("json", "INFO")
+    LOG.info("key\nchanged", extra={"azureRequestId": "r-1", "from": "a", "to": "b"})
+    root.handlers[:], root.level = before, level
+    [line] = stream.getvalue().splitlines()
+    record = json.loads(line)
+    assert {name: record[name] for name in ("level", "logger", "message", "azureRequestId", "from", "to")} == {
+        "level": "INFO",
+        "logger": "cmk_operator.test",
+        "message": "key\nchanged",
+        "azureRequestId": "r-1",
+        "from": "a",
+        "to": "b",
+    }
+
+
+segments = st.text(st.sampled_from("abcXYZ019_-"), min_size=1, max_size=40)
+
+
+@given(st.text(), segments, segments, segments, st.text())
+def test_any_json_web_token_in_any_text_is_blotted_out(
+    before: str, header: str, claims: str, signature: str, after: str
+) -> None:
+    token = f"eyJ{header}.{claims}.{signature}"
+    text = redacted(f"{before} {token} {after}")
+    assert token not in text
+    assert f".{claims}.{signature}" not in text
+
+
+@given(
+    st.text(st.characters(codec="ascii", exclude_characters="."), max_size=60).filter(lambda text: "bearer" not in text.lower())
+)
+def test_what_is_no_token_stays_as_it_is(text: str) -> None:
+    assert redacted(text) == text
+
+
+def test_ids_and_uris_stay_readable() -> None:
+    line = "key https://contoso.vault.azure.net/keys/storage/0123456789abcdef0123456789abcdef of 11111111-1111-4111-8111-111111111111"
+    assert redacted(line) == line

@@ -1,0 +1,181 @@
+"""Every reference is resolved and every permission checked from Kubernetes' objects alone: a refusal costs no call to Azure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cmk_operator.api.customer_managed_key import CustomerManagedKey
+from cmk_operator.api.customer_tenant import CustomerTenant
+from cmk_operator.api.encrypted_resource import EncryptedResource
+from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.core.arm_id import ArmId
+from cmk_operator.core.faults import Actor, Fault, FaultKind
+from cmk_operator.core.key_uri import KeyUri
+from cmk_operator.kubernetes.inventory import Inventory
+from cmk_operator.reconcile.references import KeyPath, ResourcePath, resolve_key, resolve_resource
+from tests.unit.samples import (
+    ACCOUNT,
+    APPLICATION,
+    CLIENT,
+    CUSTOMER,
+    GROUP,
+    IDENTITY,
+    PROVIDER,
+    SUBSCRIPTION,
+    VAULT,
+    encrypted_resource,
+    identity_body,
+    key_body,
+    resource_body,
+    tenant_body,
+)
+
+
+def world(*bodies: dict[str, Any], without: str = "", **changed: dict[str, Any]) -> Inventory:
+    """An inventory in which everything fits, apart from what is told."""
+    usual = {
+        FederatedIdentity.plural: identity_body(),
+        CustomerTenant.plural: tenant_body(),
+        CustomerManagedKey.plural: key_body(),
+        EncryptedResource.plural: resource_body(),
+    } | changed
+    inventory = Inventory()
+    for plural, body in usual.items():
+        if plural != without:
+            inventory.put(plural, body)
+    for body in bodies:
+        inventory.put(EncryptedResource.plural, body)
+    return inventory
+
+
+def resolved(inventory: Inventory, name: str = "data", namespace: str = "team-a") -> ResourcePath | Fault:
+    resource = inventory.get(EncryptedResource, name, namespace)
+    assert resource is not None
+    return resolve_resource(inventory, resource)
+
+
+def test_the_whole_way_from_a_manifest_to_the_vault_is_found() -> None:
+    path = resolved(world())
+    assert isinstance(path, ResourcePath)
+    assert path.target == ArmId(ACCOUNT)
+    assert path.path.key_uri == KeyUri(VAULT, "storage")
+    assert path.path.managed_identity == ArmId(IDENTITY)
+    chain = path.path.chain
+    assert (chain.provider_tenant_id, chain.managed_identity_client_id, chain.application_client_id) == (
+        PROVIDER,
+        CLIENT,
+        APPLICATION,
+    )
+    assert not chain.by_service_account
+    assert path.path.probed.customer_tenant_id == CUSTOMER
+
+
+@pytest.mark.parametrize(
+    ("inventory", "reason", "actor"),
+    [
+        (world(without=CustomerManagedKey.plural), "KeyNotFound", Actor.PLATFORM_ENGINEER),
+        (world(without=CustomerTenant.plural), "TenantNotFound", Actor.PROVIDER_ADMINISTRATOR),
+        (world(without=FederatedIdentity.plural), "IdentityNotFound", Actor.PROVIDER_ADMINISTRATOR),
+        (world(customertenants=tenant_body(allowedNamespaces=["team-b"])), "NamespaceNotAllowed", Actor.PROVIDER_ADMINISTRATOR),
+        (
+            world(customertenants=tenant_body(allowedVaults=["other.vault.azure.net"])),
+            "VaultNotAllowed",
+            Actor.PROVIDER_ADMINISTRATOR,
+        ),
+        (world(customertenants=tenant_body(allowedScopes=[f"{GROUP}2"])), "ScopeNotAllowed", Actor.PROVIDER_ADMINISTRATOR),
+        (world(federatedidentities=identity_body(cloud="AzureChina")), "WrongCloud", Actor.PLATFORM_ENGINEER),
+        (world(customermanagedkeys=key_body(keyUri="http://x")), "InvalidKeyUri", Actor.PLATFORM_ENGINEER),
+        (
+            world(encryptedresources=resource_body(resourceId=ACCOUNT.replace("contosodata", ".."))),
+            "InvalidResourceId",
+            Actor.PLATFORM_ENGINEER,
+        ),
+        (
+            world(
+                customertenants=tenant_body(allowedScopes=[f"/subscriptions/{SUBSCRIPTION}/resourceGroups/.."]),
+                encryptedresources=resource_body(resourceId=ACCOUNT.replace("rg-contoso", "..")),
+            ),
+            "InvalidResourceId",
+            Actor.PLATFORM_ENGINEER,
+        ),
+    ],
+)
+def test_whatever_does_not_fit_is_refused_and_says_who_must_act(inventory: Inventory, reason: str, actor: Actor) -> None:
+    fault = resolved(inventory)
+    assert isinstance(fault, Fault)
+    assert (fault.reason, fault.actor) == (reason, actor)
+    assert fault.needs_a_person
+    assert "must" in fault.message or "write /subscriptions" in fault.message or "cannot be mixed" in fault.message
+
+
+def test_a_key_of_another_namespace_cannot_be_borrowed() -> None:
+    inventory = world(resource_body("thief", namespace="team-b"))
+    fault = resolved(inventory, "thief", "team-b")
+    assert isinstance(fault, Fault)
+    assert fault.reason == "KeyNotFound"
+
+
+def test_a_copy_of_the_key_in_another_namespace_is_refused_by_the_tenant() -> None:
+    inventory = world(resource_body("thief", namespace="team-b"))
+    inventory.put(CustomerManagedKey.plural, key_body(namespace="team-b"))
+    fault = resolved(inventory, "thief", "team-b")
+    assert isinstance(fault, Fault)
+    assert fault.reason == "NamespaceNotAllowed"
+
+
+def second(name: str = "later", created: str = "2026-11-24T11:00:00Z", **spec: Any) -> dict[str, Any]:
+    body = resource_body(name, **spec)
+    body["metadata"]["creationTimestamp"] = created
+    return body
+
+
+def test_of_two_manifests_for_one_resource_the_older_one_keeps_it() -> None:
+    inventory = world(second(resourceId=ACCOUNT.upper()))
+    assert isinstance(resolved(inventory), ResourcePath)
+    fault = resolved(inventory, "later")
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.reason, fault.actor) == (FaultKind.BLOCKED, "TargetClaimed", Actor.PLATFORM_ENGINEER)
+    assert "EncryptedResource team-a/data is older" in fault.message
+    assert "the platform engineer must remove one of the two" in fault.message
+
+
+def test_of_two_manifests_of_the_same_second_exactly_one_keeps_the_resource() -> None:
+    inventory = world(second(created="2026-11-24T10:00:00Z"))
+    kept = [name for name in ("data", "later") if isinstance(resolved(inventory, name), ResourcePath)]
+    assert kept == ["data"]
+
+
+def test_an_older_manifest_that_is_itself_refused_claims_nothing() -> None:
+    inventory = world(second(created="2026-11-24T09:00:00Z", keyRef={"name": "missing"}))
+    assert isinstance(resolved(inventory), ResourcePath)
+
+
+def test_when_the_older_manifest_goes_the_younger_one_takes_over() -> None:
+    inventory = world(second())
+    assert isinstance(resolved(inventory, "later"), Fault)
+    inventory.remove(next(found for found in inventory.all(EncryptedResource.plural) if found.name == "data"))
+    assert isinstance(resolved(inventory, "later"), ResourcePath)
+
+
+def test_the_spelling_of_ids_makes_no_second_identity() -> None:
+    inventory = world(
+        federatedidentities=identity_body(
+            tenantId=PROVIDER.upper(),
+            application={"clientId": APPLICATION.upper()},
+            managedIdentity={"resourceId": IDENTITY, "clientId": CLIENT.upper()},
+        )
+    )
+    one, other = resolved(world()), resolved(inventory)
+    assert isinstance(one, ResourcePath)
+    assert isinstance(other, ResourcePath)
+    assert one.path.chain == other.path.chain
+
+
+def test_a_key_is_resolved_without_any_resource() -> None:
+    inventory = world(without=EncryptedResource.plural)
+    key = inventory.get(CustomerManagedKey, "storage", "team-a")
+    assert key is not None
+    assert isinstance(resolve_key(inventory, key), KeyPath)
+    assert isinstance(resolve_resource(inventory, encrypted_resource()), ResourcePath)
