@@ -64,9 +64,7 @@ async def read_managed_identity(
 ) -> ManagedIdentityFacts | AzureFailure:
     """GET the user-assigned managed identity."""
     try:
-        client = session.rest(
-            session.managed_identity(chain), f"https://{chain.cloud.resource_manager}", chain.cloud.resource_manager_scope
-        )
+        client = session.resource_manager(chain)
         answer = await client.call("GET", resource_id, {"api-version": IDENTITY_API_VERSION})
     except EXPECTED_FAILURES as error:
         return failure_of(error)

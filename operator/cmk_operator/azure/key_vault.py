@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from azure.keyvault.keys import KeyVaultKey
     from azure.keyvault.keys.aio import KeyClient
 
-    from cmk_operator.azure.session import AzureSession, RestClient
+    from cmk_operator.azure.rest import RestClient
+    from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.azure_failure import AzureFailure
     from cmk_operator.core.key_uri import KeyUri
 
@@ -108,7 +109,7 @@ async def _visit(keys: KeyClient, crypto: RestClient, key: KeyUri, version: str 
 
 async def _operate(crypto: RestClient, path: str, value: str) -> str:
     body = {"alg": _ALGORITHM, "value": value}
-    answer = await crypto.call("POST", path, query={"api-version": API_VERSION}, json=body)
+    answer = await crypto.call("POST", path, {"api-version": API_VERSION}, body)
     return str(answer["value"])
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import aiohttp
 from azure.core import AsyncPipelineClient
 from azure.core.pipeline import policies
-from azure.core.rest import HttpRequest
 from azure.keyvault.keys.aio import KeyClient
+from azure.mgmt.core.policies import AsyncARMChallengeAuthenticationPolicy
 
 from cmk_operator.azure.call_budget import BudgetedTransport, BudgetRates, CallBudget
 from cmk_operator.azure.credentials import (
@@ -19,21 +19,21 @@ from cmk_operator.azure.credentials import (
     managed_identity_assertion,
     service_account_assertion,
 )
+from cmk_operator.azure.rest import CONNECTION_TIMEOUT, READ_TIMEOUT, RestClient
 from cmk_operator.core.azure_failure import AzureFailure, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from azure.core.credentials_async import AsyncTokenCredential
+    from azure.core.pipeline.policies import AsyncHTTPPolicy
 
     from cmk_operator.telemetry import Telemetry
 
 T = TypeVar("T")
 
 CONNECTIONS: Final = 64
-CONNECTION_TIMEOUT: Final = 5.0
-READ_TIMEOUT: Final = 20.0
 USER_AGENT: Final = "cmk-operator"
 
 
@@ -142,49 +142,30 @@ class AzureSession:
             lambda: KeyClient(vault_url, credential, **self.client_options()),
         )
 
+    def resource_manager(self, chain: IdentityChain) -> RestClient:
+        """A client for Azure Resource Manager, as the managed identity."""
+        credential = self.managed_identity(chain)
+        scope = chain.cloud.resource_manager_scope
+        return self._rest(
+            f"https://{chain.cloud.resource_manager}",
+            AsyncARMChallengeAuthenticationPolicy(credential, scope),
+            ("resource manager", chain),
+        )
+
     def rest(self, credential: AsyncTokenCredential, base_url: str, scope: str) -> RestClient:
         """A client for what the SDKs do not offer at `base_url`, with the same session and budget."""
+        policy = policies.AsyncBearerTokenCredentialPolicy(credential, scope)
+        return self._rest(base_url, policy, ("rest", credential, base_url))
 
+    def _rest(self, base_url: str, authentication: AsyncHTTPPolicy[Any, Any], key: tuple[object, ...]) -> RestClient:
         def make() -> RestClient:
             options = self.client_options()
-            return RestClient(
-                AsyncPipelineClient(
-                    base_url,
-                    policies=[
-                        policies.RequestIdPolicy(),
-                        policies.UserAgentPolicy(**options),
-                        policies.AsyncRetryPolicy(**options),
-                        policies.AsyncBearerTokenCredentialPolicy(credential, scope),
-                        policies.ContentDecodePolicy(),
-                    ],
-                    transport=options["transport"],
-                )
-            )
+            chained = [
+                policies.RequestIdPolicy(),
+                policies.UserAgentPolicy(**options),
+                policies.AsyncRetryPolicy(**options),
+                authentication,
+            ]
+            return RestClient(AsyncPipelineClient(base_url, policies=chained, transport=options["transport"]))
 
-        return self._keep(("rest", credential, base_url), make)
-
-    def client(self, key: tuple[object, ...], make: Callable[[dict[str, Any]], T]) -> T:
-        """An SDK client of a provider's own (with a `close`), made once per `key` with the common options."""
-        return self._keep(key, lambda: make(self.client_options()))
-
-
-@dataclass(frozen=True, slots=True)
-class RestClient:
-    """JSON over azure-core's pipeline."""
-
-    pipeline: AsyncPipelineClient[HttpRequest, Any]
-
-    async def call(
-        self, method: str, path: str, query: Mapping[str, str] | None = None, json: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
-        """Send one request and return the JSON object; raises `HttpResponseError` for any status from 400."""
-        request = HttpRequest(method, path, params=dict(query or {}), json=dict(json) if json is not None else None)
-        request.url = self.pipeline.format_url(request.url)
-        response = await self.pipeline.send_request(request, connection_timeout=CONNECTION_TIMEOUT, read_timeout=READ_TIMEOUT)
-        response.raise_for_status()
-        body: dict[str, Any] = response.json()
-        return body
-
-    async def close(self) -> None:
-        """Close the pipeline; the HTTP session is the caller's."""
-        await self.pipeline.close()
+        return self._keep(key, make)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
@@ -111,16 +111,11 @@ def resolve_resource(inventory: Inventory, resource: EncryptedResource) -> Resou
     path = _admit(inventory, resource)
     if isinstance(path, Fault):
         return path
-    for other in inventory.claims_on(path.target):
-        if _seniority(other) < _seniority(resource) and not isinstance(_admit(inventory, other), Fault):
-            return Fault(
-                kind=_CLAIMED.kind,
-                reason=_CLAIMED.reason,
-                message=_CLAIMED.message.format(
-                    namespace=other.metadata.namespace, name=other.metadata.name, target=path.target
-                ),
-                actor=_CLAIMED.actor,
-            )
+    older = (other for other in inventory.claims_on(path.target) if _seniority(other) < _seniority(resource))
+    owner = min((other for other in older if not isinstance(_admit(inventory, other), Fault)), key=_seniority, default=None)
+    if owner is not None:
+        message = _CLAIMED.message.format(namespace=owner.metadata.namespace, name=owner.metadata.name, target=path.target)
+        return replace(_CLAIMED, message=message)
     return path
 
 

@@ -1,22 +1,17 @@
-"""Storage accounts through azure-mgmt-storage: one list a subscription for steady state, one read before a write."""
+"""Storage accounts through Resource Manager: one list a subscription for steady state, one read before a write."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-from azure.mgmt.storage.aio import StorageManagementClient
-from azure.mgmt.storage.models import StorageAccountUpdateParameters
+from typing import TYPE_CHECKING, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.providers.protocol import Applied, Plan, ResourceFacts
 from cmk_operator.providers.storage.encryption import StorageAccountDetail, plan_key, plan_platform_key, read_account
 
 if TYPE_CHECKING:
-    from azure.core.pipeline import PipelineResponse
-
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.arm_id import ArmId
@@ -24,6 +19,8 @@ if TYPE_CHECKING:
     from cmk_operator.core.protection import KeyChoice
 
 Facts = ResourceFacts[StorageAccountDetail]
+API_VERSION: Final = "2026-09-01"
+_QUERY: Final = {"api-version": API_VERSION}
 
 
 @dataclass(slots=True)
@@ -54,19 +51,19 @@ class StorageAccountProvider:
                 listed = listing.accounts.get(target.key)
                 if listed is not None:
                     return listed
-            account = await self._client(chain, target.subscription_id).storage_accounts.get_properties(
-                target.resource_group, target.name
-            )
+            account = await self._session.resource_manager(chain).call("GET", target.text, _QUERY)
         except EXPECTED_FAILURES as error:
             return failure_of(error)
-        return self._remember(chain, target, read_account(account.as_dict()))
+        return self._remember(chain, target, read_account(account))
 
     async def _listing(self, chain: IdentityChain, subscription_id: str, max_age: float) -> _Listing:
         listing = self._listings.setdefault((chain, subscription_id), _Listing())
         async with listing.lock:
             if time.monotonic() - listing.at > max_age:
-                pages = self._client(chain, subscription_id).storage_accounts.list()
-                found = {str(account["id"]).lower(): read_account(account.as_dict()) async for account in pages}
+                path = f"/subscriptions/{subscription_id}/providers/Microsoft.Storage/storageAccounts"
+                found: dict[str, Facts] = {}
+                async for page in self._session.resource_manager(chain).pages(path, _QUERY):
+                    found |= {str(account["id"]).lower(): read_account(account) for account in page}
                 listing.accounts, listing.at = found, time.monotonic()
         return listing
 
@@ -87,29 +84,8 @@ class StorageAccountProvider:
 
     async def apply(self, chain: IdentityChain, target: ArmId, plan: Plan) -> Applied[StorageAccountDetail] | AzureFailure:
         """PATCH the account; the answer is its state after the change."""
-        request_id: list[str | None] = []
-
-        def note_request_id(response: PipelineResponse[Any, Any], account: Any, _: object) -> Any:  # noqa: ANN401 - the SDK's hook
-            request_id.append(response.http_response.headers.get("x-ms-request-id"))
-            return account
-
         try:
-            account = await self._client(chain, target.subscription_id).storage_accounts.update(
-                target.resource_group, target.name, StorageAccountUpdateParameters(dict(plan.body)), cls=note_request_id
-            )
+            answer = await self._session.resource_manager(chain).send("PATCH", target.text, _QUERY, plan.body)
         except EXPECTED_FAILURES as error:
             return failure_of(error)
-        facts = self._remember(chain, target, read_account(account.as_dict()))
-        return Applied(facts, request_id[0] if request_id else None)
-
-    def _client(self, chain: IdentityChain, subscription_id: str) -> StorageManagementClient:
-        return self._session.client(
-            ("storage", chain, subscription_id),
-            lambda options: StorageManagementClient(
-                self._session.managed_identity(chain),
-                subscription_id,
-                base_url=f"https://{chain.cloud.resource_manager}",
-                credential_scopes=[chain.cloud.resource_manager_scope],
-                **options,
-            ),
-        )
+        return Applied(self._remember(chain, target, read_account(answer.body)), answer.request_id)
