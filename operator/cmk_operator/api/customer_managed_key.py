@@ -32,7 +32,8 @@ KEY_URI_RULES: Final = first_broken(
     ),
     Rule("!self.endsWith('/')", "keyUri may not end with a slash: leave the version out to follow the latest"),
     Rule(
-        "self.matches('^https://[a-z][a-z0-9-]{1,22}[a-z0-9]\\\\.[a-z.]+/keys/[0-9A-Za-z-]{1,127}(/[0-9a-f]{32})?$')",
+        "self.matches('^https://[a-z][a-z0-9-]{1,22}[a-z0-9]\\\\.vault\\\\.(azure\\\\.net|usgovcloudapi\\\\.net|azure\\\\.cn)/keys/"
+        "[0-9A-Za-z-]{1,127}(/[0-9a-f]{32})?$')",
         "keyUri must be https://<vault>.<suffix>/keys/<name>, optionally followed by /<version> of 32 lower-case hexadecimal "
         "digits",
     ),
@@ -51,12 +52,16 @@ class RotationPolicy(Shape):
             Rule(
                 "duration(self) >= duration('24h')",
                 "holdSupersededFor must be at least 24h: services look for new versions daily",
-            )
+            ),
+            Rule("duration(self) <= duration('876000h')", "holdSupersededFor may be at most 876000h, which are 100 years"),
         ),
     )
     backup_retention: Duration | None = Field(
         default=None,
         description="How long backups are kept, such as 840h: until then they need the version they were made under.",
+        json_schema_extra=validations(
+            Rule("duration(self) <= duration('876000h')", "backupRetention may be at most 876000h, which are 100 years")
+        ),
     )
 
 

@@ -21,14 +21,15 @@ class EncryptedResourceSpec(Shape):
         max_length=400,
         description="Azure Resource Manager id of the resource; its type says which provider is used.",
         json_schema_extra=validations(
+            # A rule that looks at the old object is skipped for a new one, so it stands by itself.
+            immutable("resourceId"),
             *first_broken(
-                immutable("resourceId"),
                 Rule("!self.endsWith('/')", "resourceId may not end with a slash"),
                 Rule(
                     "self.matches('(?i)^/subscriptions/[0-9a-f-]{36}/resourceGroups/[^/]+/providers/[^/]+(/[^/]+/[^/]+)+$')",
                     "resourceId must be /subscriptions/<id>/resourceGroups/<name>/providers/<namespace>/<type>/<name>",
                 ),
-            )
+            ),
         ),
     )
     mode: Literal["Enforce", "Observe"] | None = Field(
