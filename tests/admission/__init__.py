@@ -1,0 +1,1 @@
+"""Every rule of the four custom resource definitions, judged by a real API server."""

@@ -1,0 +1,171 @@
+"""A good manifest of each kind, the values that are judged, and what the definitions say."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+API_VERSION = "cmk-operator.dev/v1alpha1"
+CRDS = Path(__file__).resolve().parents[2] / "crds"
+GUID = "11111111-1111-4111-8111-111111111111"
+OTHER_GUID = "22222222-2222-4222-8222-222222222222"
+SUBSCRIPTION = f"/subscriptions/{GUID}"
+GROUP = f"{SUBSCRIPTION}/resourceGroups/rg-contoso"
+ACCOUNT = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/contosodata"
+IDENTITY = f"{GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/cmk"
+KEY = "https://contoso.vault.azure.net/keys/storage"
+VERSION = "0123456789abcdef0123456789abcdef"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind, and a manifest of it in which every field is set."""
+
+    plural: str
+    name: str
+    namespaced: bool
+    spec: dict[str, Any]
+    optional: tuple[str, ...]
+    """Paths of fields that may be absent."""
+
+
+KINDS = {
+    kind.plural: kind
+    for kind in (
+        Kind(
+            "federatedidentities",
+            "FederatedIdentity",
+            namespaced=False,
+            spec={
+                "cloud": "AzurePublic",
+                "tenantId": GUID,
+                "application": {"clientId": GUID, "displayName": "Fabrikam CMK"},
+                "managedIdentity": {"resourceId": IDENTITY, "clientId": GUID},
+                "operatorCredential": "ManagedIdentity",
+            },
+            optional=("cloud", "application.displayName", "operatorCredential"),
+        ),
+        Kind(
+            "customertenants",
+            "CustomerTenant",
+            namespaced=False,
+            spec={
+                "tenantId": GUID,
+                "identityRef": {"name": "provider"},
+                "allowedNamespaces": ["team-a"],
+                "allowedScopes": [GROUP],
+                "allowedVaults": ["contoso.vault.azure.net"],
+            },
+            optional=(),
+        ),
+        Kind(
+            "customermanagedkeys",
+            "CustomerManagedKey",
+            namespaced=True,
+            spec={
+                "tenantRef": {"name": "contoso"},
+                "keyUri": KEY,
+                "rotation": {"holdSupersededFor": "24h", "backupRetention": "840h"},
+                "prerequisites": "Enforce",
+            },
+            optional=("rotation.holdSupersededFor", "rotation.backupRetention", "rotation", "prerequisites"),
+        ),
+        Kind(
+            "encryptedresources",
+            "EncryptedResource",
+            namespaced=True,
+            spec={
+                "keyRef": {"name": "storage"},
+                "resourceId": ACCOUNT,
+                "mode": "Enforce",
+                "deletionPolicy": "Orphan",
+            },
+            optional=("mode", "deletionPolicy"),
+        ),
+    )
+}
+
+
+def manifest(plural: str, name: str, namespace: str = "admission") -> dict[str, Any]:
+    """A good manifest in which every field is set."""
+    kind = KINDS[plural]
+    metadata = {"name": name, "namespace": namespace} if kind.namespaced else {"name": name}
+    return {"apiVersion": API_VERSION, "kind": kind.name, "metadata": metadata, "spec": deepcopy(kind.spec)}
+
+
+def minimal(plural: str, name: str) -> dict[str, Any]:
+    """A good manifest in which only what must be set is."""
+    small = manifest(plural, name)
+    for path in KINDS[plural].optional:
+        remove(small["spec"], path)
+    return small
+
+
+def put(spec: dict[str, Any], path: str, value: Any) -> None:
+    """Set a field by its path below spec; `[]` at the end puts the value into a list of its own."""
+    *parents, last = path.removesuffix("[]").split(".")
+    for name in parents:
+        spec = spec.setdefault(name, {})
+    spec[last] = [value] if path.endswith("[]") else value
+
+
+def remove(spec: dict[str, Any], path: str) -> None:
+    """Take a field away by its path below spec."""
+    *parents, last = path.split(".")
+    for name in parents:
+        spec = spec[name]
+    del spec[last]
+
+
+def with_value(plural: str, path: str, value: Any) -> dict[str, Any]:
+    """A good manifest but for one value."""
+    changed = manifest(plural, "judged")
+    put(changed["spec"], path, value)
+    return changed
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One CEL rule: where it stands, and what it says to who breaks it."""
+
+    plural: str
+    path: str
+    message: str
+    cel: str
+
+    @property
+    def is_of_change(self) -> bool:
+        """Whether it compares with the old object, so that the API server skips it for a new one."""
+        return "oldSelf" in self.cel
+
+
+def spec_schemas() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Every node of every kind's spec: plural, path below spec, schema."""
+    for plural in KINDS:
+        definition = yaml.safe_load((CRDS / f"cmk-operator.dev_{plural}.yaml").read_text(encoding="utf-8"))
+        whole = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        yield from ((plural, path, schema) for path, schema in _nodes(whole["properties"]["spec"], ""))
+
+
+def _nodes(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield path, schema
+    for name, inner in schema.get("properties", {}).items():
+        yield from _nodes(inner, f"{path}.{name}" if path else name)
+    if "items" in schema:
+        yield from _nodes(schema["items"], f"{path}[]")
+
+
+def rules() -> list[Rule]:
+    """Every CEL rule of every definition."""
+    return [
+        Rule(plural, path, rule["message"], rule["rule"])
+        for plural, path, schema in spec_schemas()
+        for rule in schema.get("x-kubernetes-validations", ())
+    ]

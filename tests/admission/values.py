@@ -1,0 +1,164 @@
+"""Values for every field with a rule: those that are admitted, and for each rule those that it refuses, with its words."""
+
+from __future__ import annotations
+
+from tests.admission.manifests import ACCOUNT, GROUP, GUID, IDENTITY, KEY, SUBSCRIPTION, VERSION
+
+_HOST = "keyUri host must be a Key Vault, ending in .vault.azure.net, .vault.usgovcloudapi.net or .vault.azure.cn"
+_FORM = (
+    "keyUri must be https://<vault>.<suffix>/keys/<name>, optionally followed by /<version> of 32 lower-case hexadecimal digits"
+)
+_SLASH = "keyUri may not end with a slash: leave the version out to follow the latest"
+_SECRET = "keyUri must name a key, under /keys/, not a secret or certificate"  # noqa: S105 - a message about secrets
+_PORT = "keyUri may not name a port: Key Vault listens on 443 only"
+_QUERY = "keyUri may not carry a query or a fragment"
+_USER = "keyUri may not carry user info"
+_HTTPS = "keyUri must start with https://"
+_HSM = "keyUri names a managed HSM: only keys in a Key Vault are supported"
+_HOLD = "holdSupersededFor must be at least 24h: services look for new versions daily"
+_LONG_HOLD = "holdSupersededFor may be at most 876000h, which are 100 years"
+_RETENTION = "backupRetention may be at most 876000h, which are 100 years"
+_SCOPE = "an allowed scope must be the id of a subscription, resource group or resource, without a trailing slash"
+_VAULT = "an allowed vault must be a Key Vault host in lower case, such as contoso.vault.azure.net"
+_RESOURCE = "resourceId must be /subscriptions/<id>/resourceGroups/<name>/providers/<namespace>/<type>/<name>"
+_IDENTITY = "resourceId must be /subscriptions/<id>/resourceGroups/<name>/providers/Microsoft.ManagedIdentity/userAssignedIdentities/<name>"
+
+ADMITTED: dict[tuple[str, str], list[str]] = {
+    ("customermanagedkeys", "keyUri"): [
+        KEY,
+        f"{KEY}/{VERSION}",
+        "https://abc.vault.azure.net/keys/k",
+        "https://a-b-c.vault.azure.cn/keys/K-1",
+        "https://abc.vault.usgovcloudapi.net/keys/0",
+        f"https://{'a' * 24}.vault.azure.net/keys/{'k' * 127}/{VERSION}",
+    ],
+    ("customermanagedkeys", "rotation.holdSupersededFor"): ["24h", "36h30m", "1440m", "86400s", "8760h"],
+    ("customermanagedkeys", "rotation.backupRetention"): ["0s", "90m", "840h", "1h1m1s", "876000h"],
+    ("customertenants", "allowedScopes[]"): [
+        SUBSCRIPTION,
+        GROUP,
+        GROUP.replace("resourceGroups", "resourcegroups"),
+        ACCOUNT,
+        f"{ACCOUNT}/blobServices/default",
+    ],
+    ("customertenants", "allowedVaults[]"): [
+        "contoso.vault.azure.net",
+        "abc.vault.usgovcloudapi.net",
+        "a-b.vault.azure.cn",
+        f"{'a' * 24}.vault.azure.net",
+    ],
+    ("encryptedresources", "resourceId"): [
+        ACCOUNT,
+        ACCOUNT.upper(),
+        f"{GROUP}/providers/Microsoft.EventHub/namespaces/x",
+        f"{GROUP}/providers/Microsoft.Sql/servers/s/databases/my db",
+    ],
+    ("federatedidentities", "managedIdentity.resourceId"): [IDENTITY, IDENTITY.lower()],
+}
+
+REFUSED: dict[tuple[str, str], dict[str, list[str]]] = {
+    ("customermanagedkeys", "keyUri"): {
+        _HTTPS: [
+            "http://contoso.vault.azure.net/keys/k",
+            "contoso.vault.azure.net/keys/k",
+            "",
+            "HTTPS://x",
+            " https://x",
+            "ftp://x",
+        ],
+        _USER: [
+            "https://user@contoso.vault.azure.net/keys/k",
+            "https://contoso.vault.azure.net@evil.example/keys/k",
+            "https://a:b@c/keys/k",
+        ],
+        _PORT: [
+            "https://contoso.vault.azure.net:8443/keys/k",
+            "https://contoso.vault.azure.net:443/keys/k",
+            "https://[::1]/keys/k",
+        ],
+        _QUERY: [f"{KEY}?api-version=7.6", f"{KEY}#x", f"{KEY}?", "https://evil.example?.vault.azure.net/keys/k"],
+        _HSM: ["https://contoso.managedhsm.azure.net/keys/k"],
+        _HOST: [
+            "https://evil.example/keys/k",
+            "https://contoso.vault.azure.net.evil.example/keys/k",
+            "https://contosovault.azure.net/keys/k",
+            "https://vault.azure.net/keys/k",
+            "https://CONTOSO.VAULT.AZURE.NET/keys/k",
+            "https://contoso.vault.azure.net./keys/k",
+            "https://127.0.0.1/keys/k",
+            "https://169.254.169.254/metadata",
+            "https://contoso.vault.azure.net\\.evil.example/keys/k",
+        ],
+        _SECRET: ["https://contoso.vault.azure.net/secrets/s", "https://contoso.vault.azure.net/certificates/c"],
+        _SLASH: [f"{KEY}/", "https://contoso.vault.azure.net/"],
+        _FORM: [
+            "https://contoso.vault.azure.net",
+            "https://contoso.vault.azure.net/keys",
+            "https://contoso.vault.azure.net//keys/k",
+            f"{KEY}/latest",
+            f"{KEY}/{VERSION.upper()}",
+            f"{KEY}/{VERSION}/x",
+            "https://contoso.vault.azure.net/keys/k_1",
+            "https://contoso.vault.azure.net/keys/../keys/k",
+            "https://contoso.evil.vault.azure.net/keys/k",
+            "https://ab.vault.azure.net/keys/k",
+            f"https://{'a' * 25}.vault.azure.net/keys/k",
+            "https://1ab.vault.azure.net/keys/k",
+            f"{KEY}\n",
+            "https://a\N{KELVIN SIGN}b.vault.azure.net/keys/k",
+        ],
+    },
+    ("customermanagedkeys", "rotation.holdSupersededFor"): {_HOLD: ["23h59m59s", "0s", "90m", "1h"], _LONG_HOLD: ["876001h"]},
+    ("customermanagedkeys", "rotation.backupRetention"): {_RETENTION: ["876001h", "2000000h"]},
+    ("customertenants", "allowedScopes[]"): {
+        _SCOPE: [
+            "/",
+            "/subscriptions",
+            f"{SUBSCRIPTION}/",
+            f"{GROUP}/",
+            f"{SUBSCRIPTION}/resourceGroups",
+            f"{GROUP}/providers/Microsoft.Storage/storageAccounts",
+            GUID,
+            "/subscriptions/all",
+            "*",
+            f"/{GROUP}",
+        ]
+    },
+    ("customertenants", "allowedVaults[]"): {
+        _VAULT: [
+            "Contoso.vault.azure.net",
+            "contoso.vault.azure.net/",
+            "https://contoso.vault.azure.net",
+            "contoso.vault.azure.net:443",
+            "*.vault.azure.net",
+            "vault.azure.net",
+            "evil.example",
+            "a.b.vault.azure.net",
+            "contoso.managedhsm.azure.net",
+        ]
+    },
+    ("encryptedresources", "resourceId"): {
+        "resourceId may not end with a slash": [f"{ACCOUNT}/", "/"],
+        _RESOURCE: [
+            "contosodata",
+            GROUP,
+            SUBSCRIPTION,
+            f"{GROUP}/providers/Microsoft.Storage/storageAccounts",
+            f"/{ACCOUNT}",
+            ACCOUNT.replace("resourceGroups", "groups"),
+            f"{SUBSCRIPTION}//resourceGroups/x/providers/a/b/c",
+            "https://contosodata.blob.core.windows.net",
+        ],
+    },
+    ("federatedidentities", "managedIdentity.resourceId"): {
+        _IDENTITY: [GUID, ACCOUNT, f"{IDENTITY}/", f"{IDENTITY}/x/y", GROUP, IDENTITY.replace("Microsoft.", "Microsoft")]
+    },
+}
+
+UNCHANGEABLE: dict[tuple[str, str], object] = {
+    ("customermanagedkeys", "tenantRef"): {"name": "other"},
+    ("customertenants", "tenantId"): "22222222-2222-4222-8222-222222222222",
+    ("encryptedresources", "resourceId"): ACCOUNT.replace("contosodata", "otherdata"),
+    ("federatedidentities", "tenantId"): "22222222-2222-4222-8222-222222222222",
+}
+"""Fields that may not change, with another value that would be good by itself."""
