@@ -111,7 +111,7 @@ async def run(settings: Settings, connection: Connection) -> int:
         context = Context(
             inventory=inventory,
             client=client,
-            writer=StatusWriter(client, inventory, telemetry),
+            writer=StatusWriter(client, inventory, telemetry, queue.add),
             events=EventRecorder(client, settings.instance),
             session=session,
             prober=KeyProber(session, _utc_now, settings.key_workers),

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
+from urllib.request import getproxies, proxy_bypass
 
 from aiolimiter import AsyncLimiter
 from azure.core.pipeline.transport import AioHttpTransport
@@ -140,7 +142,7 @@ class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core h
         began = time.perf_counter()
         status = 0
         try:
-            response = await super().send(request, **config)
+            response = await super().send(request, proxy=proxy_of(host), **config)
             status = response.status_code
         finally:
             self._telemetry.azure_requests.labels(service, method, str(status)).inc()
@@ -150,6 +152,17 @@ class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core h
             if wait:
                 self._budget.close(buckets, wait)
         return response
+
+
+@lru_cache(maxsize=1024)
+def proxy_of(host: str) -> str | None:
+    """The egress proxy that the standard variables name for a host.
+
+    Read once a host: aiohttp's own way, `trust_env`, asks a thread for each request.
+    """
+    if proxy_bypass(host):
+        return None
+    return getproxies().get("https")
 
 
 def _target_of(url: str) -> tuple[str, str]:

@@ -65,8 +65,7 @@ class AzureSession:
     _kept: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
     async def __aenter__(self) -> Self:
-        # trust_env: the standard proxy variables are how a cluster reaches Azure through its egress proxy.
-        self._http = aiohttp.ClientSession(trust_env=True, connector=aiohttp.TCPConnector(limit=CONNECTIONS))
+        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS))
         self._budget = CallBudget(self.rates)
         return self
 

@@ -9,6 +9,7 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
@@ -111,7 +112,7 @@ class Inventory:
     def get(self, model: type[ResourceT], name: str, namespace: str = "") -> ResourceT | None:
         """One object, parsed; None when there is none."""
         entry = self._entries.get(ObjectReference(model.plural, namespace, name))
-        return model.model_validate_json(entry.raw) if entry is not None else None
+        return _parsed(model, entry.raw) if entry is not None else None
 
     def related_to(self, reference: ObjectReference) -> set[ObjectReference]:
         """Objects whose state depends on this one, up and sideways.
@@ -164,6 +165,12 @@ class Inventory:
 def parse(model: type[ResourceT], body: Mapping[str, Any]) -> ResourceT:
     """Read one object as the API server answered it."""
     return model.model_validate(body)
+
+
+@lru_cache(maxsize=256)
+def _parsed(model: type[ResourceT], raw: bytes) -> ResourceT:
+    """Parse a body; models are frozen, and the few keys and tenants that thousands of resources share are parsed once."""
+    return model.model_validate_json(raw)
 
 
 def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry]:

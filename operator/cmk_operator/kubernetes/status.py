@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.kubernetes.client import ObjectReference
+from cmk_operator.kubernetes.inventory import Change
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cmk_operator.api.customer_managed_key import CustomerManagedKeyStatus
     from cmk_operator.api.customer_tenant import CustomerTenantStatus
     from cmk_operator.api.encrypted_resource import EncryptedResourceStatus
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from cmk_operator.kubernetes.inventory import CustomResource, Inventory
     from cmk_operator.telemetry import Telemetry
 
+    Wake = Callable[[ObjectReference, float], None]
     Status = FederatedIdentityStatus | CustomerTenantStatus | CustomerManagedKeyStatus | EncryptedResourceStatus
 
 OWN_CONDITIONS: Final = frozenset(
@@ -43,10 +47,11 @@ def reference_of(resource: CustomResource) -> ObjectReference:
 class StatusWriter:
     """The one place that writes status."""
 
-    def __init__(self, client: KubernetesClient, inventory: Inventory, telemetry: Telemetry) -> None:
+    def __init__(self, client: KubernetesClient, inventory: Inventory, telemetry: Telemetry, wake: Wake) -> None:
         self._client = client
         self._inventory = inventory
         self._telemetry = telemetry
+        self._wake = wake
 
     async def write(self, resource: CustomResource, status: Status) -> bool:
         """Apply `status` if it differs from the one held; whether it was written.
@@ -59,9 +64,16 @@ class StatusWriter:
             return False
         reference = reference_of(resource)
         answer = await self._client.apply_status(reference, type(resource).__name__, resource.metadata.uid, wanted)
-        self._inventory.put(reference.plural, answer)
+        take_in(self._inventory, reference.plural, answer, self._wake)
         self._telemetry.status_writes.labels(reference.plural).inc()
         return True
+
+
+def take_in(inventory: Inventory, plural: str, body: dict[str, Any], wake: Wake) -> None:
+    """Put an answer into the inventory, and wish for a pass if it shows a change that no watch will tell of any more."""
+    reference, change = inventory.put(plural, body)
+    if change is Change.WORK:
+        wake(reference, 0.0)
 
 
 def _wire(status: Status) -> dict[str, Any]:

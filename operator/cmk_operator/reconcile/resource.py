@@ -22,7 +22,7 @@ from cmk_operator.core.prerequisites import check_prerequisites, failed
 from cmk_operator.core.protection import KeyChoice
 from cmk_operator.core.schedule import BLOCKED, BUSY, Next
 from cmk_operator.kubernetes.client import ObjectReference
-from cmk_operator.kubernetes.status import reference_of
+from cmk_operator.kubernetes.status import reference_of, take_in
 from cmk_operator.providers.registry import unsupported
 from cmk_operator.reconcile.context import Context, Written, jittered
 from cmk_operator.reconcile.key_report import effective_of as effective_key
@@ -169,11 +169,11 @@ async def _reread(step: _Pass) -> _Pass | None:
     reference = reference_of(resource)
     tenant = ObjectReference(CustomerTenant.plural, "", step.path.path.tenant.metadata.name)
     for known, uid in ((reference, resource.metadata.uid), (tenant, step.path.path.tenant.metadata.uid)):
-        body = await context.client.get(known)
+        body = await (context.client.get(known) if known is reference else context.client.get_shared(known))
         if body is None:
             context.inventory.remove(known, uid)
         else:
-            context.inventory.put(known.plural, body)
+            take_in(context.inventory, known.plural, body, context.wake)
     now = context.inventory.get(EncryptedResource, reference.name, reference.namespace)
     if now is None or not _same(now.metadata, resource.metadata):
         context.wake(reference, 0.0)
@@ -267,7 +267,7 @@ async def _set_finalizer(context: Context, resource: EncryptedResource, *, prese
         # The API server answers a removal that ended the object with its last state.
         context.inventory.remove(reference, resource.metadata.uid)
     else:
-        context.inventory.put(reference.plural, answer)
+        take_in(context.inventory, reference.plural, answer, context.wake)
     return resource.model_copy(
         update={
             "metadata": resource.metadata.model_copy(update={"finalizers": tuple(answer["metadata"].get("finalizers", ()))})
