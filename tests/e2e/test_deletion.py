@@ -1,0 +1,195 @@
+"""Deleting manifests: nothing weakens encryption unless the manifest says so, and never because a key was lost (law 2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sandbox.kubernetes.objects import has
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Operator
+    from tests.environment import Environment
+
+REVERT = "RevertToPlatformKey"
+
+
+async def finalizers(environment: Environment) -> list[str]:
+    metadata: dict[str, Any] = (await environment.objects.get("EncryptedResource", "docs", environment.namespace))["metadata"]
+    return list(metadata.get("finalizers", []))
+
+
+async def key_source(environment: Environment) -> str:
+    return str((await environment.encryption())["keySource"])
+
+
+async def until_finalizers(environment: Environment, count: int) -> None:
+    async def reached() -> bool:
+        return len(await finalizers(environment)) == count
+
+    await environment.eventually(f"{count} finalizers", reached)
+
+
+async def test_a_finalizer_is_there_exactly_while_deleting_would_write(environment: Environment) -> None:
+    await environment.ready()
+    assert await finalizers(environment) == []
+    await environment.apply_resource(deletionPolicy=REVERT)
+    await until_finalizers(environment, 1)
+    await environment.apply_resource(deletionPolicy=REVERT, mode="Observe")
+    await until_finalizers(environment, 0)
+    await environment.apply_resource(deletionPolicy=REVERT)
+    await until_finalizers(environment, 1)
+    await environment.apply_resource(deletionPolicy="Orphan")
+    await until_finalizers(environment, 0)
+
+
+async def test_deletion_reverts_to_the_platform_key_where_the_manifest_says_so(environment: Environment) -> None:
+    await environment.ready()
+    await environment.apply_resource(deletionPolicy=REVERT)
+    await until_finalizers(environment, 1)
+    before = (await environment.provider.storage_account(environment.accounts["docs"]))["identity"]
+    since = await environment.position()
+    await environment.objects.delete("EncryptedResource", "docs", environment.namespace)
+    await environment.objects.until_gone("EncryptedResource", "docs", environment.namespace)
+    after = await environment.provider.storage_account(environment.accounts["docs"])
+    assert after["properties"]["encryption"]["keySource"] == "Microsoft.Storage"
+    assert after["identity"] == before, "identities stay, others may use them"
+    assert len(await environment.writes(since)) == 1
+    await environment.key_until("used by nothing", lambda seen: not seen.get("usedBy"))
+
+
+async def test_a_revert_waits_while_the_key_is_disabled_and_goes_on_when_it_is_enabled(
+    environment: Environment, operator: Operator
+) -> None:
+    await environment.ready()
+    await environment.apply_resource(deletionPolicy=REVERT)
+    await until_finalizers(environment, 1)
+    await environment.customer.disable(environment.vault, "cmk")
+    await environment.key_until("Disabled", has("KeyAccessible", "False", "Disabled"))
+    since = await environment.position()
+    await environment.objects.delete("EncryptedResource", "docs", environment.namespace)
+    status = await environment.resource_until("waiting", has("Ready", "False", "RevertWaitsForKey"))
+    assert has("Stalled", "True", "RevertWaitsForKey")(status)
+    assert "customer's administrator must enable it" in str(status["conditions"])
+    await operator.after_passes(2)
+    assert await environment.writes(since) == []
+    assert await key_source(environment) == "Microsoft.Keyvault"
+    await environment.customer.enable(environment.vault, "cmk")
+    await environment.objects.until_gone("EncryptedResource", "docs", environment.namespace)
+    assert await key_source(environment) == "Microsoft.Storage"
+
+
+async def test_a_waiting_revert_is_let_go_when_the_policy_becomes_orphan(environment: Environment) -> None:
+    await environment.ready()
+    await environment.apply_resource(deletionPolicy=REVERT)
+    await until_finalizers(environment, 1)
+    await environment.customer.disable(environment.vault, "cmk")
+    await environment.key_until("Disabled", has("KeyAccessible", "False", "Disabled"))
+    since = await environment.position()
+    await environment.objects.delete("EncryptedResource", "docs", environment.namespace)
+    await environment.resource_until("waiting", has("Ready", "False", "RevertWaitsForKey"))
+    await environment.objects.merge("EncryptedResource", "docs", {"spec": {"deletionPolicy": "Orphan"}}, environment.namespace)
+    await environment.objects.until_gone("EncryptedResource", "docs", environment.namespace)
+    assert await environment.writes(since) == []
+    assert await key_source(environment) == "Microsoft.Keyvault"
+
+
+async def test_a_revert_waits_when_its_key_object_is_deleted_first_and_says_how_to_let_go(
+    environment: Environment, operator: Operator
+) -> None:
+    await environment.ready()
+    await environment.apply_resource(deletionPolicy=REVERT)
+    await until_finalizers(environment, 1)
+    since = await environment.position()
+    await environment.objects.delete("CustomerManagedKey", "cmk", environment.namespace)
+    await environment.objects.delete("EncryptedResource", "docs", environment.namespace)
+    status = await environment.resource_until("waiting", has("Stalled", "True", "KeyNotFound"))
+    assert "set spec.deletionPolicy to Orphan to let it go as it is" in str(status["conditions"])
+    await operator.after_passes(2)
+    assert await environment.writes(since) == []
+    await environment.apply_key()
+    await environment.objects.until_gone("EncryptedResource", "docs", environment.namespace)
+    assert await key_source(environment) == "Microsoft.Storage"
+
+
+async def test_a_revert_lets_go_when_the_account_is_gone(environment: Environment) -> None:
+    await environment.ready()
+    await environment.apply_resource(deletionPolicy=REVERT)
+    await until_finalizers(environment, 1)
+    await environment.provider.delete_storage_account(environment.accounts["docs"])
+    await environment.objects.delete("EncryptedResource", "docs", environment.namespace)
+    await environment.objects.until_gone("EncryptedResource", "docs", environment.namespace)
+
+
+async def test_orphan_deletes_nothing_in_azure(environment: Environment, operator: Operator) -> None:
+    await environment.ready()
+    since = await environment.position()
+    before = await environment.encryption()
+    await environment.objects.delete("EncryptedResource", "docs", environment.namespace)
+    await environment.objects.until_gone("EncryptedResource", "docs", environment.namespace)
+    await environment.key_until("used by nothing", lambda seen: not seen.get("usedBy"))
+    await operator.after_passes(2, "customermanagedkeys")
+    assert await environment.writes(since) == []
+    assert await environment.encryption() == before
+
+
+@pytest.mark.parametrize("kind", ["CustomerManagedKey", "CustomerTenant", "FederatedIdentity"])
+async def test_deleting_what_a_resource_depends_on_changes_nothing_in_azure_and_heals_when_it_is_back(
+    environment: Environment, operator: Operator, kind: str
+) -> None:
+    reason = {
+        "CustomerManagedKey": "KeyNotFound",
+        "CustomerTenant": "TenantNotFound",
+        "FederatedIdentity": "IdentityNotFound",
+    }[kind]
+    await environment.ready()
+    before = await environment.encryption()
+    since = await environment.position()
+    name = "cmk" if kind == "CustomerManagedKey" else environment.name
+    await environment.objects.delete(kind, name, environment.namespace)
+    status = await environment.resource_until("missing", has("Stalled", "True", reason))
+    assert status["applied"]["keyUri"].startswith(environment.key_uri()), "what is known of Azure stays known"
+    await operator.after_passes(2)
+    assert await environment.writes(since) == []
+    assert await environment.encryption() == before
+    await environment.apply_all()
+    await environment.resource_until("Ready", has("Ready"))
+    assert await environment.writes(since) == []
+
+
+async def test_removing_the_custom_resource_definition_changes_nothing_in_azure(
+    environment: Environment, operator: Operator
+) -> None:
+    await environment.ready()
+    before = await environment.encryption()
+    since = await environment.position()
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/encryptedresources.cmk-operator.dev"
+    definition = await environment.objects.call("GET", path)
+    await environment.objects.call("DELETE", path)
+
+    async def gone() -> bool:
+        groups = await environment.objects.call("GET", "/apis/cmk-operator.dev/v1alpha1")
+        return all(one["name"] != "encryptedresources" for one in groups["resources"])
+
+    await environment.eventually("the definition is gone", gone)
+    try:
+        await environment.key_until("used by nothing", lambda seen: not seen.get("usedBy"))
+        await operator.after_passes(2, "customermanagedkeys")
+        assert await environment.writes(since) == []
+        assert await environment.encryption() == before
+    finally:
+        kept = ("name", "labels", "annotations")
+        metadata = {name: definition["metadata"][name] for name in kept if name in definition["metadata"]}
+        body = {name: definition[name] for name in ("apiVersion", "kind", "spec")} | {"metadata": metadata}
+        collection = path.rsplit("/", 1)[0]
+        await environment.objects.call("POST", collection, body)
+
+    async def served() -> bool:
+        groups = await environment.objects.call("GET", "/apis/cmk-operator.dev/v1alpha1")
+        return any(one["name"] == "encryptedresources" for one in groups["resources"])
+
+    await environment.eventually("the definition is back", served)
+    await environment.apply_resource()
+    await environment.resource_until("Ready", has("Ready"))
+    assert await environment.writes(since) == []
