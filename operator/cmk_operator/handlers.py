@@ -10,17 +10,19 @@ import asyncio
 import logging
 import signal
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import aiohttp
 import kopf
 
 from cmk_operator.api.model import GROUP, VERSION
-from cmk_operator.kubernetes.client import Connection, KubernetesClient, KubernetesError, ObjectReference
+from cmk_operator.kubernetes.client import Connection, KubernetesClient, KubernetesError, ObjectReference, collection_path
 from cmk_operator.kubernetes.inventory import MODELS, Change, Inventory
 from cmk_operator.kubernetes.relist import relist
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from cmk_operator.queue import WorkQueue
     from cmk_operator.telemetry import Telemetry
@@ -29,6 +31,9 @@ SWEEP_INTERVAL: Final = 600.0
 SWEEP_SOON: Final = 5.0
 INACTIVITY_TIMEOUT: Final = 15.0
 """Seconds without a bookmark or event after which a watch is taken for dead."""
+_COLLECTIONS: Final = frozenset(collection_path(plural) for plural in MODELS)
+_KOPF: Final = str(Path(kopf.__file__).parent)
+_END_SECONDS: Final = 10.0
 _RESTART_DELAYS: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
 _LOG: Final = logging.getLogger(__name__)
 
@@ -61,6 +66,7 @@ class Watches:
     """Seconds by which the first pass over a settled object is put off after a start."""
     listed: bool = False
     _sweep_soon: asyncio.Event = field(default_factory=asyncio.Event)
+    _sessions: list[aiohttp.ClientSession] = field(default_factory=list)
 
     async def run(self, stop: asyncio.Event) -> None:
         """List, then watch until `stop` is set, whatever happens to the connection."""
@@ -120,28 +126,44 @@ class Watches:
                 _LOG.warning("a sweep was cut short", extra={"error": str(error)})
 
     async def _watch(self, stop: asyncio.Event) -> None:
-        registry = self._registry()
-        existing = set(asyncio.all_tasks())
-        tasks = await kopf.spawn_tasks(
-            registry=registry, settings=_settings(), clusterwide=True, standalone=True, stop_flag=stop
-        )
+        existing = asyncio.all_tasks()
+        roots = await kopf.spawn_tasks(registry=self._registry(), settings=_settings(), clusterwide=True, standalone=True)
         # kopf takes the signals for itself; here they stop the whole process, watches first.
         stop_at_signals(stop)
-        try:
-            await kopf.run_tasks(tasks, ignored=existing)
-        except Exception as error:  # noqa: BLE001 - whatever ends the watches, they are started again
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        done, _ = await asyncio.wait({stopped, *roots}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        for task in done - {stopped}:
+            error = task.exception() if not task.cancelled() else None
             _LOG.warning("watches ended and are started again", extra={"error": f"{type(error).__name__}: {error}"})
+        await _end_watches(existing)
+        for session in self._sessions:
+            await session.close()
+        self._sessions.clear()
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
 
         @kopf.on.login(registry=registry)
         async def login(**_: object) -> kopf.AiohttpSession:
-            return kopf.AiohttpSession(server=self.connection.server, aiohttp_session=self.connection.open())
+            session = self.connection.open(self._heed_lists())
+            self._sessions.append(session)
+            return kopf.AiohttpSession(server=self.connection.server, aiohttp_session=session)
 
         for plural in MODELS:
             kopf.on.event(GROUP, VERSION, plural, registry=registry, id=plural)(self._handler(plural))
         return registry
+
+    def _heed_lists(self) -> aiohttp.TraceConfig:
+        """Sweep soon after each list by kopf: it tells what exists, and never what was deleted while nobody watched."""
+
+        async def noticed(_: aiohttp.ClientSession, __: object, request: aiohttp.TraceRequestEndParams) -> None:
+            if self.listed and request.url.path in _COLLECTIONS and "watch" not in request.url.query:
+                self._sweep_soon.set()
+
+        config = aiohttp.TraceConfig()
+        config.on_request_end.append(noticed)
+        return config
 
     def _handler(self, plural: str) -> Callable[..., Any]:
         async def on_event(event: Mapping[str, Any], **_: object) -> None:
@@ -154,8 +176,6 @@ class Watches:
             reference, change = self.inventory.put(plural, body)
             if change is Change.WORK:
                 self.queue.add(reference)
-            if kind is None and self.listed:
-                self._sweep_soon.set()
 
         return on_event
 
@@ -173,6 +193,31 @@ def stop_at_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+
+
+async def _end_watches(existing: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel what kopf has started since, again and again until it is gone.
+
+    `kopf.run_tasks` does it once and then waits without end: a stream swallows the cancellation that reaches it together with
+    that of its pause-waiter, and waits for credentials from a task that is gone. It would also cancel the tasks of our passes.
+    """
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while tasks := {task for task in asyncio.all_tasks() if task not in existing and _is_of_kopf(task)}:
+        if loop.time() - began > _END_SECONDS:
+            _LOG.error("watches do not end", extra={"tasks": sorted(task.get_name() for task in tasks)})
+            return
+        for task in tasks:
+            task.cancel()
+        done, _ = await asyncio.wait(tasks, timeout=0.5)
+        for task in done:
+            if not task.cancelled():
+                task.exception()
+
+
+def _is_of_kopf(task: asyncio.Task[Any]) -> bool:
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and code.co_filename.startswith(_KOPF) and not task.get_name().startswith("pause-waiter")
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cmk_operator.telemetry import Telemetry
 
 FIELD_MANAGER: Final = "cmk-operator"
-CONNECTIONS: Final = 32
+CONNECTIONS: Final = 16
 """More only earn 429 from API priority and fairness: measured on a real API server with 5,000 objects."""
 REQUEST_TIMEOUT: Final = 15.0
 SHARED_FOR: Final = 1.0
@@ -80,12 +80,13 @@ class Connection:
     namespace: str = "default"
     """Where the operator itself lives."""
 
-    def open(self) -> aiohttp.ClientSession:
+    def open(self, *traces: aiohttp.TraceConfig) -> aiohttp.ClientSession:
         """A session on this connection, without proxy variables: the API server is inside."""
         return aiohttp.ClientSession(
             base_url=self.server,
             connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self.tls if self.tls is not None else True),
             middlewares=(self._bearer(),),
+            trace_configs=list(traces),
             trust_env=False,
         )
 
