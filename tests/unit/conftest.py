@@ -9,6 +9,6 @@ settings.register_profile(
     "laws", deadline=None, derandomize=True, database=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile(
-    "explore", deadline=None, database=None, max_examples=3000, suppress_health_check=[HealthCheck.too_slow]
+    "explore", deadline=None, database=None, max_examples=1000, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("laws")
