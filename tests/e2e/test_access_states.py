@@ -115,13 +115,13 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("rbac", [True, False], ids=["RBAC vault", "access-policy vault"])
+@pytest.mark.parametrize("vault", ["RBAC", "access policy"])
 @pytest.mark.parametrize("cause", LOSSES)
 async def test_a_lost_key_is_told_with_its_cause_and_owner_and_heals_by_itself(
-    environment: Environment, cause: str, rbac: bool
+    environment: Environment, cause: str, vault: str
 ) -> None:
     loss = LOSSES[cause]
-    version = await environment.ready(rbac=rbac)
+    version = await environment.ready(rbac=vault == "RBAC")
     await environment.control.set_timings(**dict(loss.timings))
     before = await environment.encryption()
     since = await environment.position()
@@ -231,9 +231,9 @@ async def test_a_key_that_never_existed_is_told_and_its_resource_waits(environme
     await environment.resource_until("Ready", has("Ready"))
 
 
-@pytest.mark.parametrize("rbac", [True, False], ids=["RBAC vault", "access-policy vault"])
-async def test_a_version_that_does_not_exist_is_told_apart_from_a_missing_key(environment: Environment, rbac: bool) -> None:
-    version = await environment.vault_with_key(rbac=rbac)
+@pytest.mark.parametrize("vault", ["RBAC", "access policy"])
+async def test_a_version_that_does_not_exist_is_told_apart_from_a_missing_key(environment: Environment, vault: str) -> None:
+    version = await environment.vault_with_key(rbac=vault == "RBAC")
     await environment.account()
     await environment.apply_all()
     await environment.apply_key(keyUri=environment.key_uri("0" * 32))

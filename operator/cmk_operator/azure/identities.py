@@ -42,9 +42,9 @@ class ManagedIdentityFacts:
 
 
 async def sign_in(session: AzureSession, chain: IdentityChain) -> AzureFailure | None:
-    """Get a Resource Manager token as the managed identity; None when that worked."""
+    """Get a new Resource Manager token as the managed identity; None when that worked."""
     try:
-        await session.managed_identity(chain).get_token(chain.cloud.resource_manager_scope)
+        await session.fresh_operator_sign_in(chain)
     except EXPECTED_FAILURES as error:
         return failure_of(error)
     return None

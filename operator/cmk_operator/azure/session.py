@@ -19,7 +19,9 @@ from cmk_operator.azure.credentials import (
     managed_identity_assertion,
     service_account_assertion,
 )
+from cmk_operator.azure.failures import TokenUnavailableError
 from cmk_operator.azure.rest import CONNECTION_TIMEOUT, READ_TIMEOUT, RestClient
+from cmk_operator.core.access import judge_token_failure
 from cmk_operator.core.azure_failure import AzureFailure, Stage
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONNECTIONS: Final = 64
+CONNECTIONS: Final = 24
+"""Enough for all workers: each waits for one answer at a time, and each TLS connection costs a quarter of a megabyte."""
 USER_AGENT: Final = "cmk-operator"
 
 
@@ -45,8 +48,6 @@ class TokenFile:
 
     def require(self) -> Path:
         """The path, or a failure that says how to get one."""
-        from cmk_operator.azure.failures import TokenUnavailableError  # noqa: PLC0415 - only when it is missing
-
         if self.path is None:
             message = "AZURE_FEDERATED_TOKEN_FILE is not set: the chart projects a ServiceAccount token there"
             raise TokenUnavailableError(AzureFailure(400, "TokenFileUnreadable", message, stage=Stage.OPERATOR_TOKEN))
@@ -123,15 +124,38 @@ class AzureSession:
             return service_account_assertion(self.token_file.require())
         return managed_identity_assertion(self.managed_identity(chain), chain.cloud)
 
-    async def fresh_sign_in(self, chain: IdentityChain, customer_tenant_id: str) -> None:
-        """Get a Key Vault token in the customer's tenant past every cache of the application's tokens.
+    async def fresh_operator_sign_in(self, chain: IdentityChain) -> None:
+        """Get a Resource Manager token as the managed identity past the cache, in which one lives for up to a day.
 
-        A cached token outlives a withdrawn consent by up to a day. Raises `TokenUnavailableError`.
+        Raises `TokenUnavailableError`.
         """
-        async with ApplicationCredential(
-            chain, customer_tenant_id, self._assertion(chain), **self.client_options()
-        ) as credential:
+        token_file = self.token_file.require()
+        async with ManagedIdentityCredential(chain, token_file, **self.client_options()) as credential:
+            await credential.get_token(chain.cloud.resource_manager_scope)
+
+    async def fresh_sign_in(self, chain: IdentityChain, customer_tenant_id: str) -> None:
+        """Get a Key Vault token in the customer's tenant past every cache, and put Entra's word in the place of what was cached.
+
+        A cached token outlives a withdrawn consent by up to a day, and names a principal that a new consent does not bring
+        back. An outage of Entra takes no token away. Raises `TokenUnavailableError`.
+        """
+        credential = ApplicationCredential(chain, customer_tenant_id, self._assertion(chain), **self.client_options())
+        try:
             await credential.get_token(chain.cloud.key_vault_scope)
+        except TokenUnavailableError as error:
+            if judge_token_failure(error.failure).state.is_known_loss:
+                self._forget_application(chain, customer_tenant_id)
+            await credential.close()
+            raise
+        self._forget_application(chain, customer_tenant_id)
+        self._kept["application", chain, customer_tenant_id.lower()] = credential
+
+    def _forget_application(self, chain: IdentityChain, customer_tenant_id: str) -> None:
+        """Drop the application's clients in one tenant with the tokens in them; passes that hold one still finish with it."""
+        owner = (chain, customer_tenant_id.lower())
+        credential = self._kept.pop(("application", *owner), None)
+        for key in [key for key in self._kept if key[1:3] == owner or (key[0] == "rest" and key[1] is credential)]:
+            del self._kept[key]
 
     def keys(self, chain: IdentityChain, customer_tenant_id: str, vault_url: str) -> KeyClient:
         """A client for the keys of one vault, as the application."""
