@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.api.conditions import find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
-from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource, EncryptedResourceStatus, TargetReport
+from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.access import Access, AccessState, KeyProbe, judge_access
 from cmk_operator.core.arm_faults import judge_arm_failure
@@ -164,16 +165,22 @@ async def _write(step: _Pass) -> ResourceOutcome | None:
 
 
 async def _reread(step: _Pass) -> _Pass | None:
-    """The same pass on what the API server says now; None when the manifest or its permission has changed meanwhile."""
+    """The same pass on what the API server says now; None when the manifest or what it rests on has changed meanwhile.
+
+    What is gone is not forgotten here: the watch or the next sweep does that, and wakes everything that it concerns.
+    """
     context, resource = step.context, step.resource
-    reference = reference_of(resource)
-    tenant = ObjectReference(CustomerTenant.plural, "", step.path.path.tenant.metadata.name)
-    for known, uid in ((reference, resource.metadata.uid), (tenant, step.path.path.tenant.metadata.uid)):
-        body = await (context.client.get(known) if known is reference else context.client.get_shared(known))
+    reference, tenant = reference_of(resource), step.path.path.tenant
+    shared = (
+        reference_of(step.path.key),
+        reference_of(tenant),
+        ObjectReference(FederatedIdentity.plural, "", tenant.spec.identity_ref.name),
+    )
+    bodies = await asyncio.gather(context.client.get(reference), *(context.client.get_shared(known) for known in shared))
+    for known, body in zip((reference, *shared), bodies, strict=True):
         if body is None:
-            context.inventory.remove(known, uid)
-        else:
-            take_in(context.inventory, known.plural, body, context.wake)
+            return None
+        take_in(context.inventory, known.plural, body, context.wake)
     now = context.inventory.get(EncryptedResource, reference.name, reference.namespace)
     if now is None or not _same(now.metadata, resource.metadata):
         context.wake(reference, 0.0)
@@ -299,6 +306,8 @@ async def _delete(step: _Pass) -> Next:
         )
         return await _finish(context, step.resource, ResourceOutcome(step.target, path.key, facts.protection, waiting))
     if decision.step is Step.REVERT and facts is not None:
+        if await _reread(step) is None:
+            return Next()
         plan = provider.plan_revert(facts)
         applied = await provider.apply(path.path.chain, path.target, plan) if plan is not None else None
         if isinstance(applied, AzureFailure):
