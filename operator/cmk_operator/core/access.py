@@ -316,7 +316,7 @@ def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe)
             )
         state, actor, message = found
         return Access(state, message.format(operation=wanted.operation), actor, failure.request_id)
-    if not failure.answered or failure.status is None or failure.status >= 500:
+    if failure.status is None or failure.status >= 500 or failure.status == 421:  # 421: no such vault behind this connection
         return Access(
             AccessState.VAULT_UNREACHABLE,
             f"the vault gives no usable answer ({failure.code}): nothing is concluded about the key; if Azure's services cannot "

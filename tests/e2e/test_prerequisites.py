@@ -1,0 +1,164 @@
+"""Nothing is put on a key that just failed the probe or lacks a hard prerequisite (law 1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sandbox.kubernetes.objects import condition, has
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Operator
+    from tests.environment import Environment
+
+
+def prerequisite(status: dict[str, Any], name: str) -> str:
+    return str(next(entry["result"] for entry in status["prerequisites"] if entry["name"] == name))
+
+
+async def create_key(environment: Environment, name: str, body: dict[str, Any]) -> None:
+    """A key with a body that the SDK would not send."""
+    client = await environment.customer._key_client(environment.vault)  # noqa: SLF001 - the only way to its operations
+    await client.create_key(name, **body)
+
+
+async def test_every_prerequisite_is_told_as_pass_fail_or_unknown(environment: Environment) -> None:
+    await environment.ready()
+    key = await environment.key_until("Ready", has("PrerequisitesMet", "True", "Met"))
+    told = {entry["name"]: entry["result"] for entry in key["prerequisites"]}
+    assert told == {
+        "SoftDelete": "Pass",
+        "PurgeProtection": "Pass",
+        "KeyType": "Pass",
+        "KeySize": "Pass",
+        "KeyOperations": "Pass",
+        "KeyExpiry": "Pass",
+        "VaultLock": "Unknown",
+        "TrustedServicesBypass": "Unknown",
+    }
+    unseen = next(entry["message"] for entry in key["prerequisites"] if entry["name"] == "VaultLock")
+    assert "grant the application Key Vault Reader" in unseen
+
+
+async def test_another_size_is_refused_under_enforce_and_used_under_warn(environment: Environment, operator: Operator) -> None:
+    await environment.vault_with_key(size=3072)
+    await environment.account()
+    await environment.apply_all()
+    key = await environment.key_until("refused", has("Ready", "False", "KeySizeFailed"))
+    assert "3072 bits, not 2048" in condition(key, "Stalled")["message"]
+    assert has("KeyAccessible", "True", "Accessible")(key), "the key can be reached, it is only not good enough"
+    await environment.resource_until("waiting", has("Ready", "False", "KeySizeFailed"))
+    await operator.after_passes(2)
+    assert await environment.writes() == []
+    await environment.apply_key(prerequisites="Warn")
+    key = await environment.key_until("warned", has("PrerequisitesMet", "True", "Warned"))
+    assert prerequisite(key, "KeySize") == "Fail", "it is still told"
+    await environment.resource_until("Ready", has("Ready"))
+
+
+@pytest.mark.parametrize("strictness", ["Enforce", "Warn"])
+async def test_a_vault_without_purge_protection_is_never_used(
+    environment: Environment, operator: Operator, strictness: str
+) -> None:
+    customer, application = environment.customer, environment.identity.application_client_id
+    await customer.consent(application)
+    await customer.create_vault(environment.vault, purge_protection=False)
+    principal = await customer.principal_id(customer.client_id)
+    await customer.assign_role(principal, "Key Vault Administrator", customer.vault_id(environment.vault))
+    await customer.create_key(environment.vault, "cmk")
+    await customer.grant(application, environment.vault)
+    await environment.account()
+    await environment.apply_all()
+    await environment.apply_key(prerequisites=strictness)
+    key = await environment.key_until("refused", has("Ready", "False", "PurgeProtectionFailed"))
+    assert prerequisite(key, "PurgeProtection") == "Fail"
+    await environment.resource_until("waiting", has("Ready", "False", "PurgeProtectionFailed"))
+    await operator.after_passes(2)
+    assert await environment.writes() == []
+    protect = {"properties": {"enablePurgeProtection": True}}
+    await customer.patch(customer.vault_id(environment.vault), "2026-02-01", protect)
+    await environment.resource_until("Ready", has("Ready"))
+
+
+async def test_a_refusal_of_azure_for_missing_purge_protection_names_the_customer(environment: Environment) -> None:
+    await environment.vault_with_key()
+    await environment.account()
+    await environment.control.inject(
+        kind="status",
+        status=400,
+        code="KeyVaultPolicyError",
+        message="Keyvault policy recoverable is not set",
+        method="PATCH",
+        path=environment.accounts["docs"],
+        times=1,
+    )
+    await environment.apply_all()
+    status = await environment.resource_until("refused", has("Ready", "False", "KeyVaultPolicyError"))
+    assert "customer's administrator must enable both" in condition(status, "Stalled")["message"]
+    await environment.resource_until("Ready", has("Ready"))
+
+
+async def test_an_elliptic_curve_key_is_refused_even_under_warn(environment: Environment, operator: Operator) -> None:
+    await environment.vault_with_key(key_type="EC")
+    await environment.account()
+    await environment.apply_identity()
+    await environment.apply_tenant()
+    await environment.apply_key(prerequisites="Warn")
+    await environment.apply_resource()
+    key = await environment.key_until("refused", has("PrerequisitesMet", "False", "KeyTypeFailed"))
+    assert "the key is EC, not RSA" in condition(key, "PrerequisitesMet")["message"]
+    await environment.resource_until("waiting", has("Ready", "False"))
+    await operator.after_passes(2)
+    assert await environment.writes() == []
+
+
+async def test_a_key_whose_operations_bar_wrapping_is_refused(environment: Environment, operator: Operator) -> None:
+    await environment.vault_with_key()
+    await create_key(environment, "signer", {"key_type": "RSA", "size": 2048, "key_operations": ["sign", "verify"]})
+    await environment.account()
+    await environment.apply_identity()
+    await environment.apply_tenant()
+    await environment.apply_key(keyUri=environment.key_uri(key="signer"), prerequisites="Warn")
+    await environment.apply_resource()
+    key = await environment.key_until("refused", has("PrerequisitesMet", "False", "KeyOperationsFailed"))
+    assert "bar wrapKey and unwrapKey" in condition(key, "PrerequisitesMet")["message"]
+    await environment.resource_until("waiting", has("Ready", "False"))
+    await operator.after_passes(2)
+    assert await environment.writes() == []
+
+
+async def test_a_pinned_version_that_is_disabled_is_never_written(environment: Environment, operator: Operator) -> None:
+    first = await environment.ready()
+    second = (await environment.customer.new_version(environment.vault, "cmk")).rsplit("/", 1)[-1]
+    await environment.customer.disable(environment.vault, "cmk", second)
+    since = await environment.position()
+    await environment.apply_key(keyUri=environment.key_uri(second))
+    await environment.key_until("disabled", has("KeyAccessible", "False", "Disabled"))
+    status = await environment.resource_until("waiting", has("Ready", "False", "Disabled"))
+    assert status["applied"]["version"] == first
+    await operator.after_passes(2)
+    assert await environment.writes(since) == []
+    key = await environment.key_until("no loss", lambda seen: seen["access"]["state"] == "Disabled")
+    assert "inaccessibleExpectedAt" not in key["access"], "the version in use is still accessible"
+    await environment.customer.enable(environment.vault, "cmk", second)
+    status = await environment.resource_until("Ready", has("Ready"))
+    assert status["applied"]["version"] == second
+
+
+async def test_an_account_is_not_moved_while_its_present_version_is_inaccessible(
+    environment: Environment, operator: Operator
+) -> None:
+    # Azure must unwrap with the old version once more; a failed move would only look like progress.
+    first = await environment.ready()
+    second = (await environment.customer.new_version(environment.vault, "cmk")).rsplit("/", 1)[-1]
+    await environment.customer.disable(environment.vault, "cmk", first)
+    since = await environment.position()
+    await environment.apply_key(keyUri=environment.key_uri(second))
+    status = await environment.resource_until("blocked", has("Ready", "False", "OldVersionNotAccessible"))
+    assert "must be accessible until the resource has moved" in condition(status, "Ready")["message"]
+    await operator.after_passes(2)
+    assert await environment.writes(since) == []
+    await environment.customer.enable(environment.vault, "cmk", first)
+    status = await environment.resource_until("Ready", has("Ready"))
+    assert status["applied"]["version"] == second
