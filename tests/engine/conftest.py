@@ -115,7 +115,11 @@ async def _connected(stack: AsyncExitStack, cluster: Cluster, env: dict[str, str
 async def world(
     prepared: Environment, cluster: Cluster, azure: AzureProcess, proxy: FaultProxy, one_operator: Operator
 ) -> AsyncIterator[World]:
-    """The prepared environment with open sessions and no custom resources in the cluster; faults are taken away at the end."""
+    """The prepared environment with open sessions and no custom resources in the cluster.
+
+    At the end faults are taken away, and nothing that the operator asked for may have been denied: the chart's RBAC is enough.
+    """
+    position = proxy.position
     async with AsyncExitStack() as stack:
         environment = await _connected(stack, cluster, azure.env, prepared.identity)
         world = World(environment, proxy, one_operator, cluster)
@@ -124,3 +128,5 @@ async def world(
         proxy.clear()
         await environment.control.clear_faults()
         await world.clean()
+        denied = [request for request in proxy.requests(since=position) if request.status == 403 and not request.fault]
+        assert world.forgive_refusals or denied == []

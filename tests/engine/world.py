@@ -32,6 +32,7 @@ class World:
     operator: Operator
     cluster: Cluster
     names: list[str] = field(default_factory=list)
+    forgive_refusals: bool = False
 
     async def accounts(self, count: int = 1) -> list[str]:
         """New storage accounts; their names are also those of the manifests to come."""
