@@ -103,6 +103,11 @@ class Watches:
 
     async def _list(self, plural: str) -> None:
         listing = await relist(self.client, self.inventory, plural)
+        if not listing.served:
+            _LOG.warning(
+                "a custom resource definition is not installed: the cluster's administrator must install it; it is waited for",
+                extra={"definition": f"{plural}.{GROUP}"},
+            )
         for reference in listing.unsettled:
             self.queue.add(reference)
         for reference in listing.settled:

@@ -20,6 +20,8 @@ class Listing:
     unsettled: set[ObjectReference] = field(default_factory=set)
     settled: set[ObjectReference] = field(default_factory=set)
     gone: set[ObjectReference] = field(default_factory=set)
+    served: bool = True
+    """Whether the API server knows the kind at all."""
 
 
 async def relist(client: KubernetesClient, inventory: Inventory, plural: str) -> Listing:
@@ -41,7 +43,7 @@ async def relist(client: KubernetesClient, inventory: Inventory, plural: str) ->
     except KubernetesError as error:
         if error.status != 404:
             raise
-        return Listing(gone=inventory.absent(plural, set(), 2**63))
+        return Listing(gone=inventory.absent(plural, set(), 2**63), served=False)
     listing.gone = inventory.absent(plural, listed, version)
     return listing
 
