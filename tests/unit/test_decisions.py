@@ -107,6 +107,30 @@ def test_a_failed_prerequisite_does_not_hold_a_revert_back() -> None:
     assert decide_deletion(revert=True, protection=ON_KEY, on_our_key=True, claimed=False, key=lacking).step is Step.REVERT
 
 
+@pytest.mark.parametrize("prerequisite", ["", "PurgeProtectionFailed"])
+@pytest.mark.parametrize("state", [None, *AccessState])
+def test_a_due_change_is_written_exactly_if_the_key_is_accessible_and_lacks_nothing(
+    state: AccessState | None, prerequisite: str
+) -> None:
+    access = Access(state, "the customer's administrator must do it") if state is not None else None
+    key = KeyState(access, prerequisite, "the vault has no purge protection")
+    decision = decide(change_is_due=True, observe_only=False, key=key)
+    allowed = state is AccessState.ACCESSIBLE and not prerequisite
+    assert decision.step is (Step.WRITE if allowed else Step.WAIT)
+    if state is AccessState.ACCESSIBLE and prerequisite:
+        assert decision.reason == "PurgeProtectionFailed"
+        assert "the vault has no purge protection" in decision.message
+    elif not allowed:
+        assert decision.reason == ("WaitingForKey" if state is None else state.value)
+
+
+@pytest.mark.parametrize("state", [None, *AccessState])
+def test_a_revert_is_made_exactly_if_the_key_is_accessible(state: AccessState | None) -> None:
+    key = KeyState(Access(state, "the customer's administrator must do it") if state is not None else None)
+    decision = decide_deletion(revert=True, protection=ON_KEY, on_our_key=True, claimed=False, key=key)
+    assert decision.step is (Step.REVERT if state is AccessState.ACCESSIBLE else Step.WAIT)
+
+
 @given(st.one_of(st.none(), accesses))
 def test_no_resource_leaves_a_version_that_azure_cannot_unwrap_with_any_more(old: Access | None) -> None:
     blocked = old_version_blocks(old)
