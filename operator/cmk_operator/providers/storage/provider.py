@@ -25,10 +25,12 @@ _QUERY: Final = {"api-version": API_VERSION}
 
 @dataclass(slots=True)
 class _Listing:
-    """The accounts of one subscription as one list call told them."""
+    """The accounts of one subscription as the last list told them, and as they were read by themselves since."""
 
     at: float = float("-inf")
     accounts: dict[str, Facts] = field(default_factory=dict)
+    read: dict[str, tuple[float, Facts]] = field(default_factory=dict)
+    """Single readings and answers to writes, each with its time: newer than a list that was under way meanwhile."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -60,18 +62,29 @@ class StorageAccountProvider:
         listing = self._listings.setdefault((chain, subscription_id), _Listing())
         async with listing.lock:
             if time.monotonic() - listing.at > max_age:
-                path = f"/subscriptions/{subscription_id}/providers/Microsoft.Storage/storageAccounts"
-                found: dict[str, Facts] = {}
-                async for page in self._session.resource_manager(chain).pages(path, _QUERY):
-                    found |= {str(account["id"]).lower(): read_account(account) for account in page}
-                listing.accounts, listing.at = found, time.monotonic()
+                await self._list(chain, subscription_id, listing)
         return listing
 
+    async def _list(self, chain: IdentityChain, subscription_id: str, listing: _Listing) -> None:
+        began = time.monotonic()
+        path = f"/subscriptions/{subscription_id}/providers/Microsoft.Storage/storageAccounts"
+        # Most accounts of a subscription look alike to us, so equal facts are kept once.
+        alike: dict[Facts, Facts] = {}
+        found: dict[str, Facts] = {}
+        async for page in self._session.resource_manager(chain).pages(path, _QUERY):
+            for account in page:
+                facts = read_account(account)
+                found[str(account["id"]).lower()] = alike.setdefault(facts, facts)
+        listing.read = {key: (at, facts) for key, (at, facts) in listing.read.items() if at > began}
+        found |= {key: facts for key, (_, facts) in listing.read.items()}
+        listing.accounts, listing.at = found, time.monotonic()
+
     def _remember(self, chain: IdentityChain, target: ArmId, facts: Facts) -> Facts:
-        """Put a newer reading into the list, so that the list never takes a later pass back in time."""
+        """Put a newer reading into the list, so that no list takes a later pass back in time."""
         listing = self._listings.get((chain, target.subscription_id))
         if listing is not None:
             listing.accounts[target.key] = facts
+            listing.read[target.key] = (time.monotonic(), facts)
         return facts
 
     def plan(self, want: KeyChoice, seen: Facts) -> Plan | None:
