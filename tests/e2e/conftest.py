@@ -18,7 +18,7 @@ from sandbox.operator_process import install_chart, start_operator
 from tests.environment import Environment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     from sandbox.azure.process import AzureProcess
@@ -193,14 +193,22 @@ async def remove_all(objects: Objects) -> None:
 
 
 @pytest.fixture
-async def environment(
+def another_environment(
     objects: Objects,
     provider: ProviderAdministrator,
     customer: CustomerAdministrator,
     control: SandboxControl,
     identity: ProviderIdentity,
     operator: Operator,
-) -> Environment:
-    name = f"e2e{next(_NUMBERS)}"
-    await objects.create_namespace(name)
-    return Environment(name, objects, provider, customer, control, identity, namespace=name)
+) -> Callable[[], Awaitable[Environment]]:
+    async def make() -> Environment:
+        name = f"e2e{next(_NUMBERS)}"
+        await objects.create_namespace(name)
+        return Environment(name, objects, provider, customer, control, identity, namespace=name)
+
+    return make
+
+
+@pytest.fixture
+async def environment(another_environment: Callable[[], Awaitable[Environment]]) -> Environment:
+    return await another_environment()

@@ -104,8 +104,9 @@ async def test_a_revert_waits_when_its_key_object_is_deleted_first_and_says_how_
     since = await environment.position()
     await environment.objects.delete("CustomerManagedKey", "cmk", environment.namespace)
     await environment.objects.delete("EncryptedResource", "docs", environment.namespace)
-    status = await environment.resource_until("waiting", has("Stalled", "True", "KeyNotFound"))
-    assert "set spec.deletionPolicy to Orphan to let it go as it is" in str(status["conditions"])
+    escape = "set spec.deletionPolicy to Orphan to let it go as it is"
+    status = await environment.resource_until("waiting, with a way out", lambda seen: escape in str(seen["conditions"]))
+    assert has("Stalled", "True", "KeyNotFound")(status)
     await operator.after_passes(2)
     assert await environment.writes(since) == []
     await environment.apply_key()

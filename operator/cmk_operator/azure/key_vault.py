@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from cmk_operator.azure.credentials import IdentityChain, VaultInAnotherTenantError
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.core.access import DeletedKey, KeyAttributes, KeyProbe, VersionProbe
+from cmk_operator.core.azure_failure import AzureFailure, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from cmk_operator.azure.rest import RestClient
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.azure_failure import AzureFailure
     from cmk_operator.core.key_uri import KeyUri
 
 API_VERSION: Final = "2025-07-01"
@@ -52,7 +52,11 @@ async def probe_key(
         wanted = replace(wanted, failure=await _explain_denial(session, chain, customer_tenant_id) or wanted.failure)
     found = wanted.attributes.version if wanted.attributes is not None else None
     others = sorted(set(versions_in_use) - {found}) if vault_tenant is None else []
-    probed = await asyncio.gather(*(_probe_version(keys, crypto, key, version) for version in others))
+    if wanted.failure is not None and (wanted.failure.stage is not Stage.SERVICE or not wanted.failure.answered):
+        # The vault was not reached: asking it for other versions would only wait for the same silence again.
+        probed = [wanted] * len(others)
+    else:
+        probed = await asyncio.gather(*(_probe_version(keys, crypto, key, version) for version in others))
     deleted, latest_exists = await _explain_absence(keys, key, wanted)
     return KeyProbe(now, wanted, dict(zip(others, probed, strict=True)), deleted, latest_exists, vault_tenant)
 

@@ -1,0 +1,52 @@
+"""Costs grow with keys and subscriptions, not with resources (law 7)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from sandbox.kubernetes.objects import has
+from tests.e2e.conftest import DRIFT_CHECK_INTERVAL, KEY_CHECK_INTERVAL
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Operator
+    from tests.environment import Environment
+
+RESOURCES = 20
+
+
+async def test_twenty_resources_on_one_key_cost_one_probe_and_one_list_an_interval_and_no_write(
+    environment: Environment, operator: Operator
+) -> None:
+    names = [f"a{number}" for number in range(RESOURCES)]
+    await environment.ready(*names)
+    await environment.key_until("all in use", lambda seen: seen["versions"][0].get("inUseByCount") == RESOURCES)
+    await operator.after_passes(2, "customermanagedkeys")
+    since = await environment.position()
+    writes, began = await operator.status_writes(), asyncio.get_running_loop().time()
+    await operator.after_passes(4, "customermanagedkeys")
+    await operator.after_passes(2 * RESOURCES)
+    seconds = asyncio.get_running_loop().time() - began
+    probes = await environment.operator_requests("/wrapkey", since)
+    assert 3 <= len(probes) <= seconds / (0.85 * KEY_CHECK_INTERVAL) + 1
+    assert len(await environment.operator_requests("/keys/", since)) <= 3 * (len(probes) + 1), "get, wrapKey, unwrapKey"
+    requests = await environment.operator_requests("/storageAccounts", since)
+    assert [one for one in requests if "/storageAccounts/" in one["path"]] == [], "no read of a single account"
+    assert 1 <= len(requests) <= seconds / (0.85 * DRIFT_CHECK_INTERVAL) + 1, "lists only, whatever the number of accounts"
+    assert await operator.status_writes() == writes
+
+
+async def test_a_key_that_is_disabled_wakes_exactly_its_resources(environment: Environment, operator: Operator) -> None:
+    await environment.ready("a", "b")
+    await environment.customer.create_key(environment.vault, "other")
+    await environment.account("c")
+    await environment.apply_key("other", keyUri=environment.key_uri(key="other"))
+    await environment.apply_resource("c", keyRef={"name": "other"})
+    await environment.resource_until("Ready", has("Ready"), "c")
+    untouched = (await environment.objects.get("EncryptedResource", "c", environment.namespace))["metadata"]
+    await environment.customer.disable(environment.vault, "cmk")
+    for name in ("a", "b"):
+        await environment.resource_until("Disabled", has("KeyAccessible", "False", "Disabled"), name)
+    await operator.after_passes(3)
+    now = (await environment.objects.get("EncryptedResource", "c", environment.namespace))["metadata"]
+    assert now["resourceVersion"] == untouched["resourceVersion"]
