@@ -46,6 +46,8 @@ class VersionFacts:
     active: str | None
     details: Mapping[str, KeyVersion] = field(default_factory=dict)
     users: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unversioned: tuple[str, ...] = ()
+    """Users of the key for which Azure does not tell the version: they may need any of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def _merge(name: str, known: KeyVersion | None, facts: VersionFacts, active: str
     if seen is not None and known is not None:
         base = replace(seen, created=seen.created or known.created)
     users = facts.users.get(name, ())
-    if name == active or users:
+    if name == active or users or facts.unversioned:
         return replace(base, users=users, superseded_at=None)
     since = known.superseded_at if known is not None and known.superseded_at is not None else now
     return replace(base, users=(), superseded_at=since)

@@ -56,6 +56,8 @@ class _Entry:
     trigger: tuple[int, bool, str | None, tuple[str, ...]]
     """Generation, deletion, requested pass and finalizers: the only changes that call for a pass."""
     points_to: tuple[tuple[str, str], ...]
+    version: str
+    """For a resource: the key version that Azure reports for it, or an empty string."""
     raw: bytes
 
 
@@ -143,6 +145,15 @@ class Inventory:
         """The EncryptedResources that name a key, in order of their names."""
         return self._resources("key", f"{namespace}/{key_name}")
 
+    def names_on(self, namespace: str, key_name: str) -> list[str]:
+        """Names of the EncryptedResources that name a key, in order."""
+        return sorted(reference.name for reference in self._pointers.get(("key", f"{namespace}/{key_name}"), ()))
+
+    def standing_on(self, key_uri: str) -> list[tuple[ObjectReference, str]]:
+        """Every EncryptedResource that Azure reports on a key, whatever it names now, with its version, in order of names."""
+        found = self._pointers.get(("stands on", _versionless(key_uri)), ())
+        return [(reference, self._entries[reference].version) for reference in sorted(found, key=str)]
+
     def claims_on(self, target: ArmId) -> list[EncryptedResource]:
         """The EncryptedResources that name one Azure resource."""
         return self._resources("target", target.key)
@@ -181,6 +192,7 @@ def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry
     kept: dict[str, Any] = {name: metadata[name] for name in _KEPT_METADATA if name in metadata}
     if requested is not None:
         kept["annotations"] = {RECONCILE_REQUESTED_AT: requested}
+    applied: Mapping[str, Any] = (body.get("status") or {}).get("applied") or {}
     slim = {"metadata": kept, "spec": spec, "status": body.get("status") or {}}
     entry = _Entry(
         uid=metadata.get("uid", ""),
@@ -191,13 +203,16 @@ def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry
             requested,
             tuple(metadata.get("finalizers", ())),
         ),
-        points_to=_pointers(plural, reference, spec),
+        points_to=_pointers(plural, reference, spec, applied.get("keyUri")),
+        version=applied.get("version", ""),
         raw=json.dumps(slim, separators=(",", ":"), sort_keys=True).encode(),
     )
     return reference, entry
 
 
-def _pointers(plural: str, reference: ObjectReference, spec: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def _pointers(
+    plural: str, reference: ObjectReference, spec: Mapping[str, Any], applied_key_uri: str | None
+) -> tuple[tuple[str, str], ...]:
     if plural == CustomerTenant.plural:
         return (("identity", spec["identityRef"]["name"]),)
     if plural == CustomerManagedKey.plural:
@@ -206,5 +221,11 @@ def _pointers(plural: str, reference: ObjectReference, spec: Mapping[str, Any]) 
         return (
             ("key", f"{reference.namespace}/{spec['keyRef']['name']}"),
             ("target", ArmId(spec["resourceId"]).key),
+            *([("stands on", _versionless(applied_key_uri))] if applied_key_uri else ()),
         )
     return ()
+
+
+def _versionless(key_uri: str) -> str:
+    """Scheme, host, `keys` and name of a key URI: what tells keys apart, as Key Vault compares them."""
+    return "/".join(key_uri.lower().split("/")[:5])

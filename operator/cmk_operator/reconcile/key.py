@@ -20,7 +20,7 @@ from cmk_operator.reconcile.references import KeyPath, resolve_key
 from cmk_operator.reconcile.wake import wake_below
 
 if TYPE_CHECKING:
-    from cmk_operator.api.encrypted_resource import EncryptedResource
+    from cmk_operator.kubernetes.inventory import Inventory
 
 _AUDIT: Final = logging.getLogger("cmk_operator.audit")
 _YOUNG_ENOUGH: Final = 0.85
@@ -33,13 +33,12 @@ async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
     if key is None:
         _forget_metrics(context, reference)
         return Next()
-    resources = context.inventory.resources_on(reference.namespace, reference.name)
     path = resolve_key(context.inventory, key)
     if isinstance(path, Fault):
         # Kubernetes objects alone decide this and each change of one wakes the key; the slow pass is a second net.
-        await _write(context, key, report_refused(key, path, usage_of(key, resources, None), context.now()))
+        await _write(context, key, report_refused(key, path, usage_of(context.inventory, key, None), context.now()))
         return Next(after=jittered(context.intervals.identity_check))
-    usage = usage_of(key, resources, path)
+    usage = usage_of(context.inventory, key, path)
     interval = context.intervals.key_check
     probe = await context.prober.probe(
         path.probed, frozenset(usage.by_version), 0.0 if _asked(key) else interval * _YOUNG_ENOUGH
@@ -57,18 +56,21 @@ def _asked(key: CustomerManagedKey) -> bool:
     return key.status.observed_generation != key.metadata.generation or requested != key.status.last_handled_reconcile_at
 
 
-def usage_of(key: CustomerManagedKey, resources: list[EncryptedResource], path: KeyPath | None) -> Usage:
-    """Who names the key, and who is on which of its versions, as far as Azure reported it."""
-    names = tuple(resource.metadata.name for resource in resources)
-    base = str(path.key_uri.versionless) if path is not None else key.spec.key_uri
-    applied = [
-        (resource.metadata.name, resource.status.applied.version)
-        for resource in resources
-        if resource.status.applied is not None
-        and resource.status.applied.version
-        and resource.status.applied.key_uri.lower().startswith(f"{base}/".lower())
+def usage_of(inventory: Inventory, key: CustomerManagedKey, path: KeyPath | None) -> Usage:
+    """Who names the key, and who is on which of its versions, as far as Azure reported it.
+
+    The second is counted over all namespaces and manifests: what has left this manifest but not the key, or uses the key
+    through another manifest, still needs its version.
+    """
+    namespace = key.metadata.namespace or ""
+    names = tuple(inventory.names_on(namespace, key.metadata.name))
+    if path is None:
+        return Usage(names)
+    standing = [
+        (reference.name if reference.namespace == namespace else str(reference), version)
+        for reference, version in inventory.standing_on(str(path.key_uri))
     ]
-    return Usage.of(names, applied)
+    return Usage.of(names, standing)
 
 
 async def _write(context: Context, key: CustomerManagedKey, status: CustomerManagedKeyStatus) -> None:

@@ -51,11 +51,14 @@ class Usage:
 
     names: tuple[str, ...] = ()
     by_version: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unversioned: tuple[str, ...] = ()
+    """On the key, but Azure does not tell on which version."""
 
     @staticmethod
-    def of(names: tuple[str, ...], applied: list[tuple[str, str]]) -> Usage:
-        """Group names by the version that Azure reports for them."""
-        return Usage(tuple(sorted(names)), users_by_version(applied))
+    def of(names: tuple[str, ...], standing: list[tuple[str, str]]) -> Usage:
+        """Group names by the version that Azure reports for them, an empty one when it does not."""
+        told = users_by_version((name, version) for name, version in standing if version)
+        return Usage(tuple(sorted(names)), told, tuple(name for name, version in standing if not version))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,9 @@ def _version_facts(facts: KeyFacts, active: KeyAttributes | None) -> VersionFact
         for probe in probes
         if probe.attributes is not None
     }
-    return VersionFacts(active.version if active is not None else None, details, facts.usage.by_version)
+    return VersionFacts(
+        active.version if active is not None else None, details, facts.usage.by_version, facts.usage.unversioned
+    )
 
 
 def _version_report(key: CustomerManagedKey, entry: KeyVersion, active: str | None, verdict: KeyVerdict) -> VersionReport:

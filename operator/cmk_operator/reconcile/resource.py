@@ -89,7 +89,7 @@ async def reconcile_resource(context: Context, reference: ObjectReference) -> Ne
     if resource.metadata.deletion_timestamp is not None:
         return await _delete(step)
     outcome = await _keep(step)
-    return await _finish(context, resource, outcome) if outcome is not None else Next()
+    return await _finish(context, resource, outcome) if outcome is not None else Next(backoff=BUSY)
 
 
 def _on_the_way_out(resource: EncryptedResource, fault: Fault) -> Fault:
@@ -167,7 +167,8 @@ async def _write(step: _Pass) -> ResourceOutcome | None:
 async def _reread(step: _Pass) -> _Pass | None:
     """The same pass on what the API server says now; None when the manifest or what it rests on has changed meanwhile.
 
-    What is gone is not forgotten here: the watch or the next sweep does that, and wakes everything that it concerns.
+    What is gone is not forgotten here: the watch or the next sweep does that, and wakes everything that it concerns. Until
+    then the pass is repeated, because it may be there again.
     """
     context, resource = step.context, step.resource
     reference, tenant = reference_of(resource), step.path.path.tenant
@@ -307,7 +308,7 @@ async def _delete(step: _Pass) -> Next:
         return await _finish(context, step.resource, ResourceOutcome(step.target, path.key, facts.protection, waiting))
     if decision.step is Step.REVERT and facts is not None:
         if await _reread(step) is None:
-            return Next()
+            return Next(backoff=BUSY)
         plan = provider.plan_revert(facts)
         applied = await provider.apply(path.path.chain, path.target, plan) if plan is not None else None
         if isinstance(applied, AzureFailure):
