@@ -136,7 +136,7 @@ def test_a_key_of_the_same_name_in_another_namespace_is_another_key() -> None:
     other, _ = inventory.put(CustomerManagedKey.plural, key_body(namespace="team-b"))
     inventory.put(RESOURCES, resource_body())
     assert inventory.referring_to(other) == set()
-    assert inventory.resources_on("team-b", "storage") == []
+    assert inventory.names_on("team-b", "storage") == []
 
 
 def test_what_is_kept_is_small() -> None:
@@ -184,7 +184,7 @@ def test_the_index_of_references_is_right_after_any_sequence(life: list[tuple[st
         assert inventory.count(RESOURCES) == len(model)
         for place in ("team-a", "team-b"):
             for wanted in ("k1", "k2"):
-                users = {entry.metadata.name for entry in inventory.resources_on(place, wanted)}
+                users = set(inventory.names_on(place, wanted))
                 assert users == {ref.name for ref, (_, used, _) in model.items() if (ref.namespace, used) == (place, wanted)}
         for account in ("x", "y"):
             resource_id = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/{account}"

@@ -301,6 +301,14 @@ def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe)
         by_attributes = _judge_attributes(wanted.attributes, probe.at)
         if by_attributes is not None and failure.status == 403:
             return by_attributes
+        if failure.status in {400, 403} and wanted.operation not in wanted.attributes.operations:
+            return Access(
+                AccessState.PERMISSION_DENIED,
+                f"the key itself does not permit {wanted.operation}, whoever asks: the customer's administrator must create an RSA "
+                "2048 key that permits wrapKey and unwrapKey",
+                _CUSTOMER,
+                failure.request_id,
+            )
     # A proxy or gateway on the way answers 403 and 404 too, but only Key Vault says why: anything else concludes nothing.
     if failure.status == 404 and failure.code == "KeyNotFound":
         return _judge_missing(failure, probe)

@@ -141,10 +141,6 @@ class Inventory:
         """How many objects of a kind there are."""
         return sum(1 for reference in self._entries if reference.plural == plural)
 
-    def resources_on(self, namespace: str, key_name: str) -> list[EncryptedResource]:
-        """The EncryptedResources that name a key, in order of their names."""
-        return self._resources("key", f"{namespace}/{key_name}")
-
     def names_on(self, namespace: str, key_name: str) -> list[str]:
         """Names of the EncryptedResources that name a key, in order."""
         return sorted(reference.name for reference in self._pointers.get(("key", f"{namespace}/{key_name}"), ()))
@@ -156,10 +152,7 @@ class Inventory:
 
     def claims_on(self, target: ArmId) -> list[EncryptedResource]:
         """The EncryptedResources that name one Azure resource."""
-        return self._resources("target", target.key)
-
-    def _resources(self, relation: str, pointer: str) -> list[EncryptedResource]:
-        references = sorted(self._pointers.get((relation, pointer), ()), key=str)
+        references = sorted(self._pointers.get(("target", target.key), ()), key=str)
         found = (self.get(EncryptedResource, reference.name, reference.namespace) for reference in references)
         return [resource for resource in found if resource is not None]
 
@@ -171,11 +164,6 @@ class Inventory:
             CustomerManagedKey.plural: "key",
         }.get(reference.plural)
         return set(self._pointers.get((relation, str(reference)), ())) if relation is not None else set()
-
-
-def parse(model: type[ResourceT], body: Mapping[str, Any]) -> ResourceT:
-    """Read one object as the API server answered it."""
-    return model.model_validate(body)
 
 
 @lru_cache(maxsize=256)

@@ -167,16 +167,12 @@ async def _write(step: _Pass) -> ResourceOutcome | None:
 async def _reread(step: _Pass) -> _Pass | None:
     """The same pass on what the API server says now; None when the manifest or what it rests on has changed meanwhile.
 
-    What is gone is not forgotten here: the watch or the next sweep does that, and wakes everything that it concerns. Until
-    then the pass is repeated, because it may be there again.
+    What is gone is forgotten by the watch or a sweep, which wake all it concerns; till then the pass is repeated.
     """
     context, resource = step.context, step.resource
     reference, tenant = reference_of(resource), step.path.path.tenant
-    shared = (
-        reference_of(step.path.key),
-        reference_of(tenant),
-        ObjectReference(FederatedIdentity.plural, "", tenant.spec.identity_ref.name),
-    )
+    identity = ObjectReference(FederatedIdentity.plural, "", tenant.spec.identity_ref.name)
+    shared = (reference_of(step.path.key), reference_of(tenant), identity)
     bodies = await asyncio.gather(context.client.get(reference), *(context.client.get_shared(known) for known in shared))
     for known, body in zip((reference, *shared), bodies, strict=True):
         if body is None:
