@@ -108,6 +108,7 @@ async def test_an_elliptic_curve_key_is_refused_even_under_warn(environment: Env
     await environment.apply_resource()
     key = await environment.key_until("refused", has("PrerequisitesMet", "False", "KeyTypeFailed"))
     assert "the key is EC, not RSA" in condition(key, "PrerequisitesMet")["message"]
+    assert "the key itself does not permit wrapKey" in condition(key, "Stalled")["message"], "a grant would not help"
     await environment.resource_until("waiting", has("Ready", "False"))
     await operator.after_passes(2)
     assert await environment.writes() == []
@@ -123,6 +124,7 @@ async def test_a_key_whose_operations_bar_wrapping_is_refused(environment: Envir
     await environment.apply_resource()
     key = await environment.key_until("refused", has("PrerequisitesMet", "False", "KeyOperationsFailed"))
     assert "bar wrapKey and unwrapKey" in condition(key, "PrerequisitesMet")["message"]
+    assert "the key itself does not permit wrapKey" in condition(key, "Stalled")["message"], "a grant would not help"
     await environment.resource_until("waiting", has("Ready", "False"))
     await operator.after_passes(2)
     assert await environment.writes() == []

@@ -296,19 +296,9 @@ def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe)
         if access.state.is_known_loss:
             return access
         return replace(access, message=f"nothing is known about the key, because {access.message}")
-    if wanted.attributes is not None:
-        # A crypto operation was refused on a version that could be read: its own attributes say it best.
-        by_attributes = _judge_attributes(wanted.attributes, probe.at)
-        if by_attributes is not None and failure.status == 403:
-            return by_attributes
-        if failure.status in {400, 403} and wanted.operation not in wanted.attributes.operations:
-            return Access(
-                AccessState.PERMISSION_DENIED,
-                f"the key itself does not permit {wanted.operation}, whoever asks: the customer's administrator must create an RSA "
-                "2048 key that permits wrapKey and unwrapKey",
-                _CUSTOMER,
-                failure.request_id,
-            )
+    by_attributes = _judge_refused_operation(failure, wanted, probe.at)
+    if by_attributes is not None:
+        return by_attributes
     # A proxy or gateway on the way answers 403 and 404 too, but only Key Vault says why: anything else concludes nothing.
     if failure.status == 404 and failure.code == "KeyNotFound":
         return _judge_missing(failure, probe)
@@ -332,7 +322,7 @@ def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe)
             Actor.AZURE,
             failure.request_id,
         )
-    if failure.status == 401:
+    if failure.status == 401 and failure.key_vault_codes:
         return Access(
             AccessState.IDENTITY_BROKEN,
             f"Key Vault does not accept the application's token ({failure.code}): the provider's administrator must check that "
@@ -344,6 +334,24 @@ def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe)
         AccessState.UNKNOWN,
         f"the vault's address answered {failure.status} {failure.code}: nothing is concluded about the key",
         Actor.AZURE,
+        failure.request_id,
+    )
+
+
+def _judge_refused_operation(failure: AzureFailure, wanted: VersionProbe, at: datetime) -> Access | None:
+    """For a crypto operation that was refused on a version that could be read: its own attributes say it best."""
+    if wanted.attributes is None or failure.status not in {400, 403}:
+        return None
+    by_attributes = _judge_attributes(wanted.attributes, at)
+    if by_attributes is not None and failure.status == 403:
+        return by_attributes
+    if wanted.operation in wanted.attributes.operations:
+        return None
+    return Access(
+        AccessState.PERMISSION_DENIED,
+        f"the key itself does not permit {wanted.operation}, whoever asks: the customer's administrator must create an RSA 2048 key "
+        "that permits wrapKey and unwrapKey",
+        _CUSTOMER,
         failure.request_id,
     )
 
