@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 ENDINGS = 10
 WORKERS = 4
 RESOURCES = 60
+SOON = {"drift_check_interval": 2, "key_check_interval": 2}
 
 
 @pytest.mark.parametrize("signal", ["SIGKILL", "SIGTERM"])
 async def test_ended_ten_times_while_sixty_resources_are_worked_on_all_are_finished(world: World, signal: str) -> None:
-    settings = {"workers": WORKERS, "drift_check_interval": 2, "key_check_interval": 2}
+    settings = {"workers": WORKERS, **SOON}
     world.operator.stop()
     await world.operator.start(**settings)
     await world.foundation()
@@ -138,14 +139,14 @@ def _delivered(world: World) -> bool:
 @pytest.mark.parametrize("after", MOMENTS.values(), ids=MOMENTS)
 @pytest.mark.parametrize("point", CREATION, ids=lambda point: point.what)
 async def test_killed_at_a_write_of_a_creation_the_next_start_finishes_it(world: World, point: Point, *, after: bool) -> None:
-    await world.operator.with_settings()
+    await world.operator.with_settings(**SOON)
     await world.foundation()
     (name,) = await world.accounts()
     azure = await world.environment.position()
 
     await world.apply([name], deletionPolicy="RevertToPlatformKey")
     await _kill_at(world, point, name, after=after)
-    await world.operator.start()
+    await world.operator.start(**SOON)
 
     await world.until_ready([name])
     assert (await world.resource(name))["metadata"]["finalizers"] == ["cmk-operator.dev/revert-to-platform-key"]
@@ -157,7 +158,7 @@ async def test_killed_at_a_write_of_a_creation_the_next_start_finishes_it(world:
 @pytest.mark.parametrize("after", MOMENTS.values(), ids=MOMENTS)
 @pytest.mark.parametrize("point", DELETION, ids=lambda point: point.what)
 async def test_killed_at_a_write_of_a_reversion_the_next_start_finishes_it(world: World, point: Point, *, after: bool) -> None:
-    await world.operator.with_settings()
+    await world.operator.with_settings(**SOON)
     await world.foundation()
     (name,) = await world.accounts()
     await world.apply([name], deletionPolicy="RevertToPlatformKey")
@@ -167,7 +168,7 @@ async def test_killed_at_a_write_of_a_reversion_the_next_start_finishes_it(world
 
     await world.environment.objects.delete("EncryptedResource", name, world.environment.namespace)
     await _kill_at(world, point, name, after=after)
-    await world.operator.start()
+    await world.operator.start(**SOON)
 
     await world.environment.objects.until_gone("EncryptedResource", name, world.environment.namespace)
     assert (await world.environment.encryption(name))["keySource"] == "Microsoft.Storage"

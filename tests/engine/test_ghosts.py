@@ -174,3 +174,21 @@ async def test_a_policy_softened_unheard_is_read_again_before_a_revert(world: Wo
     await world.environment.objects.until_gone("EncryptedResource", name, world.environment.namespace)
     assert await world.patches(azure) == {}
     assert await world.encrypted(name)
+
+
+async def test_a_re_read_that_finds_nothing_is_repeated(world: World) -> None:
+    await world.operator.with_settings()
+    await world.foundation()
+    names = dict(zip(("customermanagedkeys", "encryptedresources"), await world.accounts(2), strict=True))
+    absent = [
+        world.proxy.inject("answer", "get", f"/{plural}/{name}", status=404)
+        for plural, name in (("customermanagedkeys", "absent"), ("encryptedresources", names["encryptedresources"]))
+    ]
+    await world.environment.apply_key("absent")
+    await world.environment.key_until("Ready", has("Ready"), "absent")
+
+    await world.apply([names["customermanagedkeys"]], keyRef={"name": "absent"})
+    await world.apply([names["encryptedresources"]])
+
+    await world.until_ready(names.values())
+    assert [fault.hits for fault in absent] == [1, 1]

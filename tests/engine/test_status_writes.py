@@ -13,7 +13,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "404 once": {"kind": "answer", "status": 404},
     "429 three times": {"kind": "answer", "status": 429, "retry_after": 1, "times": 3},
     "500 three times": {"kind": "answer", "status": 500, "times": 3},
-    "500 eight times": {"kind": "answer", "status": 500, "times": 8},
+    "500 seven times": {"kind": "answer", "status": 500, "times": 7},
     "401 once": {"kind": "answer", "status": 401},
     "401 five times": {"kind": "answer", "status": 401, "times": 5},
     "dropped before delivery": {"kind": "drop"},

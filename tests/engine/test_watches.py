@@ -11,6 +11,7 @@ from tests.engine.operators import until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sandbox.kubernetes.fault_proxy import Fault
     from tests.engine.world import World
 
 OURS = "/apis/cmk-operator.dev/v1alpha1/"
@@ -56,18 +57,18 @@ async def test_a_watch_that_is_refused_for_a_while_loses_nothing(world: World, s
     world.operator.stop()
     await world.operator.with_settings()
 
+    refusals: list[Fault] = []
+
     def begin() -> None:
         # kopf repeats a 5xx by itself, at most five times.
-        refusals = [
-            world.proxy.inject("answer", "watch", RESOURCES, status=status, times=5 if status >= 500 else 1)
-            for status in statuses
-        ]
-        assert refusals
+        for status in statuses:
+            times = 5 if status >= 500 else 1
+            refusals.append(world.proxy.inject("answer", "watch", RESOURCES, status=status, times=times))
         assert world.proxy.cut_watches(RESOURCES) == 1
 
     await _gap(world, begin)
-    refused = {one.status for one in world.proxy.requests("watch", RESOURCES) if one.fault}
-    assert refused >= set(statuses)
+    await until("every refusal", lambda: all(fault.hits == fault.times for fault in refusals))
+    await until("a watch after all", lambda: world.proxy.open_watches(RESOURCES) == 1)
 
 
 async def test_a_watch_that_falls_silent_is_replaced(world: World) -> None:
