@@ -158,6 +158,18 @@ def test_a_404_that_key_vault_did_not_say_about_the_key_is_no_purge(code: str) -
     assert not access.state.is_known_loss
 
 
+@pytest.mark.parametrize(
+    ("message", "state"),
+    [
+        ("AKV10032: Invalid issuer.", AccessState.IDENTITY_BROKEN),
+        ("<html>sign in to the egress proxy</html>", AccessState.UNKNOWN),
+    ],
+)
+def test_a_401_blames_the_identity_only_if_key_vault_said_it(message: str, state: AccessState) -> None:
+    access = judge_access(probe(refused(AzureFailure(401, "Unauthorized", message))))
+    assert access.state is state
+
+
 @pytest.mark.parametrize("code", ["", "Http403"])
 def test_a_403_that_key_vault_did_not_say_is_no_withdrawn_grant(code: str) -> None:
     access = judge_access(probe(refused(AzureFailure(403, code, "<html>blocked by the egress proxy</html>"))))

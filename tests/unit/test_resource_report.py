@@ -253,6 +253,13 @@ def test_while_a_revert_waits_the_resource_is_still_encrypted() -> None:
     assert find(status.conditions, "Stalled") is not None
 
 
+def test_nobody_knows_whether_it_is_ready_while_azure_is_silent() -> None:
+    fault = judge_arm_failure(AzureFailure(None, "Timeout", "no answer in time"), "contosodata")
+    status = report(encrypted_resource(), outcome(protection=None, decision=None, fault=fault, refused_by_azure=True), NOW)
+    assert condition(status, "Ready").status == "Unknown"
+    assert condition(status, "Encrypted").status == "Unknown"
+
+
 def test_an_outage_of_azure_says_nothing_about_the_encryption() -> None:
     fault = judge_arm_failure(AzureFailure(503, "ServerBusy", ""), "contosodata")
     assert fault.kind is FaultKind.BUSY

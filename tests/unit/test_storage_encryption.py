@@ -164,6 +164,7 @@ def test_an_account_without_encryption_or_identity_blocks_is_on_a_key_of_microso
         (V1, f"https://{VAULT}/keys/storage/{V1}", V1),
         (V1, None, V1),
         (V1, "not a key", V1),
+        (V1, f"https://other.vault.azure.net/keys/storage/{V2}", V1),
         ("", None, None),
         ("", "", None),
     ],

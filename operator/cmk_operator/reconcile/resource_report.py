@@ -19,6 +19,7 @@ from cmk_operator.api.encrypted_resource import (
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.access import AccessState
 from cmk_operator.core.decide import Decision, Step
+from cmk_operator.core.faults import FaultKind
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -170,7 +171,9 @@ def _summary(outcome: ResourceOutcome, aspects: tuple[Aspect, ...]) -> tuple[Asp
     encrypted, accessible = aspects[0], aspects[1]
     if outcome.fault is not None:
         fault = outcome.fault
-        status: Truth = "False"
+        # While Azure is silent nobody knows; once it has answered, or a manifest was refused, it is not ready.
+        silent = fault.kind is FaultKind.BUSY and outcome.protection is None
+        status: Truth = "Unknown" if silent else "False"
         return Aspect("Ready", status, fault.reason, fault.message), Progress.of(fault)
     decision = outcome.decision
     if decision is not None and decision.step is Step.WAIT:

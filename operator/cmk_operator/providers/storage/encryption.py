@@ -57,7 +57,8 @@ def _read_protection(encryption: Mapping[str, Any]) -> Protection:
     active = uri.version
     with suppress(InvalidKeyUriError):
         # Automatic rotation echoes an empty version; this field is the truth.
-        active = parse_key_uri(str(key.get("currentVersionedKeyIdentifier", ""))).version or active
+        current = parse_key_uri(str(key.get("currentVersionedKeyIdentifier", "")))
+        active = current.version if current.versionless == uri.versionless else active
     return Protection(uri, active)
 
 
