@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.api.conditions import find
@@ -134,6 +135,12 @@ def _measure(context: Context, reference: ObjectReference, status: CustomerManag
     state = status.access.state if status.access is not None else AccessState.UNKNOWN.value
     for known in AccessState:
         context.telemetry.key_accessible.labels(reference.namespace, reference.name, known.value).set(known.value == state)
+    active = next((entry for entry in status.versions if entry.version == status.active_version), None)
+    if active is not None and active.expires:
+        expires = datetime.fromisoformat(active.expires).timestamp()
+        context.telemetry.key_expiration.labels(reference.namespace, reference.name).set(expires)
+    else:
+        context.telemetry.key_expiration.remove(reference.namespace, reference.name)
     if state == AccessState.ACCESSIBLE:
         context.telemetry.key_last_success.labels(reference.namespace, reference.name).set(context.now().timestamp())
 
