@@ -56,6 +56,7 @@ class WorkQueue(Generic[ItemT]):
         self._running: set[ItemT] = set()
         self._again: set[ItemT] = set()
         self._attempts: dict[ItemT, int] = {}
+        self._timed: set[ItemT] = set()
         self._due: dict[ItemT, float] = {}
         self._heap: list[tuple[float, int, ItemT]] = []
         self._order = itertools.count()
@@ -137,6 +138,7 @@ class WorkQueue(Generic[ItemT]):
             while self._heap and self._heap[0][0] <= loop.time():
                 due, _, item = heapq.heappop(self._heap)
                 if self._due.get(item) == due:
+                    self._timed.add(item)
                     self.add(item)
             timeout = self._heap[0][0] - loop.time() if self._heap else None
             try:
@@ -176,10 +178,13 @@ class WorkQueue(Generic[ItemT]):
         return wish
 
     def _settle(self, item: ItemT, wish: Next) -> None:
+        timed = item in self._timed
+        self._timed.discard(item)
         if wish.backoff is None:
             self._attempts.pop(item, None)
         else:
-            attempt = self._attempts.get(item, 0) + 1
+            # A pass that something woke is no attempt that failed in its turn: many wakes must not make the wait long.
+            attempt = max(1, self._attempts.get(item, 0) + timed)
             self._attempts[item] = attempt
             self._schedule(item, max(wish.backoff.bound(attempt) * _jitter(), wish.after or 0.0))
             return

@@ -197,6 +197,30 @@ def test_azure_s_retry_after_is_never_undercut_by_the_backoff() -> None:
     run(story())
 
 
+def _reached(passes: Passes, count: int) -> bool:
+    return passes.finished["key-a"] >= count
+
+
+def test_passes_that_something_woke_do_not_make_the_backoff_longer() -> None:
+    async def story() -> None:
+        async def blocked(_: str, __: int) -> Next:
+            return Next(backoff=BLOCKED)
+
+        passes = Passes(blocked)
+        queue = queue_of(passes)
+        queue.start()
+        for woken in range(1, 11):
+            queue.add("key-a")
+            await until(partial(_reached, passes, woken))
+        last = passes.times["key-a"][-1]
+        seen = passes.finished["key-a"]
+        await until(lambda: passes.finished["key-a"] > seen)
+        assert passes.times["key-a"][-1] - last <= BLOCKED.first + 0.02
+        await queue.stop(1)
+
+    run(story())
+
+
 def test_an_immediate_wish_replaces_the_one_that_was_due_later() -> None:
     async def story() -> None:
         passes = Passes(done)

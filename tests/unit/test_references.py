@@ -22,8 +22,10 @@ from tests.unit.samples import (
     CUSTOMER,
     GROUP,
     IDENTITY,
+    KEY,
     PROVIDER,
     SUBSCRIPTION,
+    V1,
     VAULT,
     encrypted_resource,
     identity_body,
@@ -145,6 +147,14 @@ def test_of_two_manifests_of_the_same_second_exactly_one_keeps_the_resource() ->
     inventory = world(second(created="2026-11-24T10:00:00Z"))
     kept = [name for name in ("data", "later") if isinstance(resolved(inventory, name), ResourcePath)]
     assert kept == ["data"]
+
+
+def test_of_two_manifests_of_the_same_second_the_one_at_work_keeps_the_resource() -> None:
+    at_work = second(created="2026-11-24T10:00:00Z")
+    at_work["status"] = {"applied": {"keyUri": f"{KEY}/{V1}", "version": V1, "since": "2026-11-24T10:00:01Z"}}
+    inventory = world(at_work)
+    kept = [name for name in ("data", "later") if isinstance(resolved(inventory, name), ResourcePath)]
+    assert kept == ["later"]
 
 
 def test_an_older_manifest_that_is_itself_refused_claims_nothing() -> None:

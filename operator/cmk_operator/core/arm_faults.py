@@ -32,7 +32,7 @@ _TABLE: Final[Mapping[str, tuple[FaultKind, Actor, str]]] = MappingProxyType(
             FaultKind.BLOCKED,
             _PROVIDER,
             "the operator's managed identity may not attach the managed identity to {target}: the provider's administrator must "
-            "assign it Managed Identity Operator on that identity",
+            "assign it Managed Identity Operator on that identity, and on those that {target} already has",
         ),
         "resourcenotfound": (
             FaultKind.BLOCKED,

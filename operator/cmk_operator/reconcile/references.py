@@ -141,10 +141,11 @@ def _admit(inventory: Inventory, resource: EncryptedResource) -> ResourcePath | 
     return refused if refused is not None else ResourcePath(target, key, path)
 
 
-def _seniority(resource: EncryptedResource) -> tuple[str, str, str]:
+def _seniority(resource: EncryptedResource) -> tuple[str, bool, str, str]:
+    """Older first; of two of the same second the one that has been at work already."""
     metadata = resource.metadata
     created = metadata.creation_timestamp.isoformat() if metadata.creation_timestamp is not None else ""
-    return created, metadata.namespace or "", metadata.name
+    return created, resource.status.applied is None, metadata.namespace or "", metadata.name
 
 
 _CLAIMED = blocked(
