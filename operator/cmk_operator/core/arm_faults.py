@@ -9,9 +9,10 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.core.access import AccessState, judge_token_failure
+from cmk_operator.core.access import AccessState
 from cmk_operator.core.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults import Actor, Fault, FaultKind
+from cmk_operator.core.token_verdict import judge_token_failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.core.access import Access, AccessState, KeyProbe, VersionProbe, judge_access
+from cmk_operator.core.access import Access, AccessState, KeyProbe, VersionProbe
+from cmk_operator.core.access_verdict import judge_access
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,9 +19,10 @@ from cmk_operator.azure.identities import (
     read_managed_identity,
     sign_in,
 )
-from cmk_operator.core.access import AccessState, judge_token_failure
+from cmk_operator.core.access import AccessState
 from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.schedule import Next
+from cmk_operator.core.token_verdict import judge_token_failure
 from cmk_operator.reconcile.context import Context, jittered
 from cmk_operator.reconcile.references import chain_of
 from cmk_operator.reconcile.wake import wake_below

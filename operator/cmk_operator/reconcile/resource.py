@@ -12,7 +12,8 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.encrypted_resource import EncryptedResource, EncryptedResourceStatus, TargetReport
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
-from cmk_operator.core.access import Access, AccessState, KeyProbe, judge_access
+from cmk_operator.core.access import Access, AccessState, KeyProbe
+from cmk_operator.core.access_verdict import judge_access
 from cmk_operator.core.arm_faults import judge_arm_failure
 from cmk_operator.core.arm_id import ArmId
 from cmk_operator.core.azure_failure import AzureFailure

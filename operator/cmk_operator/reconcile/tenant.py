@@ -9,9 +9,10 @@ from cmk_operator.api.customer_tenant import Consent, ConsentState, CustomerTena
 from cmk_operator.api.federated_identity import ApplicationHandover
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.azure.identities import sign_in_to_customer
-from cmk_operator.core.access import AccessState, judge_token_failure
+from cmk_operator.core.access import AccessState
 from cmk_operator.core.faults import Fault
 from cmk_operator.core.schedule import Next
+from cmk_operator.core.token_verdict import judge_token_failure
 from cmk_operator.reconcile.context import Context, jittered
 from cmk_operator.reconcile.references import chain_of, resolve_identity
 from cmk_operator.reconcile.wake import wake_below

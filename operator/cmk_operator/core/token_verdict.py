@@ -1,0 +1,119 @@
+"""The state behind a token that could not be had, by the hop that failed and by Entra's code."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.core.access import Access, AccessState
+from cmk_operator.core.azure_failure import AzureFailure, Stage
+from cmk_operator.core.faults import Actor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_CUSTOMER: Final = Actor.CUSTOMER_ADMINISTRATOR
+_PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
+
+# Entra's refusals on the way to the customer's tenant. Source: Entra "Authentication and authorization error codes".
+_ENTRA: Final[Mapping[int, tuple[AccessState, Actor, str]]] = MappingProxyType(
+    {
+        700016: (
+            AccessState.CONSENT_MISSING,
+            _CUSTOMER,
+            "the application has no service principal in the customer's tenant: the customer's administrator must open the "
+            "consent URL of the CustomerTenant",
+        ),
+        7000112: (
+            AccessState.CONSENT_MISSING,
+            _CUSTOMER,
+            "the application is disabled: the customer's administrator must enable its enterprise application",
+        ),
+        90002: (
+            AccessState.IDENTITY_BROKEN,
+            _PROVIDER,
+            "the customer's tenant does not exist: the provider's administrator must correct spec.tenantId of the CustomerTenant",
+        ),
+        650059: (
+            AccessState.IDENTITY_BROKEN,
+            _PROVIDER,
+            "the application is single-tenant: the provider's administrator must set its signInAudience to AzureADMultipleOrgs",
+        ),
+        53003: (
+            AccessState.PERMISSION_DENIED,
+            _CUSTOMER,
+            "a Conditional Access policy blocks the application: the customer's administrator must exempt its workload identity",
+        ),
+        530032: (
+            AccessState.PERMISSION_DENIED,
+            _CUSTOMER,
+            "a tenant policy blocks the application: the customer's administrator must exempt its workload identity",
+        ),
+        700236: (
+            AccessState.PERMISSION_DENIED,
+            _CUSTOMER,
+            "a tenant policy blocks federated credentials issued by Entra: the customer's administrator must allow them",
+        ),
+    }
+)
+_FEDERATION: Final = frozenset(
+    {
+        70021,
+        700211,
+        700212,
+        700213,
+        7002121,
+        700222,
+        700223,
+        700226,
+        700227,
+        700229,
+        7000226,
+        7000215,
+        7000222,
+        700027,
+        50027,
+        90061,
+    }
+)
+"""No federated credential fits, or the assertion is not acceptable: the provider's side."""
+_ENTRA_BUSY: Final = frozenset({50000, 50033, 90012, 90024, 90033, 90055})
+"""Entra's own troubles: the same request succeeds later."""
+
+
+def judge_token_failure(failure: AzureFailure) -> Access:
+    """Name the state behind a token that could not be had, by the hop and by Entra's code."""
+    codes = failure.entra_codes
+    if failure.stage is Stage.OPERATOR_TOKEN:
+        shown = _shown(codes) or failure.code
+        if (failure.transient and not codes) or codes & _ENTRA_BUSY:
+            return Access(AccessState.UNKNOWN, f"Entra gives no usable answer ({shown})", Actor.AZURE)
+        return Access(
+            AccessState.OPERATOR_NOT_AUTHENTICATED,
+            f"the operator cannot sign in as the managed identity ({shown}): the provider's administrator must check the managed "
+            "identity and its federated credential for the operator's ServiceAccount",
+            _PROVIDER,
+            failure.request_id,
+        )
+    for code in sorted(codes):
+        if code in _ENTRA:
+            state, actor, message = _ENTRA[code]
+            return Access(state, f"Entra refuses the application (AADSTS{code}): {message}", actor, failure.request_id)
+    if codes & _FEDERATION:
+        return Access(
+            AccessState.IDENTITY_BROKEN,
+            f"Entra accepts no federated credential of the application ({_shown(codes)}): the provider's administrator must check "
+            "issuer, subject and audience of the credential (a new one takes some minutes)",
+            _PROVIDER,
+            failure.request_id,
+        )
+    return Access(
+        AccessState.UNKNOWN,
+        f"Entra gives no usable answer ({_shown(codes) or failure.code})",
+        Actor.AZURE,
+        failure.request_id,
+    )
+
+
+def _shown(codes: frozenset[int]) -> str:
+    return ", ".join(f"AADSTS{code}" for code in sorted(codes))
