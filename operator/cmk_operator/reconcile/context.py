@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from cmk_operator.kubernetes.status import StatusWriter
     from cmk_operator.providers.registry import Providers
     from cmk_operator.telemetry import Telemetry
+
+
+WAKE_KEY_AFTER: Final = 2.0
+"""Seconds in which many resources that moved wake their key only once."""
 
 
 @dataclass(frozen=True, slots=True)
