@@ -240,7 +240,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.process.ultimate_exiting_timeout = None
     settings.queueing.idle_timeout = 0.1
     settings.queueing.exit_timeout = 1.0
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = 100
     settings.watching.inactivity_timeout = INACTIVITY_TIMEOUT
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 301

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONNECTIONS: Final = 24
+CONNECTIONS: Final = 16
 """Enough for all workers: each waits for one answer at a time, and each TLS connection costs a quarter of a megabyte."""
 USER_AGENT: Final = "cmk-operator"
 

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from cmk_operator.telemetry import Telemetry
 
 FIELD_MANAGER: Final = "cmk-operator"
-CONNECTIONS: Final = 16
+CONNECTIONS: Final = 10
 """More only earn 429 from API priority and fairness: measured on a real API server with 5,000 objects."""
 REQUEST_TIMEOUT: Final = 15.0
 SHARED_FOR: Final = 1.0
 _TOKEN_MAX_AGE: Final = 60.0
-_PAGE: Final = 500
+_PAGE: Final = 100
 
 
 class KubernetesError(Exception):
