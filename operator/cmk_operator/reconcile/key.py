@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from cmk_operator.api.conditions import find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus
@@ -106,10 +106,8 @@ async def _tell(context: Context, key: CustomerManagedKey, status: CustomerManag
             "key access changed",
             extra={"key": reference, "from": before, "to": after, "why": accessible.message, "keyUri": key.spec.key_uri},
         )
-        kind = "Normal" if after == AccessState.ACCESSIBLE else "Warning"
-        await context.events.record(
-            key, "Normal" if kind == "Normal" else "Warning", f"Key{after}", accessible.message, "ProbeKey"
-        )
+        kind: Literal["Normal", "Warning"] = "Normal" if after == AccessState.ACCESSIBLE else "Warning"
+        await context.events.record(key, kind, f"Key{after}", accessible.message, "ProbeKey")
     if len(status.rotations) and status.rotations != key.status.rotations:
         newest = status.rotations[0]
         _AUDIT.info(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from cmk_operator.api.conditions import find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
@@ -156,7 +156,8 @@ async def _tell(
 ) -> None:
     before, after = find(resource.status.conditions, "Ready"), find(status.conditions, "Ready")
     if after is not None and (before is None or before.reason != after.reason) and after.reason != "Ready":
-        await context.events.record(resource, "Warning", after.reason, after.message, "Reconcile")
+        kind: Literal["Normal", "Warning"] = "Warning" if find(status.conditions, "Stalled") is not None else "Normal"
+        await context.events.record(resource, kind, after.reason, after.message, "Reconcile")
     if not outcome.written_by_us and resource.status.applied is not None and status.rotations != resource.status.rotations:
         rotation = status.rotations[0]
         _AUDIT.info(

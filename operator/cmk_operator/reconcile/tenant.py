@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cmk_operator.api.conditions import Aspect, Progress, dated
 from cmk_operator.api.customer_tenant import Consent, ConsentState, CustomerTenant, CustomerTenantStatus
@@ -51,9 +51,9 @@ async def _tell(context: Context, tenant: CustomerTenant, status: CustomerTenant
     after = status.consent.state if status.consent is not None else None
     if after == before or after is None:
         return
-    kind = "Warning" if after == "Revoked" else "Normal"
+    kind: Literal["Normal", "Warning"] = "Warning" if after == "Revoked" else "Normal"
     note = f"consent of tenant {tenant.spec.tenant_id} is {after}"
-    await context.events.record(tenant, "Warning" if kind == "Warning" else "Normal", f"Consent{after}", note, "CheckConsent")
+    await context.events.record(tenant, kind, f"Consent{after}", note, "CheckConsent")
 
 
 def report_refused(tenant: CustomerTenant, fault: Fault, now: datetime) -> CustomerTenantStatus:
