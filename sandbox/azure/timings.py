@@ -8,6 +8,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_MANY = 10_000_000
+WITHOUT_LIMITS: Mapping[str, float] = {
+    "arm_read_bucket": _MANY,
+    "arm_write_bucket": _MANY,
+    "arm_read_refill_per_second": _MANY,
+    "arm_write_refill_per_second": _MANY,
+    "storage_read_per_5_minutes": _MANY,
+    "storage_list_per_5_minutes": _MANY,
+    "storage_write_per_second": _MANY,
+    "storage_write_per_hour": _MANY,
+    "identity_write_per_second": _MANY,
+    "vault_software_key_operations_per_10_seconds": _MANY,
+    "vault_software_key_creations_per_10_seconds": _MANY,
+    "storage_create_seconds": 0,
+}
+"""For tests and measurements that Azure's limits would only slow down."""
+WITHOUT_DELAYS: Mapping[str, float] = {
+    "role_propagation_seconds": 0,
+    "federated_credential_replication_seconds": 0,
+    "consent_replication_seconds": 0,
+}
+"""Grants are in force at once."""
+
 
 @dataclass
 class Timings:

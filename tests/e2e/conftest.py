@@ -12,6 +12,7 @@ import pytest
 
 from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, ProviderIdentity, SandboxControl
 from sandbox.azure import process as azure_process
+from sandbox.azure.timings import WITHOUT_DELAYS, WITHOUT_LIMITS
 from sandbox.kubernetes import cache, cluster
 from sandbox.kubernetes.objects import PLURALS, Objects, RefusedError, administrator_token
 from sandbox.operator_process import install_chart, start_operator
@@ -39,21 +40,6 @@ SETTINGS = {
     "CMK_OPERATOR_STORAGE_LISTS": "100000",
     "CMK_OPERATOR_STORAGE_WRITES": "100000",
     "CMK_OPERATOR_VAULT_CALLS": "100000",
-}
-# Azure's own limits would only slow the tests down; its delays are turned on by the tests that are about them.
-TIMINGS = {
-    "role_propagation_seconds": 0,
-    "federated_credential_replication_seconds": 0,
-    "consent_replication_seconds": 0,
-    "arm_read_bucket": 100_000,
-    "arm_write_bucket": 100_000,
-    "storage_write_per_second": 10_000,
-    "storage_write_per_hour": 100_000,
-    "storage_read_per_5_minutes": 100_000,
-    "storage_list_per_5_minutes": 100_000,
-    "identity_write_per_second": 10_000,
-    "vault_software_key_creations_per_10_seconds": 10_000,
-    "storage_create_seconds": 0,
 }
 LONG_AGO = 1_000_000.0
 """Virtual seconds by which the provider's own grants are older than any test's, so that no test's delay undoes them."""
@@ -87,7 +73,8 @@ def azure(tmp_path_factory: pytest.TempPathFactory, empty_cluster: Cluster) -> I
 def identity(azure: AzureProcess, empty_cluster: Cluster) -> ProviderIdentity:
     async def prepared() -> ProviderIdentity:
         async with SandboxControl(azure.env["SANDBOX_CONTROL"]) as control, ProviderAdministrator(azure.env) as provider:
-            await control.set_timings(**TIMINGS)
+            # The tests that are about Azure's delays turn them on.
+            await control.set_timings(**WITHOUT_LIMITS, **WITHOUT_DELAYS)
             made = await provider.prepare(issuer=empty_cluster.issuer)
             await control.advance(LONG_AGO)
             return made

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, SandboxControl
+from sandbox.azure.timings import WITHOUT_DELAYS, WITHOUT_LIMITS
 from sandbox.kubernetes import cluster as clusters
 from sandbox.kubernetes.fault_proxy import FaultProxy
 from sandbox.kubernetes.objects import Objects
@@ -27,18 +28,6 @@ if TYPE_CHECKING:
     from sandbox.kubernetes.cluster import Cluster
 
 NAME = "engine"
-LIMITS = {
-    "storage_write_per_second": 1000,
-    "storage_write_per_hour": 1_000_000,
-    "storage_read_per_5_minutes": 1_000_000,
-    "storage_list_per_5_minutes": 1_000_000,
-    "arm_write_bucket": 1_000_000,
-    "arm_read_bucket": 1_000_000,
-    "storage_create_seconds": 0,
-    "role_propagation_seconds": 0,
-    "consent_replication_seconds": 0,
-    "federated_credential_replication_seconds": 0,
-}
 
 
 @pytest.fixture(scope="package")
@@ -88,7 +77,7 @@ def prepared(cluster: Cluster, azure: AzureProcess) -> Environment:
     async def prepare() -> Environment:
         async with AsyncExitStack() as stack:
             environment = await _connected(stack, cluster, azure.env)
-            await environment.control.set_timings(**LIMITS)
+            await environment.control.set_timings(**WITHOUT_LIMITS, **WITHOUT_DELAYS)
             identity = await environment.provider.prepare(issuer=cluster.issuer)
             environment = replace(environment, identity=identity)
             await environment.vault_with_key()

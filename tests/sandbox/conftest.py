@@ -14,6 +14,7 @@ import pytest
 
 from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, ProviderIdentity, SandboxControl
 from sandbox.azure import process
+from sandbox.azure.timings import WITHOUT_LIMITS
 from tests.sandbox.issuer import SERVICE_ACCOUNT, Issuer
 
 if TYPE_CHECKING:
@@ -22,17 +23,6 @@ if TYPE_CHECKING:
     from sandbox.azure.process import AzureProcess
 
 # Far above Azure's own, which test_throttling.py puts back.
-GENEROUS = {
-    "arm_read_bucket": 100_000,
-    "arm_write_bucket": 100_000,
-    "storage_write_per_second": 10_000,
-    "storage_write_per_hour": 100_000,
-    "storage_read_per_5_minutes": 100_000,
-    "storage_list_per_5_minutes": 100_000,
-    "identity_write_per_second": 10_000,
-    "vault_software_key_creations_per_10_seconds": 10_000,
-    "storage_create_seconds": 0,
-}
 _NUMBERS = itertools.count(1)
 
 
@@ -65,7 +55,7 @@ def identity(env: Mapping[str, str], issuer: Issuer) -> ProviderIdentity:
             ProviderAdministrator(env) as provider,
             CustomerAdministrator(env) as customer,
         ):
-            await control.set_timings(**GENEROUS)
+            await control.set_timings(**WITHOUT_LIMITS)
             made = await provider.prepare(issuer=issuer.url, service_account=SERVICE_ACCOUNT)
             await customer.consent(made.application_client_id)
             await control.advance(10)
