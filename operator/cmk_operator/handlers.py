@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SWEEP_INTERVAL: Final = 600.0
 SWEEP_SOON: Final = 5.0
+WATCH_CHECK_INTERVAL: Final = 3.0
 INACTIVITY_TIMEOUT: Final = 15.0
 """Seconds without a bookmark or event after which a watch is taken for dead."""
 _COLLECTIONS: Final = frozenset(collection_path(plural) for plural in MODELS)
@@ -136,15 +137,41 @@ class Watches:
         # kopf takes the signals for itself; here they stop the whole process, watches first.
         stop_at_signals(stop)
         stopped = asyncio.create_task(stop.wait(), name="stop")
-        done, _ = await asyncio.wait({stopped, *roots}, return_when=asyncio.FIRST_COMPLETED)
+        blind = asyncio.create_task(self._until_blind(), name="watch check")
+        done, _ = await asyncio.wait({stopped, blind, *roots}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
-        for task in done - {stopped}:
+        blind.cancel()
+        for task in done - {stopped, blind}:
             error = task.exception() if not task.cancelled() else None
             _LOG.warning("watches ended and are started again", extra={"error": f"{type(error).__name__}: {error}"})
         await _end_watches(existing)
         for session in self._sessions:
             await session.close()
         self._sessions.clear()
+
+    async def _until_blind(self) -> None:
+        """Return when kopf has not watched a kind for a while that the API server serves.
+
+        kopf looks for a kind when its definition changes. If discovery does not show a new definition yet at its last change,
+        kopf never looks again.
+        """
+        missed: set[str] = set()
+        while True:
+            await asyncio.sleep(WATCH_CHECK_INTERVAL)
+            names = {task.get_name() for task in asyncio.all_tasks()}
+            unwatched = {plural for plural in MODELS if not any(name.startswith(f"watcher for {plural}.") for name in names)}
+            for plural in sorted(unwatched & missed):
+                if await self._is_served(plural):
+                    _LOG.warning("a kind is served but not watched; watches are started again", extra={"kind": plural})
+                    return
+            missed = unwatched
+
+    async def _is_served(self, plural: str) -> bool:
+        try:
+            await self.client.request("GET", collection_path(plural), query={"limit": "1"})
+        except KubernetesError:
+            return False
+        return True
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()

@@ -83,6 +83,28 @@ async def test_a_definition_that_is_deleted_and_created_again_changes_nothing_in
     assert world.operator.process.pid == process
 
 
+async def test_a_definition_that_discovery_shows_late_is_watched_all_the_same(world: World) -> None:
+    await world.operator.with_settings(drift_check_interval=2, key_check_interval=2)
+    await world.foundation()
+    definition = world.cluster.kubectl("get", "crd", DEFINITION, "--output", "yaml")
+    process = world.operator.process.pid
+
+    world.cluster.kubectl("delete", "crd", DEFINITION, "--wait=true")
+    late = world.proxy.inject("answer", "get", r"/apis/cmk-operator\.dev/v1alpha1$", times=None, status=404)
+    world.cluster.kubectl("create", "--filename", "-", stdin=_without_server_fields(definition))
+    world.cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", f"crd/{DEFINITION}")
+    await until("kopf has looked for the kind in vain", lambda: late.hits > 0)
+    await until("the watches are started again", lambda: "served but not watched" in world.operator.log.read_text("utf-8"))
+    world.proxy.clear()
+
+    names = await world.accounts(2)
+    for name in names:
+        await world.apply([name])
+        await world.until_ready([name])
+    assert world.operator.alive
+    assert world.operator.process.pid == process
+
+
 def _without_server_fields(definition: str) -> str:
     import yaml  # noqa: PLC0415 -- only here
 
