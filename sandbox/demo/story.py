@@ -67,7 +67,11 @@ async def pending(stage: Stage) -> str:
     position = await stage.log_position()
     await stage.apply(*MANIFESTS)
     status = await stage.until(
-        "consent Pending", "ctenant", "fabrikam", lambda seen: seen.get("consent", {}).get("state") == "Pending", None
+        "consent Pending, with the application's name",
+        "ctenant",
+        "fabrikam",
+        lambda seen: seen.get("consent", {}).get("state") == "Pending" and "displayName" in seen.get("application", {}),
+        None,
     )
     identity = stage.identity
     assert identity is not None  # noqa: S101 - the step before set it

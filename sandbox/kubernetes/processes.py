@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -99,10 +100,21 @@ def _started(pid: int) -> str:
     return "" if state.startswith("Z") else started.strip()
 
 
+_PORTS = range(20_000, 32_000)
+"""Below the ports that Linux gives to outgoing connections (from 32768): one of those could be taken while a server restarts."""
+
+
 def free_ports(count: int) -> list[int]:
     """Return `count` different TCP ports that nothing listens on at 127.0.0.1 at the moment of the call."""
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return [int(listener.getsockname()[1]) for listener in sockets]
+        for port in random.sample(_PORTS, len(_PORTS)):
+            listener = stack.enter_context(socket.socket())
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found.append(port)
+            if len(found) == count:
+                return found
+    raise OSError("no free port below the outgoing ones")

@@ -189,7 +189,11 @@ async def test_before_the_customer_consents_the_state_is_pending_with_the_page_t
     await environment.apply_identity()
     await environment.apply_tenant()
     await environment.apply_key()
-    status = await tenant_until(environment, "Pending", has("ConsentGranted", "False", "Pending"))
+    pending = has("ConsentGranted", "False", "Pending")
+    # The application's name comes from Graph by way of the identity, perhaps a moment after the tenant's own first pass.
+    status = await tenant_until(
+        environment, "Pending, with a name", lambda seen: pending(seen) and "displayName" in seen.get("application", {})
+    )
     page = f"https://login.microsoftonline.com/{environment.customer.tenant_id}/adminconsent?client_id={application}"
     assert status["consent"] | {"since": ""} == {"state": "Pending", "url": page, "since": ""}
     assert status["application"] == {"clientId": application, "displayName": environment.identity.application_name}
