@@ -37,11 +37,6 @@ class KeyUri:
         return f"https://{self.vault_host}"
 
     @property
-    def vault_name(self) -> str:
-        """First DNS label of the vault's host."""
-        return self.vault_host.partition(".")[0]
-
-    @property
     def versionless(self) -> KeyUri:
         """The same key, following its latest version."""
         return replace(self, version=None)

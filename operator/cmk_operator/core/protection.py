@@ -45,10 +45,6 @@ class Protection:
             return self.key_uri
         return self.key_uri.at(self.active_version)
 
-    def is_on(self, key_uri: KeyUri) -> bool:
-        """Whether the resource is on that key; a versionless choice is met by any version that the service follows."""
-        return self.key_uri == key_uri
-
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
