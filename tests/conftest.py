@@ -16,17 +16,22 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(scope="session")
-def empty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """An API server that knows nothing of this project yet; ask for `cluster`, or keep to namespaces of your own."""
+def running_cluster(directory: Path) -> Iterator[Cluster]:
+    """An API server of its own, stopped at the end; a fixture yields from it."""
     from sandbox.kubernetes import cache, cluster  # noqa: PLC0415 -- unit tests start faster without them
 
     try:
-        running = cluster.start(tmp_path_factory.mktemp("kubernetes"))
+        running = cluster.start(directory)
     except cache.UnavailableProgramError as missing:
         pytest.fail(f"{missing}\n`make binaries` finds, builds or installs what the local API server needs.")
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def empty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """An API server that knows nothing of this project yet; ask for `cluster`, or keep to namespaces of your own."""
+    yield from running_cluster(tmp_path_factory.mktemp("kubernetes"))
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ import pytest
 from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, ProviderIdentity, SandboxControl
 from sandbox.azure import process as azure_process
 from sandbox.azure.timings import WITHOUT_DELAYS, WITHOUT_LIMITS
-from sandbox.kubernetes import cache, cluster
 from sandbox.kubernetes.objects import PLURALS, Objects, RefusedError, administrator_token
 from sandbox.operator_process import install_chart, start_operator
+from tests.conftest import running_cluster
 from tests.environment import Environment
 
 if TYPE_CHECKING:
@@ -53,12 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="package")
 def empty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    try:
-        running = cluster.start(tmp_path_factory.mktemp("kubernetes"))
-    except cache.UnavailableProgramError as missing:
-        pytest.fail(f"{missing}\n`make binaries` finds, builds or installs what the local API server needs.")
-    yield running
-    running.stop()
+    yield from running_cluster(tmp_path_factory.mktemp("kubernetes"))
 
 
 @pytest.fixture(scope="package")
