@@ -148,6 +148,7 @@ class CustomerManagedKeyStatus(Shape):
     last_handled_reconcile_at: str | None = None
     effective: EffectiveKey | None = None
     access: AccessReport | None = None
+    vault_region: str | None = Field(default=None, description="Where the vault lies, as it tells itself, such as westeurope.")
     active_version: str | None = Field(default=None, description="The version that new and moved resources are put on.")
     versions: tuple[VersionReport, ...] = ()
     prerequisites: tuple[PrerequisiteReport, ...] = ()

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import secrets
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.credentials import IdentityChain, VaultInAnotherTenantError
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 API_VERSION: Final = "2025-07-01"
 PROBE_TIMEOUT: Final = 30.0
+REGION_HEADER: Final = "x-ms-keyvault-region"
 _ALGORITHM: Final = "RSA-OAEP-256"
 _DENIED: Final = frozenset({"ForbiddenByRbac", "ForbiddenByPolicy", "AccessDenied"})
 
@@ -94,7 +95,7 @@ async def _visit(keys: KeyClient, crypto: RestClient, key: KeyUri, version: str 
     operation = "get"
     try:
         async with asyncio.timeout(PROBE_TIMEOUT):
-            attributes = attributes_of(await keys.get_key(key.key_name, version))
+            attributes = await _get(keys, key.key_name, version)
             if not attributes.enabled:
                 return VersionProbe(attributes)
             path = f"/keys/{key.key_name}/{attributes.version}"
@@ -109,6 +110,17 @@ async def _visit(keys: KeyClient, crypto: RestClient, key: KeyUri, version: str 
         raise
     except EXPECTED_FAILURES as error:
         return VersionProbe(attributes, failure_of(error), operation)
+
+
+async def _get(keys: KeyClient, name: str, version: str | None) -> KeyAttributes:
+    region = ""
+
+    def take_region(response: Any) -> None:  # noqa: ANN401 - azure-core's PipelineResponse, whose types it does not pass on
+        nonlocal region
+        region = response.http_response.headers.get(REGION_HEADER, "")
+
+    found = await keys.get_key(name, version, raw_response_hook=take_region)
+    return attributes_of(found, region)
 
 
 async def _operate(crypto: RestClient, path: str, value: str) -> str:
@@ -145,8 +157,8 @@ async def _exists(keys: KeyClient, key: KeyUri) -> bool:
     return True
 
 
-def attributes_of(key: KeyVaultKey) -> KeyAttributes:
-    """The facts of a key bundle, without the public key itself."""
+def attributes_of(key: KeyVaultKey, region: str = "") -> KeyAttributes:
+    """The facts of a key bundle, without the public key itself; `region` is what the vault's header said."""
     properties = key.properties
     modulus = getattr(key.key, "n", None)
     return KeyAttributes(
@@ -160,6 +172,7 @@ def attributes_of(key: KeyVaultKey) -> KeyAttributes:
         expires=properties.expires_on,
         recovery_level=_text(properties.recovery_level),
         recoverable_days=properties.recoverable_days,
+        vault_region=region.replace(" ", "").lower() or None,
     )
 
 

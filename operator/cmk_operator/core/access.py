@@ -78,6 +78,8 @@ class KeyAttributes:
     expires: datetime | None = None
     recovery_level: str = ""
     recoverable_days: int | None = None
+    vault_region: str | None = None
+    """Where the vault lies, such as `westeurope`: the header x-ms-keyvault-region of the same answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ class KeyChoice:
     probed_version: str
     managed_identity: ArmId
     application_client_id: str
+    vault_region: str | None = None
+    """Where the vault lies, such as `westeurope`; None when it does not tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,7 @@ def report(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerM
         last_handled_reconcile_at=key.metadata.annotations.get(RECONCILE_REQUESTED_AT),
         effective=effective,
         access=_dated_access(before, verdict.access.state, cut_off, now),
+        vault_region=attributes.vault_region if attributes is not None else before.vault_region,
         active_version=history.active,
         versions=tuple(_version_report(key, entry, history.active, verdict) for entry in history.versions),
         prerequisites=(

@@ -118,7 +118,13 @@ def old_version(step: ResourcePass, seen: ResourceFacts[Any], probe: KeyProbe) -
 
 def choice_of(path: ResourcePath, probed_version: str) -> KeyChoice:
     """What the resource must be on, once `probed_version` has passed the probe."""
-    return KeyChoice(path.path.key_uri, probed_version, path.path.managed_identity, path.path.chain.application_client_id)
+    return KeyChoice(
+        path.path.key_uri,
+        probed_version,
+        path.path.managed_identity,
+        path.path.chain.application_client_id,
+        path.key.status.vault_region,
+    )
 
 
 def audit(
