@@ -29,7 +29,10 @@ EVERYWHERE = {
     ("events.k8s.io", "events", "patch"),
     *(("apiextensions.k8s.io", "customresourcedefinitions", verb) for verb in READ),
 }
-AT_HOME = {("coordination.k8s.io", "leases", verb) for verb in ("get", "create", "update", "patch")}
+AT_HOME = {
+    *(("coordination.k8s.io", "leases", verb) for verb in ("get", "create", "update", "patch")),
+    ("", "secrets", "get"),
+}
 EVERY_ACCOUNT = {"authentication.k8s.io", "authorization.k8s.io"}  # asking who one is and what one may do
 
 
@@ -54,8 +57,8 @@ def test_the_operator_may_do_exactly_this(
 @pytest.mark.parametrize(
     ("verb", "resource"),
     [
-        ("get", "secrets"),
         ("list", "secrets"),
+        ("watch", "secrets"),
         ("get", "configmaps"),
         ("list", "namespaces"),
         ("list", "pods"),

@@ -173,5 +173,19 @@ def test_every_namespaced_object_is_in_the_releases_namespace() -> None:
     assert {item["metadata"].get("namespace") for item in objects if item["kind"] not in cluster_wide} == {NAMESPACE}
 
 
+def test_secrets_are_readable_in_the_named_namespaces_only_and_only_one_by_one() -> None:
+    def roles(*arguments: str) -> dict[str, Any]:
+        objects = [item for item in rendered(*arguments) if item["metadata"]["name"].endswith("-secrets")]
+        bound = {item["metadata"]["namespace"] for item in objects if item["kind"] == "RoleBinding"}
+        found = {item["metadata"]["namespace"]: item["rules"] for item in objects if item["kind"] == "Role"}
+        assert bound == found.keys()
+        return found
+
+    rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]
+    assert roles() == {NAMESPACE: rules}
+    assert roles("--set", "rbac.secretNamespaces={hooks,snowflake}") == {"hooks": rules, "snowflake": rules}
+    assert roles("--set-json", "rbac.secretNamespaces=[]") == {}
+
+
 def _texts() -> list[str]:
     return [file.read_text() for file in (ROOT / "crds").glob("*.yaml")]

@@ -1,0 +1,14 @@
+"""Which value of which Kubernetes Secret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SecretKey:
+    """One entry of one Secret."""
+
+    namespace: str
+    name: str
+    key: str

@@ -1,0 +1,41 @@
+"""Reads one value of one Secret when it is needed; none is listed, watched, cached or logged."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from cmk_operator.core.faults import Actor, Fault, blocked
+from cmk_operator.kubernetes.client import KubernetesError
+
+if TYPE_CHECKING:
+    from cmk_operator.core.secret_key import SecretKey
+    from cmk_operator.kubernetes.client import KubernetesClient
+
+
+async def read_secret(client: KubernetesClient, wanted: SecretKey, owner: Actor) -> bytes | Fault:
+    """The value, or what `owner` (or who installed the chart) must do first.
+
+    Raises `KubernetesError` when the API server gave no usable answer: the pass is then repeated.
+    """
+    shown = f"Secret {wanted.namespace}/{wanted.name}"
+    try:
+        path = f"/api/v1/namespaces/{quote(wanted.namespace)}/secrets/{quote(wanted.name)}"
+        secret: dict[str, Any] = await client.request("GET", path)
+    except KubernetesError as error:
+        if error.status == 404:
+            message = f"{shown} does not exist: the {owner} must create it or correct the reference"
+            return blocked("SecretNotFound", message, owner)
+        if error.status == 403:
+            message = (
+                f"the operator may not read Secrets in namespace {wanted.namespace!r}: the provider's administrator must add it "
+                "to the chart's value rbac.secretNamespaces"
+            )
+            return blocked("SecretForbidden", message, Actor.PROVIDER_ADMINISTRATOR)
+        raise
+    value = base64.b64decode((secret.get("data") or {}).get(wanted.key) or "")
+    if not value:
+        message = f"{shown} has no value under the key {wanted.key!r}: the {owner} must add it or correct the reference"
+        return blocked("SecretKeyMissing", message, owner)
+    return value
