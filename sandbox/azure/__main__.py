@@ -16,7 +16,6 @@ from sandbox.azure.certificates import server_context
 from sandbox.azure.clock import Clock
 from sandbox.azure.cloud import Cloud
 from sandbox.azure.control import Control
-from sandbox.azure.faults import Faults
 from sandbox.azure.proxy import ConnectProxy
 from sandbox.azure.request_log import RequestLog
 from sandbox.azure.server import AzureApplication, TransportProtocol
@@ -89,12 +88,13 @@ async def run(options: argparse.Namespace) -> None:
     ca_bundle = directory / "azure-ca.pem"
     clock = Clock(options.clock_scale)
     cloud = Cloud(clock, options.oidc_ca)
-    faults, log = Faults(), RequestLog()
-    azure = _tls_server(AzureApplication(cloud.service, faults, log, clock), server_context(ca_bundle))
+    log = RequestLog()
+    application = AzureApplication(cloud.service, cloud.settle, cloud.faults, log, clock)
+    azure = _tls_server(application, server_context(ca_bundle))
     azure_task, azure_port = await _started(azure)
     proxy = ConnectProxy(azure_port, cloud.known, cloud.azure)
     proxy_port = await proxy.start()
-    control = _server(Control(clock, cloud.timings, faults, log, proxy).application())
+    control = _server(Control(clock, cloud.timings, cloud.faults, log, proxy).application())
     control_task, control_port = await _started(control)
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):

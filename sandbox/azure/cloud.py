@@ -22,6 +22,7 @@ from sandbox.azure.entra.token_endpoint import TokenEndpoint
 from sandbox.azure.entra.tokens import Tokens
 from sandbox.azure.errors import ArmRefusedError, BlobRefusedError, EntraRefusedError, GraphRefusedError, VaultRefusedError
 from sandbox.azure.exchange import Answer, Exchange, Router
+from sandbox.azure.faults import Faults
 from sandbox.azure.graph.access import GraphAccess
 from sandbox.azure.graph.applications import Applications
 from sandbox.azure.graph.principals import Principals
@@ -30,10 +31,12 @@ from sandbox.azure.key_vault.crypto import KeyFactory
 from sandbox.azure.key_vault.data_plane import VaultDataPlane
 from sandbox.azure.key_vault.keys import Keys
 from sandbox.azure.key_vault.model import Vaults
+from sandbox.azure.key_vault.service_access import Doors, ServiceAccess
+from sandbox.azure.schedule import Schedule
 from sandbox.azure.server import Service
 from sandbox.azure.storage.accounts import StorageOperations
 from sandbox.azure.storage.blob_service import BlobService
-from sandbox.azure.storage.key_protection import Doors, KeyProtection
+from sandbox.azure.storage.key_protection import KeyProtection
 from sandbox.azure.storage.model import StorageAccounts
 from sandbox.azure.timings import Timings
 
@@ -65,6 +68,8 @@ class Cloud:
     def __init__(self, clock: Clock, certificate_authorities: Sequence[Path] = ()) -> None:
         self.clock = clock
         self.timings = Timings()
+        self.faults = Faults()
+        self.schedule = Schedule(clock)
         self.directory = Directory()
         self.tokens = Tokens()
         self.authorization = Authorization(clock, self.timings)
@@ -78,7 +83,8 @@ class Cloud:
         vault_access = VaultAccess(self.tokens, self.authorization)
         keys = Keys(vault_access, clock, self.timings)
         doors = Doors(self.directory, self.tokens, self.token_endpoint, self.identities, self.vaults, keys, vault_access)
-        self.protection = KeyProtection(doors, clock, self.timings)
+        self.service_access = ServiceAccess(doors)
+        self.protection = KeyProtection(self.service_access, clock, self.timings)
         self._arm = self._resource_manager()
         self._vault_data = VaultDataPlane(self.vaults, keys, vault_access, self.key_factory, clock)
         self._blobs = BlobService(
@@ -103,7 +109,7 @@ class Cloud:
             timings=self.timings,
         )
         SubscriptionOperations(gateway, self.directory, self._resources_in)
-        operations = Operations(gateway, self.clock)
+        operations = Operations(gateway, self.schedule, self.faults, self.clock)
         StorageOperations(
             gateway=gateway,
             accounts=self.accounts,
@@ -174,7 +180,7 @@ class Cloud:
                 "vault",
                 self._vault_data.serve,
                 VaultRefusedError,
-                lambda *_: {"x-ms-keyvault-region": "westeurope", "x-ms-keyvault-service-version": "1.9.2451.1"},
+                self._vault_data.headers,
             ),
             "blob": Service("blob", self._blobs.serve, BlobRefusedError),
         }
@@ -227,6 +233,10 @@ class Cloud:
                 )
             )
         return Side(tenant, subscription, principal, secret)
+
+    async def settle(self) -> None:
+        """Do what Azure does by itself and is due by now."""
+        await self.schedule.settle()
 
     def close(self) -> None:
         """Stop the threads."""

@@ -9,11 +9,12 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sandbox.azure.exchange import Exchange
 
-KINDS = frozenset({"status", "hang", "reset", "delay", "truncate"})
+OPERATION_KINDS = frozenset({"slow_operation", "failing_operation"})
+KINDS = frozenset({"status", "hang", "reset", "delay", "truncate"}) | OPERATION_KINDS
 
 
 @dataclass
@@ -22,6 +23,8 @@ class Fault:
 
     `status` answers with `status`, `code` and `message` (or `body`); `hang` answers after `seconds` or never; `reset` closes the
     connection; `delay` waits `seconds` and goes on; `truncate` sends half of the answer. With `after_effect` the work is done first.
+    The long-running operation that a matching request starts takes `seconds` of virtual time longer with `slow_operation`, and ends
+    as `Failed` with `code` and `message`, without any effect, with `failing_operation`.
     """
 
     kind: str
@@ -73,10 +76,15 @@ class Faults:
 
     def take(self, exchange: Exchange) -> Fault | None:
         """The first fault that matches, counted."""
-        if not self._all:
-            return None
+        return self._taken(exchange, lambda kind: kind not in OPERATION_KINDS)
+
+    def take_operation(self, exchange: Exchange, *kinds: str) -> tuple[Fault | None, ...]:
+        """For each kind the first fault that matches the request that starts a long-running operation, counted."""
+        return tuple(self._taken(exchange, kind.__eq__) for kind in kinds)
+
+    def _taken(self, exchange: Exchange, wanted: Callable[[str], bool]) -> Fault | None:
         for fault in self._all.values():
-            if fault.matches(exchange):
+            if wanted(fault.kind) and fault.matches(exchange):
                 fault.hits += 1
                 return fault
         return None

@@ -71,8 +71,16 @@ class TransportProtocol(H11Protocol):
 class AzureApplication:
     """The ASGI application."""
 
-    def __init__(self, find: Callable[[str], Service | None], faults: Faults, log: RequestLog, clock: Clock) -> None:
+    def __init__(
+        self,
+        find: Callable[[str], Service | None],
+        settle: Callable[[], Awaitable[None]],
+        faults: Faults,
+        log: RequestLog,
+        clock: Clock,
+    ) -> None:
         self._find = find
+        self._settle = settle
         self._faults = faults
         self._log = log
         self._clock = clock
@@ -80,6 +88,7 @@ class AzureApplication:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
         exchange = await _received(scope, receive)
+        await self._settle()
         service = self._find(exchange.host)
         fault = self._faults.take(exchange)
         try:

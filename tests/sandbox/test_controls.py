@@ -269,3 +269,30 @@ def test_it_ends_on_sigterm_and_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(process.AzureDidNotStartError, match="No such file"):
         process.start(tmp_path, oidc_ca=tmp_path / "none.pem")
+
+
+async def test_an_operation_takes_longer_and_fails_where_a_fault_says_so(
+    provider: ProviderAdministrator, control: SandboxControl, wire: Wire, token: str, name: Callable[[str], str]
+) -> None:
+    resource_id = provider.storage_account_id(name("contoso"))
+    await control.set_timings(storage_create_seconds=1)
+    await control.inject(kind="slow_operation", path="storageAccounts/", method="PUT", seconds=1000)
+    await control.inject(
+        kind="failing_operation", path="storageAccounts/", status=500, code="InternalError", message="It broke."
+    )
+    body = {"location": "westeurope", "kind": "StorageV2", "sku": {"name": "Standard_LRS"}}
+    started = await wire("PUT", f"{ARM}{resource_id}?api-version=2026-09-01", token=token, body=body)
+    assert (started.status, started.text) == (202, "")
+    headers = {key.lower(): value for key, value in started.headers.items()}
+    status, result = headers["azure-asyncoperation"], headers["location"]
+    await control.advance(900)
+    under_way = await wire("GET", status, token=token)
+    assert (under_way.status, under_way.json["status"]) == (200, "InProgress")
+    assert int(under_way.headers["Retry-After"]) > 50
+    assert (await wire("GET", result, token=token)).status == 202
+    await control.advance(200)
+    ended = await wire("GET", status, token=token)
+    assert (ended.status, ended.json["status"]) == (200, "Failed")
+    assert ended.json["error"] == {"code": "InternalError", "message": "It broke."}
+    refused = await wire("GET", result, token=token)
+    assert (refused.status, refused.code) == (500, "InternalError")

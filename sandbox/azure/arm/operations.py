@@ -1,10 +1,13 @@
-"""Long-running operations: 202 with Location and Azure-AsyncOperation, then the result once virtual time has come."""
+"""Long-running operations: 202 with Location and Azure-AsyncOperation; what they do happens at their end, and may fail.
+
+https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations
+"""
 
 from __future__ import annotations
 
 import math
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sandbox.azure.clock import seven_digits
@@ -12,45 +15,124 @@ from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from sandbox.azure.arm.gateway import ArmCall, Gateway
     from sandbox.azure.clock import Clock
+    from sandbox.azure.faults import Faults
+    from sandbox.azure.schedule import Schedule
 
 
 @dataclass(frozen=True)
+class OperationKind:
+    """Where one kind of operation of a resource provider is asked about: the segments below `.../locations/{location}/`.
+
+    Providers that use one segment for both tell the result from the status by `monitor=true`.
+    """
+
+    namespace: str
+    status: str = "operationStatuses"
+    result: str = "asyncoperations"
+
+
+@dataclass
 class Operation:
-    """One operation under way; only the principal that started it may ask."""
+    """One operation; only the tenant that started it may ask. Times are virtual seconds."""
 
     id: str
+    kind: OperationKind
     started: float
     ends: float
-    result: Callable[[], dict[str, Any]]
     tenant_id: str
+    resource_id: str
+    result: Callable[[], dict[str, Any] | None]
+    failure: ArmRefusedError | None = field(default=None)
+    ended: bool = False
+
+    def shown(self, path: str) -> dict[str, Any]:
+        """The body at Azure-AsyncOperation."""
+        body: dict[str, Any] = {
+            "id": path,
+            "name": self.id,
+            "status": "InProgress",
+            "startTime": seven_digits(self.started),
+        }
+        if self.ended:
+            body |= {"status": "Failed" if self.failure else "Succeeded", "endTime": seven_digits(self.ends)}
+        if self.failure is not None:
+            body["error"] = {"code": self.failure.code, "message": self.failure.message}
+        return body
 
 
 class Operations:
-    """The status and the result of each operation."""
+    """The status and the result of each operation of every resource provider."""
 
-    def __init__(self, gateway: Gateway, clock: Clock) -> None:
+    def __init__(self, gateway: Gateway, schedule: Schedule, faults: Faults, clock: Clock) -> None:
+        self._gateway = gateway
+        self._schedule = schedule
+        self._faults = faults
         self._clock = clock
         self._all: dict[str, Operation] = {}
-        path = "/subscriptions/{subscription}/providers/{namespace}/locations/{location}"
-        kind = "Microsoft.Storage/storageAccounts"
-        gateway.add("GET", f"{path}/asyncoperations/{{id}}", self.result, kind=kind, action=None)
-        gateway.add("GET", f"{path}/operationStatuses/{{id}}", self.status, kind=kind, action=None)
+        self._by_resource: dict[str, Operation] = {}
+
+    def serve(self, kind: OperationKind) -> None:
+        """Answer for the operations of this kind: any caller of the tenant that started one may ask."""
+        place = f"/subscriptions/{{subscription}}/providers/{kind.namespace}/locations/{{location}}"
+        add = self._gateway.add
+        if kind.status == kind.result:
+            add("GET", f"{place}/{kind.status}/{{id}}", self.either, kind=kind.namespace, action=None)
+            return
+        add("GET", f"{place}/{kind.result}/{{id}}", self.result, kind=kind.namespace, action=None)
+        add("GET", f"{place}/{kind.status}/{{id}}", self.status, kind=kind.namespace, action=None)
+
+    def under_way(self, resource_id: str) -> Operation | None:
+        """The operation that holds a resource now, so that another may be refused."""
+        operation = self._by_resource.get(resource_id.lower())
+        return None if operation is None or operation.ended else operation
 
     def started(
-        self, call: ArmCall, namespace: str, location: str, ends: float, result: Callable[[], dict[str, Any]]
+        self,
+        call: ArmCall,
+        kind: OperationKind,
+        location: str,
+        *,
+        seconds: float,
+        result: Callable[[], dict[str, Any] | None],
+        effect: Callable[[], Awaitable[None]] | None = None,
+        resource_id: str = "",
     ) -> Answer:
-        """202 with where to ask."""
-        operation = Operation(str(uuid.uuid4()), self._clock.now(), ends, result, call.caller.tenant_id)
+        """202 with where to ask. After `seconds` the effect takes place: an ArmRefusedError that it raises is the operation's failure.
+
+        Injected faults `slow_operation` and `failing_operation` that match the request apply.
+        """
+        slow, failing = self._faults.take_operation(call.exchange, "slow_operation", "failing_operation")
+        now = self._clock.now()
+        ends = now + seconds + (slow.seconds if slow else 0)
+        operation = Operation(
+            str(uuid.uuid4()), kind, now, ends, call.caller.tenant_id, resource_id or call.exchange.path, result
+        )
         self._all[operation.id] = operation
+        self._by_resource[operation.resource_id.lower()] = operation
+
+        injected = ArmRefusedError(failing.status, failing.code, failing.message) if failing else None
+
+        async def end(_: float) -> None:
+            try:
+                if injected is None and effect is not None:
+                    await effect()
+                operation.failure = injected
+            except ArmRefusedError as error:
+                operation.failure = error
+            operation.ended = True
+
+        self._schedule.at(ends, end)
         version = call.exchange.query["api-version"]
-        root = f"https://management.azure.com/subscriptions/{call['subscription']}/providers/{namespace}/locations/{location}"
+        root = (
+            f"https://management.azure.com/subscriptions/{call['subscription']}/providers/{kind.namespace}/locations/{location}"
+        )
         headers = {
-            "Location": f"{root}/asyncoperations/{operation.id}?monitor=true&api-version={version}",
-            "Azure-AsyncOperation": f"{root}/operationStatuses/{operation.id}?api-version={version}",
+            "Location": f"{root}/{kind.result}/{operation.id}?monitor=true&api-version={version}",
+            "Azure-AsyncOperation": f"{root}/{kind.status}/{operation.id}?api-version={version}",
             **self._wait(operation),
         }
         return Answer(202, headers=headers)
@@ -65,19 +147,23 @@ class Operations:
             raise ArmRefusedError(404, "OperationNotFound", f"The operation '{call['id']}' could not be found.")
         return operation
 
+    async def either(self, call: ArmCall) -> Answer:
+        """For providers that have one path for both."""
+        monitored = call.exchange.query.get("monitor", "").lower() == "true"
+        return await (self.result(call) if monitored else self.status(call))
+
     async def result(self, call: ArmCall) -> Answer:
-        """At Location: 202 until it ended, then the resource."""
+        """At Location: 202 until it ended, then the resource, nothing if it is gone (204), or the refusal itself."""
         operation = self._found(call)
-        if operation.ends > self._clock.now():
+        if not operation.ended:
             headers = {"Location": f"https://management.azure.com{call.exchange.raw_target}", **self._wait(operation)}
             return Answer(202, headers=headers)
-        return Answer(200, operation.result())
+        if operation.failure is not None:
+            raise operation.failure
+        body = operation.result()
+        return Answer(204) if body is None else Answer(200, body)
 
     async def status(self, call: ArmCall) -> Answer:
-        """At Azure-AsyncOperation: always 200, with a status."""
+        """At Azure-AsyncOperation: always 200, with a status; a failure is one of these."""
         operation = self._found(call)
-        ended = operation.ends <= self._clock.now()
-        body = {"id": call.exchange.path, "name": operation.id, "startTime": seven_digits(operation.started)}
-        if ended:
-            return Answer(json={**body, "status": "Succeeded", "endTime": seven_digits(operation.ends)})
-        return Answer(json={**body, "status": "InProgress"}, headers=self._wait(operation))
+        return Answer(json=operation.shown(call.exchange.path), headers={} if operation.ended else self._wait(operation))

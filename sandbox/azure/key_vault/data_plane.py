@@ -132,6 +132,13 @@ class VaultDataPlane:
             raise VaultRefusedError(404, "NotFound", f"Resource not found: {exchange.path} in {vault.name}")
         return await found[0](found[1])
 
+    def headers(self, exchange: Exchange, now: float) -> dict[str, str]:
+        """What Key Vault adds to every response, refusals included: the vault's own region."""
+        del now
+        vault = self._vaults.live(exchange.host.split(".")[0])
+        region = {"x-ms-keyvault-region": vault.location} if vault else {}
+        return {**region, "x-ms-keyvault-service-version": "1.9.2451.1"}
+
     def _admitted(self, exchange: Exchange) -> tuple[Vault, VaultCaller]:
         vault = self._vaults.live(exchange.host.split(".")[0])
         if vault is None:

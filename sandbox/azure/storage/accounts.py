@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
+from sandbox.azure.arm.assigned_identities import AssignedIdentities
 from sandbox.azure.arm.bodies import NameAvailability, StorageAccountCreate, StorageAccountUpdate, parsed
 from sandbox.azure.arm.identities import not_found
+from sandbox.azure.arm.operations import OperationKind
+from sandbox.azure.arm.resources import authorize_assignment, location_of, page, page_of, resource_id
 from sandbox.azure.arm.subscriptions import normalized_location
 from sandbox.azure.arm.throttling import Window, retry_after
 from sandbox.azure.errors import ArmRefusedError
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from sandbox.azure.timings import Timings
 
 KIND = "Microsoft.Storage/storageAccounts"
+OPERATIONS = OperationKind("Microsoft.Storage")
 
 
 class StorageOperations:
@@ -49,10 +52,11 @@ class StorageOperations:
     ) -> None:
         self._gateway = gateway
         self._accounts = accounts
-        self._identities = identities
+        self._identities = AssignedIdentities(identities, directory, clock)
         self._protection = protection
         self._operations = operations
-        self._changes = AccountChanges(identities, directory, protection, clock)
+        operations.serve(OPERATIONS)
+        self._changes = AccountChanges(self._identities, protection, clock)
         self._clock = clock
         self._timings = timings
         self._windows: dict[tuple[str, str], Window] = {}
@@ -68,6 +72,9 @@ class StorageOperations:
         check = "Microsoft.Storage/checkNameAvailability"
         add("POST", f"{subscription}/providers/{check}", self.available, kind=check, action=f"{check}/read")
 
+    def _shown(self, account: StorageAccount) -> dict[str, Any]:
+        return account_shown(account, self._identities, self._clock.now())
+
     def _limited(self, call: ArmCall, name: str, limit: int, seconds: float) -> None:
         window = self._windows.setdefault((call["subscription"].lower(), name), Window(seconds))
         if wait := window.take(limit):
@@ -79,14 +86,10 @@ class StorageOperations:
         self._limited(call, "writes a second", self._timings.storage_write_per_second, 1)
         self._limited(call, "writes an hour", self._timings.storage_write_per_hour, 3600)
 
-    def _id(self, call: ArmCall) -> str:
-        group = self._gateway.subscriptions[call["subscription"]].group(call["group"])
-        return f"/subscriptions/{call['subscription']}/resourceGroups/{group.name}/providers/{KIND}/{call['name']}"
-
     def _found(self, call: ArmCall) -> StorageAccount:
-        resource_id = self._id(call)
+        place = resource_id(self._gateway, call, KIND)
         account = self._accounts.find(call["name"])
-        if account is None or account.id.lower() != resource_id.lower():
+        if account is None or account.id.lower() != place.lower():
             raise not_found(KIND, call["name"], call["group"])
         return account
 
@@ -94,32 +97,22 @@ class StorageOperations:
         """Of a subscription or a group, in pages."""
         self._limited(call, "lists", self._timings.storage_list_per_5_minutes, 300)
         accounts = self._accounts.under(call.scope)
-        skip = call.exchange.query.get("$skiptoken", "0")
-        start = int(skip) if skip.isdigit() else 0
-        end = start + self._timings.list_page_size
-        for account in accounts[start:end]:
+        for account in page_of(call, accounts, self._timings.list_page_size):
             await self._protection.follow(account)
             await asyncio.sleep(0)  # other requests go between: a thousand checks may be due at once
-        body: dict[str, object] = {
-            "value": [account_shown(one, self._identities, self._clock.now()) for one in accounts[start:end]]
-        }
-        if end < len(accounts):
-            version = call.exchange.query["api-version"]
-            token = quote("$skiptoken", safe="")
-            body["nextLink"] = f"https://management.azure.com{call.exchange.path}?api-version={version}&{token}={end}"
-        return Answer(json=body)
+        return page(call, accounts, self._shown, self._timings.list_page_size)
 
     async def get(self, call: ArmCall) -> Answer:
         """One account: 200 with its fields whether the key can be reached or not."""
         self._limited(call, "reads", self._timings.storage_read_per_5_minutes, 300)
         account = self._found(call)
         await self._protection.follow(account)
-        return Answer(json=account_shown(account, self._identities, self._clock.now()))
+        return Answer(json=self._shown(account))
 
     async def put(self, call: ArmCall) -> Answer:
         """Create (202, then the result at Location), or change an existing account."""
         body = parsed(StorageAccountCreate, call.body())
-        resource_id, name = self._id(call), call["name"]
+        place, name = resource_id(self._gateway, call, KIND), call["name"]
         self._write_allowed(call)
         if not re.fullmatch(r"[a-z0-9]{3,24}", name):
             raise ArmRefusedError(
@@ -128,25 +121,18 @@ class StorageOperations:
                 f"{name} is not a valid storage account name. Storage account name must be between 3 and 24 characters in length and use "
                 "numbers and lower-case letters only.",
             )
-        location = normalized_location(body.location)
         existing = self._accounts.find(name)
-        if existing is not None and existing.id.lower() != resource_id.lower():
+        if existing is not None and existing.id.lower() != place.lower():
             raise ArmRefusedError(409, "StorageAccountAlreadyTaken", f"The storage account named {name} is already taken.")
-        if existing is not None and existing.location != location:
-            raise ArmRefusedError(
-                409,
-                "InvalidResourceLocation",
-                f"The resource '{name}' already exists in location '{existing.location}' in resource group '{call['group']}'. A resource "
-                f"with the same name cannot be created in location '{location}'. Please select a new resource name.",
-            )
-        self._linked(call, body.identity)
+        location = location_of(call, normalized_location(body.location), existing.location if existing else None)
+        authorize_assignment(self._gateway, call, body.identity, KIND)
         now = self._clock.now()
         if existing is not None:
             await self._changed(existing, body.identity, body.properties)
             existing.tags = body.tags if body.tags is not None else existing.tags
-            return Answer(200, account_shown(existing, self._identities, now))
+            return Answer(200, self._shown(existing))
         account = StorageAccount(
-            id=resource_id,
+            id=place,
             name=name,
             location=location,
             sku={"name": body.sku.name, "tier": body.sku.name.split("_")[0]},
@@ -161,20 +147,10 @@ class StorageOperations:
         await self._changed(account, body.identity, body.properties)
         self._accounts.add(account)
         if account.ready <= now:
-            return Answer(200, account_shown(account, self._identities, now))
+            return Answer(200, self._shown(account))
         return self._operations.started(
-            call,
-            "Microsoft.Storage",
-            location,
-            account.ready,
-            lambda: account_shown(account, self._identities, self._clock.now()),
+            call, OPERATIONS, location, seconds=account.ready - now, result=lambda: self._shown(account), resource_id=place
         )
-
-    def _linked(self, call: ArmCall, identity: IdentityBlock | None) -> None:
-        for resource_id, value in ((identity and identity.user_assigned_identities) or {}).items():
-            if value is not None:
-                action = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
-                self._gateway.authorize_linked(call.caller, action, resource_id, f"{KIND}/write", call.scope)
 
     async def _changed(
         self, account: StorageAccount, identity: IdentityBlock | None, properties: StorageProperties | None
@@ -195,20 +171,20 @@ class StorageOperations:
                 "StorageAccountOperationInProgress",
                 f"An operation is currently performing on this storage account {account.name}.",
             )
-        self._linked(call, body.identity)
+        authorize_assignment(self._gateway, call, body.identity, KIND)
         await self._changed(account, body.identity, body.properties)
         if body.sku is not None:
             account.sku = {"name": body.sku.name, "tier": body.sku.name.split("_")[0]}
         if body.tags is not None:
             account.tags = body.tags
-        return Answer(200, account_shown(account, self._identities, self._clock.now()))
+        return Answer(200, self._shown(account))
 
     async def delete(self, call: ArmCall) -> Answer:
         """Gone with its data; 204 if it was not there."""
-        resource_id = self._id(call)
+        place = resource_id(self._gateway, call, KIND)
         self._write_allowed(call)
         account = self._accounts.find(call["name"])
-        if account is None or account.id.lower() != resource_id.lower():
+        if account is None or account.id.lower() != place.lower():
             return Answer(204)
         self._accounts.remove(account)
         return Answer(200)

@@ -14,7 +14,8 @@ from sandbox.azure.clock import http_date
 from sandbox.azure.entra.tokens import STORAGE_AUDIENCES, Claims, TokenInvalidError
 from sandbox.azure.errors import BlobRefusedError
 from sandbox.azure.exchange import Answer, Exchange, Router
-from sandbox.azure.storage.key_protection import KeyUnreachableError
+from sandbox.azure.key_vault.service_access import KeyUnreachableError
+from sandbox.azure.storage.key_protection import CODES
 from sandbox.azure.storage.model import Blob, Container, StorageAccount
 
 if TYPE_CHECKING:
@@ -129,7 +130,8 @@ class BlobService:
         try:
             return await self._protection.data_key(account)
         except KeyUnreachableError as error:
-            raise refused(403, error.code, KEY_MESSAGES[error.code]) from error
+            code = CODES[error.barrier]
+            raise refused(403, code, KEY_MESSAGES[code]) from error
 
     @staticmethod
     def _container(account: StorageAccount, name: str) -> Container:

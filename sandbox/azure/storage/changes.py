@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
-from sandbox.azure.entra.directory import ManagedIdentity
 from sandbox.azure.errors import ArmRefusedError, EntraRefusedError
-from sandbox.azure.storage.key_protection import KeyUnfitError, KeyUnreachableError, vault_host
-from sandbox.azure.storage.model import KEY_VAULT, PLATFORM, CustomerKey, DataKey, IdentitySettings, StorageAccount
+from sandbox.azure.key_vault.service_access import KeyUnreachableError, vault_host
+from sandbox.azure.storage.key_protection import CODES, KeyUnfitError
+from sandbox.azure.storage.model import KEY_VAULT, PLATFORM, CustomerKey, DataKey, StorageAccount
 
 if TYPE_CHECKING:
+    from sandbox.azure.arm.assigned_identities import AssignedIdentities
     from sandbox.azure.arm.bodies import Encryption, IdentityBlock, KeyVaultProperties
-    from sandbox.azure.arm.identities import Identities
     from sandbox.azure.clock import Clock
-    from sandbox.azure.entra.directory import Directory
     from sandbox.azure.storage.key_protection import KeyProtection
-
-IDENTITY_TYPES = {
-    "none": (False, False),
-    "systemassigned": (True, False),
-    "userassigned": (False, True),
-    "systemassigned,userassigned": (True, True),
-}
 
 
 def invalid(parameters: str) -> ArmRefusedError:
@@ -35,9 +26,8 @@ def invalid(parameters: str) -> ArmRefusedError:
 class AccountChanges:
     """Applies the identity first, then the encryption; a refusal of either leaves the account as it was."""
 
-    def __init__(self, identities: Identities, directory: Directory, protection: KeyProtection, clock: Clock) -> None:
+    def __init__(self, identities: AssignedIdentities, protection: KeyProtection, clock: Clock) -> None:
         self._identities = identities
-        self._directory = directory
         self._protection = protection
         self._clock = clock
 
@@ -46,7 +36,7 @@ class AccountChanges:
         before = account.identity
         try:
             if identity is not None:
-                account.identity = self._identity(account, identity)
+                account.identity = self._identities.changed(account.id, account.tenant_id, before, identity)
             if encryption is not None:
                 await self._encryption(account, encryption)
             elif account.customer_key is not None:
@@ -54,45 +44,6 @@ class AccountChanges:
         except ArmRefusedError:
             account.identity = before
             raise
-
-    def _identity(self, account: StorageAccount, block: IdentityBlock) -> IdentitySettings:
-        """The map of user-assigned identities replaces the old one; a type without SystemAssigned drops that."""
-        kinds = IDENTITY_TYPES.get(block.type.lower())
-        if kinds is None:
-            raise invalid("identity.type")
-        system, user = kinds
-        given = tuple(one for one, value in (block.user_assigned_identities or {}).items() if value is not None)
-        if not user and given:
-            raise ArmRefusedError(
-                400,
-                "InvalidIdentityValues",
-                "The identity values are invalid. The 'identity.userAssignedIdentities' property keys should only be set if the type "
-                "contains 'UserAssigned'.",
-            )
-        if user and block.user_assigned_identities is None:
-            given = account.identity.user_assigned
-        if user and not given:
-            raise ArmRefusedError(
-                400, "LinkedInvalidPropertyId", "At least one user-assigned identity is required for this identity type."
-            )
-        for resource_id in given:
-            if self._identities.find(resource_id) is None:
-                raise ArmRefusedError(
-                    400,
-                    "FailedIdentityOperation",
-                    f"Identity operation for resource '{account.id}' failed with error 'Failed to perform resource identity operation. "
-                    f'Status: \'BadRequest\'. Response: \'{{"error":{{"code":"BadRequest","message":"Resource \'{resource_id}\' was not '
-                    "found.\"}}'.'.",
-                )
-        return IdentitySettings(given, self._system_principal(account) if system else None)
-
-    def _system_principal(self, account: StorageAccount) -> str:
-        if account.identity.system_principal:
-            return account.identity.system_principal
-        identity = ManagedIdentity(str(uuid.uuid4()), str(uuid.uuid4()), account.tenant_id, account.id)
-        tenant = self._directory.tenants[account.tenant_id]
-        self._directory.add_principal(tenant, identity.client_id, account.name, now=self._clock.now(), identity=identity)
-        return identity.principal_id
 
     async def _encryption(self, account: StorageAccount, wanted: Encryption) -> None:
         self._services(account, wanted)
@@ -203,11 +154,12 @@ def _refusal(error: KeyUnreachableError) -> ArmRefusedError:
             "GatewayAuthenticationFailed",
             f"Gateway authentication failed for 'Microsoft.Storage'. Inner error: {cause.description}",
         )
-    if error.code == "KeyVaultAccessTokenCannotBeAcquired":
+    code = CODES[error.barrier]
+    if code == "KeyVaultAccessTokenCannotBeAcquired":
         return ArmRefusedError(403, "GatewayAuthenticationFailed", "Gateway authentication failed for 'Microsoft.Storage'.")
-    if error.code == "KeyVaultVaultNotFound":
-        return ArmRefusedError(404, error.code, "The key vault is not found for encryption.")
-    if cause is not None and cause.status == 429:
+    if code == "KeyVaultVaultNotFound":
+        return ArmRefusedError(404, code, "The key vault is not found for encryption.")
+    if error.throttled:
         return ArmRefusedError(429, "TooManyRequests", "The key vault is throttling requests.", headers={"Retry-After": "10"})
     reason = getattr(cause, "inner", None) or ""
     if reason.startswith("ForbiddenBy"):

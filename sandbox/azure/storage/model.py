@@ -5,22 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from sandbox.azure.arm.assigned_identities import IdentitySettings
+
 PLATFORM = "Microsoft.Storage"
 KEY_VAULT = "Microsoft.Keyvault"
-
-
-@dataclass(frozen=True)
-class IdentitySettings:
-    """The account's `identity` block: user-assigned ids as they were written, and the system-assigned principal."""
-
-    user_assigned: tuple[str, ...] = ()
-    system_principal: str | None = None
-
-    @property
-    def type(self) -> str:
-        """As storage spells it: without a space."""
-        kinds = ("SystemAssigned" if self.system_principal else "", "UserAssigned" if self.user_assigned else "")
-        return ",".join(filter(None, kinds)) or "None"
 
 
 @dataclass(frozen=True)

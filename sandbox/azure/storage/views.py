@@ -9,11 +9,11 @@ from sandbox.azure.clock import seven_digits
 from sandbox.azure.storage.model import KEY_VAULT, PLATFORM
 
 if TYPE_CHECKING:
-    from sandbox.azure.arm.identities import Identities
+    from sandbox.azure.arm.assigned_identities import AssignedIdentities
     from sandbox.azure.storage.model import CustomerKey, DataKey, StorageAccount
 
 
-def account_shown(account: StorageAccount, identities: Identities, now: float) -> dict[str, Any]:
+def account_shown(account: StorageAccount, identities: AssignedIdentities, now: float) -> dict[str, Any]:
     """The whole resource; what protects it stays as it was last set, whether the key can be reached or not."""
     created = seven_digits(account.created)
     endpoints = {name: f"https://{account.name}.{name}.core.windows.net/" for name in ("blob", "dfs", "file", "queue", "table")}
@@ -44,22 +44,8 @@ def account_shown(account: StorageAccount, identities: Identities, now: float) -
         "properties": properties,
     }
     if account.identity.type != "None":
-        shown["identity"] = _identity(account, identities)
+        shown["identity"] = identities.shown(account.identity, account.tenant_id)
     return shown
-
-
-def _identity(account: StorageAccount, identities: Identities) -> dict[str, Any]:
-    block: dict[str, Any] = {"type": account.identity.type}
-    if account.identity.system_principal:
-        block |= {"principalId": account.identity.system_principal, "tenantId": account.tenant_id}
-    if account.identity.user_assigned:
-        assigned: dict[str, Any] = {}
-        for resource_id in account.identity.user_assigned:
-            state = identities.find(resource_id)
-            ids = {"principalId": state.identity.principal_id, "clientId": state.identity.client_id} if state else {}
-            assigned[response_id(resource_id)] = ids
-        block["userAssignedIdentities"] = assigned
-    return block
 
 
 def _encryption(account: StorageAccount) -> dict[str, Any]:

@@ -1,0 +1,67 @@
+"""What every resource provider does alike: ids, lists in pages, locations that must not change, identities that may be assigned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from sandbox.azure.errors import ArmRefusedError
+from sandbox.azure.exchange import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TypeVar
+
+    from sandbox.azure.arm.bodies import IdentityBlock
+    from sandbox.azure.arm.gateway import ArmCall, Gateway
+
+    Resource = TypeVar("Resource")
+
+ASSIGN = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
+
+
+def resource_id(gateway: Gateway, call: ArmCall, kind: str) -> str:
+    """The id of the top-level resource that a path names, with its group as it was created. Raises: ResourceGroupNotFound."""
+    group = gateway.subscriptions[call["subscription"]].group(call["group"])
+    return f"/subscriptions/{call['subscription']}/resourceGroups/{group.name}/providers/{kind}/{call['name']}"
+
+
+def page_of(call: ArmCall, found: Sequence[Resource], size: int) -> Sequence[Resource]:
+    """The resources on the page that a call asks for."""
+    start = _start(call)
+    return found[start : start + size]
+
+
+def page(call: ArmCall, found: Sequence[Resource], shown: Callable[[Resource], dict[str, Any]], size: int) -> Answer:
+    """The page that a call asks for, with `nextLink` if there is more."""
+    body: dict[str, object] = {"value": [shown(one) for one in page_of(call, found, size)]}
+    end = _start(call) + size
+    if end < len(found):
+        version = call.exchange.query["api-version"]
+        token = quote("$skiptoken", safe="")
+        body["nextLink"] = f"https://management.azure.com{call.exchange.path}?api-version={version}&{token}={end}"
+    return Answer(json=body)
+
+
+def _start(call: ArmCall) -> int:
+    skip = call.exchange.query.get("$skiptoken", "0")
+    return int(skip) if skip.isdigit() else 0
+
+
+def location_of(call: ArmCall, wanted: str, existing: str | None) -> str:
+    """Raises ArmRefusedError 409 InvalidResourceLocation if the resource lies elsewhere."""
+    if existing is not None and existing != wanted:
+        raise ArmRefusedError(
+            409,
+            "InvalidResourceLocation",
+            f"The resource '{call['name']}' already exists in location '{existing}' in resource group '{call['group']}'. A resource "
+            f"with the same name cannot be created in location '{wanted}'. Please select a new resource name.",
+        )
+    return wanted
+
+
+def authorize_assignment(gateway: Gateway, call: ArmCall, identity: IdentityBlock | None, kind: str) -> None:
+    """The caller may assign each user-assigned identity that it names. Raises ArmRefusedError 403 LinkedAuthorizationFailed."""
+    for assigned, value in ((identity and identity.user_assigned_identities) or {}).items():
+        if value is not None:
+            gateway.authorize_linked(call.caller, ASSIGN, assigned, f"{kind}/write", call.scope)
