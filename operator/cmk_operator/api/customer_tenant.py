@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from cmk_operator.api.conditions import Condition
 from cmk_operator.api.federated_identity import ApplicationHandover
-from cmk_operator.api.model import Guid, Metadata, NamedReference, ObjectName, Shape
+from cmk_operator.api.model import Guid, Metadata, NamedReference, ObjectName, Shape, SnowflakeIdentifier
 from cmk_operator.api.rules import Rule, immutable, validations
 
 ConsentState = Literal["Pending", "Granted", "Revoked", "Unknown"]
@@ -48,6 +48,12 @@ class CustomerTenantSpec(Shape):
         min_length=1,
         max_length=100,
         description="Hosts of the customer's vaults, such as contoso.vault.azure.net.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    allowed_snowflake_accounts: list[SnowflakeIdentifier] | None = Field(
+        default=None,
+        max_length=100,
+        description="Identifiers of this customer's Snowflake accounts, such as contoso-prod; none when absent.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
 

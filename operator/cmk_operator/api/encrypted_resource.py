@@ -1,23 +1,128 @@
-"""`EncryptedResource`: one Azure resource that must be encrypted with one customer's key."""
+"""`EncryptedResource`: one resource of Azure, or one Snowflake account, that must be encrypted with one customer's key."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field
 
 from cmk_operator.api.conditions import Condition
 from cmk_operator.api.customer_managed_key import RotationReport
-from cmk_operator.api.model import Metadata, NamedReference, Shape
+from cmk_operator.api.model import Metadata, NamedReference, ObjectName, Shape, SnowflakeIdentifier
 from cmk_operator.api.rules import Rule, first_broken, immutable, validations
+from cmk_operator.core.arm_id import ArmId
+from cmk_operator.core.snowflake_account import SnowflakeAccount
+
+
+class DiskEncryptionSet(Shape):
+    """How to create the disk encryption set when it does not exist; an existing one is adopted as it is."""
+
+    location: str = Field(
+        pattern="^[A-Za-z0-9 ]+$",
+        max_length=60,
+        description="Azure region, such as westeurope: that of the vault and of the disks.",
+    )
+    encryption_type: Literal[
+        "EncryptionAtRestWithCustomerKey",
+        "EncryptionAtRestWithPlatformAndCustomerKeys",
+        "ConfidentialVmEncryptedWithCustomerKey",
+    ] = Field(description="Type of encryption; it cannot be changed later.")
+
+
+class Disk(Shape):
+    """Where a disk gets its key from."""
+
+    disk_encryption_set_id: str = Field(
+        max_length=400,
+        description="Azure Resource Manager id of the disk encryption set that the disk must be on.",
+        json_schema_extra=validations(
+            Rule(
+                "self.matches('(?i)^/subscriptions/[0-9a-f-]{36}/resourceGroups/[^/]+/providers/"
+                "Microsoft\\.Compute/diskEncryptionSets/[^/]+$')",
+                "diskEncryptionSetId must be /subscriptions/<id>/resourceGroups/<name>/providers/Microsoft.Compute/"
+                "diskEncryptionSets/<name>",
+            )
+        ),
+    )
+
+
+class SqlServer(Shape):
+    """What is allowed on the way of a SQL server to the key."""
+
+    switch_through_service_managed_key: bool | None = Field(
+        default=None,
+        description=(
+            "Whether a server that reaches its present key by another application may be put on a key of Microsoft for a moment, "
+            "which is Azure's documented way to change the application. False when absent."
+        ),
+    )
+
+
+class PrivateKeyReference(Shape):
+    """A Secret in the namespace of the manifest."""
+
+    name: ObjectName = Field(description="Name of the Secret.")
+    key: str | None = Field(
+        default=None, max_length=253, description="Entry with the private key in PEM; privateKey when absent."
+    )
+    passphrase_key: str | None = Field(
+        default=None, max_length=253, description="Entry with the passphrase of the private key; none when absent."
+    )
+
+
+class Snowflake(Shape):
+    """A Snowflake account under Tri-Secret Secure, and how to sign in to it."""
+
+    account: SnowflakeIdentifier = Field(
+        description="Account identifier, such as contoso-prod.", json_schema_extra=validations(immutable("account"))
+    )
+    user: str = Field(
+        pattern="^[A-Za-z_][A-Za-z0-9_$.@-]*$", max_length=255, description="User whose public key Snowflake knows."
+    )
+    role: str | None = Field(
+        default=None, pattern="^[A-Za-z_][A-Za-z0-9_$]*$", max_length=255, description="Role to use; ACCOUNTADMIN when absent."
+    )
+    private_key_secret_ref: PrivateKeyReference = Field(description="The user's private key.")
+    network_rules: bool | None = Field(
+        default=None,
+        description="Whether status shows Snowflake's subnets, for a vault whose firewall must let them in. False when absent.",
+    )
+
+
+_TYPE = "self.resourceId.matches('(?i)/providers/{}/[^/]+$')"
+_CROSS_TENANT: Final = (
+    "needs its key vault in its own tenant, so it cannot be encrypted with a customer's key from another tenant"
+)
+_SPEC_RULES: Final = (
+    Rule("has(self.resourceId) != has(self.snowflake)", "name exactly one target: resourceId or snowflake"),
+    Rule(
+        "has(self.resourceId) == has(oldSelf.resourceId)",
+        "the target may not change: create another object instead",
+    ),
+    Rule(
+        f"!has(self.diskEncryptionSet) || (has(self.resourceId) && {_TYPE.format('Microsoft[.]Compute/diskEncryptionSets')})",
+        "diskEncryptionSet is for a resourceId of type Microsoft.Compute/diskEncryptionSets only",
+    ),
+    Rule(
+        f"has(self.disk) == (has(self.resourceId) && {_TYPE.format('Microsoft[.]Compute/disks')})",
+        "disk is required for a resourceId of type Microsoft.Compute/disks, and for no other",
+    ),
+    Rule(
+        f"!has(self.sqlServer) || (has(self.resourceId) && {_TYPE.format('Microsoft[.]Sql/servers')})",
+        "sqlServer is for a resourceId of type Microsoft.Sql/servers only",
+    ),
+)
 
 
 class EncryptedResourceSpec(Shape):
     """What to protect with which key, and what happens when the manifest goes."""
 
+    model_config = ConfigDict(json_schema_extra=validations(*_SPEC_RULES))
+
     key_ref: NamedReference = Field(description="The CustomerManagedKey, in this namespace.")
-    resource_id: str = Field(
+    resource_id: str | None = Field(
+        default=None,
         max_length=400,
         description="Azure Resource Manager id of the resource; its type says which provider is used.",
         json_schema_extra=validations(
@@ -29,9 +134,21 @@ class EncryptedResourceSpec(Shape):
                     "self.matches('(?i)^/subscriptions/[0-9a-f-]{36}/resourceGroups/[^/]+/providers/[^/]+(/[^/]+/[^/]+)+$')",
                     "resourceId must be /subscriptions/<id>/resourceGroups/<name>/providers/<namespace>/<type>/<name>",
                 ),
+                Rule("!self.matches('(?i)/providers/Microsoft[.]EventHub/')", f"Event Hubs {_CROSS_TENANT}"),
+                Rule("!self.matches('(?i)/providers/Microsoft[.]Databricks/')", f"Databricks {_CROSS_TENANT}"),
+                Rule(
+                    "!self.matches('(?i)/providers/(Microsoft[.]Insights|Microsoft[.]OperationalInsights|Microsoft[.]Monitor)/')",
+                    f"Azure Monitor {_CROSS_TENANT}",
+                ),
             ),
         ),
     )
+    snowflake: Snowflake | None = Field(default=None, description="A Snowflake account, in place of resourceId.")
+    disk_encryption_set: DiskEncryptionSet | None = Field(
+        default=None, description="How to create the disk encryption set that resourceId names; an existing one is adopted."
+    )
+    disk: Disk | None = Field(default=None, description="The disk encryption set for the disk that resourceId names.")
+    sql_server: SqlServer | None = Field(default=None, description="What is allowed for the SQL server that resourceId names.")
     mode: Literal["Enforce", "Observe"] | None = Field(
         default=None, description="Enforce (when absent) makes it so; Observe writes nothing to Azure and shows status.plan."
     )
@@ -42,6 +159,11 @@ class EncryptedResourceSpec(Shape):
             "to a key of Microsoft, while the customer's key is still accessible."
         ),
     )
+
+    @property
+    def target(self) -> ArmId | SnowflakeAccount:
+        """What the manifest names, not checked yet."""
+        return SnowflakeAccount(self.snowflake.account) if self.snowflake is not None else ArmId(self.resource_id or "")
 
 
 class TargetReport(Shape):
@@ -59,11 +181,50 @@ class AppliedKey(Shape):
     since: datetime
 
 
+class OperationReport(Shape):
+    """A long-running operation that was started and has not ended; after a restart it is asked after, not started again."""
+
+    url: str
+    purpose: str
+    started_at: datetime
+    request_id: str | None = None
+
+
+class RememberedReport(Shape):
+    """What the service will not tell again."""
+
+    version: str | None = None
+    registered_at: datetime | None = None
+
+
+class DetailsReport(Shape):
+    """What is known of the resource beyond its key; each kind of resource fills in its own."""
+
+    inaccessible_databases: tuple[str, ...] = Field(default=(), description="SQL: databases that cannot use the key now.")
+    geo_secondaries: tuple[str, ...] = Field(default=(), description="SQL: servers in failover groups with this one.")
+    encrypted_disks: tuple[str, ...] = Field(
+        default=(), description="Disk encryption set: what it protects (at most 50 names)."
+    )
+    attached_to: tuple[str, ...] = Field(default=(), description="Disks: virtual machines that use them (at most 50 names).")
+    previous_keys: tuple[str, ...] = Field(
+        default=(), description="Disk encryption set: keys that a rotation still moves away from."
+    )
+    rotation_error: str | None = Field(default=None, description="Disk encryption set: why Azure does not rotate by itself.")
+    consent_url: str | None = Field(
+        default=None, description="Snowflake: page on which the customer consents to Snowflake's application."
+    )
+    service_principal_name: str | None = Field(default=None, description="Snowflake: its application, to be granted the key.")
+    network_subnets: tuple[str, ...] = Field(
+        default=(), description="Snowflake: subnets that the vault's firewall must let in."
+    )
+    waits_until: datetime | None = Field(default=None, description="When a waiting time ends.")
+
+
 class PlanReport(Shape):
     """A change that is due but not made (mode Observe)."""
 
     summary: tuple[str, ...] = Field(description="One line a field: path, present and intended value.")
-    patch: str = Field(description="Body of the intended PATCH, as JSON.")
+    patch: str = Field(description="Body of the next request, as JSON.")
 
 
 class EffectiveResource(Shape):
@@ -82,6 +243,9 @@ class EncryptedResourceStatus(Shape):
     effective: EffectiveResource | None = None
     target: TargetReport | None = None
     applied: AppliedKey | None = None
+    operation: OperationReport | None = None
+    details: DetailsReport | None = None
+    remembered: RememberedReport | None = None
     plan: PlanReport | None = None
     rotations: tuple[RotationReport, ...] = ()
 

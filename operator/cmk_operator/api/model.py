@@ -20,6 +20,11 @@ Guid = Annotated[
 ]
 ObjectName = Annotated[str, Field(pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)]
 
+SnowflakeIdentifier = Annotated[
+    str, Field(pattern="^[A-Za-z][A-Za-z0-9_]{0,254}([-.][A-Za-z0-9_]{1,254}){0,3}$", min_length=2, max_length=255)
+]
+"""Account identifier of Snowflake: organization and account name, or a locator with its region."""
+
 
 class Shape(BaseModel):
     """A part of a custom resource; unknown fields of newer versions are ignored, never an error."""

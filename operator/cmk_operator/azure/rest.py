@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from azure.core.rest import HttpRequest
 
+from cmk_operator.azure.failures import seconds_to_wait
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
@@ -23,10 +25,15 @@ READ_TIMEOUT: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A JSON object that Azure answered, and its request id."""
+    """A JSON object that Azure answered (empty when it sent none), and what the headers say of it."""
 
     body: dict[str, Any]
     request_id: str | None
+    status: int = 200
+    operation_url: str | None = None
+    """Where to ask after a long-running operation; None when the request has been carried out."""
+    retry_after: float | None = None
+    """Seconds that Azure asked to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,16 @@ class RestClient:
         request.url = self.pipeline.format_url(request.url)
         response = await self.pipeline.send_request(request, connection_timeout=CONNECTION_TIMEOUT, read_timeout=READ_TIMEOUT)
         response.raise_for_status()
-        return Answer(json.loads(response.content), response.headers.get("x-ms-request-id"))
+        headers: Mapping[str, str] = response.headers
+        accepted: int = response.status_code
+        location = headers.get("Location") if accepted == 202 else None
+        return Answer(
+            json.loads(response.content) if response.content else {},
+            headers.get("x-ms-request-id"),
+            accepted,
+            headers.get("Azure-AsyncOperation") or location,
+            seconds_to_wait(headers),
+        )
 
     async def call(
         self, method: str, path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None

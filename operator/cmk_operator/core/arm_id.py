@@ -52,6 +52,12 @@ class ArmId:
         """The last segment, as it was written."""
         return self.text.rstrip("/").rsplit("/", 1)[-1]
 
+    @property
+    def shown_name(self) -> str:
+        """The name for people; of a child with its parents' names, such as `server/database`."""
+        parts = self.text.strip("/").split("/")
+        return "/".join(parts[7::2]) if len(parts) >= 8 else self.name
+
     @cached_property
     def resource_type(self) -> str:
         """`namespace/type[/subtype]` in lower case, or an empty string for groups and subscriptions."""

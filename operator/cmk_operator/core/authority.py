@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from cmk_operator.core.arm_id import ArmId
     from cmk_operator.core.cloud import Cloud
+    from cmk_operator.core.snowflake_account import SnowflakeAccount
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,11 @@ class TenantGrant:
     namespaces: Sequence[str]
     scopes: Sequence[ArmId]
     vault_hosts: Sequence[str]
+    snowflake_accounts: Sequence[SnowflakeAccount] = ()
+
+    def covers(self, target: ArmId) -> bool:
+        """Whether a resource of Azure lies in an allowed scope."""
+        return any(target.lies_in(scope) for scope in self.scopes)
 
 
 def judge_namespace(grant: TenantGrant, namespace: str) -> Fault | None:
@@ -67,12 +73,25 @@ def judge_key(grant: TenantGrant, cloud: Cloud, key_uri: str) -> KeyUri | Fault:
 
 def judge_target(grant: TenantGrant, target: ArmId) -> Fault | None:
     """Refuse resources outside the scopes of the tenant."""
-    if any(target.lies_in(scope) for scope in grant.scopes):
+    if grant.covers(target):
         return None
     return Fault(
         FaultKind.BLOCKED,
         "ScopeNotAllowed",
         f"{target} lies in no scope of CustomerTenant {grant.name!r}: the provider's administrator must add it to "
         "spec.allowedScopes, or the platform engineer correct spec.resourceId",
+        Actor.PROVIDER_ADMINISTRATOR,
+    )
+
+
+def judge_snowflake_account(grant: TenantGrant, account: SnowflakeAccount) -> Fault | None:
+    """Refuse Snowflake accounts that the tenant does not list."""
+    if account in grant.snowflake_accounts:
+        return None
+    return Fault(
+        FaultKind.BLOCKED,
+        "SnowflakeAccountNotAllowed",
+        f"CustomerTenant {grant.name!r} does not allow Snowflake account {account}: the provider's administrator must add it to "
+        "spec.allowedSnowflakeAccounts, or the platform engineer correct spec.snowflake.account",
         Actor.PROVIDER_ADMINISTRATOR,
     )

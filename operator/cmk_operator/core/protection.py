@@ -23,6 +23,9 @@ class KeyChoice:
     application_client_id: str
     vault_region: str | None = None
     """Where the vault lies, such as `westeurope`; None when it does not tell."""
+    key_size: int | None = None
+    """Bits of the RSA key; None when it is not known."""
+    customer_tenant_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.arm_id import ArmId
+from cmk_operator.core.snowflake_account import SnowflakeAccount
 from cmk_operator.kubernetes.client import ObjectReference
 
 if TYPE_CHECKING:
@@ -150,8 +151,8 @@ class Inventory:
         found = self._pointers.get(("stands on", _versionless(key_uri)), ())
         return [(reference, self._entries[reference].version) for reference in sorted(found, key=str)]
 
-    def claims_on(self, target: ArmId) -> list[EncryptedResource]:
-        """The EncryptedResources that name one Azure resource."""
+    def claims_on(self, target: ArmId | SnowflakeAccount) -> list[EncryptedResource]:
+        """The EncryptedResources that name one target."""
         references = sorted(self._pointers.get(("target", target.key), ()), key=str)
         found = (self.get(EncryptedResource, reference.name, reference.namespace) for reference in references)
         return [resource for resource in found if resource is not None]
@@ -208,10 +209,15 @@ def _pointers(
     if plural == EncryptedResource.plural:
         return (
             ("key", f"{reference.namespace}/{spec['keyRef']['name']}"),
-            ("target", ArmId(spec["resourceId"]).key),
+            ("target", _target_key(spec)),
             *([("stands on", _versionless(applied_key_uri))] if applied_key_uri else ()),
         )
     return ()
+
+
+def _target_key(spec: Mapping[str, Any]) -> str:
+    snowflake: Mapping[str, Any] | None = spec.get("snowflake")
+    return SnowflakeAccount(snowflake["account"]).key if snowflake is not None else ArmId(spec["resourceId"]).key
 
 
 def _versionless(key_uri: str) -> str:

@@ -2,45 +2,152 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.core.arm_id import ArmId
     from cmk_operator.core.azure_failure import AzureFailure
+    from cmk_operator.core.faults import Fault
+    from cmk_operator.core.long_running import Ended, Failed, Operation, Running
     from cmk_operator.core.protection import FieldChange, KeyChoice, Protection
+    from cmk_operator.core.snowflake_account import SnowflakeAccount
 
 DetailT = TypeVar("DetailT")
+TargetT_contra = TypeVar("TargetT_contra", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class DiskEncryptionSetCreation:
+    """How to create a disk encryption set that does not exist."""
+
+    location: str
+    encryption_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiskPlacement:
+    """The disk encryption set that a disk must be on."""
+
+    disk_encryption_set: ArmId
+
+
+@dataclass(frozen=True, slots=True)
+class SqlServerOptions:
+    """What a manifest allows on the way of a SQL server to another identity."""
+
+    switch_through_service_managed_key: bool = False
+
+
+Options = DiskEncryptionSetCreation | DiskPlacement | SqlServerOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A resource of Azure that a manifest names."""
+
+    id: ArmId
+    options: Options | None
+    """What the manifest adds for this kind; None when it adds nothing."""
+    in_scope: Callable[[ArmId], bool] = field(compare=False)
+    """Whether another resource, such as a geo-secondary, lies in the tenant's allowed scopes too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What the service will not tell again, so that status keeps it."""
+
+    version: str | None = None
+    """The key version that was in force when the service took the key over."""
+    registered_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SnowflakeTarget:
+    """A Snowflake account that a manifest names, and how to sign in to it."""
+
+    id: SnowflakeAccount
+    user: str
+    role: str
+    private_key: bytes = field(repr=False)
+    """PEM."""
+    private_key_passphrase: bytes | None = field(repr=False)
+    customer_tenant_id: str
+    network_rules: bool
+    remembered: Remembered = field(default_factory=Remembered)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What status tells people of one resource beyond its key; each kind fills in what it knows."""
+
+    inaccessible_databases: tuple[str, ...] = ()
+    geo_secondaries: tuple[str, ...] = ()
+    encrypted_disks: tuple[str, ...] = ()
+    attached_to: tuple[str, ...] = ()
+    """Virtual machines that the disk, or the disks of the set, are attached to."""
+    previous_keys: tuple[str, ...] = ()
+    """Keys that a rotation is still moving away from."""
+    rotation_error: str | None = None
+    consent_url: str | None = None
+    """Page on which the customer consents to the service's own application."""
+    service_principal_name: str | None = None
+    """The service's own application in the customer's tenant, to be granted the key."""
+    network_subnets: tuple[str, ...] = ()
+    """Subnets of the service that the vault's firewall must let in."""
+    waits_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceFacts(Generic[DetailT]):
-    """What Azure says of one resource: its protection, and what its provider needs to plan a change."""
+    """What the service says of one resource: its protection, and what its provider needs to plan a change."""
 
     protection: Protection
     detail: DetailT
+    shown: Shown = field(default_factory=Shown)
+    remembered: Remembered | None = None
+    """What status must keep; None: as before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One idempotent request, with what it changes for people to read."""
+    """The next idempotent request, and everything that is still ahead for people to read."""
 
     body: Mapping[str, Any]
     changes: tuple[FieldChange, ...]
+    """All changes that are still ahead; those of later requests come last."""
+    purpose: str = "put the resource on the key"
+    """What this request is for, in a few words."""
+    path: str = ""
+    """Where the request goes, when that is not the resource itself."""
+    method: str = "PATCH"
+    keeps_key: bool = False
+    """Whether the resource is on the wanted key already, and the request mends something else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Applied(Generic[DetailT]):
-    """A plan that Azure has carried out: the facts after it, and Azure's request id."""
+    """A request that was carried out: the facts after it, and Azure's request id."""
 
     facts: ResourceFacts[DetailT]
     request_id: str | None
 
 
-class Provider(Protocol[DetailT]):
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A request that was accepted and is being carried out; ask again in `retry_after` seconds."""
+
+    operation: Operation
+    retry_after: float
+    remembered: Remembered | None = None
+    """What status must keep; None: as before."""
+
+
+class Provider(Protocol[TargetT_contra, DetailT]):
     """One kind of resource, such as storage accounts. Adding a kind is one folder and one line in the registry."""
 
     @property
@@ -51,14 +158,29 @@ class Provider(Protocol[DetailT]):
     def shown_kind(self) -> str:
         """The kind for people, such as `StorageAccount`."""
 
-    async def observe(self, chain: IdentityChain, target: ArmId, *, max_age: float) -> ResourceFacts[DetailT] | AzureFailure:
+    async def observe(
+        self, chain: IdentityChain, target: TargetT_contra, *, max_age: float
+    ) -> ResourceFacts[DetailT] | AzureFailure:
         """Read only: the facts, at most `max_age` seconds old (0: read now); never raises for what Azure answers."""
 
-    def plan(self, want: KeyChoice, seen: ResourceFacts[DetailT]) -> Plan | None:
-        """Pure: the change that puts the resource on the wanted key; None when there is nothing to do."""
+    def plan(self, target: TargetT_contra, want: KeyChoice, seen: ResourceFacts[DetailT]) -> Plan | Fault | None:
+        """Pure: the next change that puts the resource on the wanted key; None when there is nothing to do.
 
-    def plan_revert(self, seen: ResourceFacts[DetailT]) -> Plan | None:
-        """Pure: the change that puts the resource back on a key of Microsoft; None when it is there."""
+        A fault says what must happen first, and whose move it is.
+        """
 
-    async def apply(self, chain: IdentityChain, target: ArmId, plan: Plan) -> Applied[DetailT] | AzureFailure:
-        """Carry out a plan, idempotently; never raises for what Azure answers."""
+    def plan_revert(self, target: TargetT_contra, seen: ResourceFacts[DetailT]) -> Plan | Fault | None:
+        """Pure: the next change that puts the resource back on a key of Microsoft; None when it is there."""
+
+    async def apply(
+        self, chain: IdentityChain, target: TargetT_contra, plan: Plan
+    ) -> Applied[DetailT] | Started | AzureFailure:
+        """Send the plan's one request, idempotently; never raises for what Azure answers."""
+
+    def judge(self, failure: AzureFailure, name: str) -> Fault:
+        """Say who must act on a refused call; `name` is the target's, for people."""
+
+    async def poll(
+        self, chain: IdentityChain, target: TargetT_contra, operation: Operation
+    ) -> Running | Ended | Failed | AzureFailure:
+        """Ask after what `apply` started, in this process or in one before; a failure is that of the question alone."""

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.arm_id import ArmId
+    from cmk_operator.core.snowflake_account import SnowflakeAccount
     from cmk_operator.providers.protocol import Provider
 
-Providers = MappingProxyType[str, "Provider[Any]"]
+Providers = MappingProxyType[str, "Provider[Any, Any]"]
 
 # Types that will never do, with the reason. Source: Azure Event Hubs and Databricks, "Configure customer-managed keys".
 _SAME_TENANT_ONLY: Final[Mapping[str, str]] = MappingProxyType(
@@ -25,11 +26,11 @@ _SAME_TENANT_ONLY: Final[Mapping[str, str]] = MappingProxyType(
 
 def make_providers(session: AzureSession, list_max_age: float) -> Providers:
     """All providers, by resource type in lower case; lists of resources are trusted for `list_max_age` seconds."""
-    kinds: tuple[Provider[Any], ...] = (StorageAccountProvider(session, list_max_age),)
+    kinds: tuple[Provider[Any, Any], ...] = (StorageAccountProvider(session, list_max_age),)
     return MappingProxyType({kind.resource_type: kind for kind in kinds})
 
 
-def unsupported(target: ArmId, providers: Providers) -> Fault:
+def unsupported(target: ArmId | SnowflakeAccount, providers: Providers) -> Fault:
     """Say why a type cannot be put on a customer's key here."""
     service = _SAME_TENANT_ONLY.get(target.resource_type)
     if service is not None:

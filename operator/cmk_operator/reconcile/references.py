@@ -11,8 +11,9 @@ from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.azure.credentials import IdentityChain
 from cmk_operator.azure.prober import ProbedKey
 from cmk_operator.core.arm_id import ArmId, InvalidArmIdError, parse_arm_id
-from cmk_operator.core.authority import TenantGrant, judge_key, judge_namespace, judge_target
+from cmk_operator.core.authority import TenantGrant, judge_key, judge_namespace, judge_snowflake_account, judge_target
 from cmk_operator.core.faults import Actor, Fault, blocked, invalid
+from cmk_operator.core.snowflake_account import SnowflakeAccount
 
 if TYPE_CHECKING:
     from cmk_operator.api.encrypted_resource import EncryptedResource
@@ -40,7 +41,7 @@ class KeyPath:
 class ResourcePath:
     """A resource, the key it must be on, and the whole way to that."""
 
-    target: ArmId
+    target: ArmId | SnowflakeAccount
     key: CustomerManagedKey
     path: KeyPath
 
@@ -65,6 +66,7 @@ def grant_of(tenant: CustomerTenant) -> TenantGrant:
         tuple(spec.allowed_namespaces),
         tuple(ArmId(scope) for scope in spec.allowed_scopes),
         tuple(spec.allowed_vaults),
+        tuple(SnowflakeAccount(account) for account in spec.allowed_snowflake_accounts or ()),
     )
 
 
@@ -133,8 +135,12 @@ def _admit(inventory: Inventory, resource: EncryptedResource) -> ResourcePath | 
     path = resolve_key(inventory, key)
     if isinstance(path, Fault):
         return path
+    target = resource.spec.target
+    if isinstance(target, SnowflakeAccount):
+        refused = judge_snowflake_account(path.grant, target)
+        return refused if refused is not None else ResourcePath(target, key, path)
     try:
-        target = parse_arm_id(resource.spec.resource_id)
+        target = parse_arm_id(target.text)
     except InvalidArmIdError as error:
         return invalid("InvalidResourceId", f"spec.resourceId is not usable: {error}")
     refused = judge_target(path.grant, target)

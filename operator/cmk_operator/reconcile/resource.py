@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cmk_operator.api.conditions import find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.encrypted_resource import EncryptedResource, EncryptedResourceStatus, TargetReport
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.access import Access, AccessState
-from cmk_operator.core.arm_faults import judge_arm_failure
-from cmk_operator.core.arm_id import ArmId
 from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.decide import KeyState, Step, decide
 from cmk_operator.core.faults import Fault, FaultKind
@@ -21,13 +19,16 @@ from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.registry import unsupported
 from cmk_operator.reconcile.context import WAKE_KEY_AFTER, Context, Written, jittered
 from cmk_operator.reconcile.references import resolve_resource
-from cmk_operator.reconcile.resource_change import write_key
-from cmk_operator.reconcile.resource_deletion import FINALIZER, delete, keep_finalizer_honest
+from cmk_operator.reconcile.resource_change import tell_changed, write_key
+from cmk_operator.reconcile.resource_deletion import FINALIZER, delete, keep_finalizer_honest, on_the_way_out
+from cmk_operator.reconcile.resource_operation import OperationEnded, ask_after_operation
 from cmk_operator.reconcile.resource_pass import ResourcePass, choice_of
 from cmk_operator.reconcile.resource_report import ResourceOutcome, effective_of, report
+from cmk_operator.reconcile.targets import target_of
 
 if TYPE_CHECKING:
     from cmk_operator.kubernetes.client import ObjectReference
+    from cmk_operator.providers.protocol import Provider
 
 _AUDIT: Final = logging.getLogger("cmk_operator.audit")
 
@@ -41,17 +42,18 @@ async def reconcile_resource(context: Context, reference: ObjectReference) -> Ne
     resource = await keep_finalizer_honest(context, resource)
     if resource.metadata.deletion_timestamp is not None and FINALIZER not in resource.metadata.finalizers:
         return Next()
-    target = ArmId(resource.spec.resource_id)
+    target = resource.spec.target
     provider = context.providers.get(target.resource_type)
     if provider is None:
-        shown = TargetReport(kind=target.shown_type, name=target.name)
+        shown = TargetReport(kind=target.shown_type, name=target.shown_name)
         return await _finish(context, resource, ResourceOutcome(shown, fault=unsupported(target, context.providers)))
     path = resolve_resource(context.inventory, resource)
     if isinstance(path, Fault):
-        shown = TargetReport(kind=provider.shown_kind, name=target.name)
-        key = context.inventory.get(CustomerManagedKey, resource.spec.key_ref.name, reference.namespace)
-        return await _finish(context, resource, ResourceOutcome(shown, key, fault=_on_the_way_out(resource, path)))
-    step = ResourcePass(context, resource, path, provider)
+        return await _refuse(context, resource, provider, path)
+    aim = await target_of(context.client, resource, path)
+    if isinstance(aim, Fault):
+        return await _refuse(context, resource, provider, aim)
+    step = ResourcePass(context, resource, path, provider, aim)
     if resource.metadata.deletion_timestamp is not None:
         ended = await delete(step)
         return ended if isinstance(ended, Next) else await _finish(context, resource, ended)
@@ -59,28 +61,56 @@ async def reconcile_resource(context: Context, reference: ObjectReference) -> Ne
     return await _finish(context, resource, outcome) if outcome is not None else Next(backoff=BUSY)
 
 
-def _on_the_way_out(resource: EncryptedResource, fault: Fault) -> Fault:
-    if resource.metadata.deletion_timestamp is None:
-        return fault
-    escape = "the manifest is being deleted and reverts first: set spec.deletionPolicy to Orphan to let it go as it is"
-    return replace(fault, message=f"{fault.message}; {escape}")
+async def _refuse(context: Context, resource: EncryptedResource, provider: Provider[Any, Any], fault: Fault) -> Next:
+    """Report what the manifest lacks before any call."""
+    key = context.inventory.get(CustomerManagedKey, resource.spec.key_ref.name, resource.metadata.namespace or "")
+    if resource.metadata.deletion_timestamp is not None:
+        fault = on_the_way_out(fault)
+    shown = TargetReport(kind=provider.shown_kind, name=resource.spec.target.shown_name)
+    return await _finish(context, resource, ResourceOutcome(shown, key, fault=fault))
 
 
 async def _keep(step: ResourcePass) -> ResourceOutcome | None:
-    """Observe, and write if that is due and allowed; None when the manifest changed meanwhile and a new pass is due."""
-    context, resource, path, provider = step.context, step.resource, step.path, step.provider
-    max_age = 0.0 if _asked(resource) and resource.status.applied is not None else context.intervals.drift_check * 0.85
-    seen = await provider.observe(path.path.chain, path.target, max_age=max_age)
+    """Ask after what is under way, observe, and write if that is due and allowed; None when a new pass is due."""
+    asked = await ask_after_operation(step)
+    if isinstance(asked, ResourceOutcome):
+        return asked
+    if asked is None:
+        return await _bring_nearer(step, fresh=False)
+    outcome = await _bring_nearer(asked.step, fresh=True)
+    return await _attribute(asked, outcome) if outcome is not None else None
+
+
+async def _bring_nearer(step: ResourcePass, *, fresh: bool) -> ResourceOutcome | None:
+    context, resource, path = step.context, step.resource, step.path
+    asked = fresh or (_asked(resource) and resource.status.applied is not None)
+    seen = await step.observe(0.0 if asked else context.intervals.drift_check * 0.85)
     if isinstance(seen, AzureFailure):
-        return step.refused(judge_arm_failure(seen, path.target.name))
-    plan = provider.plan(choice_of(path, ""), seen)
+        return step.refused(seen)
+    plan = step.provider.plan(step.target, choice_of(path, None), seen)
+    if isinstance(plan, Fault):
+        return step.obstructed(plan, seen)
     decision = decide(
         change_is_due=plan is not None,
         observe_only=effective_of(resource).mode == "Observe",
         key=_key_state(path.key),
     )
-    outcome = ResourceOutcome(step.target, path.key, seen.protection, decision, plan)
-    return await write_key(step) if decision.step is Step.WRITE else outcome
+    if decision.step is Step.WRITE:
+        return await write_key(step)
+    keeps_key = plan is not None and plan.keeps_key and step.is_on_key(seen)
+    return step.outcome(seen, decision=decision, plan=plan, keeps_key=keeps_key)
+
+
+async def _attribute(ended: OperationEnded, outcome: ResourceOutcome) -> ResourceOutcome:
+    """Mark the operation as ended, and the change of key that it made as this operator's own."""
+    outcome = replace(outcome, operation_ended=True)
+    before = ended.step.resource.status.applied
+    now = outcome.protection.active_key_uri if outcome.protection is not None else None
+    old = before.key_uri if before is not None else ""
+    if outcome.protection is None or str(now or "") == old or outcome.written_by_us:
+        return outcome
+    await tell_changed(ended.step, old, outcome.protection, ended.operation.request_id)
+    return replace(outcome, written_by_us=True, request_id=ended.operation.request_id)
 
 
 def _key_state(key: CustomerManagedKey) -> KeyState:
@@ -141,10 +171,15 @@ def _counts_anew(before: EncryptedResourceStatus, after: EncryptedResourceStatus
 
 def _next(context: Context, outcome: ResourceOutcome) -> Next:
     fault = outcome.fault
+    if outcome.wait is not None:
+        return Next(after=outcome.wait)
     if fault is None:
         return Next(after=jittered(context.intervals.drift_check))
     if fault.kind is FaultKind.BUSY:
-        return Next(after=fault.retry_after, backoff=BUSY)
+        after = fault.retry_after
+        return Next(after=min(after, context.intervals.drift_check) if outcome.obstacle and after else after, backoff=BUSY)
+    if outcome.obstacle:
+        return Next(after=min(fault.retry_after or 0.0, context.intervals.drift_check), backoff=BLOCKED)
     if not outcome.refused_by_azure:
         # Kubernetes objects alone decide this and each change of one wakes the resource; the slow pass is a second net.
         return Next(after=jittered(context.intervals.drift_check))
@@ -164,7 +199,7 @@ async def _tell(
             "key change found in Azure",
             extra={
                 "resource": str(reference_of(resource)),
-                "target": resource.spec.resource_id,
+                "target": resource.spec.target.text,
                 "from": rotation.from_,
                 "to": rotation.to,
                 "why": "not made by this operator",

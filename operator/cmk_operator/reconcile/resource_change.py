@@ -1,67 +1,158 @@
-"""Puts a resource on its key: one idempotent write, after everything it must not be wrong about was read again."""
+"""Puts a resource on its key: one idempotent request after the other, each after all it must not be wrong about was read again."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.core.arm_faults import judge_arm_failure
 from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.decide import Decision, Step, decide, old_version_blocks
+from cmk_operator.core.faults import Fault
 from cmk_operator.kubernetes.status import reference_of
+from cmk_operator.providers.protocol import Plan, Started
+from cmk_operator.reconcile.context import Written
+from cmk_operator.reconcile.resource_operation import LONGEST_WAIT, waiting_for
 from cmk_operator.reconcile.resource_pass import audit, choice_of, old_version, probe_again, reread
-from cmk_operator.reconcile.resource_report import ResourceOutcome
 
 if TYPE_CHECKING:
+    from cmk_operator.core.decide import KeyState
+    from cmk_operator.core.protection import KeyChoice, Protection
+    from cmk_operator.providers.protocol import Applied, ResourceFacts
     from cmk_operator.reconcile.resource_pass import ResourcePass
+    from cmk_operator.reconcile.resource_report import ResourceOutcome
 
+REQUESTS_IN_ONE_PASS: Final = 12
+"""A bound against a service that never takes a change over; the next pass goes on."""
 _LOG: Final = logging.getLogger(__name__)
 
 
 async def write_key(step: ResourcePass) -> ResourceOutcome | None:
+    """Send the requests that put the resource on its key, until one is long-running, refused, or the last.
+
+    None when the manifest changed meanwhile and a new pass is due.
+    """
+    outcome = await _write_next(step)
+    for _ in range(REQUESTS_IN_ONE_PASS - 1):
+        if outcome is None or not outcome.goes_on:
+            break
+        before, outcome = outcome, await _write_next(step)
+        if outcome is not None and before.written_by_us and not outcome.written_by_us:
+            outcome = replace(outcome, written_by_us=True, request_id=before.request_id)
+    return outcome
+
+
+async def _write_next(step: ResourcePass) -> ResourceOutcome | None:
     """Re-read all that a write must not be wrong about, probe the key through the same identity, then write once."""
     fresh = await reread(step)
     if fresh is None:
         return None
-    context, path, provider = fresh.context, fresh.path, fresh.provider
-    seen = await provider.observe(path.path.chain, path.target, max_age=0.0)
+    seen = await fresh.observe(0.0)
     if isinstance(seen, AzureFailure):
-        return fresh.refused(judge_arm_failure(seen, path.target.name))
+        return fresh.refused(seen)
     probe, key_state = await probe_again(fresh, seen)
-    version = probe.wanted.attributes.version if probe.wanted.attributes is not None else ""
-    plan = provider.plan(choice_of(path, version), seen)
+    want = choice_of(fresh.path, probe.wanted.attributes)
+    plan = fresh.provider.plan(fresh.target, want, seen)
+    if isinstance(plan, Fault):
+        return fresh.obstructed(plan, seen)
     decision = decide(change_is_due=plan is not None, observe_only=False, key=key_state)
-    outcome = ResourceOutcome(fresh.target, path.key, seen.protection, decision, plan)
+    keeps_key = plan is not None and plan.keeps_key and fresh.is_on_key(seen)
+    outcome = fresh.outcome(seen, decision=decision, plan=plan, keeps_key=keeps_key)
     if decision.step is not Step.WRITE or plan is None:
         return outcome
     blocked = old_version_blocks(old_version(fresh, seen, probe))
     if blocked is not None:
         return replace(outcome, decision=blocked)
-    applied = await provider.apply(path.path.chain, path.target, plan)
-    if isinstance(applied, AzureFailure):
-        _LOG.warning(
-            "Azure refused a change of key",
+    answer = await fresh.provider.apply(fresh.path.path.chain, fresh.target, plan)
+    if isinstance(answer, AzureFailure):
+        _log_refusal(fresh, plan, answer)
+        return fresh.refused(answer, seen)
+    if isinstance(answer, Started):
+        return _started(fresh, seen, answer)
+    return await _applied(fresh, seen, answer, _Wanted(want, key_state, plan))
+
+
+class _Wanted:
+    """What the request was for: the key, its state, and the plan that was carried out."""
+
+    def __init__(self, want: KeyChoice, key_state: KeyState, plan: Plan) -> None:
+        self.want = want
+        self.key_state = key_state
+        self.plan = plan
+
+
+def _log_refusal(step: ResourcePass, plan: Plan, failure: AzureFailure) -> None:
+    _LOG.warning(
+        "a change of key was refused",
+        extra={
+            "object": str(reference_of(step.resource)),
+            "target": step.path.target.text,
+            "purpose": plan.purpose,
+            "code": failure.code,
+            "azureRequestId": failure.request_id,
+        },
+    )
+
+
+def _started(step: ResourcePass, seen: ResourceFacts[Any], answer: Started) -> ResourceOutcome:
+    operation = answer.operation
+    _LOG.info(
+        "a long-running operation was started",
+        extra={
+            "object": str(reference_of(step.resource)),
+            "target": step.path.target.text,
+            "purpose": operation.purpose,
+            "azureRequestId": operation.request_id,
+        },
+    )
+    outcome = step.outcome(
+        seen,
+        decision=waiting_for(operation),
+        operation=operation,
+        wait=min(answer.retry_after, LONGEST_WAIT),
+        keeps_key=step.is_on_key(seen),
+    )
+    return outcome if answer.remembered is None else replace(outcome, remembered=answer.remembered)
+
+
+async def _applied(step: ResourcePass, seen: ResourceFacts[Any], answer: Applied[Any], wanted: _Wanted) -> ResourceOutcome:
+    facts = answer.facts
+    old, new = str(seen.protection.active_key_uri or ""), str(facts.protection.active_key_uri or "")
+    changed = old != new
+    if changed:
+        await tell_changed(step, old, facts.protection, answer.request_id)
+    else:
+        _LOG.info(
+            "a request towards the key was carried out",
             extra={
-                "object": str(reference_of(fresh.resource)),
-                "target": path.target.text,
-                "code": applied.code,
-                "azureRequestId": applied.request_id,
+                "object": str(reference_of(step.resource)),
+                "target": step.path.target.text,
+                "purpose": wanted.plan.purpose,
+                "azureRequestId": answer.request_id,
             },
         )
-        return fresh.refused(judge_arm_failure(applied, path.target.name), seen)
-    audit(fresh, "key changed", seen, after=applied)
-    await context.events.record(
-        fresh.resource, "Normal", "KeyApplied", f"Azure put the resource on {applied.facts.protection.key_uri}", "ApplyKey"
+    left = step.provider.plan(step.target, wanted.want, facts)
+    if isinstance(left, Fault):
+        return replace(step.obstructed(left, facts), written_by_us=changed, request_id=answer.request_id)
+    decision = decide(change_is_due=left is not None, observe_only=False, key=wanted.key_state)
+    goes_on = left is not None and left != wanted.plan
+    if decision.step is not Step.SETTLED and not goes_on:
+        decision = Decision(Step.WAIT, "NotTakenOver", "Azure has not taken the change over")
+    return step.outcome(
+        facts,
+        decision=decision,
+        plan=left,
+        written_by_us=changed,
+        request_id=answer.request_id,
+        goes_on=goes_on,
+        keeps_key=left is not None and left.keeps_key and step.is_on_key(facts),
     )
-    left = provider.plan(choice_of(path, version), applied.facts)
-    settled = decide(change_is_due=left is not None, observe_only=False, key=key_state)
-    return ResourceOutcome(
-        fresh.target,
-        path.key,
-        applied.facts.protection,
-        settled if settled.step is Step.SETTLED else Decision(Step.WAIT, "NotTakenOver", "Azure has not taken the change over"),
-        left,
-        written_by_us=True,
-        request_id=applied.request_id,
-    )
+
+
+async def tell_changed(step: ResourcePass, old: str, protection: Protection, request_id: str | None) -> None:
+    """Audit and announce a change of key that this operator made, and keep it for a status that does not land."""
+    step.context.unreported[reference_of(step.resource)] = Written(str(protection.active_key_uri or ""), request_id)
+    audit(step, "key changed", old, protection, request_id)
+    if protection.customer_managed:
+        message = f"the resource was put on {protection.key_uri}"
+        await step.context.events.record(step.resource, "Normal", "KeyApplied", message, "ApplyKey")

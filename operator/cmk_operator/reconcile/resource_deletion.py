@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.core.arm_faults import judge_arm_failure
 from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.decide import Decision, KeyState, Step, decide_deletion
+from cmk_operator.core.faults import Fault
+from cmk_operator.core.protection import Protection
 from cmk_operator.core.schedule import BUSY, Next
 from cmk_operator.kubernetes.status import reference_of, take_in
+from cmk_operator.providers.protocol import Started
 from cmk_operator.reconcile.context import WAKE_KEY_AFTER, Context
+from cmk_operator.reconcile.resource_operation import LONGEST_WAIT, ask_after_operation, waiting_for
 from cmk_operator.reconcile.resource_pass import audit, own_version, probe_again, reread
 from cmk_operator.reconcile.resource_report import ResourceOutcome, effective_of
 
 if TYPE_CHECKING:
     from cmk_operator.api.encrypted_resource import EncryptedResource
+    from cmk_operator.providers.protocol import ResourceFacts
     from cmk_operator.reconcile.resource_pass import ResourcePass
 
 FINALIZER: Final = "cmk-operator.dev/revert-to-platform-key"
@@ -53,11 +58,15 @@ async def delete(step: ResourcePass) -> ResourceOutcome | Next:
 
     An outcome is to be reported, because something is in the way; else the next wish.
     """
-    context, path, provider = step.context, step.path, step.provider
-    seen = await provider.observe(path.path.chain, path.target, max_age=0.0)
+    asked = await ask_after_operation(step)
+    if isinstance(asked, ResourceOutcome):
+        return asked
+    step = asked.step if asked is not None else step
+    context, path = step.context, step.path
+    seen = await step.observe(0.0)
     gone = isinstance(seen, AzureFailure) and seen.code.lower() in {"resourcenotfound", "resourcegroupnotfound"}
     if isinstance(seen, AzureFailure) and not gone:
-        return step.refused(judge_arm_failure(seen, path.target.name))
+        return step.refused(seen)
     facts = None if isinstance(seen, AzureFailure) else seen
     state = KeyState(None)
     if facts is not None and own_version(step, facts) is not None:
@@ -73,16 +82,38 @@ async def delete(step: ResourcePass) -> ResourceOutcome | Next:
         waiting = Decision(
             Step.WAIT, "RevertWaitsForKey", f"the manifest is being deleted and reverts first; {decision.message}"
         )
-        return ResourceOutcome(step.target, path.key, facts.protection, waiting)
+        return step.outcome(facts, decision=waiting)
     if decision.step is Step.REVERT and facts is not None:
-        if await reread(step) is None:
-            return Next(backoff=BUSY)
-        plan = provider.plan_revert(facts)
-        applied = await provider.apply(path.path.chain, path.target, plan) if plan is not None else None
-        if isinstance(applied, AzureFailure):
-            return step.refused(judge_arm_failure(applied, path.target.name), facts)
-        if applied is not None:
-            audit(step, "reverted to a key of Microsoft", facts, after=applied)
+        in_the_way = await _revert(step, facts)
+        if in_the_way is not None:
+            return in_the_way
     await _set_finalizer(context, step.resource, present=False)
     context.wake(reference_of(path.key), WAKE_KEY_AFTER)
     return Next()
+
+
+async def _revert(step: ResourcePass, facts: ResourceFacts[Any]) -> ResourceOutcome | Next | None:
+    """Send the next request of the revert; None when the resource is on a key of Microsoft."""
+    if await reread(step) is None:
+        return Next(backoff=BUSY)
+    plan = step.provider.plan_revert(step.target, facts)
+    if plan is None:
+        return None
+    if isinstance(plan, Fault):
+        return step.obstructed(on_the_way_out(plan), facts)
+    answer = await step.provider.apply(step.path.path.chain, step.target, plan)
+    if isinstance(answer, AzureFailure):
+        return step.refused(answer, facts)
+    old = str(facts.protection.active_key_uri or "")
+    if isinstance(answer, Started):
+        audit(step, "revert to a key of Microsoft started", old, Protection(), answer.operation.request_id)
+        wait = min(answer.retry_after, LONGEST_WAIT)
+        return step.outcome(facts, decision=waiting_for(answer.operation), operation=answer.operation, wait=wait)
+    audit(step, "reverted to a key of Microsoft", old, answer.facts.protection, answer.request_id)
+    return None if step.provider.plan_revert(step.target, answer.facts) is None else Next(backoff=BUSY)
+
+
+def on_the_way_out(fault: Fault) -> Fault:
+    """A fault in the way of a manifest that is being deleted, with the way to let it go."""
+    escape = "the manifest is being deleted and reverts first: set spec.deletionPolicy to Orphan to let it go as it is"
+    return replace(fault, message=f"{fault.message}; {escape}")

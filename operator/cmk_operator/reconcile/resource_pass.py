@@ -17,18 +17,23 @@ from cmk_operator.core.prerequisites import check_prerequisites, failed
 from cmk_operator.core.protection import KeyChoice
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of, take_in
+from cmk_operator.providers.protocol import Target
 from cmk_operator.reconcile.key_report import effective_of as effective_key
 from cmk_operator.reconcile.references import ResourcePath, resolve_resource
 from cmk_operator.reconcile.resource_report import ResourceOutcome
+from cmk_operator.reconcile.targets import arm_target
 
 if TYPE_CHECKING:
     from cmk_operator.api.model import Metadata
-    from cmk_operator.core.access import Access, KeyProbe
-    from cmk_operator.providers.protocol import Applied, Provider, ResourceFacts
+    from cmk_operator.core.access import Access, KeyAttributes, KeyProbe
+    from cmk_operator.core.azure_failure import AzureFailure
+    from cmk_operator.core.protection import Protection
+    from cmk_operator.providers.protocol import Provider, ResourceFacts, SnowflakeTarget
     from cmk_operator.reconcile.context import Context
 
 PROBE_BEFORE_WRITE_MAX_AGE: Final = 60.0
 """Seconds: a key version counts as just probed for so long (law 1)."""
+PLATFORM_KEY: Final = "a key of Microsoft"
 _AUDIT: Final = logging.getLogger("cmk_operator.audit")
 
 
@@ -39,22 +44,39 @@ class ResourcePass:
     context: Context
     resource: EncryptedResource
     path: ResourcePath
-    provider: Provider[Any]
+    provider: Provider[Any, Any]
+    target: Target | SnowflakeTarget
 
     @property
-    def target(self) -> TargetReport:
+    def shown(self) -> TargetReport:
         """The resource, for people."""
-        return TargetReport(kind=self.provider.shown_kind, name=self.path.target.name)
+        return TargetReport(kind=self.provider.shown_kind, name=self.path.target.shown_name)
 
-    def refused(self, fault: Fault, facts: ResourceFacts[Any] | None = None) -> ResourceOutcome:
-        """The outcome when Azure refused a call; `facts` if the resource could at least be read."""
+    async def observe(self, max_age: float) -> ResourceFacts[Any] | AzureFailure:
+        """The facts, at most `max_age` seconds old."""
+        return await self.provider.observe(self.path.path.chain, self.target, max_age=max_age)
+
+    def outcome(self, facts: ResourceFacts[Any] | None, **found: Any) -> ResourceOutcome:  # noqa: ANN401 - fields of the outcome
+        """What the pass came to, with all that `facts` (None: the resource could not be read) say for status."""
+        if facts is None:
+            return ResourceOutcome(self.shown, self.path.key, **found)
         return ResourceOutcome(
-            self.target,
-            self.path.key,
-            protection=facts.protection if facts is not None else None,
-            fault=fault,
-            refused_by_azure=True,
+            self.shown, self.path.key, facts.protection, details=facts.shown, remembered=facts.remembered, **found
         )
+
+    def refused(self, failure: AzureFailure, facts: ResourceFacts[Any] | None = None, **found: Any) -> ResourceOutcome:  # noqa: ANN401 - fields of the outcome
+        """The outcome when a call was refused; `facts` if the resource could at least be read."""
+        fault = self.provider.judge(failure, self.path.target.shown_name)
+        return self.outcome(facts, fault=fault, refused_by_azure=True, **found)
+
+    def obstructed(self, fault: Fault, facts: ResourceFacts[Any]) -> ResourceOutcome:
+        """The outcome when something must happen before the next request."""
+        return self.outcome(facts, fault=fault, obstacle=True, keeps_key=self.is_on_key(facts))
+
+    def is_on_key(self, facts: ResourceFacts[Any]) -> bool:
+        """Whether a version of the wanted key protects the resource already."""
+        uri = facts.protection.key_uri
+        return uri is not None and uri.versionless == self.path.path.key_uri.versionless
 
 
 async def reread(step: ResourcePass) -> ResourcePass | None:
@@ -79,7 +101,8 @@ async def reread(step: ResourcePass) -> ResourcePass | None:
     if isinstance(path, Fault):
         context.wake(reference, 0.0)
         return None
-    return replace(step, resource=now, path=path)
+    target = arm_target(now, path) if isinstance(step.target, Target) else step.target
+    return replace(step, resource=now, path=path, target=target)
 
 
 def _same(now: Metadata, before: Metadata) -> bool:
@@ -116,32 +139,30 @@ def old_version(step: ResourcePass, seen: ResourceFacts[Any], probe: KeyProbe) -
     return judge_key_probe(probe, {}).by_version.get(old) if old is not None else None
 
 
-def choice_of(path: ResourcePath, probed_version: str) -> KeyChoice:
-    """What the resource must be on, once `probed_version` has passed the probe."""
+def choice_of(path: ResourcePath, attributes: KeyAttributes | None) -> KeyChoice:
+    """What the resource must be on: the version that has just passed the probe, or the one that the key's status calls active."""
+    known = path.key.status
     return KeyChoice(
         path.path.key_uri,
-        probed_version,
+        (attributes.version if attributes is not None else known.active_version) or "",
         path.path.managed_identity,
         path.path.chain.application_client_id,
-        path.key.status.vault_region,
+        vault_region=(attributes.vault_region if attributes is not None else None) or known.vault_region,
+        key_size=attributes.key_size if attributes is not None else None,
+        customer_tenant_id=path.path.tenant.spec.tenant_id,
     )
 
 
-def audit(
-    step: ResourcePass,
-    what: str,
-    before: ResourceFacts[Any],
-    after: Applied[Any],
-) -> None:
-    """One line for each change of a key, by law 8."""
+def audit(step: ResourcePass, what: str, before: str | None, after: Protection, request_id: str | None) -> None:
+    """One line for each change of a key, by law 8; `before` is the URI of the key it was on."""
     _AUDIT.info(
         what,
         extra={
             "resource": str(reference_of(step.resource)),
             "target": step.path.target.text,
-            "from": str(before.protection.active_key_uri or "a key of Microsoft"),
-            "to": str(after.facts.protection.active_key_uri or "a key of Microsoft"),
+            "from": before or PLATFORM_KEY,
+            "to": str(after.active_key_uri or PLATFORM_KEY),
             "why": "the manifest says so",
-            "azureRequestId": after.request_id,
+            "azureRequestId": request_id,
         },
     )

@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.api.conditions import Aspect, Progress, Truth, dated, find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey, RotationReport
 from cmk_operator.api.encrypted_resource import (
     AppliedKey,
+    DetailsReport,
     EffectiveResource,
     EncryptedResource,
     EncryptedResourceStatus,
+    OperationReport,
     PlanReport,
+    RememberedReport,
     TargetReport,
 )
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.access import AccessState
 from cmk_operator.core.decide import Decision, Step
 from cmk_operator.core.faults import FaultKind
+from cmk_operator.providers.protocol import Remembered, Shown
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from cmk_operator.core.faults import Fault
+    from cmk_operator.core.long_running import Operation
     from cmk_operator.core.protection import Protection
     from cmk_operator.providers.protocol import Plan
 
 ROTATIONS_KEPT: Final = 10
+NAMES_SHOWN: Final = 50
 _PRESENT_ACCESS: Final = "Accessible"
 _NOT_PROBED: Final = "NotProbed"
 _PASSES_BY_ITSELF: Final = frozenset(
-    {_NOT_PROBED, "WaitingForKey", "NotTakenOver", AccessState.UNKNOWN.value, AccessState.VAULT_UNREACHABLE.value}
+    {
+        _NOT_PROBED,
+        "WaitingForKey",
+        "NotTakenOver",
+        "OperationInProgress",
+        AccessState.UNKNOWN.value,
+        AccessState.VAULT_UNREACHABLE.value,
+    }
 )
 """Reasons to wait for which no person is needed."""
 
@@ -52,8 +65,23 @@ class ResourceOutcome:
     fault: Fault | None = None
     refused_by_azure: bool = False
     """Whether `fault` is Azure's answer (then it is tried again), not a refusal before any call."""
+    obstacle: bool = False
+    """Whether `fault` is what stands between the resource and the next request."""
+    keeps_key: bool = False
+    """Whether the resource is on the wanted key whatever else is to be done to it."""
     written_by_us: bool = False
     request_id: str | None = None
+    goes_on: bool = False
+    """Whether another request can follow at once."""
+    operation: Operation | None = None
+    """What is being carried out; None leaves what status holds, unless `operation_ended`."""
+    operation_ended: bool = False
+    wait: float | None = None
+    """Seconds until the service is to be asked again."""
+    details: Shown | None = None
+    """None: as before."""
+    remembered: Remembered | None = None
+    """None: as before."""
 
 
 def effective_of(resource: EncryptedResource) -> EffectiveResource:
@@ -76,6 +104,9 @@ def report(resource: EncryptedResource, outcome: ResourceOutcome, now: datetime)
         effective=effective_of(resource),
         target=outcome.target,
         applied=applied,
+        operation=_operation(before.operation, outcome, now),
+        details=_details(outcome.details) if outcome.details is not None else before.details,
+        remembered=_remembered(outcome.remembered) if outcome.remembered is not None else before.remembered,
         plan=_plan(outcome.plan) if shows_plan and outcome.plan is not None else None,
         rotations=_rotations(before, applied, outcome, now),
     )
@@ -91,6 +122,32 @@ def _applied(before: AppliedKey | None, protection: Protection | None, now: date
     if before is not None and (before.key_uri, before.version) == (uri, version):
         return before
     return AppliedKey(key_uri=uri, version=version, since=now)
+
+
+def _operation(before: OperationReport | None, outcome: ResourceOutcome, now: datetime) -> OperationReport | None:
+    running = outcome.operation
+    if running is None:
+        return None if outcome.operation_ended else before
+    if before is not None and before.url == running.url:
+        return before
+    return OperationReport(url=running.url, purpose=running.purpose, started_at=now, request_id=running.request_id)
+
+
+def _details(shown: Shown) -> DetailsReport | None:
+    """Names are shown up to a number, so that no status outgrows etcd."""
+    if shown == Shown():
+        return None
+    known = {
+        field.name: value[:NAMES_SHOWN] if isinstance(value := getattr(shown, field.name), tuple) else value
+        for field in fields(shown)
+    }
+    return DetailsReport(**known)
+
+
+def _remembered(remembered: Remembered) -> RememberedReport | None:
+    if remembered == Remembered():
+        return None
+    return RememberedReport(version=remembered.version, registered_at=remembered.registered_at)
 
 
 def _plan(plan: Plan) -> PlanReport:
@@ -117,6 +174,8 @@ def _rotations(
 def _encrypted(outcome: ResourceOutcome) -> Aspect:
     kind = "Encrypted"
     decision, protection = outcome.decision, outcome.protection
+    if outcome.keeps_key and protection is not None:
+        return Aspect(kind, "True", "CustomerManagedKey", f"Azure reports that the resource is on {protection.key_uri}")
     if outcome.fault is not None:
         # What Azure was last seen to do is not known to be false only because a manifest was refused or a call failed.
         return Aspect(kind, "Unknown" if protection is None else "False", outcome.fault.reason, outcome.fault.message)

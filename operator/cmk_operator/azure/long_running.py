@@ -1,0 +1,50 @@
+"""Resource Manager's long-running operations: asked after at the URL that Azure gave, also after a restart.
+
+Source: Azure Resource Manager, "Track asynchronous Azure operations".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.core.azure_failure import AzureFailure
+from cmk_operator.core.long_running import Ended, Failed, Running
+from cmk_operator.core.redaction import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.azure.session import AzureSession
+
+RETRY_AFTER: Final = 5.0
+"""Seconds until the next question when Azure names none."""
+_GIVEN_UP: Final = frozenset({"failed", "canceled", "cancelled"})
+
+
+async def ask_after(session: AzureSession, chain: IdentityChain, url: str) -> Running | Ended | Failed | AzureFailure:
+    """GET an Azure-AsyncOperation or Location URL. An operation that Azure no longer knows has ended."""
+    root = f"https://{chain.cloud.resource_manager}/"
+    if not url.lower().startswith(root):
+        # The URL was kept in status, which others may be allowed to write: no token goes anywhere else.
+        return Ended()
+    try:
+        answer = await session.resource_manager(chain).send("GET", url)
+    except EXPECTED_FAILURES as error:
+        failure = failure_of(error)
+        return Ended() if failure.status in {404, 410} else failure
+    if answer.status == 202:
+        return Running(answer.retry_after or RETRY_AFTER)
+    return _judge(answer.body, answer.retry_after)
+
+
+def _judge(body: Mapping[str, Any], retry_after: float | None) -> Running | Ended | Failed:
+    status = str(body.get("status") or "succeeded").lower()
+    if status == "succeeded":
+        return Ended()
+    if status not in _GIVEN_UP:
+        return Running(retry_after or RETRY_AFTER)
+    error: Mapping[str, Any] = body.get("error") or {}
+    code = str(error.get("code") or "OperationFailed")
+    return Failed(AzureFailure(200, code, redacted(str(error.get("message", "")))[:1000]))

@@ -1,0 +1,46 @@
+"""The identifier of a Snowflake account, as a target of encryption."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RESOURCE_TYPE = "snowflake"
+
+
+@dataclass(frozen=True, slots=True)
+class SnowflakeAccount:
+    """An account by its identifier, such as `contoso-prod`; Snowflake does not tell `_` from `-` in host names, nor cases.
+
+    Source: Snowflake, "Account identifiers".
+    """
+
+    text: str
+
+    @property
+    def key(self) -> str:
+        """One spelling for all spellings of this account, for use in indexes."""
+        return "snowflake:" + self.text.lower().replace("_", "-")
+
+    @property
+    def shown_name(self) -> str:
+        """The identifier as it was written."""
+        return self.text
+
+    @property
+    def resource_type(self) -> str:
+        """What chooses the provider."""
+        return RESOURCE_TYPE
+
+    @property
+    def shown_type(self) -> str:
+        """The type, for people."""
+        return "Snowflake account"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SnowflakeAccount) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __str__(self) -> str:
+        return self.text

@@ -1,0 +1,93 @@
+"""Lists of a subscription's resources: what steady state is read from, so that cost grows with subscriptions (law 7)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.azure.session import AzureSession
+    from cmk_operator.core.arm_id import ArmId
+
+FactsT = TypeVar("FactsT")
+
+
+@dataclass(slots=True)
+class _Listed(Generic[FactsT]):
+    """The resources of one subscription as the last list told them, and as they were read by themselves since."""
+
+    at: float = float("-inf")
+    resources: dict[str, FactsT] = field(default_factory=dict)
+    read: dict[str, tuple[float, FactsT]] = field(default_factory=dict)
+    """Single readings and answers to writes, each with its time: newer than a list that was under way meanwhile."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Listing(Generic[FactsT]):
+    """Resources of one type; `resource_type` in Azure's spelling, `read` turns a body into (hashable) facts."""
+
+    def __init__(
+        self,
+        session: AzureSession,
+        resource_type: str,
+        api_version: str,
+        read: Callable[[Mapping[str, Any]], FactsT],
+        max_age: float,
+    ) -> None:
+        self._session = session
+        self._resource_type = resource_type
+        self._query = {"api-version": api_version}
+        self._read = read
+        self._max_age = max_age
+        self._listed: dict[tuple[IdentityChain, str], _Listed[FactsT]] = {}
+
+    async def get(self, chain: IdentityChain, target: ArmId, max_age: float) -> FactsT:
+        """The facts from the subscription's list if that is young enough, else (or if not listed) from the resource itself.
+
+        Raises what an Azure call raises.
+        """
+        if max_age > 0:
+            listed = await self._young(chain, target.subscription_id, min(max_age, self._max_age))
+            found = listed.resources.get(target.key)
+            if found is not None:
+                return found
+        body = await self._session.resource_manager(chain).call("GET", target.text, self._query)
+        return self.remember(chain, target, self._read(body))
+
+    async def all(self, chain: IdentityChain, subscription_id: str, max_age: float) -> Mapping[str, FactsT]:
+        """The facts of all resources of a subscription, by `ArmId.key`. Raises what an Azure call raises."""
+        return (await self._young(chain, subscription_id, min(max_age, self._max_age))).resources
+
+    def remember(self, chain: IdentityChain, target: ArmId, facts: FactsT) -> FactsT:
+        """Put a newer reading into the list, so that no list takes a later pass back in time."""
+        listed = self._listed.get((chain, target.subscription_id))
+        if listed is not None:
+            listed.resources[target.key] = facts
+            listed.read[target.key] = (time.monotonic(), facts)
+        return facts
+
+    async def _young(self, chain: IdentityChain, subscription_id: str, max_age: float) -> _Listed[FactsT]:
+        listed = self._listed.setdefault((chain, subscription_id), _Listed())
+        async with listed.lock:
+            if time.monotonic() - listed.at > max_age:
+                await self._list(chain, subscription_id, listed)
+        return listed
+
+    async def _list(self, chain: IdentityChain, subscription_id: str, listed: _Listed[FactsT]) -> None:
+        began = time.monotonic()
+        path = f"/subscriptions/{subscription_id}/providers/{self._resource_type}"
+        # Most resources of a subscription look alike to us, so equal facts are kept once.
+        alike: dict[FactsT, FactsT] = {}
+        found: dict[str, FactsT] = {}
+        async for page in self._session.resource_manager(chain).pages(path, self._query):
+            for body in page:
+                facts = self._read(body)
+                found[str(body["id"]).lower()] = alike.setdefault(facts, facts)
+        listed.read = {key: (at, facts) for key, (at, facts) in listed.read.items() if at > began}
+        found |= {key: facts for key, (_, facts) in listed.read.items()}
+        listed.resources, listed.at = found, time.monotonic()

@@ -1,0 +1,64 @@
+"""Asks after what was started before, by this process or by one before it: an operation is never started twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.core.azure_failure import AzureFailure
+from cmk_operator.core.decide import Decision, Step
+from cmk_operator.core.long_running import Ended, Failed, Operation, Running
+from cmk_operator.providers.protocol import Remembered, SnowflakeTarget
+
+if TYPE_CHECKING:
+    from cmk_operator.reconcile.resource_pass import ResourcePass
+    from cmk_operator.reconcile.resource_report import ResourceOutcome
+
+IN_PROGRESS: Final = "OperationInProgress"
+LONGEST_WAIT: Final = 60.0
+"""Seconds between two questions at most, whatever the service says."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperationEnded:
+    """An operation that has ended, and the pass that goes on from there."""
+
+    operation: Operation
+    step: ResourcePass
+
+
+def waiting_for(operation: Operation) -> Decision:
+    """The decision to wait for an operation."""
+    return Decision(Step.WAIT, IN_PROGRESS, f"waiting for the service to end an operation: {operation.purpose}")
+
+
+async def ask_after_operation(step: ResourcePass) -> OperationEnded | ResourceOutcome | None:
+    """What became of the operation in status: an outcome while it is to be waited for or has failed; None without one."""
+    kept = step.resource.status.operation
+    if kept is None:
+        return None
+    operation = Operation(kept.url, kept.purpose, kept.request_id)
+    answer = await step.provider.poll(step.path.path.chain, step.target, operation)
+    if isinstance(answer, Ended):
+        return OperationEnded(operation, _knowing(step, answer.version))
+    if isinstance(answer, AzureFailure):
+        return step.refused(answer)
+    seen = await step.observe(step.context.intervals.drift_check * 0.85 if isinstance(answer, Running) else 0.0)
+    facts = None if isinstance(seen, AzureFailure) else seen
+    if isinstance(answer, Failed):
+        return step.refused(answer.failure, facts, operation_ended=True)
+    return step.outcome(
+        facts,
+        decision=waiting_for(operation),
+        operation=operation,
+        wait=min(answer.retry_after, LONGEST_WAIT),
+        keeps_key=facts is not None and step.is_on_key(facts),
+    )
+
+
+def _knowing(step: ResourcePass, version: str | None) -> ResourcePass:
+    """The same pass, with the version that the service will not tell again."""
+    target = step.target
+    if version is None or not isinstance(target, SnowflakeTarget):
+        return step
+    return replace(step, target=replace(target, remembered=Remembered(version, target.remembered.registered_at)))
