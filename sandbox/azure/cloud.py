@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sandbox.azure.arm.authorization import Authorization, RoleAssignment
+from sandbox.azure.arm.diagnostics import DiagnosticOperations
 from sandbox.azure.arm.gateway import Gateway, correlation_headers
 from sandbox.azure.arm.identities import Identities, IdentityOperations
 from sandbox.azure.arm.locks import LockOperations, Locks
@@ -13,6 +14,7 @@ from sandbox.azure.arm.operations import Operations
 from sandbox.azure.arm.role_operations import RoleOperations
 from sandbox.azure.arm.roles import BY_NAME
 from sandbox.azure.arm.subscriptions import Subscription, SubscriptionOperations, Subscriptions
+from sandbox.azure.arm.vault_keys import VaultKeyOperations
 from sandbox.azure.arm.vaults import VaultOperations
 from sandbox.azure.certificates import FIXED_HOSTS, SUFFIXES
 from sandbox.azure.entra.consent import AdminConsent
@@ -25,6 +27,7 @@ from sandbox.azure.exchange import Answer, Exchange, Router
 from sandbox.azure.faults import Faults
 from sandbox.azure.graph.access import GraphAccess
 from sandbox.azure.graph.applications import Applications
+from sandbox.azure.graph.federated_credentials import ApplicationCredentials
 from sandbox.azure.graph.principals import Principals
 from sandbox.azure.key_vault.access import VaultAccess
 from sandbox.azure.key_vault.crypto import KeyFactory
@@ -85,7 +88,7 @@ class Cloud:
         doors = Doors(self.directory, self.tokens, self.token_endpoint, self.identities, self.vaults, keys, vault_access)
         self.service_access = ServiceAccess(doors)
         self.protection = KeyProtection(self.service_access, clock, self.timings)
-        self._arm = self._resource_manager()
+        self._arm = self._resource_manager(keys)
         self._vault_data = VaultDataPlane(self.vaults, keys, vault_access, self.key_factory, clock)
         self._blobs = BlobService(
             accounts=self.accounts,
@@ -99,7 +102,7 @@ class Cloud:
         self.provider = self._side("Contoso", "contoso.onmicrosoft.com")
         self.customer = self._side("Fabrikam", "fabrikam.onmicrosoft.com")
 
-    def _resource_manager(self) -> Gateway:
+    def _resource_manager(self, keys: Keys) -> Gateway:
         gateway = Gateway(
             tokens=self.tokens,
             authorization=self.authorization,
@@ -122,6 +125,8 @@ class Cloud:
         )
         IdentityOperations(gateway, self.identities, self.directory, self.clock, self.timings)
         VaultOperations(gateway, self.vaults, self.clock)
+        VaultKeyOperations(gateway, self.vaults, keys, self.key_factory, self.clock)
+        DiagnosticOperations(gateway, self.vaults)
         RoleOperations(gateway, self.directory, self.clock)
         LockOperations(gateway)
         return gateway
@@ -140,6 +145,7 @@ class Cloud:
         router = Router()
         access = GraphAccess(self.directory, self.tokens)
         Applications(router, access, self.directory, self.clock)
+        ApplicationCredentials(router, access, self.clock)
         Principals(router, access, self.directory, self.clock)
         return router
 

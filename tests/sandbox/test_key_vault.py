@@ -425,6 +425,10 @@ async def test_a_rotation_policy_gives_new_versions_their_expiry(
         ({"softDeleteRetentionInDays": 30}, "BadRequest"),
         ({"networkAcls": {"bypass": "Everyone"}}, "BadRequest"),
         ({"networkAcls": {"allow": "all"}}, "InvalidRequestContent"),
+        ({"networkAcls": {"ipRules": [{"value": "fd00::1"}]}}, "BadRequest"),
+        ({"networkAcls": {"ipRules": [{"value": "10.1.2.3"}]}}, "BadRequest"),
+        ({"networkAcls": {"virtualNetworkRules": [{"id": "subnet"}]}}, "BadRequest"),
+        ({"networkAcls": {"virtualNetworkRules": [{"subnet": "subnet"}]}}, "InvalidRequestContent"),
     ],
 )
 async def test_what_a_vault_cannot_become_is_refused(

@@ -280,13 +280,21 @@ class AddressRule(Strict):
     value: str
 
 
+class VaultSubnetRule(Strict):
+    """One subnet, of any subscription; `state` is read-only."""
+
+    id: str
+    ignore_missing_vnet_service_endpoint: bool | None = None
+    state: str | None = None
+
+
 class VaultNetworkAcls(Strict):
     """The firewall; `defaultAction` comes after `bypass`."""
 
     bypass: str | None = None
     default_action: str | None = None
     ip_rules: list[AddressRule] | None = None
-    virtual_network_rules: list[dict[str, Any]] | None = None
+    virtual_network_rules: list[VaultSubnetRule] | None = None
 
 
 class VaultProperties(Strict):

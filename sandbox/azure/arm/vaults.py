@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
 from sandbox.azure.arm.bodies import AccessPolicy, NameAvailability, VaultBody, VaultProperties, parsed
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from sandbox.azure.key_vault.model import Vaults
 
 KIND = "Microsoft.KeyVault/vaults"
+PRIVATE_NETWORKS = tuple(IPv4Network(one) for one in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
+SUBNET_ID = "/subscriptions/[0-9a-f-]{36}/resourceGroups/[^/]+/providers/Microsoft.Network/virtualNetworks/[^/]+/subnets/[^/]+"
 SWITCHES = {
     "enabledForDeployment": "enabled_for_deployment",
     "enabledForDiskEncryption": "enabled_for_disk_encryption",
@@ -129,9 +132,28 @@ def _network_rules(acls: VaultNetworkAcls) -> NetworkRules:
     return NetworkRules(
         _choice("networkAcls.bypass", acls.bypass or "AzureServices", ("AzureServices", "None")),
         _choice("networkAcls.defaultAction", acls.default_action or "Allow", ("Allow", "Deny")),
-        [one.value for one in acls.ip_rules or ()],
-        list(acls.virtual_network_rules or ()),
+        [_address(one.value) for one in acls.ip_rules or ()],
+        [_subnet(one.id) for one in acls.virtual_network_rules or ()],
     )
+
+
+def _address(text: str) -> str:
+    """Public IPv4 only; one address is a range of one (https://learn.microsoft.com/azure/key-vault/general/network-security)."""
+    try:
+        network = IPv4Network(text, strict=False)
+    except ValueError:
+        raise bad_request(
+            f"The value '{text}' of 'networkAcls.ipRules' is not an IPv4 address or range in CIDR notation."
+        ) from None
+    if any(network.overlaps(one) for one in PRIVATE_NETWORKS):
+        raise bad_request(f"The value '{text}' of 'networkAcls.ipRules' is in a range that is reserved for private networks.")
+    return str(network)
+
+
+def _subnet(subnet_id: str) -> dict[str, Any]:
+    if not re.fullmatch(SUBNET_ID, subnet_id, re.IGNORECASE):
+        raise bad_request(f"The value '{subnet_id}' of 'networkAcls.virtualNetworkRules' is not the id of a subnet.")
+    return {"id": subnet_id.lower(), "ignoreMissingVnetServiceEndpoint": False}
 
 
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> str:

@@ -13,8 +13,8 @@ from sandbox.azure.errors import VaultRefusedError
 from sandbox.azure.exchange import Answer, Exchange, Router
 from sandbox.azure.key_vault import crypto
 from sandbox.azure.key_vault.bodies import CreateKey, Operation, RotationPolicy, UpdateKey, Verify, parsed
-from sandbox.azure.key_vault.keys import duration_seconds
-from sandbox.azure.key_vault.model import DAY, Key, KeyVersion, Vault, new_version_id
+from sandbox.azure.key_vault.keys import checked_rotation_policy
+from sandbox.azure.key_vault.model import Key, KeyVersion, Vault, new_version_id
 
 if TYPE_CHECKING:
     from sandbox.azure.clock import Clock
@@ -294,20 +294,8 @@ class VaultDataPlane:
         """Rotation no sooner than 7 days after creation or before expiry."""
         vault = self._permitted(exchange, "setrotationpolicy")
         key, _ = self._keys.find(vault, exchange["name"])
-        policy = parsed(RotationPolicy, exchange)
-        for action in policy.lifetime_actions or ():
-            for text in (action.trigger.time_after_create, action.trigger.time_before_expiry):
-                if text and duration_seconds(text) < 7 * DAY:
-                    raise crypto.bad_parameter("The trigger must be at least 7 days.")
-        expiry = policy.attributes.expiry_time if policy.attributes else None
-        if expiry and duration_seconds(expiry) < 28 * DAY:
-            raise crypto.bad_parameter("expiryTime must be at least 28 days.")
-        now = int(self._clock.now())
-        key.rotation_policy = {
-            "id": f"{vault.key_id(key.name)}/rotationpolicy",
-            "lifetimeActions": [one.model_dump(by_alias=True, exclude_none=True) for one in policy.lifetime_actions or ()],
-            "attributes": {"expiryTime": expiry, "created": now, "updated": now},
-        }
+        policy = parsed(RotationPolicy, exchange).model_dump(by_alias=True, exclude_none=True)
+        key.rotation_policy = checked_rotation_policy(vault.key_id(key.name), policy, self._clock.now())
         return Answer(json=key.rotation_policy)
 
     async def delete(self, exchange: Exchange) -> Answer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -153,13 +153,18 @@ class Keys:
             operations=list(latest.operations),
             enabled=True,
             not_before=None,
-            expires=_expiry(key, now),
+            expires=self.expiry_by_policy(key),
             created=now,
             updated=now,
             tags=dict(latest.tags),
         )
         self.add_version(vault, key.name, version)
         return version
+
+    def expiry_by_policy(self, key: Key) -> int | None:
+        """When a version that is made now expires."""
+        duration = ((key.rotation_policy or {}).get("attributes") or {}).get("expiryTime")
+        return int(self._clock.now() + duration_seconds(duration)) if duration else None
 
     def delete(self, vault: Vault, name: str) -> Key:
         """To the recoverable state."""
@@ -214,9 +219,18 @@ def _cost(version: KeyVersion) -> float:
     return 1
 
 
-def _expiry(key: Key, now: float) -> int | None:
-    duration = ((key.rotation_policy or {}).get("attributes") or {}).get("expiryTime")
-    return int(now + duration_seconds(duration)) if duration else None
+def checked_rotation_policy(key_id: str, sent: dict[str, Any], now: float) -> dict[str, Any]:
+    """The policy as it is kept: no trigger below 7 days, no life below 28. Raises VaultRefusedError 400."""
+    actions = sent.get("lifetimeActions") or []
+    for action in actions:
+        for text in action["trigger"].values():
+            if duration_seconds(text) < 7 * DAY:
+                raise crypto.bad_parameter("The trigger must be at least 7 days.")
+    expiry = (sent.get("attributes") or {}).get("expiryTime")
+    if expiry and duration_seconds(expiry) < 28 * DAY:
+        raise crypto.bad_parameter("expiryTime must be at least 28 days.")
+    attributes = {"expiryTime": expiry, "created": int(now), "updated": int(now)}
+    return {"id": f"{key_id}/rotationpolicy", "lifetimeActions": actions, "attributes": attributes}
 
 
 def duration_seconds(text: str) -> float:
