@@ -5,6 +5,6 @@ They act only over HTTPS through the proxy, each with the client secret of their
 
 from sandbox.administrators.control import SandboxControl
 from sandbox.administrators.customer import CustomerAdministrator
-from sandbox.administrators.provider import ProviderAdministrator, ProviderIdentity
+from sandbox.administrators.provider import ProviderAdministrator, ProviderIdentity, Registrar
 
-__all__ = ["CustomerAdministrator", "ProviderAdministrator", "ProviderIdentity", "SandboxControl"]
+__all__ = ["CustomerAdministrator", "ProviderAdministrator", "ProviderIdentity", "Registrar", "SandboxControl"]

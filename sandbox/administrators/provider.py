@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 GRAPH_APP_ID = "00000003-0000-0000-c000-000000000000"
-APPLICATION_READ_ALL = "9a5d68dd-52b0-4cc2-bd40-abcf44ac3a30"
+GRAPH_ROLES = {
+    "Application.Read.All": "9a5d68dd-52b0-4cc2-bd40-abcf44ac3a30",
+    "Application.ReadWrite.OwnedBy": "18a4783c-866b-4cc7-a460-3d5e5662c884",
+}
 AUDIENCE = "api://AzureADTokenExchange"
 IDENTITIES = "2024-11-30"
 STORAGE = "2026-09-01"
@@ -32,6 +35,15 @@ class ProviderIdentity:
     managed_identity_client_id: str
     managed_identity_principal_id: str
     resource_group: str
+
+
+@dataclass(frozen=True)
+class Registrar:
+    """The identity as which the operator registers others, and the group in which it may make managed identities."""
+
+    client_id: str
+    principal_id: str
+    resource_group_id: str
 
 
 class ProviderAdministrator(Administrator):
@@ -62,7 +74,7 @@ class ProviderAdministrator(Administrator):
         await self._trust(application["id"], "service-account", issuer, service_account)
         await self.assign_role(identity["principalId"], "Storage Account Contributor", self.subscription)
         await self.assign_role(identity["principalId"], "Managed Identity Operator", identity_id)
-        await self._let_read_applications(identity["principalId"])
+        await self.grant_graph_role(identity["principalId"], "Application.Read.All")
         return ProviderIdentity(
             application_client_id=application["appId"],
             application_name=application["displayName"],
@@ -101,13 +113,45 @@ class ProviderAdministrator(Administrator):
         elif any(existing[name][key] != value for key, value in wanted.items()):
             await self.graph.json("PATCH", f"{path}/{existing[name]['id']}", wanted)
 
-    async def _let_read_applications(self, principal_id: str) -> None:
-        graph_id = await self.principal_id(GRAPH_APP_ID)
+    async def prepare_registrar(
+        self,
+        *,
+        issuer: str,
+        service_account: str = "system:serviceaccount:cmk-operator-system:cmk-operator",
+        resource_group: str = "rg-cmk-identities",
+        location: str = "westeurope",
+    ) -> Registrar:
+        """What the operator needs to register identities itself, and no more (docs/identity.md)."""
+        group = await self.create_resource_group(resource_group, location)
+        identity_id = f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/cmk-registrar"
+        identity = (await self.put(identity_id, IDENTITIES, {"location": location}))["properties"]
+        await self._trust_service_account(identity_id, issuer, service_account)
+        await self.assign_role(identity["principalId"], "Managed Identity Contributor", group)
+        await self.grant_graph_role(identity["principalId"], "Application.ReadWrite.OwnedBy")
+        return Registrar(identity["clientId"], identity["principalId"], group)
+
+    async def grant_graph_role(self, principal_id: str, role: str) -> None:
+        """Grant a permission on Microsoft Graph by its name; again changes nothing. It is in the tokens issued from now on."""
         path = f"/servicePrincipals/{principal_id}/appRoleAssignments"
-        if any(one["appRoleId"] == APPLICATION_READ_ALL for one in (await self.graph.json("GET", path))["value"]):
+        if any(one["appRoleId"] == GRAPH_ROLES[role] for one in (await self.graph.json("GET", path))["value"]):
             return
-        body = {"principalId": principal_id, "resourceId": graph_id, "appRoleId": APPLICATION_READ_ALL}
-        await self.graph.json("POST", path, body)
+        graph_id = await self.principal_id(GRAPH_APP_ID)
+        await self.graph.json(
+            "POST", path, {"principalId": principal_id, "resourceId": graph_id, "appRoleId": GRAPH_ROLES[role]}
+        )
+
+    async def withdraw_graph_role(self, principal_id: str, role: str) -> None:
+        """Take a permission on Microsoft Graph back; tokens that were issued keep it."""
+        path = f"/servicePrincipals/{principal_id}/appRoleAssignments"
+        for one in (await self.graph.json("GET", path))["value"]:
+            if one["appRoleId"] == GRAPH_ROLES[role]:
+                await self.graph.json("DELETE", f"{path}/{one['id']}")
+
+    async def federated_credentials(self, application_client_id: str) -> list[dict[str, Any]]:
+        """Whose tokens an application takes."""
+        path = f"/applications(appId='{application_client_id}')/federatedIdentityCredentials"
+        found: list[dict[str, Any]] = (await self.graph.json("GET", path))["value"]
+        return found
 
     def storage_account_id(self, name: str, resource_group: str | None = None) -> str:
         """The ARM id of a storage account."""

@@ -29,6 +29,7 @@ FIRST_PARTY = {
 GRAPH_APP_ROLES = {
     "9a5d68dd-52b0-4cc2-bd40-abcf44ac3a30": "Application.Read.All",
     "1bfefb4e-e0b5-418b-a88f-73c46d2cc8e9": "Application.ReadWrite.All",
+    "18a4783c-866b-4cc7-a460-3d5e5662c884": "Application.ReadWrite.OwnedBy",
     "7ab1d382-f21e-4acd-a863-ba3e13f7da61": "Directory.Read.All",
 }
 
@@ -86,6 +87,8 @@ class Application:
     passwords: list[PasswordCredential] = field(default_factory=list)
     keys: list[KeyCredential] = field(default_factory=list)
     other: dict[str, Any] = field(default_factory=dict)
+    unique_name: str | None = None
+    owners: set[str] = field(default_factory=set)  # object ids of service principals
 
     @property
     def multitenant(self) -> bool:
@@ -133,6 +136,7 @@ class Tenant:
     applications: dict[str, Application] = field(default_factory=dict)
     principals: dict[str, ServicePrincipal] = field(default_factory=dict)
     administrators: set[str] = field(default_factory=set)
+    deleted: dict[str, Application] = field(default_factory=dict)  # restorable for 30 days; their unique names stay taken
 
     def principal_of(self, app_id: str) -> ServicePrincipal | None:
         """The service principal of an application in this tenant."""

@@ -8,12 +8,16 @@ from sandbox.azure.entra.tokens import GRAPH_AUDIENCES, Claims, TokenInvalidErro
 from sandbox.azure.errors import GraphRefusedError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sandbox.azure.entra.directory import Directory, Tenant
     from sandbox.azure.entra.tokens import Tokens
     from sandbox.azure.exchange import Exchange
 
-READERS = frozenset({"Application.Read.All", "Application.ReadWrite.All", "Directory.Read.All"})
 WRITERS = frozenset({"Application.ReadWrite.All"})
+OWNERS = frozenset({"Application.ReadWrite.OwnedBy"})
+"""May create applications, read all of them, and write those that they own."""
+READERS = frozenset({"Application.Read.All", "Directory.Read.All"}) | WRITERS | OWNERS
 
 
 def not_found(name: str) -> GraphRefusedError:
@@ -27,6 +31,11 @@ def bad_request(message: str) -> GraphRefusedError:
     return GraphRefusedError(400, "Request_BadRequest", message)
 
 
+def denied() -> GraphRefusedError:
+    """Authorization_RequestDenied."""
+    return GraphRefusedError(403, "Authorization_RequestDenied", "Insufficient privileges to complete the operation.")
+
+
 class GraphAccess:
     """Checks the token and the permission; a token carries the app roles it was issued with."""
 
@@ -34,8 +43,10 @@ class GraphAccess:
         self._directory = directory
         self._tokens = tokens
 
-    def admitted(self, exchange: Exchange, *, write: bool = False, administrators_only: bool = False) -> tuple[Tenant, Claims]:
-        """The caller and its tenant. Raises GraphRefusedError 401 or 403."""
+    def admitted(
+        self, exchange: Exchange, *, write: bool = False, administrators_only: bool = False, owners_too: bool = False
+    ) -> tuple[Tenant, Claims]:
+        """The caller and its tenant; `owners_too` lets those write who may write what they own. Raises GraphRefusedError 401 or 403."""
         token = exchange.bearer()
         if token is None:
             raise GraphRefusedError(401, "InvalidAuthenticationToken", "Access token is empty.")
@@ -51,7 +62,15 @@ class GraphAccess:
         tenant = self._directory.tenants[claims.tenant_id]
         allowed = claims.object_id in tenant.administrators
         if not administrators_only:
-            allowed = allowed or bool(claims.roles & (WRITERS if write else READERS))
+            needed = (WRITERS | OWNERS if owners_too else WRITERS) if write else READERS
+            allowed = allowed or bool(claims.roles & needed)
         if not allowed:
-            raise GraphRefusedError(403, "Authorization_RequestDenied", "Insufficient privileges to complete the operation.")
+            raise denied()
         return tenant, claims
+
+    @staticmethod
+    def check_owner(tenant: Tenant, claims: Claims, owners: Collection[str]) -> None:
+        """Raises GraphRefusedError 403 for a caller that may write only what it owns, and does not own this."""
+        if claims.object_id in tenant.administrators or claims.roles & WRITERS or claims.object_id in owners:
+            return
+        raise denied()

@@ -10,7 +10,7 @@ from sandbox.azure.entra.directory import GRAPH_APP_ID, GRAPH_APP_ROLES, Service
 from sandbox.azure.errors import GraphRefusedError
 from sandbox.azure.exchange import Answer, Exchange, Router
 from sandbox.azure.graph.access import bad_request, not_found
-from sandbox.azure.graph.applications import body_of
+from sandbox.azure.graph.bodies import body_of
 from sandbox.azure.graph.filters import filtered
 from sandbox.azure.graph.views import application_shown, entity, listed, principal_shown
 
@@ -31,6 +31,8 @@ class Principals:
             router.add("GET", one, self.get)
             router.add("PATCH", one, self.update)
             router.add("DELETE", one, self.delete)
+            router.add("GET", f"{one}/ownedObjects", self.owned)
+            router.add("GET", f"{one}/ownedObjects/microsoft.graph.application", self.owned)
             router.add("GET", f"{one}/appRoleAssignments", self.roles)
             router.add("POST", f"{one}/appRoleAssignments", self.grant_role)
             router.add("DELETE", f"{one}/appRoleAssignments/{{assignment}}", self.withdraw_role)
@@ -61,10 +63,11 @@ class Principals:
 
     async def create(self, exchange: Exchange) -> Answer:
         """Consent by another door: the service principal of an application of any tenant, if that is multitenant."""
-        tenant, _ = self._access.admitted(exchange, write=True)
+        tenant, claims = self._access.admitted(exchange, write=True, owners_too=True)
         body = body_of(exchange, frozenset({"appId", "accountEnabled", "tags", "displayName"}))
         app_id = str(body.get("appId") or "").lower()
         application = self._directory.application(app_id)
+        self._access.check_owner(tenant, claims, application.owners if application is not None else ())
         if application is None or (application.tenant_id != tenant.id and not application.multitenant):
             raise bad_request(f"The appId '{app_id}' of the service principal does not reference a valid application object.")
         if tenant.principal_of(app_id) is not None:
@@ -98,6 +101,16 @@ class Principals:
         tenant, principal = self._found(exchange, write=True)
         del tenant.principals[principal.object_id]
         return Answer(204)
+
+    async def owned(self, exchange: Exchange) -> Answer:
+        """The applications that the principal owns."""
+        tenant, principal = self._found(exchange)
+        shown = [
+            {"@odata.type": "#microsoft.graph.application", **application_shown(one)}
+            for one in tenant.applications.values()
+            if principal.object_id in one.owners
+        ]
+        return Answer(json=listed("directoryObjects", shown))
 
     async def roles(self, exchange: Exchange) -> Answer:
         """The app roles granted to the principal."""

@@ -35,6 +35,7 @@ def application_shown(one: Application) -> dict[str, Any]:
         "appId": one.app_id,
         "displayName": one.display_name,
         "signInAudience": one.sign_in_audience,
+        "uniqueName": one.unique_name,
         "createdDateTime": _moment(one.created),
         "identifierUris": one.other.get("identifierUris", []),
         "requiredResourceAccess": one.other.get("requiredResourceAccess", []),
