@@ -19,6 +19,9 @@ OTHER_GUID = "22222222-2222-4222-8222-222222222222"
 SUBSCRIPTION = f"/subscriptions/{GUID}"
 GROUP = f"{SUBSCRIPTION}/resourceGroups/rg-contoso"
 ACCOUNT = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/contosodata"
+DISK = f"{GROUP}/providers/Microsoft.Compute/disks/data"
+DISK_ENCRYPTION_SET = f"{GROUP}/providers/Microsoft.Compute/diskEncryptionSets/contoso"
+SQL_SERVER = f"{GROUP}/providers/Microsoft.Sql/servers/contoso"
 IDENTITY = f"{GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/cmk"
 KEY = "https://contoso.vault.azure.net/keys/storage"
 VERSION = "0123456789abcdef0123456789abcdef"
@@ -93,11 +96,34 @@ KINDS = {
 }
 
 
-def manifest(plural: str, name: str, namespace: str = "admission") -> dict[str, Any]:
-    """A good manifest in which every field is set."""
+VARIANTS: dict[tuple[str, str], dict[str, Any]] = {
+    ("encryptedresources", "snowflake"): {
+        "resourceId": None,
+        "snowflake": {
+            "account": "contoso-prod",
+            "user": "CMK_OPERATOR",
+            "role": "ACCOUNTADMIN",
+            "privateKeySecretRef": {"name": "snowflake", "key": "privateKey", "passphraseKey": "passphrase"},
+            "networkRules": True,
+        },
+    },
+    ("encryptedresources", "diskEncryptionSet"): {
+        "resourceId": DISK_ENCRYPTION_SET,
+        "diskEncryptionSet": {"location": "westeurope", "encryptionType": "EncryptionAtRestWithCustomerKey"},
+    },
+    ("encryptedresources", "disk"): {"resourceId": DISK, "disk": {"diskEncryptionSetId": DISK_ENCRYPTION_SET}},
+    ("encryptedresources", "sqlServer"): {"resourceId": SQL_SERVER, "sqlServer": {"switchThroughServiceManagedKey": True}},
+}
+"""What a manifest needs instead, when it has a field that does not go with those of `KINDS` (None takes a field away)."""
+
+
+def manifest(plural: str, name: str, namespace: str = "admission", *, having: str = "") -> dict[str, Any]:
+    """A good manifest in which every field is set; `having` is a path below spec that it must have."""
     kind = KINDS[plural]
     metadata = {"name": name, "namespace": namespace} if kind.namespaced else {"name": name}
-    return {"apiVersion": API_VERSION, "kind": kind.name, "metadata": metadata, "spec": deepcopy(kind.spec)}
+    spec = deepcopy(kind.spec) | deepcopy(VARIANTS.get((plural, having.split(".", maxsplit=1)[0]), {}))
+    present = {field: value for field, value in spec.items() if value is not None}
+    return {"apiVersion": API_VERSION, "kind": kind.name, "metadata": metadata, "spec": present}
 
 
 def minimal(plural: str, name: str) -> dict[str, Any]:
@@ -109,7 +135,13 @@ def minimal(plural: str, name: str) -> dict[str, Any]:
 
 
 def put(spec: dict[str, Any], path: str, value: Any) -> None:
-    """Set a field by its path below spec; `[]` at the end puts the value into a list of its own."""
+    """Set a field by its path below spec; `[]` at the end puts the value into a list of its own.
+
+    An empty path sets the fields of `value`, or takes away those that are None in it.
+    """
+    if not path:
+        spec.update(value)
+        return
     *parents, last = path.removesuffix("[]").split(".")
     for name in parents:
         spec = spec.setdefault(name, {})
@@ -126,8 +158,9 @@ def remove(spec: dict[str, Any], path: str) -> None:
 
 def with_value(plural: str, path: str, value: Any) -> dict[str, Any]:
     """A good manifest but for one value."""
-    changed = manifest(plural, "judged")
+    changed = manifest(plural, "judged", having=path)
     put(changed["spec"], path, value)
+    changed["spec"] = {field: given for field, given in changed["spec"].items() if given is not None or path}
     return changed
 
 

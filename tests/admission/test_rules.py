@@ -30,18 +30,18 @@ REFUSED_CASES = [
 
 def field(path: str) -> str:
     """A path as the API server names it."""
-    return f"spec.{path.replace('[]', '[0]')}"
+    return f"spec.{path.replace('[]', '[0]')}".removesuffix(".")
 
 
 @pytest.mark.parametrize(("plural", "path", "value"), ADMITTED_CASES)
-def test_a_good_value_is_admitted(api: Api, plural: str, path: str, value: str) -> None:
+def test_a_good_value_is_admitted(api: Api, plural: str, path: str, value: Any) -> None:
     answer = api.judge(with_value(plural, path, value))
     assert answer.status == 201, answer.message
 
 
 @pytest.mark.parametrize(("plural", "path", "value", "message"), REFUSED_CASES)
 def test_a_bad_value_is_refused_in_the_words_of_exactly_one_rule(
-    api: Api, plural: str, path: str, value: str, message: str
+    api: Api, plural: str, path: str, value: Any, message: str
 ) -> None:
     answer = api.judge(with_value(plural, path, value))
     assert answer.status == 422, "it was admitted"
@@ -80,7 +80,19 @@ def test_what_may_not_change_is_refused_with_the_way_out(
     assert [(where, said.rpartition(": ")[2]) for where, said in answer.causes] == [
         (field(path), "create another object instead")
     ]
-    assert f"{path} may not change: create another object instead" in answer.message
+    assert f"{path or 'the target'} may not change: create another object instead" in answer.message
+
+
+def test_a_snowflake_manifest_may_not_move_to_another_account(api: Api) -> None:
+    made = manifest("encryptedresources", "moving", having="snowflake")
+    api.create(made)
+    try:
+        answer = api.judge_change(made, {"spec": {"snowflake": {"account": "contoso-test"}}})
+        assert answer.status == 422, "it was admitted"
+        assert "the target may not change: create another object instead" in answer.message
+        assert api.judge_change(made, {"spec": {"snowflake": {"user": "OTHER"}}}).status == 200
+    finally:
+        api.request("DELETE", path_of(made))
 
 
 @pytest.mark.parametrize(

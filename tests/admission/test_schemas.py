@@ -68,7 +68,7 @@ def _required() -> Iterator[tuple[str, str]]:
 def test_what_breaks_a_constraint_is_refused_at_its_field(
     api: Api, plural: str, path: str, constraint: str, value: Any
 ) -> None:
-    broken = manifest(plural, "judged")
+    broken = manifest(plural, "judged", having=path)
     put(broken["spec"], path, value)
     answer = api.judge(broken)
     assert answer.status == 422, "it was admitted"
@@ -79,7 +79,7 @@ def test_what_breaks_a_constraint_is_refused_at_its_field(
 
 @pytest.mark.parametrize(("plural", "path"), list(_required()))
 def test_what_must_be_there_is_asked_for(api: Api, plural: str, path: str) -> None:
-    broken = manifest(plural, "judged")
+    broken = manifest(plural, "judged", having=path)
     remove(broken["spec"], path)
     answer = api.judge(broken)
     assert answer.status == 422, "it was admitted"
@@ -98,7 +98,7 @@ def test_a_manifest_without_a_spec_is_refused(api: Api, plural: str) -> None:
     [(plural, path, value) for plural, path, schema in spec_schemas() for value in schema.get("enum", ())],
 )
 def test_every_word_of_an_enumeration_is_admitted(api: Api, plural: str, path: str, value: str) -> None:
-    good = manifest(plural, "judged")
+    good = manifest(plural, "judged", having=path)
     put(good["spec"], path, value)
     answer = api.judge(good)
     assert answer.status == 201, answer.message

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from tests.admission.manifests import ACCOUNT, GROUP, GUID, IDENTITY, KEY, SUBSCRIPTION, VERSION
+from typing import Any
+
+from tests.admission.manifests import (
+    ACCOUNT,
+    DISK,
+    DISK_ENCRYPTION_SET,
+    GROUP,
+    GUID,
+    IDENTITY,
+    KEY,
+    SQL_SERVER,
+    SUBSCRIPTION,
+    VARIANTS,
+    VERSION,
+)
 
 _HOST = "keyUri host must be a Key Vault, ending in .vault.azure.net, .vault.usgovcloudapi.net or .vault.azure.cn"
 _FORM = (
@@ -23,7 +37,14 @@ _VAULT = "an allowed vault must be a Key Vault host in lower case, such as conto
 _RESOURCE = "resourceId must be /subscriptions/<id>/resourceGroups/<name>/providers/<namespace>/<type>/<name>"
 _IDENTITY = "resourceId must be /subscriptions/<id>/resourceGroups/<name>/providers/Microsoft.ManagedIdentity/userAssignedIdentities/<name>"
 
-ADMITTED: dict[tuple[str, str], list[str]] = {
+_SET = "diskEncryptionSetId must be /subscriptions/<id>/resourceGroups/<name>/providers/Microsoft.Compute/diskEncryptionSets/<name>"
+_CROSS_TENANT = "needs its key vault in its own tenant, so it cannot be encrypted with a customer's key from another tenant"
+_SNOWFLAKE = VARIANTS["encryptedresources", "snowflake"]
+_CREATION = VARIANTS["encryptedresources", "diskEncryptionSet"]
+_PLACEMENT = VARIANTS["encryptedresources", "disk"]
+_SERVER = VARIANTS["encryptedresources", "sqlServer"]
+
+ADMITTED: dict[tuple[str, str], list[Any]] = {
     ("customermanagedkeys", "keyUri"): [
         KEY,
         f"{KEY}/{VERSION}",
@@ -50,13 +71,23 @@ ADMITTED: dict[tuple[str, str], list[str]] = {
     ("encryptedresources", "resourceId"): [
         ACCOUNT,
         ACCOUNT.upper(),
-        f"{GROUP}/providers/Microsoft.EventHub/namespaces/x",
+        f"{GROUP}/providers/Microsoft.Example/things/x",
         f"{GROUP}/providers/Microsoft.Sql/servers/s/databases/my db",
     ],
+    ("encryptedresources", ""): [
+        _SNOWFLAKE,
+        _CREATION,
+        _PLACEMENT,
+        _SERVER,
+        {"resourceId": DISK_ENCRYPTION_SET},
+        {"resourceId": SQL_SERVER.lower(), "sqlServer": {}},
+        _PLACEMENT | {"resourceId": DISK.replace("disks", "Disks")},
+    ],
+    ("encryptedresources", "disk.diskEncryptionSetId"): [DISK_ENCRYPTION_SET, DISK_ENCRYPTION_SET.upper()],
     ("federatedidentities", "managedIdentity.resourceId"): [IDENTITY, IDENTITY.lower()],
 }
 
-REFUSED: dict[tuple[str, str], dict[str, list[str]]] = {
+REFUSED: dict[tuple[str, str], dict[str, list[Any]]] = {
     ("customermanagedkeys", "keyUri"): {
         _HTTPS: [
             "http://contoso.vault.azure.net/keys/k",
@@ -149,6 +180,37 @@ REFUSED: dict[tuple[str, str], dict[str, list[str]]] = {
             f"{SUBSCRIPTION}//resourceGroups/x/providers/a/b/c",
             "https://contosodata.blob.core.windows.net",
         ],
+        f"Event Hubs {_CROSS_TENANT}": [
+            f"{GROUP}/providers/Microsoft.EventHub/namespaces/x",
+            f"{GROUP}/providers/microsoft.eventhub/clusters/x",
+        ],
+        f"Databricks {_CROSS_TENANT}": [f"{GROUP}/providers/Microsoft.Databricks/workspaces/x"],
+        f"Azure Monitor {_CROSS_TENANT}": [
+            f"{GROUP}/providers/Microsoft.OperationalInsights/clusters/x",
+            f"{GROUP}/providers/Microsoft.Insights/components/x",
+        ],
+    },
+    ("encryptedresources", ""): {
+        "name exactly one target: resourceId or snowflake": [
+            {"resourceId": None},
+            {"snowflake": _SNOWFLAKE["snowflake"]},
+        ],
+        "diskEncryptionSet is for a resourceId of type Microsoft.Compute/diskEncryptionSets only": [
+            {"diskEncryptionSet": _CREATION["diskEncryptionSet"]},
+            _SNOWFLAKE | {"diskEncryptionSet": _CREATION["diskEncryptionSet"]},
+        ],
+        "disk is required for a resourceId of type Microsoft.Compute/disks, and for no other": [
+            {"resourceId": DISK},
+            {"disk": _PLACEMENT["disk"]},
+            _SNOWFLAKE | {"disk": _PLACEMENT["disk"]},
+        ],
+        "sqlServer is for a resourceId of type Microsoft.Sql/servers only": [
+            {"sqlServer": {}},
+            {"resourceId": f"{SQL_SERVER}/databases/d", "sqlServer": {}},
+        ],
+    },
+    ("encryptedresources", "disk.diskEncryptionSetId"): {
+        _SET: [GUID, ACCOUNT, f"{DISK_ENCRYPTION_SET}/", DISK, f"{DISK_ENCRYPTION_SET}/x/y"]
     },
     ("federatedidentities", "managedIdentity.resourceId"): {
         _IDENTITY: [GUID, ACCOUNT, f"{IDENTITY}/", f"{IDENTITY}/x/y", GROUP, IDENTITY.replace("Microsoft.", "Microsoft")]
@@ -159,6 +221,7 @@ UNCHANGEABLE: dict[tuple[str, str], object] = {
     ("customermanagedkeys", "tenantRef"): {"name": "other"},
     ("customertenants", "tenantId"): "22222222-2222-4222-8222-222222222222",
     ("encryptedresources", "resourceId"): ACCOUNT.replace("contosodata", "otherdata"),
+    ("encryptedresources", ""): _SNOWFLAKE,
     ("federatedidentities", "tenantId"): "22222222-2222-4222-8222-222222222222",
 }
 """Fields that may not change, with another value that would be good by itself."""

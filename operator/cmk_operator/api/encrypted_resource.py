@@ -39,7 +39,7 @@ class Disk(Shape):
         json_schema_extra=validations(
             Rule(
                 "self.matches('(?i)^/subscriptions/[0-9a-f-]{36}/resourceGroups/[^/]+/providers/"
-                "Microsoft\\.Compute/diskEncryptionSets/[^/]+$')",
+                "Microsoft[.]Compute/diskEncryptionSets/[^/]+$')",
                 "diskEncryptionSetId must be /subscriptions/<id>/resourceGroups/<name>/providers/Microsoft.Compute/"
                 "diskEncryptionSets/<name>",
             )
@@ -74,9 +74,7 @@ class PrivateKeyReference(Shape):
 class Snowflake(Shape):
     """A Snowflake account under Tri-Secret Secure, and how to sign in to it."""
 
-    account: SnowflakeIdentifier = Field(
-        description="Account identifier, such as contoso-prod.", json_schema_extra=validations(immutable("account"))
-    )
+    account: SnowflakeIdentifier = Field(description="Account identifier, such as contoso-prod.")
     user: str = Field(
         pattern="^[A-Za-z_][A-Za-z0-9_$.@-]*$", max_length=255, description="User whose public key Snowflake knows."
     )
@@ -97,7 +95,8 @@ _CROSS_TENANT: Final = (
 _SPEC_RULES: Final = (
     Rule("has(self.resourceId) != has(self.snowflake)", "name exactly one target: resourceId or snowflake"),
     Rule(
-        "has(self.resourceId) == has(oldSelf.resourceId)",
+        "has(self.resourceId) == has(oldSelf.resourceId) && (!has(self.snowflake) || !has(oldSelf.snowflake) || "
+        "self.snowflake.account == oldSelf.snowflake.account)",
         "the target may not change: create another object instead",
     ),
     Rule(
