@@ -58,26 +58,18 @@ async def test_labels_and_annotations_of_others_cause_no_pass(environment: Envir
     await environment.resource_until("Ready", has("Ready"))
 
 
-@pytest.mark.parametrize(
-    ("resource_type", "reason"),
-    [
-        ("Microsoft.Sql/servers", "UnsupportedResourceType"),
-        ("Microsoft.Compute/diskEncryptionSets", "UnsupportedResourceType"),
-        ("Microsoft.EventHub/namespaces", "CrossTenantKeyNotSupported"),
-        ("Microsoft.Databricks/workspaces", "CrossTenantKeyNotSupported"),
-    ],
-)
 async def test_a_resource_type_that_is_not_supported_is_stalled_and_never_asked_for(
-    environment: Environment, operator: Operator, resource_type: str, reason: str
+    environment: Environment, operator: Operator
 ) -> None:
+    # Event Hubs and other types that are known never to do are refused at admission already.
     await environment.vault_with_key()
     scope = f"/subscriptions/{environment.provider.subscription_id}/resourceGroups/{environment.group}"
-    environment.accounts["docs"] = f"{scope}/providers/{resource_type}/thing"
+    environment.accounts["docs"] = f"{scope}/providers/Microsoft.Example/things/thing"
     await environment.apply_all()
-    status = await environment.resource_until("unsupported", has("Stalled", "True", reason))
-    assert has("Ready", "False", reason)(status)
+    status = await environment.resource_until("unsupported", has("Stalled", "True", "UnsupportedResourceType"))
+    assert has("Ready", "False", "UnsupportedResourceType")(status)
     assert "platform engineer must" in str(status)
-    assert status["target"] == {"kind": resource_type, "name": "thing"}
+    assert status["target"] == {"kind": "Microsoft.Example/things", "name": "thing"}
     await operator.after_passes(1)
     assert await environment.operator_requests("/thing", 0) == []
 
