@@ -43,25 +43,31 @@ class RestClient:
     pipeline: AsyncPipelineClient[HttpRequest, Any]
 
     async def send(
-        self, method: str, path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send one request to a path of the endpoint (or to a whole URL, such as a nextLink).
 
         Raises azure-core's `HttpResponseError` for any status from 400, and its other errors when no answer comes.
         """
-        request = HttpRequest(method, path, params=dict(query or {}), json=dict(body) if body is not None else None)
+        content = dict(body) if body is not None else None
+        request = HttpRequest(method, path, params=dict(query or {}), json=content, headers=dict(headers or {}))
         request.url = self.pipeline.format_url(request.url)
         response = await self.pipeline.send_request(request, connection_timeout=CONNECTION_TIMEOUT, read_timeout=READ_TIMEOUT)
         response.raise_for_status()
-        headers: Mapping[str, str] = response.headers
+        received: Mapping[str, str] = response.headers
         accepted: int = response.status_code
-        location = headers.get("Location") if accepted == 202 else None
+        location = received.get("Location") if accepted == 202 else None
         return Answer(
             json.loads(response.content) if response.content else {},
-            headers.get("x-ms-request-id"),
+            received.get("x-ms-request-id"),
             accepted,
-            headers.get("Azure-AsyncOperation") or location,
-            seconds_to_wait(headers),
+            received.get("Azure-AsyncOperation") or location,
+            seconds_to_wait(received),
         )
 
     async def call(
