@@ -88,3 +88,16 @@ class SandboxControl:
         """What the proxy refused, because it is none of Azure's."""
         found: list[dict[str, Any]] = (await self._call("GET", "/refused-hosts"))["refused"]
         return found
+
+    async def snowflake_account(self, name: str) -> dict[str, Any]:
+        """What only Snowflake knows of an account: versions, mails, requests for approval. Raises ValueError."""
+        return await self._call("GET", f"/snowflake/{name}")
+
+    async def set_snowflake_account(self, name: str, **settings: object) -> dict[str, Any]:
+        """Open an account, or change what is named (`snowflake.administration.AccountSettings`). Raises ValueError."""
+        return await self._call("PUT", f"/snowflake/{name}", settings)
+
+    async def vote_in_snowflake(self, name: str, request_id: str, approver: str, vote: str) -> None:
+        """An approver's `APPROVE` or `REJECT`, as in Snowsight. Raises ValueError."""
+        body = {"request_id": request_id, "approver": approver, "vote": vote}
+        await self._call("POST", f"/snowflake/{name}/votes", body)

@@ -37,6 +37,10 @@ class CustomerAdministrator(Administrator):
             return await self.principal_id(app_id)
         return principal
 
+    async def consent_at(self, url: str) -> None:
+        """Open a consent or sign-in page that someone handed out, and accept. Raises HttpResponseError."""
+        await self.graph.send("GET", url)
+
     async def withdraw_consent(self, app_id: str) -> None:
         """Delete the application's service principal."""
         await self.graph.json("DELETE", f"/servicePrincipals/{await self.principal_id(app_id)}")
@@ -107,10 +111,16 @@ class CustomerAdministrator(Administrator):
         default_action: str = "Deny",
         bypass: str = "AzureServices",
         addresses: Sequence[str] = (),
+        subnets: Sequence[str] = (),
         public: bool = True,
     ) -> None:
         """The vault's network rules and whether it has public access at all."""
-        rules = {"bypass": bypass, "defaultAction": default_action, "ipRules": [{"value": one} for one in addresses]}
+        rules = {
+            "bypass": bypass,
+            "defaultAction": default_action,
+            "ipRules": [{"value": one} for one in addresses],
+            "virtualNetworkRules": [{"id": one} for one in subnets],
+        }
         properties = {"networkAcls": rules, "publicNetworkAccess": "Enabled" if public else "Disabled"}
         await self.patch(self.vault_id(vault), VAULTS, {"properties": properties})
 

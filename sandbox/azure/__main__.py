@@ -94,7 +94,7 @@ async def run(options: argparse.Namespace) -> None:
     azure_task, azure_port = await _started(azure)
     proxy = ConnectProxy(azure_port, cloud.known, cloud.azure)
     proxy_port = await proxy.start()
-    control = _server(Control(clock, cloud.timings, cloud.faults, log, proxy).application())
+    control = _server(Control(clock, cloud.timings, cloud.faults, log, proxy, cloud.snowflake.administration).application())
     control_task, control_port = await _started(control)
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):

@@ -37,6 +37,7 @@ from sandbox.azure.key_vault.model import Vaults
 from sandbox.azure.key_vault.service_access import Doors, ServiceAccess
 from sandbox.azure.schedule import Schedule
 from sandbox.azure.server import Service
+from sandbox.azure.snowflake.service import Snowflake
 from sandbox.azure.storage.accounts import StorageOperations
 from sandbox.azure.storage.blob_service import BlobService
 from sandbox.azure.storage.key_protection import KeyProtection
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from sandbox.azure.clock import Clock
     from sandbox.azure.errors import RefusedError
 
-VAULT_SUFFIX, BLOB_SUFFIX = SUFFIXES
+VAULT_SUFFIX, BLOB_SUFFIX, SNOWFLAKE_SUFFIX = SUFFIXES
 ADMINISTRATOR_ROLES = ("Owner", "Key Vault Administrator", "Storage Blob Data Owner")
 DECADE = 3650 * 86_400.0
 
@@ -97,6 +98,7 @@ class Cloud:
             protection=self.protection,
             clock=clock,
         )
+        self.snowflake = Snowflake(doors, clock, self.timings)
         self._login, self._graph = self._entra_router(), self._graph_router()
         self._services = self._described()
         self.provider = self._side("Contoso", "contoso.onmicrosoft.com")
@@ -199,6 +201,8 @@ class Cloud:
             return self._services["vault"]
         if host.endswith(BLOB_SUFFIX):
             return self._services["blob"]
+        if host.endswith(SNOWFLAKE_SUFFIX):
+            return self.snowflake.service
         return self._services["login" if host.startswith("login.") else host.split(".", maxsplit=1)[0]]
 
     def known(self, host: str) -> bool:
@@ -208,6 +212,8 @@ class Cloud:
             return host == name + VAULT_SUFFIX and self.vaults.live(name) is not None
         if host.endswith(BLOB_SUFFIX):
             return host == name + BLOB_SUFFIX and self.accounts.find(name) is not None
+        if host.endswith(SNOWFLAKE_SUFFIX):
+            return self.snowflake.accounts.find(host) is not None
         return host in FIXED_HOSTS
 
     @staticmethod

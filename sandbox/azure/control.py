@@ -17,18 +17,22 @@ if TYPE_CHECKING:
     from sandbox.azure.faults import Faults
     from sandbox.azure.proxy import ConnectProxy
     from sandbox.azure.request_log import RequestLog
+    from sandbox.azure.snowflake.administration import Administration
     from sandbox.azure.timings import Timings
 
 
 class Control:
     """The routes."""
 
-    def __init__(self, clock: Clock, timings: Timings, faults: Faults, log: RequestLog, proxy: ConnectProxy) -> None:
+    def __init__(
+        self, clock: Clock, timings: Timings, faults: Faults, log: RequestLog, proxy: ConnectProxy, snowflake: Administration
+    ) -> None:
         self._clock = clock
         self._timings = timings
         self._faults = faults
         self._log = log
         self._proxy = proxy
+        self._snowflake = snowflake
 
     def application(self) -> Starlette:
         """The ASGI application."""
@@ -41,6 +45,8 @@ class Control:
                 Route("/requests", _checked(self.requests), methods=["GET", "DELETE"]),
                 Route("/requests/counts", _checked(self.counts), methods=["GET"]),
                 Route("/refused-hosts", _checked(self.refused_hosts), methods=["GET"]),
+                Route("/snowflake/{account}", _checked(self.snowflake_account), methods=["GET", "PUT"]),
+                Route("/snowflake/{account}/votes", _checked(self.snowflake_vote), methods=["POST"]),
             ]
         )
 
@@ -88,6 +94,17 @@ class Control:
         """What the proxy refused."""
         del request
         return JSONResponse({"refused": self._proxy.refused()})
+
+    async def snowflake_account(self, request: Request) -> Response:
+        """GET what only Snowflake knows, PUT to open an account or to change it."""
+        name = request.path_params["account"]
+        if request.method == "PUT":
+            return JSONResponse(self._snowflake.put(name, await _body(request)))
+        return JSONResponse(self._snowflake.shown(name))
+
+    async def snowflake_vote(self, request: Request) -> Response:
+        """POST an approver's vote."""
+        return JSONResponse(self._snowflake.vote(request.path_params["account"], await _body(request)))
 
 
 async def _body(request: Request, allowed: set[str] | None = None) -> dict[str, Any]:

@@ -117,3 +117,18 @@ class BlobRefusedError(RefusedError):
         )
         headers = {"x-ms-error-code": self.code, **self.headers}
         return Answer(self.status, content=text.encode(), media_type="application/xml", headers=headers)
+
+
+@dataclass
+class SnowflakeRefusedError(RefusedError):
+    """Snowflake's SQL API: `{"code", "message", "sqlState", "statementHandle"}`."""
+
+    sql_state: str = field(default="XX000", kw_only=True)
+    handle: str | None = field(default=None, kw_only=True)
+
+    @override
+    def answer(self, request_id: str, now: float) -> Answer:
+        body = {"code": self.code, "message": self.message, "sqlState": self.sql_state}
+        if self.handle is not None:
+            body |= {"statementHandle": self.handle, "statementStatusUrl": f"/api/v2/statements/{self.handle}"}
+        return Answer(self.status, body, headers=self.headers)

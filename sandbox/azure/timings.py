@@ -55,6 +55,11 @@ class Timings:
     vault_software_key_operations_per_10_seconds: int = 4000  # in units of one RSA 2048 operation
     vault_software_key_creations_per_10_seconds: int = 20
     list_page_size: int = 1000
+    snowflake_activation_wait_seconds: float = 259_200.0
+    snowflake_rekey_seconds: float = 3000.0  # Snowflake: "under an hour", up to 24
+    snowflake_loss_notice_seconds: float = 600.0
+    snowflake_statement_seconds: float = 0.0
+    snowflake_signs_and_verifies: bool = True  # a grant of wrap and unwrap alone is not enough; the sources are not Snowflake's reference
 
     def update(self, changes: Mapping[str, object]) -> None:
         """Set the named values; a name that does not exist or a wrong type changes nothing (ValueError)."""

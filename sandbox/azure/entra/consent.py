@@ -34,9 +34,21 @@ class AdminConsent:
         self._clock = clock
 
     def add_routes(self, router: Router) -> None:
-        """Both addresses of the page."""
+        """Both addresses of the page, and the sign-in page, where an application that is new to the tenant asks for consent first."""
         router.add("GET", "/{tenant}/adminconsent", self.consent)
         router.add("GET", "/{tenant}/v2.0/adminconsent", self.consent)
+        router.add("GET", "/{tenant}/oauth2/authorize", self.authorize)
+
+    async def authorize(self, exchange: Exchange) -> Answer:
+        """The v1 sign-in page, as third parties hand it out (Snowflake does): an administrator signs in and consents."""
+        if exchange.query.get("response_type") != "code":
+            raise refused(
+                "900144",
+                "The request body must contain the following parameter: 'response_type'.",
+                error="invalid_request",
+                status=400,
+            )
+        return await self.consent(exchange)
 
     async def consent(self, exchange: Exchange) -> Answer:
         """302 to the redirect URI, or a page that says that it is done. Raises EntraRefusedError."""

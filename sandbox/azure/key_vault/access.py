@@ -42,10 +42,11 @@ PERMISSIONS = {
 
 @dataclass(frozen=True)
 class VaultCaller:
-    """Who calls, and whether it is one of Azure's trusted services or a client on the internet."""
+    """Who calls, and whether it is one of Azure's trusted services, comes from subnets (ids in lower case) or from the internet."""
 
     claims: Claims
     trusted_service: bool = False
+    subnets: frozenset[str] = frozenset()
 
 
 def challenge(vault: Vault) -> str:
@@ -108,7 +109,12 @@ class VaultAccess:
             )
         if rules is None or rules.default_action.lower() == "allow":
             return
-        if not caller.trusted_service and any(_contains(rule, CLIENT_ADDRESS) for rule in rules.ip_rules):
+        if caller.subnets:
+            # A service that comes now from one of its subnets and now from another is let in only if all of them are.
+            admitted = caller.subnets <= {str(rule.get("id", "")).lower() for rule in rules.virtual_network_rules}
+        else:
+            admitted = not caller.trusted_service and any(_contains(rule, CLIENT_ADDRESS) for rule in rules.ip_rules)
+        if admitted:
             return
         raise VaultRefusedError(
             403,

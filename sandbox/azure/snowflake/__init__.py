@@ -1,0 +1,1 @@
+"""Snowflake on Azure: accounts, their SQL endpoints, and Tri-Secret Secure by self-registration."""
