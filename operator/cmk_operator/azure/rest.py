@@ -77,11 +77,11 @@ class RestClient:
         return (await self.send(method, path, query, body)).body
 
     async def pages(self, path: str, query: Mapping[str, str]) -> AsyncIterator[list[dict[str, Any]]]:
-        """The `value` of each page of a list, following nextLink."""
+        """The `value` of each page of a list, following nextLink (Graph's has a prefix)."""
         page = await self.call("GET", path, query)
         while True:
             yield page.get("value", [])
-            link = page.get("nextLink")
+            link = page.get("nextLink") or page.get("@odata.nextLink")
             if not link:
                 return
             page = await self.call("GET", link)
