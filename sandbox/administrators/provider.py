@@ -10,6 +10,7 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob.aio import BlobServiceClient
 
 from sandbox.administrators.administrator import Administrator
+from sandbox.administrators.compute import ComputeAdministrator
 from sandbox.administrators.rest import LOGIN, connection
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ GRAPH_ROLES = {
 AUDIENCE = "api://AzureADTokenExchange"
 IDENTITIES = "2024-11-30"
 STORAGE = "2026-09-01"
+ROLES = (
+    "Storage Account Contributor",
+    "Disk Encryption Set Operator for Managed Disks",
+    "Virtual Machine Contributor",  # the only built-in role that may write disks
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,11 @@ class ProviderAdministrator(Administrator):
         self._blobs: dict[str, BlobServiceClient] = {}
         self.resource_group = "rg-contoso"
 
+    @property
+    def compute(self) -> ComputeAdministrator:
+        """Its disks, disk encryption sets and virtual machines."""
+        return ComputeAdministrator(self, self.resource_group)
+
     async def prepare(
         self,
         *,
@@ -72,7 +83,8 @@ class ProviderAdministrator(Administrator):
         entra = f"{LOGIN}/{self.tenant_id}/v2.0"
         await self._trust(application["id"], "managed-identity", entra, identity["principalId"])
         await self._trust(application["id"], "service-account", issuer, service_account)
-        await self.assign_role(identity["principalId"], "Storage Account Contributor", self.subscription)
+        for role in ROLES:
+            await self.assign_role(identity["principalId"], role, self.subscription)
         await self.assign_role(identity["principalId"], "Managed Identity Operator", identity_id)
         await self.grant_graph_role(identity["principalId"], "Application.Read.All")
         return ProviderIdentity(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sandbox.azure.arm.assigned_identities import AssignedIdentities
 from sandbox.azure.arm.authorization import Authorization, RoleAssignment
 from sandbox.azure.arm.diagnostics import DiagnosticOperations
 from sandbox.azure.arm.gateway import Gateway, correlation_headers
@@ -17,6 +18,10 @@ from sandbox.azure.arm.subscriptions import Subscription, SubscriptionOperations
 from sandbox.azure.arm.vault_keys import VaultKeyOperations
 from sandbox.azure.arm.vaults import VaultOperations
 from sandbox.azure.certificates import FIXED_HOSTS, SUFFIXES
+from sandbox.azure.compute import provider as compute
+from sandbox.azure.compute.frame import ComputeFrame
+from sandbox.azure.compute.model import Fleet
+from sandbox.azure.compute.protection import SetProtection
 from sandbox.azure.entra.consent import AdminConsent
 from sandbox.azure.entra.directory import Directory, ServicePrincipal, Tenant, new_password
 from sandbox.azure.entra.federation import ExternalIssuers, Federation, refused
@@ -81,6 +86,7 @@ class Cloud:
         self.identities = Identities()
         self.vaults = Vaults()
         self.accounts = StorageAccounts()
+        self.fleet = Fleet()
         self.key_factory = KeyFactory()
         federation = Federation(self.directory, self.tokens, ExternalIssuers(certificate_authorities), clock, self.timings)
         self.token_endpoint = TokenEndpoint(self.directory, self.tokens, federation, clock, self.timings)
@@ -125,6 +131,17 @@ class Cloud:
             clock=self.clock,
             timings=self.timings,
         )
+        compute.serve(
+            ComputeFrame(
+                gateway,
+                operations,
+                self.fleet,
+                SetProtection(self.service_access, self.fleet, self.schedule, self.clock, self.timings),
+                AssignedIdentities(self.identities, self.directory, self.clock),
+                self.clock,
+                self.timings,
+            )
+        )
         IdentityOperations(gateway, self.identities, self.directory, self.clock, self.timings)
         VaultOperations(gateway, self.vaults, self.clock)
         VaultKeyOperations(gateway, self.vaults, keys, self.key_factory, self.clock)
@@ -135,7 +152,8 @@ class Cloud:
 
     def _resources_in(self, scope: str) -> list[str]:
         vaults = [one.id for one in self.vaults.all_live() if one.id.lower().startswith(scope.lower() + "/")]
-        return vaults + [one.id for one in self.accounts.under(scope)] + [one.id for one in self.identities.under(scope)]
+        accounts = [one.id for one in self.accounts.under(scope)]
+        return [*vaults, *accounts, *(one.id for one in self.identities.under(scope)), *self.fleet.under(scope)]
 
     def _entra_router(self) -> Router:
         router = Router()

@@ -42,6 +42,11 @@ class Timings:
     storage_loss_notice_seconds: float = 600.0
     key_version_check_seconds: float = 86_400.0
     storage_create_seconds: float = 0.5
+    disk_key_version_check_seconds: float = 2700.0  # with the next: within one hour, Azure says
+    disk_rotation_seconds: float = 600.0  # from a new key on a set to all of its disks being under it
+    disk_loss_notice_seconds: float = 600.0  # Azure names no time for the machines; as Azure's other services
+    disk_io_failure_seconds: float = 3600.0
+    compute_operation_seconds: float = 0.5  # 0: answered at once, without a long-running operation
     get_of_disabled_key_is_refused: bool = False  # the sources disagree; both must be survived
     arm_read_bucket: int = 250
     arm_read_refill_per_second: float = 25.0

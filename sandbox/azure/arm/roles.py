@@ -71,6 +71,27 @@ BUILT_IN = (
         ),
     ),
     RoleDefinition(
+        "136d308c-0937-4a49-9bd7-edfb42adbffc",
+        "Disk Encryption Set Operator for Managed Disks",
+        (
+            *(f"Microsoft.Compute/diskEncryptionSets/{verb}" for verb in ("read", "write", "delete")),
+            "Microsoft.Resources/subscriptions/resourceGroups/read",
+        ),
+    ),
+    RoleDefinition(
+        "9980e02c-c2be-4d73-94e8-173b1dc7cf3c",
+        "Virtual Machine Contributor",
+        (
+            *_SUPPORT,
+            "Microsoft.Compute/availabilitySets/*",
+            "Microsoft.Compute/locations/*",
+            "Microsoft.Compute/virtualMachines/*",
+            "Microsoft.Compute/virtualMachineScaleSets/*",
+            *(f"Microsoft.Compute/disks/{verb}" for verb in ("write", "read", "delete")),
+            "Microsoft.ResourceHealth/availabilityStatuses/read",
+        ),
+    ),
+    RoleDefinition(
         "f1a07417-d97a-45cb-824c-7a7467783830",
         "Managed Identity Operator",
         (

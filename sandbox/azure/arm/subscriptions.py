@@ -28,6 +28,7 @@ LOCATIONS = {
 }
 PROVIDERS = {
     "Microsoft.Authorization": ("roleAssignments", "roleDefinitions", "locks"),
+    "Microsoft.Compute": ("diskEncryptionSets", "disks", "virtualMachines"),
     "Microsoft.KeyVault": ("vaults", "deletedVaults", "vaults/keys"),
     "Microsoft.ManagedIdentity": ("userAssignedIdentities",),
     "Microsoft.Resources": ("subscriptions", "resourceGroups", "tenants"),
