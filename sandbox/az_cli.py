@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 VERSION = "2.91.0"
 LOCK = Path(__file__).parents[1] / "requirements" / "az.lock"
 COMMAND_SECONDS = 180
+SCRIPT_SECONDS = 600
 
 
 class AzCommandError(Exception):
@@ -64,10 +66,9 @@ class Az:
     config_directory: Path
     env: Mapping[str, str]
 
-    def __call__(self, *arguments: str) -> Any:  # noqa: ANN401 - whatever JSON the command prints
-        """Run one command and parse its output. Raises AzCommandError."""
+    def _environment(self) -> dict[str, str]:
         names = ("HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
-        environment = {
+        return {
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(self.config_directory),
             "LANG": "C.UTF-8",
@@ -77,8 +78,29 @@ class Az:
             "AZURE_CORE_NO_COLOR": "yes",
             "AZURE_EXTENSION_USE_DYNAMIC_INSTALL": "no",
         }
+
+    def __call__(self, *arguments: str) -> Any:  # noqa: ANN401 - whatever JSON the command prints
+        """Run one command and parse its output. Raises AzCommandError."""
         command = [*find_or_install(), *arguments, "--output", "json", "--only-show-errors"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+        done = subprocess.run(
+            command, env=self._environment(), capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
+        )
         if done.returncode != 0:
             raise AzCommandError(f"az {' '.join(arguments[:3])}: {done.stderr.strip()}")
         return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def script(self, text: str, **variables: str) -> str:
+        """Run a bash script in which `az` is this person's; what it prints. Raises AzCommandError."""
+        commands = self.config_directory / "commands"
+        commands.mkdir(exist_ok=True)
+        az = commands / "az"
+        az.write_text(f'#!/bin/sh\nexec {shlex.join(find_or_install())} "$@"\n', encoding="utf-8")
+        az.chmod(0o755)
+        environment = {**self._environment(), "AZURE_CORE_ONLY_SHOW_ERRORS": "yes", **variables}
+        environment["PATH"] = f"{commands}{os.pathsep}{environment['PATH']}"
+        done = subprocess.run(
+            ["bash", "-s"], input=text, env=environment, capture_output=True, text=True, timeout=SCRIPT_SECONDS, check=False
+        )
+        if done.returncode != 0:
+            raise AzCommandError(f"the script ended with {done.returncode}: {done.stderr.strip()}")
+        return done.stdout

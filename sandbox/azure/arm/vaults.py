@@ -205,16 +205,17 @@ class VaultOperations:
         return vault
 
     async def resources(self, call: ArmCall) -> Answer:
-        """Vaults only: `$filter=resourceType eq 'Microsoft.KeyVault/vaults'`, and a name if one is asked for."""
+        """Vaults only: `$filter` by resourceType, and by name if one is asked for, in any order."""
         text = call.exchange.query.get("$filter", "")
-        match = re.fullmatch(r"resourceType eq '([^']+)'(?: and name eq '([^']+)')?", text)
-        if match is None or match.group(1).lower() != KIND.lower():
+        terms = [re.fullmatch(r"(resourceType|name) eq '([^']+)'", one) for one in text.split(" and ")]
+        wanted = {one.group(1): one.group(2).lower() for one in terms if one is not None}
+        if None in terms or len(wanted) != len(terms) or wanted.get("resourceType") != KIND.lower():
             raise ArmRefusedError(400, "InvalidFilterInQueryString", f"Invalid $filter '{text}' specified in the query string.")
         found = [
             {"id": one.id, "name": one.name, "type": KIND, "location": one.location, "tags": one.tags}
             for one in self._vaults.all_live()
             if one.id.lower().startswith(f"/subscriptions/{call['subscription']}/".lower())
-            and (match.group(2) is None or match.group(2).lower() == one.name.lower())
+            and wanted.get("name") in {None, one.name.lower()}
             and self._gateway.authorization.allows(call.caller.object_id, f"{KIND}/read", one.id)
         ]
         return Answer(json={"value": found})

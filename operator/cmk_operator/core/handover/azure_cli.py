@@ -1,0 +1,52 @@
+"""The steps as one bash script for the az CLI."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from cmk_operator.core.handover.request import printable
+from cmk_operator.core.handover.shell import quoted
+from cmk_operator.core.handover.steps import steps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cmk_operator.core.handover.request import Choices, Handover
+    from cmk_operator.core.handover.steps import Step
+
+WIDTH = 110
+
+
+def comment(text: str, indent: str = "") -> Iterator[str]:
+    """Lines of a comment; whatever the text holds, it stays one."""
+    for row in textwrap.wrap(printable(text), WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False):
+        yield f"# {row}"
+
+
+def azure_cli_script(handover: Handover, choices: Choices) -> str:
+    """The whole script, to be run by the customer's administrator as it is; it may be run again."""
+    lines = [
+        "#!/usr/bin/env bash",
+        *comment(
+            f"What the administrator of tenant {handover.tenant_id} does so that keys of this tenant protect its data at the "
+            f"provider whose application is {handover.shown_application}."
+        ),
+        *comment("It may be run again at any time: each step looks first, and nothing is deleted, disabled or rotated."),
+        *comment("Needs the az CLI (https://aka.ms/azure-cli), signed in, and bash."),
+        "set -euo pipefail",
+        "# Git for Windows would take ids that start with a slash for paths.",
+        "export MSYS_NO_PATHCONV=1",
+    ]
+    for number, step in enumerate(steps(handover, choices), start=1):
+        lines += ["", *_section(number, step)]
+    return "\n".join(lines) + "\n"
+
+
+def _section(number: int, step: Step) -> Iterator[str]:
+    yield from comment(f"{number}. {step.title}")
+    yield from comment(f"Who: {step.who}.")
+    yield from comment(f"Why: {step.why}", indent="     ")
+    if step.command:
+        yield f"echo {quoted(printable(f'{number}. {step.title}'))} >&2"
+        yield step.command

@@ -1,0 +1,67 @@
+"""Words of a shell command, quoted so that no name can become a command, and commands that a person can read."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+WIDTH: Final = 110
+_MEANS_NOTHING_IN_DOUBLE_QUOTES: Final = re.compile(r"[^\"$`\\!\x00-\x1f\x7f]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable of the script, always expanded within double quotes."""
+
+    name: str
+
+
+Part: TypeAlias = "str | Variable"
+Word: TypeAlias = "Part | tuple[Part, ...]"
+"""A word is text, a variable, or several of both without a blank between them."""
+
+
+def quoted(word: Word) -> str:
+    """One word for bash; text is text, whatever it holds."""
+    parts = word if isinstance(word, tuple) else (word,)
+    return "".join(f'"${part.name}"' if isinstance(part, Variable) else _text(part) for part in parts) or "''"
+
+
+def _text(text: str) -> str:
+    if "'" in text and _MEANS_NOTHING_IN_DOUBLE_QUOTES.fullmatch(text):
+        return f'"{text}"'
+    return shlex.quote(text)
+
+
+def line(*words: Word) -> str:
+    """A command: on one line, or when that is long with each option on a line of its own."""
+    texts = [quoted(word) for word in words]
+    whole = " ".join(texts)
+    if len(whole) <= WIDTH:
+        return whole
+    return "".join(
+        text if not number else f" \\\n  {text}" if _is_option(word) else f" {text}"
+        for number, (word, text) in enumerate(zip(words, texts, strict=True))
+    )
+
+
+def _is_option(word: Word) -> bool:
+    return isinstance(word, str) and word.startswith("--")
+
+
+def captured(name: str, *words: Word) -> str:
+    """Keep what a command prints in a variable; under `set -e` the script ends if the command fails."""
+    return f'{name}="$({line(*words)})"'
+
+
+def indented(*commands: str) -> str:
+    """Commands within a block; no word of them may hold a line end."""
+    return "\n".join(f"  {row}" for command in commands for row in command.split("\n"))
+
+
+def when(condition: str, *commands: str, otherwise: tuple[str, ...] = ()) -> str:
+    """Commands under a condition."""
+    rest = ("else", indented(*otherwise)) if otherwise else ()
+    return "\n".join((f"if {condition}; then", indented(*commands), *rest, "fi"))

@@ -1,0 +1,309 @@
+"""The steps of the customer's administrator, in order, each with who does it, why, and the az CLI commands that do it.
+
+Every step looks before it writes, so that all of them may be run again. Sources: Key Vault, "Create if not exist" (keys through
+Resource Manager need no role on the vault's data and pass its firewall), "Network security"; Azure Resource Manager, "Lock
+your resources"; Azure role-based access control, "Built-in roles"; Snowflake, "Tri-Secret Secure self-service".
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cmk_operator.core.cloud import CloudName
+from cmk_operator.core.handover.request import CRYPTO_USER, READER, SERVICE_ENCRYPTION_USER, Use, printable
+from cmk_operator.core.handover.shell import Variable, captured, line, quoted, when
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cmk_operator.core.handover.request import Choices, Handover, WantedKey, WantedSnowflake, WantedVault
+    from cmk_operator.core.handover.shell import Word
+
+LOCK: Final = "cmk-keep"
+LOG: Final = "cmk-audit"
+RESOURCE_GROUP: Final = "rg-customer-managed-keys"
+KEYS_API_VERSION: Final = "2023-07-01"
+CONSENTS: Final = "Application Administrator or Cloud Application Administrator of the customer's tenant"
+OWNER: Final = "Owner of the customer's resource group, or Contributor together with User Access Administrator"
+LOCKS: Final = "Owner or User Access Administrator of the customer's resource group"
+VAULTS: Final = "Microsoft.KeyVault/vaults"
+SHOWN: Final = (
+    "[[id, resourceGroup, properties.enableRbacAuthorization, properties.enablePurgeProtection, "
+    "properties.networkAcls.bypass || 'unset']]"
+)
+"""One row of a vault; the az CLI prints its booleans as True and False, and what is absent as None."""
+_CLOUDS: Final = {
+    CloudName.PUBLIC: "AzureCloud",
+    CloudName.US_GOVERNMENT: "AzureUSGovernment",
+    CloudName.CHINA: "AzureChinaCloud",
+}
+_GROUP, _PLACE = Variable("RESOURCE_GROUP"), Variable("LOCATION")
+_VAULT, _VAULT_GROUP = Variable("VAULT_ID"), Variable("VAULT_GROUP")
+_QUIET: Final = ("--output", "none")
+_TEXT: Final = ("--output", "tsv")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do; `command` is bash, empty when only a person can do it."""
+
+    title: str
+    who: str
+    why: str
+    command: str
+
+
+def steps(handover: Handover, choices: Choices) -> tuple[Step, ...]:
+    """Everything, in the order in which it must be done."""
+    accounts = handover.snowflake
+    return (
+        _sign_in(handover, choices),
+        _consent(handover),
+        *(_snowflake_consent(account, number) for number, account in enumerate(accounts, start=1)),
+        *(step for vault in handover.vaults for step in _vault(handover, choices, vault)),
+        _report(handover),
+    )
+
+
+def _sign_in(handover: Handover, choices: Choices) -> Step:
+    tenant, cloud = handover.tenant_id.lower(), _CLOUDS[handover.cloud.name]
+    subscription = choices.subscription.lower() if choices.subscription else None
+    wanted = f"{tenant}\t{cloud}\t{subscription}" if subscription else f"{tenant}\t{cloud}"
+    query = "[[tenantId, environmentName, id]]" if subscription else "[[tenantId, environmentName]]"
+    hint = f"Sign in first: az cloud set --name {cloud}; az login --tenant {tenant}"
+    hint += f"; az account set --subscription {subscription}" if subscription else ""
+    location = choices.location or next((vault.disk_regions[0] for vault in handover.vaults if vault.disk_regions), "")
+    commands = (
+        _default("RESOURCE_GROUP", choices.resource_group or RESOURCE_GROUP),
+        _default("LOCATION", location),
+        captured("ACCOUNT", "az", "account", "show", "--query", query, *_TEXT),
+        when(f'[ "$ACCOUNT" != {quoted(wanted)} ]', f"{line('echo', hint)} >&2", "exit 1"),
+    )
+    why = "Nothing may be made in another tenant or subscription than the one that holds the vault."
+    return Step("Settings, and the right sign-in", OWNER, why, "\n".join(commands))
+
+
+def _default(variable: str, value: str) -> str:
+    """What holds unless the customer's administrator has set the variable."""
+    return when(f'[ -z "${{{variable}:-}}" ]', f"{variable}={quoted(value)}")
+
+
+def _principal(variable: str, application: str) -> str:
+    find = f"appId eq '{application}'"
+    return "\n".join(
+        (
+            captured(variable, "az", "ad", "sp", "list", "--filter", find, "--query", "[0].id", *_TEXT),
+            when(
+                f'[ -z "${variable}" ]',
+                captured(variable, "az", "ad", "sp", "create", "--id", application, "--query", "id", *_TEXT),
+            ),
+        )
+    )
+
+
+def _consent(handover: Handover) -> Step:
+    why = (
+        "The provider's services sign in to this tenant as this application; without its service principal nobody can. It gets no "
+        f"right by this alone. The same in a browser: {handover.consent_url}. If the consent is withdrawn and given again, the "
+        "service principal is a new one: run everything again, because every grant below must be made again for it."
+    )
+    title = f"Consent to the application {handover.shown_application}"
+    return Step(title, CONSENTS, why, _principal("PRINCIPAL", handover.application))
+
+
+def _snowflake_consent(account: WantedSnowflake, number: int) -> Step:
+    title = f"Consent to Snowflake's application for account {printable(account.account)}"
+    if account.application is None:
+        why = (
+            "Snowflake reads the key by an application of its own. It names it once the provider has registered the key there: "
+            "the provider then sends this again, with the commands."
+        )
+        return Step(title, CONSENTS, why, "")
+    named = f", shown as {printable(account.principal_name)}" if account.principal_name else ""
+    why = (
+        f"Snowflake reads the key by an application of its own{named}, not by the provider's. The same in a browser: "
+        f"{printable(account.consent_url)}."
+    )
+    return Step(title, CONSENTS, why, _principal(f"SNOWFLAKE_{number}", account.application))
+
+
+def _vault(handover: Handover, choices: Choices, vault: WantedVault) -> Iterator[Step]:
+    yield _have_vault(choices, vault)
+    for key in vault.keys:
+        yield _have_key(choices, key)
+        yield _grant(choices, key)
+        for number, account in enumerate(handover.snowflake, start=1):
+            if account.application is not None and key.uri in account.keys:
+                yield _grant_snowflake(key, account, number)
+    if choices.reader:
+        yield _reader(vault)
+    if choices.workspace is not None:
+        yield _log(choices.workspace, vault)
+    yield from _firewall(handover, choices, vault)
+    yield _lock(vault)
+
+
+def _have_vault(choices: Choices, vault: WantedVault) -> Step:
+    update = ("az", "keyvault", "update", "--name", vault.name, "--resource-group", _VAULT_GROUP)
+    create: tuple[Word, ...] = (
+        *("az", "keyvault", "create", "--name", vault.name, "--resource-group", _GROUP, "--location", _PLACE),
+        *("--sku", choices.sku, "--retention-days", str(choices.retention_days), "--enable-purge-protection", "true"),
+        *("--enable-rbac-authorization", "true", "--bypass", "AzureServices", "--default-action", "Allow", *_QUIET),
+    )
+    ask = f"${{LOCATION:?set LOCATION to the region of the new vault {vault.name}, such as westeurope}}"
+    new_group = line("az", "group", "create", "--name", _GROUP, "--location", _PLACE, *_QUIET)
+    # The list is asked by name because Azure compares names without regard to case, and the query of the az CLI cannot.
+    find = ("az", "resource", "list", "--resource-type", VAULTS, "--name", vault.name, "--query", "[0].id", *_TEXT)
+    commands = (
+        captured("VAULT_ID", *find),
+        when(
+            '[ -z "$VAULT_ID" ]',
+            f': "{ask}"',
+            when(f'[ "$({line("az", "group", "exists", "--name", _GROUP)})" = false ]', new_group),
+            line(*create),
+        ),
+        captured("VAULT", "az", "keyvault", "show", "--name", vault.name, "--query", SHOWN, *_TEXT),
+        'read -r VAULT_ID VAULT_GROUP RBAC PURGE_PROTECTION BYPASS <<< "$VAULT"',
+        'echo "Vault: $VAULT_ID"',
+        when('[ "$PURGE_PROTECTION" != True ]', line(*update, "--enable-purge-protection", "true", *_QUIET)),
+        when('[ "$BYPASS" = None ]', line(*update, "--bypass", "AzureServices", *_QUIET)),
+    )
+    why = (
+        "Azure refuses keys from vaults without soft delete and purge protection: a deleted key would be lost data. Both cannot be "
+        "undone. Trusted services of Azure must get past the vault's firewall. An existing vault keeps its way of granting rights, "
+        "roles or access policies."
+    )
+    regions = vault.disk_regions
+    if regions:
+        why += f" Its keys protect disks in {' and '.join(regions)}: the vault must be in the same region."
+    return Step(f"The vault {vault.name}", OWNER, why, "\n".join(commands))
+
+
+def key_body(choices: Choices, key: WantedKey) -> dict[str, Any]:
+    """Properties of a new key, as Resource Manager takes them."""
+    operations = ["wrapKey", "unwrapKey", *(["sign", "verify"] if Use.SNOWFLAKE in key.uses else [])]
+    properties: dict[str, Any] = {"kty": choices.key_type, "keySize": choices.key_size, "keyOps": operations}
+    if choices.rotate_after_days is not None:
+        trigger = {"timeAfterCreate": f"P{choices.rotate_after_days}D"}
+        policy: dict[str, Any] = {"lifetimeActions": [{"trigger": trigger, "action": {"type": "rotate"}}]}
+        if choices.expire_after_days is not None:
+            policy["attributes"] = {"expiryTime": f"P{choices.expire_after_days}D"}
+        properties["rotationPolicy"] = policy
+    return properties
+
+
+def _have_key(choices: Choices, key: WantedKey) -> Step:
+    body = json.dumps({"properties": key_body(choices, key)})
+    url = (_VAULT, f"/keys/{key.uri.key_name}?api-version={KEYS_API_VERSION}")
+    make = ("az", "rest", "--method", "put", "--url", url, "--body", body, "--query", "properties.keyUriWithVersion", *_TEXT)
+    why = (
+        f"It protects {' and '.join(key.uses)}." if key.uses else "It protects what the provider will put on it."
+    ) + " Made through Resource Manager, which needs no right to use keys; a key that exists is left as it is."
+    if choices.rotate_after_days is not None:
+        why += " An existing key also keeps its rotation policy: change that with az keyvault key rotation-policy update."
+    return Step(
+        f"The key {key.uri.key_name} in {key.uri.vault_host}", OWNER, why, captured("KEY", *make) + '\necho "Key: $KEY"'
+    )
+
+
+def _granted(principal: str, role: str, key: WantedKey, permissions: tuple[str, ...], *, on_vault: bool) -> str:
+    scope = _VAULT if on_vault else (_VAULT, f"/keys/{key.uri.key_name}")
+    who, vault = Variable(principal), key.uri.vault_host.split(".", maxsplit=1)[0]
+    by_role: tuple[Word, ...] = (
+        *("az", "role", "assignment", "create", "--assignee-object-id", who, "--assignee-principal-type", "ServicePrincipal"),
+        *("--role", role, "--scope", scope, *_QUIET),
+    )
+    by_policy: tuple[Word, ...] = (
+        *("az", "keyvault", "set-policy", "--name", vault, "--resource-group", _VAULT_GROUP, "--object-id", who),
+        *("--key-permissions", *permissions, *_QUIET),
+    )
+    return when('[ "$RBAC" = True ]', line(*by_role), otherwise=(line(*by_policy),))
+
+
+def _grant(choices: Choices, key: WantedKey) -> Step:
+    command = _granted(
+        "PRINCIPAL", SERVICE_ENCRYPTION_USER, key, ("get", "wrapKey", "unwrapKey"), on_vault=choices.grant_on_vault
+    )
+    where = "every key of the vault" if choices.grant_on_vault else "this key only"
+    why = (
+        f"The least that encryption needs: to read, wrap and unwrap with {where}; nothing can be changed, deleted or exported. "
+        "It takes effect within minutes."
+    )
+    return Step(f"Let the application use the key {key.uri.key_name}", OWNER, why, command)
+
+
+def _grant_snowflake(key: WantedKey, account: WantedSnowflake, number: int) -> Step:
+    permissions = ("get", "wrapKey", "unwrapKey", "sign", "verify")
+    command = _granted(f"SNOWFLAKE_{number}", CRYPTO_USER, key, permissions, on_vault=False)
+    title = f"Let Snowflake's account {printable(account.account)} use the key {key.uri.key_name}"
+    why = f"Snowflake wraps, unwraps, signs and verifies with the key; {CRYPTO_USER} is the least role that has all four."
+    return Step(title, OWNER, why, command)
+
+
+def _reader(vault: WantedVault) -> Step:
+    command = line(
+        *("az", "role", "assignment", "create", "--assignee-object-id", Variable("PRINCIPAL")),
+        *("--assignee-principal-type", "ServicePrincipal", "--role", READER, "--scope", _VAULT, *_QUIET),
+    )
+    why = (
+        "Optional: the provider's operator can then see locks and firewall and warn before data is cut off. It also shows the "
+        "names of the vault's secrets and certificates, never what is in them."
+    )
+    return Step(f"Let the provider see how {vault.name} is guarded", OWNER, why, command)
+
+
+def _log(workspace: str, vault: WantedVault) -> Step:
+    logs = json.dumps([{"category": "AuditEvent", "enabled": True}])
+    command = line(
+        *("az", "monitor", "diagnostic-settings", "create", "--name", LOG, "--resource", _VAULT, "--workspace", workspace),
+        *("--logs", logs, *_QUIET),
+    )
+    why = "Every use of the key, by whomever, is then in the customer's own log."
+    return Step(f"Keep the log of {vault.name}", OWNER, why, command)
+
+
+def _firewall(handover: Handover, choices: Choices, vault: WantedVault) -> Iterator[Step]:
+    on_it = [account for account in handover.snowflake if any(key.uri in account.keys for key in vault.keys)]
+    subnets = [subnet for account in on_it for subnet in account.usable_subnets]
+    if not choices.addresses and not subnets:
+        return
+    rule = ("az", "keyvault", "network-rule", "add", "--name", vault.name, "--resource-group", _VAULT_GROUP)
+    update = ("az", "keyvault", "update", "--name", vault.name, "--resource-group", _VAULT_GROUP)
+    commands = [line(*rule, "--ip-address", *choices.addresses, *_QUIET)] if choices.addresses else []
+    commands += [line(*rule, "--subnet", subnet, *_QUIET) for subnet in subnets]
+    who = [*(["the provider's operator"] if choices.addresses else []), *(["Snowflake"] if subnets else [])]
+    why = f"Let in: {' and '.join(who)}; Azure's own services pass as trusted services."
+    if choices.addresses:
+        commands.append(line(*update, "--bypass", "AzureServices", "--default-action", "Deny", *_QUIET))
+        why += " All others are turned away from now on: first add the addresses of whoever else uses this vault."
+    else:
+        why += " Whether others are turned away stays as it is."
+    yield Step(f"The firewall of {vault.name}", OWNER, why, "\n".join(commands))
+
+
+def _lock(vault: WantedVault) -> Step:
+    lock = ("az", "lock", "create", "--name", LOCK, "--lock-type", "CanNotDelete")
+    commands = [line(*lock, "--resource", _VAULT, *_QUIET)]
+    for key in vault.keys:
+        on_key = line(*lock, "--resource", (_VAULT, f"/keys/{key.uri.key_name}"), *_QUIET)
+        commands.append(
+            f"{on_key} || echo {quoted(f'Not locked by itself: key {key.uri.key_name}; the lock of the vault holds.')}"
+        )
+    why = (
+        "Nobody deletes the vault by accident. A lock does not stop the deletion of a key by whoever may do that: purge protection "
+        "makes that recoverable. It also keeps role assignments from being removed: to withdraw access, disable the key, or "
+        "remove the lock first."
+    )
+    return Step(f"Lock {vault.name}", LOCKS, why, "\n".join(commands))
+
+
+def _report(handover: Handover) -> Step:
+    uris = [str(key.uri) for vault in handover.vaults for key in vault.keys]
+    command = line("printf", r"%s\n", *uris) if uris else ""
+    why = (
+        "The provider puts the identifiers of the keys into its manifests: without a version, to follow each rotation, or with the "
+        "one printed above, to stay on it."
+    )
+    return Step("Send what was printed to the provider", "the customer's administrator", why, command)
