@@ -26,6 +26,7 @@ from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.azure.call_budget import BudgetRates, Rate
 from cmk_operator.azure.prober import KeyProber
 from cmk_operator.azure.session import AzureSession, TokenFile
+from cmk_operator.azure.vault_reader import VaultReader
 from cmk_operator.handlers import Watches, stop_at_signals
 from cmk_operator.health import Health
 from cmk_operator.kubernetes.client import Connection, KubernetesClient, ObjectReference
@@ -115,6 +116,7 @@ async def run(settings: Settings, connection: Connection) -> int:
             events=EventRecorder(client, settings.instance),
             session=session,
             prober=KeyProber(session, _utc_now, settings.key_workers),
+            vaults=VaultReader(session),
             providers=make_providers(session, settings.drift_check_interval),
             intervals=intervals,
             clock=_utc_now,

@@ -23,6 +23,7 @@ DISK = f"{GROUP}/providers/Microsoft.Compute/disks/data"
 DISK_ENCRYPTION_SET = f"{GROUP}/providers/Microsoft.Compute/diskEncryptionSets/contoso"
 SQL_SERVER = f"{GROUP}/providers/Microsoft.Sql/servers/contoso"
 IDENTITY = f"{GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/cmk"
+KEY_VAULT = f"{GROUP}/providers/Microsoft.KeyVault/vaults/contoso"
 KEY = "https://contoso.vault.azure.net/keys/storage"
 VERSION = "0123456789abcdef0123456789abcdef"
 
@@ -75,10 +76,11 @@ KINDS = {
             spec={
                 "tenantRef": {"name": "contoso"},
                 "keyUri": KEY,
+                "vaultResourceId": KEY_VAULT,
                 "rotation": {"holdSupersededFor": "24h", "backupRetention": "840h"},
                 "prerequisites": "Enforce",
             },
-            optional=("rotation.holdSupersededFor", "rotation.backupRetention", "rotation", "prerequisites"),
+            optional=("vaultResourceId", "rotation.holdSupersededFor", "rotation.backupRetention", "rotation", "prerequisites"),
         ),
         Kind(
             "encryptedresources",

@@ -14,7 +14,7 @@ from cmk_operator.api.customer_tenant import Consent, CustomerTenantStatus
 from cmk_operator.api.encrypted_resource import TargetReport
 from cmk_operator.api.federated_identity import ApplicationHandover, FederatedIdentityStatus
 from cmk_operator.core.decide import Decision, Step
-from cmk_operator.core.key_uri import KeyUri, parse_key_uri
+from cmk_operator.core.key_uri import KeyUri
 from cmk_operator.core.protection import Protection
 from cmk_operator.reconcile import key_report, resource_report
 from cmk_operator.reconcile.key_report import KeyFacts, Usage
@@ -40,9 +40,8 @@ CONDITIONS = dated(ASPECTS, Kstatus(stalled=True, reason="Pending", message="som
 
 
 def _key_status(found: KeyProbe | None = None) -> Shape:
-    facts = KeyFacts(
-        parse_key_uri(KEY), found or probe(healthy(V1, expires=NOW + timedelta(days=365))), Usage(("data",), {V1: ("data",)})
-    )
+    found = found or probe(healthy(V1, expires=NOW + timedelta(days=365)))
+    facts = KeyFacts(samples.guard(found, KEY), Usage(("data",), {V1: ("data",)}))
     return key_report.report(samples.customer_managed_key(), facts, NOW)
 
 

@@ -100,6 +100,7 @@ def test_a_snowflake_manifest_may_not_move_to_another_account(api: Api) -> None:
     [
         ("customermanagedkeys", "keyUri", "https://contoso.vault.azure.net/keys/other"),
         ("customermanagedkeys", "prerequisites", "Warn"),
+        ("customermanagedkeys", "vaultResourceId", None),
         ("customermanagedkeys", "rotation", None),
         ("customertenants", "allowedNamespaces", ["team-a", "team-b"]),
         ("customertenants", "identityRef", {"name": "other"}),
@@ -149,5 +150,5 @@ def test_whatever_is_admitted_the_operator_can_read() -> None:
     for plural, path, value in ADMITTED_CASES:
         if path == "keyUri":
             assert str(parse_key_uri(value)) == value
-        elif path in {"resourceId", "allowedScopes[]", "managedIdentity.resourceId"}:
+        elif path in {"resourceId", "vaultResourceId", "allowedScopes[]", "managedIdentity.resourceId"}:
             assert parse_arm_id(value).text == value, plural

@@ -12,6 +12,7 @@ from tests.admission.manifests import (
     GUID,
     IDENTITY,
     KEY,
+    KEY_VAULT,
     SQL_SERVER,
     SUBSCRIPTION,
     VARIANTS,
@@ -37,6 +38,7 @@ _VAULT = "an allowed vault must be a Key Vault host in lower case, such as conto
 _RESOURCE = "resourceId must be /subscriptions/<id>/resourceGroups/<name>/providers/<namespace>/<type>/<name>"
 _IDENTITY = "resourceId must be /subscriptions/<id>/resourceGroups/<name>/providers/Microsoft.ManagedIdentity/userAssignedIdentities/<name>"
 
+_KEY_VAULT = "vaultResourceId must be /subscriptions/<id>/resourceGroups/<name>/providers/Microsoft.KeyVault/vaults/<name>"
 _SET = "diskEncryptionSetId must be /subscriptions/<id>/resourceGroups/<name>/providers/Microsoft.Compute/diskEncryptionSets/<name>"
 _CROSS_TENANT = "needs its key vault in its own tenant, so it cannot be encrypted with a customer's key from another tenant"
 _SNOWFLAKE = VARIANTS["encryptedresources", "snowflake"]
@@ -52,6 +54,11 @@ ADMITTED: dict[tuple[str, str], list[Any]] = {
         "https://a-b-c.vault.azure.cn/keys/K-1",
         "https://abc.vault.usgovcloudapi.net/keys/0",
         f"https://{'a' * 24}.vault.azure.net/keys/{'k' * 127}/{VERSION}",
+    ],
+    ("customermanagedkeys", "vaultResourceId"): [
+        KEY_VAULT,
+        KEY_VAULT.lower(),
+        KEY_VAULT.replace("resourceGroups", "RESOURCEGROUPS"),
     ],
     ("customermanagedkeys", "rotation.holdSupersededFor"): ["24h", "36h30m", "1440m", "86400s", "8760h"],
     ("customermanagedkeys", "rotation.backupRetention"): ["0s", "90m", "840h", "1h1m1s", "876000h"],
@@ -138,6 +145,17 @@ REFUSED: dict[tuple[str, str], dict[str, list[Any]]] = {
             f"{KEY}\n",
             "https://a\N{KELVIN SIGN}b.vault.azure.net/keys/k",
         ],
+    },
+    ("customermanagedkeys", "vaultResourceId"): {
+        _KEY_VAULT: [
+            "contoso",
+            GROUP,
+            ACCOUNT,
+            f"{KEY_VAULT}/keys/storage",
+            f"{KEY_VAULT}/",
+            KEY_VAULT.replace("contoso", "c!"),
+            "https://contoso.vault.azure.net",
+        ]
     },
     ("customermanagedkeys", "rotation.holdSupersededFor"): {_HOLD: ["23h59m59s", "0s", "90m", "1h"], _LONG_HOLD: ["876001h"]},
     ("customermanagedkeys", "rotation.backupRetention"): {_RETENTION: ["876001h", "2000000h"]},

@@ -13,6 +13,9 @@ from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.core.access import DeletedKey, KeyAttributes, KeyProbe, VersionProbe
 from cmk_operator.core.azure_failure import AzureFailure, Stage
+from cmk_operator.core.key_uri import parse_key_uri
+from cmk_operator.core.prerequisites import PrerequisiteFacts
+from cmk_operator.core.vault_facts import VaultFacts, VaultLock, vault_facts, vault_lock
 
 NOW: Final = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 LATER: Final = NOW + timedelta(hours=5)
@@ -29,6 +32,9 @@ KEY: Final = f"https://{VAULT}/keys/storage"
 V1, V2, V3 = "1" * 32, "2" * 32, "3" * 32
 GROUP: Final = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-contoso"
 ACCOUNT: Final = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/contosodata"
+CUSTOMER_VAULT: Final = (
+    "/subscriptions/77777777-7777-4777-8777-777777777777/resourceGroups/rg-keys/providers/Microsoft.KeyVault/vaults/contoso"
+)
 IDENTITY: Final = (
     f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-provider/providers/Microsoft.ManagedIdentity/userAssignedIdentities/cmk"
 )
@@ -82,6 +88,31 @@ def entra(code: int, stage: Stage = Stage.APPLICATION_TOKEN, status: int | None 
 def probe(wanted: VersionProbe | None = None, **fields: Any) -> KeyProbe:
     """One visit to the vault."""
     return KeyProbe(NOW, wanted if wanted is not None else healthy(), **fields)
+
+
+def guard(found: KeyProbe | None = None, uri: str = KEY, **fields: Any) -> PrerequisiteFacts:
+    """What prerequisites are judged by: a visit to the key's vault, and nothing of its control plane unless given."""
+    return PrerequisiteFacts(found if found is not None else probe(), parse_key_uri(uri), APPLICATION, **fields)
+
+
+def vault(locks: list[VaultLock] | None = None, **properties: Any) -> VaultFacts:
+    """The customer's vault as Resource Manager tells it: purge protection, and no firewall."""
+    known = {
+        "vaultUri": f"https://{VAULT}/",
+        "enableRbacAuthorization": True,
+        "enablePurgeProtection": True,
+        "softDeleteRetentionInDays": 90,
+    }
+    return vault_facts({"id": CUSTOMER_VAULT, "location": "West Europe", "properties": known | properties}, locks)
+
+
+def lock(scope: str, name: str = "cmk", level: str = "CanNotDelete") -> VaultLock:
+    """A lock as Resource Manager tells it."""
+    found = vault_lock(
+        {"id": f"{scope}/providers/microsoft.authorization/locks/{name}", "name": name, "properties": {"level": level}}
+    )
+    assert found is not None
+    return found
 
 
 def states() -> dict[str, KeyProbe]:

@@ -14,7 +14,6 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerMa
 from cmk_operator.core.access import AccessState, KeyProbe
 from cmk_operator.core.authority import TenantGrant, judge_namespace
 from cmk_operator.core.faults import Fault
-from cmk_operator.core.key_uri import parse_key_uri
 from cmk_operator.reconcile.key_report import KeyFacts, Usage, effective_of, report, report_refused
 from tests.unit.samples import (
     KEY,
@@ -26,6 +25,7 @@ from tests.unit.samples import (
     customer_managed_key,
     disabled,
     entra,
+    guard,
     healthy,
     key_probes,
     probe,
@@ -41,7 +41,7 @@ ASPECTS = {"Ready", "KeyAccessible", "PrerequisitesMet", "RotationCurrent", "Con
 def facts(found: KeyProbe, users: dict[str, tuple[str, ...]] | None = None, uri: str = KEY) -> KeyFacts:
     by_version = users or {}
     names = tuple(sorted({name for names in by_version.values() for name in names}))
-    return KeyFacts(parse_key_uri(uri), found, Usage(names, by_version))
+    return KeyFacts(guard(found, uri), Usage(names, by_version))
 
 
 def condition(status: CustomerManagedKeyStatus, kind: str) -> Condition:
@@ -223,7 +223,7 @@ def test_a_refused_key_has_all_conditions_and_forgets_no_version(found: KeyProbe
 
 def test_many_users_are_counted_and_cut() -> None:
     names = tuple(f"data-{number:03}" for number in range(50))
-    status = report(customer_managed_key(), KeyFacts(parse_key_uri(KEY), probe(), Usage(names, {V1: names})), NOW)
+    status = report(customer_managed_key(), KeyFacts(guard(), Usage(names, {V1: names})), NOW)
     assert (len(status.used_by), status.used_by_count) == (20, 50)
     assert (len(status.versions[0].in_use_by), status.versions[0].in_use_by_count) == (20, 50)
 

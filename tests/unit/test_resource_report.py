@@ -15,7 +15,7 @@ from cmk_operator.core.arm_faults import judge_arm_failure
 from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.decide import Decision, Step
 from cmk_operator.core.faults import FaultKind, invalid
-from cmk_operator.core.key_uri import KeyUri, parse_key_uri
+from cmk_operator.core.key_uri import KeyUri
 from cmk_operator.core.protection import FieldChange, Protection
 from cmk_operator.providers.protocol import Plan
 from cmk_operator.reconcile import key_report
@@ -31,6 +31,7 @@ from tests.unit.samples import (
     customer_managed_key,
     disabled,
     encrypted_resource,
+    guard,
     healthy,
     key_probes,
     probe,
@@ -56,9 +57,7 @@ SETTLED = Decision(Step.SETTLED)
 
 def probed(found: KeyProbe | None = None, **spec: Any) -> CustomerManagedKey:
     key = customer_managed_key(**spec)
-    facts = KeyFacts(
-        parse_key_uri(key.spec.key_uri), found if found is not None else probe(), Usage(("data",), {V1: ("data",)})
-    )
+    facts = KeyFacts(guard(found, key.spec.key_uri), Usage(("data",), {V1: ("data",)}))
     return key.model_copy(update={"status": key_report.report(key, facts, NOW)})
 
 
@@ -234,7 +233,7 @@ def test_a_resource_whose_own_version_is_accessible_is_ready_though_the_latest_i
     key = customer_managed_key()
     first = probed()
     found = probe(disabled(V2), in_use={V1: healthy(V1)})
-    facts = KeyFacts(parse_key_uri(KEY), found, Usage(("data",), {V1: ("data",)}))
+    facts = KeyFacts(guard(found), Usage(("data",), {V1: ("data",)}))
     lost = key.model_copy(update={"status": key_report.report(first, facts, LATER)})
     status = report(encrypted_resource(), outcome(key=lost), NOW)
     assert condition(status, "KeyAccessible").status == "True"

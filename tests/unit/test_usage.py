@@ -14,7 +14,7 @@ from cmk_operator.kubernetes.inventory import Inventory
 from cmk_operator.reconcile.key import usage_of
 from cmk_operator.reconcile.key_report import KeyFacts, report
 from cmk_operator.reconcile.references import KeyPath, resolve_key
-from tests.unit.samples import KEY, NOW, V1, V2, healthy, identity_body, key_body, probe, resource_body, tenant_body
+from tests.unit.samples import KEY, NOW, V1, V2, guard, healthy, identity_body, key_body, probe, resource_body, tenant_body
 
 if TYPE_CHECKING:
     from cmk_operator.api.customer_managed_key import VersionReport
@@ -53,9 +53,9 @@ def usage(inventory: Inventory) -> Usage:
 def version_after_a_rotation(inventory: Inventory) -> VersionReport:
     """What the key says of V1 once V2 is the latest."""
     key, path = held(inventory)
-    before = report(key, KeyFacts(path.key_uri, probe(healthy(V1)), usage(inventory)), NOW)
+    before = report(key, KeyFacts(guard(probe(healthy(V1)), str(path.key_uri)), usage(inventory)), NOW)
     seen = probe(healthy(V2), in_use={V1: healthy(V1)})
-    after = report(key.model_copy(update={"status": before}), KeyFacts(path.key_uri, seen, usage(inventory)), NOW)
+    after = report(key.model_copy(update={"status": before}), KeyFacts(guard(seen, str(path.key_uri)), usage(inventory)), NOW)
     return next(entry for entry in after.versions if entry.version == V1)
 
 

@@ -76,12 +76,27 @@ class CustomerManagedKeySpec(Shape):
         description="Identifier of the key: with a version it is pinned, without one the latest version is followed.",
         json_schema_extra=validations(*KEY_URI_RULES),
     )
+    vault_resource_id: str | None = Field(
+        default=None,
+        max_length=400,
+        description=(
+            "Azure Resource Manager id of the vault. When absent the vault is looked for in the subscriptions that the customer has "
+            "let the application see. Read for prerequisites that the vault itself does not tell."
+        ),
+        json_schema_extra=validations(
+            Rule(
+                "self.matches('(?i)^/subscriptions/[0-9a-f-]{36}/resourceGroups/[^/]+/providers/Microsoft[.]KeyVault/vaults/"
+                "[a-z][a-z0-9-]{1,22}[a-z0-9]$')",
+                "vaultResourceId must be /subscriptions/<id>/resourceGroups/<name>/providers/Microsoft.KeyVault/vaults/<name>",
+            )
+        ),
+    )
     rotation: RotationPolicy | None = Field(default=None, description="How long old versions must be kept.")
     prerequisites: Literal["Enforce", "Warn"] | None = Field(
         default=None,
         description=(
-            "Enforce (when absent): nothing new is put on a key that lacks a prerequisite. Warn: only what Azure itself refuses "
-            "is enforced, the rest is told."
+            "Enforce (when absent): nothing new is put on a key that lacks what the provider asks for. Warn: only what Azure itself "
+            "refuses is enforced, the rest is told. Locks, retention and network protection are told in both."
         ),
     )
 
@@ -120,6 +135,9 @@ class PrerequisiteReport(Shape):
     name: str
     result: Literal["Pass", "Fail", "Unknown"]
     message: str
+    command: str | None = Field(
+        default=None, description="The az command by which whom the message names does it, or lets the operator see it."
+    )
 
 
 class RotationReport(Shape):

@@ -157,6 +157,14 @@ class AzureSession:
         for key in [key for key in self._kept if key[1:3] == owner or (key[0] == "rest" and key[1] is credential)]:
             del self._kept[key]
 
+    def forget_managed_identity(self, chain: IdentityChain) -> None:
+        """Drop the clients of one managed identity with the tokens in them, which know no permission granted since."""
+        credential = self._kept.pop(("managed identity", chain), None)
+        for key in [
+            key for key in self._kept if key == ("resource manager", chain) or (key[0] == "rest" and key[1] is credential)
+        ]:
+            del self._kept[key]
+
     def keys(self, chain: IdentityChain, customer_tenant_id: str, vault_url: str) -> KeyClient:
         """A client for the keys of one vault, as the application."""
         credential = self.application(chain, customer_tenant_id)
@@ -173,6 +181,15 @@ class AzureSession:
             f"https://{chain.cloud.resource_manager}",
             AsyncARMChallengeAuthenticationPolicy(credential, scope),
             ("resource manager", chain),
+        )
+
+    def customer_resource_manager(self, chain: IdentityChain, customer_tenant_id: str) -> RestClient:
+        """A client for Azure Resource Manager in a customer's tenant, as the application: it sees what was granted to it."""
+        credential = self.application(chain, customer_tenant_id)
+        return self._rest(
+            f"https://{chain.cloud.resource_manager}",
+            AsyncARMChallengeAuthenticationPolicy(credential, chain.cloud.resource_manager_scope),
+            ("customer resource manager", chain, customer_tenant_id.lower()),
         )
 
     def rest(self, credential: AsyncTokenCredential, base_url: str, scope: str) -> RestClient:

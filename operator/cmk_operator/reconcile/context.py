@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from cmk_operator.azure.prober import KeyProber
     from cmk_operator.azure.session import AzureSession
+    from cmk_operator.azure.vault_reader import VaultReader
     from cmk_operator.kubernetes.client import KubernetesClient, ObjectReference
     from cmk_operator.kubernetes.events import EventRecorder
     from cmk_operator.kubernetes.inventory import Inventory
@@ -51,6 +52,7 @@ class Context:
     events: EventRecorder
     session: AzureSession
     prober: KeyProber
+    vaults: VaultReader
     providers: Providers
     intervals: Intervals
     clock: Callable[[], datetime]

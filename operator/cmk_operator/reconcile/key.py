@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
@@ -16,6 +17,7 @@ from cmk_operator.core.schedule import Next
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.context import Context, jittered
+from cmk_operator.reconcile.key_guard import guard_of
 from cmk_operator.reconcile.key_report import KeyFacts, Usage, report, report_refused
 from cmk_operator.reconcile.references import KeyPath, resolve_key
 from cmk_operator.reconcile.wake import wake_below
@@ -41,10 +43,12 @@ async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
         return Next(after=jittered(context.intervals.identity_check))
     usage = usage_of(context.inventory, key, path)
     interval = context.intervals.key_check
-    probe = await context.prober.probe(
-        path.probed, frozenset(usage.by_version), 0.0 if _asked(key) else interval * _YOUNG_ENOUGH
+    asked = _asked(key)
+    probe, _ = await asyncio.gather(
+        context.prober.probe(path.probed, frozenset(usage.by_version), 0.0 if asked else interval * _YOUNG_ENOUGH),
+        context.vaults.read(path.vault, 0.0 if asked else jittered(context.intervals.identity_check)),
     )
-    status = report(key, KeyFacts(path.key_uri, probe, usage), context.now())
+    status = report(key, KeyFacts(guard_of(context, key, path, probe), usage), context.now())
     await _write(context, key, status)
     _measure(context, reference, status)
     _wake_tenant(context, path, status)

@@ -21,7 +21,14 @@ from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.access import AccessState, KeyAttributes, KeyProbe
 from cmk_operator.core.azure_failure import Stage
 from cmk_operator.core.key_verdict import KeyVerdict, expected_cut_off, judge_key_probe
-from cmk_operator.core.prerequisites import Prerequisite, Result, check_prerequisites, failed
+from cmk_operator.core.prerequisites import (
+    ALL_PREREQUISITES,
+    Prerequisite,
+    PrerequisiteFacts,
+    Result,
+    check_prerequisites,
+    failed,
+)
 from cmk_operator.core.versions import (
     HOLD_SUPERSEDED_FOR,
     KeyVersion,
@@ -65,9 +72,18 @@ class Usage:
 class KeyFacts:
     """What one pass gathered."""
 
-    key_uri: KeyUri
-    probe: KeyProbe
+    guard: PrerequisiteFacts
     usage: Usage
+
+    @property
+    def key_uri(self) -> KeyUri:
+        """The key, with a version when it is pinned."""
+        return self.guard.key
+
+    @property
+    def probe(self) -> KeyProbe:
+        """What the visit to the vault learnt."""
+        return self.guard.probe
 
 
 def report_refused(key: CustomerManagedKey, fault: Fault, usage: Usage, now: datetime) -> CustomerManagedKeyStatus:
@@ -102,11 +118,11 @@ def report(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerM
     attributes = facts.probe.wanted.attributes
     accessible = verdict.wanted.state is AccessState.ACCESSIBLE and attributes is not None
     history = advance(_history(before), _version_facts(facts, attributes if accessible else None), now)
-    prerequisites = check_prerequisites(attributes, now) if attributes is not None else None
+    prerequisites = check_prerequisites(facts.guard)
     effective = effective_of(key)
     aspects = (
         _key_accessible(verdict),
-        _prerequisites_met(prerequisites, effective),
+        _prerequisites_met(prerequisites, effective, readable=attributes is not None),
         _rotation_current(history, facts.usage),
         _consent_granted(verdict, facts.probe),
     )
@@ -122,13 +138,7 @@ def report(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerM
         vault_region=attributes.vault_region if attributes is not None else before.vault_region,
         active_version=history.active,
         versions=tuple(_version_report(key, entry, history.active, verdict) for entry in history.versions),
-        prerequisites=(
-            tuple(
-                PrerequisiteReport(name=entry.name, result=entry.result.value, message=entry.message) for entry in prerequisites
-            )
-            if prerequisites is not None
-            else before.prerequisites
-        ),
+        prerequisites=_prerequisite_reports(before, prerequisites),
         rotations=_rotations(before, history, facts.key_uri, now),
         used_by=shortened(facts.usage.names),
         used_by_count=len(facts.usage.names),
@@ -225,9 +235,21 @@ def _key_accessible(verdict: KeyVerdict) -> Aspect:
     return Aspect("KeyAccessible", status, state.value, verdict.access.message)
 
 
-def _prerequisites_met(prerequisites: tuple[Prerequisite, ...] | None, effective: EffectiveKey) -> Aspect:
+def _prerequisite_reports(
+    before: CustomerManagedKeyStatus, prerequisites: tuple[Prerequisite, ...]
+) -> tuple[PrerequisiteReport, ...]:
+    """What is not known this time, because the key could not be read, stays as it was last seen."""
+    now = {
+        entry.name: PrerequisiteReport(name=entry.name, result=entry.result.value, message=entry.message, command=entry.command)
+        for entry in prerequisites
+    }
+    merged = {entry.name: entry for entry in before.prerequisites if entry.name in ALL_PREREQUISITES} | now
+    return tuple(merged[name] for name in ALL_PREREQUISITES if name in merged)
+
+
+def _prerequisites_met(prerequisites: tuple[Prerequisite, ...], effective: EffectiveKey, *, readable: bool) -> Aspect:
     kind = "PrerequisitesMet"
-    if prerequisites is None:
+    if not readable:
         return Aspect(kind, "Unknown", "KeyNotReadable", "the key could not be read")
     enforced = failed(prerequisites, enforce=effective.prerequisites == "Enforce")
     if enforced:
@@ -236,7 +258,7 @@ def _prerequisites_met(prerequisites: tuple[Prerequisite, ...] | None, effective
     told = [entry for entry in prerequisites if entry.result is Result.FAIL]
     if told:
         message = "; ".join(f"{entry.name}: {entry.message}" for entry in told)
-        return Aspect(kind, "True", "Warned", f"not enforced by this manifest: {message}")
+        return Aspect(kind, "True", "Warned", f"told, and not enforced: {message}")
     unknown = ", ".join(entry.name for entry in prerequisites if entry.result is Result.UNKNOWN)
     message = f"nothing visible is missing; not visible with the present grants: {unknown}" if unknown else "all are met"
     return Aspect(kind, "True", "Met", message)

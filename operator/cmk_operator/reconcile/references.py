@@ -10,9 +10,10 @@ from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.azure.credentials import IdentityChain
 from cmk_operator.azure.prober import ProbedKey
+from cmk_operator.azure.vault_reader import ReadVault
 from cmk_operator.core.arm_id import ArmId, InvalidArmIdError, parse_arm_id
 from cmk_operator.core.authority import TenantGrant, judge_key, judge_namespace, judge_snowflake_account, judge_target
-from cmk_operator.core.faults import Actor, Fault, blocked, invalid
+from cmk_operator.core.faults import Actor, Fault, FaultKind, blocked, invalid
 from cmk_operator.core.snowflake_account import SnowflakeAccount
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class KeyPath:
     tenant: CustomerTenant
     grant: TenantGrant
     managed_identity: ArmId
+    vault: ReadVault
+    identity: FederatedIdentity
 
     @property
     def probed(self) -> ProbedKey:
@@ -46,14 +49,24 @@ class ResourcePath:
     path: KeyPath
 
 
-def chain_of(identity: FederatedIdentity) -> IdentityChain:
-    """The identity chain that a FederatedIdentity declares."""
+def chain_of(identity: FederatedIdentity) -> IdentityChain | Fault:
+    """The identity chain that a FederatedIdentity declares, with the ids that are given or registered."""
     spec = identity.spec
+    application, managed_identity = identity.application_client_id, identity.managed_identity_client_id
+    if application is None or managed_identity is None:
+        missing = "application" if application is None else "managed identity"
+        return Fault(
+            FaultKind.BUSY,
+            "IdentityNotRegistered",
+            f"FederatedIdentity {identity.metadata.name!r} has not registered its {missing} yet: its own status says what it waits "
+            "for, and who must act",
+            Actor.PROVIDER_ADMINISTRATOR,
+        )
     return IdentityChain(
         cloud=spec.endpoints,
         provider_tenant_id=spec.tenant_id.lower(),
-        managed_identity_client_id=spec.managed_identity.client_id.lower(),
-        application_client_id=spec.application.client_id.lower(),
+        managed_identity_client_id=managed_identity,
+        application_client_id=application,
         by_service_account=spec.effective_credential == "ServiceAccount",
     )
 
@@ -105,7 +118,14 @@ def resolve_key(inventory: Inventory, key: CustomerManagedKey) -> KeyPath | Faul
     key_uri = judge_key(grant, identity.spec.endpoints, key.spec.key_uri)
     if isinstance(key_uri, Fault):
         return key_uri
-    return KeyPath(key_uri, chain_of(identity), tenant, grant, ArmId(identity.spec.managed_identity.resource_id))
+    chain, vault_id = chain_of(identity), key.spec.vault_resource_id
+    if isinstance(chain, Fault):
+        return chain
+    try:
+        read = ReadVault(chain, tenant.spec.tenant_id.lower(), key_uri.vault_host, parse_arm_id(vault_id) if vault_id else None)
+    except InvalidArmIdError as error:
+        return invalid("InvalidVaultResourceId", f"spec.vaultResourceId is not usable: {error}")
+    return KeyPath(key_uri, chain, tenant, grant, ArmId(identity.spec.managed_identity.resource_id), read, identity)
 
 
 def resolve_resource(inventory: Inventory, resource: EncryptedResource) -> ResourcePath | Fault:

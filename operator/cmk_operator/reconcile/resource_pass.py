@@ -18,6 +18,7 @@ from cmk_operator.core.protection import KeyChoice
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of, take_in
 from cmk_operator.providers.protocol import Target
+from cmk_operator.reconcile.key_guard import guard_of
 from cmk_operator.reconcile.key_report import effective_of as effective_key
 from cmk_operator.reconcile.references import ResourcePath, resolve_resource
 from cmk_operator.reconcile.resource_report import ResourceOutcome
@@ -121,7 +122,7 @@ async def probe_again(step: ResourcePass, seen: ResourceFacts[Any]) -> tuple[Key
     if probe.wanted.attributes is None:
         return probe, KeyState(access)
     enforce = effective_key(key).prerequisites == "Enforce"
-    broken = failed(check_prerequisites(probe.wanted.attributes, probe.at), enforce=enforce)
+    broken = failed(check_prerequisites(guard_of(step.context, key, path, probe)), enforce=enforce)
     if not broken:
         return probe, KeyState(access)
     return probe, KeyState(access, f"{broken[0].name}Failed", "; ".join(f"{entry.name}: {entry.message}" for entry in broken))

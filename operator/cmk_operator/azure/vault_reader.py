@@ -1,0 +1,126 @@
+"""Reads vaults' control plane in customers' tenants, as the application: once per vault and interval, whatever uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.core.arm_id import InvalidArmIdError, parse_arm_id
+from cmk_operator.core.azure_failure import AzureFailure, Stage
+from cmk_operator.core.vault_facts import VaultFacts, VaultLock, VaultUnseen, host_of_vault, vault_facts, vault_lock
+
+if TYPE_CHECKING:
+    from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.azure.rest import RestClient
+    from cmk_operator.azure.session import AzureSession
+    from cmk_operator.core.arm_id import ArmId
+
+VAULTS: Final = "2023-07-01"
+LOCKS: Final = "2020-05-01"
+SUBSCRIPTIONS: Final = "2022-12-01"
+RESOURCES: Final = "2021-04-01"
+MOST_SUBSCRIPTIONS: Final = 20
+"""A customer who granted the application roles in more of them must name the vault's id in the manifest."""
+_READ_TIMEOUT: Final = 10.0
+"""Short, because the report on the key waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadVault:
+    """A vault as one identity reaches it; `resource_id` if a manifest names it."""
+
+    chain: IdentityChain
+    customer_tenant_id: str
+    host: str
+    resource_id: ArmId | None = None
+
+
+@dataclass(slots=True)
+class _Visits:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    at: float = float("-inf")
+    last: VaultFacts | VaultUnseen = VaultUnseen.NOT_ASKED
+    found: ArmId | None = None
+
+
+class VaultReader:
+    """Keeps the last facts of each vault; a silence of Azure takes none of them away."""
+
+    def __init__(self, session: AzureSession) -> None:
+        self._session = session
+        self._visits: dict[ReadVault, _Visits] = {}
+
+    async def read(self, vault: ReadVault, max_age: float) -> VaultFacts | VaultUnseen:
+        """Facts at most `max_age` seconds old, or why there are none; never raises for what Azure or Entra answer."""
+        visits = self._visits.setdefault(vault, _Visits())
+        async with visits.lock:
+            if time.monotonic() - visits.at > max_age:
+                found = await self._visit(vault, visits)
+                silent = found is VaultUnseen.SILENT and isinstance(visits.last, VaultFacts)
+                visits.last = visits.last if silent else found
+                visits.at = time.monotonic()
+            return visits.last
+
+    def last(self, vault: ReadVault) -> VaultFacts | VaultUnseen:
+        """What the last read found, without asking."""
+        visits = self._visits.get(vault)
+        return visits.last if visits is not None else VaultUnseen.NOT_ASKED
+
+    async def _visit(self, vault: ReadVault, visits: _Visits) -> VaultFacts | VaultUnseen:
+        try:
+            async with asyncio.timeout(_READ_TIMEOUT):
+                arm = self._session.customer_resource_manager(vault.chain, vault.customer_tenant_id)
+                visits.found = vault.resource_id or visits.found or await _find(arm, vault.host)
+                if visits.found is None:
+                    return VaultUnseen.NOT_GRANTED
+                body = await arm.call("GET", visits.found.text, {"api-version": VAULTS})
+                if host_of_vault(body) != vault.host.lower():
+                    visits.found = None
+                    return VaultUnseen.ANOTHER_VAULT
+                return vault_facts(body, await _locks(arm, visits.found))
+        except EXPECTED_FAILURES as error:
+            visits.found = None
+            return _why_unseen(failure_of(error))
+
+
+def _why_unseen(failure: AzureFailure) -> VaultUnseen:
+    """A refusal by Resource Manager's own word says that a grant is missing; anything else says nothing."""
+    if failure.code == "InvalidAuthenticationTokenTenant":
+        return VaultUnseen.ANOTHER_VAULT
+    refused = failure.stage is Stage.SERVICE and failure.status in {403, 404} and failure.code != f"Http{failure.status}"
+    return VaultUnseen.NOT_GRANTED if refused else VaultUnseen.SILENT
+
+
+async def _find(arm: RestClient, host: str) -> ArmId | None:
+    """Look for the vault in the subscriptions that the application sees: those in which it has any role."""
+    name = host.partition(".")[0]
+    query = {"api-version": RESOURCES, "$filter": f"resourceType eq 'Microsoft.KeyVault/vaults' and name eq '{name}'"}
+    subscriptions = [one async for page in arm.pages("/subscriptions", {"api-version": SUBSCRIPTIONS}) for one in page]
+    for subscription in subscriptions[:MOST_SUBSCRIPTIONS]:
+        async for page in arm.pages(f"/subscriptions/{subscription.get('subscriptionId')}/resources", query):
+            found = [vault for vault in map(_parsed, page) if vault is not None]
+            if found:
+                return found[0]
+    return None
+
+
+def _parsed(resource: dict[str, Any]) -> ArmId | None:
+    try:
+        return parse_arm_id(str(resource.get("id", "")))
+    except InvalidArmIdError:
+        return None
+
+
+async def _locks(arm: RestClient, vault: ArmId) -> list[VaultLock] | None:
+    """Locks above the vault, on it and below it (its keys); None when the grants do not show them."""
+    path = f"{vault}/providers/Microsoft.Authorization/locks"
+    try:
+        found = [lock async for page in arm.pages(path, {"api-version": LOCKS}) for lock in map(vault_lock, page)]
+    except EXPECTED_FAILURES as error:
+        if _why_unseen(failure_of(error)) is VaultUnseen.NOT_GRANTED:
+            return None
+        raise
+    return [lock for lock in found if lock is not None]
