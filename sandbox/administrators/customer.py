@@ -63,7 +63,7 @@ class CustomerAdministrator(Administrator):
         retention_days: int = 90,
     ) -> str:
         """A vault; its URI. Without RBAC the administrator gets every permission on keys by policy."""
-        await self.create_resource_group(self.resource_group, location)
+        await self.create_resource_group(self.resource_group)
         properties: dict[str, object] = {
             "tenantId": self.tenant_id,
             "sku": {"family": "A", "name": "standard"},
