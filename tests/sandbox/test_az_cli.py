@@ -83,3 +83,46 @@ def test_az_takes_the_customer_from_consent_to_a_rotated_key_and_the_provider_to
     assert shown["keySource"] == "Microsoft.Keyvault"
     assert shown["keyVaultProperties"]["currentVersionedKeyIdentifier"] == second["key"]["kid"]
     assert shown["encryptionIdentity"]["encryptionFederatedIdentityClientId"] == identity.application_client_id
+
+
+def test_az_makes_a_disk_encryption_set_in_the_providers_subscription_and_moves_a_disk_of_a_deallocated_machine(
+    env: Mapping[str, str], identity: ProviderIdentity, name: Callable[[str], str], tmp_path: Path
+) -> None:
+    vault, encryption_set, disk, machine = name("az-des-kv"), name("azdes"), name("azdisk"), name("azvm")
+
+    async def prepared() -> tuple[str, str]:
+        async with (
+            SandboxControl(env["SANDBOX_CONTROL"]) as control,
+            ProviderAdministrator(env) as provider,
+            CustomerAdministrator(env) as customer,
+        ):
+            await control.set_timings(compute_operation_seconds=0)
+            await customer.consent(identity.application_client_id)
+            await customer.create_vault(vault)
+            first = await customer.create_key(vault, "cmk")
+            await customer.grant(identity.application_client_id, vault)
+            await control.advance(2)
+            await provider.compute.create_machine(machine, await provider.compute.create_disk(disk))
+            return first, await customer.new_version(vault, "cmk")
+
+    first, second = asyncio.run(prepared())
+    az = _logged_in(tmp_path / "provider", env, "PROVIDER")
+    group = ("--resource-group", identity.resource_group)
+    made = az(
+        "disk-encryption-set", "create", *group, "--name", encryption_set, "--location", "westeurope", "--key-url", first,
+        "--mi-user-assigned", identity.managed_identity_resource_id, "--federated-client-id", identity.application_client_id,
+    )  # fmt: skip
+    assert (made["activeKey"]["keyUrl"], made["provisioningState"]) == (first, "Succeeded")
+    move = ("disk", "update", *group, "--name", disk, "--disk-encryption-set", encryption_set)
+    with pytest.raises(AzCommandError, match="attached to running VM"):
+        az(*move, "--encryption-type", "EncryptionAtRestWithCustomerKey")
+    az("vm", "deallocate", *group, "--name", machine)
+    moved = az(*move, "--encryption-type", "EncryptionAtRestWithCustomerKey")
+    assert moved["encryption"]["diskEncryptionSetId"].lower() == made["id"].lower()
+    where = (*group, "--name", encryption_set)
+    associated = az("disk-encryption-set", "list-associated-resources", "--disk-encryption-set-name", encryption_set, *group)
+    assert associated == [moved["id"]]
+    az("disk-encryption-set", "update", *where, "--key-url", second, "--enable-auto-key-rotation", "true")
+    shown = az("disk-encryption-set", "show", *where)
+    assert (shown["activeKey"]["keyUrl"], shown["previousKeys"][0]["keyUrl"]) == (second, first)
+    assert shown["rotationToLatestKeyVersionEnabled"] is True
