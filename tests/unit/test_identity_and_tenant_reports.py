@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from cmk_operator.api.conditions import Condition, find
 from cmk_operator.api.customer_tenant import CustomerTenant, CustomerTenantStatus
 from cmk_operator.api.federated_identity import FederatedIdentity, FederatedIdentityStatus
-from cmk_operator.azure.identities import ApplicationFacts, FederatedCredential, ManagedIdentityFacts
 from cmk_operator.core.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults import Fault
+from cmk_operator.core.federation import FederatedCredential
+from cmk_operator.core.registration import ApplicationFacts, ManagedIdentityFacts
 from cmk_operator.kubernetes.inventory import Inventory
-from cmk_operator.reconcile import identity as identities
+from cmk_operator.reconcile import identity_report as identities
 from cmk_operator.reconcile import tenant as tenants
 from cmk_operator.reconcile.references import resolve_identity
 from tests.unit.samples import (
@@ -68,6 +69,7 @@ def test_a_whole_chain_is_ready() -> None:
     status = identities.report(identity(), None, MANAGED, application(), NOW)
     assert {entry.type: entry.status for entry in status.conditions} == {
         "Ready": "True",
+        "Registered": "True",
         "Authenticated": "True",
         "ApplicationFederated": "True",
     }
@@ -78,7 +80,7 @@ def test_a_whole_chain_is_ready() -> None:
 @pytest.mark.parametrize(
     ("managed", "read", "status", "reason"),
     [
-        (MANAGED, application(issuer=ISSUER.upper()), "True", "Federated"),
+        (MANAGED, application(issuer=ISSUER.upper()), "False", "FederatedCredentialMissing"),
         (ManagedIdentityFacts(client_id=CLIENT.upper(), principal_id=PRINCIPAL), application(), "True", "Federated"),
         (ManagedIdentityFacts(client_id=APPLICATION, principal_id=PRINCIPAL), application(), "False", "ClientIdMismatch"),
         (MANAGED, application(audience="AzureADMyOrg"), "False", "SingleTenantApplication"),
@@ -124,6 +126,7 @@ def test_every_status_of_an_identity_is_complete_stable_and_fits_the_definition(
     status = identities.report(resource, failure, managed, read, NOW)
     assert {entry.type for entry in status.conditions} - {"Reconciling", "Stalled"} == {
         "Ready",
+        "Registered",
         "Authenticated",
         "ApplicationFederated",
     }

@@ -74,7 +74,7 @@ KINDS: Final = (
         (
             Column("Tenant", ".spec.tenantId"),
             Column("Application", ".status.application.displayName"),
-            Column("Client-ID", ".spec.application.clientId", priority=1),
+            Column("Client-ID", ".status.application.clientId", priority=1),
             *_READY,
         ),
     ),

@@ -2,31 +2,79 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from datetime import datetime, timedelta
+from typing import ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field
 
 from cmk_operator.api.conditions import Condition
 from cmk_operator.api.model import Guid, Metadata, Shape
 from cmk_operator.api.rules import Rule, immutable, validations
+from cmk_operator.core.arm_id import ArmId
 from cmk_operator.core.cloud import CLOUDS, Cloud, CloudName
 
 OperatorCredential = Literal["ManagedIdentity", "ServiceAccount"]
+REPLICATION: Final = timedelta(minutes=10)
+"""For so long after a change Entra may still answer as before: "some minutes", and intermittently.
+
+Source: Entra "Important considerations and restrictions for federated identity credentials".
+"""
+
+
+class RegisteredApplication(Shape):
+    """How to register the application when it does not exist; the registrar's own one of that name is adopted."""
+
+    display_name: str = Field(min_length=1, max_length=120, description="Name under which the customer sees the application.")
 
 
 class Application(Shape):
-    """The multitenant application that the customer consents to."""
+    """The multitenant application that the customer consents to: one that exists, or one that the operator registers."""
 
-    client_id: Guid = Field(description="Application (client) id of the multitenant application in the provider's tenant.")
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            Rule(
+                "has(self.clientId) != has(self.register)",
+                "application needs either clientId, of one that exists, or register, but not both",
+            ),
+            Rule(
+                "!has(self.register) || !has(self.displayName)",
+                "displayName belongs inside register when the operator registers the application",
+            ),
+        )
+    )
+
+    client_id: Guid | None = Field(
+        default=None, description="Application (client) id of the multitenant application in the provider's tenant."
+    )
     display_name: str | None = Field(
         default=None,
         max_length=120,
         description="Name to hand to the customer. When absent it is read from Microsoft Graph, if the managed identity may.",
     )
+    register_: RegisteredApplication | None = Field(
+        default=None,
+        alias="register",
+        description="Lets the operator register the application, and its federated credentials, as spec.registrar.",
+    )
+
+
+class RegisteredManagedIdentity(Shape):
+    """How to create the managed identity when it does not exist; one that exists under that id is adopted."""
+
+    location: str = Field(pattern="^[A-Za-z0-9 ]+$", max_length=60, description="Azure region, such as westeurope.")
 
 
 class ManagedIdentity(Shape):
-    """The user-assigned managed identity that the encrypted resources carry."""
+    """The user-assigned managed identity that the encrypted resources carry: one that exists, or one that the operator creates."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            Rule(
+                "has(self.clientId) != has(self.register)",
+                "managedIdentity needs either clientId, of one that exists, or register, but not both",
+            )
+        )
+    )
 
     resource_id: str = Field(
         max_length=400,
@@ -40,11 +88,40 @@ class ManagedIdentity(Shape):
             )
         ),
     )
-    client_id: Guid = Field(description="Client id of the managed identity.")
+    client_id: Guid | None = Field(default=None, description="Client id of the managed identity.")
+    register_: RegisteredManagedIdentity | None = Field(
+        default=None,
+        alias="register",
+        description=(
+            "Lets the operator create the managed identity, and its federated credential for the operator's ServiceAccount, as "
+            "spec.registrar."
+        ),
+    )
+
+
+class Registrar(Shape):
+    """Who registers: an identity of the provider that trusts the operator's ServiceAccount, and is used for nothing else."""
+
+    client_id: Guid = Field(
+        description=(
+            "Client id of a managed identity or application with a federated credential for the operator's ServiceAccount. It needs "
+            "the Microsoft Graph permission Application.ReadWrite.OwnedBy for application.register, and the role Managed Identity "
+            "Contributor on the resource group for managedIdentity.register."
+        )
+    )
 
 
 class FederatedIdentitySpec(Shape):
     """The chain from the operator's ServiceAccount to the application."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            Rule(
+                "has(self.registrar) || (!has(self.application.register) && !has(self.managedIdentity.register))",
+                "registrar is required when application or managedIdentity is registered by the operator",
+            )
+        )
+    )
 
     cloud: CloudName | None = Field(default=None, description="Azure cloud; AzurePublic when absent.")
     tenant_id: Guid = Field(
@@ -53,6 +130,7 @@ class FederatedIdentitySpec(Shape):
     )
     application: Application = Field(description="The multitenant application.")
     managed_identity: ManagedIdentity = Field(description="The user-assigned managed identity.")
+    registrar: Registrar | None = Field(default=None, description="The identity as which the operator registers the others.")
     operator_credential: OperatorCredential | None = Field(
         default=None,
         description=(
@@ -71,12 +149,40 @@ class FederatedIdentitySpec(Shape):
         """The credential in use when the manifest is silent, too."""
         return self.operator_credential or "ManagedIdentity"
 
+    @property
+    def entra_issuer(self) -> str:
+        """The issuer of managed identities' tokens in this tenant, as Entra spells it and compares it: exactly."""
+        return f"https://{self.endpoints.authority_host}/{self.tenant_id.lower()}/v2.0"
+
+    @property
+    def registers(self) -> bool:
+        """Whether the operator is asked to register anything."""
+        return self.application.register_ is not None or self.managed_identity.register_ is not None
+
 
 class ApplicationHandover(Shape):
     """What the customer needs to know about the application."""
 
     client_id: str
     display_name: str | None = Field(default=None, description="Absent: not given in the spec and not readable from Graph.")
+
+
+class ManagedIdentityReport(Shape):
+    """The managed identity, as Azure knows it."""
+
+    resource_id: str
+    client_id: str
+    principal_id: str
+
+
+class Registration(Shape):
+    """What the operator registered, remembered so that it never registers a second one."""
+
+    application_client_id: str | None = None
+    application_object_id: str | None = Field(default=None, description="What restoring a deleted application asks for.")
+    changed_at: datetime | None = Field(
+        default=None, description="When the operator last wrote; Entra takes some minutes to know it everywhere."
+    )
 
 
 class EffectiveIdentity(Shape):
@@ -94,6 +200,8 @@ class FederatedIdentityStatus(Shape):
     last_handled_reconcile_at: str | None = None
     effective: EffectiveIdentity | None = None
     application: ApplicationHandover | None = None
+    managed_identity: ManagedIdentityReport | None = None
+    registration: Registration | None = None
 
 
 class FederatedIdentity(Shape):
@@ -105,3 +213,25 @@ class FederatedIdentity(Shape):
     metadata: Metadata
     spec: FederatedIdentitySpec
     status: FederatedIdentityStatus = FederatedIdentityStatus()
+
+    @property
+    def application_client_id(self) -> str | None:
+        """The application's client id in lower case, given or registered; None while it is not known."""
+        registration = self.status.registration
+        known = self.spec.application.client_id or (registration.application_client_id if registration is not None else None)
+        return known.lower() if known is not None else None
+
+    @property
+    def managed_identity_client_id(self) -> str | None:
+        """The managed identity's client id in lower case, given or registered; None while it is not known."""
+        given, known = self.spec.managed_identity, self.status.managed_identity
+        if given.client_id is not None:
+            return given.client_id.lower()
+        if known is None or ArmId(known.resource_id) != ArmId(given.resource_id):
+            return None
+        return known.client_id.lower()
+
+    def settles(self, now: datetime) -> bool:
+        """Whether the operator changed the identity so recently that Entra may not know it everywhere yet."""
+        changed = self.status.registration.changed_at if self.status.registration is not None else None
+        return changed is not None and now - changed < REPLICATION

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.core.federation import FederatedCredential
+from cmk_operator.core.registration import ApplicationFacts, ManagedIdentityFacts
 
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
@@ -13,32 +14,6 @@ if TYPE_CHECKING:
     from cmk_operator.core.azure_failure import AzureFailure
 
 IDENTITY_API_VERSION: Final = "2023-01-31"
-
-
-@dataclass(frozen=True, slots=True)
-class FederatedCredential:
-    """A federated credential of the application: whose tokens it takes."""
-
-    issuer: str
-    subject: str
-    audiences: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ApplicationFacts:
-    """The application as Microsoft Graph shows it."""
-
-    display_name: str
-    sign_in_audience: str
-    federated_credentials: tuple[FederatedCredential, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ManagedIdentityFacts:
-    """The managed identity as Resource Manager shows it."""
-
-    client_id: str
-    principal_id: str
 
 
 async def sign_in(session: AzureSession, chain: IdentityChain) -> AzureFailure | None:
@@ -84,8 +59,12 @@ async def read_application(session: AzureSession, chain: IdentityChain) -> Appli
     return ApplicationFacts(
         str(answer.get("displayName", "")),
         str(answer.get("signInAudience", "")),
-        tuple(
-            FederatedCredential(str(entry["issuer"]), str(entry["subject"]), tuple(entry.get("audiences", ())))
-            for entry in credentials.get("value", ())
-        ),
+        tuple(credential_of(entry, str(entry.get("name", ""))) for entry in credentials.get("value", ())),
+    )
+
+
+def credential_of(entry: dict[str, Any], name: str) -> FederatedCredential:
+    """Read a federated credential, as Graph and Resource Manager show it."""
+    return FederatedCredential(
+        str(entry.get("issuer", "")), str(entry.get("subject", "")), tuple(entry.get("audiences", ())), name
     )

@@ -59,6 +59,7 @@ _ENTRA: Final[Mapping[int, tuple[AccessState, Actor, str]]] = MappingProxyType(
 _FEDERATION: Final = frozenset(
     {
         70021,
+        70025,
         700211,
         700212,
         700213,
@@ -79,6 +80,21 @@ _FEDERATION: Final = frozenset(
 """No federated credential fits, or the assertion is not acceptable: the provider's side."""
 _ENTRA_BUSY: Final = frozenset({50000, 50033, 90012, 90024, 90033, 90055})
 """Entra's own troubles: the same request succeeds later."""
+
+
+_UNKNOWN_YET: Final = _FEDERATION - {7000215, 7000222, 700027, 50027, 90061}
+_NO_SUCH_PRINCIPAL: Final = 700016
+
+
+def may_be_replication(failure: AzureFailure) -> bool:
+    """Whether Entra may only not know everywhere yet what was just registered: the managed identity, or a credential.
+
+    An application that a customer's tenant does not know is another matter: consent.
+    Source: Entra "Important considerations and restrictions for federated identity credentials", AADSTS70021.
+    """
+    if failure.stage is Stage.OPERATOR_TOKEN and _NO_SUCH_PRINCIPAL in failure.entra_codes:
+        return True
+    return bool(failure.entra_codes & _UNKNOWN_YET)
 
 
 def judge_token_failure(failure: AzureFailure) -> Access:

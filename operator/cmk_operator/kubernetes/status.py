@@ -26,6 +26,7 @@ OWN_CONDITIONS: Final = frozenset(
         "Ready",
         "Reconciling",
         "Stalled",
+        "Registered",
         "Authenticated",
         "ApplicationFederated",
         "ConsentGranted",

@@ -1,143 +1,109 @@
-"""A pass over a `FederatedIdentity`: can the operator sign in, and is the application what it must be."""
+"""A pass over a `FederatedIdentity`: register what it asks for, then see whether the operator can sign in, and the application fits."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cmk_operator.api.conditions import Aspect, Progress, Truth, dated
-from cmk_operator.api.federated_identity import (
-    ApplicationHandover,
-    EffectiveIdentity,
-    FederatedIdentity,
-    FederatedIdentityStatus,
-)
-from cmk_operator.api.model import RECONCILE_REQUESTED_AT
-from cmk_operator.azure.identities import (
-    ApplicationFacts,
-    ManagedIdentityFacts,
-    read_application,
-    read_managed_identity,
-    sign_in,
-)
-from cmk_operator.core.access import AccessState
-from cmk_operator.core.azure_failure import AzureFailure
-from cmk_operator.core.schedule import Next
-from cmk_operator.core.token_verdict import judge_token_failure
+from cmk_operator.api.conditions import find
+from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.azure.identities import read_application, read_managed_identity, sign_in
+from cmk_operator.core.faults import Fault, FaultKind
+from cmk_operator.core.schedule import BLOCKED, BUSY, Next
 from cmk_operator.reconcile.context import Context, jittered
+from cmk_operator.reconcile.identity_report import Hindrance, report
 from cmk_operator.reconcile.references import chain_of
+from cmk_operator.reconcile.registration import RegistrationOutcome, register, status_after
 from cmk_operator.reconcile.wake import wake_below
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
+    from cmk_operator.api.federated_identity import FederatedIdentityStatus
+    from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.core.azure_failure import AzureFailure
+    from cmk_operator.core.registration import ApplicationFacts, ManagedIdentityFacts
     from cmk_operator.kubernetes.client import ObjectReference
 
 
 async def reconcile_identity(context: Context, reference: ObjectReference) -> Next:
-    """Check one identity and report."""
+    """Bring one identity nearer to its manifest, check it, and report."""
     identity = context.inventory.get(FederatedIdentity, reference.name)
     if identity is None:
         return Next()
-    chain = chain_of(identity)
-    failure = await sign_in(context.session, chain)
-    managed: ManagedIdentityFacts | AzureFailure | None = None
-    application: ApplicationFacts | AzureFailure | None = None
-    if failure is None:
-        managed = await read_managed_identity(context.session, chain, identity.spec.managed_identity.resource_id)
-        application = await read_application(context.session, chain)
-    status = report(identity, failure, managed, application, context.now())
+    outcome = await register(context, identity) if identity.spec.registers else None
+    known = identity.model_copy(update={"status": status_after(identity, outcome, context.now())})
+    hindrance = None
+    if outcome is not None and outcome.fault is not None:
+        hindrance = Hindrance(outcome.fault, unread=outcome.seen is None)
+    failure: AzureFailure | None = None
+    managed, application = _seen(known, outcome)
+    chain = chain_of(known)
+    if not isinstance(chain, Fault):
+        failure = await sign_in(context.session, chain)
+        if failure is None:
+            managed, application = await _read(context, known, chain, managed, application)
+    status = report(known, failure, managed, application, context.now(), hindrance)
     if await context.writer.write(identity, status):
-        changed = identity.status.observed_generation != identity.metadata.generation
-        wake_below(context, reference, to_the_leaves=changed)
-    settled = failure is None
-    return Next(after=jittered(context.intervals.identity_check if settled else context.intervals.key_check))
+        await _tell(context, identity, status)
+        wake_below(context, reference, to_the_leaves=_concerns_all(identity, status))
+    return _next(context, status, outcome, failure)
 
 
-def report(
-    identity: FederatedIdentity,
-    failure: AzureFailure | None,
-    managed: ManagedIdentityFacts | AzureFailure | None,
-    application: ApplicationFacts | AzureFailure | None,
-    now: datetime,
-) -> FederatedIdentityStatus:
-    """The status that follows from what was read; pure."""
-    authenticated = _authenticated(failure)
-    federated = _federated(identity, managed, application)
-    broken = next((aspect for aspect in (authenticated, federated) if aspect.status == "False"), None)
-    ready = Aspect("Ready", "True", "Ready", "the operator can sign in as the managed identity and become the application")
-    progress = Progress()
-    if broken is not None:
-        ready = Aspect("Ready", "False", broken.reason, broken.message)
-        progress = Progress(stalled=True, reason=broken.reason, message=broken.message)
-    elif authenticated.status == "Unknown":
-        ready = Aspect("Ready", "Unknown", authenticated.reason, authenticated.message)
-        progress = Progress(reconciling=True, reason=authenticated.reason, message=authenticated.message)
-    spec = identity.spec
-    known = application.display_name if isinstance(application, ApplicationFacts) else None
-    before = identity.status.application
-    name = spec.application.display_name or known or (before.display_name if before is not None else None)
-    generation = identity.metadata.generation
-    return FederatedIdentityStatus(
-        observed_generation=generation,
-        conditions=dated((ready, authenticated, federated), progress, identity.status.conditions, generation, now),
-        last_handled_reconcile_at=identity.metadata.annotations.get(RECONCILE_REQUESTED_AT),
-        effective=EffectiveIdentity(cloud=spec.endpoints.name, operator_credential=spec.effective_credential),
-        application=ApplicationHandover(client_id=spec.application.client_id, display_name=name),
+def _seen(
+    identity: FederatedIdentity, outcome: RegistrationOutcome | None
+) -> tuple[ManagedIdentityFacts | AzureFailure | None, ApplicationFacts | AzureFailure | None]:
+    """What the registrar read already: only of what it registers."""
+    if outcome is None or outcome.seen is None:
+        return None, None
+    spec, seen = identity.spec, outcome.seen
+    return (
+        seen.managed_identity if spec.managed_identity.register_ is not None else None,
+        seen.application if spec.application.register_ is not None else None,
     )
 
 
-def _authenticated(failure: AzureFailure | None) -> Aspect:
-    if failure is None:
-        return Aspect("Authenticated", "True", "SignedIn", "the operator signs in as the managed identity")
-    access = judge_token_failure(failure)
-    status: Truth = "Unknown" if access.state is AccessState.UNKNOWN else "False"
-    return Aspect("Authenticated", status, access.state.value, access.message)
-
-
-def _federated(
+async def _read(
+    context: Context,
     identity: FederatedIdentity,
+    chain: IdentityChain,
     managed: ManagedIdentityFacts | AzureFailure | None,
     application: ApplicationFacts | AzureFailure | None,
-) -> Aspect:
-    kind = "ApplicationFederated"
-    spec = identity.spec
-    if isinstance(managed, ManagedIdentityFacts) and managed.client_id.lower() != spec.managed_identity.client_id.lower():
-        message = (
-            f"the managed identity's client id is {managed.client_id}, not spec.managedIdentity.clientId: the provider's "
-            "administrator must correct the manifest"
-        )
-        return Aspect(kind, "False", "ClientIdMismatch", message)
+) -> tuple[ManagedIdentityFacts | AzureFailure, ApplicationFacts | AzureFailure]:
+    """Read the rest as the managed identity."""
+    if managed is None:
+        managed = await read_managed_identity(context.session, chain, identity.spec.managed_identity.resource_id)
     if application is None:
-        return Aspect(kind, "Unknown", "NotAuthenticated", "the application was not read, because the operator cannot sign in")
-    if isinstance(application, AzureFailure):
-        message = (
-            "the application is not readable: the provider's administrator may grant the managed identity the Microsoft Graph "
-            "permission Application.Read.All to have it checked here"
-        )
-        return Aspect(kind, "Unknown", "NotReadable", message)
-    if application.sign_in_audience not in {"AzureADMultipleOrgs", "AzureADandPersonalMicrosoftAccount"}:
-        message = (
-            f"the application's signInAudience is {application.sign_in_audience}: the provider's administrator must set it to "
-            "AzureADMultipleOrgs, or no customer can consent"
-        )
-        return Aspect(kind, "False", "SingleTenantApplication", message)
-    if not isinstance(managed, ManagedIdentityFacts):
-        message = (
-            "the managed identity is not readable: the provider's administrator may grant it Reader on itself to have its "
-            "federated credential checked here"
-        )
-        return Aspect(kind, "Unknown", "NotReadable", message)
-    issuer = f"https://{spec.endpoints.authority_host}/{spec.tenant_id}/v2.0".lower()
-    fits = any(
-        credential.subject == managed.principal_id
-        and credential.issuer.lower() == issuer
-        and spec.endpoints.token_exchange_audience in credential.audiences
-        for credential in application.federated_credentials
+        application = await read_application(context.session, chain)
+    return managed, application
+
+
+def _concerns_all(identity: FederatedIdentity, status: FederatedIdentityStatus) -> bool:
+    """Whether what everything below rests on has changed: the manifest, or the ids."""
+    after = identity.model_copy(update={"status": status})
+    return (
+        identity.status.observed_generation != identity.metadata.generation
+        or identity.application_client_id != after.application_client_id
+        or identity.managed_identity_client_id != after.managed_identity_client_id
     )
-    if fits:
-        return Aspect(kind, "True", "Federated", "the application trusts the managed identity")
-    message = (
-        f"the application has no federated credential with issuer {issuer}, subject {managed.principal_id} (the managed "
-        f"identity's principal id) and audience {spec.endpoints.token_exchange_audience}: the provider's administrator must add it, or no Azure service can reach a customer's key"
-    )
-    return Aspect(kind, "False", "FederatedCredentialMissing", message)
+
+
+async def _tell(context: Context, identity: FederatedIdentity, status: FederatedIdentityStatus) -> None:
+    """An event when a registration is done, or comes to wait for a person."""
+    if not identity.spec.registers:
+        return
+    before, after = find(identity.status.conditions, "Registered"), find(status.conditions, "Registered")
+    if after is None or (before is not None and before.reason == after.reason):
+        return
+    stalled = find(status.conditions, "Stalled") is not None
+    await context.events.record(identity, "Warning" if stalled else "Normal", after.reason, after.message, "Register")
+
+
+def _next(
+    context: Context, status: FederatedIdentityStatus, outcome: RegistrationOutcome | None, failure: AzureFailure | None
+) -> Next:
+    fault = outcome.fault if outcome is not None else None
+    registered = find(status.conditions, "Registered")
+    if fault is not None and registered is not None and registered.status == "False":
+        return Next(after=fault.retry_after, backoff=BUSY if fault.kind is FaultKind.BUSY else BLOCKED)
+    authenticated = find(status.conditions, "Authenticated")
+    if authenticated is not None and authenticated.reason == "Settling":
+        return Next(backoff=BUSY)
+    return Next(after=jittered(context.intervals.identity_check if failure is None else context.intervals.key_check))

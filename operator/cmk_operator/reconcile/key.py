@@ -12,22 +12,26 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerMa
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.access import AccessState
-from cmk_operator.core.faults import Fault
-from cmk_operator.core.schedule import Next
+from cmk_operator.core.faults import Fault, busy
+from cmk_operator.core.schedule import BUSY, Next
+from cmk_operator.core.token_verdict import may_be_replication
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.context import Context, jittered
+from cmk_operator.reconcile.identity_report import SETTLING
 from cmk_operator.reconcile.key_guard import guard_of
 from cmk_operator.reconcile.key_report import KeyFacts, Usage, report, report_refused
 from cmk_operator.reconcile.references import KeyPath, resolve_key
 from cmk_operator.reconcile.wake import wake_below
 
 if TYPE_CHECKING:
+    from cmk_operator.core.access import KeyProbe
     from cmk_operator.kubernetes.inventory import Inventory
 
 _AUDIT: Final = logging.getLogger("cmk_operator.audit")
 _YOUNG_ENOUGH: Final = 0.85
 """Share of the interval within which a pass that is not due reuses the last probe."""
+_SETTLES: Final = busy("Settling", f"the identity of the key's tenant {SETTLING}")
 
 
 async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
@@ -48,12 +52,21 @@ async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
         context.prober.probe(path.probed, frozenset(usage.by_version), 0.0 if asked else interval * _YOUNG_ENOUGH),
         context.vaults.read(path.vault, 0.0 if asked else jittered(context.intervals.identity_check)),
     )
+    if _settling(path, probe, context.now()):
+        await _write(context, key, report_refused(key, _SETTLES, usage, context.now()))
+        return Next(backoff=BUSY)
     status = report(key, KeyFacts(guard_of(context, key, path, probe), usage), context.now())
     await _write(context, key, status)
     _measure(context, reference, status)
     _wake_tenant(context, path, status)
     remaining = max(0.0, jittered(interval) - context.prober.age(path.probed))
     return Next(after=max(remaining, interval * 0.05))
+
+
+def _settling(path: KeyPath, probe: KeyProbe, now: datetime) -> bool:
+    """Whether no token could be had only because Entra does not know everywhere yet what the operator registered."""
+    failure = probe.wanted.failure
+    return failure is not None and path.identity.settles(now) and may_be_replication(failure)
 
 
 def _asked(key: CustomerManagedKey) -> bool:

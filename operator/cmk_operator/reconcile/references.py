@@ -97,6 +97,15 @@ def resolve_identity(inventory: Inventory, tenant: CustomerTenant) -> FederatedI
     return identity
 
 
+def resolve_chain(inventory: Inventory, tenant: CustomerTenant) -> tuple[FederatedIdentity, IdentityChain] | Fault:
+    """The identity of a tenant and its chain, once everything in it is registered."""
+    identity = resolve_identity(inventory, tenant)
+    if isinstance(identity, Fault):
+        return identity
+    chain = chain_of(identity)
+    return chain if isinstance(chain, Fault) else (identity, chain)
+
+
 def resolve_key(inventory: Inventory, key: CustomerManagedKey) -> KeyPath | Fault:
     """The whole way to a key, refused before any call to Azure when anything on it is not allowed."""
     name = key.spec.tenant_ref.name

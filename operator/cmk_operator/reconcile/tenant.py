@@ -12,9 +12,10 @@ from cmk_operator.azure.identities import sign_in_to_customer
 from cmk_operator.core.access import AccessState
 from cmk_operator.core.faults import Fault
 from cmk_operator.core.schedule import Next
-from cmk_operator.core.token_verdict import judge_token_failure
+from cmk_operator.core.token_verdict import judge_token_failure, may_be_replication
 from cmk_operator.reconcile.context import Context, jittered
-from cmk_operator.reconcile.references import chain_of, resolve_identity
+from cmk_operator.reconcile.identity_report import SETTLING
+from cmk_operator.reconcile.references import resolve_chain
 from cmk_operator.reconcile.wake import wake_below
 
 if TYPE_CHECKING:
@@ -30,12 +31,14 @@ async def reconcile_tenant(context: Context, reference: ObjectReference) -> Next
     tenant = context.inventory.get(CustomerTenant, reference.name)
     if tenant is None:
         return Next()
-    identity = resolve_identity(context.inventory, tenant)
-    if isinstance(identity, Fault):
-        status = report_refused(tenant, identity, context.now())
+    resolved = resolve_chain(context.inventory, tenant)
+    if isinstance(resolved, Fault):
+        status = report_refused(tenant, resolved, context.now())
+        # The identity wakes its tenants when it changes; the slow pass is a second net.
         wait = Next(after=jittered(context.intervals.identity_check))
     else:
-        failure = await sign_in_to_customer(context.session, chain_of(identity), tenant.spec.tenant_id)
+        identity, chain = resolved
+        failure = await sign_in_to_customer(context.session, chain, tenant.spec.tenant_id)
         status = report(tenant, identity, failure, context.now())
         granted = status.consent is not None and status.consent.state == "Granted"
         wait = Next(after=jittered(context.intervals.identity_check if granted else context.intervals.key_check))
@@ -57,7 +60,7 @@ async def _tell(context: Context, tenant: CustomerTenant, status: CustomerTenant
 
 
 def report_refused(tenant: CustomerTenant, fault: Fault, now: datetime) -> CustomerTenantStatus:
-    """The status of a tenant without an identity; pure."""
+    """The status of a tenant whose identity does not exist or is not registered yet; pure."""
     aspects = (
         Aspect("Ready", "False", fault.reason, fault.message),
         Aspect("ConsentGranted", "Unknown", fault.reason, "consent was not checked"),
@@ -78,14 +81,13 @@ def report(
     """The status that follows from one attempt to sign in to the customer's tenant; pure."""
     before = tenant.status.consent
     spec = tenant.spec
-    application = identity.status.application or ApplicationHandover(
-        client_id=identity.spec.application.client_id, display_name=identity.spec.application.display_name
-    )
-    url = (
-        f"https://{identity.spec.endpoints.authority_host}/{spec.tenant_id}/adminconsent"
-        f"?client_id={identity.spec.application.client_id}"
-    )
-    state, aspect, progress = _judge(before.state if before is not None else None, failure, url)
+    client_id = identity.application_client_id or ""
+    application = identity.status.application
+    if application is None or application.client_id.lower() != client_id:
+        application = ApplicationHandover(client_id=client_id, display_name=identity.spec.application.display_name)
+    url = f"https://{identity.spec.endpoints.authority_host}/{spec.tenant_id}/adminconsent?client_id={client_id}"
+    settling = failure is not None and identity.settles(now) and may_be_replication(failure)
+    state, aspect, progress = _judge(before.state if before is not None else None, failure, url, settling=settling)
     since = before.since if before is not None and before.state == state else now
     ready = Aspect("Ready", aspect.status, "Ready" if aspect.status == "True" else aspect.reason, aspect.message)
     generation = tenant.metadata.generation
@@ -98,7 +100,9 @@ def report(
     )
 
 
-def _judge(before: ConsentState | None, failure: AzureFailure | None, url: str) -> tuple[ConsentState, Aspect, Progress]:
+def _judge(
+    before: ConsentState | None, failure: AzureFailure | None, url: str, *, settling: bool
+) -> tuple[ConsentState, Aspect, Progress]:
     kind = "ConsentGranted"
     if failure is None:
         return "Granted", Aspect(kind, "True", "Granted", "the application may sign in to the customer's tenant"), Progress()
@@ -108,6 +112,10 @@ def _judge(before: ConsentState | None, failure: AzureFailure | None, url: str) 
         verb = "withdrew its consent" if state == "Revoked" else "has not consented yet"
         message = f"the customer {verb}: the customer's administrator must open {url} and accept ({access.message})"
         return state, Aspect(kind, "False", state, message), Progress(stalled=True, reason=state, message=message)
+    if settling:
+        message = f"consent was not checked: the identity {SETTLING}"
+        aspect = Aspect(kind, "Unknown", "Settling", message)
+        return before or "Unknown", aspect, Progress(reconciling=True, reason="Settling", message=message)
     if access.state in {AccessState.UNKNOWN, AccessState.OPERATOR_NOT_AUTHENTICATED}:
         # Nothing was learnt about the customer, so what was known stays.
         aspect = Aspect(kind, "Unknown", access.state.value, access.message)

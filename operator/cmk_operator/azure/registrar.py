@@ -1,0 +1,188 @@
+"""The registrar's requests: it reads what there is, and makes one step of a registration at a time."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.azure.identities import IDENTITY_API_VERSION, credential_of
+from cmk_operator.core.azure_failure import AzureFailure, Stage
+from cmk_operator.core.registration import (
+    ApplicationFacts,
+    CreateManagedIdentity,
+    ManagedIdentityFacts,
+    MarkApplication,
+    Namesake,
+    Seen,
+    ServiceAccount,
+    Step,
+    TrustAtApplication,
+    TrustAtManagedIdentity,
+    UpsertApplication,
+    Wish,
+)
+from cmk_operator.core.registration_faults import judge_registration_failure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.azure.rest import RestClient
+    from cmk_operator.azure.session import AzureSession
+    from cmk_operator.core.faults import Fault
+    from cmk_operator.core.federation import FederatedCredential
+
+_APPLICATION_FIELDS: Final = "id,appId,displayName,signInAudience,uniqueName"
+_CREATE_IF_MISSING: Final = {"Prefer": "create-if-missing"}
+_ARM: Final = {"api-version": IDENTITY_API_VERSION}
+
+
+def service_account_of(token_file: Path | None) -> ServiceAccount | AzureFailure:
+    """Who the operator is, by the claims of its own token; it is not verified here, because Entra does that."""
+    if token_file is None:
+        message = "AZURE_FEDERATED_TOKEN_FILE is not set"
+        return AzureFailure(400, "TokenFileUnreadable", message, stage=Stage.OPERATOR_TOKEN)
+    try:
+        payload = token_file.read_text(encoding="ascii").split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        audience = claims["aud"]
+        return ServiceAccount(
+            str(claims["iss"]), str(claims["sub"]), tuple(audience if isinstance(audience, list) else [audience])
+        )
+    except (OSError, ValueError, IndexError, KeyError, TypeError, binascii.Error):
+        message = "the ServiceAccount token file cannot be read"
+        return AzureFailure(400, "TokenFileUnreadable", message, stage=Stage.OPERATOR_TOKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrarClient:
+    """Microsoft Graph and Resource Manager as the registrar."""
+
+    session: AzureSession
+    chain: IdentityChain
+    """The registrar in the place of the managed identity."""
+
+    def _graph(self) -> RestClient:
+        cloud = self.chain.cloud
+        return self.session.rest(self.session.managed_identity(self.chain), f"https://{cloud.graph}", cloud.graph_scope)
+
+    def _refused(self, error: BaseException, target: str) -> Fault:
+        failure = failure_of(error)
+        if failure.status in {401, 403}:
+            # A token carries the permissions of the moment it was issued, and lives for up to a day.
+            self.session.forget_managed_identity(self.chain)
+        return judge_registration_failure(failure, self.chain.managed_identity_client_id, target)
+
+    async def observe(self, wish: Wish) -> Seen | Fault:
+        """Read what there is of the wish; reads only."""
+        application: ApplicationFacts | None = None
+        namesakes: tuple[Namesake, ...] = ()
+        if wish.display_name is not None:
+            target = f"the application {wish.display_name!r}"
+            try:
+                application = await self._application(self._graph(), wish)
+                if application is None and wish.known_client_id is None:
+                    namesakes = await self._namesakes(self._graph(), wish.display_name)
+            except EXPECTED_FAILURES as error:
+                return self._refused(error, target)
+        try:
+            identity = await self._managed_identity(wish)
+        except EXPECTED_FAILURES as error:
+            return self._refused(error, f"the managed identity {wish.managed_identity.name!r}")
+        return Seen(application, namesakes, identity)
+
+    async def _application(self, graph: RestClient, wish: Wish) -> ApplicationFacts | None:
+        """The application that was registered before, else the one that bears our mark."""
+        key = f"appId='{wish.known_client_id}'" if wish.known_client_id is not None else f"uniqueName='{wish.unique_name}'"
+        found = await _or_none(graph, f"/v1.0/applications({key})", {"$select": _APPLICATION_FIELDS})
+        if found is None:
+            return None
+        credentials = await graph.call("GET", f"/v1.0/applications/{found['id']}/federatedIdentityCredentials")
+        return ApplicationFacts(
+            display_name=str(found.get("displayName", "")),
+            sign_in_audience=str(found.get("signInAudience", "")),
+            federated_credentials=tuple(credential_of(entry, str(entry["name"])) for entry in credentials.get("value", ())),
+            object_id=str(found["id"]),
+            client_id=str(found["appId"]),
+            unique_name=found.get("uniqueName"),
+        )
+
+    async def _namesakes(self, graph: RestClient, display_name: str) -> tuple[Namesake, ...]:
+        quoted = display_name.replace("'", "''")
+        query = {"$filter": f"displayName eq '{quoted}'", "$select": _APPLICATION_FIELDS}
+        found = [entry async for page in graph.pages("/v1.0/applications", query) for entry in page]
+        if not found:
+            return ()
+        path = (
+            f"/v1.0/servicePrincipals(appId='{self.chain.managed_identity_client_id}')/ownedObjects/microsoft.graph.application"
+        )
+        owned = {entry["id"] async for page in graph.pages(path, {"$select": "id"}) for entry in page}
+        return tuple(
+            Namesake(
+                str(entry["id"]),
+                str(entry["appId"]),
+                str(entry.get("signInAudience", "")),
+                entry.get("uniqueName"),
+                entry["id"] in owned,
+            )
+            for entry in found
+        )
+
+    async def _managed_identity(self, wish: Wish) -> ManagedIdentityFacts | None:
+        manager = self.session.resource_manager(self.chain)
+        path = wish.managed_identity.text
+        answer = await _or_none(manager, path, _ARM) if wish.location is not None else await manager.call("GET", path, _ARM)
+        if answer is None:
+            return None
+        properties: dict[str, Any] = answer.get("properties", {})
+        credentials = None
+        if wish.location is not None:
+            found = [entry async for page in manager.pages(f"{path}/federatedIdentityCredentials", _ARM) for entry in page]
+            credentials = tuple(credential_of(entry.get("properties", {}), str(entry["name"])) for entry in found)
+        return ManagedIdentityFacts(str(properties.get("clientId", "")), str(properties.get("principalId", "")), credentials)
+
+    async def take(self, wish: Wish, step: Step) -> Fault | None:
+        """Make one step; each may be repeated, and none makes a second one of anything."""
+        target = f"the managed identity {wish.managed_identity.name!r}"
+        if not isinstance(step, CreateManagedIdentity | TrustAtManagedIdentity):
+            target = f"the application {wish.display_name!r}"
+        try:
+            await self._send(step)
+        except EXPECTED_FAILURES as error:
+            return self._refused(error, target)
+        return None
+
+    async def _send(self, step: Step) -> None:
+        match step:
+            case UpsertApplication(unique_name, display_name):
+                body = {"displayName": display_name, "signInAudience": "AzureADMultipleOrgs"}
+                path = f"/v1.0/applications(uniqueName='{unique_name}')"
+                await self._graph().send("PATCH", path, body=body, headers=_CREATE_IF_MISSING)
+            case MarkApplication(object_id, unique_name):
+                await self._graph().send("PATCH", f"/v1.0/applications/{object_id}", body={"uniqueName": unique_name})
+            case TrustAtApplication(object_id, credential):
+                path = f"/v1.0/applications/{object_id}/federatedIdentityCredentials(name='{credential.name}')"
+                await self._graph().send("PATCH", path, body=_wire(credential), headers=_CREATE_IF_MISSING)
+            case CreateManagedIdentity(resource_id, location):
+                await self.session.resource_manager(self.chain).send("PUT", resource_id.text, _ARM, {"location": location})
+            case TrustAtManagedIdentity(resource_id, credential):
+                path = f"{resource_id.text}/federatedIdentityCredentials/{credential.name}"
+                await self.session.resource_manager(self.chain).send("PUT", path, _ARM, {"properties": _wire(credential)})
+
+
+def _wire(credential: FederatedCredential) -> dict[str, Any]:
+    return {"issuer": credential.issuer, "subject": credential.subject, "audiences": list(credential.audiences)}
+
+
+async def _or_none(client: RestClient, path: str, query: dict[str, str]) -> dict[str, Any] | None:
+    """GET; None when there is no such thing (a missing resource group or subscription is another matter)."""
+    try:
+        return await client.call("GET", path, query)
+    except EXPECTED_FAILURES as error:
+        if failure_of(error).code in {"ResourceNotFound", "Request_ResourceNotFound"}:
+            return None
+        raise
