@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
+from cmk_operator.core.handover.comments import comment
 from cmk_operator.core.handover.request import printable
 from cmk_operator.core.handover.shell import quoted
 from cmk_operator.core.handover.steps import steps
@@ -14,14 +14,6 @@ if TYPE_CHECKING:
 
     from cmk_operator.core.handover.request import Choices, Handover
     from cmk_operator.core.handover.steps import Step
-
-WIDTH = 110
-
-
-def comment(text: str, indent: str = "") -> Iterator[str]:
-    """Lines of a comment; whatever the text holds, it stays one."""
-    for row in textwrap.wrap(printable(text), WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False):
-        yield f"# {row}"
 
 
 def azure_cli_script(handover: Handover, choices: Choices) -> str:

@@ -1,0 +1,88 @@
+"""Values as Terraform and Bicep write them, so that a name stays a name: nothing in it is evaluated."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """Text that is meant to be evaluated; never made of anything that comes from outside."""
+
+    text: str
+
+
+def terraform_value(value: Any, indent: str = "") -> str:  # noqa: ANN401 - JSON is what it is
+    """A value in the syntax of Terraform, laid out as `terraform fmt` does it.
+
+    Source: Terraform, "Strings and templates": `${` and `%{` are escaped by doubling their first sign.
+    """
+    match value:
+        case Expression():
+            return value.text
+        case str():
+            return json.dumps(value).replace("${", "$${").replace("%{", "%%{")
+        case dict():
+            inner = indent + "  "
+            return _block("{", "}", aligned(value, inner), indent)
+        case list() | tuple() if any(isinstance(entry, dict) for entry in value):
+            inner = indent + "  "
+            return _block("[", "]", [f"{inner}{terraform_value(entry, inner)}," for entry in value], indent)
+        case list() | tuple():
+            return "[" + ", ".join(terraform_value(entry) for entry in value) + "]"
+        case _:
+            return json.dumps(value)
+
+
+def aligned(entries: Mapping[str, Any], indent: str) -> list[str]:
+    """Arguments one a line; the signs of equality of neighbours that take one line each stand below each other."""
+    shown = [(name, terraform_value(value, indent)) for name, value in entries.items()]
+    lines: list[str] = []
+    run: list[tuple[str, str]] = []
+
+    def flush() -> None:
+        width = max((len(name) for name, _ in run), default=0)
+        lines.extend(f"{indent}{name:<{width}} = {text}" for name, text in run)
+        run.clear()
+
+    for name, text in shown:
+        if "\n" in text:
+            flush()
+            lines.append(f"{indent}{name} = {text}")
+        else:
+            run.append((name, text))
+    flush()
+    return lines
+
+
+def bicep_value(value: Any, indent: str = "") -> str:  # noqa: ANN401 - JSON is what it is
+    r"""A value in the syntax of Bicep.
+
+    Source: Bicep, "Data types": in a string `\\`, `'` and `${` are escaped by a backslash.
+    """
+    inner = indent + "  "
+    match value:
+        case Expression():
+            return value.text
+        case str():
+            return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${") + "'"
+        case dict():
+            return _block("{", "}", [f"{inner}{name}: {bicep_value(entry, inner)}" for name, entry in value.items()], indent)
+        case list() | tuple():
+            return _block("[", "]", [f"{inner}{bicep_value(entry, inner)}" for entry in value], indent)
+        case _:
+            return json.dumps(value)
+
+
+def _block(start: str, end: str, lines: list[str], indent: str) -> str:
+    return "\n".join((start, *lines, f"{indent}{end}")) if lines else f"{start}{end}"
+
+
+def numbered(stem: str, count: int) -> Callable[[int], str]:
+    """Names of like things: `vault`, or `vault_1`, `vault_2` when there are several."""
+    return (lambda _: stem) if count == 1 else (lambda number: f"{stem}_{number}")
