@@ -11,6 +11,9 @@ from cmk_operator.api.conditions import Condition
 from cmk_operator.api.federated_identity import ApplicationHandover
 from cmk_operator.api.model import Guid, Metadata, NamedReference, ObjectName, Shape, SnowflakeIdentifier
 from cmk_operator.api.rules import Rule, immutable, validations
+from cmk_operator.core.arm_id import ArmId
+from cmk_operator.core.authority import TenantGrant
+from cmk_operator.core.snowflake_account import SnowflakeAccount
 
 ConsentState = Literal["Pending", "Granted", "Revoked", "Unknown"]
 
@@ -66,6 +69,17 @@ class Consent(Shape):
     since: datetime
 
 
+class HandoverStep(Shape):
+    """One thing that the customer's administrator does."""
+
+    title: str
+    who: str
+    why: str
+    command: str | None = Field(
+        default=None, description="Commands of the az CLI in bash, on top of those before; absent: only a person can do it."
+    )
+
+
 class CustomerTenantStatus(Shape):
     """What the last pass found."""
 
@@ -74,6 +88,9 @@ class CustomerTenantStatus(Shape):
     last_handled_reconcile_at: str | None = None
     consent: Consent | None = None
     application: ApplicationHandover | None = None
+    handover: tuple[HandoverStep, ...] = Field(
+        default=(), description="What the customer's administrator does, in order; it may all be done again at any time."
+    )
 
 
 class CustomerTenant(Shape):
@@ -85,3 +102,15 @@ class CustomerTenant(Shape):
     metadata: Metadata
     spec: CustomerTenantSpec
     status: CustomerTenantStatus = CustomerTenantStatus()
+
+    @property
+    def grant(self) -> TenantGrant:
+        """What this tenant allows."""
+        spec = self.spec
+        return TenantGrant(
+            self.metadata.name,
+            tuple(spec.allowed_namespaces),
+            tuple(ArmId(scope) for scope in spec.allowed_scopes),
+            tuple(spec.allowed_vaults),
+            tuple(SnowflakeAccount(account) for account in spec.allowed_snowflake_accounts or ()),
+        )

@@ -47,6 +47,13 @@ class Cloud:
         """Scope of the token that a federated credential accepts as an assertion."""
         return f"{self.token_exchange_audience}/.default"
 
+    def admin_consent_url(self, tenant_id: str, application_client_id: str) -> str:
+        """Page on which an administrator of a tenant consents to an application.
+
+        Source: Entra "Grant tenant-wide admin consent to an application".
+        """
+        return f"https://{self.authority_host}/{tenant_id}/adminconsent?client_id={application_client_id}"
+
 
 # Hosts: Key Vault "Access behind a firewall"; audiences: Entra "Configure an app to trust a managed identity".
 CLOUDS: Final = MappingProxyType(

@@ -71,18 +71,6 @@ def chain_of(identity: FederatedIdentity) -> IdentityChain | Fault:
     )
 
 
-def grant_of(tenant: CustomerTenant) -> TenantGrant:
-    """What a CustomerTenant allows."""
-    spec = tenant.spec
-    return TenantGrant(
-        tenant.metadata.name,
-        tuple(spec.allowed_namespaces),
-        tuple(ArmId(scope) for scope in spec.allowed_scopes),
-        tuple(spec.allowed_vaults),
-        tuple(SnowflakeAccount(account) for account in spec.allowed_snowflake_accounts or ()),
-    )
-
-
 def resolve_identity(inventory: Inventory, tenant: CustomerTenant) -> FederatedIdentity | Fault:
     """The identity of a tenant."""
     name = tenant.spec.identity_ref.name
@@ -117,7 +105,7 @@ def resolve_key(inventory: Inventory, key: CustomerManagedKey) -> KeyPath | Faul
             "correct spec.tenantRef",
             Actor.PROVIDER_ADMINISTRATOR,
         )
-    grant = grant_of(tenant)
+    grant = tenant.grant
     refused = judge_namespace(grant, key.metadata.namespace or "")
     if refused is not None:
         return refused

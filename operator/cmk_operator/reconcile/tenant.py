@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from cmk_operator.api.conditions import Aspect, Progress, dated
-from cmk_operator.api.customer_tenant import Consent, ConsentState, CustomerTenant, CustomerTenantStatus
+from cmk_operator.api.customer_tenant import Consent, ConsentState, CustomerTenant, CustomerTenantStatus, HandoverStep
 from cmk_operator.api.federated_identity import ApplicationHandover
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.azure.identities import sign_in_to_customer
@@ -16,6 +16,7 @@ from cmk_operator.core.token_verdict import judge_token_failure, may_be_replicat
 from cmk_operator.reconcile.context import Context, jittered
 from cmk_operator.reconcile.identity_report import SETTLING
 from cmk_operator.reconcile.references import resolve_chain
+from cmk_operator.reconcile.tenant_handover import handover_steps
 from cmk_operator.reconcile.wake import wake_below
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ async def reconcile_tenant(context: Context, reference: ObjectReference) -> Next
     else:
         identity, chain = resolved
         failure = await sign_in_to_customer(context.session, chain, tenant.spec.tenant_id)
-        status = report(tenant, identity, failure, context.now())
+        handover = handover_steps(context.inventory, tenant, identity)
+        status = report(tenant, identity, failure, context.now(), handover)
         granted = status.consent is not None and status.consent.state == "Granted"
         wait = Next(after=jittered(context.intervals.identity_check if granted else context.intervals.key_check))
     if await context.writer.write(tenant, status):
@@ -76,7 +78,11 @@ def report_refused(tenant: CustomerTenant, fault: Fault, now: datetime) -> Custo
 
 
 def report(
-    tenant: CustomerTenant, identity: FederatedIdentity, failure: AzureFailure | None, now: datetime
+    tenant: CustomerTenant,
+    identity: FederatedIdentity,
+    failure: AzureFailure | None,
+    now: datetime,
+    handover: tuple[HandoverStep, ...] = (),
 ) -> CustomerTenantStatus:
     """The status that follows from one attempt to sign in to the customer's tenant; pure."""
     before = tenant.status.consent
@@ -85,7 +91,7 @@ def report(
     application = identity.status.application
     if application is None or application.client_id.lower() != client_id:
         application = ApplicationHandover(client_id=client_id, display_name=identity.spec.application.display_name)
-    url = f"https://{identity.spec.endpoints.authority_host}/{spec.tenant_id}/adminconsent?client_id={client_id}"
+    url = identity.spec.endpoints.admin_consent_url(spec.tenant_id, client_id)
     settling = failure is not None and identity.settles(now) and may_be_replication(failure)
     state, aspect, progress = _judge(before.state if before is not None else None, failure, url, settling=settling)
     since = before.since if before is not None and before.state == state else now
@@ -97,6 +103,7 @@ def report(
         last_handled_reconcile_at=tenant.metadata.annotations.get(RECONCILE_REQUESTED_AT),
         consent=Consent(state=state, url=url, since=since),
         application=application,
+        handover=handover,
     )
 
 

@@ -1,0 +1,129 @@
+"""From the manifests to what is handed over to the customer: only what the tenant allows ever appears in it."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.core.arm_id import ArmId
+from cmk_operator.core.authority import judge_key, judge_namespace, judge_snowflake_account
+from cmk_operator.core.faults import Fault
+from cmk_operator.core.handover.request import Handover, Use, WantedKey, WantedSnowflake, WantedVault
+from cmk_operator.core.key_uri import KeyUri
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cmk_operator.api.customer_managed_key import CustomerManagedKey
+    from cmk_operator.api.customer_tenant import CustomerTenant
+    from cmk_operator.api.encrypted_resource import EncryptedResource
+    from cmk_operator.api.federated_identity import FederatedIdentity
+    from cmk_operator.core.authority import TenantGrant
+    from cmk_operator.core.cloud import Cloud
+    from cmk_operator.core.snowflake_account import SnowflakeAccount
+
+DEFAULT_KEY: Final = "cmk"
+"""What a key is called while no manifest names one."""
+_USES: Final = {
+    "microsoft.storage/storageaccounts": Use.STORAGE,
+    "microsoft.sql/servers": Use.SQL,
+    "microsoft.sql/servers/databases": Use.SQL,
+    "microsoft.compute/diskencryptionsets": Use.DISKS,
+    "microsoft.compute/disks": Use.DISKS,
+}
+_REGION: Final = re.compile("[a-z0-9]+")
+
+
+@dataclass
+class _Users:
+    """What is known of the resources on one key."""
+
+    uses: set[Use] = field(default_factory=set)
+    regions: set[str] = field(default_factory=set)
+
+
+def handover_of(
+    tenant: CustomerTenant,
+    identity: FederatedIdentity,
+    keys: Iterable[CustomerManagedKey],
+    resources: Iterable[EncryptedResource],
+) -> Handover | None:
+    """Everything for one customer, in the order of names; None while the application is not registered.
+
+    Keys and resources that the tenant does not allow are left out. While there is no key, each allowed vault gets one.
+    """
+    application = identity.application_client_id
+    if application is None:
+        return None
+    cloud, grant = identity.spec.endpoints, tenant.grant
+    admitted = _admitted(grant, cloud, keys)
+    users: defaultdict[KeyUri, _Users] = defaultdict(_Users)
+    accounts: dict[SnowflakeAccount, WantedSnowflake] = {}
+    for resource in sorted(resources, key=lambda one: (one.metadata.namespace or "", one.metadata.name)):
+        uri = admitted.get((resource.metadata.namespace or "", resource.spec.key_ref.name))
+        if uri is not None:
+            _count(grant, resource, uri, users[uri], accounts)
+    uris = set(admitted.values())
+    if not uris:
+        uris = {KeyUri(host, DEFAULT_KEY) for host in tenant.spec.allowed_vaults if host.endswith(f".{cloud.key_vault_suffix}")}
+    wanted = [
+        WantedKey(uri, tuple(use for use in Use if use in users[uri].uses), tuple(sorted(users[uri].regions)))
+        for uri in sorted(uris, key=str)
+    ]
+    shown = identity.status.application
+    return Handover(
+        tenant=tenant.metadata.name,
+        tenant_id=tenant.spec.tenant_id.lower(),
+        cloud=cloud,
+        application=application,
+        application_name=(shown.display_name if shown is not None else None) or identity.spec.application.display_name,
+        consent_url=cloud.admin_consent_url(tenant.spec.tenant_id, application),
+        vaults=tuple(
+            WantedVault(host, tuple(key for key in wanted if key.uri.vault_host == host))
+            for host in sorted({key.uri.vault_host for key in wanted})
+        ),
+        snowflake=tuple(accounts[account] for account in sorted(accounts, key=lambda one: one.key)),
+    )
+
+
+def _admitted(grant: TenantGrant, cloud: Cloud, keys: Iterable[CustomerManagedKey]) -> dict[tuple[str, str], KeyUri]:
+    """The keys that name this tenant and that it allows, without their versions, by namespace and name."""
+    found: dict[tuple[str, str], KeyUri] = {}
+    for key in keys:
+        namespace = key.metadata.namespace or ""
+        if key.spec.tenant_ref.name != grant.name or judge_namespace(grant, namespace) is not None:
+            continue
+        uri = judge_key(grant, cloud, key.spec.key_uri)
+        if not isinstance(uri, Fault):
+            found[namespace, key.metadata.name] = uri.versionless
+    return found
+
+
+def _count(
+    grant: TenantGrant,
+    resource: EncryptedResource,
+    uri: KeyUri,
+    users: _Users,
+    accounts: dict[SnowflakeAccount, WantedSnowflake],
+) -> None:
+    target = resource.spec.target
+    if isinstance(target, ArmId):
+        use = _USES.get(target.resource_type)
+        if use is not None:
+            users.uses.add(use)
+        creation = resource.spec.disk_encryption_set
+        region = creation.location.replace(" ", "").lower() if creation is not None else ""
+        if _REGION.fullmatch(region):
+            users.regions.add(region)
+    elif judge_snowflake_account(grant, target) is None:
+        users.uses.add(Use.SNOWFLAKE)
+        details, before = resource.status.details, accounts.get(target)
+        accounts[target] = WantedSnowflake(
+            account=target.text,
+            consent_url=details.consent_url if details is not None else None,
+            principal_name=details.service_principal_name if details is not None else None,
+            subnets=details.network_subnets if details is not None else (),
+            keys=(*(before.keys if before is not None else ()), uri),
+        )
