@@ -12,6 +12,7 @@ from azure.storage.blob.aio import BlobServiceClient
 from sandbox.administrators.administrator import Administrator
 from sandbox.administrators.compute import ComputeAdministrator
 from sandbox.administrators.rest import LOGIN, connection
+from sandbox.administrators.sql import SqlAdministrator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,7 @@ IDENTITIES = "2024-11-30"
 STORAGE = "2026-09-01"
 ROLES = (
     "Storage Account Contributor",
+    "SQL Server Contributor",
     "Disk Encryption Set Operator for Managed Disks",
     "Virtual Machine Contributor",  # the only built-in role that may write disks
 )
@@ -64,6 +66,11 @@ class ProviderAdministrator(Administrator):
     def compute(self) -> ComputeAdministrator:
         """Its disks, disk encryption sets and virtual machines."""
         return ComputeAdministrator(self, self.resource_group)
+
+    @property
+    def sql(self) -> SqlAdministrator:
+        """Its SQL servers."""
+        return SqlAdministrator(self, self.resource_group)
 
     async def prepare(
         self,

@@ -43,6 +43,8 @@ from sandbox.azure.key_vault.service_access import Doors, ServiceAccess
 from sandbox.azure.schedule import Schedule
 from sandbox.azure.server import Service
 from sandbox.azure.snowflake.service import Snowflake
+from sandbox.azure.sql.model import Servers as SqlServers
+from sandbox.azure.sql.operations import serve_sql
 from sandbox.azure.storage.accounts import StorageOperations
 from sandbox.azure.storage.blob_service import BlobService
 from sandbox.azure.storage.key_protection import KeyProtection
@@ -86,6 +88,7 @@ class Cloud:
         self.identities = Identities()
         self.vaults = Vaults()
         self.accounts = StorageAccounts()
+        self.sql_servers = SqlServers()
         self.fleet = Fleet()
         self.key_factory = KeyFactory()
         federation = Federation(self.directory, self.tokens, ExternalIssuers(certificate_authorities), clock, self.timings)
@@ -141,6 +144,16 @@ class Cloud:
                 self.clock,
                 self.timings,
             )
+        )
+        serve_sql(
+            gateway=gateway,
+            servers=self.sql_servers,
+            identities=AssignedIdentities(self.identities, self.directory, self.clock),
+            access=self.service_access,
+            operations=operations,
+            schedule=self.schedule,
+            clock=self.clock,
+            timings=self.timings,
         )
         IdentityOperations(gateway, self.identities, self.directory, self.clock, self.timings)
         VaultOperations(gateway, self.vaults, self.clock)

@@ -48,6 +48,11 @@ class Timings:
     disk_io_failure_seconds: float = 3600.0
     compute_operation_seconds: float = 0.5  # 0: answered at once, without a long-running operation
     get_of_disabled_key_is_refused: bool = False  # the sources disagree; both must be survived
+    sql_operation_seconds: float = 1.0  # Azure: seconds to minutes
+    sql_key_check_seconds: float = 600.0  # a database is inaccessible at most ten minutes after its key was lost
+    sql_self_healing_seconds: float = 1800.0  # longer without its key, a database must be revalidated
+    sql_rotation_check_seconds: float = 86_400.0
+    sql_key_is_judged_by_the_request: bool = True  # else by the operation that it starts; the sources name codes for both
     arm_read_bucket: int = 250
     arm_read_refill_per_second: float = 25.0
     arm_write_bucket: int = 200

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, SandboxControl
+from sandbox.administrators.sql import PASSWORD
 from sandbox.az_cli import Az, AzCommandError
 
 if TYPE_CHECKING:
@@ -126,3 +127,38 @@ def test_az_makes_a_disk_encryption_set_in_the_providers_subscription_and_moves_
     shown = az("disk-encryption-set", "show", *where)
     assert (shown["activeKey"]["keyUrl"], shown["previousKeys"][0]["keyUrl"]) == (second, first)
     assert shown["rotationToLatestKeyVersionEnabled"] is True
+
+
+def test_az_puts_a_sql_server_on_the_customers_key_and_a_database_on_one_of_its_own(
+    env: Mapping[str, str],
+    identity: ProviderIdentity,
+    key_of_customer: tuple[str, str, str],
+    name: Callable[[str], str],
+    tmp_path: Path,
+) -> None:
+    uri, server = key_of_customer[2], name("az-sql")
+    provider = _logged_in(tmp_path / "provider", env, "PROVIDER")
+    where = ("--resource-group", identity.resource_group)
+    created = provider(
+        "sql", "server", "create", "--name", server, *where, "--location", "westeurope",
+        "--admin-user", "contoso", "--admin-password", PASSWORD,
+        "--assign-identity", "--identity-type", "UserAssigned",
+        "--user-assigned-identity-id", identity.managed_identity_resource_id,
+        "--primary-user-assigned-identity-id", identity.managed_identity_resource_id,
+        "--federated-client-id", identity.application_client_id,
+    )  # fmt: skip
+    assert created["federatedClientId"] == identity.application_client_id
+    provider("sql", "server", "key", "create", "--server", server, *where, "--kid", uri)
+    protector = provider(
+        "sql", "server", "tde-key", "set", "--server", server, *where,
+        "--server-key-type", "AzureKeyVault", "--kid", uri, "--auto-rotation-enabled", "true",
+    )  # fmt: skip
+    assert (protector["uri"], protector["autoRotationEnabled"]) == (uri, True)
+    provider(
+        "sql", "db", "create", "--name", "orders", "--server", server, *where,
+        "--assign-identity", "--user-assigned-identity-id", identity.managed_identity_resource_id,
+        "--encryption-protector", uri, "--federated-client-id", identity.application_client_id,
+    )  # fmt: skip
+    database = provider("sql", "db", "show", "--name", "orders", "--server", server, *where)
+    assert (database["encryptionProtector"], database["status"]) == (uri, "Online")
+    assert provider("sql", "server", "show", "--name", server, *where)["keyId"] == uri

@@ -25,8 +25,13 @@ _MACHINES = (
     "2019-07-01 2019-12-01 2020-06-01 2020-12-01 2021-03-01 2021-04-01 2021-07-01 2021-11-01 2022-03-01 2022-08-01 2022-11-01 "
     "2023-03-01 2023-07-01 2023-09-01 2024-03-01 2024-07-01 2024-11-01 2025-04-01 2025-11-01 2026-04-01"
 )
+_SQL = (
+    "2021-11-01 2022-05-01-preview 2022-08-01-preview 2022-11-01-preview 2023-02-01-preview 2023-05-01-preview 2023-08-01-preview "
+    "2023-08-01 2024-05-01-preview 2024-11-01-preview 2025-01-01"
+)
 
 API_VERSIONS = {
+    "microsoft.sql": _SQL,
     "microsoft.compute": _DISKS + " " + _MACHINES,
     "microsoft.compute/diskencryptionsets": _DISKS,
     "microsoft.compute/disks": _DISKS,

@@ -139,7 +139,7 @@ class Operations:
 
     def _wait(self, operation: Operation) -> dict[str, str]:
         remaining = (operation.ends - self._clock.now()) / self._clock.scale
-        return {"Retry-After": str(max(1, math.ceil(remaining)))}
+        return {"Retry-After": str(math.ceil(max(0, remaining)))}
 
     def _found(self, call: ArmCall) -> Operation:
         operation = self._all.get(call["id"].lower())

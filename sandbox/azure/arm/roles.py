@@ -6,6 +6,13 @@ from dataclasses import dataclass
 
 _STORAGE = "Microsoft.Storage/storageAccounts"
 _BLOBS = f"{_STORAGE}/blobServices/containers"
+_SQL = "Microsoft.Sql/servers"
+_SQL_SECURITY = (
+    "auditingSettings",
+    "extendedAuditingSettings",
+    "securityAlertPolicies",
+    "vulnerabilityAssessments",
+)
 _VAULTS = "Microsoft.KeyVault/vaults"
 _SUPPORT = (
     "Microsoft.Authorization/*/read",
@@ -90,6 +97,39 @@ BUILT_IN = (
             *(f"Microsoft.Compute/disks/{verb}" for verb in ("write", "read", "delete")),
             "Microsoft.ResourceHealth/availabilityStatuses/read",
         ),
+    ),
+    RoleDefinition(
+        "6d8ee4ec-f05a-4a1d-8b00-a9b17e38b437",
+        "SQL Server Contributor",
+        (
+            *_SUPPORT,
+            "Microsoft.ResourceHealth/availabilityStatuses/read",
+            "Microsoft.Sql/locations/*/read",
+            f"{_SQL}/*",
+            "Microsoft.Insights/metrics/read",
+            "Microsoft.Insights/metricDefinitions/read",
+            "Microsoft.Sql/locations/administratorAzureAsyncOperation/read",
+        ),
+        (
+            *(f"{_SQL}/{one}/*" for one in _SQL_SECURITY),
+            *(f"{_SQL}/databases/{one}/*" for one in _SQL_SECURITY),
+            f"{_SQL}/azureADOnlyAuthentications/delete",
+            f"{_SQL}/azureADOnlyAuthentications/write",
+        ),
+    ),
+    RoleDefinition(
+        "9b7fa17d-e63e-47b0-bb0a-15c516ac86ec",
+        "SQL DB Contributor",
+        (
+            *_SUPPORT,
+            "Microsoft.ResourceHealth/availabilityStatuses/read",
+            "Microsoft.Sql/locations/*/read",
+            f"{_SQL}/databases/*",
+            f"{_SQL}/read",
+            "Microsoft.Insights/metrics/read",
+            "Microsoft.Insights/metricDefinitions/read",
+        ),
+        tuple(f"{_SQL}/databases/{one}/*" for one in _SQL_SECURITY),
     ),
     RoleDefinition(
         "f1a07417-d97a-45cb-824c-7a7467783830",

@@ -32,6 +32,7 @@ PROVIDERS = {
     "Microsoft.KeyVault": ("vaults", "deletedVaults", "vaults/keys"),
     "Microsoft.ManagedIdentity": ("userAssignedIdentities",),
     "Microsoft.Resources": ("subscriptions", "resourceGroups", "tenants"),
+    "Microsoft.Sql": ("servers", "servers/databases"),
     "Microsoft.Storage": ("storageAccounts",),
 }
 

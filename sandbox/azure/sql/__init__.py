@@ -1,0 +1,1 @@
+"""The SQL resource provider: logical servers, their keys and protectors, databases, failover groups."""

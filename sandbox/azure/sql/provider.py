@@ -1,0 +1,96 @@
+"""What all operations of Microsoft.Sql share: finding servers, one operation at a time, and the background work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sandbox.azure.arm.identities import not_found
+from sandbox.azure.arm.operations import OperationKind
+from sandbox.azure.arm.resources import resource_id
+from sandbox.azure.sql.refusals import refused
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Any
+
+    from sandbox.azure.arm.assigned_identities import AssignedIdentities
+    from sandbox.azure.arm.gateway import ArmCall, Gateway
+    from sandbox.azure.arm.operations import Operations
+    from sandbox.azure.clock import Clock
+    from sandbox.azure.exchange import Answer
+    from sandbox.azure.sql.background import Background
+    from sandbox.azure.sql.model import Database, Server, Servers
+    from sandbox.azure.sql.tde import TransparentDataEncryption
+    from sandbox.azure.timings import Timings
+
+SQL = "Microsoft.Sql/servers"
+
+
+def _kind(name: str) -> OperationKind:
+    return OperationKind("Microsoft.Sql", f"{name}AzureAsyncOperation", f"{name}OperationResults")
+
+
+SERVER, KEY, PROTECTOR = _kind("server"), _kind("serverKey"), _kind("encryptionProtector")
+DATABASE, FAILOVER_GROUP = _kind("database"), _kind("failoverGroup")
+OPERATIONS = (SERVER, KEY, PROTECTOR, DATABASE, FAILOVER_GROUP)
+
+
+@dataclass(frozen=True)
+class SqlProvider:
+    """Everything that the operations need."""
+
+    gateway: Gateway
+    servers: Servers
+    identities: AssignedIdentities
+    tde: TransparentDataEncryption
+    operations: Operations
+    background: Background
+    clock: Clock
+    timings: Timings
+
+    def server(self, call: ArmCall) -> Server:
+        """The server that a path names. Raises ArmRefusedError 404 ResourceNotFound."""
+        found = self.servers.with_id(resource_id(self.gateway, call, SQL))
+        if found is None:
+            raise not_found(SQL, call["name"], call["group"])
+        return found
+
+    def database(self, call: ArmCall) -> Database:
+        """The database that a path names. Raises ArmRefusedError 404 ResourceNotFound."""
+        server = self.server(call)
+        found = server.databases.get(call["database"].lower())
+        if found is None:
+            raise not_found(f"{SQL}/databases", f"{server.name}/{call['database']}", call["group"])
+        return found
+
+    def start(
+        self,
+        call: ArmCall,
+        kind: OperationKind,
+        held: Server | Database,
+        effect: Callable[[], Awaitable[None]],
+        result: Callable[[], dict[str, Any] | None],
+    ) -> Answer:
+        """202; until it ended, the server or the database takes no other change. Raises ArmRefusedError 409."""
+        if self.operations.under_way(held.id) is not None:
+            what = "Database" if kind is DATABASE else "Server"
+            raise refused(
+                409,
+                f"Conflicting{what}Operation",
+                f"An operation is currently in progress for the {what.lower()} '{held.name}'. Please wait for it to complete.",
+            )
+        return self.operations.started(
+            call,
+            kind,
+            held.location,
+            seconds=self.timings.sql_operation_seconds,
+            effect=effect,
+            result=result,
+            resource_id=held.id,
+        )
+
+    async def judged_now(self, check: Callable[[], Awaitable[object]]) -> None:
+        """Whether a key may be used is judged when the request comes, unless the timings leave it to the operation."""
+        if self.timings.sql_key_is_judged_by_the_request:
+            await check()

@@ -1,0 +1,114 @@
+"""How SQL says that it cannot use a key: codes, statuses and texts of the REST reference of encryptionProtectors and keys.
+
+Beware: the statuses 401 are about the vault and not about the caller's token.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sandbox.azure.errors import ArmRefusedError, EntraRefusedError
+from sandbox.azure.key_vault.service_access import Barrier, KeyUnreachableError
+from sandbox.azure.sql.model import KeyLocation
+
+_URI = re.compile(r"https://(?P<host>[^/]+)/keys/(?P<name>[^/]*)(/(?P<version>[^/]*))?/?", re.IGNORECASE)
+LONGEST_NAMES = 94
+"""Of a vault's and a key's name together (https://learn.microsoft.com/azure/azure-sql/database/transparent-data-encryption-byok-key-rotation)."""
+
+
+def refused(status: int, code: str, message: str) -> ArmRefusedError:
+    """One of the provider's own refusals."""
+    return ArmRefusedError(status, code, message)
+
+
+def key_location(uri: str | None) -> KeyLocation:
+    """A key identifier taken apart. Raises ArmRefusedError 400."""
+    if not uri:
+        raise refused(
+            400,
+            "SecurityAzureKeyVaultUrlNullOrEmpty",
+            "The operation could not be completed because the Azure Key Vault Url is null or empty.",
+        )
+    match = _URI.fullmatch(uri)
+    if match is None:
+        raise refused(400, "AzureKeyVaultInvalidUri", f"Invalid Azure Key Vault key uri '{uri}'.")
+    host = match["host"].lower()
+    if not re.fullmatch(r"[a-z0-9-]{3,24}\.vault\.azure\.net(:443)?", host):
+        raise refused(
+            400,
+            "AzureKeyVaultMalformedVaultUri",
+            f"The provided Key Vault uri '{uri}' is not valid. Please ensure the vault is valid.",
+        )
+    location = KeyLocation(f"https://{host.removesuffix(':443')}", match["name"], (match["version"] or "").lower())
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,127}", location.name) or len(location.vault) + len(location.name) > LONGEST_NAMES:
+        raise refused(
+            400,
+            "SecurityAzureKeyVaultInvalidKeyName",
+            f"The operation could not be completed because of an invalid server key name in '{uri}'. The key vault name and the key name "
+            f"together must not be longer than {LONGEST_NAMES} characters.",
+        )
+    return location
+
+
+def unreachable(error: KeyUnreachableError, location: KeyLocation, server: str) -> ArmRefusedError:
+    """What the control plane answers when the way to the key ends at a barrier."""
+    if error.barrier is Barrier.IDENTITY:
+        return refused(
+            401,
+            "AzureKeyVaultNoServerIdentity",
+            f"The server identity is not correctly configured on server '{server}'. Please contact support.",
+        )
+    if error.barrier is Barrier.VAULT:
+        return refused(
+            503,
+            "AzureKeyVaultConnectionFailed",
+            f"The operation could not be completed on the server because attempts to connect to Azure Key Vault '{location.uri}' failed.",
+        )
+    cause = error.cause
+    if isinstance(cause, EntraRefusedError):
+        if cause.code == "700016":
+            return refused(
+                401,
+                "AdalServicePrincipalNotFound",
+                f"The operation could not be completed because server '{server}' AAD Identity is not found in tenant. {cause.description}",
+            )
+        return refused(
+            401,
+            "AdalGenericError",
+            f"The operation could not be completed because server '{server}' encountered an Azure Active Directory error. {cause.description}",
+        )
+    if error.barrier is Barrier.SIGN_IN:
+        return refused(
+            401,
+            "AdalGenericError",
+            f"The operation could not be completed because server '{server}' was not authenticated by Azure Key Vault '{location.uri}'.",
+        )
+    return _refused_by_vault(error, location, server)
+
+
+def _refused_by_vault(error: KeyUnreachableError, location: KeyLocation, server: str) -> ArmRefusedError:
+    cause = error.cause
+    if error.throttled or cause is None or cause.status >= 500:
+        return refused(
+            503,
+            "AzureKeyVaultGenericConnectionError",
+            f"The operation could not be completed because an Azure Key Vault Error was encountered: Azure Key Vault '{location.uri}' "
+            "asked to try again later.",
+        )
+    if cause.status == 404:
+        return refused(
+            409, "AzureKeyVaultKeyNameNotFound", f"The key vault key '{location.uri}' could not be found for server '{server}'."
+        )
+    if getattr(cause, "inner", None) == "KeyDisabled":
+        return refused(
+            401,
+            "AzureKeyVaultKeyDisabled",
+            f"The operation could not be completed on server '{server}' because the Azure Key Vault key "
+            f"'{location.uri}' is disabled.",
+        )
+    return refused(
+        401,
+        "AzureKeyVaultMissingPermissions",
+        f"The server '{server}' requires the following Azure Key Vault permissions: 'get, wrapKey, unwrapKey'. Please grant the missing "
+        f"permissions to the service principal on '{location.uri}'.",
+    )
