@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cmk_operator.core.prerequisites import ALL_PREREQUISITES
+from sandbox.azure.key_vault.access import CLIENT_ADDRESS
 from sandbox.kubernetes.objects import condition, has
+from tests.e2e.conftest import IDENTITY_CHECK_INTERVAL
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Operator
     from tests.environment import Environment
 
 
+ON_THE_CONTROL_PLANE = ("VaultLock", "KeyLock", "TrustedServicesBypass", "NetworkProtection")
+
+
+def entry_of(status: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next((entry for entry in status.get("prerequisites", ()) if entry["name"] == name), {})
+    return found
+
+
 def prerequisite(status: dict[str, Any], name: str) -> str:
-    return str(next(entry["result"] for entry in status["prerequisites"] if entry["name"] == name))
+    return str(entry_of(status, name).get("result"))
 
 
 async def create_key(environment: Environment, name: str, body: dict[str, Any]) -> None:
@@ -27,18 +40,81 @@ async def test_every_prerequisite_is_told_as_pass_fail_or_unknown(environment: E
     await environment.ready()
     key = await environment.key_until("Ready", has("PrerequisitesMet", "True", "Met"))
     told = {entry["name"]: entry["result"] for entry in key["prerequisites"]}
-    assert told == {
-        "SoftDelete": "Pass",
-        "PurgeProtection": "Pass",
-        "KeyType": "Pass",
-        "KeySize": "Pass",
-        "KeyOperations": "Pass",
-        "KeyExpiry": "Pass",
-        "VaultLock": "Unknown",
-        "TrustedServicesBypass": "Unknown",
-    }
-    unseen = next(entry["message"] for entry in key["prerequisites"] if entry["name"] == "VaultLock")
-    assert "grant the application Key Vault Reader" in unseen
+    assert told == dict.fromkeys(ALL_PREREQUISITES, "Pass") | dict.fromkeys(ON_THE_CONTROL_PLANE, "Unknown")
+    assert "may grant the application Key Vault Reader" in entry_of(key, "VaultLock")["message"]
+    assert key["vaultRegion"] == "westeurope"
+
+
+async def test_the_told_grant_makes_the_vault_visible_and_its_lock_and_firewall_are_followed(environment: Environment) -> None:
+    customer, vault = environment.customer, environment.customer.vault_id(environment.vault)
+    await environment.ready()
+    key = await environment.key_until("unseen", lambda seen: prerequisite(seen, "NetworkProtection") == "Unknown")
+    command = shlex.split(entry_of(key, "NetworkProtection")["command"])
+    told = dict(zip(command[4::2], command[5::2], strict=True))
+    assert told["--assignee"] == environment.identity.application_client_id
+    await customer.grant(told["--assignee"], environment.vault, role=told["--role"])
+    seen = await environment.key_until("seen", lambda seen: prerequisite(seen, "NetworkProtection") == "Fail")
+    assert "open to all networks" in entry_of(seen, "NetworkProtection")["message"]
+    assert {prerequisite(seen, name) for name in ("VaultLock", "KeyLock")} == {"Fail"}
+    assert prerequisite(seen, "TrustedServicesBypass") == "Pass"
+    assert has("Ready")(seen), "what is only advised is told, and keeps nothing back"
+    assert has("PrerequisitesMet", "True", "Warned")(seen)
+    lock = await customer.lock(vault)
+    await environment.key_until("locked", lambda seen: prerequisite(seen, "VaultLock") == "Pass")
+    await customer.set_firewall(environment.vault, addresses=[CLIENT_ADDRESS])
+    await environment.key_until("met", has("PrerequisitesMet", "True", "Met"))
+    await customer.unlock(lock)
+    seen = await environment.key_until("unlocked", lambda seen: prerequisite(seen, "VaultLock") == "Fail")
+    assert entry_of(seen, "VaultLock")["command"] == f"az lock create --name cmk --lock-type CanNotDelete --resource {vault}"
+
+
+async def test_a_firewall_that_shuts_azures_services_out_is_told_before_it_hurts(
+    environment: Environment, operator: Operator
+) -> None:
+    customer = environment.customer
+    await environment.vault_with_key()
+    await customer.grant(environment.identity.application_client_id, environment.vault, role="Key Vault Reader")
+    await customer.set_firewall(environment.vault, bypass="None", addresses=[CLIENT_ADDRESS])
+    await environment.account()
+    await environment.apply_all()
+    await environment.apply_key(prerequisites="Warn")
+    key = await environment.key_until("refused", has("Ready", "False", "TrustedServicesBypassFailed"))
+    assert has("KeyAccessible", "True")(key), "the operator itself gets through"
+    assert "the customer's administrator must allow it" in condition(key, "Stalled")["message"]
+    await environment.resource_until("waiting", has("Ready", "False", "TrustedServicesBypassFailed"))
+    await operator.after_passes(2)
+    assert await environment.writes() == []
+    await customer.set_firewall(environment.vault, addresses=[CLIENT_ADDRESS])
+    await environment.resource_until("Ready", has("Ready"))
+
+
+async def test_a_vault_id_in_the_manifest_is_read_at_once_and_only_if_it_is_the_keys_own_vault(
+    environment: Environment, operator: Operator
+) -> None:
+    customer, application = environment.customer, environment.identity.application_client_id
+    await environment.vault_with_key()
+    await customer.create_vault(f"{environment.vault}2")
+    for vault in (environment.vault, f"{environment.vault}2"):
+        await customer.grant(application, vault, role="Key Vault Reader")
+    await environment.apply_identity()
+    await environment.apply_tenant()
+    await environment.apply_key(vaultResourceId=customer.vault_id(f"{environment.vault}2"))
+    key = await environment.key_until("other", lambda seen: "another vault" in entry_of(seen, "VaultLock").get("message", ""))
+    assert prerequisite(key, "VaultLock") == "Unknown", "the facts of another vault are never taken"
+    own = customer.vault_id(environment.vault)
+    await environment.apply_key(vaultResourceId=own)
+    await environment.key_until("seen", lambda seen: prerequisite(seen, "VaultLock") == "Fail")
+    since, began = await environment.position(), asyncio.get_running_loop().time()
+    await operator.after_passes(8, "customermanagedkeys")
+    asked = await environment.control.requests(since)
+    seconds = asyncio.get_running_loop().time() - began
+    reads = [
+        request["path"].partition("?")[0]
+        for request in asked
+        if request["application"] == application and request["host"].startswith("management.")
+    ]
+    assert set(reads) <= {own, f"{own}/providers/Microsoft.Authorization/locks"}, "nothing is searched for"
+    assert len(reads) <= 2 * (seconds / (0.9 * IDENTITY_CHECK_INTERVAL) + 1), "reads have an interval of their own"
 
 
 async def test_another_size_is_refused_under_enforce_and_used_under_warn(environment: Environment, operator: Operator) -> None:

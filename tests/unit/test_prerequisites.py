@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.access import KeyProbe, VersionProbe
 
 PASS, FAIL, UNKNOWN = Result.PASS, Result.FAIL, Result.UNKNOWN
-HARD, ENFORCED, ADVISED = Weight.HARD, Weight.ENFORCED, Weight.ADVISED
+HARD, ENFORCED, PROBED, ADVISED = Weight.HARD, Weight.ENFORCED, Weight.PROBED, Weight.ADVISED
 READER = f"az role assignment create --assignee {APPLICATION} --role 'Key Vault Reader' --scope "
 
 
@@ -114,8 +114,8 @@ def test_a_vault_that_is_visible_tells_its_recovery_where_the_key_does_not() -> 
             f"az keyvault key set-attributes --id {KEY}/{V1} --ops sign wrapKey unwrapKey",
         ),
         ({"operations": ()}, "KeyOperations", FAIL, HARD, "bar wrapKey and unwrapKey", "--ops wrapKey unwrapKey"),
-        ({"enabled": True}, "KeyEnabled", PASS, HARD, "enabled", None),
-        ({"enabled": False}, "KeyEnabled", FAIL, HARD, "must enable it", f"--id {KEY}/{V1} --enabled true"),
+        ({"enabled": True}, "KeyEnabled", PASS, PROBED, "enabled", None),
+        ({"enabled": False}, "KeyEnabled", FAIL, PROBED, "must enable it", f"--id {KEY}/{V1} --enabled true"),
         ({"expires": None}, "KeyExpiry", PASS, ENFORCED, "does not expire", None),
         (
             {"expires": NOW},
@@ -267,7 +267,7 @@ def test_permissions_are_proven_by_the_probe_or_not_known(
     wanted: VersionProbe, result: Result, words: str, command: str | None
 ) -> None:
     found = check(wanted)["Permissions"]
-    assert (found.result, found.weight) == (result, HARD)
+    assert (found.result, found.weight) == (result, PROBED)
     assert words in found.message
     assert (command is None) == (found.command is None)
     assert str(found.command).startswith(str(command))

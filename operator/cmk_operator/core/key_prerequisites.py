@@ -132,11 +132,11 @@ def _set_attributes(facts: PrerequisiteFacts, attributes: KeyAttributes, change:
 
 def _enabled(facts: PrerequisiteFacts, attributes: KeyAttributes) -> Prerequisite:
     if attributes.enabled:
-        return Prerequisite("KeyEnabled", Result.PASS, "the key version is enabled", Weight.HARD)
+        return Prerequisite("KeyEnabled", Result.PASS, "the key version is enabled", Weight.PROBED)
     message = (
         "the key version is disabled: the customer's administrator must enable it, or leave it disabled to keep data cut off"
     )
-    return Prerequisite("KeyEnabled", Result.FAIL, message, Weight.HARD, _set_attributes(facts, attributes, "--enabled true"))
+    return Prerequisite("KeyEnabled", Result.FAIL, message, Weight.PROBED, _set_attributes(facts, attributes, "--enabled true"))
 
 
 def _expiry(facts: PrerequisiteFacts, attributes: KeyAttributes) -> Prerequisite:
@@ -159,7 +159,7 @@ def _expiry(facts: PrerequisiteFacts, attributes: KeyAttributes) -> Prerequisite
 
 def check_permissions(facts: PrerequisiteFacts) -> Prerequisite:
     """What the application may do, proven by doing it: roles and policies are never read for this."""
-    name, weight, wanted = "Permissions", Weight.HARD, facts.probe.wanted
+    name, weight, wanted = "Permissions", Weight.PROBED, facts.probe.wanted
     if wanted.round_trip:
         message = "the application has just read the key, and wrapped and unwrapped with it"
         return Prerequisite(name, Result.PASS, message, weight)

@@ -27,6 +27,7 @@ class Weight(Enum):
 
     HARD = "refused by Azure itself, and never waived"
     ENFORCED = "forbids new writes, unless the manifest says Warn"
+    PROBED = "keeps the probe from passing, which forbids new writes and says it better"
     ADVISED = "told, and forbids nothing"
 
 

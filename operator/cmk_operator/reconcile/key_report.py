@@ -258,7 +258,7 @@ def _prerequisites_met(prerequisites: tuple[Prerequisite, ...], effective: Effec
     told = [entry for entry in prerequisites if entry.result is Result.FAIL]
     if told:
         message = "; ".join(f"{entry.name}: {entry.message}" for entry in told)
-        return Aspect(kind, "True", "Warned", f"told, and not enforced: {message}")
+        return Aspect(kind, "True", "Warned", f"lacking, but no prerequisite that is enforced: {message}")
     unknown = ", ".join(entry.name for entry in prerequisites if entry.result is Result.UNKNOWN)
     message = f"nothing visible is missing; not visible with the present grants: {unknown}" if unknown else "all are met"
     return Aspect(kind, "True", "Met", message)
