@@ -56,7 +56,7 @@ crds: $(READY) ## Generate crds/ and the chart's copy of it from the pydantic mo
 
 lock: $(READY) ## Write requirements/*.lock anew from pyproject.toml (UPGRADE=1 takes the newest versions)
 	$(COMPILE) pyproject.toml -o requirements/operator.lock
-	$(COMPILE) pyproject.toml --group dev -o requirements/dev.lock
+	$(COMPILE) pyproject.toml --group dev --extra cli -o requirements/dev.lock
 	$(COMPILE) --group az -o requirements/az.lock
 	$(RUN) -c '$(BUILD_REQUIRES)' | $(COMPILE) - -o requirements/build.lock
 	$(COMPILE) requirements/go.in -o requirements/go.lock

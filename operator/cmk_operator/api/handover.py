@@ -127,3 +127,15 @@ def _count(
             subnets=details.network_subnets if details is not None else (),
             keys=(*(before.keys if before is not None else ()), uri),
         )
+
+
+def refused_keys(tenant: CustomerTenant, identity: FederatedIdentity, keys: Iterable[CustomerManagedKey]) -> tuple[str, ...]:
+    """One sentence for each key that names the tenant and that the tenant does not allow: who must act, and how."""
+    grant, cloud = tenant.grant, identity.spec.endpoints
+    found: list[str] = []
+    for key in keys:
+        namespace = key.metadata.namespace or ""
+        verdict = judge_namespace(grant, namespace) or judge_key(grant, cloud, key.spec.key_uri)
+        if key.spec.tenant_ref.name == grant.name and isinstance(verdict, Fault):
+            found.append(f"{namespace}/{key.metadata.name}: {verdict.message}")
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""`kubectl cmk`: what people ask of the operator. Reads manifests and status through kubectl; imports nothing that acts."""

@@ -1,0 +1,100 @@
+"""The cluster, read by kubectl itself: it knows every way to sign in, and takes the same options."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+from pydantic import ValidationError
+
+from cmk_operator.api.model import GROUP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cmk_operator.api.customer_managed_key import CustomerManagedKey
+    from cmk_operator.api.customer_tenant import CustomerTenant
+    from cmk_operator.api.encrypted_resource import EncryptedResource
+    from cmk_operator.api.federated_identity import FederatedIdentity
+
+    ResourceT = TypeVar("ResourceT", FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource)
+
+_NAME: Final = re.compile("[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One cluster as one person sees it; `namespace` None stands for all namespaces."""
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    impersonated: str | None = None
+    namespace: str | None = None
+
+    def get(self, model: type[ResourceT], name: str) -> ResourceT:
+        """A cluster-wide object. Raises click.ClickException in the words of kubectl."""
+        return _read(model, self._json("get", f"{model.plural}.{GROUP}", checked_name(name)))
+
+    def all(self, model: type[ResourceT]) -> tuple[ResourceT, ...]:
+        """All objects of a kind in the namespace, or in all. Raises click.ClickException in the words of kubectl."""
+        where = ["--namespace", self.namespace] if self.namespace else ["--all-namespaces"]
+        listed = self._json("get", f"{model.plural}.{GROUP}", *where)
+        return tuple(_read(model, item) for item in listed["items"])
+
+    def _json(self, *arguments: str) -> dict[str, Any]:
+        options = {"--kubeconfig": self.kubeconfig, "--context": self.context, "--as": self.impersonated}
+        given = [f"{option}={value}" for option, value in options.items() if value is not None]
+        try:
+            done = subprocess.run(  # noqa: S603 - arguments of our own, no shell
+                ["kubectl", *given, *arguments, "--output", "json"],  # noqa: S607 - the person's own kubectl
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise click.ClickException("kubectl is not on the PATH: install it, or extend the PATH") from error
+        if done.returncode != 0:
+            raise click.ClickException(done.stderr.strip() or f"kubectl ended with {done.returncode}")
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+
+def checked_name(name: str) -> str:
+    """A name that kubectl cannot take for an option. Raises click.ClickException."""
+    if not _NAME.fullmatch(name):
+        raise click.ClickException(f"{name!r} is not the name of an object")
+    return name
+
+
+def _read(model: type[ResourceT], body: dict[str, Any]) -> ResourceT:
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        name = body.get("metadata", {}).get("name")
+        message = f"{model.__name__} {name} has fields that this version does not understand: take the version of the operator"
+        raise click.ClickException(f"{message}\n{error}") from error
+
+
+def cluster_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command kubectl's own options; it gets the cluster as its first argument."""
+
+    @click.option("--kubeconfig", metavar="FILE", help="Configuration file, as for kubectl.")
+    @click.option("--context", metavar="NAME", help="Context of the configuration file, as for kubectl.")
+    @click.option("--as", "impersonated", metavar="USER", help="User to impersonate, as for kubectl.")
+    @click.option("-n", "--namespace", metavar="NAME", help="Only this namespace; all when absent.")
+    @functools.wraps(command)
+    def with_cluster(
+        kubeconfig: str | None,
+        context: str | None,
+        impersonated: str | None,
+        namespace: str | None,
+        **options: Any,  # noqa: ANN401 - what the command declares
+    ) -> None:
+        command(Cluster(kubeconfig, context, impersonated, checked_name(namespace) if namespace else None), **options)
+
+    return with_cluster
