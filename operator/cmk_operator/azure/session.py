@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -66,7 +67,9 @@ class AzureSession:
     _kept: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
     async def __aenter__(self) -> Self:
-        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS))
+        # aiohttp's own context is as old as its import; this one trusts what SSL_CERT_FILE names now.
+        trusted = ssl.create_default_context()
+        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=trusted))
         self._budget = CallBudget(self.rates)
         return self
 
@@ -163,6 +166,11 @@ class AzureSession:
         for key in [
             key for key in self._kept if key == ("resource manager", chain) or (key[0] == "rest" and key[1] is credential)
         ]:
+            del self._kept[key]
+
+    def forget_credential(self, credential: AsyncTokenCredential) -> None:
+        """Drop the clients of `rest` that sign in with a credential which has been replaced."""
+        for key in [key for key in self._kept if key[0] == "rest" and key[1] is credential]:
             del self._kept[key]
 
     def keys(self, chain: IdentityChain, customer_tenant_id: str, vault_url: str) -> KeyClient:

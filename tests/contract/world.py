@@ -1,0 +1,152 @@
+"""A customer's key and the operator's own session with Azure: what every provider is tried with."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from cmk_operator.azure.credentials import IdentityChain
+from cmk_operator.core.arm_id import ArmId
+from cmk_operator.core.azure_failure import AzureFailure
+from cmk_operator.core.cloud import CLOUDS, CloudName
+from cmk_operator.core.key_uri import parse_key_uri
+from cmk_operator.core.long_running import Ended, Failed, Running
+from cmk_operator.core.protection import KeyChoice
+from cmk_operator.providers.protocol import Options, Plan, Started, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from cmk_operator.azure.session import AzureSession
+    from cmk_operator.core.faults import Fault
+    from cmk_operator.providers.protocol import Provider, ResourceFacts
+    from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, ProviderIdentity, SandboxControl
+
+PATIENCE = 30.0
+REQUESTS = 12
+"""More than any kind needs for one change of key."""
+
+
+@dataclass
+class World:
+    """Everyone around one case."""
+
+    name: str
+    session: AzureSession
+    provider_admin: ProviderAdministrator
+    customer: CustomerAdministrator
+    control: SandboxControl
+    identity: ProviderIdentity
+
+    @property
+    def vault(self) -> str:
+        return f"{self.name}-kv"
+
+    @property
+    def chain(self) -> IdentityChain:
+        return IdentityChain(
+            CLOUDS[CloudName.PUBLIC],
+            self.provider_admin.tenant_id,
+            self.identity.managed_identity_client_id,
+            self.identity.application_client_id,
+            by_service_account=False,
+        )
+
+    async def key(self, name: str = "cmk") -> str:
+        """A key in the customer's vault that the application may use; its newest version."""
+        await self.customer.create_vault(self.vault)
+        version = (await self.customer.create_key(self.vault, name)).rsplit("/", 1)[-1]
+        await self.customer.grant(self.identity.application_client_id, self.vault)
+        return version
+
+    async def newer(self, name: str = "cmk") -> str:
+        """A newer version of the key."""
+        return (await self.customer.new_version(self.vault, name)).rsplit("/", 1)[-1]
+
+    def want(self, version: str, *, pinned: bool = False, name: str = "cmk") -> KeyChoice:
+        """The key at a version that is taken for probed."""
+        uri = parse_key_uri(f"https://{self.vault}.vault.azure.net/keys/{name}")
+        return KeyChoice(
+            uri.at(version) if pinned else uri,
+            version,
+            ArmId(self.identity.managed_identity_resource_id),
+            self.identity.application_client_id,
+            vault_region="westeurope",
+            key_size=2048,
+            customer_tenant_id=self.customer.tenant_id,
+        )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of resource: its type, and how its administrator makes one that is on a key of Microsoft (or absent)."""
+
+    resource_type: str
+    make: Callable[[World, str], Awaitable[str]]
+    options: Callable[[World], Options | None] = lambda _: None
+    reverts: bool = True
+    """Whether the resource itself can go back to a key of Microsoft."""
+
+    def __str__(self) -> str:
+        return self.resource_type
+
+
+@dataclass
+class Subject:
+    """One resource under its provider, driven as the engine drives it."""
+
+    world: World
+    provider: Provider[Any, Any]
+    target: Target
+
+    async def observe(self, max_age: float = 0.0) -> ResourceFacts[Any]:
+        seen = await self.provider.observe(self.world.chain, self.target, max_age=max_age)
+        assert not isinstance(seen, AzureFailure), seen
+        return seen
+
+    async def plan(self, want: KeyChoice) -> Plan | Fault | None:
+        return self.provider.plan(self.target, want, await self.observe())
+
+    async def bring(self, want: KeyChoice) -> int:
+        """Send what the plans say until nothing is left; how many requests that took."""
+        return await self._until_nothing_is_left(lambda: self.plan(want))
+
+    async def revert(self) -> int:
+        async def plan() -> Plan | Fault | None:
+            return self.provider.plan_revert(self.target, await self.observe())
+
+        return await self._until_nothing_is_left(plan)
+
+    async def _until_nothing_is_left(self, next_plan: Callable[[], Awaitable[Plan | Fault | None]]) -> int:
+        for requests in range(REQUESTS):
+            plan = await next_plan()
+            if plan is None:
+                return requests
+            assert isinstance(plan, Plan), plan
+            await self.send(plan)
+        raise AssertionError(f"after {REQUESTS} requests there is still something to do: {await next_plan()}")
+
+    async def send(self, plan: Plan) -> None:
+        answer = await self.provider.apply(self.world.chain, self.target, plan)
+        assert not isinstance(answer, AzureFailure), answer
+        if isinstance(answer, Started):
+            ended = await self.ended(answer)
+            assert isinstance(ended, Ended), ended
+
+    async def ended(self, started: Started) -> Ended | Failed:
+        """What came of an operation."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            asked = await self.provider.poll(self.world.chain, self.target, started.operation)
+            if isinstance(asked, Ended | Failed):
+                return asked
+            assert isinstance(asked, Running), asked
+            assert time.monotonic() < deadline, "the operation does not end"
+            await self.world.control.advance(5)
+            await asyncio.sleep(0.02)
+
+    def at(self, other: str) -> Subject:
+        """The same provider on another resource."""
+        return replace(self, target=replace(self.target, id=ArmId(other)))
