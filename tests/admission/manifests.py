@@ -52,9 +52,10 @@ KINDS = {
                 "tenantId": GUID,
                 "application": {"clientId": GUID, "displayName": "Fabrikam CMK"},
                 "managedIdentity": {"resourceId": IDENTITY, "clientId": GUID},
+                "registrar": {"clientId": GUID},
                 "operatorCredential": "ManagedIdentity",
             },
-            optional=("cloud", "application.displayName", "operatorCredential"),
+            optional=("cloud", "application.displayName", "registrar", "operatorCredential"),
         ),
         Kind(
             "customertenants",
@@ -115,6 +116,10 @@ VARIANTS: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("encryptedresources", "disk"): {"resourceId": DISK, "disk": {"diskEncryptionSetId": DISK_ENCRYPTION_SET}},
     ("encryptedresources", "sqlServer"): {"resourceId": SQL_SERVER, "sqlServer": {"switchThroughServiceManagedKey": True}},
+    ("federatedidentities", "application.register"): {"application": {"register": {"displayName": "Fabrikam CMK"}}},
+    ("federatedidentities", "managedIdentity.register"): {
+        "managedIdentity": {"resourceId": IDENTITY, "register": {"location": "westeurope"}}
+    },
 }
 """What a manifest needs instead, when it has a field that does not go with those of `KINDS` (None takes a field away)."""
 
@@ -123,7 +128,10 @@ def manifest(plural: str, name: str, namespace: str = "admission", *, having: st
     """A good manifest in which every field is set; `having` is a path below spec that it must have."""
     kind = KINDS[plural]
     metadata = {"name": name, "namespace": namespace} if kind.namespaced else {"name": name}
-    spec = deepcopy(kind.spec) | deepcopy(VARIANTS.get((plural, having.split(".", maxsplit=1)[0]), {}))
+    parts = having.split(".")
+    above = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    variant = next((VARIANTS[plural, path] for path in above if (plural, path) in VARIANTS), {})
+    spec = deepcopy(kind.spec) | deepcopy(variant)
     present = {field: value for field, value in spec.items() if value is not None}
     return {"apiVersion": API_VERSION, "kind": kind.name, "metadata": metadata, "spec": present}
 

@@ -12,7 +12,12 @@ from cmk_operator.api.conditions import Aspect, dated
 from cmk_operator.api.conditions import Progress as Kstatus
 from cmk_operator.api.customer_tenant import Consent, CustomerTenantStatus
 from cmk_operator.api.encrypted_resource import TargetReport
-from cmk_operator.api.federated_identity import ApplicationHandover, FederatedIdentityStatus
+from cmk_operator.api.federated_identity import (
+    ApplicationHandover,
+    FederatedIdentityStatus,
+    ManagedIdentityReport,
+    Registration,
+)
 from cmk_operator.core.decide import Decision, Step
 from cmk_operator.core.key_uri import KeyUri
 from cmk_operator.core.protection import Protection
@@ -20,7 +25,7 @@ from cmk_operator.reconcile import key_report, resource_report
 from cmk_operator.reconcile.key_report import KeyFacts, Usage
 from cmk_operator.reconcile.resource_report import ResourceOutcome
 from tests.admission.api import NAMESPACE, path_of
-from tests.admission.manifests import GUID, KEY, KINDS, manifest
+from tests.admission.manifests import GUID, IDENTITY, KEY, KINDS, manifest
 from tests.unit import samples
 from tests.unit.samples import NOW, V1, healthy, probe
 
@@ -58,6 +63,8 @@ STATUSES: dict[str, Shape] = {
         observed_generation=1,
         conditions=CONDITIONS,
         application=ApplicationHandover(client_id=GUID, display_name="Fabrikam CMK"),
+        managed_identity=ManagedIdentityReport(resource_id=IDENTITY, client_id=GUID, principal_id=GUID),
+        registration=Registration(application_client_id=GUID, application_object_id=GUID, changed_at=NOW),
     ),
     "customertenants": CustomerTenantStatus(
         observed_generation=1, conditions=CONDITIONS, consent=Consent(state="Pending", url=URL, since=NOW)

@@ -108,6 +108,8 @@ def test_a_snowflake_manifest_may_not_move_to_another_account(api: Api) -> None:
         ("encryptedresources", "mode", "Observe"),
         ("encryptedresources", "deletionPolicy", None),
         ("federatedidentities", "application", {"clientId": OTHER_GUID}),
+        ("federatedidentities", "application", {"clientId": None, "displayName": None, "register": {"displayName": "x"}}),
+        ("federatedidentities", "registrar", None),
         ("federatedidentities", "operatorCredential", "ServiceAccount"),
     ],
 )

@@ -45,6 +45,8 @@ _SNOWFLAKE = VARIANTS["encryptedresources", "snowflake"]
 _CREATION = VARIANTS["encryptedresources", "diskEncryptionSet"]
 _PLACEMENT = VARIANTS["encryptedresources", "disk"]
 _SERVER = VARIANTS["encryptedresources", "sqlServer"]
+_REGISTERED_APPLICATION = VARIANTS["federatedidentities", "application.register"]
+_REGISTERED_IDENTITY = VARIANTS["federatedidentities", "managedIdentity.register"]
 
 ADMITTED: dict[tuple[str, str], list[Any]] = {
     ("customermanagedkeys", "keyUri"): [
@@ -92,6 +94,21 @@ ADMITTED: dict[tuple[str, str], list[Any]] = {
     ],
     ("encryptedresources", "disk.diskEncryptionSetId"): [DISK_ENCRYPTION_SET, DISK_ENCRYPTION_SET.upper()],
     ("federatedidentities", "managedIdentity.resourceId"): [IDENTITY, IDENTITY.lower()],
+    ("federatedidentities", "application"): [
+        {"clientId": GUID},
+        {"clientId": GUID, "displayName": "Fabrikam CMK"},
+        {"register": {"displayName": "Fabrikam CMK"}},
+    ],
+    ("federatedidentities", "managedIdentity"): [
+        {"resourceId": IDENTITY, "clientId": GUID},
+        {"resourceId": IDENTITY, "register": {"location": "West Europe"}},
+    ],
+    ("federatedidentities", ""): [
+        {"registrar": None},
+        _REGISTERED_APPLICATION,
+        _REGISTERED_IDENTITY,
+        _REGISTERED_APPLICATION | _REGISTERED_IDENTITY,
+    ],
 }
 
 REFUSED: dict[tuple[str, str], dict[str, list[Any]]] = {
@@ -232,6 +249,29 @@ REFUSED: dict[tuple[str, str], dict[str, list[Any]]] = {
     },
     ("federatedidentities", "managedIdentity.resourceId"): {
         _IDENTITY: [GUID, ACCOUNT, f"{IDENTITY}/", f"{IDENTITY}/x/y", GROUP, IDENTITY.replace("Microsoft.", "Microsoft")]
+    },
+    ("federatedidentities", "application"): {
+        "application needs either clientId, of one that exists, or register, but not both": [
+            {},
+            {"displayName": "Fabrikam CMK"},
+            {"clientId": GUID, "register": {"displayName": "Fabrikam CMK"}},
+        ],
+        "displayName belongs inside register when the operator registers the application": [
+            {"register": {"displayName": "Fabrikam CMK"}, "displayName": "Fabrikam CMK"},
+        ],
+    },
+    ("federatedidentities", "managedIdentity"): {
+        "managedIdentity needs either clientId, of one that exists, or register, but not both": [
+            {"resourceId": IDENTITY},
+            {"resourceId": IDENTITY, "clientId": GUID, "register": {"location": "westeurope"}},
+        ]
+    },
+    ("federatedidentities", ""): {
+        "registrar is required when application or managedIdentity is registered by the operator": [
+            _REGISTERED_APPLICATION | {"registrar": None},
+            _REGISTERED_IDENTITY | {"registrar": None},
+            _REGISTERED_APPLICATION | _REGISTERED_IDENTITY | {"registrar": None},
+        ]
     },
 }
 

@@ -77,23 +77,29 @@ class RegistrarClient:
             self.session.forget_managed_identity(self.chain)
         return judge_registration_failure(failure, self.chain.managed_identity_client_id, target)
 
-    async def observe(self, wish: Wish) -> Seen | Fault:
+    async def observe(self, wish: Wish) -> Seen:
         """Read what there is of the wish; reads only."""
         application: ApplicationFacts | None = None
         namesakes: tuple[Namesake, ...] = ()
+        identity, application_unread, identity_unread = None, None, None
         if wish.display_name is not None:
-            target = f"the application {wish.display_name!r}"
             try:
-                application = await self._application(self._graph(), wish)
-                if application is None and wish.known_client_id is None:
-                    namesakes = await self._namesakes(self._graph(), wish.display_name)
+                application, namesakes = await self._application_or_namesakes(wish, wish.display_name)
             except EXPECTED_FAILURES as error:
-                return self._refused(error, target)
+                application_unread = self._refused(error, f"the application {wish.display_name!r}")
         try:
             identity = await self._managed_identity(wish)
         except EXPECTED_FAILURES as error:
-            return self._refused(error, f"the managed identity {wish.managed_identity.name!r}")
-        return Seen(application, namesakes, identity)
+            identity_unread = self._refused(error, f"the managed identity {wish.managed_identity.name!r}")
+        return Seen(application, namesakes, identity, application_unread, identity_unread)
+
+    async def _application_or_namesakes(
+        self, wish: Wish, display_name: str
+    ) -> tuple[ApplicationFacts | None, tuple[Namesake, ...]]:
+        application = await self._application(self._graph(), wish)
+        if application is None and wish.known_client_id is None:
+            return None, await self._namesakes(self._graph(), display_name)
+        return application, ()
 
     async def _application(self, graph: RestClient, wish: Wish) -> ApplicationFacts | None:
         """The application that was registered before, else the one that bears our mark."""

@@ -97,11 +97,13 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What there is already."""
+    """What there is already, as far as it could be read."""
 
     application: ApplicationFacts | None = None
     namesakes: tuple[Namesake, ...] = ()
     managed_identity: ManagedIdentityFacts | None = None
+    application_unread: Fault | None = None
+    managed_identity_unread: Fault | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,10 @@ Step = UpsertApplication | MarkApplication | CreateManagedIdentity | TrustAtMana
 
 
 def next_step(wish: Wish, seen: Seen) -> Step | Fault | None:
-    """The one request that comes next; None when everything is registered. Nothing is ever deleted."""
+    """The one request that comes next, or what is in the way of the rest; None when everything is registered.
+
+    What is in the way of the application is not in the way of the managed identity. Nothing is ever deleted.
+    """
     if wish.audience not in wish.service_account.audiences:
         return blocked(
             "WrongTokenAudience",
@@ -161,23 +166,26 @@ def next_step(wish: Wish, seen: Seen) -> Step | Fault | None:
             f"{wish.audience}: the platform engineer must set azure.tokenAudience of the chart to it (one operator serves one cloud)",
             Actor.PLATFORM_ENGINEER,
         )
-    if wish.display_name is not None:
-        step = _application(wish, wish.display_name, seen)
-        if step is not None:
-            return step
+    found = [_application(wish, seen), _managed_identity(wish, seen), _application_trusts(wish, seen)]
+    step = next((one for one in found if one is not None and not isinstance(one, Fault)), None)
+    return step if step is not None else next((one for one in found if one is not None), None)
+
+
+def _managed_identity(wish: Wish, seen: Seen) -> Step | Fault | None:
     identity = seen.managed_identity
-    if wish.location is not None:
-        if identity is None:
-            return CreateManagedIdentity(wish.managed_identity, wish.location)
-        present = identity.federated_credentials or ()
-        trust = missing_trust("the managed identity", present, wish.trust_in_service_account)
-        if trust is not None:
-            return trust if isinstance(trust, Fault) else TrustAtManagedIdentity(wish.managed_identity, trust)
-    return _application_trusts(wish, seen)
+    if seen.managed_identity_unread is not None or wish.location is None:
+        return seen.managed_identity_unread
+    if identity is None:
+        return CreateManagedIdentity(wish.managed_identity, wish.location)
+    present = identity.federated_credentials or ()
+    trust = missing_trust(f"the managed identity {wish.managed_identity.name!r}", present, wish.trust_in_service_account)
+    return trust if trust is None or isinstance(trust, Fault) else TrustAtManagedIdentity(wish.managed_identity, trust)
 
 
-def _application(wish: Wish, display_name: str, seen: Seen) -> Step | Fault | None:
-    application = seen.application
+def _application(wish: Wish, seen: Seen) -> Step | Fault | None:
+    application, display_name = seen.application, wish.display_name
+    if seen.application_unread is not None or display_name is None:
+        return seen.application_unread
     if application is None and wish.known_client_id is not None:
         return blocked(
             "RegisteredApplicationMissing",

@@ -32,7 +32,7 @@ async def reconcile_identity(context: Context, reference: ObjectReference) -> Ne
     known = identity.model_copy(update={"status": status_after(identity, outcome, context.now())})
     hindrance = None
     if outcome is not None and outcome.fault is not None:
-        hindrance = Hindrance(outcome.fault, unread=outcome.seen is None)
+        hindrance = Hindrance(outcome.fault, unread=outcome.unread)
     failure: AzureFailure | None = None
     managed, application = _seen(known, outcome)
     chain = chain_of(known)
@@ -51,7 +51,7 @@ def _seen(
     identity: FederatedIdentity, outcome: RegistrationOutcome | None
 ) -> tuple[ManagedIdentityFacts | AzureFailure | None, ApplicationFacts | AzureFailure | None]:
     """What the registrar read already: only of what it registers."""
-    if outcome is None or outcome.seen is None:
+    if outcome is None:
         return None, None
     spec, seen = identity.spec, outcome.seen
     return (

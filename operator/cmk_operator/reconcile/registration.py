@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.api.federated_identity import (
@@ -18,7 +18,7 @@ from cmk_operator.azure.registrar import RegistrarClient, service_account_of
 from cmk_operator.core.arm_id import InvalidArmIdError, parse_arm_id
 from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.faults import Fault, busy, invalid
-from cmk_operator.core.registration import MarkApplication, TrustAtApplication, UpsertApplication, Wish, next_step
+from cmk_operator.core.registration import MarkApplication, Seen, TrustAtApplication, UpsertApplication, Wish, next_step
 from cmk_operator.core.registration_faults import judge_registration_failure
 from cmk_operator.kubernetes.status import reference_of, take_in
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cmk_operator.core.arm_id import ArmId
-    from cmk_operator.core.registration import Seen, ServiceAccount, Step
+    from cmk_operator.core.registration import ServiceAccount, Step
     from cmk_operator.reconcile.context import Context
 
 MOST_STEPS: Final = 10
@@ -38,11 +38,15 @@ _AUDIT: Final = logging.getLogger("cmk_operator.audit")
 class RegistrationOutcome:
     """What one attempt came to."""
 
-    seen: Seen | None = None
-    """None: it could not be read, and nothing is known."""
+    seen: Seen = field(default_factory=Seen)
     fault: Fault | None = None
     changed: bool = False
     """Whether Azure was written to; it takes some minutes until that is known everywhere."""
+
+    @property
+    def unread(self) -> bool:
+        """Whether the fault is only that something could not be read, so that it may well be as it must be."""
+        return self.fault is not None and self.fault in {self.seen.application_unread, self.seen.managed_identity_unread}
 
 
 async def register(context: Context, identity: FederatedIdentity) -> RegistrationOutcome:
@@ -54,8 +58,6 @@ async def register(context: Context, identity: FederatedIdentity) -> Registratio
     outcome = RegistrationOutcome()
     for _ in range(MOST_STEPS):
         seen = await client.observe(wish)
-        if isinstance(seen, Fault):
-            return replace(outcome, fault=seen)
         outcome = replace(outcome, seen=seen)
         step = next_step(wish, seen)
         if step is None or isinstance(step, Fault):
@@ -140,7 +142,7 @@ def status_after(identity: FederatedIdentity, outcome: RegistrationOutcome | Non
     if outcome is None:
         return identity.status.model_copy(update={"registration": None})
     before = identity.status.registration or Registration()
-    seen_application = outcome.seen.application if outcome.seen is not None else None
+    seen_application = outcome.seen.application
     registered = identity.spec.application.register_ is not None
     client_id, object_id = before.application_client_id, before.application_object_id
     if seen_application is not None:
@@ -150,7 +152,7 @@ def status_after(identity: FederatedIdentity, outcome: RegistrationOutcome | Non
         application_object_id=object_id if registered else None,
         changed_at=now if outcome.changed else before.changed_at,
     )
-    managed = outcome.seen.managed_identity if outcome.seen is not None else None
+    managed = outcome.seen.managed_identity
     report = identity.status.managed_identity
     if managed is not None and managed.client_id and managed.principal_id:
         report = ManagedIdentityReport(
