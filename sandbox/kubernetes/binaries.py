@@ -35,6 +35,14 @@ KUBE_CONTROLLER_MANAGER = GoProgram(
     VERSION,
 )
 HELM = GoProgram("helm", "helm", "helm.sh/helm/v4/cmd/helm", "helm.sh/helm/v4", "90 seconds")
+PROMTOOL = GoProgram(
+    "promtool",
+    "promtool",
+    "github.com/prometheus/prometheus/cmd/promtool",
+    "github.com/prometheus/prometheus",
+    "2 minutes",
+    tags="remove_all_sd",  # no service discoveries: they are half of the program, and rules need none
+)
 
 
 def etcd() -> Path:
@@ -62,6 +70,15 @@ def helm() -> Path:
     if own is not None and _answer(own, "version", "--template", "{{.Version}}").startswith("v4."):
         return Path(own)
     return HELM.built()
+
+
+@cache
+def promtool() -> Path:
+    """Return promtool of Prometheus 3: the machine's, else built."""
+    own = shutil.which("promtool")
+    if own is not None and "version 3." in _answer(own, "--version"):
+        return Path(own)
+    return PROMTOOL.built()
 
 
 @cache
@@ -105,7 +122,13 @@ def _answer(*command: str) -> str:
 
 def main() -> None:
     """Make sure that every program is there, and print where."""
-    programs: dict[str, Callable[[], Path]] = {"etcd": etcd, "kube-apiserver": kube_apiserver, "helm": helm, "kubectl": kubectl}
+    programs: dict[str, Callable[[], Path]] = {
+        "etcd": etcd,
+        "kube-apiserver": kube_apiserver,
+        "helm": helm,
+        "kubectl": kubectl,
+        "promtool": promtool,
+    }
     parser = argparse.ArgumentParser(prog="python -m sandbox.kubernetes.binaries", description=__doc__)
     parser.add_argument("--print", choices=programs, help="only this one")
     parser.add_argument(

@@ -26,7 +26,8 @@ class GoProgram:
     """A program of one of the modules in `binaries/`: `package` is what `go build` takes, `takes` how long that usually lasts.
 
     `version_variables` is the Go package whose `gitVersion`, `gitMajor` and `gitMinor` are set to the version by the linker, as
-    the Kubernetes release build does; without it the program would claim to be v0.0.0.
+    the Kubernetes release build does; without it the program would claim to be v0.0.0. `tags` are Go's build constraints, by which
+    a module leaves out what is not needed here.
     """
 
     name: str
@@ -35,6 +36,7 @@ class GoProgram:
     requirement: str
     takes: str
     version_variables: str = ""
+    tags: str = ""
 
     @property
     def directory(self) -> Path:
@@ -53,7 +55,8 @@ class GoProgram:
     def cached(self) -> Path:
         """Where the built program is, or will be: the path has a hash of every file of the module in it."""
         files = [file for pattern in ("go.mod", "go.sum", "**/*.go") for file in self.directory.glob(pattern)]
-        return cache_directory() / "go" / f"{self.name}-{digest(files, self.linker_flags)}" / self.name
+        settings = " ".join(filter(None, [self.linker_flags, self.tags]))
+        return cache_directory() / "go" / f"{self.name}-{digest(files, settings)}" / self.name
 
     @property
     def linker_flags(self) -> str:
@@ -74,7 +77,18 @@ class GoProgram:
             say(f"Building {self.name} {self.version} from its Go module, once: this takes about {self.takes}, on two cores.")
             run_with_progress(
                 f"building {self.name}",
-                [go, "build", "-trimpath", "-ldflags", self.linker_flags, "-o", str(unfinished / self.name), self.package],
+                [
+                    go,
+                    "build",
+                    "-trimpath",
+                    "-tags",
+                    self.tags,
+                    "-ldflags",
+                    self.linker_flags,
+                    "-o",
+                    unfinished / self.name,
+                    self.package,
+                ],
                 directory=self.directory,
                 environment={**os.environ, **ENVIRONMENT},
                 log=target.parent.with_name(f"{target.parent.name}.log"),
