@@ -178,4 +178,6 @@ def service_of(host: str) -> str:
         return "resource_manager"
     if host.startswith("login."):
         return "entra"
+    if host.endswith(".snowflakecomputing.com"):
+        return "snowflake"
     return "graph" if "graph" in host else "other"

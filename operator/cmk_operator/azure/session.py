@@ -173,6 +173,11 @@ class AzureSession:
         for key in [key for key in self._kept if key[0] == "rest" and key[1] is credential]:
             del self._kept[key]
 
+    def forget_credential(self, credential: AsyncTokenCredential) -> None:
+        """Drop the clients of `rest` that sign in with a credential which has been replaced."""
+        for key in [key for key in self._kept if key[0] == "rest" and key[1] is credential]:
+            del self._kept[key]
+
     def keys(self, chain: IdentityChain, customer_tenant_id: str, vault_url: str) -> KeyClient:
         """A client for the keys of one vault, as the application."""
         credential = self.application(chain, customer_tenant_id)

@@ -1,0 +1,165 @@
+"""Reads what Snowflake's functions say in words: loosely, because its documents show the words for other clouds only.
+
+Source: Snowflake, reference of SYSTEM$GET_CMK_INFO, SYSTEM$GET_CMK_CONFIG, SYSTEM$VERIFY_CMK_INFO; "Multi-party Approval".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from cmk_operator.core.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
+
+_KEY_URI: Final = re.compile(r"https://[a-z0-9-]+\.vault\.[a-z.]+(?::443)?/keys/[0-9a-z-]+", re.IGNORECASE)
+_VAULT_URI: Final = re.compile(r"https://[a-z0-9-]+\.vault\.[a-z]+\.[a-z]+", re.IGNORECASE)
+_KEY_NAME: Final = re.compile(r"key[ _]?name\W{1,4}([0-9a-z-]+)", re.IGNORECASE)
+_PENDING: Final = ("pre-registered", "is registered")
+_IN_PROGRESS: Final = ("being activated", "being rekeyed", "being re-keyed", "being deactivated", "being de-activated")
+_REMAINING: Final = re.compile(r"(\d+)\s*(day|hour|minute|second)", re.IGNORECASE)
+_SECONDS: Final = {"day": 86_400, "hour": 3600, "minute": 60, "second": 1}
+_REQUEST: Final = re.compile(r"Request-ID:\s*'?([0-9a-fA-F-]{36})")
+
+
+@dataclass(frozen=True, slots=True)
+class CmkInfo:
+    """What is registered and activated, each a key without its version, which Snowflake never tells."""
+
+    registered: KeyUri | None = None
+    active: KeyUri | None = None
+    in_progress: bool = False
+    """Whether everything is being encrypted anew; then one key alone is told: `registered` until the first is activated."""
+    understood: bool = True
+
+
+def read_info(text: str) -> CmkInfo:
+    """Read SYSTEM$GET_CMK_INFO. The order of the questions matters: the words of each state are part of another's."""
+    words = " ".join(text.split())
+    lower = words.lower()
+    if any(phrase in lower for phrase in _IN_PROGRESS):
+        key = _key_in(words)
+        return CmkInfo(key, None, in_progress=True) if "being activated" in lower else CmkInfo(None, key, in_progress=True)
+    first, _, second = words.partition(", but ")
+    if "not been pre-registered" in lower or "not been registered" in lower:
+        if "activated" not in second.lower():
+            return CmkInfo()
+        active = _key_in(second)
+        return CmkInfo(active=active, understood=active is not None)
+    if second:
+        active, registered = _key_in(first), _key_in(second)
+        understood = "activated" in first.lower() and any(phrase in second.lower() for phrase in _PENDING)
+        return CmkInfo(registered, active, understood=understood and None not in {active, registered})
+    key = _key_in(words)
+    if "is activated" in lower:
+        return CmkInfo(key, key, understood=key is not None)
+    if any(phrase in lower for phrase in _PENDING):
+        return CmkInfo(key, understood=key is not None)
+    return CmkInfo(understood=False)
+
+
+def _key_in(text: str) -> KeyUri | None:
+    whole = _KEY_URI.search(text)
+    vault, name = _VAULT_URI.search(text), _KEY_NAME.search(text)
+    found = whole[0] if whole else f"{vault[0]}/keys/{name[1]}" if vault and name else ""
+    try:
+        return parse_key_uri(found)
+    except InvalidKeyUriError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class CmkConfig:
+    """What the customer needs to know of Snowflake's own application."""
+
+    consent_url: str | None = None
+    service_principal_name: str | None = None
+
+
+def read_config(text: str) -> CmkConfig:
+    """Read SYSTEM$GET_CMK_CONFIG; only a page of Entra is passed on."""
+    url = re.search(r"https://login\.(?:microsoftonline\.(?:com|us)|chinacloudapi\.cn)/[^\s\"']+", text)
+    name = re.search(r"principal name is:?\s*\"?([A-Za-z0-9._-]+)", text, re.IGNORECASE)
+    return CmkConfig(url[0] if url else None, name[1] if name else None)
+
+
+class Verification(Enum):
+    """Whether Snowflake itself reaches the registered key, and what keeps it from doing so."""
+
+    PASSED = "passed"
+    CONSENT_MISSING = "Snowflake's application has no consent"
+    NOT_PERMITTED = "Snowflake's application lacks a grant"
+    FIREWALL = "the vault's network rules keep Snowflake out"
+    KEY_UNUSABLE = "the key itself cannot be used"
+    FAILED = "no cause is told"
+    NOT_UNDERSTOOD = "the answer is not understood"
+
+    @property
+    def of_snowflakes_path(self) -> bool:
+        """Whether the cause lies between Snowflake and the key, where the operator's own probe does not look."""
+        return self not in {Verification.PASSED, Verification.KEY_UNUSABLE}
+
+
+_CAUSES: Final = (
+    (Verification.CONSENT_MISSING, ("aadsts700016", "aadsts7000112", "aadsts65001", "aadsts500011", "consent")),
+    (
+        Verification.FIREWALL,
+        ("trusted service", "client address is not authorized", "public network access", "private link", "firewall"),
+    ),
+    # The sentence for every cause at once, before the causes that it lists.
+    (Verification.NOT_PERMITTED, ("access is denied to the customer managed key",)),
+    (Verification.KEY_UNUSABLE, ("disabled", "expired", "not yet valid", "was not found", "keynotfound")),
+    (Verification.NOT_PERMITTED, ("not authorized", "does not have", "forbidden", "denied", "permission")),
+)
+_SUCCESS: Final = re.compile(r"success|succeeded|verified|passed|is valid|is accessible|can access", re.IGNORECASE)
+_FAILURE: Final = re.compile(r"fail|error|denied|exception|unable|cannot|could not|\bnot\b", re.IGNORECASE)
+
+
+def read_verification(text: str) -> Verification:
+    """Read SYSTEM$VERIFY_CMK_INFO, whose failures are ordinary rows."""
+    if text.lower().startswith("verification failed") or is_key_refusal(text):
+        return cause_of(text)
+    if _SUCCESS.search(text) and not _FAILURE.search(text):
+        return Verification.PASSED
+    return Verification.NOT_UNDERSTOOD
+
+
+def is_key_refusal(text: str) -> bool:
+    """Whether Snowflake passes on what it met on its way to the key."""
+    return "customer managed key (CMK)" in text
+
+
+def cause_of(text: str) -> Verification:
+    """Why Snowflake does not reach a key, by the words that it passes on."""
+    lower = text.lower()
+    return next((cause for cause, words in _CAUSES if any(word in lower for word in words)), Verification.FAILED)
+
+
+def read_subnets(text: str) -> tuple[str, ...]:
+    """Read SYSTEM$GET_SNOWFLAKE_PLATFORM_INFO: ids of the subnets that Snowflake calls from."""
+    try:
+        found = json.loads(text).get("snowflake-vnet-subnet-id", ())
+    except (ValueError, AttributeError):
+        return ()
+    return tuple(str(one) for one in found) if isinstance(found, list) else ()
+
+
+def read_remaining_wait(text: str) -> float | None:
+    """Seconds until a registered key may be activated, from the refusal to activate it; None when that is not its reason."""
+    lower = text.lower()
+    position = max(lower.find("remaining"), lower.find("wait"))
+    if position < 0 or not ("wait" in lower or "remaining" in lower):
+        return None
+    found = _REMAINING.findall(text[position:])
+    if not found and "72" not in text:
+        return None
+    return float(sum(int(amount) * _SECONDS[unit.lower()] for amount, unit in found))
+
+
+def read_approval_request(text: str) -> str | None:
+    """The id of the request that other people must approve first; empty when one is needed and not named; None when none is."""
+    if "MPA_APPROVAL_REQUIRED" not in text and "multi-party approval" not in text.lower():
+        return None
+    found = _REQUEST.search(text)
+    return found[1].lower() if found else ""

@@ -1,0 +1,110 @@
+"""One Snowflake account over its SQL API, through the operator's shared session and budget.
+
+Source: Snowflake, "Snowflake SQL API reference".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.core.azure_failure import AzureFailure
+from cmk_operator.providers.snowflake.sign_in import KeyPairCredential, PrivateKeyUnusableError
+
+if TYPE_CHECKING:
+    from cmk_operator.azure.rest import RestClient
+    from cmk_operator.azure.session import AzureSession
+    from cmk_operator.providers.protocol import SnowflakeTarget
+
+STATEMENTS: Final = "/api/v2/statements"
+STATEMENT_TIMEOUT: Final = 120
+"""Seconds that Snowflake may work on one statement."""
+PATIENCE: Final = 30.0
+"""Seconds that a pass waits for a statement which takes longer than Snowflake answers at once."""
+PAUSE: Final = 1.0
+STILL_RUNNING: Final = "StatementStillRunning"
+KEY_UNUSABLE: Final = "PrivateKeyUnusable"
+_HEADERS: Final = {"X-Snowflake-Authorization-Token-Type": "KEYPAIR_JWT", "Accept": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The one value of a statement, and the handle by which Snowflake remembers the statement."""
+
+    text: str
+    handle: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SnowflakeClient:
+    """One account, as one user in one role."""
+
+    rest: RestClient
+    role: str
+
+    async def ask(self, statement: str) -> Said | AzureFailure:
+        """Run a statement that has one row of one value; never raises for what Snowflake answers."""
+        body = {"statement": statement, "timeout": STATEMENT_TIMEOUT, "role": self.role}
+        query = {"requestId": str(uuid.uuid4())}
+        try:
+            answer = await self.rest.send("POST", STATEMENTS, query, body, _HEADERS)
+            handle = answer.body.get("statementHandle")
+            if answer.status == 202:
+                answer = await self._awaited(str(handle))
+        except TimeoutError:
+            return AzureFailure(None, STILL_RUNNING, "Snowflake is still working on the statement")
+        except EXPECTED_FAILURES as error:
+            return failure_of(error)
+        return _read(answer.body)
+
+    async def _awaited(self, handle: str) -> Any:  # noqa: ANN401 - an Answer
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                await asyncio.sleep(PAUSE)
+                answer = await self.rest.send("GET", f"{STATEMENTS}/{uuid.UUID(handle)}", None, None, _HEADERS)
+                if answer.status != 202:
+                    return answer
+
+
+def _read(body: dict[str, Any]) -> Said | AzureFailure:
+    try:
+        ((value,),) = body["data"]
+    except (KeyError, TypeError, ValueError):
+        return AzureFailure(200, "UnexpectedAnswer", "Snowflake's answer has not one row of one value")
+    return Said(str(value), body.get("statementHandle"))
+
+
+class SnowflakeClients:
+    """One client an account, made anew when the manifest or the Secret says otherwise."""
+
+    def __init__(self, session: AzureSession) -> None:
+        self._session = session
+        self._kept: dict[str, tuple[bytes, KeyPairCredential]] = {}
+
+    def of(self, target: SnowflakeTarget) -> SnowflakeClient | AzureFailure:
+        """The client; a failure when the Secret holds no usable key."""
+        known = _digest(target)
+        kept = self._kept.get(target.id.key)
+        if kept is None or kept[0] != known:
+            if kept is not None:
+                self._session.forget_credential(kept[1])
+            try:
+                kept = (known, KeyPairCredential(target))
+            except PrivateKeyUnusableError as error:
+                return AzureFailure(400, KEY_UNUSABLE, str(error))
+            self._kept[target.id.key] = kept
+        return SnowflakeClient(self._session.rest(kept[1], f"https://{host_of(target)}", "snowflake"), target.role)
+
+
+def host_of(target: SnowflakeTarget) -> str:
+    """The account's host; certificates know no underscores."""
+    return f"{target.id.text.lower().replace('_', '-')}.snowflakecomputing.com"
+
+
+def _digest(target: SnowflakeTarget) -> bytes:
+    parts = (target.user.encode(), target.private_key, target.private_key_passphrase or b"")
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()

@@ -1,0 +1,92 @@
+"""The next statement on the way of a Snowflake account to its key; pure.
+
+Registered once, then verified by Snowflake itself, then activated after the wait; a new version is taken over by a rekey.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.core.faults import Actor, Fault, blocked, busy
+from cmk_operator.core.protection import FieldChange, KeyChoice
+from cmk_operator.providers.protocol import Plan, SnowflakeTarget
+from cmk_operator.providers.snowflake import statements
+from cmk_operator.providers.snowflake.answers import Verification
+from cmk_operator.providers.snowflake.faults import OTHER_KEY, not_understood, still_waiting, verification_fault
+
+if TYPE_CHECKING:
+    from cmk_operator.core.key_uri import KeyUri
+    from cmk_operator.providers.snowflake.facts import Facts
+
+IN_PROGRESS: Final = "RekeyInProgress"
+LOOK_AGAIN: Final = 60.0
+"""Seconds between two looks at a rekey that takes hours."""
+
+
+def plan_key(target: SnowflakeTarget, want: KeyChoice, seen: Facts) -> Plan | Fault | None:
+    """The next statement; a fault says whose move it is; None when the account is on the wanted version."""
+    info, wanted = seen.detail.info, want.key_uri.versionless
+    if not info.understood:
+        return not_understood("SYSTEM$GET_CMK_INFO()")
+    if info.in_progress:
+        return _in_progress(target)
+    if info.active == wanted:
+        return _kept_current(want, seen)
+    if info.registered is not None and info.registered not in {wanted, info.active}:
+        message = (
+            f"another key, {info.registered}, is registered in Snowflake account {target.id}: the provider's administrator must run "
+            "SELECT SYSTEM$DEREGISTER_CMK_INFO() there unless that key is the one to use, or the platform engineer name that key"
+        )
+        return blocked(OTHER_KEY, message, Actor.PROVIDER_ADMINISTRATOR)
+    activated = FieldChange("activated key", str(info.active or ""), str(wanted))
+    if info.registered != wanted:
+        registered = FieldChange("registered key", str(info.registered or ""), str(wanted))
+        return _plan(statements.register(wanted), "register the key with Snowflake", want, registered, activated)
+    if seen.detail.verification is not Verification.PASSED:
+        return verification_fault(seen.detail.verification or Verification.NOT_UNDERSTOOD, seen.shown)
+    if seen.detail.wait is not None:
+        return still_waiting(str(target.id), seen.detail.wait)
+    return _plan(statements.ACTIVATE, "activate the key in Snowflake", want, activated)
+
+
+def _kept_current(want: KeyChoice, seen: Facts) -> Plan | Fault | None:
+    detail = seen.detail
+    if detail.verification is not None and detail.verification.of_snowflakes_path:
+        return verification_fault(detail.verification, seen.shown)
+    in_force = detail.in_force.version if detail.in_force is not None else None
+    if in_force is None or not want.probed_version or in_force == want.probed_version:
+        # Which version an adopted account is under, nobody tells; it is not encrypted anew to find out.
+        return None
+    change = FieldChange("key version", in_force, want.probed_version)
+    return _plan(statements.REKEY, "rekey the account with the key's latest version", want, change, keeps_key=True)
+
+
+def plan_platform_key(target: SnowflakeTarget, seen: Facts) -> Plan | Fault | None:
+    """Deactivate Tri-Secret Secure; None when no customer's key is activated."""
+    info = seen.detail.info
+    if not info.understood:
+        return not_understood("SYSTEM$GET_CMK_INFO()")
+    if info.in_progress:
+        return _in_progress(target)
+    if info.active is None:
+        return None
+    change = FieldChange("activated key", str(info.active), "")
+    return Plan({"statement": statements.DEACTIVATE}, (change,), "deactivate Tri-Secret Secure", path=_PATH, method="POST")
+
+
+_PATH: Final = "/api/v2/statements"
+
+
+def _plan(statement: str, purpose: str, want: KeyChoice, *changes: FieldChange, keeps_key: bool = False) -> Plan:
+    version = str(_version(want))
+    body = {"statement": statement, "keyVersion": version, "pinned": want.key_uri.version is not None}
+    return Plan(body, changes, purpose, path=_PATH, method="POST", keeps_key=keeps_key)
+
+
+def _version(want: KeyChoice) -> KeyUri:
+    return want.key_uri.at(want.probed_version) if want.probed_version else want.key_uri
+
+
+def _in_progress(target: SnowflakeTarget) -> Fault:
+    message = f"Snowflake encrypts the keys of account {target.id} anew, which takes up to a day; the account stays usable"
+    return busy(IN_PROGRESS, message, LOOK_AGAIN)

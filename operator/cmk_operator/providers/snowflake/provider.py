@@ -1,0 +1,273 @@
+"""Snowflake accounts: a few statements a look, one statement a change, and a rekey that is waited for over hours."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.azure.failures import EXPECTED_FAILURES
+from cmk_operator.core.azure_failure import AzureFailure
+from cmk_operator.core.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
+from cmk_operator.core.long_running import Ended, Failed, Operation, Running
+from cmk_operator.core.protection import KeyChoice, Protection
+from cmk_operator.core.snowflake_account import RESOURCE_TYPE
+from cmk_operator.providers.protocol import Applied, Plan, Remembered, ResourceFacts, Shown, SnowflakeTarget, Started
+from cmk_operator.providers.snowflake import statements
+from cmk_operator.providers.snowflake.answers import (
+    CmkConfig,
+    CmkInfo,
+    Verification,
+    read_approval_request,
+    read_config,
+    read_info,
+    read_remaining_wait,
+    read_subnets,
+    read_verification,
+)
+from cmk_operator.providers.snowflake.client import STILL_RUNNING, Said, SnowflakeClient, SnowflakeClients
+from cmk_operator.providers.snowflake.facts import Facts, SnowflakeDetail
+from cmk_operator.providers.snowflake.faults import (
+    APPROVAL,
+    LATEST_UNKNOWN,
+    NEWER_VERSION,
+    PINNED,
+    WAIT,
+    judge_snowflake_failure,
+)
+from cmk_operator.providers.snowflake.planning import LOOK_AGAIN, plan_key, plan_platform_key
+
+if TYPE_CHECKING:
+    from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.azure.session import AzureSession
+    from cmk_operator.core.faults import Fault
+
+ACTIVATION_WAIT: Final = timedelta(hours=72)
+CLOCKS_DIFFER: Final = timedelta(minutes=10)
+"""Snowflake's word on the rest of the wait goes over our own reckoning, but does not move it by minutes at each look."""
+HARDLY_CHANGES: Final = 3600.0
+"""Seconds for which the consent URL, the application's name and Snowflake's subnets are not asked for again."""
+ASK_AGAIN: Final = 8.0
+"""A refusal to activate before its time is believed for so many looks at the account."""
+_OPERATION: Final = "snowflake:"
+_DEACTIVATION: Final = f"{_OPERATION}deactivate"
+_REASON: Final = "cmk-operator puts this account on the key that a manifest in Kubernetes names"
+
+
+@dataclass(slots=True)
+class _Known:
+    """What this process knows of one account; all of it can be had again, or lies in status."""
+
+    at: float = float("-inf")
+    info: CmkInfo = field(default_factory=CmkInfo)
+    verification: Verification | None = None
+    config: CmkConfig = field(default_factory=CmkConfig)
+    subnets: tuple[str, ...] = ()
+    asked_for_details: float = float("-inf")
+    registered_at: datetime | None = None
+    refused_at: float = float("-inf")
+    wait: float = 0.0
+    begun: str | None = None
+    """The key version for whose activation a statement was sent."""
+    accepted: bool = False
+    """Whether Snowflake took that statement, by its answer or by what it said since."""
+    justified: str = ""
+
+
+class SnowflakeProvider:
+    """Puts Snowflake accounts on a customer's key."""
+
+    resource_type = RESOURCE_TYPE
+    shown_kind = "SnowflakeAccount"
+
+    def __init__(self, session: AzureSession) -> None:
+        self._session = session
+        self._clients = SnowflakeClients(session)
+        self._known: dict[str, _Known] = {}
+
+    async def observe(self, chain: IdentityChain, target: SnowflakeTarget, *, max_age: float) -> Facts | AzureFailure:  # noqa: ARG002 - Snowflake has users of its own
+        """What Snowflake says of the account's keys, and whether Snowflake itself reaches the registered one."""
+        client = self._clients.of(target)
+        if isinstance(client, AzureFailure):
+            return client
+        known = self._known.setdefault(target.id.key, _Known())
+        if time.monotonic() - known.at > max_age:
+            failure = await self._look(client, target, known)
+            if failure is not None:
+                return failure
+        return _facts(target, known, max_age)
+
+    async def _look(self, client: SnowflakeClient, target: SnowflakeTarget, known: _Known) -> AzureFailure | None:
+        said = await client.ask(statements.INFO)
+        if isinstance(said, AzureFailure):
+            return said
+        info = read_info(said.text)
+        verification = None
+        if info.registered is not None and not info.in_progress:
+            verified = await client.ask(statements.VERIFY)
+            if isinstance(verified, AzureFailure):
+                return verified
+            verification = read_verification(verified.text)
+        failure = await _details(client, target, info, known)
+        if failure is not None:
+            return failure
+        begun = _version(known.begun or "")
+        known.accepted = known.accepted or (info.in_progress and begun is not None)
+        if known.accepted and not info.in_progress and (begun is None or info.active != begun.versionless):
+            known.begun, known.accepted = None, False
+        known.info, known.verification, known.at = info, verification, time.monotonic()
+        return None
+
+    def plan(self, target: SnowflakeTarget, want: KeyChoice, seen: Facts) -> Plan | Fault | None:
+        """See `planning.plan_key`."""
+        return plan_key(target, want, seen)
+
+    def plan_revert(self, target: SnowflakeTarget, seen: Facts) -> Plan | Fault | None:
+        """See `planning.plan_platform_key`."""
+        return plan_platform_key(target, seen)
+
+    async def apply(
+        self, chain: IdentityChain, target: SnowflakeTarget, plan: Plan
+    ) -> Applied[SnowflakeDetail] | Started | AzureFailure:
+        """Send the one statement. Snowflake takes the key's latest version, so that must be the one that was probed."""
+        client = self._clients.of(target)
+        if isinstance(client, AzureFailure):
+            return client
+        statement, version = str(plan.body["statement"]), str(plan.body.get("keyVersion", ""))
+        known = self._known.setdefault(target.id.key, _Known())
+        if version:
+            refusal = await self._not_the_latest(chain, target, version, pinned=bool(plan.body.get("pinned")))
+            if refusal is not None:
+                return refusal
+        registers = statement not in {statements.ACTIVATE, statements.REKEY, statements.DEACTIVATE}
+        if not registers:
+            known.begun, known.accepted = version or None, False
+        said = await client.ask(statement)
+        known.at = float("-inf")
+        if isinstance(said, AzureFailure) and not (said.code == STILL_RUNNING and not registers):
+            return await self._refused(client, target, known, said)
+        handle = said.handle if isinstance(said, Said) else None
+        if not registers:
+            known.accepted = True
+            operation = Operation(f"{_OPERATION}{version}" if version else _DEACTIVATION, plan.purpose, handle)
+            return Started(operation, LOOK_AGAIN)
+        known.registered_at = datetime.now(UTC).replace(microsecond=0)
+        facts = await self.observe(chain, target, max_age=0.0)
+        return facts if isinstance(facts, AzureFailure) else Applied(facts, handle)
+
+    async def _not_the_latest(
+        self, chain: IdentityChain, target: SnowflakeTarget, version: str, *, pinned: bool
+    ) -> AzureFailure | None:
+        try:
+            wanted = parse_key_uri(version)
+            keys = self._session.keys(chain, target.customer_tenant_id, wanted.vault_url)
+            latest = (await keys.get_key(wanted.key_name)).properties.version
+        except EXPECTED_FAILURES:
+            return AzureFailure(None, LATEST_UNKNOWN, "the vault does not tell its latest version")
+        if latest == wanted.version:
+            return None
+        return AzureFailure(409, PINNED if pinned else NEWER_VERSION, "Snowflake would take another version")
+
+    async def _refused(
+        self, client: SnowflakeClient, target: SnowflakeTarget, known: _Known, failure: AzureFailure
+    ) -> AzureFailure:
+        """Tell a wait and a question to other people from a refusal."""
+        if failure.answered:
+            known.begun = None
+        approval = read_approval_request(failure.message)
+        if approval is not None:
+            if approval and approval != known.justified:
+                # Without a reason no approver is asked; only who asked can give it.
+                said = await client.ask(statements.justify(approval, _REASON))
+                known.justified = approval if isinstance(said, Said) else ""
+            return replace(failure, code=APPROVAL, inner_code=approval)
+        wait = read_remaining_wait(failure.message) if failure.status == 422 else None
+        if wait is None:
+            return failure
+        known.refused_at, known.wait = time.monotonic(), wait
+        told = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(seconds=wait) - ACTIVATION_WAIT
+        believed = known.registered_at or target.remembered.registered_at
+        if wait and (believed is None or abs(told - believed) > CLOCKS_DIFFER):
+            known.registered_at = told
+        return replace(failure, code=WAIT)
+
+    def judge(self, failure: AzureFailure, name: str) -> Fault:
+        """See `judge_snowflake_failure`."""
+        return judge_snowflake_failure(failure, name)
+
+    async def poll(
+        self, chain: IdentityChain, target: SnowflakeTarget, operation: Operation
+    ) -> Running | Ended | Failed | AzureFailure:
+        """Whether the account is still being encrypted anew; the version it was begun with is in the operation."""
+        facts = await self.observe(chain, target, max_age=0.0)
+        if isinstance(facts, AzureFailure):
+            return facts
+        if facts.detail.info.in_progress:
+            return Running(LOOK_AGAIN)
+        begun = _version(operation.url.removeprefix(_OPERATION))
+        active = facts.detail.info.active
+        return Ended(str(begun) if begun is not None and active == begun.versionless else None)
+
+
+async def _details(client: SnowflakeClient, target: SnowflakeTarget, info: CmkInfo, known: _Known) -> AzureFailure | None:
+    """What the customer must know; Snowflake tells it once a key is registered."""
+    if info.registered is None or time.monotonic() - known.asked_for_details < HARDLY_CHANGES:
+        return None
+    said = await client.ask(statements.config(target.customer_tenant_id))
+    if isinstance(said, AzureFailure):
+        return said
+    known.config = read_config(said.text)
+    if target.network_rules:
+        told = await client.ask(statements.PLATFORM_INFO)
+        if isinstance(told, AzureFailure):
+            return told
+        known.subnets = read_subnets(told.text)
+    known.asked_for_details = time.monotonic()
+    return None
+
+
+def _facts(target: SnowflakeTarget, known: _Known, max_age: float) -> Facts:
+    info, kept = known.info, target.remembered
+    waiting = info.registered is not None and info.registered != info.active and not info.in_progress
+    registered_at = (known.registered_at or kept.registered_at) if waiting else None
+    in_force = _in_force(known, kept)
+    asked_lately = waiting and time.monotonic() - known.refused_at < max_age * ASK_AGAIN
+    shown = Shown(
+        consent_url=known.config.consent_url,
+        service_principal_name=known.config.service_principal_name,
+        network_subnets=known.subnets if target.network_rules else (),
+        waits_until=registered_at + ACTIVATION_WAIT if registered_at is not None else None,
+    )
+    detail = SnowflakeDetail(info, known.verification, known.wait if asked_lately else None, in_force)
+    remembered = Remembered(str(in_force) if in_force is not None else None, registered_at)
+    return ResourceFacts(_protection(info, in_force), detail, shown, remembered)
+
+
+def _in_force(known: _Known, kept: Remembered) -> KeyUri | None:
+    """The version under which the account was put last, while Snowflake still names its key."""
+    in_force = _version(kept.version or "")
+    if known.info.in_progress:
+        return in_force
+    active = known.info.active
+    begun = _version(known.begun or "")
+    for candidate in (begun, in_force) if known.accepted else (in_force, begun):
+        if candidate is not None and active == candidate.versionless:
+            return candidate
+    return None
+
+
+def _protection(info: CmkInfo, in_force: KeyUri | None) -> Protection:
+    if info.in_progress:
+        # Until it has ended, the account needs the key it comes from.
+        return Protection(in_force.versionless, in_force.version) if in_force is not None else Protection(info.active)
+    return Protection(info.active, in_force.version if in_force is not None else None)
+
+
+def _version(text: str) -> KeyUri | None:
+    """A key version that was kept in status, where others may write too; None when it is none."""
+    try:
+        found = parse_key_uri(text)
+    except InvalidKeyUriError:
+        return None
+    return found if found.version else None
