@@ -90,6 +90,55 @@ _TABLE: Final[Mapping[str, tuple[FaultKind, Actor, str]]] = MappingProxyType(
             _CUSTOMER,
             "Azure's service does not find the vault: the customer's administrator must recover it",
         ),
+        # Microsoft.Compute.
+        "keyvaultaccessforbidden": (
+            FaultKind.BLOCKED,
+            _CUSTOMER,
+            "the disk service could not use the key yet: the customer's administrator must make sure that the application holds Key "
+            "Vault Crypto Service Encryption User, that the vault lets trusted Microsoft services through its firewall, and that the "
+            "key has not expired (a new assignment takes some minutes)",
+        ),
+        "keyvaultkeynotenabled": (
+            FaultKind.BLOCKED,
+            _CUSTOMER,
+            "the disk service finds the key version disabled: the customer's administrator must enable it",
+        ),
+        "keyvaultkeynotfound": (
+            FaultKind.BLOCKED,
+            _CUSTOMER,
+            "the disk service does not find the key version: the customer's administrator must recover the key",
+        ),
+        "keyvaultnotfound": (
+            FaultKind.BLOCKED,
+            _CUSTOMER,
+            "the disk service does not find the vault: the customer's administrator must recover it",
+        ),
+        "keyvaultnotpurgeprotectionenabled": (
+            FaultKind.BLOCKED,
+            _CUSTOMER,
+            "the vault lacks soft delete or purge protection: the customer's administrator must enable both",
+        ),
+        "keyvaultanddiskindifferentregions": (
+            FaultKind.BLOCKED,
+            Actor.PLATFORM_ENGINEER,
+            "the vault lies in another region than {target}: the platform engineer must name a key in a vault of the same region",
+        ),
+        "managedserviceidentitynotfound": (
+            FaultKind.BLOCKED,
+            _PROVIDER,
+            "the managed identity of {target} does not exist any more: the provider's administrator must restore it",
+        ),
+        "operationnotallowed": (
+            FaultKind.BLOCKED,
+            _PROVIDER,
+            "Azure does not allow the change of {target} while something uses it: the provider's administrator must deallocate the "
+            "virtual machine that it is attached to, or end what else holds it, such as an export or incremental snapshots",
+        ),
+        "propertychangenotallowed": (
+            FaultKind.BLOCKED,
+            _PROVIDER,
+            "Azure does not allow this property of {target} to change: the provider's administrator must make a new resource",
+        ),
         "storageaccountoperationinprogress": (FaultKind.BUSY, Actor.AZURE, "another operation on {target} is in progress"),
         "conflict": (FaultKind.BUSY, Actor.AZURE, "another operation on {target} is in progress"),
         "toomanyrequests": (FaultKind.BUSY, Actor.AZURE, "Azure throttles requests for {target}"),

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.core.faults import Actor, Fault, FaultKind
+from cmk_operator.providers.disk.provider import make_disk_providers
 from cmk_operator.providers.snowflake.provider import SnowflakeProvider
 from cmk_operator.providers.storage.provider import StorageAccountProvider
 
@@ -27,7 +28,11 @@ _SAME_TENANT_ONLY: Final[Mapping[str, str]] = MappingProxyType(
 
 def make_providers(session: AzureSession, list_max_age: float) -> Providers:
     """All providers, by resource type in lower case; lists of resources are trusted for `list_max_age` seconds."""
-    kinds: tuple[Provider[Any, Any], ...] = (StorageAccountProvider(session, list_max_age), SnowflakeProvider(session))
+    kinds: tuple[Provider[Any, Any], ...] = (
+        StorageAccountProvider(session, list_max_age),
+        *make_disk_providers(session, list_max_age),
+        SnowflakeProvider(session),
+    )
     return MappingProxyType({kind.resource_type: kind for kind in kinds})
 
 

@@ -1,0 +1,1 @@
+"""Disk encryption sets and disks (`Microsoft.Compute/diskEncryptionSets`, `Microsoft.Compute/disks`)."""

@@ -1,0 +1,204 @@
+"""A managed disk: reading it, and planning the PATCH that puts it on a disk encryption set, or back on a key of Microsoft.
+
+Source: azure-mgmt-compute, `Disk`, `Encryption` and `DiskState`; "Server-side encryption of Azure Disk Storage", restrictions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from cmk_operator.core.arm_id import ArmId
+from cmk_operator.core.faults import Actor, Fault, blocked, busy, invalid
+from cmk_operator.core.protection import FieldChange, KeyChoice, Protection
+from cmk_operator.providers.disk.encryption_set import MOVING_STATES, ProtectedDisk, region_of
+from cmk_operator.providers.protocol import DiskPlacement, Plan, ResourceFacts, Shown, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cmk_operator.providers.disk.encryption_set import Facts as SetFacts
+
+PLATFORM_KEY: Final = "EncryptionAtRestWithPlatformKey"
+_CONFIDENTIAL: Final = "confidentialvmencryptedwithcustomerkey"
+_CHANGEABLE: Final = frozenset({"", "unattached", "reserved"})
+"""`diskState` in which Azure changes a disk's encryption: nobody has it, or only a deallocated machine."""
+_ATTACHED: Final = frozenset({"attached", "frozen"})
+
+
+@dataclass(frozen=True, slots=True)
+class DiskDetail:
+    """A disk, the set that it is on, and the set that it must be on (None: there is none)."""
+
+    id: ArmId
+    location: str = ""
+    encryption_type: str = PLATFORM_KEY
+    encryption_set: ArmId | None = None
+    disk_state: str = ""
+    attached_to: tuple[ArmId, ...] = ()
+    state: str = ""
+    wanted_set: SetFacts | None = None
+
+
+Facts = ResourceFacts[DiskDetail]
+
+
+def read_disk(body: Mapping[str, Any]) -> Facts:
+    """Read a disk in Resource Manager's wire format; the keys of its sets are not in it."""
+    properties: Mapping[str, Any] = body.get("properties") or {}
+    encryption: Mapping[str, Any] = properties.get("encryption") or {}
+    machines = dict.fromkeys(filter(None, (body.get("managedBy"), *(body.get("managedByExtended") or ()))))
+    on_set = encryption.get("diskEncryptionSetId")
+    detail = DiskDetail(
+        id=ArmId(str(body.get("id") or "")),
+        location=region_of(str(body.get("location") or "")),
+        encryption_type=str(encryption.get("type") or PLATFORM_KEY),
+        encryption_set=ArmId(on_set) if on_set else None,
+        disk_state=str(properties.get("diskState") or ""),
+        attached_to=tuple(ArmId(machine) for machine in machines),
+        state=str(properties.get("provisioningState") or ""),
+    )
+    return ResourceFacts(Protection(), detail, Shown(attached_to=tuple(machine.name for machine in detail.attached_to)))
+
+
+def protected_disk(seen: Facts) -> ProtectedDisk:
+    """The disk as one of its set's."""
+    return ProtectedDisk(seen.detail.id, next(iter(seen.detail.attached_to), None))
+
+
+def with_sets(facts: Facts, present: SetFacts | None, wanted: SetFacts | None) -> Facts:
+    """The facts with the key of the set that the disk is on, and with the set that it must be on."""
+    shown = facts.shown
+    if present is not None:
+        shown = replace(shown, previous_keys=present.shown.previous_keys, rotation_error=present.shown.rotation_error)
+    protection = present.protection if present is not None else Protection()
+    return replace(facts, protection=protection, detail=replace(facts.detail, wanted_set=wanted), shown=shown)
+
+
+def plan_disk(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | None:
+    """PATCH the disk onto its set; a fault for what must happen first; None when it is there and the set is on the key."""
+    placement = target.options
+    if not isinstance(placement, DiskPlacement):
+        return invalid(
+            "NoDiskEncryptionSet", "the platform engineer must name the set of the disk in spec.disk.diskEncryptionSetId"
+        )
+    set_id, detail = placement.disk_encryption_set, seen.detail
+    unfit = _unfit(target, set_id, want, detail)
+    if unfit is not None or detail.wanted_set is None:
+        return unfit
+    wanted = detail.wanted_set.detail
+    there = detail.encryption_set == set_id and detail.encryption_type.lower() == wanted.encryption_type.lower()
+    if there:
+        return None
+    in_the_way = _version_is_probed(set_id, want, detail.wanted_set) or _held(target, detail)
+    if in_the_way is not None:
+        return in_the_way
+    if MOVING_STATES & {detail.state.lower(), wanted.state.lower()}:
+        return busy("OperationInProgress", f"Azure is still changing disk {target.id.name} or its disk encryption set")
+    body = {"properties": {"encryption": {"type": wanted.encryption_type, "diskEncryptionSetId": set_id.text}}}
+    encryption = "properties.encryption"
+    pairs = (
+        (f"{encryption}.type", detail.encryption_type, wanted.encryption_type),
+        (f"{encryption}.diskEncryptionSetId", detail.encryption_set.text if detail.encryption_set else "", set_id.text),
+    )
+    changes = tuple(FieldChange(*pair) for pair in pairs if pair[1].lower() != pair[2].lower())
+    return Plan(body, changes, "put the disk on its disk encryption set")
+
+
+def _unfit(target: Target, set_id: ArmId, want: KeyChoice, detail: DiskDetail) -> Fault | None:
+    """Why this set will not do for this disk and this key."""
+    name = set_id.name
+    if not target.in_scope(set_id):
+        message = (
+            f"disk encryption set {set_id.text} lies outside the scopes that the CustomerTenant allows: the platform engineer must "
+            "name another in spec.disk.diskEncryptionSetId"
+        )
+        return invalid("DiskEncryptionSetNotAllowed", message)
+    if set_id.subscription_id != target.id.subscription_id:
+        message = (
+            f"disk encryption set {name} is in another subscription than disk {target.id.name}: the platform engineer must name one "
+            "in the same subscription"
+        )
+        return invalid("DiskEncryptionSetInAnotherSubscription", message)
+    found = detail.wanted_set
+    if found is None:
+        message = (
+            f"disk encryption set {name} does not exist: the platform engineer must apply an EncryptedResource that creates it, or "
+            "correct spec.disk.diskEncryptionSetId"
+        )
+        return blocked("DiskEncryptionSetNotFound", message, Actor.PLATFORM_ENGINEER)
+    if found.detail.location != detail.location:
+        message = (
+            f"disk {target.id.name} lies in {detail.location} and disk encryption set {name} in {found.detail.location}: the platform "
+            "engineer must name a set in the region of the disk"
+        )
+        return invalid("DiskEncryptionSetInAnotherRegion", message)
+    if found.detail.encryption_type.lower() == _CONFIDENTIAL:
+        message = (
+            f"disk encryption set {name} is for confidential virtual machines ({found.detail.encryption_type}): the platform engineer "
+            "must name a set of another encryptionType"
+        )
+        return invalid("DiskEncryptionSetOfAnotherType", message)
+    return _on_another_key(name, want, found)
+
+
+def _on_another_key(name: str, want: KeyChoice, found: SetFacts) -> Fault | None:
+    """The set itself must be on the wanted key, through the same identity; a pinned key also on that version."""
+    now = found.protection.active_key_uri
+    same = now is not None and now.versionless == want.key_uri.versionless
+    if not same or (want.key_uri.version is not None and now is not None and now.version != want.key_uri.version):
+        message = (
+            f"disk encryption set {name} is not on {want.key_uri}: the platform engineer must apply an EncryptedResource that puts "
+            "the set on the key of this manifest"
+        )
+        return blocked("DiskEncryptionSetOnAnotherKey", message, Actor.PLATFORM_ENGINEER)
+    reached = want.managed_identity in found.detail.user_assigned
+    if not reached or found.detail.application_client_id.lower() != want.application_client_id.lower():
+        message = (
+            f"disk encryption set {name} does not reach its key by the identity of this CustomerTenant: the platform engineer must "
+            "apply an EncryptedResource for the set"
+        )
+        return blocked("DiskEncryptionSetOfAnotherIdentity", message, Actor.PLATFORM_ENGINEER)
+    return None
+
+
+def _version_is_probed(set_id: ArmId, want: KeyChoice, found: SetFacts) -> Fault | None:
+    """Law 1: the set may still be on a version that has not just passed the probe."""
+    if not want.probed_version or found.protection.active_version == want.probed_version:
+        return None
+    message = f"disk encryption set {set_id.name} is not on the key's active version yet: Azure moves it within an hour"
+    return busy("DiskEncryptionSetRotating", message)
+
+
+def _held(target: Target, detail: DiskDetail) -> Fault | None:
+    """Azure changes the key of a disk only while no running machine and no export uses it."""
+    state = detail.disk_state.lower()
+    if state in _CHANGEABLE:
+        return None
+    name = target.id.name
+    if state in _ATTACHED:
+        machines = ", ".join(machine.name for machine in detail.attached_to) or "that is not named"
+        message = (
+            f"disk {name} is attached to the virtual machine {machines}, which is not deallocated: the provider's administrator must "
+            "deallocate it, then the disk is changed and the machine can be started again (the operator never stops a machine)"
+        )
+        return blocked("DiskAttached", message, Actor.PROVIDER_ADMINISTRATOR)
+    message = (
+        f"disk {name} is being exported or uploaded ({detail.disk_state}): the provider's administrator must end that access"
+    )
+    return blocked("DiskInUse", message, Actor.PROVIDER_ADMINISTRATOR)
+
+
+def plan_disk_revert(target: Target, seen: Facts) -> Plan | Fault | None:
+    """PATCH the disk back to a key of Microsoft."""
+    detail = seen.detail
+    if detail.encryption_set is None:
+        return None
+    held = _held(target, detail)
+    if held is not None:
+        return held
+    if detail.state.lower() in MOVING_STATES:
+        return busy("OperationInProgress", f"Azure is still changing disk {target.id.name}")
+    change = FieldChange("properties.encryption.type", detail.encryption_type, PLATFORM_KEY)
+    body = {"properties": {"encryption": {"type": PLATFORM_KEY}}}
+    return Plan(body, (change,), "put the disk back on a key of Microsoft")

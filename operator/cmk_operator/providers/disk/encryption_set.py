@@ -1,0 +1,246 @@
+"""A disk encryption set: reading it, and planning the request that creates it or changes its key.
+
+Source: azure-mgmt-compute, `DiskEncryptionSet`, `EncryptionSetProperties` and `KeyForDiskEncryptionSet` (a key's URL is always sent with its
+version, also when Azure follows the latest one by itself); "Server-side encryption of Azure Disk Storage", restrictions.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from cmk_operator.core.arm_faults import judge_arm_failure
+from cmk_operator.core.arm_id import ArmId
+from cmk_operator.core.azure_failure import AzureFailure
+from cmk_operator.core.faults import Fault, busy, invalid
+from cmk_operator.core.key_uri import InvalidKeyUriError, parse_key_uri
+from cmk_operator.core.protection import FieldChange, KeyChoice, Protection
+from cmk_operator.providers.protocol import DiskEncryptionSetCreation, Plan, ResourceFacts, Shown, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+NAMES_IN_A_LINE: Final = 20
+MOVING_STATES: Final = frozenset({"creating", "updating", "deleting"})
+"""`provisioningState` while Azure is still carrying out a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectedDisk:
+    """A disk under a set, and the virtual machine that has it."""
+
+    id: ArmId
+    attached_to: ArmId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DiskEncryptionSetDetail:
+    """What a set is made of; `exists` False for one that is to be created."""
+
+    exists: bool = True
+    location: str = ""
+    encryption_type: str = ""
+    identity_type: str = "None"
+    user_assigned: tuple[ArmId, ...] = ()
+    application_client_id: str = ""
+    automatic: bool = False
+    state: str = ""
+    disks: tuple[ProtectedDisk, ...] | None = None
+    """What the set protects; None when the operator may not read disks."""
+
+
+Facts = ResourceFacts[DiskEncryptionSetDetail]
+ABSENT: Final[Facts] = ResourceFacts(Protection(), DiskEncryptionSetDetail(exists=False))
+
+
+def region_of(location: str) -> str:
+    """`West Europe` and `westeurope` are one."""
+    return location.replace(" ", "").lower()
+
+
+def read_set(body: Mapping[str, Any]) -> Facts:
+    """Read a set in Resource Manager's wire format; which disks it protects is not in it."""
+    properties: Mapping[str, Any] = body.get("properties") or {}
+    identity: Mapping[str, Any] = body.get("identity") or {}
+    automatic = bool(properties.get("rotationToLatestKeyVersionEnabled"))
+    detail = DiskEncryptionSetDetail(
+        location=region_of(str(body.get("location") or "")),
+        encryption_type=str(properties.get("encryptionType") or ""),
+        identity_type=(identity.get("type") or "None").replace(" ", ""),
+        user_assigned=tuple(ArmId(text) for text in identity.get("userAssignedIdentities") or {}),
+        application_client_id=str(properties.get("federatedClientId") or ""),
+        automatic=automatic,
+        state=str(properties.get("provisioningState") or ""),
+    )
+    shown = Shown(
+        previous_keys=tuple(str(key.get("keyUrl", "")) for key in properties.get("previousKeys") or ()),
+        rotation_error=_rotation_error(properties.get("autoKeyRotationError"), str(body.get("name") or "the set")),
+    )
+    return ResourceFacts(_protection(properties.get("activeKey") or {}, automatic=automatic), detail, shown)
+
+
+def _protection(active: Mapping[str, Any], *, automatic: bool) -> Protection:
+    """With automatic rotation Azure moves the version by itself, so the key is what the set is on."""
+    with suppress(InvalidKeyUriError):
+        key = parse_key_uri(str(active.get("keyUrl", "")))
+        return Protection(key.versionless if automatic else key, key.version)
+    return Protection()
+
+
+def _rotation_error(error: Mapping[str, Any] | None, name: str) -> str | None:
+    """Azure's code and who must act; Azure's own text may change from time to time."""
+    if not error:
+        return None
+    code = str(error.get("code") or "Unknown")
+    return f"{code}: {judge_arm_failure(AzureFailure(400, code, str(error.get('message') or '')), name).message}"
+
+
+def with_disks(facts: Facts, of_set: ArmId, disks: Sequence[ProtectedDisk] | None) -> Facts:
+    """The facts with what the set protects, for the plan and for status."""
+    known = tuple(sorted(disks, key=lambda disk: disk.id.key)) if disks is not None else None
+    machines = {disk.attached_to: None for disk in known or () if disk.attached_to is not None}
+    shown = replace(
+        facts.shown,
+        encrypted_disks=tuple(_name(disk.id, of_set) for disk in known or ()),
+        attached_to=tuple(_name(machine, of_set) for machine in machines),
+    )
+    return replace(facts, detail=replace(facts.detail, disks=known), shown=shown)
+
+
+def _name(resource: ArmId, beside: ArmId) -> str:
+    """The name, with its resource group when that is another."""
+    same = resource.segments[:4] == beside.segments[:4]
+    return resource.name if same else f"{resource.resource_group}/{resource.name}"
+
+
+def plan_set(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | None:
+    """PUT a set that does not exist, or PATCH just what is wrong, keeping its other identities; None when all is right."""
+    if not seen.detail.exists:
+        return _creation(target, want)
+    changes = _changes(want, seen)
+    if not changes:
+        return None
+    elsewhere = _other_region(target, seen.detail.location, want, "")
+    if elsewhere is not None:
+        return elsewhere
+    if seen.detail.state.lower() in MOVING_STATES:
+        return busy("OperationInProgress", f"Azure is still changing disk encryption set {target.id.name}")
+    moves = not _on_key(want, seen)
+    properties: dict[str, Any] = {
+        "rotationToLatestKeyVersionEnabled": want.key_uri.version is None,
+        "federatedClientId": want.application_client_id,
+    }
+    if moves:
+        properties["activeKey"] = {"keyUrl": _wire_key(want)}
+        changes += _moved_with_it(target, want, seen)
+    identities: dict[str, dict[str, Any]] = {identity.text: {} for identity in seen.detail.user_assigned}
+    if want.managed_identity not in seen.detail.user_assigned:
+        identities[want.managed_identity.text] = {}
+    identity = {"type": _identity_type(seen.detail.identity_type), "userAssignedIdentities": identities}
+    purpose = "put the disk encryption set on the key" if moves else "correct the settings of the disk encryption set"
+    return Plan({"identity": identity, "properties": properties}, changes, purpose, keeps_key=not moves)
+
+
+def _creation(target: Target, want: KeyChoice) -> Plan | Fault:
+    given = target.options
+    if not isinstance(given, DiskEncryptionSetCreation):
+        message = (
+            f"disk encryption set {target.id.name} does not exist: the platform engineer must say in spec.diskEncryptionSet how to "
+            "create it (location and encryptionType), or correct spec.resourceId"
+        )
+        return invalid("DiskEncryptionSetNotFound", message)
+    location = region_of(given.location)
+    elsewhere = _other_region(target, location, want, f"set spec.diskEncryptionSet.location to {want.vault_region}, or ")
+    if elsewhere is not None:
+        return elsewhere
+    key = _wire_key(want)
+    body = {
+        "location": location,
+        "identity": {"type": "UserAssigned", "userAssignedIdentities": {want.managed_identity.text: {}}},
+        "properties": {
+            "encryptionType": given.encryption_type,
+            "activeKey": {"keyUrl": key},
+            "rotationToLatestKeyVersionEnabled": want.key_uri.version is None,
+            "federatedClientId": want.application_client_id,
+        },
+    }
+    changes = (
+        FieldChange("location", "", location),
+        FieldChange("properties.encryptionType", "", given.encryption_type),
+        FieldChange("properties.activeKey.keyUrl", "", key),
+    )
+    return Plan(body, changes, "create the disk encryption set on the key", method="PUT")
+
+
+def _other_region(target: Target, location: str, want: KeyChoice, remedy: str) -> Fault | None:
+    """Disks need a vault in their own region; where the vault lies is not always known, then Azure judges."""
+    if want.vault_region is None or not location or region_of(want.vault_region) == location:
+        return None
+    message = (
+        f"the vault {want.key_uri.vault_host} lies in {want.vault_region} and disk encryption set {target.id.name} in {location}, but "
+        f"Azure needs both in one region: the platform engineer must {remedy}name a key in a vault of {location}"
+    )
+    return invalid("VaultInAnotherRegion", message)
+
+
+def _wire_key(want: KeyChoice) -> str:
+    """Always with the version: the one that passed the probe."""
+    return str(want.key_uri.at(want.probed_version))
+
+
+def _on_key(want: KeyChoice, seen: Facts) -> bool:
+    """A set that follows the latest version may be on any: Azure moves it, and moving it back would be a fight."""
+    now = seen.protection.active_key_uri
+    if now is None or now.versionless != want.key_uri.versionless:
+        return False
+    return want.key_uri.version is None or now.version == want.key_uri.version
+
+
+def _changes(want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
+    detail, now = seen.detail, seen.protection.active_key_uri
+    following = want.key_uri.version is None
+    pairs = (
+        ("identity.type", detail.identity_type, _identity_type(detail.identity_type).replace(" ", "")),
+        (
+            "identity.userAssignedIdentities",
+            "present" if want.managed_identity in detail.user_assigned else "",
+            "present",
+        ),
+        ("properties.activeKey.keyUrl", str(now or ""), str(now) if _on_key(want, seen) else _wire_key(want)),
+        (
+            "properties.rotationToLatestKeyVersionEnabled",
+            "true" if detail.automatic else "false",
+            "true" if following else "false",
+        ),
+        ("properties.federatedClientId", detail.application_client_id, want.application_client_id),
+    )
+    return tuple(FieldChange(*pair) for pair in pairs if pair[1].lower() != pair[2].lower())
+
+
+def _moved_with_it(target: Target, want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
+    """A change of the set's key moves every disk that uses the set."""
+    disks = seen.detail.disks
+    if not disks:
+        return ()
+    names = [_name(disk.id, target.id) for disk in disks[:NAMES_IN_A_LINE]]
+    more = f" and {len(disks) - NAMES_IN_A_LINE} more" if len(disks) > NAMES_IN_A_LINE else ""
+    path = f"key of the disks that use the set ({', '.join(names)}{more})"
+    return (FieldChange(path, str(seen.protection.active_key_uri or ""), _wire_key(want)),)
+
+
+def _identity_type(present: str) -> str:
+    """Add UserAssigned without dropping SystemAssigned; compute spells the pair with a space."""
+    return "SystemAssigned, UserAssigned" if "systemassigned" in present.lower() else "UserAssigned"
+
+
+def plan_set_revert(target: Target, seen: Facts) -> Fault | None:
+    """A set cannot be on a key of Microsoft; only its disks can. None for one that is known to protect nothing."""
+    if not seen.detail.exists or not seen.protection.customer_managed or seen.detail.disks == ():
+        return None
+    disks = ", ".join(seen.shown.encrypted_disks[:NAMES_IN_A_LINE]) or "which the operator may not read"
+    message = (
+        f"disk encryption set {target.id.name} cannot be on a key of Microsoft: the platform engineer must revert its disks one by "
+        f"one, by deleting an EncryptedResource of each with deletionPolicy RevertToPlatformKey ({disks})"
+    )
+    return invalid("NoPlatformKeyForSets", message)

@@ -1,0 +1,195 @@
+"""Disk encryption sets and disks through Resource Manager: one list of each a subscription, shared by both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.azure.long_running import RETRY_AFTER, ask_after
+from cmk_operator.core.arm_faults import judge_arm_failure
+from cmk_operator.core.long_running import Operation
+from cmk_operator.providers.disk import disk, encryption_set
+from cmk_operator.providers.listing import Listing
+from cmk_operator.providers.protocol import Applied, DiskPlacement, Plan, Started, Target
+
+if TYPE_CHECKING:
+    from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.azure.rest import Answer
+    from cmk_operator.azure.session import AzureSession
+    from cmk_operator.core.arm_id import ArmId
+    from cmk_operator.core.azure_failure import AzureFailure
+    from cmk_operator.core.faults import Fault
+    from cmk_operator.core.long_running import Ended, Failed, Running
+    from cmk_operator.core.protection import KeyChoice
+
+API_VERSION: Final = "2026-03-02"
+_ABSENT: Final = "resourcenotfound"
+FactsT = TypeVar("FactsT")
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeLists:
+    """What both providers read."""
+
+    session: AzureSession
+    sets: Listing[encryption_set.Facts]
+    disks: Listing[disk.Facts]
+    max_age: float
+
+    async def set_or_none(self, chain: IdentityChain, set_id: ArmId, max_age: float) -> encryption_set.Facts | None:
+        """The set; None when there is none. Raises what an Azure call raises."""
+        try:
+            return await self.sets.get(chain, set_id, max_age)
+        except EXPECTED_FAILURES as error:
+            if failure_of(error).code.lower() == _ABSENT:
+                return None
+            raise
+
+    async def disks_of(self, chain: IdentityChain, set_id: ArmId) -> list[encryption_set.ProtectedDisk] | None:
+        """What the set protects, from the subscription's list; None when the operator may not read it."""
+        try:
+            found = await self.disks.all(chain, set_id.subscription_id, self.max_age)
+        except EXPECTED_FAILURES:
+            return None
+        return [disk.protected_disk(one) for one in found.values() if one.detail.encryption_set == set_id]
+
+    async def send(self, chain: IdentityChain, target: Target, plan: Plan) -> Answer | Started:
+        """The plan's one request. Raises what an Azure call raises."""
+        query = {"api-version": API_VERSION}
+        answer = await self.session.resource_manager(chain).send(plan.method, target.id.text, query, plan.body)
+        if answer.operation_url is None:
+            return answer
+        operation = Operation(answer.operation_url, plan.purpose, answer.request_id)
+        return Started(operation, answer.retry_after or RETRY_AFTER)
+
+
+def judge_compute_failure(failure: AzureFailure, name: str) -> Fault:
+    """As `judge_arm_failure`; what Entra said to the disk service says more than the disk service's own code."""
+    if failure.entra_codes:
+        return judge_arm_failure(replace(failure, code=""), name)
+    return judge_arm_failure(failure, name)
+
+
+class DiskEncryptionSetProvider:
+    """Creates disk encryption sets on a customer's key, or puts existing ones on it. Azure carries both out by itself."""
+
+    resource_type = "microsoft.compute/diskencryptionsets"
+    shown_kind = "DiskEncryptionSet"
+
+    def __init__(self, lists: ComputeLists) -> None:
+        self._lists = lists
+
+    async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> encryption_set.Facts | AzureFailure:
+        """The set with the disks that it protects. One that is to be created is a fact, not a failure."""
+        try:
+            found = await self._lists.set_or_none(chain, target.id, max_age)
+        except EXPECTED_FAILURES as error:
+            return failure_of(error)
+        if found is None:
+            return encryption_set.ABSENT
+        return encryption_set.with_disks(found, target.id, await self._lists.disks_of(chain, target.id))
+
+    def plan(self, target: Target, want: KeyChoice, seen: encryption_set.Facts) -> Plan | Fault | None:
+        """See `encryption_set.plan_set`."""
+        return encryption_set.plan_set(target, want, seen)
+
+    def plan_revert(self, target: Target, seen: encryption_set.Facts) -> Plan | Fault | None:
+        """See `encryption_set.plan_set_revert`."""
+        return encryption_set.plan_set_revert(target, seen)
+
+    async def apply(
+        self, chain: IdentityChain, target: Target, plan: Plan
+    ) -> Applied[encryption_set.DiskEncryptionSetDetail] | Started | AzureFailure:
+        """PUT or PATCH the set."""
+        try:
+            answer = await self._lists.send(chain, target, plan)
+        except EXPECTED_FAILURES as error:
+            return failure_of(error)
+        if isinstance(answer, Started):
+            return answer
+        facts = self._lists.sets.remember(chain, target.id, encryption_set.read_set(answer.body))
+        disks = await self._lists.disks_of(chain, target.id)
+        return Applied(encryption_set.with_disks(facts, target.id, disks), answer.request_id)
+
+    def judge(self, failure: AzureFailure, name: str) -> Fault:
+        """See `judge_compute_failure`."""
+        return judge_compute_failure(failure, name)
+
+    async def poll(
+        self,
+        chain: IdentityChain,
+        target: Target,  # noqa: ARG002 - the URL says all
+        operation: Operation,
+    ) -> Running | Ended | Failed | AzureFailure:
+        """Ask at the operation's URL."""
+        return await ask_after(self._lists.session, chain, operation.url)
+
+
+class DiskProvider:
+    """Puts disks on a disk encryption set that is on the customer's key, and back on a key of Microsoft."""
+
+    resource_type = "microsoft.compute/disks"
+    shown_kind = "Disk"
+
+    def __init__(self, lists: ComputeLists) -> None:
+        self._lists = lists
+
+    async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> disk.Facts | AzureFailure:
+        """The disk, with the key of the set that it is on, and the set that it must be on if that may be used."""
+        try:
+            found = await self._lists.disks.get(chain, target.id, max_age)
+            return await self._with_sets(chain, target, found, max_age)
+        except EXPECTED_FAILURES as error:
+            return failure_of(error)
+
+    async def _with_sets(self, chain: IdentityChain, target: Target, found: disk.Facts, max_age: float) -> disk.Facts:
+        placement, on_set = target.options, found.detail.encryption_set
+        present = await self._lists.set_or_none(chain, on_set, max_age) if on_set is not None else None
+        if not isinstance(placement, DiskPlacement) or not target.in_scope(placement.disk_encryption_set):
+            return disk.with_sets(found, present, None)
+        wanted = placement.disk_encryption_set
+        same = on_set == wanted
+        return disk.with_sets(found, present, present if same else await self._lists.set_or_none(chain, wanted, max_age))
+
+    def plan(self, target: Target, want: KeyChoice, seen: disk.Facts) -> Plan | Fault | None:
+        """See `disk.plan_disk`."""
+        return disk.plan_disk(target, want, seen)
+
+    def plan_revert(self, target: Target, seen: disk.Facts) -> Plan | Fault | None:
+        """See `disk.plan_disk_revert`."""
+        return disk.plan_disk_revert(target, seen)
+
+    async def apply(
+        self, chain: IdentityChain, target: Target, plan: Plan
+    ) -> Applied[disk.DiskDetail] | Started | AzureFailure:
+        """PATCH the disk."""
+        try:
+            answer = await self._lists.send(chain, target, plan)
+            if isinstance(answer, Started):
+                return answer
+            found = self._lists.disks.remember(chain, target.id, disk.read_disk(answer.body))
+            return Applied(await self._with_sets(chain, target, found, self._lists.max_age), answer.request_id)
+        except EXPECTED_FAILURES as error:
+            return failure_of(error)
+
+    def judge(self, failure: AzureFailure, name: str) -> Fault:
+        """See `judge_compute_failure`."""
+        return judge_compute_failure(failure, name)
+
+    async def poll(
+        self,
+        chain: IdentityChain,
+        target: Target,  # noqa: ARG002 - the URL says all
+        operation: Operation,
+    ) -> Running | Ended | Failed | AzureFailure:
+        """Ask at the operation's URL."""
+        return await ask_after(self._lists.session, chain, operation.url)
+
+
+def make_disk_providers(session: AzureSession, list_max_age: float) -> tuple[DiskEncryptionSetProvider, DiskProvider]:
+    """Both, on the same lists."""
+    sets = Listing(session, "Microsoft.Compute/diskEncryptionSets", API_VERSION, encryption_set.read_set, list_max_age)
+    disks = Listing(session, "Microsoft.Compute/disks", API_VERSION, disk.read_disk, list_max_age)
+    lists = ComputeLists(session, sets, disks, list_max_age)
+    return DiskEncryptionSetProvider(lists), DiskProvider(lists)
