@@ -190,7 +190,8 @@ class Directory:
 
 def new_password(application: Application, display_name: str, start: float, end: float) -> tuple[str, PasswordCredential]:
     """A new client secret: its value (shown once) and its record."""
-    secret = secrets.token_urlsafe(30)
+    # Entra's own form; one that began with a dash would be an option to every command line.
+    secret = f"{secrets.token_hex(2)[:3]}8Q~{secrets.token_urlsafe(26)}"
     digest = hashlib.sha256(secret.encode()).digest()
     credential = PasswordCredential(str(uuid.uuid4()), display_name, digest, secret[:3], start, end)
     application.passwords.append(credential)
