@@ -230,6 +230,12 @@ def test_what_stands_in_the_way_of_the_application_does_not_keep_the_managed_ide
     assert next_step(wish(), Seen(managed_identity=identity, application_unread=refused)) == refused
 
 
+def test_a_managed_identity_that_cannot_be_read_is_not_created_over() -> None:
+    refused = judge_registration_failure(AzureFailure(403, "AuthorizationFailed", ""), CLIENT, "the managed identity")
+    application = ApplicationFacts(NAME, "AzureADMultipleOrgs", (), "o1", APPLICATION, wish().unique_name)
+    assert next_step(wish(), Seen(application, managed_identity_unread=refused)) == refused
+
+
 def test_only_what_the_manifest_lets_the_operator_register_is_written() -> None:
     given_identity = ManagedIdentityFacts(CLIENT, PRINCIPAL)
     application = ApplicationFacts(NAME, "AzureADMultipleOrgs", (), "o1", APPLICATION, wish().unique_name)
