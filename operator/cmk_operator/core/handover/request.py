@@ -164,7 +164,8 @@ def judge(handover: Handover, choices: Choices) -> tuple[str, ...]:
 
 def _judge_place(handover: Handover, choices: Choices) -> tuple[str, ...]:
     found: list[str] = []
-    if choices.location is not None and not _REGION.fullmatch(choices.location):
+    named = choices.location is not None and _REGION.fullmatch(choices.location) is not None
+    if choices.location is not None and not named:
         found.append(f"{choices.location!r} is not the name of a region, such as westeurope")
     if choices.resource_group is not None and not _RESOURCE_GROUP.fullmatch(choices.resource_group):
         found.append(f"{choices.resource_group!r} is not the name of a resource group")
@@ -176,7 +177,7 @@ def _judge_place(handover: Handover, choices: Choices) -> tuple[str, ...]:
             found.append(
                 f"keys of vault {vault.name} protect disks in {' and '.join(regions)}: each region needs its own vault"
             )
-        elif regions and choices.location is not None and choices.location != regions[0]:
+        elif regions and named and choices.location != regions[0]:
             found.append(f"vault {vault.name} must be in {regions[0]}, the region of the disks that it protects")
     return tuple(found)
 

@@ -1,0 +1,75 @@
+"""Hand-overs that tests look at: a plain one, and one in which everything is asked for, under names that bite."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from cmk_operator.core.cloud import CLOUDS, CloudName
+from cmk_operator.core.handover.request import Choices, Handover, Use, WantedKey, WantedSnowflake, WantedVault
+from cmk_operator.core.key_uri import parse_key_uri
+
+TENANT: Final = "22222222-2222-4222-8222-222222222222"
+APPLICATION: Final = "33333333-3333-4333-8333-333333333333"
+SNOWFLAKE: Final = "c03edcfb-19f9-435f-92fa-e8ec9e24f40e"
+SUBSCRIPTION: Final = "66666666-6666-4666-8666-666666666666"
+SUBNET: Final = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/deployment-infra-rg/providers/Microsoft.Network/virtualNetworks/vnet/subnets/gs"
+WORKSPACE: Final = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.OperationalInsights/workspaces/logs"
+BITING: Final = "Contoso's \"keys\" $(touch pwned) `touch pwned` ${LOCATION} %{if} \\ ' */ #{x}\ntouch pwned\r\n\u2028EOF"
+
+
+def key(uri: str, *uses: Use, regions: tuple[str, ...] = ()) -> WantedKey:
+    """A wanted key by its URI."""
+    return WantedKey(parse_key_uri(uri), uses, regions)
+
+
+PLAIN: Final = Handover(
+    tenant="fabrikam",
+    tenant_id=TENANT,
+    cloud=CLOUDS[CloudName.PUBLIC],
+    application=APPLICATION,
+    application_name="Contoso",
+    consent_url=CLOUDS[CloudName.PUBLIC].admin_consent_url(TENANT, APPLICATION),
+    vaults=(WantedVault("fabrikam-kv.vault.azure.net", (key("https://fabrikam-kv.vault.azure.net/keys/cmk", Use.STORAGE),)),),
+)
+_DOCUMENTS = key("https://fabrikam-kv.vault.azure.net/keys/documents", Use.STORAGE, Use.SQL)
+_WAREHOUSE = key("https://fabrikam-kv.vault.azure.net/keys/warehouse", Use.SNOWFLAKE)
+_DISKS = key("https://fabrikam-vm.vault.azure.net/keys/disks", Use.DISKS, regions=("westeurope",))
+EVERYTHING: Final = replace(
+    PLAIN,
+    application_name=BITING,
+    vaults=(
+        WantedVault("fabrikam-kv.vault.azure.net", (_DOCUMENTS, _WAREHOUSE)),
+        WantedVault("fabrikam-vm.vault.azure.net", (_DISKS,)),
+    ),
+    snowflake=(
+        WantedSnowflake(
+            "fabrikam-prod",
+            f"https://login.microsoftonline.com/tenantId/oauth2/authorize?client_id={SNOWFLAKE}&response_type=code",
+            BITING,
+            (SUBNET, BITING),
+            (_WAREHOUSE.uri,),
+        ),
+        WantedSnowflake("fabrikam-test", None, None, (), (_WAREHOUSE.uri,)),
+    ),
+)
+ALL_CHOICES: Final = Choices(
+    resource_group="rg-(keys)",
+    location="westeurope",
+    subscription=SUBSCRIPTION,
+    retention_days=30,
+    key_size=3072,
+    hardware=True,
+    rotate_after_days=180,
+    expire_after_days=365,
+    grant_on_vault=True,
+    reader=True,
+    addresses=("203.0.113.10", "203.0.113.32/28"),
+    workspace=WORKSPACE,
+)
+VARIANTS: Final = {
+    "plain": (PLAIN, Choices()),
+    "everything": (EVERYTHING, ALL_CHOICES),
+    "everything, nothing chosen": (EVERYTHING, Choices()),
+    "another cloud": (replace(PLAIN, cloud=CLOUDS[CloudName.CHINA]), Choices()),
+}
