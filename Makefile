@@ -6,6 +6,8 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 SANDBOX ?= .sandbox
 ARGS ?=
+# Most tests wait for servers, so two processors serve four test processes, each with servers of its own.
+PROCESSES ?= 4
 
 LEAST_PYTHON := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -27,8 +29,8 @@ help: ## Show this help
 demo: $(READY) ## Tell the whole story on a real API server and a simulated Azure (KEEP=1 leaves both running)
 	@$(RUN) -m sandbox.demo $(if $(KEEP),--keep)
 
-test: $(READY) az controller-manager ## Run every test (ARGS="-k name" is handed to pytest)
-	@$(RUN) -m pytest $(ARGS)
+test: $(READY) az controller-manager ## Run every test (ARGS="-k name" is handed to pytest; PROCESSES=0 runs them in one process)
+	@$(RUN) -m pytest --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
 
 sandbox: $(READY) ## Start the local Kubernetes and the simulated Azure, leave them running, write .sandbox/env
 	@$(RUN) -m sandbox up --directory $(SANDBOX)

@@ -122,7 +122,7 @@ def another(world: World, kind: Kind) -> Callable[[], Awaitable[Subject]]:
     async def make() -> Subject:
         made = await kind.make(world, f"{world.name}n{next(_NUMBERS)}")
         provider = make_providers(world.session, LIST_MAX_AGE)[kind.resource_type]
-        return Subject(world, provider, Target(ArmId(made), kind.options(world), lambda _: True))
+        return Subject(world, kind, provider, Target(ArmId(made), kind.options(world), lambda _: True))
 
     return make
 

@@ -2,16 +2,63 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.contract.world import Kind
+from cmk_operator.core.arm_id import ArmId
+from cmk_operator.providers.protocol import DiskEncryptionSetCreation, DiskPlacement, Target
+from cmk_operator.providers.registry import make_providers
+from tests.contract.world import Kind, Subject, World
 
 if TYPE_CHECKING:
-    from tests.contract.world import World
+    from cmk_operator.core.protection import KeyChoice
+
+_CREATION = DiskEncryptionSetCreation("westeurope", "EncryptionAtRestWithCustomerKey")
+_SETS = "microsoft.compute/diskencryptionsets"
 
 
 async def _storage_account(world: World, name: str) -> str:
     return await world.provider_admin.create_storage_account(name)
 
 
-KINDS = (Kind("microsoft.storage/storageaccounts", _storage_account),)
+async def _absent_set(world: World, name: str) -> str:
+    return world.provider_admin.compute.id_of("diskEncryptionSets", name)
+
+
+async def _disk(world: World, name: str) -> str:
+    return await world.provider_admin.compute.create_disk(name)
+
+
+def _set_of(world: World) -> ArmId:
+    return ArmId(world.provider_admin.compute.id_of("diskEncryptionSets", f"{world.name}-set"))
+
+
+async def _bring_the_set(subject: Subject, want: KeyChoice) -> None:
+    """A disk takes its key from its set, so the set comes first."""
+    provider = make_providers(subject.world.session, 0.001)[_SETS]
+    target = Target(_set_of(subject.world), _CREATION, lambda _: True)
+    await replace(subject, provider=provider, target=target, kind=SETS).bring(want)
+
+
+async def _sql_server(world: World, name: str) -> str:
+    return await world.provider_admin.sql.create_server(name)
+
+
+async def _sql_database(world: World, name: str) -> str:
+    return await world.provider_admin.sql.create_database(await _sql_server(world, name), "orders")
+
+
+SETS = Kind(_SETS, _absent_set, options=lambda _: _CREATION, reverts=False)
+KINDS = (
+    Kind("microsoft.storage/storageaccounts", _storage_account),
+    Kind("microsoft.sql/servers", _sql_server),
+    Kind("microsoft.sql/servers/databases", _sql_database),
+    SETS,
+    Kind(
+        "microsoft.compute/disks",
+        _disk,
+        options=lambda world: DiskPlacement(_set_of(world)),
+        before=_bring_the_set,
+        takes_the_key_itself=False,
+    ),
+)

@@ -72,6 +72,7 @@ async def test_the_list_says_what_the_resource_itself_says(world: World, subject
 
 async def test_a_plan_is_the_same_each_time_and_says_what_it_changes(world: World, subject: Subject) -> None:
     version = await world.key()
+    await subject.prepare(world.want(version))
     seen = await subject.observe()
     first, second = (subject.provider.plan(subject.target, world.want(version), seen) for _ in range(2))
     assert isinstance(first, Plan)
@@ -158,6 +159,7 @@ async def test_whatever_azure_answers_is_a_value_and_the_next_try_heals(
     assert (await subject.observe()).protection.active_version == version
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.takes_the_key_itself], ids=str)
 async def test_a_key_that_azures_service_may_not_use_is_refused_and_nothing_is_lost(world: World, subject: Subject) -> None:
     version = await world.key()
     await world.customer.disable(world.vault, "cmk")

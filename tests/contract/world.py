@@ -88,6 +88,10 @@ class Kind:
     options: Callable[[World], Options | None] = lambda _: None
     reverts: bool = True
     """Whether the resource itself can go back to a key of Microsoft."""
+    before: Callable[[Subject, KeyChoice], Awaitable[None]] | None = None
+    """What must be on the key before the resource can be."""
+    takes_the_key_itself: bool = True
+    """Whether Azure tries the key when the resource is put on it; else what it takes the key from was tried."""
 
     def __str__(self) -> str:
         return self.resource_type
@@ -98,6 +102,7 @@ class Subject:
     """One resource under its provider, driven as the engine drives it."""
 
     world: World
+    kind: Kind
     provider: Provider[Any, Any]
     target: Target
 
@@ -106,7 +111,13 @@ class Subject:
         assert not isinstance(seen, AzureFailure), seen
         return seen
 
+    async def prepare(self, want: KeyChoice) -> None:
+        """Bring what must be on the key before the resource can be."""
+        if self.kind.before is not None:
+            await self.kind.before(self, want)
+
     async def plan(self, want: KeyChoice) -> Plan | Fault | None:
+        await self.prepare(want)
         return self.provider.plan(self.target, want, await self.observe())
 
     async def bring(self, want: KeyChoice) -> int:

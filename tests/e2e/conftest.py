@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,7 @@ from sandbox.azure.timings import WITHOUT_DELAYS, WITHOUT_LIMITS
 from sandbox.kubernetes.objects import PLURALS, Objects, RefusedError, administrator_token
 from sandbox.operator_process import install_chart, start_operator
 from tests.conftest import running_cluster
+from tests.e2e.session_log import faults_of_log
 from tests.environment import Environment
 
 if TYPE_CHECKING:
@@ -44,11 +45,6 @@ SETTINGS = {
 LONG_AGO = 1_000_000.0
 """Virtual seconds by which the provider's own grants are older than any test's, so that no test's delay undoes them."""
 _NUMBERS = itertools.count(1)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of the session's log come after those that write it."""
-    items.sort(key=lambda item: item.nodeid.startswith("tests/e2e/test_session_log.py"))
 
 
 @pytest.fixture(scope="package")
@@ -90,6 +86,13 @@ def operator_process(
     running = start_operator(empty_cluster, azure.env, operator_directory, SETTINGS)
     yield running
     assert running.stop() == 0, "the operator did not end well at SIGTERM"
+    assert faults_of_log(running.log.read_text(encoding="utf-8"), azure.env) == []
+    assert asyncio.run(_refused_hosts(azure)) == [], "a host that is not Azure's was contacted"
+
+
+async def _refused_hosts(azure: AzureProcess) -> list[dict[str, Any]]:
+    async with SandboxControl(azure.env["SANDBOX_CONTROL"]) as control:
+        return await control.refused_hosts()
 
 
 @pytest.fixture(scope="package")

@@ -80,6 +80,10 @@ class AzureSession:
         if self._http is not None:
             await self._http.close()
 
+    def budget_state(self) -> list[BudgetState]:
+        """What is left of the budgets that were drawn on lately."""
+        return self._budget.drawn_on() if self._budget is not None else []
+
     def _keep(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
         if key not in self._kept:
             self._kept[key] = make()
@@ -166,11 +170,6 @@ class AzureSession:
         for key in [
             key for key in self._kept if key == ("resource manager", chain) or (key[0] == "rest" and key[1] is credential)
         ]:
-            del self._kept[key]
-
-    def forget_credential(self, credential: AsyncTokenCredential) -> None:
-        """Drop the clients of `rest` that sign in with a credential which has been replaced."""
-        for key in [key for key in self._kept if key[0] == "rest" and key[1] is credential]:
             del self._kept[key]
 
     def forget_credential(self, credential: AsyncTokenCredential) -> None:
