@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cmk_operator.core.faults import Actor, Fault, FaultKind
 from cmk_operator.providers.disk.provider import make_disk_providers
 from cmk_operator.providers.snowflake.provider import SnowflakeProvider
+from cmk_operator.providers.sql.provider import make_sql_providers
 from cmk_operator.providers.storage.provider import StorageAccountProvider
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def make_providers(session: AzureSession, list_max_age: float) -> Providers:
     kinds: tuple[Provider[Any, Any], ...] = (
         StorageAccountProvider(session, list_max_age),
         *make_disk_providers(session, list_max_age),
+        *make_sql_providers(session, list_max_age),
         SnowflakeProvider(session),
     )
     return MappingProxyType({kind.resource_type: kind for kind in kinds})

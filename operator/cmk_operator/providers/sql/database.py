@@ -1,0 +1,150 @@
+"""A database with a key of its own: reading it, and planning the one PATCH that puts it on the wanted key.
+
+Source: azure-mgmt-sql, `Database`; "Transparent data encryption with customer-managed keys at the database level".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from cmk_operator.core.faults import Actor, Fault, blocked, busy
+from cmk_operator.core.protection import FieldChange, KeyChoice, Protection
+from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown
+from cmk_operator.providers.sql.wire import on_key, read_identities, read_key, unfit, wire_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cmk_operator.core.arm_id import ArmId
+    from cmk_operator.providers.protocol import Target
+
+_PROTECTOR = "encryptionProtector/current"
+
+
+@dataclass(frozen=True, slots=True)
+class SqlDatabaseDetail:
+    """What a plan rests on."""
+
+    identity: tuple[ArmId, ...] = ()
+    application_client_id: str = ""
+    auto_rotation: bool = False
+    inaccessible: bool = False
+    recovering: bool = False
+    """Whether SQL was asked a moment ago to open the database again."""
+    server_customer_managed: bool | None = None
+    """Whether its server is on a customer's key; None when it was not asked for."""
+
+
+Facts = ResourceFacts[SqlDatabaseDetail]
+
+
+def read_database(body: Mapping[str, Any]) -> Facts:
+    """Read a database in Resource Manager's wire format. Without a key of its own, its server's protects it."""
+    properties: Mapping[str, Any] = body.get("properties") or {}
+    _, identities = read_identities(body)
+    following = bool(properties.get("encryptionProtectorAutoRotation"))
+    own = properties.get("encryptionProtector")
+    closed = str(properties.get("status", "")).lower() == "inaccessible"
+    detail = SqlDatabaseDetail(identities, str(properties.get("federatedClientId") or ""), following, closed)
+    shown = Shown(inaccessible_databases=(str(body.get("name", "")),) if closed else ())
+    return ResourceFacts(read_key(own, None, following=following) if own else Protection(), detail, shown)
+
+
+def with_server(facts: Facts, *, customer_managed: bool) -> Facts:
+    """The facts with what protects the server."""
+    return replace(facts, detail=replace(facts.detail, server_customer_managed=customer_managed))
+
+
+def recovering(facts: Facts) -> Facts:
+    """The facts of a database that SQL was asked to open."""
+    return replace(facts, detail=replace(facts.detail, recovering=True))
+
+
+def plan_database(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | None:
+    """PATCH identity, application and key at once, or revalidate a closed database; None when all is right."""
+    changes = _changes(want, seen)
+    if not changes and not seen.detail.inaccessible:
+        return None
+    if seen.detail.inaccessible:
+        return _reopen(target, want, seen, changes)
+    wrong = unfit(want, f"database {target.id.shown_name}")
+    if wrong is not None:
+        return wrong
+    key = str(wire_key(want))
+    moves = not on_key(want, seen.protection)
+    identities: dict[str, Any] = {want.managed_identity.text: {}}
+    # A database takes one identity only, and a PATCH may merge.
+    identities |= {one.text: None for one in seen.detail.identity if one != want.managed_identity}
+    properties: dict[str, Any] = {
+        "federatedClientId": want.application_client_id,
+        "encryptionProtectorAutoRotation": want.key_uri.version is None,
+    }
+    if moves:
+        properties |= {"encryptionProtector": key, "keys": {key: {}}}
+    body = {"identity": {"type": "UserAssigned", "userAssignedIdentities": identities}, "properties": properties}
+    purpose = "protect the database with the key" if moves else "correct how the database reaches its key"
+    return Plan(body, changes, purpose, path=target.id.text, keeps_key=not moves)
+
+
+def plan_database_revert(target: Target, seen: Facts) -> Plan | Fault | None:
+    """Back under the server's protector: Azure does that only where the server is on a key of Microsoft."""
+    if not seen.protection.customer_managed:
+        return None
+    name = target.id.shown_name
+    if seen.detail.inaccessible:
+        message = (
+            f"database {name} cannot use its key, and Azure reverts it only when it can: the customer's administrator must restore the "
+            "access, or the platform engineer set deletionPolicy to Orphan"
+        )
+        return blocked("DatabasesInaccessible", message, Actor.CUSTOMER_ADMINISTRATOR)
+    if seen.detail.server_customer_managed:
+        message = (
+            f"Azure cannot take database {name} back under its server while that is on a customer's key: the platform engineer must revert "
+            "the server first, or set deletionPolicy to Orphan"
+        )
+        return blocked("ServerOnCustomerKey", message, Actor.PLATFORM_ENGINEER)
+    change = FieldChange("properties.encryptionProtector", str(seen.protection.active_key_uri), "")
+    path = f"{target.id.text}/{_PROTECTOR}/revert"
+    return Plan({}, (change,), "put the database back under its server", path=path, method="POST")
+
+
+def _changes(want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
+    detail, now = seen.detail, seen.protection.active_key_uri
+    following = want.key_uri.version is None
+    pairs = (
+        (
+            "identity.userAssignedIdentities",
+            ", ".join(sorted(one.key for one in detail.identity)),
+            want.managed_identity.key,
+        ),
+        ("properties.federatedClientId", detail.application_client_id, want.application_client_id),
+        (
+            "properties.encryptionProtector",
+            str(now or ""),
+            str(now) if on_key(want, seen.protection) else str(wire_key(want)),
+        ),
+        (
+            "properties.encryptionProtectorAutoRotation",
+            "true" if detail.auto_rotation else "false",
+            "true" if following else "false",
+        ),
+    )
+    return tuple(FieldChange(*pair) for pair in pairs if pair[1].lower() != pair[2].lower())
+
+
+def _reopen(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan | Fault:
+    """Revalidate at once when the key has just passed the probe; Azure changes nothing on a closed database."""
+    name, uri = target.id.shown_name, seen.protection.key_uri
+    if uri is None or uri.versionless != want.key_uri.versionless:
+        key = "its server's key" if uri is None else f"its present key {seen.protection.active_key_uri}"
+        message = (
+            f"database {name} cannot use {key}, and Azure moves it only when it can: whoever owns that key must restore the access, as told "
+            "by the provider's administrator"
+        )
+        return blocked("DatabasesInaccessible", message, Actor.PROVIDER_ADMINISTRATOR)
+    if seen.detail.recovering:
+        return busy("DatabasesRecovering", f"SQL is opening database {name}")
+    opened = FieldChange("properties.status", "Inaccessible", "Online")
+    path = f"{target.id.text}/{_PROTECTOR}/revalidate"
+    return Plan({}, (opened, *changes), "revalidate the key", path=path, method="POST", keeps_key=True)

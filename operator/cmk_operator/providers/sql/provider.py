@@ -1,0 +1,216 @@
+"""SQL servers and databases through Resource Manager.
+
+Of a server in a steady state one list tells all servers of a subscription, and two calls the protector and the closed databases; what
+only a write must know (known keys, geo-secondaries) is asked for before a write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.azure.long_running import ask_after
+from cmk_operator.core.azure_failure import AzureFailure
+from cmk_operator.core.sql_faults import judge_sql_failure
+from cmk_operator.providers.listing import Listing
+from cmk_operator.providers.protocol import Applied, Plan, Started, Target
+from cmk_operator.providers.sql import database, server, server_plan
+from cmk_operator.providers.sql.client import Readings, SqlClient
+from cmk_operator.providers.sql.wire import API_VERSION
+
+if TYPE_CHECKING:
+    from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.azure.session import AzureSession
+    from cmk_operator.core.arm_id import ArmId
+    from cmk_operator.core.faults import Fault
+    from cmk_operator.core.long_running import Ended, Failed, Operation, Running
+    from cmk_operator.core.protection import KeyChoice
+
+GROUPS_MAX_AGE: Final = 900.0
+"""Seconds that failover groups are trusted while nothing is to be written."""
+_SERVERS: Final = "Microsoft.Sql/servers"
+
+
+class SqlServerProvider:
+    """Puts servers on a customer's key, one long-running request after the other."""
+
+    resource_type = "microsoft.sql/servers"
+    shown_kind = "SqlServer"
+
+    def __init__(self, client: SqlClient, list_max_age: float) -> None:
+        self._client = client
+        self._list_max_age = list_max_age
+        self._servers = Listing(client.session, _SERVERS, API_VERSION, server.read_server, list_max_age)
+        self._protectors: Readings[server.Protector] = Readings()
+        self._closed: Readings[tuple[server.ClosedDatabase, ...]] = Readings()
+        self._partners: Readings[tuple[server.Partner, ...]] = Readings()
+
+    async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> server.Facts | AzureFailure:
+        """The server, its protector, its closed databases; before a write also what it and its geo-secondaries know."""
+        try:
+            identity = await self._servers.get(chain, target.id, max_age)
+            protector, closed, partners = await asyncio.gather(
+                self._protector(chain, target.id, max_age),
+                self._closed_databases(chain, target.id, max_age),
+                self._partner_servers(chain, target.id, max_age),
+            )
+            facts = server.facts_of(identity, protector, closed, partners)
+            if max_age <= 0:
+                facts = await self._before_a_write(chain, target.id, facts)
+        except EXPECTED_FAILURES as error:
+            return failure_of(error)
+        recovering = self._client.recovering(chain, target.id, closed=bool(facts.detail.inaccessible))
+        return replace(facts, detail=replace(facts.detail, recovering=recovering))
+
+    async def _protector(self, chain: IdentityChain, server_id: ArmId, max_age: float) -> server.Protector:
+        async def read() -> server.Protector:
+            return server.read_protector(await self._client.get(chain, f"{server_id.text}/encryptionProtector/current"))
+
+        return await self._protectors.get((chain, server_id), max_age, read)
+
+    async def _closed_databases(
+        self, chain: IdentityChain, server_id: ArmId, max_age: float
+    ) -> tuple[server.ClosedDatabase, ...]:
+        async def read() -> tuple[server.ClosedDatabase, ...]:
+            return server.read_closed(await self._client.all_of(chain, f"{server_id.text}/inaccessibleDatabases"))
+
+        return await self._closed.get((chain, server_id), max_age, read)
+
+    async def _partner_servers(self, chain: IdentityChain, server_id: ArmId, max_age: float) -> tuple[server.Partner, ...]:
+        async def read() -> tuple[server.Partner, ...]:
+            return server.read_partners(await self._client.all_of(chain, f"{server_id.text}/failoverGroups"))
+
+        age = max(max_age, GROUPS_MAX_AGE) if max_age > 0 else 0.0
+        return await self._partners.get((chain, server_id), age, read)
+
+    async def _before_a_write(self, chain: IdentityChain, server_id: ArmId, facts: server.Facts) -> server.Facts:
+        known, secondaries = await asyncio.gather(
+            self._known_keys(chain, server_id),
+            asyncio.gather(*(self._secondary(chain, one.id) for one in facts.detail.secondaries)),
+        )
+        return server.with_keys(facts, known, tuple(secondaries))
+
+    async def _known_keys(self, chain: IdentityChain, server_id: ArmId) -> frozenset[str]:
+        return server.read_known_keys(await self._client.all_of(chain, f"{server_id.text}/keys"))
+
+    async def _secondary(self, chain: IdentityChain, server_id: ArmId) -> server.Secondary:
+        """A geo-secondary that cannot be read is a fact about the primary, and stops nothing that does not need it."""
+        try:
+            body, known = await asyncio.gather(self._client.get(chain, server_id.text), self._known_keys(chain, server_id))
+        except EXPECTED_FAILURES as error:
+            return server.Secondary(server_id, failure=replace(failure_of(error), request_id=None))
+        return server.Secondary(server_id, server.read_server(body), known)
+
+    def plan(self, target: Target, want: KeyChoice, seen: server.Facts) -> Plan | Fault | None:
+        """See `server_plan.plan_server`."""
+        return server_plan.plan_server(target, want, seen)
+
+    def plan_revert(self, target: Target, seen: server.Facts) -> Plan | Fault | None:
+        """See `server_plan.plan_server_revert`."""
+        return server_plan.plan_server_revert(target, seen)
+
+    async def apply(
+        self, chain: IdentityChain, target: Target, plan: Plan
+    ) -> Applied[server.SqlServerDetail] | Started | AzureFailure:
+        """Send the request; an answer at once is followed by a reading of the whole, as it tells a part only."""
+        try:
+            answer = await self._client.send(chain, target.id, plan)
+        except EXPECTED_FAILURES as error:
+            return failure_of(error)
+        if isinstance(answer, Started):
+            return answer
+        facts = await self.observe(chain, target, max_age=0.0)
+        return facts if isinstance(facts, AzureFailure) else Applied(facts, answer.request_id)
+
+    def judge(self, failure: AzureFailure, name: str) -> Fault:
+        """See `judge_sql_failure`."""
+        return judge_sql_failure(failure, name)
+
+    async def poll(
+        self,
+        chain: IdentityChain,
+        target: Target,  # noqa: ARG002 - the URL says all
+        operation: Operation,
+    ) -> Running | Ended | Failed | AzureFailure:
+        """Ask at the operation's URL."""
+        return await ask_after(self._client.session, chain, operation.url)
+
+
+class SqlDatabaseProvider:
+    """Puts databases on a key of their own; one list tells all databases of a server."""
+
+    resource_type = "microsoft.sql/servers/databases"
+    shown_kind = "SqlDatabase"
+
+    def __init__(self, client: SqlClient) -> None:
+        self._client = client
+        self._databases: Readings[dict[str, database.Facts]] = Readings()
+
+    async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> database.Facts | AzureFailure:
+        """The database, from its server's list where that is young enough; before a write also what protects the server."""
+        try:
+            facts = await self._read(chain, target.id, max_age)
+        except EXPECTED_FAILURES as error:
+            return failure_of(error)
+        if self._client.recovering(chain, target.id, closed=facts.detail.inaccessible):
+            return database.recovering(facts)
+        return facts
+
+    async def _read(self, chain: IdentityChain, target: ArmId, max_age: float) -> database.Facts:
+        server_path = target.text.rsplit("/", 2)[0]
+        if max_age > 0:
+            listed = await self._databases.get((chain, server_path.lower()), max_age, lambda: self._list(chain, server_path))
+            if target.key in listed:
+                return listed[target.key]
+        body, protector = await asyncio.gather(
+            self._client.get(chain, target.text),
+            self._client.get(chain, f"{server_path}/encryptionProtector/current"),
+        )
+        customer_managed = server.read_protector(protector).protection.customer_managed
+        return database.with_server(database.read_database(body), customer_managed=customer_managed)
+
+    async def _list(self, chain: IdentityChain, server_path: str) -> dict[str, database.Facts]:
+        bodies = await self._client.all_of(chain, f"{server_path}/databases")
+        return {str(body["id"]).lower(): database.read_database(body) for body in bodies}
+
+    def plan(self, target: Target, want: KeyChoice, seen: database.Facts) -> Plan | Fault | None:
+        """See `database.plan_database`."""
+        return database.plan_database(target, want, seen)
+
+    def plan_revert(self, target: Target, seen: database.Facts) -> Plan | Fault | None:
+        """See `database.plan_database_revert`."""
+        return database.plan_database_revert(target, seen)
+
+    async def apply(
+        self, chain: IdentityChain, target: Target, plan: Plan
+    ) -> Applied[database.SqlDatabaseDetail] | Started | AzureFailure:
+        """Send the request."""
+        try:
+            answer = await self._client.send(chain, target.id, plan)
+        except EXPECTED_FAILURES as error:
+            return failure_of(error)
+        if isinstance(answer, Started):
+            return answer
+        facts = await self.observe(chain, target, max_age=0.0)
+        return facts if isinstance(facts, AzureFailure) else Applied(facts, answer.request_id)
+
+    def judge(self, failure: AzureFailure, name: str) -> Fault:
+        """See `judge_sql_failure`."""
+        return judge_sql_failure(failure, name)
+
+    async def poll(
+        self,
+        chain: IdentityChain,
+        target: Target,  # noqa: ARG002 - the URL says all
+        operation: Operation,
+    ) -> Running | Ended | Failed | AzureFailure:
+        """Ask at the operation's URL."""
+        return await ask_after(self._client.session, chain, operation.url)
+
+
+def make_sql_providers(session: AzureSession, list_max_age: float) -> tuple[SqlServerProvider, SqlDatabaseProvider]:
+    """Both, on one client."""
+    client = SqlClient(session)
+    return SqlServerProvider(client, list_max_age), SqlDatabaseProvider(client)

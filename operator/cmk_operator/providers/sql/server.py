@@ -1,0 +1,158 @@
+"""A SQL server as it is read: who it is, what protects it, what its geo-secondaries know, and which databases are closed.
+
+Source: azure-mgmt-sql, `Server`, `EncryptionProtector`, `FailoverGroup`, `Database`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from cmk_operator.core.arm_id import ArmId, InvalidArmIdError, parse_arm_id
+from cmk_operator.core.protection import Protection
+from cmk_operator.providers.protocol import ResourceFacts, Shown
+from cmk_operator.providers.sql.wire import AZURE_KEY_VAULT, SERVICE_MANAGED, read_identities, read_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from cmk_operator.core.azure_failure import AzureFailure
+
+
+@dataclass(frozen=True, slots=True)
+class ServerIdentity:
+    """Who a server is, and by whom it goes to its key."""
+
+    kind: str = "None"
+    user_assigned: tuple[ArmId, ...] = ()
+    primary: ArmId | None = None
+    application_client_id: str = ""
+
+    def reaches_as(self, identity: ArmId, application_client_id: str) -> bool:
+        """Whether the server goes to its key as this identity, by this application."""
+        return self.primary == identity and self.application_client_id.lower() == application_client_id.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Secondary:
+    """A geo-secondary: the keys that it knows (in lower case; None: not asked), or why it could not be asked."""
+
+    id: ArmId
+    identity: ServerIdentity | None = None
+    known_keys: frozenset[str] | None = None
+    failure: AzureFailure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SqlServerDetail:
+    """What a plan rests on. `known_keys` (in lower case) is None when it was not asked for."""
+
+    identity: ServerIdentity
+    server_key_name: str = SERVICE_MANAGED
+    auto_rotation: bool = False
+    known_keys: frozenset[str] | None = None
+    secondaries: tuple[Secondary, ...] = ()
+    inaccessible: tuple[str, ...] = ()
+    """Databases under the server's own protector that cannot use it."""
+    recovering: bool = False
+    """Whether SQL was asked a moment ago to open them again."""
+
+
+Facts = ResourceFacts[SqlServerDetail]
+
+
+@dataclass(frozen=True, slots=True)
+class Protector:
+    """What protects a server."""
+
+    protection: Protection = field(default_factory=Protection)
+    server_key_name: str = SERVICE_MANAGED
+    auto_rotation: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Partner:
+    """The server on the other side of a failover group."""
+
+    id: ArmId
+    secondary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedDatabase:
+    """A database that cannot use its key."""
+
+    name: str
+    own_key: bool
+
+
+def read_server(body: Mapping[str, Any]) -> ServerIdentity:
+    """The identity of a server in Resource Manager's wire format."""
+    properties: Mapping[str, Any] = body.get("properties") or {}
+    kind, assigned = read_identities(body)
+    primary = properties.get("primaryUserAssignedIdentityId")
+    return ServerIdentity(kind, assigned, ArmId(primary) if primary else None, str(properties.get("federatedClientId") or ""))
+
+
+def read_protector(body: Mapping[str, Any]) -> Protector:
+    """The protector in Resource Manager's wire format; enum values in any case."""
+    properties: Mapping[str, Any] = body.get("properties") or {}
+    if str(properties.get("serverKeyType", "")).lower() != AZURE_KEY_VAULT.lower():
+        return Protector()
+    following = bool(properties.get("autoRotationEnabled"))
+    protection = read_key(properties.get("uri"), properties.get("keyVersion"), following=following)
+    return Protector(protection, str(properties.get("serverKeyName") or ""), following)
+
+
+def read_known_keys(bodies: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """The names of the keys that a server knows, in lower case; the id tells them, `name` does not always."""
+    return frozenset(str(body["id"]).rsplit("/", 1)[-1].lower() for body in bodies)
+
+
+def read_partners(bodies: Iterable[Mapping[str, Any]]) -> tuple[Partner, ...]:
+    """The servers in failover groups with this one; `secondary` where this one is the primary."""
+    found: dict[ArmId, Partner] = {}
+    for body in bodies:
+        properties: Mapping[str, Any] = body.get("properties") or {}
+        primary = str(properties.get("replicationRole", "")).lower() == "primary"
+        for partner in properties.get("partnerServers") or ():
+            try:
+                partner_id = parse_arm_id(str(partner.get("id", "")))
+            except InvalidArmIdError:
+                continue
+            known = found.get(partner_id)
+            found[partner_id] = Partner(partner_id, primary or (known is not None and known.secondary))
+    return tuple(sorted(found.values(), key=lambda partner: partner.id.key))
+
+
+def read_closed(bodies: Iterable[Mapping[str, Any]]) -> tuple[ClosedDatabase, ...]:
+    """Databases of a list that are inaccessible; those with a key of their own are no matter of the server's key."""
+    found = [
+        ClosedDatabase(str(body.get("name", "")), bool((body.get("properties") or {}).get("encryptionProtector")))
+        for body in bodies
+        if str((body.get("properties") or {}).get("status", "")).lower() == "inaccessible"
+    ]
+    return tuple(sorted(found, key=lambda database: database.name))
+
+
+def facts_of(
+    identity: ServerIdentity, protector: Protector, closed: tuple[ClosedDatabase, ...], partners: tuple[Partner, ...]
+) -> Facts:
+    """The facts of a server, without what is only asked for before a write."""
+    detail = SqlServerDetail(
+        identity,
+        protector.server_key_name,
+        protector.auto_rotation,
+        secondaries=tuple(Secondary(partner.id) for partner in partners if partner.secondary),
+        inaccessible=tuple(database.name for database in closed if not database.own_key),
+    )
+    shown = Shown(
+        inaccessible_databases=tuple(database.name for database in closed),
+        geo_secondaries=tuple(partner.id.name for partner in partners),
+    )
+    return ResourceFacts(protector.protection, detail, shown)
+
+
+def with_keys(facts: Facts, known_keys: frozenset[str], secondaries: tuple[Secondary, ...]) -> Facts:
+    """The facts with what the server and its geo-secondaries know."""
+    return replace(facts, detail=replace(facts.detail, known_keys=known_keys, secondaries=secondaries))

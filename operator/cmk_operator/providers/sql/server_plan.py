@@ -1,0 +1,240 @@
+"""What brings a SQL server to the wanted key: identity, then server key (also on its geo-secondaries), then protector.
+
+Source: "Cross-tenant customer-managed keys with transparent data encryption" (also for a server that has another key by another
+application); "Azure SQL transparent data encryption with customer-managed key" (geo-replication, inaccessible databases).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from cmk_operator.core.faults import Actor, Fault, FaultKind, blocked, busy
+from cmk_operator.core.protection import FieldChange
+from cmk_operator.core.sql_faults import judge_sql_failure
+from cmk_operator.providers.protocol import Plan, SqlServerOptions
+from cmk_operator.providers.sql.wire import (
+    AZURE_KEY_VAULT,
+    SERVICE_MANAGED,
+    names_shown,
+    on_key,
+    server_key_name,
+    unfit,
+    wire_key,
+)
+
+if TYPE_CHECKING:
+    from cmk_operator.core.azure_failure import AzureFailure
+    from cmk_operator.core.protection import KeyChoice
+    from cmk_operator.providers.protocol import Target
+    from cmk_operator.providers.sql.server import Facts, Secondary
+
+_PROTECTOR: Final = "encryptionProtector/current"
+_UNSET: Final = ""
+
+
+def plan_server(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | None:
+    """The next request, with all changes that are ahead; None when the server is right and its databases are open."""
+    identity, key = _identity_changes(want, seen), _key_changes(want, seen)
+    changes = (*identity, *key)
+    closed = seen.detail.inaccessible
+    same_key = _same_key(want, seen)
+    if not changes and not closed:
+        return None
+    if closed and not same_key:
+        return _closed_on_another_key(target, seen)
+    wrong = unfit(want, f"server {target.id.name}") if changes else None
+    if wrong is not None:
+        return wrong
+    if identity and seen.protection.customer_managed and not same_key:
+        return _switch(target, seen, changes)
+    if identity:
+        return _identify(target, want, seen, changes)
+    if closed:
+        return _reopen(target, seen, changes)
+    return _protect(target, want, seen, changes)
+
+
+def plan_server_revert(target: Target, seen: Facts) -> Plan | Fault | None:
+    """Back to a key of Microsoft, not while a database is closed; the server keeps its identities and old keys."""
+    if not seen.protection.customer_managed:
+        return None
+    if seen.detail.inaccessible:
+        message = (
+            f"databases of server {target.id.name} cannot use the key ({names_shown(seen.detail.inaccessible)}), and Azure puts none of "
+            "them on a key of Microsoft until they can: the customer's administrator must restore the access, or the platform engineer "
+            "set deletionPolicy to Orphan"
+        )
+        return blocked("DatabasesInaccessible", message, Actor.CUSTOMER_ADMINISTRATOR)
+    change = FieldChange("encryptionProtector.serverKeyName", seen.detail.server_key_name, SERVICE_MANAGED)
+    return _service_managed(target, (change,), "put the server back on a key of Microsoft")
+
+
+def _same_key(want: KeyChoice, seen: Facts) -> bool:
+    uri = seen.protection.key_uri
+    return uri is not None and uri.versionless == want.key_uri.versionless
+
+
+def _identity_changes(want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
+    identity = seen.detail.identity
+    present = want.managed_identity in identity.user_assigned
+    pairs = (
+        ("identity.type", identity.kind, _identity_type(identity.kind)),
+        ("identity.userAssignedIdentities", "present" if present else _UNSET, "present"),
+        (
+            "properties.primaryUserAssignedIdentityId",
+            identity.primary.key if identity.primary else _UNSET,
+            want.managed_identity.key,
+        ),
+        ("properties.federatedClientId", identity.application_client_id, want.application_client_id),
+    )
+    return tuple(FieldChange(*pair) for pair in pairs if pair[1].lower() != pair[2].lower())
+
+
+def _identity_type(present: str) -> str:
+    """Add UserAssigned without dropping SystemAssigned; SQL spells the pair without a space."""
+    return "SystemAssigned,UserAssigned" if "systemassigned" in present.lower() else "UserAssigned"
+
+
+def _key_changes(want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
+    detail, name = seen.detail, _wanted_name(want, seen)
+    known = detail.known_keys
+    missing = name != detail.server_key_name and (known is None or name.lower() not in known)
+    following = want.key_uri.version is None
+    pairs = (
+        (f"keys/{name}", _UNSET, str(wire_key(want)) if missing else _UNSET),
+        *(
+            (f"{one.id.name}: keys/{name}", _UNSET, str(wire_key(want)))
+            for one in detail.secondaries
+            if one.known_keys is not None and name.lower() not in one.known_keys
+        ),
+        ("encryptionProtector.serverKeyName", detail.server_key_name, name),
+        (
+            "encryptionProtector.autoRotationEnabled",
+            "true" if detail.auto_rotation else "false",
+            "true" if following else "false",
+        ),
+    )
+    right = on_key(want, seen.protection) and detail.auto_rotation == following
+    return () if right else tuple(FieldChange(*pair) for pair in pairs if pair[1].lower() != pair[2].lower())
+
+
+def _wanted_name(want: KeyChoice, seen: Facts) -> str:
+    """The server's name for the key: the one in force where that is right, whatever version SQL has moved to."""
+    return seen.detail.server_key_name if on_key(want, seen.protection) else server_key_name(wire_key(want))
+
+
+def _identify(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan:
+    """Keep the server's other identities: others may use them."""
+    identity = seen.detail.identity
+    identities: dict[str, dict[str, Any]] = {one.text: {} for one in identity.user_assigned}
+    if want.managed_identity not in identity.user_assigned:
+        identities[want.managed_identity.text] = {}
+    body = {
+        "identity": {"type": _identity_type(identity.kind), "userAssignedIdentities": identities},
+        "properties": {
+            "primaryUserAssignedIdentityId": want.managed_identity.text,
+            "federatedClientId": want.application_client_id,
+        },
+    }
+    keeps_key = on_key(want, seen.protection)
+    return Plan(body, changes, "set the server's identity", path=target.id.text, keeps_key=keeps_key)
+
+
+def _switch(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan | Fault:
+    """To another key as someone else: nothing unwraps the old key then, so Azure's way goes over a key of Microsoft."""
+    options = target.options
+    if isinstance(options, SqlServerOptions) and options.switch_through_service_managed_key:
+        between = FieldChange("encryptionProtector.serverKeyName", seen.detail.server_key_name, SERVICE_MANAGED)
+        return _service_managed(target, (between, *changes), "put the server on a key of Microsoft to change its application")
+    present = seen.detail.identity.application_client_id or "no application"
+    message = (
+        f"server {target.id.name} reaches its present key {seen.protection.active_key_uri} by {present}, and with another identity or "
+        "application it would lose that key before it has the new one: the platform engineer must allow a moment on a key of Microsoft "
+        "with spec.sqlServer.switchThroughServiceManagedKey, or the provider's administrator put the server on the new key"
+    )
+    return blocked("SwitchNeedsServiceManagedKey", message, Actor.PLATFORM_ENGINEER)
+
+
+def _service_managed(target: Target, changes: tuple[FieldChange, ...], purpose: str) -> Plan:
+    body = {"properties": {"serverKeyType": SERVICE_MANAGED, "serverKeyName": SERVICE_MANAGED}}
+    return Plan(body, changes, purpose, path=f"{target.id.text}/{_PROTECTOR}", method="PUT")
+
+
+def _closed_on_another_key(target: Target, seen: Facts) -> Fault:
+    message = (
+        f"databases of server {target.id.name} cannot use its present key {seen.protection.active_key_uri} "
+        f"({names_shown(seen.detail.inaccessible)}), and Azure moves none of them until they can: whoever owns that key must restore the "
+        "access, as told by the provider's administrator"
+    )
+    return blocked("DatabasesInaccessible", message, Actor.PROVIDER_ADMINISTRATOR)
+
+
+def _reopen(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan | Fault:
+    """Revalidate at once, and do not wait for Azure to do it: the key has just passed the probe, and it only opens them sooner."""
+    closed = seen.detail.inaccessible
+    if seen.detail.recovering:
+        return busy("DatabasesRecovering", f"SQL is opening databases of server {target.id.name}: {names_shown(closed)}")
+    opened = FieldChange(f"status of databases {names_shown(closed)}", "Inaccessible", "Online")
+    path = f"{target.id.text}/{_PROTECTOR}/revalidate"
+    return Plan({}, (opened, *changes), "revalidate the key", path=path, method="POST", keeps_key=True)
+
+
+def _protect(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan | Fault:
+    detail, name = seen.detail, _wanted_name(want, seen)
+    moves = name.lower() != detail.server_key_name.lower()
+    if moves and (detail.known_keys is None or name.lower() not in detail.known_keys):
+        return _add_key(target.id.text, want, changes, "add the key to the server")
+    if moves:
+        for secondary in detail.secondaries:
+            first = _secondary_first(target, want, secondary, changes)
+            if first is not None:
+                return first
+    body = {
+        "properties": {
+            "serverKeyType": AZURE_KEY_VAULT,
+            "serverKeyName": name,
+            "autoRotationEnabled": want.key_uri.version is None,
+        }
+    }
+    purpose = "protect the server with the key" if moves else "correct the automatic rotation of the key"
+    keeps_key = on_key(want, seen.protection)
+    return Plan(body, changes, purpose, path=f"{target.id.text}/{_PROTECTOR}", method="PUT", keeps_key=keeps_key)
+
+
+def _add_key(server: str, want: KeyChoice, changes: tuple[FieldChange, ...], purpose: str) -> Plan:
+    key = wire_key(want)
+    body = {"properties": {"serverKeyType": AZURE_KEY_VAULT, "uri": str(key)}}
+    return Plan(body, changes, purpose, path=f"{server}/keys/{server_key_name(key)}", method="PUT")
+
+
+def _secondary_first(
+    target: Target, want: KeyChoice, secondary: Secondary, changes: tuple[FieldChange, ...]
+) -> Plan | Fault | None:
+    """A geo-secondary must know the key before its primary is protected by it; its own protector is its own manifest's matter.
+
+    It is asked wherever it lies, so that whoever adds the key there is seen; it is written to in the tenant's scopes only.
+    """
+    name, server = secondary.id.name, target.id.name
+    if secondary.failure is not None:
+        return _unread(server, name, secondary.failure)
+    if secondary.known_keys is None or server_key_name(wire_key(want)).lower() in secondary.known_keys:
+        return None
+    if not target.in_scope(secondary.id):
+        message = (
+            f"geo-secondary {name} of server {server} must know the key first, but lies outside the tenant's allowedScopes: the "
+            "provider's administrator must add the key to it, or its scope to the CustomerTenant"
+        )
+        return blocked("GeoSecondaryOutOfScope", message, Actor.PROVIDER_ADMINISTRATOR)
+    if secondary.identity is None or not secondary.identity.reaches_as(want.managed_identity, want.application_client_id):
+        message = (
+            f"geo-secondary {name} of server {server} must know the key first, but does not reach it by the same identity and "
+            f"application yet: the platform engineer must declare an EncryptedResource for {name} with the same key"
+        )
+        return blocked("GeoSecondaryNotReady", message, Actor.PLATFORM_ENGINEER)
+    return _add_key(secondary.id.text, want, changes, f"add the key to geo-secondary {name}")
+
+
+def _unread(server: str, name: str, failure: AzureFailure) -> Fault:
+    fault = judge_sql_failure(failure, f"geo-secondary {name} of server {server}")
+    kind = FaultKind.BUSY if fault.kind is FaultKind.BUSY else FaultKind.BLOCKED
+    return Fault(kind, "GeoSecondaryUnreachable", fault.message, fault.actor, fault.retry_after)

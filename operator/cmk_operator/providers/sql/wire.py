@@ -1,0 +1,88 @@
+"""What servers and databases have in common on the wire: names of keys, identity blocks, and keys that SQL does not take.
+
+Source: Azure SQL REST, `ServerKeyProperties`; "Rotate the Transparent Data Encryption protector"; "Azure SQL transparent data
+encryption with customer-managed key", requirements.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from cmk_operator.core.arm_id import ArmId
+from cmk_operator.core.faults import Actor, Fault, FaultKind, invalid
+from cmk_operator.core.key_uri import InvalidKeyUriError, parse_key_uri
+from cmk_operator.core.protection import Protection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cmk_operator.core.key_uri import KeyUri
+    from cmk_operator.core.protection import KeyChoice
+
+API_VERSION: Final = "2025-01-01"
+AZURE_KEY_VAULT: Final = "AzureKeyVault"
+SERVICE_MANAGED: Final = "ServiceManaged"
+LONGEST_NAMES: Final = 94
+"""Characters of a vault's and a key's name together."""
+_SIZES: Final = frozenset({2048, 3072})
+
+
+def server_key_name(uri: KeyUri) -> str:
+    """How a server names a key of a vault: vault_key_version."""
+    vault = uri.vault_host.split(".", 1)[0]
+    return "_".join(filter(None, (vault, uri.key_name, uri.version)))
+
+
+def wire_key(want: KeyChoice) -> KeyUri:
+    """Always with the version, also when SQL follows the latest one by itself: the one that passed the probe."""
+    return want.key_uri.at(want.probed_version)
+
+
+def read_key(uri: object, key_version: object, *, following: bool) -> Protection:
+    """What a key identifier says, with the version in force; SQL moves the version by itself when it follows."""
+    with suppress(InvalidKeyUriError):
+        key = parse_key_uri(str(uri or ""))
+        active = key.version or (str(key_version) if key_version else None)
+        return Protection(key.versionless if following else key, active)
+    return Protection()
+
+
+def read_identities(body: Mapping[str, Any]) -> tuple[str, tuple[ArmId, ...]]:
+    """The identity's type without spaces, and the user-assigned identities."""
+    identity: Mapping[str, Any] = body.get("identity") or {}
+    kind = str(identity.get("type") or "None").replace(" ", "")
+    return kind, tuple(ArmId(text) for text in identity.get("userAssignedIdentities") or {})
+
+
+def on_key(want: KeyChoice, seen: Protection) -> bool:
+    """Whether the key in force is the wanted one. SQL that follows the latest version may be on any: moving it back is a fight."""
+    now = seen.active_key_uri
+    if now is None or now.versionless != want.key_uri.versionless:
+        return False
+    return want.key_uri.version is None or now.version == want.key_uri.version
+
+
+def unfit(want: KeyChoice, name: str) -> Fault | None:
+    """Why SQL will not take this key, as far as that is known before asking it; `name` is the target's."""
+    vault = want.key_uri.vault_host.split(".", 1)[0]
+    length = len(vault) + len(want.key_uri.key_name)
+    if length > LONGEST_NAMES:
+        message = (
+            f"the names of vault {vault} and key {want.key_uri.key_name} have {length} characters together, but SQL takes at most "
+            f"{LONGEST_NAMES}: the platform engineer must name a key with a shorter name in keyUri"
+        )
+        return invalid("KeyNameTooLong", message)
+    if want.key_size is not None and want.key_size not in _SIZES:
+        message = (
+            f"the key has {want.key_size} bits, but SQL takes RSA keys of 2048 or 3072 bits only for {name}: the customer's "
+            "administrator must make a key of such a size"
+        )
+        return Fault(FaultKind.BLOCKED, "KeySizeNotSupported", message, Actor.CUSTOMER_ADMINISTRATOR)
+    return None
+
+
+def names_shown(names: tuple[str, ...]) -> str:
+    """A few names, for a message."""
+    few = ", ".join(names[:10])
+    return few if len(names) <= 10 else f"{few} and {len(names) - 10} more"
