@@ -11,6 +11,7 @@ from cmk_operator.azure.credentials import IdentityChain
 from cmk_operator.core.arm_id import ArmId
 from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.cloud import CLOUDS, CloudName
+from cmk_operator.core.faults import Fault, FaultKind
 from cmk_operator.core.key_uri import parse_key_uri
 from cmk_operator.core.long_running import Ended, Failed, Running
 from cmk_operator.core.protection import KeyChoice
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.faults import Fault
     from cmk_operator.providers.protocol import Provider, ResourceFacts
     from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, ProviderIdentity, SandboxControl
 
@@ -133,6 +133,10 @@ class Subject:
     async def _until_nothing_is_left(self, next_plan: Callable[[], Awaitable[Plan | Fault | None]]) -> int:
         for requests in range(REQUESTS):
             plan = await next_plan()
+            if isinstance(plan, Fault) and plan.kind is FaultKind.BUSY:
+                # Something that Azure took over, though its answer was lost, is still under way.
+                await self.world.control.advance(5)
+                continue
             if plan is None:
                 return requests
             assert isinstance(plan, Plan), plan
