@@ -148,7 +148,11 @@ async def test_whatever_azure_answers_is_a_value_and_the_next_try_heals(
     seen = await subject.provider.observe(world.chain, subject.target, max_age=0.0)
     answer = await subject.provider.apply(world.chain, subject.target, plan)
     await world.control.clear_faults()
-    for failure in (seen, answer):
+    answers = [seen, answer]
+    if fault["kind"] == "truncate" and isinstance(answer, Started):
+        # An acceptance has no body that could be cut short.
+        await subject.ended(answers.pop())
+    for failure in answers:
         assert isinstance(failure, AzureFailure), failure
         judged = subject.provider.judge(failure, "name")
         assert judged.kind in {FaultKind.BUSY, FaultKind.BLOCKED}
