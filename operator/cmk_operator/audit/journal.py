@@ -1,0 +1,292 @@
+"""Takes in changes at once, and records those that came together in one write; a change that is recorded already is not again.
+
+`settled` is awaited before a status is written that would make the change invisible: a crash in between repeats the pass, whose change
+has the same id. While the record cannot be written at all, passes are repeated; but after `HOLD_STATUS_FOR` seconds status goes on
+without it, because a lost key must be seen: the log then has the change, and the record gets it as soon as it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.core.audit.change import OPERATOR, Change, Event, Subject, identity_of
+from cmk_operator.core.schedule import Backoff
+from cmk_operator.kubernetes.client import KubernetesError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+    from datetime import datetime
+
+    from cmk_operator.audit.store import Appended, AuditStore
+    from cmk_operator.core.audit.chain import Entry
+    from cmk_operator.telemetry import Telemetry
+
+    Send = Callable[[list[str]], Awaitable[str | None]]
+
+HOLD_STATUS_FOR: Final = 60.0
+IDS_KEPT: Final = 16_384
+"""More than the ring of segments holds by default, so that any change that can still be repeated is recognised."""
+_RETRY: Final = Backoff(0.1, 5.0)
+_SINK_RETRY: Final = Backoff(1.0, 60.0)
+_AUDIT: Final = logging.getLogger("cmk_operator.audit")
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Who made a recorded change, and the id of the request that did it."""
+
+    by: str
+    request_id: str | None
+
+
+class Journal:
+    """The one writer of the record in this process; `send` hands lines to the sink and tells what went wrong (None: nothing)."""
+
+    def __init__(
+        self, store: AuditStore, clock: Callable[[], datetime], telemetry: Telemetry, send: Send | None = None
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._telemetry = telemetry
+        self._send = send
+        self._pending: dict[str, Change] = {}
+        self._recorded: dict[str, Recorded] = {}
+        self._told: set[str] = set()
+        self._logged = 0
+        self._loaded = False
+        self._store_lock = asyncio.Lock()
+        self._failing_since: float | None = None
+        self._attempt: asyncio.Future[Exception | None] | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._delivering: asyncio.Task[None] | None = None
+        self._more = asyncio.Event()
+        self._objects: dict[str, Subject] = {}
+
+    def start(self) -> None:
+        """Begin to serve the sink, if there is one."""
+        if self._send is not None:
+            self._more.set()
+            self._delivering = asyncio.create_task(self._deliver(self._send), name="audit sink")
+
+    async def close(self, grace: float) -> None:
+        """Write what is pending, for at most `grace` seconds; 0: nothing more, because another operator writes now."""
+        if self._writing is not None and grace > 0:
+            await asyncio.wait({self._writing}, timeout=grace)
+        for task in (self._writing, self._delivering):
+            if task is not None and not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    def note(self, change: Change) -> None:
+        """Take in a change; it is recorded soon, and once."""
+        if change.id in self._recorded or change.id in self._pending:
+            return
+        self._pending[change.id] = change
+        self._start_writing()
+
+    async def settled(self, uid: str) -> None:
+        """Wait until all changes of an object are recorded. Raises what kept them from it; then the pass must be repeated."""
+        while any(change.subject.uid == uid for change in self._pending.values()):
+            self._start_writing()
+            error = await asyncio.shield(self._attempt) if self._attempt is not None else None
+            if error is None or not (unrecorded := self._of(uid)):
+                continue
+            if not self._held_long_enough():
+                raise error
+            self._tell_unrecorded(unrecorded)
+            return
+
+    async def find(self, identity: str) -> Recorded | None:
+        """Who made a change, if it is recorded. Raises `KubernetesError` when the record cannot be read."""
+        try:
+            async with self._store_lock:
+                await self._load()
+        except KubernetesError:
+            self._failing_since = self._failing_since or _now()
+            if not self._held_long_enough():
+                raise
+        return self._recorded.get(identity)
+
+    async def living(self) -> list[Subject]:
+        """Objects that the record knows, and not as deleted. Raises `KubernetesError` when it cannot be read."""
+        async with self._store_lock:
+            await self._load()
+        return list(self._objects.values())
+
+    def _of(self, uid: str) -> list[Change]:
+        return [change for change in self._pending.values() if change.subject.uid == uid]
+
+    def _held_long_enough(self) -> bool:
+        return self._failing_since is not None and _now() - self._failing_since > HOLD_STATUS_FOR
+
+    def _tell_unrecorded(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            if change.id not in self._told:
+                self._told.add(change.id)
+                _AUDIT.error(change.event.words, extra={"audit": change.wire() | {"recorded": False}})
+
+    def _start_writing(self) -> None:
+        if self._writing is None or self._writing.done():
+            self._attempt = asyncio.get_running_loop().create_future()
+            self._writing = asyncio.create_task(self._write(), name="audit record")
+
+    async def _write(self) -> None:
+        failures = 0
+        while self._pending:
+            error = await self._try()
+            failures = failures + 1 if error is not None else 0
+            if error is None:
+                self._failing_since = None
+            elif self._failing_since is None:
+                self._failing_since = _now()
+            ended, self._attempt = self._attempt, asyncio.get_running_loop().create_future()
+            if ended is not None:
+                ended.set_result(error)
+            if error is not None:
+                await asyncio.sleep(_RETRY.bound(failures))
+        await self._save_head()
+
+    async def _try(self) -> Exception | None:
+        """One write of all that is pending, or of as much as goes in; what kept it from landing."""
+        try:
+            async with self._store_lock:
+                await self._load()
+                await self._append()
+        except Exception as error:  # noqa: BLE001 - passes wait for the answer, whatever it is
+            # The write may have landed all the same: what is there is read again before the next one.
+            self._loaded = False
+            self._telemetry.audit_append_failures.inc()
+            if not isinstance(error, KubernetesError):
+                _LOG.exception("the audit record could not be written")
+            elif error.status != 409:
+                _LOG.warning(
+                    "the audit record could not be written, and will be: the changes wait, and status with them for a minute",
+                    extra={"waiting": len(self._pending), "error": str(error)},
+                )
+            return error
+        return None
+
+    async def _load(self) -> None:
+        if self._loaded:
+            return
+        head = self._store.head.last.sequence
+        entries = await self._store.load()
+        head = max(self._store.head.last.sequence, head)
+        self._objects = {}
+        for entry in entries:
+            self._remember(entry)
+            if entry.sequence > max(head, self._logged):
+                # Its writer may have ended before it could log it.
+                self._log(entry)
+        for identity in self._recorded.keys() & self._pending.keys():
+            del self._pending[identity]
+        self._loaded = True
+
+    async def _append(self) -> None:
+        changes = list(self._pending.values())
+        if not changes:
+            return
+        if self._store.last.sequence == 0:
+            changes.insert(
+                0, self._of_the_record(Event.RECORD_STARTED, "", "the first entry", "no record was found in the cluster")
+            )
+        appended = await self._store.append(changes)
+        for entry in appended.entries:
+            self._remember(entry)
+            self._pending.pop(str(entry.body["id"]), None)
+            self._log(entry)
+            self._telemetry.audit_entries.labels(str(entry.body["event"])).inc()
+        self._note_missed(appended)
+        self._more.set()
+
+    def _note_missed(self, appended: Appended) -> None:
+        if self._send is None or appended.dropped is None or appended.dropped[1] <= self._store.head.delivered:
+            return
+        first = max(appended.dropped[0], self._store.head.delivered + 1)
+        what = f"entries {first} to {appended.dropped[1]}"
+        why = "the record in the cluster was full and the audit sink had not taken them; the operator's log has them"
+        change = self._of_the_record(Event.COPY_MISSED, "in the cluster", f"{what} are in the log only", why)
+        self._pending.setdefault(change.id, change)
+
+    def _of_the_record(self, event: Event, before: str, after: str, why: str) -> Change:
+        at = self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
+        return Change(identity_of("", event.value, at, after), at, event, Subject(), OPERATOR, before, after, why)
+
+    def _remember(self, entry: Entry) -> None:
+        body = entry.body
+        identity = str(body.get("id", ""))
+        self._recorded.pop(identity, None)
+        self._recorded[identity] = Recorded(str(body.get("by", "")), body.get("azureRequestId"))
+        while len(self._recorded) > IDS_KEPT:
+            del self._recorded[next(iter(self._recorded))]
+        about = body.get("object")
+        if not isinstance(about, dict) or not about.get("uid"):
+            return
+        if body.get("event") == Event.MANIFEST_DELETED:
+            self._objects.pop(str(about["uid"]), None)
+        elif body.get("event") == Event.CONFIGURATION_CHANGED:
+            subject = Subject(*(str(about.get(name, "")) for name in ("kind", "namespace", "name", "uid")))
+            self._objects[subject.uid] = subject
+
+    def _log(self, entry: Entry) -> None:
+        self._logged = max(self._logged, entry.sequence)
+        try:
+            words = Event(str(entry.body.get("event"))).words
+        except ValueError:
+            words = "an entry of another version"
+        _AUDIT.info(words, extra={"audit": dict(entry.body)})
+
+    async def _save_head(self, delivered: int | None = None) -> None:
+        """Let the head follow; when that fails the next write does it."""
+        try:
+            async with self._store_lock:
+                await self._load()
+                await self._store.save_head(delivered)
+        except KubernetesError as error:
+            self._loaded = False
+            _LOG.warning("the head of the audit record could not be written", extra={"error": str(error)})
+        if self._send is not None:
+            self._telemetry.audit_undelivered.set(self._store.last.sequence - self._store.head.delivered)
+
+    async def _deliver(self, send: Send) -> None:
+        """Hand the sink every entry, in order and at least once, for as long as it takes."""
+        failures = 0
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            error = await self._deliver_all(send)
+            failures = failures + 1 if error is not None else 0
+            if error is not None:
+                _LOG.warning("the audit sink did not take entries; they are sent again", extra={"error": error})
+                await asyncio.sleep(_SINK_RETRY.bound(failures))
+                self._more.set()
+
+    async def _deliver_all(self, send: Send) -> str | None:
+        while True:
+            try:
+                async with self._store_lock:
+                    await self._load()
+                    entries = await self._store.after(self._store.head.delivered)
+            except KubernetesError as error:
+                self._loaded = False
+                return str(error)
+            if not entries:
+                return None
+            failure = await send([entry.line for entry in entries])
+            if failure is not None:
+                self._telemetry.audit_undelivered.set(self._store.last.sequence - self._store.head.delivered)
+                return failure
+            before = self._store.head.delivered
+            await self._save_head(entries[-1].sequence)
+            if self._store.head.delivered == before:
+                return "the head could not be written"
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,48 @@
+"""An HTTP(S) endpoint that takes copies of the record: any log collector that accepts newline-delimited JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, Final, Self
+
+import aiohttp
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
+
+
+class HttpSink:
+    """Posts lines to one URL; a token file, read anew each time, proves who we are. Used as an async context manager."""
+
+    def __init__(self, url: str, token_file: Path | None = None) -> None:
+        self._url = url
+        self._token_file = token_file
+        # aiohttp's own context is as old as its import; this one trusts what SSL_CERT_FILE names now.
+        connector = aiohttp.TCPConnector(limit=1, ssl=ssl.create_default_context())
+        self._session = aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT, trust_env=True)
+
+    async def __aenter__(self) -> Self:
+        """Nothing is opened before the first post."""
+        return self
+
+    async def __aexit__(self, *unused: object) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def send(self, lines: list[str]) -> str | None:
+        """Post lines as one body; what went wrong, or None when a 2xx says that the endpoint has them."""
+        headers = {"Content-Type": "application/x-ndjson"}
+        try:
+            if self._token_file is not None:
+                token = await asyncio.to_thread(self._token_file.read_text, encoding="ascii")
+                headers["Authorization"] = f"Bearer {token.strip()}"
+            body = "".join(f"{line}\n" for line in lines).encode()
+            async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
+                if 200 <= answer.status < 300:
+                    return None
+                return f"the audit sink answered {answer.status}: whoever runs it must let the operator post there"
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            return f"the audit sink could not be reached: {type(error).__name__}"

@@ -1,0 +1,270 @@
+"""The record in ConfigMaps of the operator's namespace: appended to by one writer at a time, whoever else believes to be it.
+
+Each write names the resourceVersion that it builds on, so that of two writers one is refused and must read again: the chain never
+forks. A full segment is made immutable; when the ring of slots is full, the oldest segment makes room.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from cmk_operator.core.audit.chain import ORIGIN, Anchor, Entry, follow, parse_entry
+from cmk_operator.core.audit.layout import (
+    HEAD_KEY,
+    HEAD_NAME,
+    SLOTS,
+    Head,
+    entry_key,
+    parse_head,
+    segment_name,
+)
+from cmk_operator.kubernetes.client import KubernetesError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cmk_operator.core.audit.change import Change
+    from cmk_operator.kubernetes.client import KubernetesClient
+
+_LABELS: Final = {"app.kubernetes.io/name": "cmk-operator", "app.kubernetes.io/component": "audit"}
+_MERGE: Final = "application/merge-patch+json"
+_OVERHEAD: Final = 64
+"""Bytes that each entry costs besides its line: its key, and the key again in managedFields."""
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    slot: int
+    uid: str
+    resource_version: str
+    size: int
+    first: int
+    last: Anchor
+    sealed: bool
+
+    @property
+    def name(self) -> str:
+        return segment_name(self.slot)
+
+
+@dataclass(slots=True)
+class Appended:
+    """What one write brought: the entries that have landed, and those that left the cluster for it (None: none did)."""
+
+    entries: list[Entry] = field(default_factory=list)
+    dropped: tuple[int, int] | None = None
+
+
+class AuditStore:
+    """The ConfigMaps of the record; raises `KubernetesError` for every refusal, after which `load` must come first."""
+
+    def __init__(self, client: KubernetesClient, namespace: str, segment_bytes: int) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._collection = f"/api/v1/namespaces/{quote(namespace)}/configmaps"
+        self._segment_bytes = segment_bytes
+        self._segments: dict[int, _Segment] = {}
+        self._damaged: set[int] = set()
+        self._head_version: str | None = None
+        self.head = Head()
+
+    @property
+    def last(self) -> Anchor:
+        """The entry that the next one follows."""
+        newest = self._newest()
+        return max(newest.last if newest is not None else ORIGIN, self.head.last, key=lambda anchor: anchor.sequence)
+
+    async def load(self) -> list[Entry]:
+        """Read the whole record as it is now; what is damaged is left as it is, for `kubectl cmk audit verify` to name."""
+        head = await self._get(HEAD_NAME)
+        known = parse_head((head.get("data") or {}).get(HEAD_KEY, "")) if head is not None else None
+        segments: dict[int, _Segment] = {}
+        damaged: set[int] = set()
+        entries: list[Entry] = []
+        for slot in range(SLOTS):
+            body = await self._get(segment_name(slot))
+            found = _read(slot, body) if body is not None else None
+            if found is not None:
+                segments[slot] = found[0]
+                entries += found[1]
+            elif body is not None:
+                damaged.add(slot)
+        entries.sort(key=lambda entry: entry.sequence)
+        if known is None:
+            known = Head()
+            if entries:
+                _LOG.error("the head of the audit record is gone or unreadable; `kubectl cmk audit verify` tells what is left")
+                known = Head(base=Anchor(entries[0].sequence - 1, entries[0].previous))
+        self._head_version = head["metadata"]["resourceVersion"] if head is not None else None
+        self._segments, self._damaged, self.head = segments, damaged, known
+        if damaged:
+            _LOG.error(
+                "there are ConfigMaps of the audit record without any entry of it; they are left as they are",
+                extra={"names": [segment_name(slot) for slot in sorted(damaged)]},
+            )
+        if known.last.sequence > (entries[-1].sequence if entries else 0):
+            _LOG.error(
+                "the audit record is shorter than its head says: entries were removed; `kubectl cmk audit verify` names them",
+                extra={"head": known.last.sequence},
+            )
+        return entries
+
+    async def append(self, changes: Sequence[Change]) -> Appended:
+        """Record the first of some changes, as many as one write takes."""
+        entries: list[Entry] = []
+        anchor = self.last
+        for change in changes:
+            entries.append(follow(anchor, change))
+            anchor = entries[-1].anchor
+        segment = self._newest()
+        fitting = self._fitting(entries, segment)
+        if segment is not None and fitting:
+            return Appended(await self._extend(segment, fitting))
+        return await self._roll_over(segment, entries)
+
+    def _newest(self) -> _Segment | None:
+        return max(self._segments.values(), key=lambda segment: segment.last.sequence, default=None)
+
+    async def save_head(self, delivered: int | None = None) -> None:
+        """Let the head say how far the record reaches, if it does not yet."""
+        delivered = self.head.delivered if delivered is None else delivered
+        wanted = replace(self.head, last=self.last, delivered=delivered)
+        if wanted != self.head:
+            await self._put_head(wanted)
+
+    async def after(self, sequence: int) -> list[Entry]:
+        """Entries of the segment that holds the entry after `sequence`, from that entry on; none when there is no later one."""
+        later = (segment for segment in self._segments.values() if segment.last.sequence > sequence)
+        holding = min(later, key=lambda segment: segment.first, default=None)
+        body = await self._get(holding.name) if holding is not None else None
+        found = _read(holding.slot, body) if holding is not None and body is not None else None
+        return [entry for entry in found[1] if entry.sequence > sequence] if found is not None else []
+
+    def _fitting(self, entries: Iterable[Entry], segment: _Segment | None) -> list[Entry]:
+        """As many as the segment has room for; an empty one takes at least one."""
+        if segment is not None and segment.sealed:
+            return []
+        size = segment.size if segment is not None else 0
+        fitting: list[Entry] = []
+        for entry in entries:
+            size += _cost(entry.line)
+            if size > self._segment_bytes and (fitting or segment is not None):
+                break
+            fitting.append(entry)
+        return fitting
+
+    async def _extend(self, segment: _Segment, entries: list[Entry]) -> list[Entry]:
+        body = {"metadata": {"resourceVersion": segment.resource_version}, "data": _data(entries)}
+        self._segments[segment.slot] = replace(
+            segment,
+            resource_version=await self._patch(segment.name, body),
+            size=segment.size + sum(_cost(entry.line) for entry in entries),
+            last=entries[-1].anchor,
+        )
+        return entries
+
+    async def _roll_over(self, full: _Segment | None, entries: Sequence[Entry]) -> Appended:
+        """Seal the full segment, make room in its successor's slot, and begin it with the entries that fit.
+
+        The head first says that the occupant of the slot is no longer part of what must be there.
+        """
+        if full is not None and not full.sealed:
+            body = {"metadata": {"resourceVersion": full.resource_version}, "immutable": True}
+            version = await self._patch(full.name, body)
+            self._segments[full.slot] = full = replace(full, resource_version=version, sealed=True)
+        slot, occupant = self._next_slot(full)
+        if occupant is not None:
+            base = max(occupant.last, self.head.base, key=lambda anchor: anchor.sequence)
+            await self._put_head(replace(self.head, last=self.last, base=base))
+            await self._delete(occupant)
+            del self._segments[slot]
+        fitting = self._fitting(entries, None)
+        metadata = await self._create(segment_name(slot), _data(fitting))
+        size = sum(_cost(entry.line) for entry in fitting)
+        self._segments[slot] = _Segment(
+            slot, metadata["uid"], metadata["resourceVersion"], size, fitting[0].sequence, fitting[-1].anchor, sealed=False
+        )
+        return Appended(list(fitting), (occupant.first, occupant.last.sequence) if occupant is not None else None)
+
+    def _next_slot(self, full: _Segment | None) -> tuple[int, _Segment | None]:
+        """The next free slot after the full one, else that of the oldest segment, which must leave."""
+        start = full.slot + 1 if full is not None else 0
+        for slot in (number % SLOTS for number in range(start, start + SLOTS)):
+            if slot not in self._segments and slot not in self._damaged:
+                return slot, None
+        oldest = min(self._segments.values(), key=lambda segment: segment.first)
+        return oldest.slot, oldest
+
+    async def _put_head(self, head: Head) -> None:
+        data = {HEAD_KEY: head.dump()}
+        if self._head_version is None:
+            self._head_version = (await self._create(HEAD_NAME, data))["resourceVersion"]
+        else:
+            body = {"metadata": {"resourceVersion": self._head_version}, "data": data}
+            self._head_version = await self._patch(HEAD_NAME, body)
+        self.head = head
+
+    async def _get(self, name: str) -> dict[str, Any] | None:
+        try:
+            return await self._client.request("GET", f"{self._collection}/{name}")
+        except KubernetesError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def _create(self, name: str, data: dict[str, str]) -> dict[str, Any]:
+        metadata = {"name": name, "namespace": self._namespace, "labels": _LABELS}
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+        return await self._request("POST", self._collection, body)
+
+    async def _patch(self, name: str, body: dict[str, Any]) -> str:
+        """A write on the resourceVersion that `body` names; the new one."""
+        return str((await self._request("PATCH", f"{self._collection}/{name}", body, _MERGE))["resourceVersion"])
+
+    async def _delete(self, segment: _Segment) -> None:
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": segment.uid}}
+        try:
+            await self._request("DELETE", f"{self._collection}/{segment.name}", body)
+        except KubernetesError as error:
+            if error.status != 404:
+                raise
+
+    async def _request(
+        self, verb: str, path: str, body: dict[str, Any], content_type: str = "application/json"
+    ) -> dict[str, Any]:
+        """One write; the metadata of the answer, without the data that was just sent."""
+        answer = await self._client.request(verb, path, body=body, content_type=content_type, only_metadata=True)
+        metadata: dict[str, Any] = answer.get("metadata", {})
+        return metadata
+
+
+def _read(slot: int, body: dict[str, Any]) -> tuple[_Segment, list[Entry]] | None:
+    """A segment and its entries; None when there is no entry in it."""
+    metadata: dict[str, Any] = body["metadata"]
+    data: dict[str, str] = body.get("data") or {}
+    found = (parse_entry(line) for line in data.values())
+    entries = sorted((entry for entry in found if entry is not None), key=lambda entry: entry.sequence)
+    if not entries:
+        return None
+    segment = _Segment(
+        slot,
+        metadata["uid"],
+        metadata["resourceVersion"],
+        sum(_cost(line) for line in data.values()),
+        entries[0].sequence,
+        entries[-1].anchor,
+        sealed=bool(body.get("immutable")),
+    )
+    return segment, entries
+
+
+def _data(entries: Iterable[Entry]) -> dict[str, str]:
+    return {entry_key(entry.sequence): entry.line for entry in entries}
+
+
+def _cost(line: str) -> int:
+    return len(line.encode()) + _OVERHEAD

@@ -1,0 +1,61 @@
+"""How the record lies in Kubernetes: ConfigMaps in a ring of slots, each a segment, and one head that says how long the chain is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cmk_operator.core.audit.chain import ORIGIN, Anchor, canonical
+
+HEAD_NAME: Final = "cmk-operator-audit"
+HEAD_KEY: Final = "head"
+SLOTS: Final = 32
+"""The number of segments that stay in the cluster; also the number of names in the chart's Role."""
+
+
+def segment_name(slot: int) -> str:
+    """The ConfigMap of a slot. Which segment lies in which slot does not matter: the entries tell their order themselves."""
+    return f"{HEAD_NAME}-{slot}"
+
+
+def entry_key(sequence: int) -> str:
+    """The key of an entry in its segment; keys sort as sequences do."""
+    return f"{sequence:012d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How far the record reaches.
+
+    `last` is the newest entry that the head knows: the chain may be longer, never shorter. `base` is the entry before the oldest
+    one that must still be in the cluster. `delivered` is the last entry that the sink has taken.
+    """
+
+    last: Anchor = ORIGIN
+    base: Anchor = ORIGIN
+    delivered: int = 0
+
+    def dump(self) -> str:
+        """Its one line."""
+        return canonical(
+            {
+                "sequence": self.last.sequence,
+                "hash": self.last.digest,
+                "base": {"sequence": self.base.sequence, "hash": self.base.digest},
+                "delivered": self.delivered,
+            }
+        )
+
+
+def parse_head(line: str) -> Head | None:
+    """The head from its line; None when it is not one."""
+    try:
+        found: Any = json.loads(line)
+        return Head(
+            Anchor(int(found["sequence"]), str(found["hash"])),
+            Anchor(int(found["base"]["sequence"]), str(found["base"]["hash"])),
+            int(found["delivered"]),
+        )
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None

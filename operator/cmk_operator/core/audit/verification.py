@@ -1,0 +1,195 @@
+"""Finds every edit, deletion, truncation, reordering and doubling in a record, and says which entries it concerns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from cmk_operator.core.audit.chain import ORIGIN, Anchor, Entry, parse_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cmk_operator.core.audit.layout import Head
+
+
+class Flaw(StrEnum):
+    """What is wrong."""
+
+    UNREADABLE = "Unreadable"
+    EDITED = "Edited"
+    MISSING = "Missing"
+    TRUNCATED = "Truncated"
+    OUT_OF_ORDER = "OutOfOrder"
+    DOUBLED = "Doubled"
+    DIFFERS_FROM_COPY = "DiffersFromCopy"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One flaw, the entries from `first` to `last` that it concerns (0: not known), and the sentence that says so."""
+
+    flaw: Flaw
+    first: int
+    last: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line that should be an entry, where it was found, and the number that its place gives it (None: none)."""
+
+    text: str
+    place: str
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was checked and found; the record is whole when there are no findings."""
+
+    first: int = 0
+    last: int = 0
+    entries: int = 0
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+
+def verify(
+    lines: Iterable[Line], head: Head | None = None, copy: Sequence[Entry] = (), *, repeats_allowed: bool = False
+) -> Verdict:
+    """Check a record line by line, against the head of the cluster and against a copy, as far as each is given.
+
+    With `repeats_allowed` the same entry may come again and in any order, as in a log.
+    """
+    findings: list[Finding] = []
+    entries = _read(lines, findings, repeats_allowed=repeats_allowed)
+    by_sequence = {entry.sequence: entry for entry in entries}
+    ordered = [by_sequence[sequence] for sequence in sorted(by_sequence)]
+    findings += _links(ordered)
+    if head is not None:
+        findings += _against_head(ordered, head)
+    elif ordered and ordered[0].sequence == 1 and ordered[0].previous != ORIGIN.digest:
+        findings.append(Finding(Flaw.EDITED, 1, 1, "entry 1 does not begin the record: something was put in front of it"))
+    findings += _against_copy(by_sequence, copy)
+    first, last = (ordered[0].sequence, ordered[-1].sequence) if ordered else (0, 0)
+    return Verdict(first, last, len(ordered), tuple(sorted(set(findings), key=lambda one: (one.first, one.last, one.flaw))))
+
+
+def _read(lines: Iterable[Line], findings: list[Finding], *, repeats_allowed: bool) -> list[Entry]:
+    """All lines that are entries; what is wrong with each by itself, and with their order."""
+    entries: list[Entry] = []
+    seen: dict[int, Entry] = {}
+    highest = 0
+    for line in lines:
+        entry = parse_entry(line.text)
+        if entry is None:
+            number = line.number or 0
+            findings.append(Finding(Flaw.UNREADABLE, number, number, f"{line.place} is no entry of the record: it was edited"))
+            continue
+        number = entry.sequence
+        if not entry.is_intact:
+            findings.append(_edited(number, f"its content does not have the hash that it states ({line.place})"))
+        if line.number is not None and line.number != number:
+            findings.append(
+                Finding(
+                    Flaw.OUT_OF_ORDER, number, number, f"entry {number} lies in the place of entry {line.number} ({line.place})"
+                )
+            )
+        before = seen.get(number)
+        if before is not None and before.line != entry.line:
+            findings.append(Finding(Flaw.DOUBLED, number, number, f"there are two different entries {number} ({line.place})"))
+        elif before is not None and not repeats_allowed:
+            findings.append(Finding(Flaw.DOUBLED, number, number, f"entry {number} is there twice ({line.place})"))
+        elif number < highest and not repeats_allowed:
+            findings.append(
+                Finding(Flaw.OUT_OF_ORDER, number, number, f"entry {number} stands after entry {highest} ({line.place})")
+            )
+        seen.setdefault(number, entry)
+        highest = max(highest, number)
+        if before is None:
+            entries.append(entry)
+    return entries
+
+
+def _links(ordered: Sequence[Entry]) -> list[Finding]:
+    findings: list[Finding] = []
+    for before, after in pairwise(ordered):
+        if after.sequence != before.sequence + 1:
+            findings.append(_missing(before.sequence + 1, after.sequence - 1))
+        elif after.previous != before.digest:
+            findings.append(
+                _edited(before.sequence, f"entry {after.sequence} was made to follow another entry {before.sequence}")
+            )
+    return findings
+
+
+def _against_head(ordered: Sequence[Entry], head: Head) -> list[Finding]:
+    findings: list[Finding] = []
+    by_sequence = {entry.sequence: entry for entry in ordered}
+    last = ordered[-1].sequence if ordered else head.base.sequence
+    if last < head.last.sequence:
+        findings.append(
+            Finding(
+                Flaw.TRUNCATED,
+                last + 1,
+                head.last.sequence,
+                f"the record was cut: {_entries(last + 1, head.last.sequence)} at its end {_are(last + 1, head.last.sequence)} missing, "
+                "which the head counts",
+            )
+        )
+    if ordered and ordered[0].sequence > head.base.sequence + 1:
+        findings.append(_missing(head.base.sequence + 1, ordered[0].sequence - 1))
+    for anchor in (head.last, head.base):
+        findings += _against_anchor(by_sequence.get(anchor.sequence), anchor, "the head")
+    if ordered and ordered[0].sequence == head.base.sequence + 1 and ordered[0].previous != head.base.digest:
+        findings.append(_edited(ordered[0].sequence, "it was made to follow another entry than the head knows"))
+    return findings
+
+
+def _against_anchor(entry: Entry | None, anchor: Anchor, who: str) -> list[Finding]:
+    if entry is None or entry.digest == anchor.digest:
+        return []
+    return [_edited(anchor.sequence, f"{who} knows another entry {anchor.sequence}")]
+
+
+def _against_copy(by_sequence: dict[int, Entry], copy: Sequence[Entry]) -> list[Finding]:
+    findings: list[Finding] = []
+    for other in copy:
+        own = by_sequence.get(other.sequence)
+        if own is not None and own.line != other.line:
+            message = f"entry {other.sequence} is another one than in the copy: one of the two was rewritten"
+            findings.append(Finding(Flaw.DIFFERS_FROM_COPY, other.sequence, other.sequence, message))
+    longest = max((other.sequence for other in copy), default=0)
+    last = max(by_sequence, default=0)
+    oldest = by_sequence[min(by_sequence)] if by_sequence else None
+    if oldest is not None and any(other.sequence == oldest.sequence - 1 and other.digest != oldest.previous for other in copy):
+        findings.append(_edited(oldest.sequence, "it was made to follow another entry than the copy holds"))
+    if last < longest:
+        message = (
+            f"the record was cut: {_entries(last + 1, longest)} {_are(last + 1, longest)} missing, which the copy reaches up to"
+        )
+        findings.append(Finding(Flaw.TRUNCATED, last + 1, longest, message))
+    return findings
+
+
+def _edited(sequence: int, how: str) -> Finding:
+    return Finding(Flaw.EDITED, sequence, sequence, f"entry {sequence} was edited: {how}")
+
+
+def _missing(first: int, last: int) -> Finding:
+    return Finding(Flaw.MISSING, first, last, f"{_entries(first, last)} {_are(first, last)} missing")
+
+
+def _entries(first: int, last: int) -> str:
+    return f"entry {first}" if first == last else f"entries {first} to {last}"
+
+
+def _are(first: int, last: int) -> str:
+    return "is" if first == last else "are"
