@@ -100,6 +100,14 @@ def settings_of_deployment(cluster: Cluster) -> dict[str, str]:
     return {entry["name"]: entry["value"] for entry in containers[0].get("env", []) if "value" in entry}
 
 
+def audience_of_deployment(cluster: Cluster) -> str:
+    """The audience of the token that the installed Deployment projects for Entra."""
+    text = cluster.kubectl("get", "deployment", "--namespace", NAMESPACE, "--output", "json")
+    volumes = json.loads(text)["items"][0]["spec"]["template"]["spec"]["volumes"]
+    sources = [source for volume in volumes for source in volume.get("projected", {}).get("sources", [])]
+    return next(str(one["serviceAccountToken"]["audience"]) for one in sources if "serviceAccountToken" in one)
+
+
 def start_operator(
     cluster: Cluster,
     azure: Mapping[str, str],
@@ -120,7 +128,7 @@ def start_operator(
         _redirect(kubeconfig, server)
     token_file = directory / "azure-identity-token"
     token_file.touch(mode=0o600)
-    audience = "api://AzureADTokenExchange"
+    audience = audience_of_deployment(cluster)
     token_file.write_text(
         cluster.service_account_token(NAMESPACE, SERVICE_ACCOUNT, audience, TOKEN_HOURS * 3600), encoding="ascii"
     )

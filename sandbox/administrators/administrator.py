@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from azure.identity.aio import ClientSecretCredential
 
-from sandbox.administrators.rest import ARM, GRAPH, AzureRest, connection
+from sandbox.administrators.rest import AzureRest, cloud_of, connection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,13 +26,19 @@ class Administrator:
         self.tenant_id = env[f"{side}_TENANT_ID"]
         self.subscription_id = env["SUBSCRIPTION_ID" if side == "PROVIDER" else "CUSTOMER_SUBSCRIPTION_ID"]
         self._env = env
+        self.cloud = cloud_of(env)
         self._stack = AsyncExitStack()
         self._credential = ClientSecretCredential(
-            self.tenant_id, env[f"{side}_ADMIN_CLIENT_ID"], env[f"{side}_ADMIN_CLIENT_SECRET"], **connection(env)
+            self.tenant_id,
+            env[f"{side}_ADMIN_CLIENT_ID"],
+            env[f"{side}_ADMIN_CLIENT_SECRET"],
+            authority=self.cloud.login,
+            **connection(env),
         )
         self.client_id = env[f"{side}_ADMIN_CLIENT_ID"]
-        self.arm = AzureRest(self._credential, ARM, f"{ARM}/.default", env)
-        self.graph = AzureRest(self._credential, GRAPH, "https://graph.microsoft.com/.default", env)
+        arm, graph = f"https://{self.cloud.resource_manager}", f"https://{self.cloud.graph}"
+        self.arm = AzureRest(self._credential, arm, f"{arm}/.default", env)
+        self.graph = AzureRest(self._credential, f"{graph}/v1.0", f"{graph}/.default", env)
 
     async def __aenter__(self) -> Self:
         """Open the sessions."""

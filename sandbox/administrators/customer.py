@@ -139,7 +139,7 @@ class CustomerAdministrator(Administrator):
 
     async def _key_client(self, vault: str) -> KeyClient:
         if vault not in self._keys:
-            client = KeyClient(f"https://{vault}.vault.azure.net", self._credential, **connection(self._env))
+            client = KeyClient(f"https://{vault}{self.cloud.vault_suffix}", self._credential, **connection(self._env))
             self._keys[vault] = await self._stack.enter_async_context(client)
         return self._keys[vault]
 

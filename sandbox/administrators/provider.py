@@ -11,7 +11,7 @@ from azure.storage.blob.aio import BlobServiceClient
 
 from sandbox.administrators.administrator import Administrator
 from sandbox.administrators.compute import ComputeAdministrator
-from sandbox.administrators.rest import LOGIN, connection
+from sandbox.administrators.rest import connection
 from sandbox.administrators.sql import SqlAdministrator
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class ProviderAdministrator(Administrator):
         identity = (await self.put(identity_id, IDENTITIES, {"location": location}))["properties"]
         await self._trust_service_account(identity_id, issuer, service_account)
         application = await self._application("Contoso CMK")
-        entra = f"{LOGIN}/{self.tenant_id}/v2.0"
+        entra = f"{self.cloud.authority}/{self.tenant_id}/v2.0"
         await self._trust(application["id"], "managed-identity", entra, identity["principalId"])
         await self._trust(application["id"], "service-account", issuer, service_account)
         for role in ROLES:
@@ -105,7 +105,7 @@ class ProviderAdministrator(Administrator):
 
     async def _trust_service_account(self, identity_id: str, issuer: str, service_account: str) -> None:
         credential = f"{identity_id}/federatedIdentityCredentials/kubernetes"
-        wanted = {"issuer": issuer, "subject": service_account, "audiences": [AUDIENCE]}
+        wanted = {"issuer": issuer, "subject": service_account, "audiences": [self.cloud.exchange_audience]}
         try:
             if (await self.get(credential, IDENTITIES))["properties"] == wanted:
                 return
@@ -126,7 +126,7 @@ class ProviderAdministrator(Administrator):
     async def _trust(self, application_object_id: str, name: str, issuer: str, subject: str) -> None:
         path = f"/applications/{application_object_id}/federatedIdentityCredentials"
         existing = {one["name"]: one for one in (await self.graph.json("GET", path))["value"]}
-        wanted = {"issuer": issuer, "subject": subject, "audiences": [AUDIENCE]}
+        wanted = {"issuer": issuer, "subject": subject, "audiences": [self.cloud.exchange_audience]}
         if name not in existing:
             await self.graph.json("POST", path, {"name": name, **wanted})
         elif any(existing[name][key] != value for key, value in wanted.items()):
@@ -210,7 +210,10 @@ class ProviderAdministrator(Administrator):
     async def _blob_client(self, account: str) -> BlobServiceClient:
         if account not in self._blobs:
             client = BlobServiceClient(
-                f"https://{account}.blob.core.windows.net", credential=self._credential, retry_total=2, **connection(self._env)
+                f"https://{account}{self.cloud.blob_suffix}",
+                credential=self._credential,
+                retry_total=2,
+                **connection(self._env),
             )
             self._blobs[account] = await self._stack.enter_async_context(client)
         return self._blobs[account]

@@ -23,16 +23,24 @@ from azure.core.pipeline.transport import AioHttpTransport
 from azure.core.rest import HttpRequest
 from typing_extensions import override
 
+from sandbox.azure.endpoints import CLOUDS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.core.rest import AsyncHttpResponse
 
+    from sandbox.azure.endpoints import Endpoints
+
 ARM = "https://management.azure.com"
 GRAPH = "https://graph.microsoft.com/v1.0"
 ERRORS = {401: ClientAuthenticationError, 404: ResourceNotFoundError, 409: ResourceExistsError}
-LOGIN = "https://login.microsoftonline.com"
+
+
+def cloud_of(env: Mapping[str, str]) -> Endpoints:
+    """The cloud behind the proxy in `env`."""
+    return CLOUDS[env.get("SANDBOX_CLOUD", "AzurePublic")]
 
 
 @lru_cache(maxsize=8)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from sandbox.azure import endpoints
 from sandbox.azure.certificates import server_context
 from sandbox.azure.clock import Clock
 from sandbox.azure.cloud import Cloud
@@ -39,6 +40,12 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="a CA for the TLS of an external token issuer; may be repeated",
     )
     parser.add_argument("--clock-scale", type=float, default=1.0, help="virtual seconds in a second (default 1)")
+    parser.add_argument(
+        "--cloud",
+        choices=sorted(endpoints.CLOUDS),
+        default=endpoints.PUBLIC.cloud,
+        help="whose names it answers to (AzurePublic)",
+    )
     return parser.parse_args(argv)
 
 
@@ -86,6 +93,7 @@ async def run(options: argparse.Namespace) -> None:
     """Start everything, say where it is, and wait for SIGTERM or SIGINT."""
     directory: Path = options.directory
     ca_bundle = directory / "azure-ca.pem"
+    endpoints.choose(options.cloud)
     clock = Clock(options.clock_scale)
     cloud = Cloud(clock, options.oidc_ca)
     log = RequestLog()
@@ -101,6 +109,7 @@ async def run(options: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     description = {
         "pid": os.getpid(),
+        "cloud": options.cloud,
         "proxy": f"http://127.0.0.1:{proxy_port}",
         "ca_bundle": str(ca_bundle),
         "control": f"http://127.0.0.1:{control_port}",

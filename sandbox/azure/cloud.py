@@ -17,11 +17,12 @@ from sandbox.azure.arm.roles import BY_NAME
 from sandbox.azure.arm.subscriptions import Subscription, SubscriptionOperations, Subscriptions
 from sandbox.azure.arm.vault_keys import VaultKeyOperations
 from sandbox.azure.arm.vaults import VaultOperations
-from sandbox.azure.certificates import FIXED_HOSTS, SUFFIXES
+from sandbox.azure.certificates import SNOWFLAKE_SUFFIX
 from sandbox.azure.compute import provider as compute
 from sandbox.azure.compute.frame import ComputeFrame
 from sandbox.azure.compute.model import Fleet
 from sandbox.azure.compute.protection import SetProtection
+from sandbox.azure.endpoints import here
 from sandbox.azure.entra.consent import AdminConsent
 from sandbox.azure.entra.directory import Directory, ServicePrincipal, Tenant, new_password
 from sandbox.azure.entra.federation import ExternalIssuers, Federation, refused
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     from sandbox.azure.clock import Clock
     from sandbox.azure.errors import RefusedError
 
-VAULT_SUFFIX, BLOB_SUFFIX, SNOWFLAKE_SUFFIX = SUFFIXES
 ADMINISTRATOR_ROLES = ("Owner", "Key Vault Administrator", "Storage Blob Data Owner")
 DECADE = 3650 * 86_400.0
 
@@ -228,29 +228,29 @@ class Cloud:
         """Who answers for this host, if it exists."""
         if not self.known(host):
             return None
-        if host.endswith(VAULT_SUFFIX):
+        if host.endswith(here().vault_suffix):
             return self._services["vault"]
-        if host.endswith(BLOB_SUFFIX):
+        if host.endswith(here().blob_suffix):
             return self._services["blob"]
         if host.endswith(SNOWFLAKE_SUFFIX):
             return self.snowflake.service
-        return self._services["login" if host.startswith("login.") else host.split(".", maxsplit=1)[0]]
+        return self._services[here().fixed_hosts[host]]
 
     def known(self, host: str) -> bool:
         """Whether Azure's DNS has the name: vaults and accounts that exist, and the fixed hosts."""
         name = host.split(".", maxsplit=1)[0]
-        if host.endswith(VAULT_SUFFIX):
-            return host == name + VAULT_SUFFIX and self.vaults.live(name) is not None
-        if host.endswith(BLOB_SUFFIX):
-            return host == name + BLOB_SUFFIX and self.accounts.find(name) is not None
+        if host.endswith(here().vault_suffix):
+            return host == name + here().vault_suffix and self.vaults.live(name) is not None
+        if host.endswith(here().blob_suffix):
+            return host == name + here().blob_suffix and self.accounts.find(name) is not None
         if host.endswith(SNOWFLAKE_SUFFIX):
             return self.snowflake.accounts.find(host) is not None
-        return host in FIXED_HOSTS
+        return host in here().fixed_hosts
 
     @staticmethod
     def azure(host: str) -> bool:
         """Whether the host is one of Azure's at all."""
-        return host in FIXED_HOSTS or host.endswith(SUFFIXES)
+        return host in here().fixed_hosts or host.endswith((here().vault_suffix, here().blob_suffix, SNOWFLAKE_SUFFIX))
 
     def _side(self, display_name: str, domain: str) -> Side:
         tenant = self.directory.add_tenant(display_name, domain)

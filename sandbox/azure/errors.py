@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape
 from typing_extensions import override
 
 from sandbox.azure.clock import seven_digits, utc
+from sandbox.azure.endpoints import here
 from sandbox.azure.exchange import Answer
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class EntraRefusedError(RefusedError):
             "timestamp": moment,
             "trace_id": request_id,
             "correlation_id": correlation,
-            "error_uri": f"https://login.microsoftonline.com/error?code={self.code}",
+            "error_uri": f"{here().authority}/error?code={self.code}",
         }
         return Answer(self.status, body, headers=self.headers)
 

@@ -66,10 +66,13 @@ def environment(description: dict[str, Any]) -> dict[str, str]:
         "SUBSCRIPTION_ID": str(description["subscription_id"]),
         "CUSTOMER_SUBSCRIPTION_ID": str(description["customer_subscription_id"]),
         "SANDBOX_CONTROL": str(description["control"]),
+        "SANDBOX_CLOUD": str(description["cloud"]),
     }
 
 
-def start(directory: Path, *, oidc_ca: Path | None = None, clock_scale: float = 1.0) -> AzureProcess:
+def start(
+    directory: Path, *, oidc_ca: Path | None = None, clock_scale: float = 1.0, cloud: str = "AzurePublic"
+) -> AzureProcess:
     """Start it and wait until it answers. Raises AzureDidNotStartError."""
     directory.mkdir(parents=True, exist_ok=True)
     file, output = directory / "azure.json", directory / "azure.log"
@@ -82,6 +85,8 @@ def start(directory: Path, *, oidc_ca: Path | None = None, clock_scale: float = 
         str(directory.resolve()),
         "--clock-scale",
         str(clock_scale),
+        "--cloud",
+        cloud,
     ]
     if oidc_ca is not None:
         command += ["--oidc-ca", str(oidc_ca.resolve())]

@@ -258,7 +258,7 @@ def test_it_ends_on_sigterm_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert set(running.env) == {
         "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PROVIDER_TENANT_ID", "CUSTOMER_TENANT_ID",
         "PROVIDER_ADMIN_CLIENT_ID", "PROVIDER_ADMIN_CLIENT_SECRET", "CUSTOMER_ADMIN_CLIENT_ID", "CUSTOMER_ADMIN_CLIENT_SECRET",
-        "SUBSCRIPTION_ID", "CUSTOMER_SUBSCRIPTION_ID", "SANDBOX_CONTROL",
+        "SUBSCRIPTION_ID", "CUSTOMER_SUBSCRIPTION_ID", "SANDBOX_CONTROL", "SANDBOX_CLOUD",
     }  # fmt: skip
     running.stop()
     assert running.exit_code == 0

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from sandbox.azure.arm.api_versions import check_api_version
 from sandbox.azure.arm.throttling import Bucket, retry_after
 from sandbox.azure.clock import utc
-from sandbox.azure.entra.tokens import ARM_AUDIENCES, Claims, TokenInvalidError
+from sandbox.azure.endpoints import here
+from sandbox.azure.entra.tokens import Claims, TokenInvalidError, arm_audiences
 from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import JSON, Answer, Exchange, MalformedBodyError, Router
 
@@ -125,7 +126,7 @@ class Gateway:
         if token is None:
             raise _unauthenticated("AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing.")
         try:
-            claims = self._tokens.verify(token, ARM_AUDIENCES)
+            claims = self._tokens.verify(token, arm_audiences())
         except TokenInvalidError as error:
             raise _refusal(error, self._clock.wall()) from error
         exchange.notes.principal, exchange.notes.application = claims.object_id, claims.app_id
@@ -139,15 +140,15 @@ class Gateway:
         if subscription is None:
             raise ArmRefusedError(404, "SubscriptionNotFound", f"The subscription '{segments[1]}' could not be found.")
         if subscription.tenant_id != caller.tenant_id:
-            expected = f"https://sts.windows.net/{subscription.tenant_id}/"
+            expected = f"{here().token_issuer}/{subscription.tenant_id}/"
             raise _unauthenticated(
                 "InvalidAuthenticationTokenTenant",
                 f"The access token is from the wrong issuer '{caller.issuer}'. It must match the tenant '{expected}' associated with "
-                f"this subscription. Please use the authority (URL) 'https://login.windows.net/{subscription.tenant_id}' to get the "
+                f"this subscription. Please use the authority (URL) 'https://{here().login_alias}/{subscription.tenant_id}' to get the "
                 "token. Note, if the subscription is transferred to another tenant there is no impact to the services, but "
                 "information about new tenant could take time to propagate (up to an hour). If you just transferred your "
                 "subscription and see this error message, please try back later.",
-                f'authorization_uri="https://login.windows.net/{subscription.tenant_id}", error="invalid_token", '
+                f'authorization_uri="https://{here().login_alias}/{subscription.tenant_id}", error="invalid_token", '
                 'error_description="The access token is from the wrong issuer. It must match the tenant associated with this '
                 'subscription."',
             )
@@ -246,7 +247,7 @@ def correlation_headers(exchange: Exchange, now: float) -> dict[str, str]:
 def _unauthenticated(code: str, message: str, challenge: str | None = None) -> ArmRefusedError:
     challenge = (
         challenge
-        or 'authorization_uri="https://login.windows.net/", error="invalid_token", error_description="' + message + '"'
+        or f'authorization_uri="https://{here().login_alias}/", error="invalid_token", error_description="' + message + '"'
     )
     return ArmRefusedError(401, code, message, headers={"WWW-Authenticate": f"Bearer {challenge}"})
 
@@ -256,8 +257,8 @@ def _refusal(error: TokenInvalidError, now: float) -> ArmRefusedError:
         return _unauthenticated(
             "InvalidAuthenticationTokenAudience",
             f"The access token has been obtained for wrong audience or resource '{error.token_audience}'. It should exactly match with "
-            "one of the allowed audiences 'https://management.core.windows.net/','https://management.core.windows.net',"
-            "'https://management.azure.com/','https://management.azure.com'.",
+            f"one of the allowed audiences 'https://{here().management_core}/','https://{here().management_core}',"
+            f"'https://{here().resource_manager}/','https://{here().resource_manager}'.",
         )
     if error.reason == "expired":
         return _unauthenticated(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sandbox.azure.clock import seven_digits
+from sandbox.azure.endpoints import here
 from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
 
@@ -127,9 +128,7 @@ class Operations:
 
         self._schedule.at(ends, end)
         version = call.exchange.query["api-version"]
-        root = (
-            f"https://management.azure.com/subscriptions/{call['subscription']}/providers/{kind.namespace}/locations/{location}"
-        )
+        root = f"https://{here().resource_manager}/subscriptions/{call['subscription']}/providers/{kind.namespace}/locations/{location}"
         headers = {
             "Location": f"{root}/{kind.result}/{operation.id}?monitor=true&api-version={version}",
             "Azure-AsyncOperation": f"{root}/{kind.status}/{operation.id}?api-version={version}",
@@ -156,7 +155,7 @@ class Operations:
         """At Location: 202 until it ended, then the resource, nothing if it is gone (204), or the refusal itself."""
         operation = self._found(call)
         if not operation.ended:
-            headers = {"Location": f"https://management.azure.com{call.exchange.raw_target}", **self._wait(operation)}
+            headers = {"Location": f"https://{here().resource_manager}{call.exchange.raw_target}", **self._wait(operation)}
             return Answer(202, headers=headers)
         if operation.failure is not None:
             raise operation.failure

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from sandbox.azure.endpoints import here
 from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
 
@@ -39,7 +40,7 @@ def page(call: ArmCall, found: Sequence[Resource], shown: Callable[[Resource], d
     if end < len(found):
         version = call.exchange.query["api-version"]
         token = quote("$skiptoken", safe="")
-        body["nextLink"] = f"https://management.azure.com{call.exchange.path}?api-version={version}&{token}={end}"
+        body["nextLink"] = f"https://{here().resource_manager}{call.exchange.path}?api-version={version}&{token}={end}"
     return Answer(json=body)
 
 

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from sandbox.azure.endpoints import here
+
 if TYPE_CHECKING:
     from sandbox.azure.arm.assigned_identities import IdentitySettings
 
@@ -36,7 +38,7 @@ class KeyUrl:
         if match is None:
             return None
         vault = match["vault"].lower()
-        return KeyUrl(text, f"https://{vault}.vault.azure.net", vault, match["name"], match["version"].lower())
+        return KeyUrl(text, f"https://{vault}{here().vault_suffix}", vault, match["name"], match["version"].lower())
 
     def at(self, version: str) -> KeyUrl:
         """Another version of the same key."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from sandbox.azure.entra.federation import refused
-from sandbox.azure.entra.tokens import GRAPH_AUDIENCES, TokenInvalidError
+from sandbox.azure.entra.tokens import TokenInvalidError, graph_audiences
 from sandbox.azure.exchange import Answer, Exchange, Router
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class AdminConsent:
         """302 to the redirect URI, or a page that says that it is done. Raises EntraRefusedError."""
         client_id = exchange.query.get("client_id", "")
         try:
-            claims = self._tokens.verify(exchange.bearer() or "", GRAPH_AUDIENCES)
+            claims = self._tokens.verify(exchange.bearer() or "", graph_audiences())
         except TokenInvalidError as error:
             raise refused(
                 "50058", "A silent sign-in request was sent but no user is signed in.", error="login_required"

@@ -14,7 +14,8 @@ import aiohttp
 import jwt
 
 from sandbox.azure.clock import seven_digits
-from sandbox.azure.entra.tokens import EXCHANGE_APP_ID, EXCHANGE_AUDIENCE, LOGIN, TokenInvalidError
+from sandbox.azure.endpoints import here
+from sandbox.azure.entra.tokens import EXCHANGE_APP_ID, TokenInvalidError
 from sandbox.azure.errors import EntraRefusedError
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class Federation:
             raise refused(
                 "700226", "Only tokens issued to managed identities may be used as client assertions for the AAD issuer."
             )
-        return [EXCHANGE_AUDIENCE]
+        return [here().exchange_audience]
 
     def _replicated(
         self, client: str, credentials: Collection[FederatedCredential], issuer: str, subject: str, audiences: list[str]
@@ -168,7 +169,7 @@ class Federation:
 
 
 def _is_entra(issuer: str) -> bool:
-    return issuer.startswith((f"{LOGIN}/", "https://sts.windows.net/"))
+    return issuer.startswith((f"{here().authority}/", f"{here().token_issuer}/"))
 
 
 def trusts(credential: FederatedCredential, issuer: str, subject: str, audiences: Collection[str]) -> bool:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import jwt
 from cryptography.hazmat.primitives import hashes
 
+from sandbox.azure.endpoints import here
 from sandbox.azure.entra.directory import matching_password
 from sandbox.azure.entra.federation import not_within_time, refused
-from sandbox.azure.entra.tokens import LIFETIME_SECONDS, LOGIN, RESOURCES
+from sandbox.azure.entra.tokens import LIFETIME_SECONDS, audience_of
 from sandbox.azure.exchange import Answer, Exchange, Router
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class TokenEndpoint:
                 "invalid_scope",
             )
         resource = scopes[0].removesuffix("/.default")
-        known = RESOURCES.get(resource.rstrip("/").lower())
+        known = audience_of(resource)
         if known is None or (known[0] is not None and tenant.principal_of(known[0]) is None):
             raise bad_request(
                 "500011",
@@ -210,7 +211,11 @@ class TokenEndpoint:
         )
 
     def _certificate_signed(self, key: object, assertion: str, claims: dict[str, object]) -> None:
-        audiences = [f"{LOGIN}/{tenant}/{path}" for tenant in self._directory.tenants for path in ("oauth2/v2.0/token", "v2.0")]
+        audiences = [
+            f"{here().authority}/{tenant}/{path}"
+            for tenant in self._directory.tenants
+            for path in ("oauth2/v2.0/token", "v2.0")
+        ]
         try:
             jwt.decode(
                 assertion,
@@ -233,7 +238,7 @@ class TokenEndpoint:
     async def configuration(self, exchange: Exchange) -> Answer:
         """OpenID Connect discovery of a tenant."""
         tenant = self._tenant(exchange["tenant"])
-        base = f"{LOGIN}/{tenant.id}"
+        base = f"{here().authority}/{tenant.id}"
         return Answer(
             json={
                 "token_endpoint": f"{base}/oauth2/v2.0/token",
@@ -253,7 +258,7 @@ class TokenEndpoint:
                 "tenant_region_scope": "EU",
                 "cloud_instance_name": "microsoftonline.com",
                 "cloud_graph_host_name": "graph.windows.net",
-                "msgraph_host": "graph.microsoft.com",
+                "msgraph_host": here().graph,
             }
         )
 
@@ -265,16 +270,16 @@ class TokenEndpoint:
     async def instance(self, exchange: Exchange) -> Answer:
         """Instance discovery, as MSAL asks for it."""
         endpoint = exchange.query.get("authorization_endpoint", "")
-        tenant = endpoint.removeprefix(f"{LOGIN}/").split("/")[0]
+        tenant = endpoint.removeprefix(f"{here().authority}/").split("/")[0]
         return Answer(
             json={
-                "tenant_discovery_endpoint": f"{LOGIN}/{tenant}/v2.0/.well-known/openid-configuration",
+                "tenant_discovery_endpoint": f"{here().authority}/{tenant}/v2.0/.well-known/openid-configuration",
                 "api-version": "1.1",
                 "metadata": [
                     {
-                        "preferred_network": "login.microsoftonline.com",
-                        "preferred_cache": "login.windows.net",
-                        "aliases": ["login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net"],
+                        "preferred_network": here().login,
+                        "preferred_cache": here().login_alias,
+                        "aliases": [here().login, here().login_alias],
                     }
                 ],
             }

@@ -13,6 +13,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from sandbox.azure.endpoints import here
 from sandbox.azure.entra.directory import ARM_APP_ID, GRAPH_APP_ID, KEY_VAULT_APP_ID, STORAGE_APP_ID
 
 if TYPE_CHECKING:
@@ -20,26 +21,45 @@ if TYPE_CHECKING:
 
     from sandbox.azure.entra.directory import ServicePrincipal
 
-LOGIN = "https://login.microsoftonline.com"
-EXCHANGE_AUDIENCE = "api://AzureADTokenExchange"
 # A managed identity's token for api://AzureADTokenExchange names the resource by its application id.
 EXCHANGE_APP_ID = "fb60f99c-7a34-4190-8149-302f77469936"
 
-ARM_AUDIENCES = frozenset({"https://management.azure.com", "https://management.core.windows.net", ARM_APP_ID})
-VAULT_AUDIENCES = frozenset({"https://vault.azure.net", KEY_VAULT_APP_ID})
-GRAPH_AUDIENCES = frozenset({"https://graph.microsoft.com", GRAPH_APP_ID})
 STORAGE_AUDIENCES = frozenset({"https://storage.azure.com", STORAGE_APP_ID})
-
-# The audience that a token for a scope carries, by the resource in the scope without its last slash.
-RESOURCES = {
-    "https://management.azure.com": (ARM_APP_ID, "https://management.azure.com"),
-    "https://management.core.windows.net": (ARM_APP_ID, "https://management.core.windows.net/"),
-    "https://vault.azure.net": (KEY_VAULT_APP_ID, "https://vault.azure.net"),
-    "https://graph.microsoft.com": (GRAPH_APP_ID, "https://graph.microsoft.com"),
-    "https://storage.azure.com": (STORAGE_APP_ID, "https://storage.azure.com"),
-    EXCHANGE_AUDIENCE.lower(): (None, EXCHANGE_APP_ID),
-}
 LIFETIME_SECONDS = 3599
+
+
+def arm_audiences() -> frozenset[str]:
+    """What tokens for Resource Manager may name."""
+    return frozenset({f"https://{here().resource_manager}", f"https://{here().management_core}", ARM_APP_ID})
+
+
+def vault_audiences() -> frozenset[str]:
+    """What tokens for vaults may name."""
+    return frozenset({here().vault_audience, KEY_VAULT_APP_ID})
+
+
+def graph_audiences() -> frozenset[str]:
+    """What tokens for Microsoft Graph may name."""
+    return frozenset({f"https://{here().graph}", GRAPH_APP_ID})
+
+
+def audience_of(resource: str) -> tuple[str | None, str] | None:
+    """The application behind the resource in a scope, and the audience of its tokens; None for a resource that nobody knows."""
+    manager, core, vault, graph = (
+        f"https://{here().resource_manager}",
+        f"https://{here().management_core}",
+        here().vault_audience,
+        f"https://{here().graph}",
+    )
+    known = {
+        manager: (ARM_APP_ID, manager),
+        core: (ARM_APP_ID, f"{core}/"),
+        vault: (KEY_VAULT_APP_ID, vault),
+        graph: (GRAPH_APP_ID, graph),
+        "https://storage.azure.com": (STORAGE_APP_ID, "https://storage.azure.com"),
+        here().exchange_audience.lower(): (None, EXCHANGE_APP_ID),
+    }
+    return known.get(resource.rstrip("/").lower())
 
 
 @dataclass(frozen=True)
@@ -90,13 +110,13 @@ class Tokens:
         tenant = principal.tenant_id
         claims: dict[str, Any] = {
             "aud": audience,
-            "iss": f"{LOGIN}/{tenant}/v2.0" if version_two else f"https://sts.windows.net/{tenant}/",
+            "iss": f"{here().authority}/{tenant}/v2.0" if version_two else f"{here().token_issuer}/{tenant}/",
             "iat": now,
             "nbf": now,
             "exp": now + LIFETIME_SECONDS + 1,
             "azp" if version_two else "appid": principal.app_id,
             "azpacr" if version_two else "appidacr": "1" if by_secret else "2",
-            "idp": f"https://sts.windows.net/{tenant}/",
+            "idp": f"{here().token_issuer}/{tenant}/",
             "idtyp": "app",
             "oid": principal.object_id,
             "sub": principal.object_id,
@@ -106,7 +126,7 @@ class Tokens:
         }
         if principal.managed_identity is not None:
             claims["xms_mirid"] = principal.managed_identity.resource_id
-        if audience == "https://graph.microsoft.com":
+        if audience == f"https://{here().graph}":
             claims["roles"] = sorted(principal.graph_permissions())
         return jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": self._kid, "x5t": self._kid})
 
@@ -136,7 +156,7 @@ class Tokens:
         audience, tenant = str(claims["aud"]), str(claims["tid"])
         if audience.rstrip("/") not in audiences:
             raise TokenInvalidError("audience", token_audience=audience)
-        if claims["iss"] != f"https://sts.windows.net/{tenant}/":
+        if claims["iss"] != f"{here().token_issuer}/{tenant}/":
             raise TokenInvalidError("issuer")
         return Claims(
             tenant_id=tenant,

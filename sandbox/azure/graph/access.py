@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandbox.azure.entra.tokens import GRAPH_AUDIENCES, Claims, TokenInvalidError
+from sandbox.azure.entra.tokens import Claims, TokenInvalidError, graph_audiences
 from sandbox.azure.errors import GraphRefusedError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class GraphAccess:
         if token is None:
             raise GraphRefusedError(401, "InvalidAuthenticationToken", "Access token is empty.")
         try:
-            claims = self._tokens.verify(token, GRAPH_AUDIENCES)
+            claims = self._tokens.verify(token, graph_audiences())
         except TokenInvalidError as error:
             message = {
                 "audience": "Access token validation failure. Invalid audience.",

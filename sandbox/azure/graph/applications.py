@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from sandbox.azure.endpoints import here
 from sandbox.azure.entra.directory import Application, KeyCredential, Tenant, new_password
 from sandbox.azure.exchange import Answer, Exchange, Router
 from sandbox.azure.graph.access import bad_request, not_found
@@ -233,7 +234,7 @@ class Applications:
         return Answer(
             200,
             {
-                "@odata.context": "https://graph.microsoft.com/v1.0/$metadata#microsoft.graph.passwordCredential",
+                "@odata.context": f"https://{here().graph}/v1.0/$metadata#microsoft.graph.passwordCredential",
                 **password_shown(credential, secret),
             },
         )

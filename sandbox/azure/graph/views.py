@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sandbox.azure.clock import whole_seconds
+from sandbox.azure.endpoints import here
 from sandbox.azure.entra.directory import GRAPH_APP_ID, GRAPH_APP_ROLES
 
 if TYPE_CHECKING:
@@ -100,9 +101,9 @@ def federated_shown(one: FederatedCredential) -> dict[str, Any]:
 
 def listed(kind: str, items: list[dict[str, Any]]) -> dict[str, Any]:
     """An OData collection."""
-    return {"@odata.context": f"https://graph.microsoft.com/v1.0/$metadata#{kind}", "value": items}
+    return {"@odata.context": f"https://{here().graph}/v1.0/$metadata#{kind}", "value": items}
 
 
 def entity(kind: str, item: dict[str, Any]) -> dict[str, Any]:
     """One OData entity."""
-    return {"@odata.context": f"https://graph.microsoft.com/v1.0/$metadata#{kind}/$entity", **item}
+    return {"@odata.context": f"https://{here().graph}/v1.0/$metadata#{kind}/$entity", **item}

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
-from sandbox.azure.entra.tokens import LOGIN, VAULT_AUDIENCES, Claims, TokenInvalidError
+from sandbox.azure.endpoints import here
+from sandbox.azure.entra.tokens import Claims, TokenInvalidError, vault_audiences
 from sandbox.azure.errors import VaultRefusedError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 # Every client of the sandbox comes from this address (RFC 5737); put it in a vault's ipRules to let them in.
 CLIENT_ADDRESS = "203.0.113.10"
-RESOURCE = "https://vault.azure.net"
 KEYS = "Microsoft.KeyVault/vaults/keys"
 
 # What each operation needs: the data action, and the permission in an access policy.
@@ -51,7 +51,7 @@ class VaultCaller:
 
 def challenge(vault: Vault) -> str:
     """Tells a client which tenant owns the vault and which resource to ask a token for."""
-    return f'Bearer authorization="{LOGIN}/{vault.tenant_id}", resource="{RESOURCE}"'
+    return f'Bearer authorization="{here().authority}/{vault.tenant_id}", resource="{here().vault_audience}"'
 
 
 def _unauthorized(vault: Vault, message: str) -> VaultRefusedError:
@@ -70,17 +70,17 @@ class VaultAccess:
         if token is None:
             raise _unauthorized(vault, "AKV10000: Request is missing a Bearer or PoP token.")
         try:
-            claims = self._tokens.verify(token, VAULT_AUDIENCES)
+            claims = self._tokens.verify(token, vault_audiences())
         except TokenInvalidError as error:
             message = {
-                "audience": f"AKV10022: Invalid audience. Expected {RESOURCE}, found: {error.token_audience}.",
+                "audience": f"AKV10022: Invalid audience. Expected {here().vault_audience}, found: {error.token_audience}.",
                 "expired": "AKV10001: Error validating token: S2S12005: Token has expired.",
             }.get(error.reason, "AKV10046: Unable to resolve the key used for signature validation.")
             raise _unauthorized(vault, message) from error
         if claims.tenant_id != vault.tenant_id:
             raise _unauthorized(
                 vault,
-                f"AKV10032: Invalid issuer. Expected one of https://sts.windows.net/{vault.tenant_id}/, found {claims.issuer}.",
+                f"AKV10032: Invalid issuer. Expected one of {here().token_issuer}/{vault.tenant_id}/, found {claims.issuer}.",
             )
         return VaultCaller(claims, trusted_service)
 

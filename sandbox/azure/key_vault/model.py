@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from sandbox.azure.endpoints import here
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -104,7 +106,7 @@ class Vault:
     @property
     def host(self) -> str:
         """The DNS name of the data plane."""
-        return f"{self.name.lower()}.vault.azure.net"
+        return f"{self.name.lower()}{here().vault_suffix}"
 
     @property
     def uri(self) -> str:

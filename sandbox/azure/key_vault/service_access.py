@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from sandbox.azure.entra.tokens import EXCHANGE_APP_ID, LOGIN
+from sandbox.azure.endpoints import here
+from sandbox.azure.entra.tokens import EXCHANGE_APP_ID
 from sandbox.azure.errors import EntraRefusedError, VaultRefusedError
-from sandbox.azure.key_vault.access import RESOURCE, challenge
+from sandbox.azure.key_vault.access import challenge
 
 if TYPE_CHECKING:
     from sandbox.azure.arm.identities import Identities
@@ -137,15 +138,15 @@ class ServiceAccess:
 
     async def _caller(self, identity: ServiceIdentity, vault: Vault) -> VaultCaller:
         principal = self._principal(identity)
-        tenant_id = challenge(vault).split(f'"{LOGIN}/')[1].split('"')[0]
+        tenant_id = challenge(vault).split(f'"{here().authority}/')[1].split('"')[0]
         try:
             if identity.federated_client_id:
                 assertion = self._doors.tokens.issue(principal, EXCHANGE_APP_ID, by_secret=False)
                 token = await self._doors.token_endpoint.exchange_assertion(
-                    tenant_id, identity.federated_client_id, assertion, f"{RESOURCE}/.default"
+                    tenant_id, identity.federated_client_id, assertion, f"{here().vault_audience}/.default"
                 )
             else:
-                token = self._doors.tokens.issue(principal, RESOURCE, by_secret=False)
+                token = self._doors.tokens.issue(principal, here().vault_audience, by_secret=False)
             return self._doors.access.caller(vault, token, trusted_service=True)
         except (EntraRefusedError, VaultRefusedError) as error:
             raise KeyUnreachableError(Barrier.SIGN_IN, error) from error

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from sandbox.azure.endpoints import here
 from sandbox.azure.errors import EntraRefusedError, VaultRefusedError
 from sandbox.azure.key_vault import crypto
-from sandbox.azure.key_vault.access import RESOURCE
 from sandbox.azure.key_vault.service_access import Barrier, EnteredVault, KeyUnreachableError, rsa_size
 from sandbox.azure.snowflake.errors import failed
 from sandbox.azure.snowflake.model import Account, KeyLocation, MasterKey, Table
@@ -52,7 +52,9 @@ class Custody:
         endpoint, tenant = self._doors.token_endpoint, self._doors.directory.tenants[vault.tenant_id]
         try:
             principal = endpoint.principal(tenant, self.application.app_id)
-            token = self._doors.tokens.issue(principal, endpoint.audience(tenant, f"{RESOURCE}/.default"), by_secret=True)
+            token = self._doors.tokens.issue(
+                principal, endpoint.audience(tenant, f"{here().vault_audience}/.default"), by_secret=True
+            )
             caller = replace(self._doors.access.caller(vault, token), subnets=frozenset(one.lower() for one in SUBNETS))
             version = self._doors.keys.get(vault, caller, key.name)[1]
             if self._timings.snowflake_signs_and_verifies:

@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sandbox.azure.entra.tokens import LOGIN
+from sandbox.azure.endpoints import here
 from sandbox.azure.key_vault import crypto
 from sandbox.azure.key_vault.service_access import KeyUnreachableError
 from sandbox.azure.snowflake.custody import in_words
@@ -91,7 +91,7 @@ class TriSecretSecure:
             tenant = str(uuid.UUID(tenant_id))
         except ValueError as error:
             raise failed(f"Invalid tenant id '{tenant_id}'.") from error
-        return f"{LOGIN}/{tenant}/oauth2/authorize?client_id={self.custody.application.app_id}&response_type=code"
+        return f"{here().authority}/{tenant}/oauth2/authorize?client_id={self.custody.application.app_id}&response_type=code"
 
     def verify(self, account: Account) -> str:
         """A row either way, never an error."""

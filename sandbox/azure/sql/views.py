@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sandbox.azure.clock import seven_digits
+from sandbox.azure.endpoints import here
 from sandbox.azure.sql.model import AZURE_KEY_VAULT, SERVICE_MANAGED
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def server_shown(server: Server, identities: AssignedIdentities) -> dict[str, An
         "administratorLogin": server.administrator_login,
         "version": "12.0",
         "state": "Ready",
-        "fullyQualifiedDomainName": f"{server.name}.database.windows.net",
+        "fullyQualifiedDomainName": f"{server.name}{here().sql_suffix}",
         "privateEndpointConnections": [],
         "minimalTlsVersion": "1.2",
         "publicNetworkAccess": "Enabled",

@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sandbox.azure.clock import http_date
+from sandbox.azure.endpoints import here
 from sandbox.azure.entra.tokens import STORAGE_AUDIENCES, Claims, TokenInvalidError
 from sandbox.azure.errors import BlobRefusedError
 from sandbox.azure.exchange import Answer, Exchange, Router
@@ -100,7 +101,7 @@ class BlobService:
 
     def _caller(self, exchange: Exchange, account: StorageAccount) -> Claims:
         challenge = (
-            f"Bearer authorization_uri=https://login.microsoftonline.com/{account.tenant_id}/oauth2/authorize "
+            f"Bearer authorization_uri={here().authority}/{account.tenant_id}/oauth2/authorize "
             "resource_id=https://storage.azure.com"
         )
         token = exchange.bearer()

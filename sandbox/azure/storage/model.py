@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox.azure.arm.assigned_identities import IdentitySettings
+from sandbox.azure.endpoints import here
 
 PLATFORM = "Microsoft.Storage"
 KEY_VAULT = "Microsoft.Keyvault"
@@ -88,7 +89,7 @@ class StorageAccount:
     @property
     def host(self) -> str:
         """The blob endpoint's DNS name."""
-        return f"{self.name}.blob.core.windows.net"
+        return f"{self.name}{here().blob_suffix}"
 
 
 class StorageAccounts:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox.azure.arm.identities import response_id
 from sandbox.azure.clock import seven_digits
+from sandbox.azure.endpoints import here
 from sandbox.azure.storage.model import KEY_VAULT, PLATFORM
 
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 def account_shown(account: StorageAccount, identities: AssignedIdentities, now: float) -> dict[str, Any]:
     """The whole resource; what protects it stays as it was last set, whether the key can be reached or not."""
     created = seven_digits(account.created)
-    endpoints = {name: f"https://{account.name}.{name}.core.windows.net/" for name in ("blob", "dfs", "file", "queue", "table")}
+    endpoints = {
+        name: f"https://{account.name}.{name}{here().core_suffix}/" for name in ("blob", "dfs", "file", "queue", "table")
+    }
     properties: dict[str, Any] = {
         "keyCreationTime": {"key1": created, "key2": created},
         "privateEndpointConnections": [],
