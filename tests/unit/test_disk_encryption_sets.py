@@ -214,6 +214,13 @@ def test_a_change_waits_while_azure_is_still_carrying_out_another(state: str) ->
     assert plan_set(target(), want(), seen(body(provisioningState=state))) is None, "what is right waits for nothing"
 
 
+def test_a_set_whose_last_operation_failed_is_sent_again_because_it_shows_what_it_was_to_become() -> None:
+    plan = planned(want(), seen(body(provisioningState="Failed")))
+    assert [str(change) for change in plan.changes] == ["properties.provisioningState: Failed -> Succeeded"]
+    assert plan.body["properties"]["activeKey"] == {"keyUrl": str(FOLLOW.at(V2))}
+    assert plan.keeps_key
+
+
 def disks(count: int) -> list[ProtectedDisk]:
     machine = ArmId(f"{GROUP}/providers/Microsoft.Compute/virtualMachines/vm1")
     return [ProtectedDisk(ArmId(f"{GROUP}/providers/Microsoft.Compute/disks/d{n:02}"), machine) for n in range(count)]

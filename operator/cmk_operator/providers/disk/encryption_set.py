@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NAMES_IN_A_LINE: Final = 20
 MOVING_STATES: Final = frozenset({"creating", "updating", "deleting"})
 """`provisioningState` while Azure is still carrying out a request."""
+_FAILED: Final = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +132,15 @@ def plan_set(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | Non
         "rotationToLatestKeyVersionEnabled": want.key_uri.version is None,
         "federatedClientId": want.application_client_id,
     }
-    if moves:
+    if moves or seen.detail.state.lower() == _FAILED:
         properties["activeKey"] = {"keyUrl": _wire_key(want)}
+    if moves:
         changes += _moved_with_it(target, want, seen)
     identities: dict[str, dict[str, Any]] = {identity.text: {} for identity in seen.detail.user_assigned}
     if want.managed_identity not in seen.detail.user_assigned:
         identities[want.managed_identity.text] = {}
     identity = {"type": _identity_type(seen.detail.identity_type), "userAssignedIdentities": identities}
-    purpose = "put the disk encryption set on the key" if moves else "correct the settings of the disk encryption set"
+    purpose = "put the disk encryption set on the key" if moves else "bring the disk encryption set into order"
     return Plan({"identity": identity, "properties": properties}, changes, purpose, keeps_key=not moves)
 
 
@@ -214,6 +216,8 @@ def _changes(want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
             "true" if following else "false",
         ),
         ("properties.federatedClientId", detail.application_client_id, want.application_client_id),
+        # A set whose creation or last change has failed shows what it was to become; only another request mends it.
+        ("properties.provisioningState", detail.state, "Succeeded" if detail.state.lower() == _FAILED else detail.state),
     )
     return tuple(FieldChange(*pair) for pair in pairs if pair[1].lower() != pair[2].lower())
 
