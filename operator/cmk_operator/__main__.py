@@ -35,11 +35,15 @@ from cmk_operator.kubernetes.inventory import Inventory
 from cmk_operator.kubernetes.leadership import Leadership
 from cmk_operator.kubernetes.status import StatusWriter
 from cmk_operator.logs import configure_logging
+from cmk_operator.metrics.exposition import Exposition, Work
 from cmk_operator.providers.registry import make_providers
 from cmk_operator.queue import WorkQueue
 from cmk_operator.reconcile.context import Context, Intervals
+from cmk_operator.reconcile.delivery import LANE as DELIVERIES
+from cmk_operator.reconcile.delivery import Deliveries
 from cmk_operator.reconcile.dispatch import reconcile
 from cmk_operator.settings import Settings
+from cmk_operator.sinks.http_sink import HttpSink
 from cmk_operator.telemetry import Telemetry
 
 _SERVICE_ACCOUNT_TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -104,6 +108,8 @@ async def run(settings: Settings, connection: Connection) -> int:
         )
         client = KubernetesClient(http, telemetry)
         inventory = Inventory()
+        sink = HttpSink()
+        stack.push_async_callback(sink.close)
 
         async def process(reference: ObjectReference) -> Any:  # noqa: ANN401 - core.schedule.Next, which only the queue reads
             return await reconcile(context, reference)
@@ -122,9 +128,17 @@ async def run(settings: Settings, connection: Connection) -> int:
             clock=_utc_now,
             wake=queue.add,
             telemetry=telemetry,
+            deliveries=Deliveries(sink, connection.namespace),
         )
         watches = Watches(connection, client, inventory, queue, telemetry, lambda item: first_look(intervals, item))
-        health = Health(telemetry, queue.overdue, lambda: watches.listed)
+        exposition = Exposition(
+            telemetry,
+            inventory,
+            lambda: work_of(queue, session),
+            {"key": intervals.key_check, "drift": intervals.drift_check, "identity": intervals.identity_check},
+            each_resource=settings.resource_metrics,
+        )
+        health = Health(exposition.text, queue.overdue, lambda: watches.listed)
         runner = await health.serve(settings.listen_address, settings.listen_port)
         stack.push_async_callback(runner.cleanup)
         _LOG.info("started", extra={"version": __version__, "server": connection.server})
@@ -162,11 +176,19 @@ async def lead(leadership: Leadership, queue: WorkQueue[ObjectReference], stop: 
     return not lost
 
 
+def work_of(queue: WorkQueue[ObjectReference], session: AzureSession) -> Work:
+    """What metrics tell of the work; a standby's queue fills, and that says nothing."""
+    if not queue.started:
+        return Work(leading=False)
+    return Work(leading=True, queue_depths=queue.depths(), queue_overdue=queue.overdue(), budgets=session.budget_state())
+
+
 def lanes_of(settings: Settings) -> dict[str, int]:
     """Workers for each kind, so that many resources never keep a key from its probe."""
     return {
         FederatedIdentity.plural: 2,
         CustomerTenant.plural: 4,
+        DELIVERIES: 4,
         CustomerManagedKey.plural: settings.key_workers,
         EncryptedResource.plural: settings.workers,
     }

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from cmk_operator.telemetry import Telemetry
+    from collections.abc import Awaitable, Callable
 
 STUCK_AFTER: Final = 180.0
 """Seconds: a wish for a pass that is overdue by so much means that the workers hang."""
@@ -19,9 +17,9 @@ STUCK_AFTER: Final = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What the endpoints tell: how overdue the queue is, and whether the first lists are in."""
+    """What the endpoints tell: the metrics, how overdue the queue is, and whether the first lists are in."""
 
-    telemetry: Telemetry
+    exposition: Callable[[], Awaitable[bytes]]
     overdue: Callable[[], float]
     ready: Callable[[], bool]
 
@@ -39,7 +37,7 @@ class Health:
 
     async def metrics(self, _: web.Request) -> web.Response:
         """Metrics in Prometheus' text format."""
-        return web.Response(body=generate_latest(self.telemetry.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=await self.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def serve(self, address: str, port: int) -> web.AppRunner:
         """Listen; the caller cleans the runner up."""

@@ -52,7 +52,8 @@ class WorkQueue(Generic[ItemT]):
         self._lane_of = lane_of
         self._lanes: dict[str, _Lane[ItemT]] = {name: _Lane(workers) for name, workers in lanes.items()}
         self._telemetry = telemetry
-        self._waiting: set[ItemT] = set()
+        self._waiting: dict[ItemT, float] = {}
+        """What is ready, and since when by the loop's clock."""
         self._running: set[ItemT] = set()
         self._again: set[ItemT] = set()
         self._attempts: dict[ItemT, int] = {}
@@ -73,13 +74,13 @@ class WorkQueue(Generic[ItemT]):
         if item in self._running:
             self._again.add(item)
         elif item not in self._waiting:
-            self._waiting.add(item)
+            now = asyncio.get_running_loop().time()
+            self._waiting[item] = now
             lane = self._lanes[self._lane_of(item)]
             if not lane.ready:
-                lane.moved_at = asyncio.get_running_loop().time()
+                lane.moved_at = now
             lane.ready.append(item)
             lane.wake.set()
-            self._telemetry.queue_depth.labels(self._lane_of(item)).set(len(lane.ready))
 
     def forget(self, item: ItemT) -> None:
         """Drop the item's future wishes and its count of failures."""
@@ -99,17 +100,32 @@ class WorkQueue(Generic[ItemT]):
         """Whether nothing is running or ready (later wishes may exist)."""
         return not self._waiting and not self._running and not self._again
 
+    @property
+    def started(self) -> bool:
+        """Whether passes are made at all: a standby's queue only fills."""
+        return bool(self._tasks)
+
+    def depths(self) -> dict[str, int]:
+        """How many items wait for a worker now, by lane."""
+        return {name: len(lane.ready) for name, lane in self._lanes.items()}
+
     def overdue(self) -> float:
         """Seconds by which the most overdue wish has been passed over; grows when due times or all workers of a line hang.
 
-        A long line that moves is not overdue, however long it is.
+        A long line that moves is not overdue, however long it is; nor is that of a standby, on which nothing shall move.
         """
+        if not self._tasks:
+            return 0.0
         now = asyncio.get_running_loop().time()
         stuck = (lane.moved_at for lane in self._lanes.values() if lane.ready)
         return max((now - since for since in itertools.chain(self._due.values(), stuck)), default=0.0)
 
     def start(self) -> None:
-        """Start the workers."""
+        """Start the workers; what has waited until now waits from now on."""
+        now = asyncio.get_running_loop().time()
+        self._waiting = dict.fromkeys(self._waiting, now)
+        for lane in self._lanes.values():
+            lane.moved_at = now
         self._tasks.append(asyncio.create_task(self._tick(), name="due times"))
         for name, lane in self._lanes.items():
             self._tasks += [
@@ -155,8 +171,7 @@ class WorkQueue(Generic[ItemT]):
                 continue
             item = lane.ready.popleft()
             lane.moved_at = asyncio.get_running_loop().time()
-            self._telemetry.queue_depth.labels(name).set(len(lane.ready))
-            self._waiting.discard(item)
+            self._telemetry.queue_wait_seconds.labels(name).observe(lane.moved_at - self._waiting.pop(item))
             self._running.add(item)
             try:
                 self._settle(item, await self._attempt(name, item))
@@ -167,6 +182,8 @@ class WorkQueue(Generic[ItemT]):
                 self.add(item)
 
     async def _attempt(self, name: str, item: ItemT) -> Next:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             wish = await self._process(item)
         except Exception as error:  # noqa: BLE001 - the one place that catches everything
@@ -174,7 +191,9 @@ class WorkQueue(Generic[ItemT]):
             _LOG.exception("pass failed and will be repeated", extra={"object": str(item), "error": type(error).__name__})
             self._telemetry.passes.labels(name, "failed").inc()
             return Next(backoff=FAILED)
-        self._telemetry.passes.labels(name, "done").inc()
+        finally:
+            self._telemetry.pass_seconds.labels(name).observe(loop.time() - began)
+        self._telemetry.passes.labels(name, "refused" if wish.backoff is FAILED else "done").inc()
         return wish
 
     def _settle(self, item: ItemT, wish: Next) -> None:

@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     storage_lists: float = Field(default=80, gt=0, description="Storage account lists per subscription in 5 minutes.")
     storage_writes: float = Field(default=1100, gt=0, description="Storage account writes per subscription in an hour.")
     vault_calls: float = Field(default=400, gt=0, description="Calls per vault in 10 s.")
+    resource_metrics: bool = Field(default=True, description="Whether there is one metric for each EncryptedResource.")
     federated_token_file: Path | None = Field(
         default=None,
         validation_alias=AliasChoices("federated_token_file", "AZURE_FEDERATED_TOKEN_FILE"),

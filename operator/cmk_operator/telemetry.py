@@ -1,30 +1,46 @@
-"""What the operator measures of itself and of the keys it watches, in Prometheus' terms."""
+"""What happens in one operator process, counted as it happens; what is so is read off at scrape time (`metrics`)."""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+SECONDS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+"""Bounds of all histograms: from an answer out of a cache to a pass that waits for its budget and for slow services."""
+KEY_VAULT: Final = "key_vault"
 
 
 class Telemetry:
     """Metrics of one operator process, on a registry of their own.
 
-    Names follow Prometheus' naming practices; no label holds an error text or anything else without bound.
+    Names follow Prometheus' naming practices; no label holds an error text or anything else without bound. Vaults are the only
+    hosts that are told apart one by one: there are no more of them than keys.
     """
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # else each counter has a second series with its birthday
         self.registry = CollectorRegistry()
+        self._vaults: set[str] = set()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self.azure_requests = Counter(
             "cmk_azure_requests_total",
-            "Requests sent to Azure, by service, method and status (status 0: no answer).",
-            ["service", "method", "status"],
+            "Requests sent to Azure, by service, host, operation and HTTP status (code 0: no answer).",
+            ["service", "host", "operation", "code"],
             registry=self.registry,
         )
         self.azure_request_seconds = Histogram(
-            "cmk_azure_request_seconds", "Duration of requests to Azure.", ["service"], registry=self.registry
+            "cmk_azure_request_seconds",
+            "Duration of requests to Azure.",
+            ["service"],
+            buckets=SECONDS,
+            registry=self.registry,
         )
         self.azure_budget_refusals = Counter(
             "cmk_azure_budget_refusals_total",
@@ -41,31 +57,82 @@ class Telemetry:
         self.status_writes = Counter(
             "cmk_status_writes_total", "Status writes that changed something, by kind.", ["kind"], registry=self.registry
         )
+        self.status_write_failures = Counter(
+            "cmk_status_write_failures_total",
+            "Status writes that the Kubernetes API did not take, by kind; each is repeated.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.notifications = Counter(
+            "cmk_notifications_total",
+            "Events posted to receivers, by result (delivered, failed); each that failed is posted again.",
+            ["result"],
+            registry=self.registry,
+        )
         self.passes = Counter(
             "cmk_reconcile_passes_total",
-            "Passes over an object, by kind and result (done, failed).",
+            "Passes over an object, by kind and result (done; refused: by the Kubernetes API; failed: a bug).",
             ["kind", "result"],
             registry=self.registry,
         )
-        self.queue_depth = Gauge("cmk_queue_depth", "Objects waiting for a pass now.", ["kind"], registry=self.registry)
+        self.pass_seconds = Histogram(
+            "cmk_reconcile_pass_seconds",
+            "Duration of passes over an object.",
+            ["kind"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.queue_wait_seconds = Histogram(
+            "cmk_queue_wait_seconds",
+            "Time between an object's wish for a pass and its start.",
+            ["kind"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
         self.watch_events = Counter(
             "cmk_watch_events_total", "Watch events received, by kind.", ["kind"], registry=self.registry
         )
-        self.key_accessible = Gauge(
-            "cmk_key_accessible",
-            "1 for the access state that the last probe found, by key and state.",
-            ["namespace", "name", "state"],
+        self.audit_entries = Counter(
+            "cmk_audit_entries_total", "Entries appended to the audit record, by event.", ["event"], registry=self.registry
+        )
+        self.audit_append_failures = Counter(
+            "cmk_audit_append_failures_total", "Writes of the audit record that failed and were repeated.", registry=self.registry
+        )
+        self.audit_undelivered = Gauge(
+            "cmk_audit_undelivered_entries", "Entries that the audit sink has not taken yet.", registry=self.registry
+        )
+        self.key_last_probe = Gauge(
+            "cmk_key_last_probe_timestamp_seconds",
+            "Unix time of this process's last probe of the key, whatever it found.",
+            ["namespace", "name"],
             registry=self.registry,
         )
         self.key_last_success = Gauge(
             "cmk_key_last_access_success_timestamp_seconds",
-            "Unix time of the last probe that wrapped and unwrapped with the key.",
+            "Unix time of this process's last probe that wrapped and unwrapped with the key.",
             ["namespace", "name"],
             registry=self.registry,
         )
-        self.key_expiration = Gauge(
-            "cmk_key_expiration_timestamp_seconds",
-            "Unix time at which the key's active version expires; absent when it does not.",
-            ["namespace", "name"],
-            registry=self.registry,
-        )
+
+    def count_azure_request(self, service: str, host: str, operation: str, code: int) -> None:
+        """Count one request to Azure."""
+        if service == KEY_VAULT:
+            self._vaults.add(host)
+        self.azure_requests.labels(service, host, operation, str(code)).inc()
+
+    def keep_vaults(self, hosts: AbstractSet[str]) -> None:
+        """Drop what was counted for vaults that no key lies in any more."""
+        for host in self._vaults - hosts:
+            self.azure_requests.remove_by_labels({"host": host})
+        self._vaults &= hosts
+
+    def probed(self, namespace: str, name: str, at: float, *, accessible: bool) -> None:
+        """Note a probe of a key at that Unix time."""
+        self.key_last_probe.labels(namespace, name).set(at)
+        if accessible:
+            self.key_last_success.labels(namespace, name).set(at)
+
+    def forget_key(self, namespace: str, name: str) -> None:
+        """Drop what was measured of a key that is gone."""
+        self.key_last_probe.remove(namespace, name)
+        self.key_last_success.remove(namespace, name)

@@ -13,7 +13,7 @@ from azure.core.pipeline.transport import AioHttpTransport
 from azure.core.rest import HttpRequest
 
 from cmk_operator.azure import call_budget
-from cmk_operator.azure.call_budget import BudgetedTransport, BudgetRates, CallBudget, Rate, service_of
+from cmk_operator.azure.call_budget import BudgetedTransport, BudgetRates, CallBudget, Rate
 from cmk_operator.azure.failures import BudgetSpentError, failure_of
 from cmk_operator.telemetry import Telemetry
 from tests.unit.leaping_loop import run
@@ -70,11 +70,13 @@ class Client:
 
     rates: BudgetRates = RATES
     telemetry: Telemetry = field(default_factory=Telemetry)
+    budget: CallBudget = field(init=False)
     transport: BudgetedTransport = field(init=False)
 
     def __post_init__(self) -> None:
         session: Any = SimpleNamespace()  # never used: the network below is not there
-        self.transport = BudgetedTransport(session, CallBudget(self.rates), self.telemetry)
+        self.budget = CallBudget(self.rates)
+        self.transport = BudgetedTransport(session, self.budget, self.telemetry)
 
     async def call(self, method: str, url: str) -> int:
         return int((await self.transport.send(HttpRequest(method, url))).status_code)
@@ -245,8 +247,8 @@ def test_every_attempt_is_counted_also_one_that_breaks() -> None:
             await client.call("GET", "https://abc.vault.azure.net/keys/k")
 
     registry = story(tell).telemetry.registry
-    for status in ("200", "0"):
-        labels = {"service": "key_vault", "method": "GET", "status": status}
+    for code in ("200", "0"):
+        labels = {"service": "key_vault", "host": "abc.vault.azure.net", "operation": "getKey", "code": code}
         assert registry.get_sample_value("cmk_azure_requests_total", labels) == 1
 
 
@@ -261,18 +263,24 @@ def test_the_rates_stay_below_azure_s_published_limits() -> None:
     assert rates.storage_writes.burst <= 1200 * rates.storage_writes.period / 3600
 
 
-@pytest.mark.parametrize(
-    ("host", "service"),
-    [
-        ("abc.vault.azure.net", "key_vault"),
-        ("abc.vault.usgovcloudapi.net", "key_vault"),
-        ("management.azure.com", "resource_manager"),
-        ("management.chinacloudapi.cn", "resource_manager"),
-        ("login.microsoftonline.us", "entra"),
-        ("graph.microsoft.com", "graph"),
-        ("microsoftgraph.chinacloudapi.cn", "graph"),
-        ("abc.blob.core.windows.net", "other"),
-    ],
-)
-def test_metrics_have_a_bounded_label_for_each_host(host: str, service: str) -> None:
-    assert service_of(host) == service
+def test_what_is_left_of_a_budget_is_told_while_it_is_not_full() -> None:
+    async def tell(client: Client) -> None:
+        assert client.budget.drawn_on() == []
+        for _ in range(10):
+            await client.call("GET", "https://abc.vault.azure.net/keys/k")
+        (state,) = client.budget.drawn_on()
+        assert (state.owner, state.bucket, state.closed_for) == ("abc.vault.azure.net", "calls", 0.0)
+        assert 0.45 <= state.left <= 0.55
+        await asyncio.sleep(3600)
+        assert client.budget.drawn_on() == []
+
+    story(tell, rates=BudgetRates(vault_calls=Rate(20, 1000)))
+
+
+def test_a_budget_that_azure_closed_tells_for_how_long() -> None:
+    async def tell(client: Client) -> None:
+        assert await client.call("GET", "https://abc.vault.azure.net/keys/k") == 429
+        (state,) = client.budget.drawn_on()
+        assert 59 <= state.closed_for <= 60
+
+    story(tell, (429, {"retry-after": "60"}))

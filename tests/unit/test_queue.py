@@ -374,6 +374,55 @@ def test_a_wish_that_is_not_due_yet_is_not_overdue() -> None:
     run(story())
 
 
+def test_a_standbys_queue_fills_and_is_never_overdue_and_what_waited_is_not_late_when_it_starts() -> None:
+    async def story() -> None:
+        passes = Passes(done)
+        queue = queue_of(passes)
+        queue.add("key-a")
+        queue.add("key-b", after=5)
+        await asyncio.sleep(10_000)
+        assert not queue.started
+        assert queue.overdue() == 0
+        assert queue.depths() == {"key": 1, "resource": 0}
+        queue.add("resource-a")
+        queue.start()
+        assert queue.started
+        await until(lambda: queue.idle and passes.finished["key-b"] == 1)
+        assert queue.overdue() <= 0
+        await queue.stop(1)
+
+    run(story())
+
+
+def test_waits_passes_and_their_results_are_counted_by_kind() -> None:
+    telemetry = Telemetry()
+
+    async def story() -> None:
+        async def answer(item: str, attempt: int) -> Next:
+            await asyncio.sleep(2)
+            if item == "key-bug" and attempt == 1:
+                raise ValueError("wrong")
+            return Next(backoff=FAILED) if item == "key-refused" and attempt == 1 else Next()
+
+        queue = WorkQueue(Passes(answer), lane_of, {"key": 1}, telemetry)
+        queue.start()
+        for item in ("key-bug", "key-refused"):
+            queue.add(item)
+        await until(lambda: sample("cmk_reconcile_passes_total", result="done") == 2)
+        await queue.stop(10)
+
+    def sample(name: str, **labels: str) -> float | None:
+        return telemetry.registry.get_sample_value(name, {"kind": "key", **labels})
+
+    run(story())
+    assert sample("cmk_reconcile_passes_total", result="failed") == 1
+    assert sample("cmk_reconcile_passes_total", result="refused") == 1
+    assert sample("cmk_reconcile_pass_seconds_count") == 4
+    assert sample("cmk_reconcile_pass_seconds_sum") == pytest.approx(8, abs=0.1)
+    assert sample("cmk_queue_wait_seconds_count") == 4
+    assert (sample("cmk_queue_wait_seconds_sum") or 0) > 1.9, "the second waited for the only worker"
+
+
 def began_since(passes: Passes, item: str, wished: float) -> bool:
     return bool(passes.times[item]) and passes.times[item][-1] >= wished
 

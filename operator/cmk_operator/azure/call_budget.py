@@ -17,6 +17,7 @@ from aiolimiter import AsyncLimiter
 from azure.core.pipeline.transport import AioHttpTransport
 
 from cmk_operator.azure.failures import BudgetSpentError, seconds_to_wait
+from cmk_operator.azure.request_labels import operation_of, service_of, shown_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,10 +56,35 @@ class BudgetRates:
     token_calls: Rate = Rate(200, 10)
 
 
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """What is left of one bucket: `owner` is a subscription or a host."""
+
+    owner: str
+    bucket: str
+    left: float
+    """Share of the burst, from 0 to 1."""
+    closed_for: float
+    """Seconds for which Azure asked to be left alone."""
+
+
 @dataclass(slots=True)
 class _Bucket:
     limiter: AsyncLimiter
     closed_until: float = 0.0
+
+    def left(self) -> float:
+        """Share of the burst that could be sent at once, to about one percent.
+
+        The limiter does not tell its level, but whether a number of calls would pass.
+        """
+        if self.limiter.has_capacity(self.limiter.max_rate):
+            return 1.0
+        low, high = 0.0, 1.0
+        for _ in range(7):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.limiter.has_capacity(middle * self.limiter.max_rate) else (low, middle)
+        return low
 
 
 @dataclass(slots=True)
@@ -93,6 +119,15 @@ class CallBudget:
         if key not in self._buckets:
             self._buckets[key] = _Bucket(AsyncLimiter(rate.burst, rate.period))
         return self._buckets[key]
+
+    def drawn_on(self) -> list[BudgetState]:
+        """The buckets that are closed or not full: the others say nothing, and those of a vault that is gone fill up."""
+        now = time.monotonic()
+        states = (
+            BudgetState(owner, name, bucket.left(), max(0.0, bucket.closed_until - now))
+            for (owner, name), bucket in self._buckets.items()
+        )
+        return [state for state in states if state.left < 1.0 or state.closed_for > 0]
 
     async def draw(self, buckets: Iterable[_Bucket]) -> None:
         """Wait for a turn in every bucket, or raise `BudgetSpentError` when that would take longer than `LONGEST_WAIT`."""
@@ -145,7 +180,8 @@ class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core h
             response = await super().send(request, proxy=proxy_of(host), **config)
             status = response.status_code
         finally:
-            self._telemetry.azure_requests.labels(service, method, str(status)).inc()
+            operation = operation_of(service, method, path)
+            self._telemetry.count_azure_request(service, shown_host(host), operation, status)
             self._telemetry.azure_request_seconds.labels(service).observe(time.perf_counter() - began)
         if status in {429, 503}:
             wait = seconds_to_wait(response.headers)
@@ -168,16 +204,3 @@ def proxy_of(host: str) -> str | None:
 def _target_of(url: str) -> tuple[str, str]:
     host, _, path = url.partition("://")[2].partition("/")
     return host.lower(), path.partition("?")[0]
-
-
-def service_of(host: str) -> str:
-    """A bounded label for metrics: which of Azure's services a host belongs to."""
-    if ".vault." in host:
-        return "key_vault"
-    if host.startswith("management."):
-        return "resource_manager"
-    if host.startswith("login."):
-        return "entra"
-    if host.endswith(".snowflakecomputing.com"):
-        return "snowflake"
-    return "graph" if "graph" in host else "other"

@@ -12,7 +12,7 @@ from azure.core.pipeline import policies
 from azure.keyvault.keys.aio import KeyClient
 from azure.mgmt.core.policies import AsyncARMChallengeAuthenticationPolicy
 
-from cmk_operator.azure.call_budget import BudgetedTransport, BudgetRates, CallBudget
+from cmk_operator.azure.call_budget import BudgetedTransport, BudgetRates, BudgetState, CallBudget
 from cmk_operator.azure.credentials import (
     ApplicationCredential,
     IdentityChain,
@@ -80,9 +80,9 @@ class AzureSession:
         if self._http is not None:
             await self._http.close()
 
-    def budget_state(self) -> list[BudgetState]:
+    def budget_state(self) -> tuple[BudgetState, ...]:
         """What is left of the budgets that were drawn on lately."""
-        return self._budget.drawn_on() if self._budget is not None else []
+        return tuple(self._budget.drawn_on()) if self._budget is not None else ()
 
     def _keep(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
         if key not in self._kept:

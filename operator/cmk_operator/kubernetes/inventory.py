@@ -16,13 +16,13 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
-from cmk_operator.api.model import RECONCILE_REQUESTED_AT
+from cmk_operator.api.model import APPROVED_VERSION, RECONCILE_REQUESTED_AT
 from cmk_operator.core.arm_id import ArmId
 from cmk_operator.core.snowflake_account import SnowflakeAccount
 from cmk_operator.kubernetes.client import ObjectReference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 ResourceT = TypeVar("ResourceT", FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource)
 CustomResource = FederatedIdentity | CustomerTenant | CustomerManagedKey | EncryptedResource
@@ -42,6 +42,9 @@ _KEPT_METADATA: Final = (
 )
 
 
+_KEPT_ANNOTATIONS: Final = (RECONCILE_REQUESTED_AT, APPROVED_VERSION)
+
+
 class Change(Enum):
     """What an event means to us."""
 
@@ -54,8 +57,8 @@ class Change(Enum):
 class _Entry:
     uid: str
     resource_version: int
-    trigger: tuple[int, bool, str | None, tuple[str, ...]]
-    """Generation, deletion, requested pass and finalizers: the only changes that call for a pass."""
+    trigger: tuple[int, bool, tuple[tuple[str, str], ...], tuple[str, ...]]
+    """Generation, deletion, annotations that ask for something, and finalizers: the only changes that call for a pass."""
     points_to: tuple[tuple[str, str], ...]
     version: str
     """For a resource: the key version that Azure reports for it, or an empty string."""
@@ -68,6 +71,7 @@ class Inventory:
     def __init__(self) -> None:
         self._entries: dict[ObjectReference, _Entry] = {}
         self._pointers: defaultdict[tuple[str, str], set[ObjectReference]] = defaultdict(set)
+        self._departed: dict[ObjectReference, tuple[str, ...]] = {}
 
     def put(self, plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, Change]:
         """Take in an object from a watch, a list or an answer; older versions than the one held are ignored.
@@ -103,6 +107,8 @@ class Inventory:
 
     def _replace(self, reference: ObjectReference, entry: _Entry | None) -> None:
         held = self._entries.pop(reference, None)
+        if held is not None and (entry is None or entry.uid != held.uid):
+            self._departed[reference] = (*self._departed.get(reference, ()), held.uid)
         for pointer in held.points_to if held is not None else ():
             self._pointers[pointer].discard(reference)
             if not self._pointers[pointer]:
@@ -116,6 +122,18 @@ class Inventory:
         """One object, parsed; None when there is none."""
         entry = self._entries.get(ObjectReference(model.plural, namespace, name))
         return _parsed(model, entry.raw) if entry is not None else None
+
+    def departed(self, reference: ObjectReference) -> tuple[str, ...]:
+        """The uids of objects of this name that are gone and not yet forgotten altogether."""
+        return self._departed.get(reference, ())
+
+    def forget_departed(self, reference: ObjectReference, uids: tuple[str, ...]) -> None:
+        """Forget these, because the record has them."""
+        left = tuple(uid for uid in self.departed(reference) if uid not in uids)
+        if left:
+            self._departed[reference] = left
+        else:
+            self._departed.pop(reference, None)
 
     def related_to(self, reference: ObjectReference) -> set[ObjectReference]:
         """Objects whose state depends on this one, up and sideways.
@@ -137,6 +155,10 @@ class Inventory:
     def all(self, plural: str) -> Iterator[ObjectReference]:
         """References of all objects of a kind."""
         return iter([reference for reference in self._entries if reference.plural == plural])
+
+    def versions(self, plural: str) -> dict[ObjectReference, int]:
+        """The resource version of every object of a kind: another one whenever anything of the object changed."""
+        return {reference: entry.resource_version for reference, entry in self._entries.items() if reference.plural == plural}
 
     def count(self, plural: str) -> int:
         """How many objects of a kind there are."""
@@ -187,10 +209,14 @@ def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry
     metadata: Mapping[str, Any] = body["metadata"]
     spec: Mapping[str, Any] = body.get("spec", {})
     reference = ObjectReference(plural, metadata.get("namespace", ""), metadata["name"])
-    requested = (metadata.get("annotations") or {}).get(RECONCILE_REQUESTED_AT)
+    annotations: Mapping[str, str] = metadata.get("annotations") or {}
+    asked = {name: annotations[name] for name in _KEPT_ANNOTATIONS if name in annotations}
     kept: dict[str, Any] = {name: metadata[name] for name in _KEPT_METADATA if name in metadata}
-    if requested is not None:
-        kept["annotations"] = {RECONCILE_REQUESTED_AT: requested}
+    if asked:
+        kept["annotations"] = asked
+    author = _spec_author(metadata.get("managedFields") or ())
+    if author:
+        kept["changedBy"] = author
     applied: Mapping[str, Any] = (body.get("status") or {}).get("applied") or {}
     slim = {"metadata": kept, "spec": spec, "status": body.get("status") or {}}
     entry = _Entry(
@@ -199,7 +225,7 @@ def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry
         trigger=(
             metadata.get("generation", 0),
             "deletionTimestamp" in metadata,
-            requested,
+            tuple(asked.items()),
             tuple(metadata.get("finalizers", ())),
         ),
         points_to=_pointers(plural, reference, spec, applied.get("keyUri")),
@@ -207,6 +233,13 @@ def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry
         raw=json.dumps(slim, separators=(",", ":"), sort_keys=True).encode(),
     )
     return reference, entry
+
+
+def _spec_author(managed_fields: Sequence[Mapping[str, Any]]) -> str:
+    """The field manager of the last change of the spec. Source: Kubernetes API concepts, "Field management"."""
+    spec = [entry for entry in managed_fields if not entry.get("subresource") and "f:spec" in (entry.get("fieldsV1") or {})]
+    last = max(spec, key=lambda entry: str(entry.get("time", "")), default=None)
+    return str(last.get("manager", "")) if last is not None else ""
 
 
 def _pointers(

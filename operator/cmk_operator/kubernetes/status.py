@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.kubernetes.client import ObjectReference
+from cmk_operator.kubernetes.client import KubernetesError, ObjectReference
 from cmk_operator.kubernetes.inventory import Change
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ OWN_CONDITIONS: Final = frozenset(
         "RotationCurrent",
         "Encrypted",
         "KeyCurrent",
+        "NotificationsDelivered",
     }
 )
 """Condition types that this operator owns; those of other field managers are neither compared nor touched."""
@@ -64,7 +65,11 @@ class StatusWriter:
         if wanted == _wire(resource.status):
             return False
         reference = reference_of(resource)
-        answer = await self._client.apply_status(reference, type(resource).__name__, resource.metadata.uid, wanted)
+        try:
+            answer = await self._client.apply_status(reference, type(resource).__name__, resource.metadata.uid, wanted)
+        except KubernetesError:
+            self._telemetry.status_write_failures.labels(reference.plural).inc()
+            raise
         take_in(self._inventory, reference.plural, answer, self._wake)
         self._telemetry.status_writes.labels(reference.plural).inc()
         return True

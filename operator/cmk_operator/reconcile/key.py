@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from cmk_operator.api.conditions import find
@@ -17,7 +16,9 @@ from cmk_operator.core.schedule import BUSY, Next
 from cmk_operator.core.token_verdict import may_be_replication
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of
+from cmk_operator.reconcile.announcements import announce_key
 from cmk_operator.reconcile.context import Context, jittered
+from cmk_operator.reconcile.delivery import wake_delivery
 from cmk_operator.reconcile.identity_report import SETTLING
 from cmk_operator.reconcile.key_guard import guard_of
 from cmk_operator.reconcile.key_report import KeyFacts, Usage, report, report_refused
@@ -25,6 +26,8 @@ from cmk_operator.reconcile.references import KeyPath, resolve_key
 from cmk_operator.reconcile.wake import wake_below
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from cmk_operator.core.access import KeyProbe
     from cmk_operator.kubernetes.inventory import Inventory
 
@@ -38,7 +41,7 @@ async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
     """Probe one key if that is due or asked for, report, and wake what depends on it."""
     key = context.inventory.get(CustomerManagedKey, reference.name, reference.namespace)
     if key is None:
-        _forget_metrics(context, reference)
+        context.telemetry.forget_key(reference.namespace, reference.name)
         return Next()
     path = resolve_key(context.inventory, key)
     if isinstance(path, Fault):
@@ -56,8 +59,9 @@ async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
         await _write(context, key, report_refused(key, _SETTLES, usage, context.now()))
         return Next(backoff=BUSY)
     status = report(key, KeyFacts(guard_of(context, key, path, probe), usage), context.now())
+    accessible = status.access is not None and status.access.state == AccessState.ACCESSIBLE
+    context.telemetry.probed(reference.namespace, reference.name, probe.at.timestamp(), accessible=accessible)
     await _write(context, key, status)
-    _measure(context, reference, status)
     _wake_tenant(context, path, status)
     remaining = max(0.0, jittered(interval) - context.prober.age(path.probed))
     return Next(after=max(remaining, interval * 0.05))
@@ -92,7 +96,11 @@ def usage_of(inventory: Inventory, key: CustomerManagedKey, path: KeyPath | None
 
 
 async def _write(context: Context, key: CustomerManagedKey, status: CustomerManagedKeyStatus) -> None:
-    if not await context.writer.write(key, status):
+    audience = context.deliveries.audience(context.inventory, key, key)
+    status = announce_key(key, status, audience, context.now())
+    written = await context.writer.write(key, status)
+    wake_delivery(context, key, status.notifications)
+    if not written:
         return
     await _tell(context, key, status)
     if _meaning(key.status) != _meaning(status):
@@ -144,24 +152,3 @@ def _wake_tenant(context: Context, path: KeyPath, status: CustomerManagedKeyStat
     accessible = status.access.state == AccessState.ACCESSIBLE
     if (missing and consent.state == "Granted") or (accessible and consent.state != "Granted"):
         context.wake(ObjectReference(CustomerTenant.plural, "", path.tenant.metadata.name), 0.0)
-
-
-def _measure(context: Context, reference: ObjectReference, status: CustomerManagedKeyStatus) -> None:
-    state = status.access.state if status.access is not None else AccessState.UNKNOWN.value
-    for known in AccessState:
-        context.telemetry.key_accessible.labels(reference.namespace, reference.name, known.value).set(known.value == state)
-    active = next((entry for entry in status.versions if entry.version == status.active_version), None)
-    if active is not None and active.expires:
-        expires = datetime.fromisoformat(active.expires).timestamp()
-        context.telemetry.key_expiration.labels(reference.namespace, reference.name).set(expires)
-    else:
-        context.telemetry.key_expiration.remove(reference.namespace, reference.name)
-    if state == AccessState.ACCESSIBLE:
-        context.telemetry.key_last_success.labels(reference.namespace, reference.name).set(context.now().timestamp())
-
-
-def _forget_metrics(context: Context, reference: ObjectReference) -> None:
-    for known in AccessState:
-        context.telemetry.key_accessible.remove(reference.namespace, reference.name, known.value)
-    context.telemetry.key_last_success.remove(reference.namespace, reference.name)
-    context.telemetry.key_expiration.remove(reference.namespace, reference.name)

@@ -1,0 +1,178 @@
+"""What metrics need of an object: a thousandth of it, so that all of them fit in memory; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.api.conditions import find
+from cmk_operator.core.access import AccessState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cmk_operator.api.conditions import Condition
+    from cmk_operator.api.customer_managed_key import CustomerManagedKey, VersionReport
+    from cmk_operator.api.customer_tenant import CustomerTenant
+    from cmk_operator.api.encrypted_resource import EncryptedResource
+    from cmk_operator.api.federated_identity import FederatedIdentity
+
+UNKNOWN_KIND: Final = "Unknown"
+"""Kind of a resource that no pass has looked at yet."""
+
+
+class Phase(StrEnum):
+    """Where a version of a key is in its life."""
+
+    ACTIVE = "Active"
+    IN_USE = "InUse"
+    HELD = "Held"
+    NEEDED_BY_BACKUPS = "NeededByBackups"
+    SAFE_TO_DISABLE = "SafeToDisable"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionDigest:
+    """One version: its phase follows from these times and the present."""
+
+    version: str
+    active: bool
+    in_use: bool
+    safe_to_disable_after: float | None
+    keep_until: float | None
+
+    def phase(self, now: float) -> Phase:
+        """The phase at a Unix time; without a known retention, backups are taken to need the version for ever."""
+        if self.active:
+            return Phase.ACTIVE
+        if self.safe_to_disable_after is None:
+            return Phase.IN_USE
+        if now < self.safe_to_disable_after:
+            return Phase.HELD
+        return Phase.SAFE_TO_DISABLE if self.keep_until is not None and now >= self.keep_until else Phase.NEEDED_BY_BACKUPS
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDigest:
+    """A CustomerManagedKey; times are Unix times."""
+
+    vault_host: str
+    ready: bool
+    state: str
+    since: float | None
+    cut_off: float | None
+    expires: float | None
+    prerequisites: tuple[tuple[str, int], ...]
+    failed: tuple[str, ...]
+    versions: tuple[VersionDigest, ...]
+    lost_old_versions: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceDigest:
+    """An EncryptedResource; times are Unix times."""
+
+    key: str
+    kind: str
+    ready: bool
+    encrypted: bool
+    stalled: bool
+    lag_since: float | None
+    operation_since: float | None
+    inaccessible_databases: int
+    rotation_error: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TenantDigest:
+    """A CustomerTenant."""
+
+    ready: bool
+    consent: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityDigest:
+    """A FederatedIdentity."""
+
+    ready: bool
+
+
+def digest_key(key: CustomerManagedKey) -> KeyDigest:
+    """What metrics need of a key; before its first probe its state is `Unknown`."""
+    status = key.status
+    access = status.access
+    needed = [entry for entry in status.versions if entry.version == status.active_version or entry.in_use_by_count]
+    expiries = [datetime.fromisoformat(entry.expires).timestamp() for entry in needed if entry.expires]
+    active = next((entry for entry in status.versions if entry.version == status.active_version), None)
+    active_is_accessible = active is not None and active.access == AccessState.ACCESSIBLE
+    results = [entry.result for entry in status.prerequisites]
+    return KeyDigest(
+        vault_host=key.spec.key_uri.split("/")[2].lower(),
+        ready=_is_true(status.conditions, "Ready"),
+        state=access.state if access is not None else AccessState.UNKNOWN.value,
+        since=_unix(access.since) if access is not None else None,
+        cut_off=_unix(access.inaccessible_expected_at) if access is not None else None,
+        expires=min(expiries, default=None),
+        prerequisites=tuple((result, results.count(result)) for result in sorted(set(results))),
+        failed=tuple(entry.name for entry in status.prerequisites if entry.result == "Fail"),
+        versions=tuple(_version(entry, status.active_version) for entry in status.versions),
+        lost_old_versions=sum(_is_lost(entry) for entry in needed if entry is not active) if active_is_accessible else 0,
+    )
+
+
+def _version(entry: VersionReport, active: str | None) -> VersionDigest:
+    return VersionDigest(
+        entry.version,
+        entry.version == active,
+        entry.in_use_by_count > 0,
+        _unix(entry.safe_to_disable_after),
+        _unix(entry.keep_until),
+    )
+
+
+def _is_lost(entry: VersionReport) -> bool:
+    return entry.access in _LOST
+
+
+_LOST: Final = frozenset(state.value for state in AccessState if state.is_known_loss)
+
+
+def digest_resource(resource: EncryptedResource) -> ResourceDigest:
+    """What metrics need of a resource."""
+    status = resource.status
+    current = find(status.conditions, "KeyCurrent")
+    lags = current is not None and current.status == "False" and current.reason != "NotOnKey"
+    return ResourceDigest(
+        key=resource.spec.key_ref.name,
+        kind=status.target.kind if status.target is not None else UNKNOWN_KIND,
+        ready=_is_true(status.conditions, "Ready"),
+        encrypted=_is_true(status.conditions, "Encrypted"),
+        stalled=_is_true(status.conditions, "Stalled"),
+        lag_since=_unix(current.last_transition_time) if current is not None and lags else None,
+        operation_since=_unix(status.operation.started_at) if status.operation is not None else None,
+        inaccessible_databases=len(status.details.inaccessible_databases) if status.details is not None else 0,
+        rotation_error=status.details is not None and status.details.rotation_error is not None,
+    )
+
+
+def digest_tenant(tenant: CustomerTenant) -> TenantDigest:
+    """What metrics need of a tenant."""
+    consent = tenant.status.consent
+    return TenantDigest(_is_true(tenant.status.conditions, "Ready"), consent.state if consent is not None else "Unknown")
+
+
+def digest_identity(identity: FederatedIdentity) -> IdentityDigest:
+    """What metrics need of an identity."""
+    return IdentityDigest(_is_true(identity.status.conditions, "Ready"))
+
+
+def _is_true(conditions: Sequence[Condition], kind: str) -> bool:
+    condition = find(conditions, kind)
+    return condition is not None and condition.status == "True"
+
+
+def _unix(time: datetime | None) -> float | None:
+    return time.timestamp() if time is not None else None
