@@ -45,7 +45,9 @@ class Environment:
 
     def key_uri(self, version: str | None = None, key: str = "cmk", vault: str | None = None) -> str:
         """Identifier of the key, versionless unless a version is given."""
-        return f"https://{vault or self.vault}.vault.azure.net/keys/{key}" + (f"/{version}" if version else "")
+        return f"https://{vault or self.vault}{self.customer.cloud.vault_suffix}/keys/{key}" + (
+            f"/{version}" if version else ""
+        )
 
     async def account(self, suffix: str = "docs", **options: Any) -> str:
         """Create a storage account in the customer's group; its ARM id."""
@@ -126,7 +128,7 @@ class Environment:
                 "identityRef": {"name": self.name},
                 "allowedNamespaces": [self.namespace],
                 "allowedScopes": [scope],
-                "allowedVaults": [f"{self.vault}.vault.azure.net"],
+                "allowedVaults": [f"{self.vault}{self.customer.cloud.vault_suffix}"],
                 **spec,
             },
         )

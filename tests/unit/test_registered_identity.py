@@ -18,6 +18,7 @@ from cmk_operator.core.federation import FederatedCredential
 from cmk_operator.core.registration import ApplicationFacts, ManagedIdentityFacts, Seen
 from cmk_operator.kubernetes.inventory import Inventory
 from cmk_operator.reconcile import identity_report, tenant
+from cmk_operator.reconcile.delivery import notifications_delivered
 from cmk_operator.reconcile.identity_report import Hindrance
 from cmk_operator.reconcile.references import KeyPath, chain_of, resolve_key
 from cmk_operator.reconcile.registration import RegistrationOutcome, status_after
@@ -56,6 +57,8 @@ APPLICATION_SEEN = ApplicationFacts(
 IDENTITY_SEEN = ManagedIdentityFacts(CLIENT, PRINCIPAL, ())
 ALL = Seen(APPLICATION_SEEN, (), IDENTITY_SEEN)
 DENIED = blocked("Authorization_RequestDenied", "the provider's administrator must grant it", Actor.PROVIDER_ADMINISTRATOR)
+
+DELIVERED = notifications_delivered(customer_tenant(), None)
 
 
 def identity(status: FederatedIdentityStatus | None = None, **spec: Any) -> FederatedIdentity:
@@ -169,13 +172,13 @@ def test_what_entra_does_not_know_yet_is_waited_out_for_some_minutes_only(
 
 def test_a_tenant_of_an_identity_that_settles_is_not_told_that_its_identity_is_broken() -> None:
     changed = after(RegistrationOutcome(ALL, changed=True))
-    status = tenant.report(customer_tenant(), changed, entra(70021), NOW)
+    status = tenant.report(customer_tenant(), changed, entra(70021), DELIVERED, NOW)
     told = {entry.type: (entry.status, entry.reason) for entry in status.conditions}
     assert told["ConsentGranted"] == ("Unknown", "Settling")
     assert "Reconciling" in told
-    later = tenant.report(customer_tenant(), changed, entra(70021), NOW + REPLICATION)
+    later = tenant.report(customer_tenant(), changed, entra(70021), DELIVERED, NOW + REPLICATION)
     assert {entry.type: entry.reason for entry in later.conditions}["Stalled"] == "IdentityBroken"
-    missing = tenant.report(customer_tenant(), changed, entra(700016), NOW)
+    missing = tenant.report(customer_tenant(), changed, entra(700016), DELIVERED, NOW)
     assert missing.consent is not None
     assert (missing.consent.state, missing.consent.url.rpartition("=")[2]) == ("Pending", APPLICATION)
 

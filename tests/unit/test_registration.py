@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cmk_operator.core.arm_id import ArmId
 from cmk_operator.core.azure_failure import AzureFailure, Stage
+from cmk_operator.core.cloud import CLOUDS, CloudName
 from cmk_operator.core.faults import Actor, Fault, FaultKind
 from cmk_operator.core.federation import MOST_CREDENTIALS, FederatedCredential, nearest_miss
 from cmk_operator.core.registration import (
@@ -27,6 +28,7 @@ from cmk_operator.core.registration import (
     TrustAtManagedIdentity,
     UpsertApplication,
     Wish,
+    judge_token_audience,
     next_step,
 )
 from cmk_operator.core.registration_faults import judge_registration_failure
@@ -270,11 +272,23 @@ def test_anothers_credential_of_the_same_pair_and_another_audience_is_named() ->
     assert "'by-hand'" in step.message
 
 
-def test_a_token_for_another_cloud_is_refused_before_anything_is_written() -> None:
-    step = next_step(wish(audience="api://AzureADTokenExchangeUSGov"), Seen())
-    assert isinstance(step, Fault)
-    assert (step.reason, step.actor) == ("WrongTokenAudience", Actor.PLATFORM_ENGINEER)
-    assert "azure.tokenAudience" in step.message
+@pytest.mark.parametrize(
+    ("audiences", "cloud", "refused"),
+    [
+        ((AUDIENCE,), CloudName.PUBLIC, False),
+        ((AUDIENCE,), CloudName.US_GOVERNMENT, True),
+        (("api://AzureADTokenExchangeChina",), CloudName.PUBLIC, True),
+        (("of-our-own-choice",), CloudName.CHINA, False),
+    ],
+)
+def test_a_token_for_another_cloud_is_not_shown_to_this_one(
+    audiences: tuple[str, ...], cloud: CloudName, refused: bool
+) -> None:  # noqa: FBT001 - a table
+    fault = judge_token_audience(replace(ACCOUNT, audiences=audiences), CLOUDS[cloud])
+    assert (fault is not None) is refused
+    if fault is not None:
+        assert (fault.reason, fault.actor) == ("WrongTokenAudience", Actor.PLATFORM_ENGINEER)
+        assert "azure.tokenAudience" in fault.message
 
 
 def test_names_of_credentials_fit_azure_and_tell_clusters_and_identities_apart() -> None:

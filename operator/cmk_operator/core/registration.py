@@ -6,11 +6,13 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from cmk_operator.core.cloud import CLOUDS
 from cmk_operator.core.faults import Actor, Fault, blocked
 from cmk_operator.core.federation import FederatedCredential, missing_trust
 
 if TYPE_CHECKING:
     from cmk_operator.core.arm_id import ArmId
+    from cmk_operator.core.cloud import Cloud
 
 MULTITENANT: Final = frozenset({"AzureADMultipleOrgs", "AzureADandPersonalMicrosoftAccount"})
 _PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
@@ -87,7 +89,7 @@ class Wish:
         """The credential for the operator's ServiceAccount; named after it, because clusters may share an identity."""
         account = self.service_account
         name = f"cmk-operator-sa-{_digest(account.issuer, account.subject)}"
-        return FederatedCredential(account.issuer, account.subject, (self.audience,), name)
+        return FederatedCredential(account.issuer, account.subject, account.audiences[:1], name)
 
     def trust_in_managed_identity(self, principal_id: str) -> FederatedCredential:
         """The application's credential for the managed identity; it keeps its name when that is made anew."""
@@ -154,18 +156,25 @@ class TrustAtApplication:
 Step = UpsertApplication | MarkApplication | CreateManagedIdentity | TrustAtManagedIdentity | TrustAtApplication
 
 
+def judge_token_audience(account: ServiceAccount, cloud: Cloud) -> Fault | None:
+    """Refuse to show another cloud's Entra a token that it would not take; audiences of no cloud are the administrator's choice."""
+    others = {one.token_exchange_audience for one in CLOUDS.values()} - {cloud.token_exchange_audience}
+    if not set(account.audiences) <= others:
+        return None
+    return blocked(
+        "WrongTokenAudience",
+        f"the operator's ServiceAccount token is for {', '.join(account.audiences)}, and that of {cloud.name} is "
+        f"{cloud.token_exchange_audience}: the platform engineer must set azure.tokenAudience of the chart to it, or run another "
+        "operator for this cloud (clouds cannot be mixed)",
+        Actor.PLATFORM_ENGINEER,
+    )
+
+
 def next_step(wish: Wish, seen: Seen) -> Step | Fault | None:
     """The one request that comes next, or what is in the way of the rest; None when everything is registered.
 
     What is in the way of the application is not in the way of the managed identity. Nothing is ever deleted.
     """
-    if wish.audience not in wish.service_account.audiences:
-        return blocked(
-            "WrongTokenAudience",
-            f"the operator's ServiceAccount token is for {', '.join(wish.service_account.audiences)}, and this cloud's is "
-            f"{wish.audience}: the platform engineer must set azure.tokenAudience of the chart to it (one operator serves one cloud)",
-            Actor.PLATFORM_ENGINEER,
-        )
     found = [_application(wish, seen), _managed_identity(wish, seen), _application_trusts(wish, seen)]
     step = next((one for one in found if one is not None and not isinstance(one, Fault)), None)
     return step if step is not None else next((one for one in found if one is not None), None)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from cmk_operator.api.conditions import find
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.azure.identities import read_application, read_managed_identity, sign_in
+from cmk_operator.azure.registrar import service_account_of
 from cmk_operator.core.faults import Fault, FaultKind
+from cmk_operator.core.registration import ServiceAccount, judge_token_audience
+from cmk_operator.core.registration_faults import judge_registration_failure
 from cmk_operator.core.schedule import BLOCKED, BUSY, Next
 from cmk_operator.reconcile.context import Context, jittered
 from cmk_operator.reconcile.identity_report import Hindrance, report
@@ -28,23 +32,43 @@ async def reconcile_identity(context: Context, reference: ObjectReference) -> Ne
     identity = context.inventory.get(FederatedIdentity, reference.name)
     if identity is None:
         return Next()
-    outcome = await register(context, identity) if identity.spec.registers else None
+    account = await asyncio.to_thread(service_account_of, context.session.token_file.path)
+    failure: AzureFailure | Fault | None = (
+        judge_token_audience(account, identity.spec.endpoints) if isinstance(account, ServiceAccount) else account
+    )
+    outcome = await _register(context, identity, account, failure)
     known = identity.model_copy(update={"status": status_after(identity, outcome, context.now())})
-    hindrance = None
-    if outcome is not None and outcome.fault is not None:
-        hindrance = Hindrance(outcome.fault, unread=outcome.unread)
-    failure: AzureFailure | None = None
     managed, application = _seen(known, outcome)
     chain = chain_of(known)
-    if not isinstance(chain, Fault):
+    if failure is None and not isinstance(chain, Fault):
         failure = await sign_in(context.session, chain)
         if failure is None:
             managed, application = await _read(context, known, chain, managed, application)
+    hindrance = None
+    if outcome is not None and outcome.fault is not None:
+        hindrance = Hindrance(outcome.fault, unread=outcome.unread)
     status = report(known, failure, managed, application, context.now(), hindrance)
     if await context.writer.write(identity, status):
         await _tell(context, identity, status)
         wake_below(context, reference, to_the_leaves=_concerns_all(identity, status))
     return _next(context, status, outcome, failure)
+
+
+async def _register(
+    context: Context,
+    identity: FederatedIdentity,
+    account: ServiceAccount | AzureFailure,
+    failure: AzureFailure | Fault | None,
+) -> RegistrationOutcome | None:
+    """Register what the manifest asks for, unless the operator cannot even sign in; None when it asks for nothing."""
+    if not identity.spec.registers:
+        return None
+    if isinstance(failure, Fault):
+        return RegistrationOutcome(fault=failure)
+    if isinstance(account, ServiceAccount):
+        return await register(context, identity, account)
+    registrar = identity.spec.registrar.client_id if identity.spec.registrar is not None else ""
+    return RegistrationOutcome(fault=judge_registration_failure(account, registrar, "the identity"))
 
 
 def _seen(
@@ -97,7 +121,7 @@ async def _tell(context: Context, identity: FederatedIdentity, status: Federated
 
 
 def _next(
-    context: Context, status: FederatedIdentityStatus, outcome: RegistrationOutcome | None, failure: AzureFailure | None
+    context: Context, status: FederatedIdentityStatus, outcome: RegistrationOutcome | None, failure: AzureFailure | Fault | None
 ) -> Next:
     fault = outcome.fault if outcome is not None else None
     registered = find(status.conditions, "Registered")

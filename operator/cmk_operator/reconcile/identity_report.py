@@ -17,14 +17,13 @@ from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.access import AccessState
 from cmk_operator.core.arm_id import ArmId
 from cmk_operator.core.azure_failure import AzureFailure
+from cmk_operator.core.faults import Fault
 from cmk_operator.core.federation import FederatedCredential, nearest_miss
 from cmk_operator.core.registration import MULTITENANT, ApplicationFacts, ManagedIdentityFacts
 from cmk_operator.core.token_verdict import judge_token_failure, may_be_replication
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    from cmk_operator.core.faults import Fault
 
 SETTLING: Final = "was changed by the operator a short while ago, and Entra takes some minutes to know it everywhere"
 _NOT_REGISTERED: Final = "not looked at before both the application and the managed identity are registered"
@@ -40,7 +39,7 @@ class Hindrance:
 
 def report(
     identity: FederatedIdentity,
-    failure: AzureFailure | None,
+    failure: AzureFailure | Fault | None,
     managed: ManagedIdentityFacts | AzureFailure | None,
     application: ApplicationFacts | AzureFailure | None,
     now: datetime,
@@ -107,9 +106,11 @@ def _registered(identity: FederatedIdentity, hindrance: Hindrance | None, *, kno
     return Aspect(kind, status, hindrance.fault.reason, hindrance.fault.message)
 
 
-def _authenticated(identity: FederatedIdentity, failure: AzureFailure | None, now: datetime) -> Aspect:
+def _authenticated(identity: FederatedIdentity, failure: AzureFailure | Fault | None, now: datetime) -> Aspect:
     if failure is None:
         return Aspect("Authenticated", "True", "SignedIn", "the operator signs in as the managed identity")
+    if isinstance(failure, Fault):
+        return Aspect("Authenticated", "False", failure.reason, failure.message)
     if identity.settles(now) and may_be_replication(failure):
         return Aspect("Authenticated", "Unknown", "Settling", f"the managed identity {SETTLING}")
     access = judge_token_failure(failure)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -14,13 +12,12 @@ from cmk_operator.api.federated_identity import (
     Registration,
 )
 from cmk_operator.azure.credentials import IdentityChain
-from cmk_operator.azure.registrar import RegistrarClient, service_account_of
+from cmk_operator.azure.registrar import RegistrarClient
 from cmk_operator.core.arm_id import InvalidArmIdError, parse_arm_id
-from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.faults import Fault, busy, invalid
 from cmk_operator.core.registration import MarkApplication, Seen, TrustAtApplication, UpsertApplication, Wish, next_step
-from cmk_operator.core.registration_faults import judge_registration_failure
 from cmk_operator.kubernetes.status import reference_of, take_in
+from cmk_operator.reconcile.audit import identity_registered
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
 
 MOST_STEPS: Final = 10
 """More than any registration needs; what needs more is not converging, and waits for the next pass."""
-_AUDIT: Final = logging.getLogger("cmk_operator.audit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +45,9 @@ class RegistrationOutcome:
         return self.fault is not None and self.fault in {self.seen.application_unread, self.seen.managed_identity_unread}
 
 
-async def register(context: Context, identity: FederatedIdentity) -> RegistrationOutcome:
+async def register(context: Context, identity: FederatedIdentity, account: ServiceAccount) -> RegistrationOutcome:
     """Make one step after the other until everything is registered, or something is in the way."""
-    wish = await _wish_of(context, identity)
+    wish = _wish_of(identity, account)
     if isinstance(wish, Fault):
         return RegistrationOutcome(fault=wish)
     client = RegistrarClient(context.session, _registrar(identity, wish.registrar_client_id))
@@ -68,11 +64,11 @@ async def register(context: Context, identity: FederatedIdentity) -> Registratio
         if fault is not None:
             return replace(outcome, fault=fault)
         outcome = replace(outcome, changed=True)
-        _audit(identity, wish, step)
+        _note(context, identity, wish, step)
     return replace(outcome, fault=busy("Registering", "Azure does not show yet what was registered"))
 
 
-async def _wish_of(context: Context, identity: FederatedIdentity) -> Wish | Fault:
+def _wish_of(identity: FederatedIdentity, account: ServiceAccount) -> Wish | Fault:
     spec, registration = identity.spec, identity.status.registration or Registration()
     if spec.registrar is None:
         return invalid("RegistrarMissing", "spec.registrar is required to register anything")
@@ -80,9 +76,6 @@ async def _wish_of(context: Context, identity: FederatedIdentity) -> Wish | Faul
         managed_identity: ArmId = parse_arm_id(spec.managed_identity.resource_id)
     except InvalidArmIdError as error:
         return invalid("InvalidResourceId", f"spec.managedIdentity.resourceId is not usable: {error}")
-    account = await _service_account(context)
-    if isinstance(account, AzureFailure):
-        return judge_registration_failure(account, spec.registrar.client_id, "the identity")
     registered = spec.application.register_
     return Wish(
         identity_name=identity.metadata.name,
@@ -97,10 +90,6 @@ async def _wish_of(context: Context, identity: FederatedIdentity) -> Wish | Faul
         service_account=account,
         by_service_account=spec.effective_credential == "ServiceAccount",
     )
-
-
-async def _service_account(context: Context) -> ServiceAccount | AzureFailure:
-    return await asyncio.to_thread(service_account_of, context.session.token_file.path)
 
 
 def _registrar(identity: FederatedIdentity, client_id: str) -> IdentityChain:
@@ -122,19 +111,11 @@ async def _still_wanted(context: Context, identity: FederatedIdentity) -> bool:
     )
 
 
-def _audit(identity: FederatedIdentity, wish: Wish, step: Step) -> None:
-    """One line for each write, by law 8."""
+def _note(context: Context, identity: FederatedIdentity, wish: Wish, step: Step) -> None:
+    """One entry of the record for each write, by law 8."""
     at_application = isinstance(step, UpsertApplication | MarkApplication | TrustAtApplication)
-    _AUDIT.info(
-        "identity registered",
-        extra={
-            "identity": identity.metadata.name,
-            "step": step.purpose,
-            "target": f"application {wish.display_name!r}" if at_application else wish.managed_identity.text,
-            "by": f"registrar {wish.registrar_client_id}",
-            "why": "the manifest says so",
-        },
-    )
+    target = f"application {wish.display_name!r}" if at_application else wish.managed_identity.text
+    context.journal.note(identity_registered(identity, step.purpose, target, wish.registrar_client_id, context.now()))
 
 
 def status_after(identity: FederatedIdentity, outcome: RegistrationOutcome | None, now: datetime) -> FederatedIdentityStatus:
