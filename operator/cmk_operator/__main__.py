@@ -43,7 +43,7 @@ from cmk_operator.reconcile.delivery import LANE as DELIVERIES
 from cmk_operator.reconcile.delivery import Deliveries
 from cmk_operator.reconcile.dispatch import reconcile
 from cmk_operator.settings import Settings
-from cmk_operator.sinks.http_sink import HttpSink
+from cmk_operator.sinks.receivers import Receivers
 from cmk_operator.telemetry import Telemetry
 
 _SERVICE_ACCOUNT_TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -108,8 +108,8 @@ async def run(settings: Settings, connection: Connection) -> int:
         )
         client = KubernetesClient(http, telemetry)
         inventory = Inventory()
-        sink = HttpSink()
-        stack.push_async_callback(sink.close)
+        receivers = Receivers()
+        stack.push_async_callback(receivers.close)
 
         async def process(reference: ObjectReference) -> Any:  # noqa: ANN401 - core.schedule.Next, which only the queue reads
             return await reconcile(context, reference)
@@ -128,7 +128,7 @@ async def run(settings: Settings, connection: Connection) -> int:
             clock=_utc_now,
             wake=queue.add,
             telemetry=telemetry,
-            deliveries=Deliveries(sink, connection.namespace),
+            deliveries=Deliveries(receivers, connection.namespace),
         )
         watches = Watches(connection, client, inventory, queue, telemetry, lambda item: first_look(intervals, item))
         exposition = Exposition(

@@ -18,6 +18,7 @@ from cmk_operator.core.registration import ApplicationFacts, ManagedIdentityFact
 from cmk_operator.kubernetes.inventory import Inventory
 from cmk_operator.reconcile import identity_report as identities
 from cmk_operator.reconcile import tenant as tenants
+from cmk_operator.reconcile.delivery import notifications_delivered
 from cmk_operator.reconcile.references import resolve_identity
 from tests.unit.samples import (
     APPLICATION,
@@ -153,10 +154,13 @@ def test_a_name_that_graph_once_told_stays_when_graph_does_not_answer() -> None:
     assert second.application.display_name == "Fabrikam CMK"
 
 
+DELIVERED = notifications_delivered(customer_tenant(), None)
+
+
 def tenant_status(failure: AzureFailure | None, before: CustomerTenantStatus | None = None) -> CustomerTenantStatus:
     tenant = customer_tenant()
     held = tenant.model_copy(update={"status": before}) if before is not None else tenant
-    return tenants.report(held, identity(), failure, NOW)
+    return tenants.report(held, identity(), failure, DELIVERED, NOW)
 
 
 def test_before_consent_the_status_shows_whom_to_ask_for_what() -> None:
@@ -197,11 +201,15 @@ def test_every_status_of_a_tenant_is_complete_stable_and_fits_the_definition(
     first: AzureFailure | None, failure: AzureFailure | None
 ) -> None:
     status = tenant_status(failure, tenant_status(first))
-    assert {entry.type for entry in status.conditions} - {"Reconciling", "Stalled"} == {"Ready", "ConsentGranted"}
+    assert {entry.type for entry in status.conditions} - {"Reconciling", "Stalled"} == {
+        "Ready",
+        "ConsentGranted",
+        DELIVERED.type,
+    }
     assert complaints(wire(status), status_schema("customertenants")) == []
     assert CustomerTenantStatus.model_validate(wire(status)) == status
     held = customer_tenant().model_copy(update={"status": status})
-    assert tenants.report(held, identity(), failure, LATER) == status
+    assert tenants.report(held, identity(), failure, DELIVERED, LATER) == status
     stalled = find(status.conditions, "Stalled")
     if stalled is not None:
         assert " must " in stalled.message
@@ -212,7 +220,7 @@ def test_a_tenant_without_an_identity_says_who_must_create_it_and_keeps_what_it_
     tenant = customer_tenant().model_copy(update={"status": granted})
     fault = resolve_identity(Inventory(), tenant)
     assert isinstance(fault, Fault)
-    status = tenants.report_refused(tenant, fault, LATER)
+    status = tenants.report_refused(tenant, fault, DELIVERED, LATER)
     assert condition(status, "Ready").reason == "IdentityNotFound"
     assert "the provider's administrator must create it" in condition(status, "Ready").message
     assert condition(status, "ConsentGranted").status == "Unknown"

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from cmk_operator.api.conditions import Condition
 from cmk_operator.api.model import Metadata, NamedReference, Shape
+from cmk_operator.api.notifications import NotificationsReport
 from cmk_operator.api.rules import Rule, first_broken, immutable, validations
 
 Duration = Annotated[str, Field(pattern="^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", min_length=2, max_length=20)]
@@ -173,6 +174,7 @@ class CustomerManagedKeyStatus(Shape):
     rotations: tuple[RotationReport, ...] = ()
     used_by: tuple[str, ...] = Field(default=(), description="EncryptedResources that name this key (at most 20 names).")
     used_by_count: int = 0
+    notifications: NotificationsReport | None = None
 
 
 class CustomerManagedKey(Shape):

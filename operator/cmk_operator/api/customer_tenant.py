@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from cmk_operator.api.conditions import Condition
 from cmk_operator.api.federated_identity import ApplicationHandover
 from cmk_operator.api.model import Guid, Metadata, NamedReference, ObjectName, Shape, SnowflakeIdentifier
+from cmk_operator.api.notifications import NotificationSink
 from cmk_operator.api.rules import Rule, immutable, validations
 from cmk_operator.core.arm_id import ArmId
 from cmk_operator.core.authority import TenantGrant
@@ -58,6 +59,9 @@ class CustomerTenantSpec(Shape):
         max_length=100,
         description="Identifiers of this customer's Snowflake accounts, such as contoso-prod; none when absent.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    notifications: NotificationSink | None = Field(
+        default=None, description="Where changes of this customer's encryption and keys are told. Nowhere when absent."
     )
 
 

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from cmk_operator.api.conditions import Condition
 from cmk_operator.api.customer_managed_key import RotationReport
 from cmk_operator.api.model import Metadata, NamedReference, ObjectName, Shape, SnowflakeIdentifier
+from cmk_operator.api.notifications import NotificationsReport
 from cmk_operator.api.rules import Rule, first_broken, immutable, validations
 from cmk_operator.core.arm_id import ArmId
 from cmk_operator.core.snowflake_account import SnowflakeAccount
@@ -247,6 +248,7 @@ class EncryptedResourceStatus(Shape):
     remembered: RememberedReport | None = None
     plan: PlanReport | None = None
     rotations: tuple[RotationReport, ...] = ()
+    notifications: NotificationsReport | None = None
 
 
 class EncryptedResource(Shape):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cmk_operator.kubernetes.inventory import Inventory
     from cmk_operator.kubernetes.status import StatusWriter
     from cmk_operator.providers.registry import Providers
+    from cmk_operator.reconcile.delivery import Deliveries
     from cmk_operator.telemetry import Telemetry
 
 
@@ -58,6 +59,7 @@ class Context:
     clock: Callable[[], datetime]
     wake: Callable[[ObjectReference, float], None]
     telemetry: Telemetry
+    deliveries: Deliveries
     unreported: dict[ObjectReference, Written] = field(default_factory=dict)
     """Changes of key whose status has not landed yet, so that a later pass does not take them for somebody else's.
 

@@ -12,6 +12,8 @@ from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.core.schedule import FAILED, Next
 from cmk_operator.kubernetes.client import KubernetesError
+from cmk_operator.reconcile.delivery import LANE as DELIVERIES
+from cmk_operator.reconcile.delivery import reconcile_delivery
 from cmk_operator.reconcile.identity import reconcile_identity
 from cmk_operator.reconcile.key import reconcile_key
 from cmk_operator.reconcile.resource import reconcile_resource
@@ -30,6 +32,7 @@ PASSES: Final[Mapping[str, Callable[[Context, ObjectReference], Awaitable[Next]]
         CustomerTenant.plural: reconcile_tenant,
         CustomerManagedKey.plural: reconcile_key,
         EncryptedResource.plural: reconcile_resource,
+        DELIVERIES: reconcile_delivery,
     }
 )
 

@@ -17,7 +17,9 @@ from cmk_operator.core.token_verdict import may_be_replication
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.announcements import announce_key
+from cmk_operator.reconcile.announcements import announce_key
 from cmk_operator.reconcile.context import Context, jittered
+from cmk_operator.reconcile.delivery import wake_delivery
 from cmk_operator.reconcile.delivery import wake_delivery
 from cmk_operator.reconcile.identity_report import SETTLING
 from cmk_operator.reconcile.key_guard import guard_of

@@ -14,10 +14,13 @@ from cmk_operator.core.access import Access, AccessState
 from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.decide import KeyState, Step, decide
 from cmk_operator.core.faults import Fault, FaultKind
+from cmk_operator.core.notification import NotificationType
 from cmk_operator.core.schedule import BLOCKED, BUSY, Next
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.registry import unsupported
+from cmk_operator.reconcile.announcements import announce_resource, encryption_changed
 from cmk_operator.reconcile.context import WAKE_KEY_AFTER, Context, Written, jittered
+from cmk_operator.reconcile.delivery import wake_delivery
 from cmk_operator.reconcile.references import resolve_resource
 from cmk_operator.reconcile.resource_change import tell_changed, write_key
 from cmk_operator.reconcile.resource_deletion import FINALIZER, delete, keep_finalizer_honest, on_the_way_out
@@ -140,8 +143,10 @@ def _asked(resource: EncryptedResource) -> bool:
 
 async def _finish(context: Context, resource: EncryptedResource, outcome: ResourceOutcome) -> Next:
     outcome = _attributed(context, reference_of(resource), outcome)
-    status = report(resource, outcome, context.now())
+    audience = context.deliveries.audience(context.inventory, resource, outcome.key)
+    status = announce_resource(resource, report(resource, outcome, context.now()), audience, context.now())
     written = await context.writer.write(resource, status)
+    wake_delivery(context, resource, status.notifications)
     context.unreported.pop(reference_of(resource), None)
     if written:
         await _tell(context, resource, status, outcome)
@@ -189,6 +194,12 @@ def _next(context: Context, outcome: ResourceOutcome) -> Next:
 async def _tell(
     context: Context, resource: EncryptedResource, status: EncryptedResourceStatus, outcome: ResourceOutcome
 ) -> None:
+    encryption = encryption_changed(resource.status, status)
+    encrypted = find(status.conditions, "Encrypted")
+    if encryption is not None and encrypted is not None:
+        active = encryption is NotificationType.ENCRYPTION_ACTIVE
+        reason = "EncryptionActive" if active else "EncryptionInactive"
+        await context.events.record(resource, "Normal" if active else "Warning", reason, encrypted.message, "Reconcile")
     before, after = find(resource.status.conditions, "Ready"), find(status.conditions, "Ready")
     if after is not None and (before is None or before.reason != after.reason) and after.reason != "Ready":
         kind: Literal["Normal", "Warning"] = "Warning" if find(status.conditions, "Stalled") is not None else "Normal"

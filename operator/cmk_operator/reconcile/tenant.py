@@ -14,6 +14,7 @@ from cmk_operator.core.faults import Fault
 from cmk_operator.core.schedule import Next
 from cmk_operator.core.token_verdict import judge_token_failure, may_be_replication
 from cmk_operator.reconcile.context import Context, jittered
+from cmk_operator.reconcile.delivery import notifications_delivered
 from cmk_operator.reconcile.identity_report import SETTLING
 from cmk_operator.reconcile.references import resolve_chain
 from cmk_operator.reconcile.tenant_handover import handover_steps
@@ -33,15 +34,16 @@ async def reconcile_tenant(context: Context, reference: ObjectReference) -> Next
     if tenant is None:
         return Next()
     resolved = resolve_chain(context.inventory, tenant)
+    delivered = notifications_delivered(tenant, context.deliveries.state(tenant))
     if isinstance(resolved, Fault):
-        status = report_refused(tenant, resolved, context.now())
+        status = report_refused(tenant, resolved, delivered, context.now())
         # The identity wakes its tenants when it changes; the slow pass is a second net.
         wait = Next(after=jittered(context.intervals.identity_check))
     else:
         identity, chain = resolved
         failure = await sign_in_to_customer(context.session, chain, tenant.spec.tenant_id)
         handover = handover_steps(context.inventory, tenant, identity)
-        status = report(tenant, identity, failure, context.now(), handover)
+        status = report(tenant, identity, failure, delivered, context.now(), handover)
         granted = status.consent is not None and status.consent.state == "Granted"
         wait = Next(after=jittered(context.intervals.identity_check if granted else context.intervals.key_check))
     if await context.writer.write(tenant, status):
@@ -61,11 +63,12 @@ async def _tell(context: Context, tenant: CustomerTenant, status: CustomerTenant
     await context.events.record(tenant, kind, f"Consent{after}", note, "CheckConsent")
 
 
-def report_refused(tenant: CustomerTenant, fault: Fault, now: datetime) -> CustomerTenantStatus:
+def report_refused(tenant: CustomerTenant, fault: Fault, delivered: Aspect, now: datetime) -> CustomerTenantStatus:
     """The status of a tenant whose identity does not exist or is not registered yet; pure."""
     aspects = (
         Aspect("Ready", "False", fault.reason, fault.message),
         Aspect("ConsentGranted", "Unknown", fault.reason, "consent was not checked"),
+        delivered,
     )
     generation = tenant.metadata.generation
     return tenant.status.model_copy(
@@ -81,6 +84,7 @@ def report(
     tenant: CustomerTenant,
     identity: FederatedIdentity,
     failure: AzureFailure | None,
+    delivered: Aspect,
     now: datetime,
     handover: tuple[HandoverStep, ...] = (),
 ) -> CustomerTenantStatus:
@@ -99,7 +103,7 @@ def report(
     generation = tenant.metadata.generation
     return CustomerTenantStatus(
         observed_generation=generation,
-        conditions=dated((ready, aspect), progress, tenant.status.conditions, generation, now),
+        conditions=dated((ready, aspect, delivered), progress, tenant.status.conditions, generation, now),
         last_handled_reconcile_at=tenant.metadata.annotations.get(RECONCILE_REQUESTED_AT),
         consent=Consent(state=state, url=url, since=since),
         application=application,

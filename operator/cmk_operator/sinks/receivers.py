@@ -1,0 +1,149 @@
+"""Posts one CloudEvent to a receiver over HTTPS, and says what its answer means.
+
+A receiver is chosen by whoever writes a CustomerTenant. Redirects are not followed and bodies are not read, so that it can
+neither send the operator elsewhere nor put its words into a status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+
+from cmk_operator.core.faults import Actor, Fault, FaultKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cmk_operator.sinks.signing import Signer
+
+TIMEOUT: Final = 10.0
+CONNECTIONS: Final = 8
+LONGEST_RETRY_AFTER: Final = 3600.0
+_USER_AGENT: Final = "cmk-operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One event in structured JSON, ready to be sent as often as needed; only its signature is of the moment."""
+
+    id: str
+    content_type: str
+    body: str
+
+
+def message_of(attributes: Mapping[str, Any], data: Mapping[str, Any]) -> Message:
+    """Write a CloudEvent 1.0 in structured JSON. Source: CloudEvents JSON Event Format 1.0.2."""
+    # Four megabytes that only an operator with a sink needs.
+    from cloudevents.core.formats.json import JSONFormat  # noqa: PLC0415
+    from cloudevents.core.v1.event import CloudEvent  # noqa: PLC0415
+
+    event = CloudEvent(dict(attributes), dict(data))
+    form = JSONFormat()
+    return Message(str(attributes["id"]), form.get_content_type(), form.write(event).decode())
+
+
+class Receivers:
+    """One pooled session for all receivers, with the trust and the proxy of the environment; close it at shutdown."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(self, url: str, message: Message, signer: Signer | None) -> Fault | None:
+        """Post once; None when the receiver has taken the event, with any status from 200 to 299."""
+        headers = {"Content-Type": message.content_type, "User-Agent": _USER_AGENT}
+        if signer is not None:
+            headers |= signer.headers(message.id, datetime.now(UTC), message.body)
+        host = urlsplit(url).netloc
+        try:
+            async with self._opened().post(
+                url,
+                data=message.body.encode(),
+                headers=headers,
+                allow_redirects=False,
+                proxy=_proxy_of(host),
+            ) as response:
+                return _judge_answer(host, response.status, response.headers)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            return _judge_silence(host, error)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=ssl.create_default_context()),
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Close the session."""
+        if self._session is not None:
+            await self._session.close()
+
+
+def _proxy_of(host: str) -> str | None:
+    name = host.rpartition(":")[0] or host
+    return None if proxy_bypass(name) else getproxies().get("https")
+
+
+def _judge_answer(host: str, status: int, headers: Mapping[str, str]) -> Fault | None:
+    if 200 <= status < 300:
+        return None
+    wait = _retry_after(headers)
+    if status in {408, 425, 429} or status >= 500:
+        message = f"the receiver at {host} answers {status}: whoever runs it must look into it if that lasts"
+        return Fault(FaultKind.BUSY, "SinkBusy", message, Actor.PROVIDER_ADMINISTRATOR, wait)
+    if 300 <= status < 400:
+        message = (
+            f"the receiver at {host} answers {status}, and redirects are not followed: the provider's administrator must name the "
+            "final address in spec.notifications.sink"
+        )
+        return Fault(FaultKind.BLOCKED, "SinkRedirects", message, Actor.PROVIDER_ADMINISTRATOR, wait)
+    message = (
+        f"the receiver at {host} refuses events with {status}: the provider's administrator must correct spec.notifications, or "
+        "whoever runs the receiver must let them in"
+    )
+    return Fault(FaultKind.BLOCKED, "SinkRefuses", message, Actor.PROVIDER_ADMINISTRATOR, wait)
+
+
+def _judge_silence(host: str, error: BaseException) -> Fault:
+    administrator = Actor.PROVIDER_ADMINISTRATOR
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError | ssl.SSLError):
+        message = (
+            f"no trusted TLS connection to the receiver at {host}: whoever runs it must correct its certificate, or the provider's "
+            "administrator must let the operator trust its authority (SSL_CERT_FILE)"
+        )
+        return Fault(FaultKind.BLOCKED, "SinkNotTrusted", message, administrator)
+    if isinstance(error, aiohttp.InvalidURL | ValueError):
+        message = f"spec.notifications.sink names no usable address ({host}): the provider's administrator must correct it"
+        return Fault(FaultKind.BLOCKED, "SinkAddressNotUsable", message, administrator)
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        message = f"the name of the receiver at {host} is not known: the provider's administrator must correct spec.notifications.sink"
+        return Fault(FaultKind.BLOCKED, "SinkNotFound", message, administrator)
+    what = "does not answer in time" if isinstance(error, TimeoutError | asyncio.TimeoutError) else "cannot be reached"
+    message = f"the receiver at {host} {what}: whoever runs it must look into it if that lasts"
+    return Fault(FaultKind.BUSY, "SinkUnreachable", message, administrator)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a receiver asks to wait, in either form of RFC 9110; bounded, since nobody waits for ever."""
+    text = headers.get("Retry-After")
+    if text is None:
+        return None
+    if text.strip().isdigit():
+        return min(float(text), LONGEST_RETRY_AFTER)
+    try:
+        until = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    until = until if until.tzinfo is not None else until.replace(tzinfo=UTC)
+    return min(max(0.0, (until - datetime.now(UTC)).total_seconds()), LONGEST_RETRY_AFTER)
