@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import logging
 import random
 import ssl
@@ -12,7 +13,7 @@ import tempfile
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import kopf
 from pydantic import ValidationError
@@ -23,6 +24,9 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.audit.journal import Journal
+from cmk_operator.audit.sink import AuditSink
+from cmk_operator.audit.store import AuditStore
 from cmk_operator.azure.call_budget import BudgetRates, Rate
 from cmk_operator.azure.prober import KeyProber
 from cmk_operator.azure.session import AzureSession, TokenFile
@@ -38,6 +42,7 @@ from cmk_operator.logs import configure_logging
 from cmk_operator.metrics.exposition import Exposition, Work
 from cmk_operator.providers.registry import make_providers
 from cmk_operator.queue import WorkQueue
+from cmk_operator.reconcile.audit import note_unseen_deletions
 from cmk_operator.reconcile.context import Context, Intervals
 from cmk_operator.reconcile.delivery import LANE as DELIVERIES
 from cmk_operator.reconcile.delivery import Deliveries
@@ -46,7 +51,12 @@ from cmk_operator.settings import Settings
 from cmk_operator.sinks.receivers import Receivers
 from cmk_operator.telemetry import Telemetry
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
 _SERVICE_ACCOUNT_TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+RECORD_SECONDS: Final = 5.0
+"""For what is still to be recorded at shutdown."""
 _LOG: Final = logging.getLogger("cmk_operator")
 
 
@@ -115,11 +125,18 @@ async def run(settings: Settings, connection: Connection) -> int:
             return await reconcile(context, reference)
 
         queue: WorkQueue[ObjectReference] = WorkQueue(process, lambda item: item.plural, lanes_of(settings), telemetry)
+        store = AuditStore(client, connection.namespace, settings.audit_segment_bytes)
+        send = None
+        if settings.audit_sink_url is not None:
+            copies = AuditSink(str(settings.audit_sink_url), settings.audit_sink_token_file)
+            send = (await stack.enter_async_context(copies)).send
+        journal = Journal(store, _utc_now, telemetry, send)
         context = Context(
             inventory=inventory,
             client=client,
-            writer=StatusWriter(client, inventory, telemetry, queue.add),
+            writer=StatusWriter(client, inventory, telemetry, queue.add, journal.settled),
             events=EventRecorder(client, settings.instance),
+            journal=journal,
             session=session,
             prober=KeyProber(session, _utc_now, settings.key_workers),
             vaults=VaultReader(session),
@@ -143,7 +160,10 @@ async def run(settings: Settings, connection: Connection) -> int:
         stack.push_async_callback(runner.cleanup)
         _LOG.info("started", extra={"version": __version__, "server": connection.server})
         leadership = Leadership(client, connection.namespace, settings.instance, settings.lease_duration)
-        leading = asyncio.create_task(lead(leadership, queue, stop, settings.shutdown_grace), name="leadership")
+        unseen = functools.partial(note_unseen_deletions, context, lambda: watches.listed)
+        leading = asyncio.create_task(
+            lead(leadership, queue, stop, settings.shutdown_grace, journal, unseen), name="leadership"
+        )
         try:
             await watches.run(stop)
         finally:
@@ -153,14 +173,23 @@ async def run(settings: Settings, connection: Connection) -> int:
     return 0 if kept else 1
 
 
-async def lead(leadership: Leadership, queue: WorkQueue[ObjectReference], stop: asyncio.Event, grace: float) -> bool:
-    """Work while the lease is ours; whether it still was at the end.
+async def lead(
+    leadership: Leadership,
+    queue: WorkQueue[ObjectReference],
+    stop: asyncio.Event,
+    grace: float,
+    journal: Journal,
+    unseen: Callable[[], Awaitable[None]],
+) -> bool:
+    """Work while the lease is ours; whether it still was at the end. `unseen` records what ended while nobody watched.
 
     A lost lease ends the process: another one works now, and the restart makes this one its standby.
     """
     if not await leadership.acquire(stop):
         return True
     _LOG.info("leading")
+    journal.start()
+    looking_back = asyncio.ensure_future(unseen())
     queue.start()
     keeping = asyncio.create_task(leadership.keep(), name="lease")
     stopped = asyncio.create_task(stop.wait(), name="stop")
@@ -169,6 +198,8 @@ async def lead(leadership: Leadership, queue: WorkQueue[ObjectReference], stop: 
     stop.set()
     _LOG.info("stopping: running passes are finished, nothing new is begun")
     await queue.stop(0.0 if lost else grace)
+    looking_back.cancel()
+    await journal.close(0.0 if lost else RECORD_SECONDS)
     keeping.cancel()
     await asyncio.wait({keeping, stopped})
     if not lost:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, HttpUrl
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -47,6 +47,16 @@ class Settings(BaseSettings):
     storage_writes: float = Field(default=1100, gt=0, description="Storage account writes per subscription in an hour.")
     vault_calls: float = Field(default=400, gt=0, description="Calls per vault in 10 s.")
     resource_metrics: bool = Field(default=True, description="Whether there is one metric for each EncryptedResource.")
+    audit_segment_bytes: int = Field(
+        default=131_072,
+        ge=2_048,
+        le=524_288,
+        description="Size of one of the 32 ConfigMaps of the audit record; with 131072 about 5,000 entries stay in the cluster.",
+    )
+    audit_sink_url: HttpUrl | None = Field(
+        default=None, description="Where copies of the audit record are posted as newline-delimited JSON (http or https)."
+    )
+    audit_sink_token_file: Path | None = Field(default=None, description="File with a bearer token for the audit sink.")
     federated_token_file: Path | None = Field(
         default=None,
         validation_alias=AliasChoices("federated_token_file", "AZURE_FEDERATED_TOKEN_FILE"),

@@ -46,6 +46,8 @@ class Metadata(Shape):
     finalizers: tuple[str, ...] = ()
 
 
+    changed_by: str = ""
+    """The field manager that last changed the spec; the inventory reads it off `managedFields`, which it does not keep."""
 class NamedReference(Shape):
     """A reference by name."""
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
 
 
-class HttpSink:
+class AuditSink:
     """Posts lines to one URL; a token file, read anew each time, proves who we are. Used as an async context manager."""
 
     def __init__(self, url: str, token_file: Path | None = None) -> None:

@@ -14,7 +14,7 @@ from cmk_operator.core.access import DeletedKey, KeyAttributes, KeyProbe, Versio
 from cmk_operator.core.azure_failure import AzureFailure, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from azure.keyvault.keys import KeyVaultKey
@@ -113,14 +113,14 @@ async def _visit(keys: KeyClient, crypto: RestClient, key: KeyUri, version: str 
 
 
 async def _get(keys: KeyClient, name: str, version: str | None) -> KeyAttributes:
-    region = ""
+    headers: Mapping[str, str] = {}
 
-    def take_region(response: Any) -> None:  # noqa: ANN401 - azure-core's PipelineResponse, whose types it does not pass on
-        nonlocal region
-        region = response.http_response.headers.get(REGION_HEADER, "")
+    def take_headers(response: Any) -> None:  # noqa: ANN401 - azure-core's PipelineResponse, whose types it does not pass on
+        nonlocal headers
+        headers = response.http_response.headers
 
-    found = await keys.get_key(name, version, raw_response_hook=take_region)
-    return attributes_of(found, region)
+    found = await keys.get_key(name, version, raw_response_hook=take_headers)
+    return attributes_of(found, headers.get(REGION_HEADER, ""), headers.get("x-ms-request-id"))
 
 
 async def _operate(crypto: RestClient, path: str, value: str) -> str:
@@ -157,8 +157,8 @@ async def _exists(keys: KeyClient, key: KeyUri) -> bool:
     return True
 
 
-def attributes_of(key: KeyVaultKey, region: str = "") -> KeyAttributes:
-    """The facts of a key bundle, without the public key itself; `region` is what the vault's header said."""
+def attributes_of(key: KeyVaultKey, region: str = "", request_id: str | None = None) -> KeyAttributes:
+    """The facts of a key bundle, without the public key itself; `region` and `request_id` are what the vault's headers said."""
     properties = key.properties
     modulus = getattr(key.key, "n", None)
     return KeyAttributes(
@@ -173,6 +173,7 @@ def attributes_of(key: KeyVaultKey, region: str = "") -> KeyAttributes:
         recovery_level=_text(properties.recovery_level),
         recoverable_days=properties.recoverable_days,
         vault_region=region.replace(" ", "").lower() or None,
+        request_id=request_id,
     )
 
 

@@ -80,6 +80,8 @@ class KeyAttributes:
     recoverable_days: int | None = None
     vault_region: str | None = None
     """Where the vault lies, such as `westeurope`: the header x-ms-keyvault-region of the same answer."""
+    request_id: str | None = field(default=None, compare=False)
+    """Azure's id of the request that read this: for the audit record."""
 
 
 @dataclass(frozen=True, slots=True)

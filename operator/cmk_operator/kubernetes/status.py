@@ -8,7 +8,7 @@ from cmk_operator.kubernetes.client import KubernetesError, ObjectReference
 from cmk_operator.kubernetes.inventory import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from cmk_operator.api.customer_managed_key import CustomerManagedKeyStatus
     from cmk_operator.api.customer_tenant import CustomerTenantStatus
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cmk_operator.telemetry import Telemetry
 
     Wake = Callable[[ObjectReference, float], None]
+    Recorded = Callable[[str], Awaitable[None]]
     Status = FederatedIdentityStatus | CustomerTenantStatus | CustomerManagedKeyStatus | EncryptedResourceStatus
 
 OWN_CONDITIONS: Final = frozenset(
@@ -47,13 +48,19 @@ def reference_of(resource: CustomResource) -> ObjectReference:
 
 
 class StatusWriter:
-    """The one place that writes status."""
+    """The one place that writes status.
 
-    def __init__(self, client: KubernetesClient, inventory: Inventory, telemetry: Telemetry, wake: Wake) -> None:
+    `recorded` is awaited before each write with the uid of the object: what a status makes invisible is in the audit record by then.
+    """
+
+    def __init__(
+        self, client: KubernetesClient, inventory: Inventory, telemetry: Telemetry, wake: Wake, recorded: Recorded
+    ) -> None:
         self._client = client
         self._inventory = inventory
         self._telemetry = telemetry
         self._wake = wake
+        self._recorded = recorded
 
     async def write(self, resource: CustomResource, status: Status) -> bool:
         """Apply `status` if it differs from the one held; whether it was written.
@@ -65,6 +72,7 @@ class StatusWriter:
         if wanted == _wire(resource.status):
             return False
         reference = reference_of(resource)
+        await self._recorded(resource.metadata.uid)
         try:
             answer = await self._client.apply_status(reference, type(resource).__name__, resource.metadata.uid, wanted)
         except KubernetesError:

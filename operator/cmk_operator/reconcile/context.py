@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from cmk_operator.audit.journal import Journal
     from cmk_operator.azure.prober import KeyProber
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.azure.vault_reader import VaultReader
@@ -51,6 +52,7 @@ class Context:
     client: KubernetesClient
     writer: StatusWriter
     events: EventRecorder
+    journal: Journal
     session: AzureSession
     prober: KeyProber
     vaults: VaultReader

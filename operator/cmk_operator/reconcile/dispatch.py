@@ -12,6 +12,8 @@ from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.core.schedule import FAILED, Next
 from cmk_operator.kubernetes.client import KubernetesError
+from cmk_operator.kubernetes.inventory import MODELS
+from cmk_operator.reconcile.audit import note_configuration, record_departed
 from cmk_operator.reconcile.delivery import LANE as DELIVERIES
 from cmk_operator.reconcile.delivery import reconcile_delivery
 from cmk_operator.reconcile.identity import reconcile_identity
@@ -40,6 +42,9 @@ PASSES: Final[Mapping[str, Callable[[Context, ObjectReference], Awaitable[Next]]
 async def reconcile(context: Context, reference: ObjectReference) -> Next:
     """One pass over one object. A refusal by the Kubernetes API is expected now and then, and the pass is repeated."""
     try:
+        if reference.plural in MODELS:
+            await record_departed(context, reference)
+            note_configuration(context, reference)
         return await PASSES[reference.plural](context, reference)
     except KubernetesError as error:
         _LOG.warning(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Final, Literal
 
 from cmk_operator.api.conditions import find
@@ -17,7 +16,7 @@ from cmk_operator.core.token_verdict import may_be_replication
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.announcements import announce_key
-from cmk_operator.reconcile.announcements import announce_key
+from cmk_operator.reconcile.audit import key_changes
 from cmk_operator.reconcile.context import Context, jittered
 from cmk_operator.reconcile.delivery import wake_delivery
 from cmk_operator.reconcile.delivery import wake_delivery
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from cmk_operator.core.access import KeyProbe
     from cmk_operator.kubernetes.inventory import Inventory
 
-_AUDIT: Final = logging.getLogger("cmk_operator.audit")
 _YOUNG_ENOUGH: Final = 0.85
 """Share of the interval within which a pass that is not due reuses the last probe."""
 _SETTLES: Final = busy("Settling", f"the identity of the key's tenant {SETTLING}")
@@ -63,7 +61,7 @@ async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
     status = report(key, KeyFacts(guard_of(context, key, path, probe), usage), context.now())
     accessible = status.access is not None and status.access.state == AccessState.ACCESSIBLE
     context.telemetry.probed(reference.namespace, reference.name, probe.at.timestamp(), accessible=accessible)
-    await _write(context, key, status)
+    await _write(context, key, status, probe)
     _wake_tenant(context, path, status)
     remaining = max(0.0, jittered(interval) - context.prober.age(path.probed))
     return Next(after=max(remaining, interval * 0.05))
@@ -97,7 +95,9 @@ def usage_of(inventory: Inventory, key: CustomerManagedKey, path: KeyPath | None
     return Usage.of(names, standing)
 
 
-async def _write(context: Context, key: CustomerManagedKey, status: CustomerManagedKeyStatus) -> None:
+async def _write(
+    context: Context, key: CustomerManagedKey, status: CustomerManagedKeyStatus, probe: KeyProbe | None = None
+) -> None:
     audience = context.deliveries.audience(context.inventory, key, key)
     status = announce_key(key, status, audience, context.now())
     written = await context.writer.write(key, status)
@@ -105,6 +105,8 @@ async def _write(context: Context, key: CustomerManagedKey, status: CustomerMana
     if not written:
         return
     await _tell(context, key, status)
+    for change in key_changes(key, status, _request_id(probe), context.now()):
+        context.journal.note(change)
     if _meaning(key.status) != _meaning(status):
         wake_below(context, reference_of(key), to_the_leaves=False)
 
@@ -114,6 +116,14 @@ def _meaning(status: CustomerManagedKeyStatus) -> tuple[object, ...]:
     prerequisites = find(status.conditions, "PrerequisitesMet")
     accessible = find(status.conditions, "KeyAccessible")
     return (
+def _request_id(probe: KeyProbe | None) -> str | None:
+    """Azure's id of the request that showed the state of the key."""
+    if probe is None:
+        return None
+    failure, attributes = probe.wanted.failure, probe.wanted.attributes
+    return failure.request_id if failure is not None else attributes.request_id if attributes is not None else None
+
+
         status.observed_generation,
         status.access.state if status.access is not None else None,
         (accessible.reason, accessible.message) if accessible is not None else None,
@@ -124,23 +134,14 @@ def _meaning(status: CustomerManagedKeyStatus) -> tuple[object, ...]:
 
 
 async def _tell(context: Context, key: CustomerManagedKey, status: CustomerManagedKeyStatus) -> None:
-    reference = f"{key.metadata.namespace}/{key.metadata.name}"
     before = key.status.access.state if key.status.access is not None else None
     after = status.access.state if status.access is not None else None
     accessible = find(status.conditions, "KeyAccessible")
     if after != before and accessible is not None:
-        _AUDIT.info(
-            "key access changed",
-            extra={"key": reference, "from": before, "to": after, "why": accessible.message, "keyUri": key.spec.key_uri},
-        )
         kind: Literal["Normal", "Warning"] = "Normal" if after == AccessState.ACCESSIBLE else "Warning"
         await context.events.record(key, kind, f"Key{after}", accessible.message, "ProbeKey")
     if len(status.rotations) and status.rotations != key.status.rotations:
         newest = status.rotations[0]
-        _AUDIT.info(
-            "key version changed",
-            extra={"key": reference, "from": newest.from_, "to": newest.to, "by": newest.by, "keyUri": key.spec.key_uri},
-        )
         note = f"version {newest.to} follows {newest.from_ or 'none'}"
         await context.events.record(key, "Normal", "KeyVersionChanged", note, "ProbeKey")
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cmk_operator.api.conditions import find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.encrypted_resource import EncryptedResource, EncryptedResourceStatus, TargetReport
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.access import Access, AccessState
+from cmk_operator.core.audit.change import OPERATOR, PLATFORM_KEY
 from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.decide import KeyState, Step, decide
 from cmk_operator.core.faults import Fault, FaultKind
@@ -19,6 +19,7 @@ from cmk_operator.core.schedule import BLOCKED, BUSY, Next
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.registry import unsupported
 from cmk_operator.reconcile.announcements import announce_resource, encryption_changed
+from cmk_operator.reconcile.audit import key_change_found, key_change_id
 from cmk_operator.reconcile.context import WAKE_KEY_AFTER, Context, Written, jittered
 from cmk_operator.reconcile.delivery import wake_delivery
 from cmk_operator.reconcile.references import resolve_resource
@@ -32,8 +33,6 @@ from cmk_operator.reconcile.targets import target_of
 if TYPE_CHECKING:
     from cmk_operator.kubernetes.client import ObjectReference
     from cmk_operator.providers.protocol import Provider
-
-_AUDIT: Final = logging.getLogger("cmk_operator.audit")
 
 
 async def reconcile_resource(context: Context, reference: ObjectReference) -> Next:
@@ -142,29 +141,50 @@ def _asked(resource: EncryptedResource) -> bool:
 
 
 async def _finish(context: Context, resource: EncryptedResource, outcome: ResourceOutcome) -> Next:
-    outcome = _attributed(context, reference_of(resource), outcome)
+    outcome = await _attributed(context, resource, outcome)
     audience = context.deliveries.audience(context.inventory, resource, outcome.key)
     status = announce_resource(resource, report(resource, outcome, context.now()), audience, context.now())
+    _note_found(context, resource, status, outcome)
     written = await context.writer.write(resource, status)
     wake_delivery(context, resource, status.notifications)
     context.unreported.pop(reference_of(resource), None)
     if written:
-        await _tell(context, resource, status, outcome)
+        await _tell(context, resource, status)
         if outcome.key is not None and _counts_anew(resource.status, status):
             context.wake(reference_of(outcome.key), WAKE_KEY_AFTER)
     return _next(context, outcome)
 
 
-def _attributed(context: Context, reference: ObjectReference, outcome: ResourceOutcome) -> ResourceOutcome:
-    """A change that this process made in an earlier pass, whose status did not land, is its own."""
+async def _attributed(context: Context, resource: EncryptedResource, outcome: ResourceOutcome) -> ResourceOutcome:
+    """A change that this operator made in an earlier pass, whose status did not land, is its own.
+
+    This process remembers it; what one before it did is in the record, unless it was ended in that very moment.
+    """
+    reference = reference_of(resource)
     shown = str(outcome.protection.active_key_uri) if outcome.protection is not None else ""
     if outcome.written_by_us:
         context.unreported[reference] = Written(shown, outcome.request_id)
         return outcome
     own = context.unreported.get(reference)
-    return (
-        replace(outcome, written_by_us=True, request_id=own.request_id) if own is not None and own.key_uri == shown else outcome
-    )
+    if own is not None and own.key_uri == shown:
+        return replace(outcome, written_by_us=True, request_id=own.request_id)
+    applied = resource.status.applied
+    if outcome.protection is None or str(outcome.protection.active_key_uri or "") == (applied.key_uri if applied else ""):
+        return outcome
+    recorded = await context.journal.find(key_change_id(resource, str(outcome.protection.active_key_uri or PLATFORM_KEY)))
+    if recorded is None or recorded.by != OPERATOR:
+        return outcome
+    return replace(outcome, written_by_us=True, request_id=recorded.request_id)
+
+
+def _note_found(
+    context: Context, resource: EncryptedResource, status: EncryptedResourceStatus, outcome: ResourceOutcome
+) -> None:
+    """Record a change of key that was not made by this operator; what is seen for the first time has not changed."""
+    before = resource.status
+    seen_before = before.applied is not None or before.rotations
+    if not outcome.written_by_us and seen_before and status.rotations != before.rotations:
+        context.journal.note(key_change_found(resource, status.rotations[0], context.now()))
 
 
 def _counts_anew(before: EncryptedResourceStatus, after: EncryptedResourceStatus) -> bool:
@@ -191,9 +211,7 @@ def _next(context: Context, outcome: ResourceOutcome) -> Next:
     return Next(after=fault.retry_after, backoff=BLOCKED)
 
 
-async def _tell(
-    context: Context, resource: EncryptedResource, status: EncryptedResourceStatus, outcome: ResourceOutcome
-) -> None:
+async def _tell(context: Context, resource: EncryptedResource, status: EncryptedResourceStatus) -> None:
     encryption = encryption_changed(resource.status, status)
     encrypted = find(status.conditions, "Encrypted")
     if encryption is not None and encrypted is not None:
@@ -204,15 +222,3 @@ async def _tell(
     if after is not None and (before is None or before.reason != after.reason) and after.reason != "Ready":
         kind: Literal["Normal", "Warning"] = "Warning" if find(status.conditions, "Stalled") is not None else "Normal"
         await context.events.record(resource, kind, after.reason, after.message, "Reconcile")
-    if not outcome.written_by_us and resource.status.applied is not None and status.rotations != resource.status.rotations:
-        rotation = status.rotations[0]
-        _AUDIT.info(
-            "key change found in Azure",
-            extra={
-                "resource": str(reference_of(resource)),
-                "target": resource.spec.target.text,
-                "from": rotation.from_,
-                "to": rotation.to,
-                "why": "not made by this operator",
-            },
-        )

@@ -11,6 +11,7 @@ from cmk_operator.core.decide import Decision, Step, decide, old_version_blocks
 from cmk_operator.core.faults import Fault
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.protocol import Plan, Started
+from cmk_operator.reconcile.audit import key_change_started
 from cmk_operator.reconcile.context import Written
 from cmk_operator.reconcile.resource_operation import LONGEST_WAIT, waiting_for
 from cmk_operator.reconcile.resource_pass import audit, choice_of, old_version, probe_again, reread
@@ -96,6 +97,8 @@ def _log_refusal(step: ResourcePass, plan: Plan, failure: AzureFailure) -> None:
 
 def _started(step: ResourcePass, seen: ResourceFacts[Any], answer: Started) -> ResourceOutcome:
     operation = answer.operation
+    old = str(seen.protection.active_key_uri or "")
+    step.context.journal.note(key_change_started(step.resource, old, operation, step.context.now()))
     _LOG.info(
         "a long-running operation was started",
         extra={
@@ -152,7 +155,7 @@ async def _applied(step: ResourcePass, seen: ResourceFacts[Any], answer: Applied
 async def tell_changed(step: ResourcePass, old: str, protection: Protection, request_id: str | None) -> None:
     """Audit and announce a change of key that this operator made, and keep it for a status that does not land."""
     step.context.unreported[reference_of(step.resource)] = Written(str(protection.active_key_uri or ""), request_id)
-    audit(step, "key changed", old, protection, request_id)
+    audit(step, old, protection, request_id)
     if protection.customer_managed:
         message = f"the resource was put on {protection.key_uri}"
         await step.context.events.record(step.resource, "Normal", "KeyApplied", message, "ApplyKey")

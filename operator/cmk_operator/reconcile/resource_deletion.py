@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.decide import Decision, KeyState, Step, decide_deletion
 from cmk_operator.core.faults import Fault
-from cmk_operator.core.protection import Protection
 from cmk_operator.core.schedule import BUSY, Next
 from cmk_operator.kubernetes.status import reference_of, take_in
 from cmk_operator.providers.protocol import Started
+from cmk_operator.reconcile.audit import key_change_started
 from cmk_operator.reconcile.context import WAKE_KEY_AFTER, Context
 from cmk_operator.reconcile.resource_operation import LONGEST_WAIT, ask_after_operation, waiting_for
 from cmk_operator.reconcile.resource_pass import audit, own_version, probe_again, reread
@@ -44,6 +44,7 @@ async def _set_finalizer(context: Context, resource: EncryptedResource, *, prese
     if "deletionTimestamp" in answer["metadata"] and not answer["metadata"].get("finalizers"):
         # The API server answers a removal that ended the object with its last state.
         context.inventory.remove(reference, resource.metadata.uid)
+        context.wake(reference, 0.0)
     else:
         take_in(context.inventory, reference.plural, answer, context.wake)
     return resource.model_copy(
@@ -87,6 +88,8 @@ async def delete(step: ResourcePass) -> ResourceOutcome | Next:
         in_the_way = await _revert(step, facts)
         if in_the_way is not None:
             return in_the_way
+    # With the finalizer goes the last place that would show the change.
+    await context.journal.settled(step.resource.metadata.uid)
     await _set_finalizer(context, step.resource, present=False)
     context.wake(reference_of(path.key), WAKE_KEY_AFTER)
     return Next()
@@ -106,10 +109,10 @@ async def _revert(step: ResourcePass, facts: ResourceFacts[Any]) -> ResourceOutc
         return step.refused(answer, facts)
     old = str(facts.protection.active_key_uri or "")
     if isinstance(answer, Started):
-        audit(step, "revert to a key of Microsoft started", old, Protection(), answer.operation.request_id)
+        step.context.journal.note(key_change_started(step.resource, old, answer.operation, step.context.now()))
         wait = min(answer.retry_after, LONGEST_WAIT)
         return step.outcome(facts, decision=waiting_for(answer.operation), operation=answer.operation, wait=wait)
-    audit(step, "reverted to a key of Microsoft", old, answer.facts.protection, answer.request_id)
+    audit(step, old, answer.facts.protection, answer.request_id, "the manifest is deleted and reverts to a key of Microsoft")
     return None if step.provider.plan_revert(step.target, answer.facts) is None else Next(backoff=BUSY)
 
 

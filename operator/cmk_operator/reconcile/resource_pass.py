@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +19,7 @@ from cmk_operator.kubernetes.status import reference_of, take_in
 from cmk_operator.providers.protocol import Target
 from cmk_operator.reconcile.key_guard import guard_of
 from cmk_operator.reconcile.key_report import effective_of as effective_key
+from cmk_operator.reconcile.audit import key_changed
 from cmk_operator.reconcile.references import ResourcePath, resolve_resource
 from cmk_operator.reconcile.resource_report import ResourceOutcome
 from cmk_operator.reconcile.targets import arm_target
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 PROBE_BEFORE_WRITE_MAX_AGE: Final = 60.0
 """Seconds: a key version counts as just probed for so long (law 1)."""
-PLATFORM_KEY: Final = "a key of Microsoft"
-_AUDIT: Final = logging.getLogger("cmk_operator.audit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +152,8 @@ def choice_of(path: ResourcePath, attributes: KeyAttributes | None) -> KeyChoice
     )
 
 
-def audit(step: ResourcePass, what: str, before: str | None, after: Protection, request_id: str | None) -> None:
-    """One line for each change of a key, by law 8; `before` is the URI of the key it was on."""
-    _AUDIT.info(
-        what,
-        extra={
-            "resource": str(reference_of(step.resource)),
-            "target": step.path.target.text,
-            "from": before or PLATFORM_KEY,
-            "to": str(after.active_key_uri or PLATFORM_KEY),
-            "why": "the manifest says so",
-            "azureRequestId": request_id,
-        },
-    )
+def audit(
+    step: ResourcePass, before: str, after: Protection, request_id: str | None, why: str = "the manifest says so"
+) -> None:
+    """One entry of the record for each change of a key, by law 8; `before` is the URI of the key it was on."""
+    step.context.journal.note(key_changed(step.resource, before, after, why, request_id, step.context.now()))

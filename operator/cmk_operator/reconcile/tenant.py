@@ -13,6 +13,7 @@ from cmk_operator.core.access import AccessState
 from cmk_operator.core.faults import Fault
 from cmk_operator.core.schedule import Next
 from cmk_operator.core.token_verdict import judge_token_failure, may_be_replication
+from cmk_operator.reconcile.audit import consent_changed
 from cmk_operator.reconcile.context import Context, jittered
 from cmk_operator.reconcile.delivery import notifications_delivered
 from cmk_operator.reconcile.identity_report import SETTLING
@@ -35,6 +36,7 @@ async def reconcile_tenant(context: Context, reference: ObjectReference) -> Next
         return Next()
     resolved = resolve_chain(context.inventory, tenant)
     delivered = notifications_delivered(tenant, context.deliveries.state(tenant))
+    failure: AzureFailure | None = None
     if isinstance(resolved, Fault):
         status = report_refused(tenant, resolved, delivered, context.now())
         # The identity wakes its tenants when it changes; the slow pass is a second net.
@@ -46,6 +48,9 @@ async def reconcile_tenant(context: Context, reference: ObjectReference) -> Next
         status = report(tenant, identity, failure, delivered, context.now(), handover)
         granted = status.consent is not None and status.consent.state == "Granted"
         wait = Next(after=jittered(context.intervals.identity_check if granted else context.intervals.key_check))
+    change = consent_changed(tenant, status, failure.request_id if failure is not None else None, context.now())
+    if change is not None:
+        context.journal.note(change)
     if await context.writer.write(tenant, status):
         await _tell(context, tenant, status)
         changed = tenant.status.observed_generation != tenant.metadata.generation
