@@ -1,0 +1,257 @@
+"""Which changes a pass must record: read off what status said before and says next; pure but for the journal.
+
+An id holds what status said BEFORE the change and since when, so that a pass that is repeated after a crash finds the same id, and a
+change that comes again later gets another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.api.conditions import find
+from cmk_operator.core.access import AccessState
+from cmk_operator.core.audit.change import OBSERVED, OPERATOR, PLATFORM_KEY, UNTOLD, Change, Event, Subject, identity_of
+from cmk_operator.kubernetes.client import KubernetesError, ObjectReference, collection_path
+from cmk_operator.kubernetes.inventory import MODELS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus, RotationReport
+    from cmk_operator.api.customer_tenant import CustomerTenant, CustomerTenantStatus
+    from cmk_operator.api.encrypted_resource import EncryptedResource
+    from cmk_operator.api.federated_identity import FederatedIdentity
+    from cmk_operator.core.long_running import Operation
+    from cmk_operator.core.protection import Protection
+    from cmk_operator.kubernetes.inventory import CustomResource
+    from cmk_operator.reconcile.context import Context
+
+_LOOK_BACK_AGAIN: Final = 0.5
+_TELLS_ABOUT_THE_KEY: Final = frozenset(state for state in AccessState if state.is_known_loss) | {AccessState.ACCESSIBLE}
+NOT_BY_US: Final = (
+    "not recorded as made by this operator: somebody or the service did it, or the operator right before it was ended"
+)
+
+
+def subject_of(resource: CustomResource) -> Subject:
+    """The object, as the record names it."""
+    metadata = resource.metadata
+    return Subject(type(resource).__name__, metadata.namespace or "", metadata.name, metadata.uid)
+
+
+def author_of(resource: CustomResource) -> str:
+    """Who wrote the spec as it is: a claim of the client, which the API server does not check."""
+    manager = resource.metadata.changed_by
+    return f"field manager {manager}" if manager else UNTOLD
+
+
+def note_configuration(context: Context, reference: ObjectReference) -> None:
+    """Record a spec that no status has answered yet."""
+    resource = context.inventory.get(MODELS[reference.plural], reference.name, reference.namespace)  # type: ignore[type-var]
+    if resource is not None and resource.metadata.generation != resource.status.observed_generation:
+        context.journal.note(configuration_changed(resource, context.now()))
+
+
+def configuration_changed(resource: CustomResource, now: datetime) -> Change:
+    """The change that made a spec what it is."""
+    generation, known = resource.metadata.generation, resource.status.observed_generation
+    return Change(
+        identity_of(resource.metadata.uid, "configuration", str(generation)),
+        _at(now),
+        Event.CONFIGURATION_CHANGED,
+        subject_of(resource),
+        author_of(resource),
+        f"generation {known}" if known >= 0 else "",
+        f"generation {generation}",
+        "the manifest was changed" if known >= 0 else "the manifest is new to the operator",
+        spec=resource.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
+    )
+
+
+async def record_departed(context: Context, reference: ObjectReference) -> None:
+    """Record objects of this name that are gone. Raises what kept the record from it."""
+    departed = context.inventory.departed(reference)
+    for uid in departed:
+        subject = Subject(MODELS[reference.plural].__name__, reference.namespace, reference.name, uid)
+        context.journal.note(deleted(subject, context.now()))
+        await context.journal.settled(uid)
+    if departed:
+        context.inventory.forget_departed(reference, departed)
+
+
+async def note_unseen_deletions(context: Context, listed: Callable[[], bool]) -> None:
+    """Record objects that the record knows and the API server does not: they were deleted while no operator watched."""
+    living = None
+    while living is None or not listed():
+        with suppress(KubernetesError):  # the journal says so when it has something to record
+            living = await context.journal.living()
+        await asyncio.sleep(_LOOK_BACK_AGAIN)
+    plurals = {model.__name__: plural for plural, model in MODELS.items()}
+    for subject in living:
+        plural = plurals.get(subject.kind)
+        if plural is None:
+            continue
+        reference = ObjectReference(plural, subject.namespace, subject.name)
+        known = context.inventory.get(MODELS[plural], subject.name, subject.namespace)  # type: ignore[type-var]
+        if (known is None or known.metadata.uid != subject.uid) and await _is_gone(context, reference, subject.uid):
+            context.journal.note(deleted(subject, context.now()))
+
+
+async def _is_gone(context: Context, reference: ObjectReference, uid: str) -> bool:
+    """Ask once more; an API server that does not know the kind says nothing about its objects."""
+    try:
+        body = await context.client.get(reference)
+        if body is None:
+            await context.client.request("GET", collection_path(reference.plural), query={"limit": "1"})
+    except KubernetesError:
+        return False
+    return body is None or body["metadata"]["uid"] != uid
+
+
+def deleted(subject: Subject, now: datetime) -> Change:
+    """The end of a manifest. Kubernetes does not keep who deleted an object: its own audit log has it."""
+    why = "the API server has no such object any more; its own audit log tells who deleted it"
+    identity = identity_of(subject.uid, "deleted", "")
+    return Change(identity, _at(now), Event.MANIFEST_DELETED, subject, UNTOLD, "present", "deleted", why)
+
+
+def key_change_id(resource: EncryptedResource, after: str) -> str:
+    """The id of a change of the key that protects a resource; `after` is a key URI, or `PLATFORM_KEY`."""
+    rotations = resource.status.rotations
+    return identity_of(resource.metadata.uid, "key", rotations[0].at.isoformat() if rotations else "", after)
+
+
+def key_changed(
+    resource: EncryptedResource, before: str, after: Protection, why: str, request_id: str | None, now: datetime
+) -> Change:
+    """A change of key that this operator made; `before` is the key URI it was on, empty for one of Microsoft."""
+    to = str(after.active_key_uri or PLATFORM_KEY)
+    return Change(
+        key_change_id(resource, to),
+        _at(now),
+        Event.KEY_CHANGED,
+        subject_of(resource),
+        OPERATOR,
+        before or PLATFORM_KEY,
+        to,
+        f"{why} (generation {resource.metadata.generation}, {author_of(resource)})",
+        resource.spec.target.text,
+        request_id,
+    )
+
+
+def key_change_started(resource: EncryptedResource, before: str, operation: Operation, now: datetime) -> Change:
+    """A long-running operation of Azure that this operator started."""
+    return Change(
+        identity_of(resource.metadata.uid, "started", operation.url),
+        _at(now),
+        Event.KEY_CHANGE_STARTED,
+        subject_of(resource),
+        OPERATOR,
+        before or PLATFORM_KEY,
+        operation.purpose,
+        f"the manifest says so (generation {resource.metadata.generation}, {author_of(resource)})",
+        resource.spec.target.text,
+        operation.request_id,
+    )
+
+
+def key_change_found(resource: EncryptedResource, rotation: RotationReport, now: datetime) -> Change:
+    """A change of key that Azure shows and this operator did not make."""
+    return Change(
+        key_change_id(resource, rotation.to),
+        _at(now),
+        Event.KEY_CHANGE_FOUND,
+        subject_of(resource),
+        OBSERVED,
+        rotation.from_ or PLATFORM_KEY,
+        rotation.to,
+        NOT_BY_US,
+        resource.spec.target.text,
+    )
+
+
+def key_changes(
+    key: CustomerManagedKey, status: CustomerManagedKeyStatus, request_id: str | None, now: datetime
+) -> tuple[Change, ...]:
+    """What the next status of a key says anew about its access and its active version."""
+    found: list[Change] = []
+    before, after = key.status.access, status.access
+    accessible = find(status.conditions, "KeyAccessible")
+    if after is not None and accessible is not None and (before is None or before.state != after.state):
+        found.append(
+            Change(
+                identity_of(key.metadata.uid, "access", before.since.isoformat() if before is not None else "", after.state),
+                _at(now),
+                Event.KEY_ACCESS_CHANGED,
+                subject_of(key),
+                OBSERVED if after.state in _TELLS_ABOUT_THE_KEY else UNTOLD,
+                before.state if before is not None else "",
+                after.state,
+                f"{accessible.reason}: {accessible.message}",
+                key.spec.key_uri,
+                request_id,
+            )
+        )
+    if status.rotations and status.rotations != key.status.rotations:
+        newest, known = status.rotations[0], key.status.rotations
+        by_manifest = newest.by == "manifest"
+        found.append(
+            Change(
+                identity_of(key.metadata.uid, "version", known[0].at.isoformat() if known else "", newest.to),
+                _at(now),
+                Event.KEY_VERSION_CHANGED,
+                subject_of(key),
+                author_of(key) if by_manifest else OBSERVED,
+                newest.from_ or "",
+                newest.to,
+                "the manifest names this version" if by_manifest else "the latest version in Key Vault that passed the probe",
+                key.spec.key_uri,
+            )
+        )
+    return tuple(found)
+
+
+def consent_changed(
+    tenant: CustomerTenant, status: CustomerTenantStatus, request_id: str | None, now: datetime
+) -> Change | None:
+    """What the next status of a tenant says anew about the customer's consent."""
+    before, after = tenant.status.consent, status.consent
+    if after is None or (before is not None and before.state == after.state):
+        return None
+    since = before.since.isoformat() if before is not None and before.since is not None else ""
+    granted = find(status.conditions, "ConsentGranted")
+    return Change(
+        identity_of(tenant.metadata.uid, "consent", since, after.state),
+        _at(now),
+        Event.CONSENT_CHANGED,
+        subject_of(tenant),
+        UNTOLD if after.state == "Unknown" else "the customer's administrator",
+        before.state if before is not None else "",
+        after.state,
+        granted.message if granted is not None else "",
+        f"tenant {tenant.spec.tenant_id}",
+        request_id,
+    )
+
+
+def identity_registered(identity: FederatedIdentity, purpose: str, target: str, registrar: str, now: datetime) -> Change:
+    """One write of a registration; a repeated step is another write, and has another time."""
+    return Change(
+        identity_of(identity.metadata.uid, "registered", _at(now), purpose),
+        _at(now),
+        Event.IDENTITY_REGISTERED,
+        subject_of(identity),
+        OPERATOR,
+        "",
+        purpose,
+        f"the manifest says so (generation {identity.metadata.generation}, {author_of(identity)}), as registrar {registrar}",
+        target,
+    )
+
+
+def _at(now: datetime) -> str:
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
