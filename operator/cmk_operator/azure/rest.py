@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from azure.core.exceptions import DecodeError
 from azure.core.rest import HttpRequest
 
 from cmk_operator.azure.failures import seconds_to_wait
@@ -34,6 +35,17 @@ class Answer:
     """Where to ask after a long-running operation; None when the request has been carried out."""
     retry_after: float | None = None
     """Seconds that Azure asked to wait."""
+
+
+def _object_in(content: bytes) -> dict[str, Any]:
+    """The JSON object of an answer; raises azure-core's `DecodeError`, because a proxy in between may answer anything."""
+    try:
+        found = json.loads(content) if content else {}
+    except ValueError as error:
+        raise DecodeError("the answer is no JSON") from error
+    if not isinstance(found, dict):
+        raise DecodeError("the answer is no JSON object")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +75,7 @@ class RestClient:
         accepted: int = response.status_code
         location = received.get("Location") if accepted == 202 else None
         return Answer(
-            json.loads(response.content) if response.content else {},
+            _object_in(response.content),
             received.get("x-ms-request-id"),
             accepted,
             received.get("Azure-AsyncOperation") or location,

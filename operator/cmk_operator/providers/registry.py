@@ -33,7 +33,7 @@ def make_providers(session: AzureSession, list_max_age: float) -> Providers:
         StorageAccountProvider(session, list_max_age),
         *make_disk_providers(session, list_max_age),
         *make_sql_providers(session, list_max_age),
-        SnowflakeProvider(session),
+        SnowflakeProvider(session, list_max_age),
     )
     return MappingProxyType({kind.resource_type: kind for kind in kinds})
 

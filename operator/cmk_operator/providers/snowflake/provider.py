@@ -48,7 +48,7 @@ CLOCKS_DIFFER: Final = timedelta(minutes=10)
 """Snowflake's word on the rest of the wait goes over our own reckoning, but does not move it by minutes at each look."""
 HARDLY_CHANGES: Final = 3600.0
 """Seconds for which the consent URL, the application's name and Snowflake's subnets are not asked for again."""
-ASK_AGAIN: Final = 8.0
+ASK_AGAIN: Final = 4.0
 """A refusal to activate before its time is believed for so many looks at the account."""
 _OPERATION: Final = "snowflake:"
 _DEACTIVATION: Final = f"{_OPERATION}deactivate"
@@ -81,8 +81,9 @@ class SnowflakeProvider:
     resource_type = RESOURCE_TYPE
     shown_kind = "SnowflakeAccount"
 
-    def __init__(self, session: AzureSession) -> None:
+    def __init__(self, session: AzureSession, drift_check: float) -> None:
         self._session = session
+        self._look_again = min(LOOK_AGAIN, drift_check)
         self._clients = SnowflakeClients(session)
         self._known: dict[str, _Known] = {}
 
@@ -151,7 +152,7 @@ class SnowflakeProvider:
         if not registers:
             known.accepted = True
             operation = Operation(f"{_OPERATION}{version}" if version else _DEACTIVATION, plan.purpose, handle)
-            return Started(operation, LOOK_AGAIN)
+            return Started(operation, self._look_again)
         known.registered_at = datetime.now(UTC).replace(microsecond=0)
         facts = await self.observe(chain, target, max_age=0.0)
         return facts if isinstance(facts, AzureFailure) else Applied(facts, handle)
@@ -204,7 +205,7 @@ class SnowflakeProvider:
         if isinstance(facts, AzureFailure):
             return facts
         if facts.detail.info.in_progress:
-            return Running(LOOK_AGAIN)
+            return Running(self._look_again)
         begun = _version(operation.url.removeprefix(_OPERATION))
         active = facts.detail.info.active
         return Ended(str(begun) if begun is not None and active == begun.versionless else None)
