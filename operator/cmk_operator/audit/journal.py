@@ -138,7 +138,12 @@ class Journal:
 
     async def _write(self) -> None:
         failures = 0
-        while self._pending:
+        while True:
+            if not self._pending:
+                await self._save_head()
+                if self._pending:
+                    continue  # they came meanwhile, and nobody else would begin
+                return
             error = await self._try()
             failures = failures + 1 if error is not None else 0
             if error is None:
@@ -150,7 +155,6 @@ class Journal:
                 ended.set_result(error)
             if error is not None:
                 await asyncio.sleep(_RETRY.bound(failures))
-        await self._save_head()
 
     async def _try(self) -> Exception | None:
         """One write of all that is pending, or of as much as goes in; what kept it from landing."""
