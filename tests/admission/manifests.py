@@ -78,7 +78,12 @@ KINDS = {
                 "tenantRef": {"name": "contoso"},
                 "keyUri": KEY,
                 "vaultResourceId": KEY_VAULT,
-                "rotation": {"holdSupersededFor": "24h", "backupRetention": "840h"},
+                "rotation": {
+                    "apply": "Immediately",
+                    "approval": "Automatic",
+                    "holdSupersededFor": "24h",
+                    "backupRetention": "840h",
+                },
                 "prerequisites": "Enforce",
             },
             optional=("vaultResourceId", "rotation.holdSupersededFor", "rotation.backupRetention", "rotation", "prerequisites"),

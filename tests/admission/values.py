@@ -30,6 +30,7 @@ _QUERY = "keyUri may not carry a query or a fragment"
 _USER = "keyUri may not carry user info"
 _HTTPS = "keyUri must start with https://"
 _HSM = "keyUri names a managed HSM: only keys in a Key Vault are supported"
+_APPROVAL = "approval Manual needs apply Immediately: on their own schedule Azure's services ask nobody"
 _HOLD = "holdSupersededFor must be at least 24h: services look for new versions daily"
 _LONG_HOLD = "holdSupersededFor may be at most 876000h, which are 100 years"
 _RETENTION = "backupRetention may be at most 876000h, which are 100 years"
@@ -61,6 +62,12 @@ ADMITTED: dict[tuple[str, str], list[Any]] = {
         KEY_VAULT,
         KEY_VAULT.lower(),
         KEY_VAULT.replace("resourceGroups", "RESOURCEGROUPS"),
+    ],
+    ("customermanagedkeys", "rotation"): [
+        {"apply": "Immediately", "approval": "Manual"},
+        {"apply": "AzureSchedule", "approval": "Automatic"},
+        {"approval": "Automatic"},
+        {},
     ],
     ("customermanagedkeys", "rotation.holdSupersededFor"): ["24h", "36h30m", "1440m", "86400s", "8760h"],
     ("customermanagedkeys", "rotation.backupRetention"): ["0s", "90m", "840h", "1h1m1s", "876000h"],
@@ -173,6 +180,9 @@ REFUSED: dict[tuple[str, str], dict[str, list[Any]]] = {
             KEY_VAULT.replace("contoso", "c!"),
             "https://contoso.vault.azure.net",
         ]
+    },
+    ("customermanagedkeys", "rotation"): {
+        _APPROVAL: [{"approval": "Manual"}, {"apply": "AzureSchedule", "approval": "Manual"}]
     },
     ("customermanagedkeys", "rotation.holdSupersededFor"): {_HOLD: ["23h59m59s", "0s", "90m", "1h"], _LONG_HOLD: ["876001h"]},
     ("customermanagedkeys", "rotation.backupRetention"): {_RETENTION: ["876001h", "2000000h"]},

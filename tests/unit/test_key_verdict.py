@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from cmk_operator.core.access import AccessState, DeletedKey, KeyProbe
-from cmk_operator.core.key_verdict import CUT_OFF_AFTER, expected_cut_off, judge_key_probe
+from cmk_operator.core.key_verdict import judge_key_probe, lost_since
 from tests.unit.samples import (
     NOT_FOUND,
     NOW,
@@ -99,9 +99,8 @@ def test_a_lost_version_in_use_always_loses_data(found: KeyProbe, users: dict[st
         assert verdict.access.state.is_known_loss
 
 
-def test_the_time_of_the_cut_off_is_fixed_at_first_sight_and_gone_when_access_returns() -> None:
+def test_the_loss_is_dated_from_its_first_sight_and_forgotten_when_access_returns() -> None:
     lost = judge_key_probe(probe(disabled(V1)), ON_OLD)
-    first = expected_cut_off(lost, None, NOW)
-    assert first == NOW + CUT_OFF_AFTER
-    assert expected_cut_off(lost, first, NOW + timedelta(hours=1)) == first
-    assert expected_cut_off(judge_key_probe(probe(healthy(V1)), ON_OLD), first, NOW) is None
+    assert lost_since(lost, None, NOW) == NOW
+    assert lost_since(lost, NOW, NOW + timedelta(hours=1)) == NOW
+    assert lost_since(judge_key_probe(probe(healthy(V1)), ON_OLD), NOW, NOW) is None

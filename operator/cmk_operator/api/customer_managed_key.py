@@ -42,8 +42,31 @@ KEY_URI_RULES: Final = first_broken(
 
 
 class RotationPolicy(Shape):
-    """How long old versions must be kept."""
+    """How new versions are taken over, and how long old ones must be kept."""
 
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            Rule(
+                "!has(self.approval) || self.approval != 'Manual' || (has(self.apply) && self.apply == 'Immediately')",
+                "approval Manual needs apply Immediately: on their own schedule Azure's services ask nobody",
+            )
+        )
+    )
+
+    apply: Literal["AzureSchedule", "Immediately"] | None = Field(
+        default=None,
+        description=(
+            "How a new version of a followed key is taken over. AzureSchedule (when absent): each service looks for it by itself, "
+            "within a day. Immediately: this operator puts each resource on it as soon as old and new version pass the probe."
+        ),
+    )
+    approval: Literal["Automatic", "Manual"] | None = Field(
+        default=None,
+        description=(
+            "Automatic (when absent), or Manual: a new version waits in status.pendingVersion until the annotation "
+            "cmk-operator.dev/approved-version of this object names it."
+        ),
+    )
     hold_superseded_for: Duration | None = Field(
         default=None,
         description=(
@@ -92,7 +115,9 @@ class CustomerManagedKeySpec(Shape):
             )
         ),
     )
-    rotation: RotationPolicy | None = Field(default=None, description="How long old versions must be kept.")
+    rotation: RotationPolicy | None = Field(
+        default=None, description="How new versions are taken over, and how long old ones must be kept."
+    )
     prerequisites: Literal["Enforce", "Warn"] | None = Field(
         default=None,
         description=(
@@ -102,14 +127,27 @@ class CustomerManagedKeySpec(Shape):
     )
 
 
+class StopReport(Shape):
+    """What stops if the key stays lost: the resources of one service."""
+
+    service: str
+    expected_at: datetime = Field(description="About when it stops; the services look at different paces.")
+    resources: tuple[str, ...] = Field(description="EncryptedResources that stop (at most 20 names).")
+    resource_count: int
+    effect: str
+    recovery: str = Field(description="What brings it back once the key is accessible again.")
+
+
 class AccessReport(Shape):
     """Whether the key can be reached."""
 
     state: str
     since: datetime = Field(description="When the state was first seen.")
     inaccessible_expected_at: datetime | None = Field(
-        default=None, description="About when data on this key becomes inaccessible if nothing changes."
+        default=None, description="About when the first data on this key becomes inaccessible if nothing changes."
     )
+    lost_since: datetime | None = Field(default=None, description="When the loss was first seen, whatever its cause since.")
+    stops: tuple[StopReport, ...] = Field(default=(), description="What stops when, the earliest first.")
 
 
 class VersionReport(Shape):
@@ -155,6 +193,8 @@ class EffectiveKey(Shape):
     """Values in force, given or default."""
 
     rotation: Literal["Pinned", "Following"]
+    apply: Literal["AzureSchedule", "Immediately"] | None = Field(default=None, description="Absent for a pinned key.")
+    approval: Literal["Automatic", "Manual"] | None = Field(default=None, description="Absent for a pinned key.")
     prerequisites: Literal["Enforce", "Warn"]
     hold_superseded_for: str
 
@@ -169,6 +209,9 @@ class CustomerManagedKeyStatus(Shape):
     access: AccessReport | None = None
     vault_region: str | None = Field(default=None, description="Where the vault lies, as it tells itself, such as westeurope.")
     active_version: str | None = Field(default=None, description="The version that new and moved resources are put on.")
+    pending_version: str | None = Field(
+        default=None, description="A newer version that waits for approval; see spec.rotation.approval."
+    )
     versions: tuple[VersionReport, ...] = ()
     prerequisites: tuple[PrerequisiteReport, ...] = ()
     rotations: tuple[RotationReport, ...] = ()

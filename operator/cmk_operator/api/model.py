@@ -13,6 +13,8 @@ VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 RECONCILE_REQUESTED_AT: Final = f"{GROUP}/reconcile-requested-at"
 """Annotation that forces a pass; its value is echoed in `status.lastHandledReconcileAt`."""
+APPROVED_VERSION: Final = f"{GROUP}/approved-version"
+"""Annotation of a CustomerManagedKey: the version that a person has approved."""
 
 Guid = Annotated[
     str,
@@ -44,10 +46,10 @@ class Metadata(Shape):
     deletion_timestamp: datetime | None = None
     annotations: dict[str, str] = Field(default_factory=dict)
     finalizers: tuple[str, ...] = ()
-
-
     changed_by: str = ""
     """The field manager that last changed the spec; the inventory reads it off `managedFields`, which it does not keep."""
+
+
 class NamedReference(Shape):
     """A reference by name."""
 

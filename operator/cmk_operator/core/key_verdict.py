@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cmk_operator.core.access import Access, AccessState, KeyProbe, VersionProbe
 from cmk_operator.core.access_verdict import judge_access
@@ -12,9 +11,6 @@ from cmk_operator.core.access_verdict import judge_access
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
-
-CUT_OFF_AFTER: Final = timedelta(minutes=10)
-"""About how long Azure's services go on without their key. Source: the requirements' data-loss table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +51,8 @@ def _alone(probe: KeyProbe, version: VersionProbe) -> KeyProbe:
     return KeyProbe(probe.at, version, deleted=probe.deleted, latest_exists=key_exists, vault_tenant=probe.vault_tenant)
 
 
-def expected_cut_off(verdict: KeyVerdict, before: datetime | None, now: datetime) -> datetime | None:
-    """About when data becomes inaccessible: fixed at the first sight of the loss, gone when access returns."""
+def lost_since(verdict: KeyVerdict, before: datetime | None, now: datetime) -> datetime | None:
+    """When the loss that stops data was first seen: kept while its cause changes, gone when access returns."""
     if not verdict.loses_data:
         return None
-    return before if before is not None else now + CUT_OFF_AFTER
+    return before if before is not None else now

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-RESOURCE_TYPE = "snowflake"
+RESOURCE_TYPE: Final = "snowflake"
 
 
 @dataclass(frozen=True, slots=True)

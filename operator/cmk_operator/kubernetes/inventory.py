@@ -18,7 +18,7 @@ from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import APPROVED_VERSION, RECONCILE_REQUESTED_AT
 from cmk_operator.core.arm_id import ArmId
-from cmk_operator.core.snowflake_account import SnowflakeAccount
+from cmk_operator.core.snowflake_account import RESOURCE_TYPE, SnowflakeAccount
 from cmk_operator.kubernetes.client import ObjectReference
 
 if TYPE_CHECKING:
@@ -182,6 +182,11 @@ class Inventory:
         """Every EncryptedResource that Azure reports on a key, whatever it names now, with its version, in order of names."""
         found = self._pointers.get(("stands on", _versionless(key_uri)), ())
         return [(reference, self._entries[reference].version) for reference in sorted(found, key=str)]
+
+    def type_of(self, reference: ObjectReference) -> str:
+        """The type of the resource that an EncryptedResource names, in lower case."""
+        target = next((pointer for relation, pointer in self._entries[reference].points_to if relation == "target"), "")
+        return RESOURCE_TYPE if target.startswith(f"{RESOURCE_TYPE}:") else ArmId(target).resource_type
 
     def claims_on(self, target: ArmId | SnowflakeAccount) -> list[EncryptedResource]:
         """The EncryptedResources that name one target."""

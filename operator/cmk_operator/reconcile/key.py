@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final, Literal
 from cmk_operator.api.conditions import find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus
 from cmk_operator.api.customer_tenant import CustomerTenant
-from cmk_operator.api.model import RECONCILE_REQUESTED_AT
+from cmk_operator.api.model import APPROVED_VERSION, RECONCILE_REQUESTED_AT
 from cmk_operator.core.access import AccessState
+from cmk_operator.core.adoption import probe_of_adopted
 from cmk_operator.core.faults import Fault, busy
 from cmk_operator.core.schedule import BUSY, Next
 from cmk_operator.core.token_verdict import may_be_replication
@@ -19,10 +20,9 @@ from cmk_operator.reconcile.announcements import announce_key
 from cmk_operator.reconcile.audit import key_changes
 from cmk_operator.reconcile.context import Context, jittered
 from cmk_operator.reconcile.delivery import wake_delivery
-from cmk_operator.reconcile.delivery import wake_delivery
 from cmk_operator.reconcile.identity_report import SETTLING
 from cmk_operator.reconcile.key_guard import guard_of
-from cmk_operator.reconcile.key_report import KeyFacts, Usage, report, report_refused
+from cmk_operator.reconcile.key_report import KeyFacts, Usage, adoption_policy, report, report_refused
 from cmk_operator.reconcile.references import KeyPath, resolve_key
 from cmk_operator.reconcile.wake import wake_below
 
@@ -51,14 +51,18 @@ async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
     usage = usage_of(context.inventory, key, path)
     interval = context.intervals.key_check
     asked = _asked(key)
-    probe, _ = await asyncio.gather(
-        context.prober.probe(path.probed, frozenset(usage.by_version), 0.0 if asked else interval * _YOUNG_ENOUGH),
+    policy, known = adoption_policy(key), key.status.active_version
+    in_use = frozenset(usage.by_version) | (frozenset({known} if known else ()) if policy.needs_approval else frozenset())
+    visited, _ = await asyncio.gather(
+        context.prober.probe(path.probed, in_use, 0.0 if asked else interval * _YOUNG_ENOUGH),
         context.vaults.read(path.vault, 0.0 if asked else jittered(context.intervals.identity_check)),
     )
+    approved = key.metadata.annotations.get(APPROVED_VERSION)
+    probe, adoption = probe_of_adopted(visited, policy, active=known, approved=approved)
     if _settling(path, probe, context.now()):
         await _write(context, key, report_refused(key, _SETTLES, usage, context.now()))
         return Next(backoff=BUSY)
-    status = report(key, KeyFacts(guard_of(context, key, path, probe), usage), context.now())
+    status = report(key, KeyFacts(guard_of(context, key, path, probe), usage, adoption.pending), context.now())
     accessible = status.access is not None and status.access.state == AccessState.ACCESSIBLE
     context.telemetry.probed(reference.namespace, reference.name, probe.at.timestamp(), accessible=accessible)
     await _write(context, key, status, probe)
@@ -89,10 +93,11 @@ def usage_of(inventory: Inventory, key: CustomerManagedKey, path: KeyPath | None
     if path is None:
         return Usage(names)
     standing = [
-        (reference.name if reference.namespace == namespace else str(reference), version)
+        (reference.name if reference.namespace == namespace else str(reference), version, inventory.type_of(reference))
         for reference, version in inventory.standing_on(str(path.key_uri))
     ]
-    return Usage.of(names, standing)
+    types = {name: resource_type for name, _, resource_type in standing}
+    return Usage.of(names, [(name, version) for name, version, _ in standing], types)
 
 
 async def _write(
@@ -100,22 +105,17 @@ async def _write(
 ) -> None:
     audience = context.deliveries.audience(context.inventory, key, key)
     status = announce_key(key, status, audience, context.now())
+    for change in key_changes(key, status, _request_id(probe), context.now()):
+        context.journal.note(change)
     written = await context.writer.write(key, status)
     wake_delivery(context, key, status.notifications)
     if not written:
         return
     await _tell(context, key, status)
-    for change in key_changes(key, status, _request_id(probe), context.now()):
-        context.journal.note(change)
     if _meaning(key.status) != _meaning(status):
         wake_below(context, reference_of(key), to_the_leaves=False)
 
 
-def _meaning(status: CustomerManagedKeyStatus) -> tuple[object, ...]:
-    """What resources depend on; anything else must not wake thousands of them."""
-    prerequisites = find(status.conditions, "PrerequisitesMet")
-    accessible = find(status.conditions, "KeyAccessible")
-    return (
 def _request_id(probe: KeyProbe | None) -> str | None:
     """Azure's id of the request that showed the state of the key."""
     if probe is None:
@@ -124,6 +124,11 @@ def _request_id(probe: KeyProbe | None) -> str | None:
     return failure.request_id if failure is not None else attributes.request_id if attributes is not None else None
 
 
+def _meaning(status: CustomerManagedKeyStatus) -> tuple[object, ...]:
+    """What resources depend on; anything else must not wake thousands of them."""
+    prerequisites = find(status.conditions, "PrerequisitesMet")
+    accessible = find(status.conditions, "KeyAccessible")
+    return (
         status.observed_generation,
         status.access.state if status.access is not None else None,
         (accessible.reason, accessible.message) if accessible is not None else None,

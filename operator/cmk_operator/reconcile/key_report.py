@@ -14,13 +14,15 @@ from cmk_operator.api.customer_managed_key import (
     EffectiveKey,
     PrerequisiteReport,
     RotationReport,
+    StopReport,
     VersionReport,
 )
 from cmk_operator.api.durations import parse_duration
-from cmk_operator.api.model import RECONCILE_REQUESTED_AT
+from cmk_operator.api.model import APPROVED_VERSION, RECONCILE_REQUESTED_AT
 from cmk_operator.core.access import AccessState, KeyAttributes, KeyProbe
+from cmk_operator.core.adoption import AdoptionPolicy
 from cmk_operator.core.azure_failure import Stage
-from cmk_operator.core.key_verdict import KeyVerdict, expected_cut_off, judge_key_probe
+from cmk_operator.core.key_verdict import KeyVerdict, judge_key_probe, lost_since
 from cmk_operator.core.prerequisites import (
     ALL_PREREQUISITES,
     Prerequisite,
@@ -29,6 +31,7 @@ from cmk_operator.core.prerequisites import (
     check_prerequisites,
     failed,
 )
+from cmk_operator.core.service_timing import STORAGE, longest_use_of_an_old_version, stops
 from cmk_operator.core.versions import (
     HOLD_SUPERSEDED_FOR,
     KeyVersion,
@@ -60,12 +63,14 @@ class Usage:
     by_version: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unversioned: tuple[str, ...] = ()
     """On the key, but Azure does not tell on which version."""
+    types: Mapping[str, str] = field(default_factory=dict)
+    """Resource types in lower case, by the same names."""
 
     @staticmethod
-    def of(names: tuple[str, ...], standing: list[tuple[str, str]]) -> Usage:
+    def of(names: tuple[str, ...], standing: list[tuple[str, str]], types: Mapping[str, str] | None = None) -> Usage:
         """Group names by the version that Azure reports for them, an empty one when it does not."""
         told = users_by_version((name, version) for name, version in standing if version)
-        return Usage(tuple(sorted(names)), told, tuple(name for name, version in standing if not version))
+        return Usage(tuple(sorted(names)), told, tuple(name for name, version in standing if not version), types or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,8 @@ class KeyFacts:
 
     guard: PrerequisiteFacts
     usage: Usage
+    pending: str | None = None
+    """A newer version that passed the probe and waits for approval."""
 
     @property
     def key_uri(self) -> KeyUri:
@@ -104,7 +111,7 @@ def report_refused(key: CustomerManagedKey, fault: Fault, usage: Usage, now: dat
             "conditions": dated(aspects, Progress.of(fault), before.conditions, generation, now),
             "last_handled_reconcile_at": key.metadata.annotations.get(RECONCILE_REQUESTED_AT),
             "effective": effective_of(key),
-            "access": _dated_access(before, AccessState.UNKNOWN, None, now),
+            "access": _dated_access(before, AccessState.UNKNOWN, now),
             "used_by": shortened(usage.names),
             "used_by_count": len(usage.names),
         }
@@ -123,21 +130,22 @@ def report(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerM
     aspects = (
         _key_accessible(verdict),
         _prerequisites_met(prerequisites, effective, readable=attributes is not None),
-        _rotation_current(history, facts.usage),
+        _rotation_current(history, facts, effective),
         _consent_granted(verdict, facts.probe),
     )
     summary, progress = _summary(verdict, aspects)
-    cut_off = expected_cut_off(verdict, before.access.inaccessible_expected_at if before.access else None, now)
+    lost = lost_since(verdict, before.access.lost_since if before.access is not None else None, now)
     generation = key.metadata.generation
     return CustomerManagedKeyStatus(
         observed_generation=generation,
         conditions=dated((summary, *aspects), progress, before.conditions, generation, now),
         last_handled_reconcile_at=key.metadata.annotations.get(RECONCILE_REQUESTED_AT),
         effective=effective,
-        access=_dated_access(before, verdict.access.state, cut_off, now),
+        access=_access(before, verdict, facts.usage, lost, now),
         vault_region=attributes.vault_region if attributes is not None else before.vault_region,
         active_version=history.active,
-        versions=tuple(_version_report(key, entry, history.active, verdict) for entry in history.versions),
+        pending_version=facts.pending,
+        versions=tuple(_version_report(key, entry, history.active, verdict, facts.usage) for entry in history.versions),
         prerequisites=_prerequisite_reports(before, prerequisites),
         rotations=_rotations(before, history, facts.key_uri, now),
         used_by=shortened(facts.usage.names),
@@ -145,23 +153,66 @@ def report(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerM
     )
 
 
+def is_pinned(key: CustomerManagedKey) -> bool:
+    """Whether the manifest names a version."""
+    return "/keys/" in key.spec.key_uri and key.spec.key_uri.rstrip("/").count("/") > 4
+
+
+def adoption_policy(key: CustomerManagedKey) -> AdoptionPolicy:
+    """How new versions of the key are taken over."""
+    effective = effective_of(key)
+    return AdoptionPolicy(by_operator=effective.apply == "Immediately", needs_approval=effective.approval == "Manual")
+
+
 def effective_of(key: CustomerManagedKey) -> EffectiveKey:
     """Values in force, given or default."""
     rotation = key.spec.rotation
-    pinned = "/keys/" in key.spec.key_uri and key.spec.key_uri.rstrip("/").count("/") > 4
+    pinned = is_pinned(key)
     return EffectiveKey(
         rotation="Pinned" if pinned else "Following",
+        apply=None if pinned else (rotation.apply if rotation is not None else None) or "AzureSchedule",
+        approval=None if pinned else (rotation.approval if rotation is not None else None) or "Automatic",
         prerequisites=key.spec.prerequisites or "Enforce",
         hold_superseded_for=(rotation.hold_superseded_for if rotation is not None else None) or "24h",
     )
 
 
-def _dated_access(
-    before: CustomerManagedKeyStatus, state: AccessState, cut_off: datetime | None, now: datetime
-) -> AccessReport:
+def _dated_access(before: CustomerManagedKeyStatus, state: AccessState, now: datetime) -> AccessReport:
     same = before.access is not None and before.access.state == state.value
-    since = before.access.since if same and before.access is not None else now
-    return AccessReport(state=state.value, since=since, inaccessible_expected_at=cut_off)
+    return AccessReport(state=state.value, since=before.access.since if same and before.access is not None else now)
+
+
+def _access(
+    before: CustomerManagedKeyStatus, verdict: KeyVerdict, usage: Usage, lost: datetime | None, now: datetime
+) -> AccessReport:
+    """The state with what it stops; nothing stops while every version in use is accessible."""
+    dated = _dated_access(before, verdict.access.state, now)
+    if lost is None:
+        return dated
+    stopping = [name for version, names in usage.by_version.items() if _is_lost(verdict, version) for name in names]
+    found = stops([(name, usage.types.get(name, "")) for name in (*stopping, *usage.unversioned)], lost)
+    return dated.model_copy(
+        update={
+            "lost_since": lost,
+            "inaccessible_expected_at": found[0].expected_at if found else lost + STORAGE.cut_off_after,
+            "stops": tuple(
+                StopReport(
+                    service=stop.service,
+                    expected_at=stop.expected_at,
+                    resources=shortened(stop.resources),
+                    resource_count=len(stop.resources),
+                    effect=stop.effect,
+                    recovery=stop.recovery,
+                )
+                for stop in found
+            ),
+        }
+    )
+
+
+def _is_lost(verdict: KeyVerdict, version: str) -> bool:
+    own = verdict.by_version.get(version)
+    return own is None or own.state.cuts_data_off
 
 
 def _history(before: CustomerManagedKeyStatus) -> VersionHistory:
@@ -198,11 +249,13 @@ def _version_facts(facts: KeyFacts, active: KeyAttributes | None) -> VersionFact
     )
 
 
-def _version_report(key: CustomerManagedKey, entry: KeyVersion, active: str | None, verdict: KeyVerdict) -> VersionReport:
+def _version_report(
+    key: CustomerManagedKey, entry: KeyVersion, active: str | None, verdict: KeyVerdict, usage: Usage
+) -> VersionReport:
     rotation = key.spec.rotation
     hold = parse_duration(rotation.hold_superseded_for) if rotation and rotation.hold_superseded_for else HOLD_SUPERSEDED_FOR
     retention = parse_duration(rotation.backup_retention) if rotation and rotation.backup_retention else None
-    retirement = retire(entry, active, hold, retention)
+    retirement = retire(entry, active, hold + longest_use_of_an_old_version(usage.types.values()), retention)
     own = verdict.by_version.get(entry.version)
     return VersionReport(
         version=entry.version,
@@ -264,15 +317,24 @@ def _prerequisites_met(prerequisites: tuple[Prerequisite, ...], effective: Effec
     return Aspect(kind, "True", "Met", message)
 
 
-def _rotation_current(history: VersionHistory, usage: Usage) -> Aspect:
+def _rotation_current(history: VersionHistory, facts: KeyFacts, effective: EffectiveKey) -> Aspect:
     kind = "RotationCurrent"
     if history.active is None:
         return Aspect(kind, "Unknown", "NoActiveVersion", "no version has passed the probe yet")
-    behind = sorted(name for version, names in usage.by_version.items() if version != history.active for name in names)
+    behind = sorted(name for version, names in facts.usage.by_version.items() if version != history.active for name in names)
     if behind:
         more = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
-        message = f"{behind[0]}{more} on an older version than {history.active}; Azure's services look for new versions daily"
+        pace = (
+            "this operator moves them" if effective.apply != "AzureSchedule" else "Azure's services look for new versions daily"
+        )
+        message = f"{behind[0]}{more} on an older version than {history.active}; {pace}"
         return Aspect(kind, "False", "ResourcesOnOlderVersion", message)
+    if facts.pending is not None:
+        message = (
+            f"version {facts.pending} waits for approval: the platform engineer must set the annotation {APPROVED_VERSION} of this "
+            "object to it"
+        )
+        return Aspect(kind, "False", "ApprovalPending", message)
     return Aspect(kind, "True", "Current", f"everything that uses the key is on version {history.active}")
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.api.encrypted_resource import EncryptedResource, TargetReport
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.api.model import APPROVED_VERSION
 from cmk_operator.core.access_verdict import judge_access
+from cmk_operator.core.adoption import probe_of_adopted
 from cmk_operator.core.decide import KeyState
 from cmk_operator.core.faults import Fault
 from cmk_operator.core.key_verdict import judge_key_probe
@@ -17,9 +19,10 @@ from cmk_operator.core.protection import KeyChoice
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of, take_in
 from cmk_operator.providers.protocol import Target
-from cmk_operator.reconcile.key_guard import guard_of
-from cmk_operator.reconcile.key_report import effective_of as effective_key
 from cmk_operator.reconcile.audit import key_changed
+from cmk_operator.reconcile.key_guard import guard_of
+from cmk_operator.reconcile.key_report import adoption_policy
+from cmk_operator.reconcile.key_report import effective_of as effective_key
 from cmk_operator.reconcile.references import ResourcePath, resolve_resource
 from cmk_operator.reconcile.resource_report import ResourceOutcome
 from cmk_operator.reconcile.targets import arm_target
@@ -109,10 +112,13 @@ def _same(now: Metadata, before: Metadata) -> bool:
 
 
 async def probe_again(step: ResourcePass, seen: ResourceFacts[Any]) -> tuple[KeyProbe, KeyState]:
-    """Probe the wanted version and the one that protects the resource now, through the same identity chain."""
+    """Probe the version in force and the one that protects the resource now, through the same identity chain."""
     key, path = step.path.key, step.path.path
-    old = own_version(step, seen)
-    probe = await step.context.prober.probe(path.probed, frozenset({old} if old else ()), PROBE_BEFORE_WRITE_MAX_AGE)
+    policy, active = adoption_policy(key), key.status.active_version
+    versions = frozenset(version for version in (own_version(step, seen), active if policy.needs_approval else None) if version)
+    visited = await step.context.prober.probe(path.probed, versions, PROBE_BEFORE_WRITE_MAX_AGE)
+    approved = key.metadata.annotations.get(APPROVED_VERSION)
+    probe, _ = probe_of_adopted(visited, policy, active=active, approved=approved)
     access = judge_access(probe)
     known = key.status.access.state if key.status.access is not None else None
     if access.state.value != known:
@@ -140,10 +146,12 @@ def old_version(step: ResourcePass, seen: ResourceFacts[Any], probe: KeyProbe) -
 
 def choice_of(path: ResourcePath, attributes: KeyAttributes | None) -> KeyChoice:
     """What the resource must be on: the version that has just passed the probe, or the one that the key's status calls active."""
-    known = path.key.status
+    known, key_uri = path.key.status, path.path.key_uri
+    version = (attributes.version if attributes is not None else known.active_version) or ""
+    by_operator = version and adoption_policy(path.key).by_operator
     return KeyChoice(
-        path.path.key_uri,
-        (attributes.version if attributes is not None else known.active_version) or "",
+        key_uri.at(version) if by_operator else key_uri,
+        version,
         path.path.managed_identity,
         path.path.chain.application_client_id,
         vault_region=(attributes.vault_region if attributes is not None else None) or known.vault_region,

@@ -220,7 +220,8 @@ def _key_current(key: CustomerManagedKey | None, applied: AppliedKey | None) -> 
         return Aspect(kind, "Unknown", "VersionNotTold", "Azure does not tell which version of the key is in force")
     if applied.version == active:
         return Aspect(kind, "True", "Current", f"the resource is on the active version {active}")
-    following = key.status.effective is not None and key.status.effective.rotation == "Following"
+    effective = key.status.effective
+    following = effective is not None and effective.rotation == "Following" and effective.apply != "Immediately"
     waiting = "Azure follows within a day" if following else "the resource is moved as soon as it may be"
     reason = "AzureWillRotate" if following else "Outdated"
     return Aspect(kind, "False", reason, f"the resource is on version {applied.version}, the active one is {active}: {waiting}")

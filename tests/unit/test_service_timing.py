@@ -1,0 +1,34 @@
+"""What stops when a key stays lost, service by service."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from cmk_operator.core.service_timing import longest_use_of_an_old_version, stops, timing_of
+from tests.unit.samples import NOW
+
+STORAGE, SERVER, DISKS = "microsoft.storage/storageaccounts", "microsoft.sql/servers", "microsoft.compute/diskencryptionsets"
+
+
+def test_each_service_stops_at_its_own_time_the_earliest_first() -> None:
+    found = stops([("set", DISKS), ("orders", SERVER), ("docs", STORAGE), ("archive", STORAGE)], NOW)
+    assert [(stop.service, stop.resources, stop.expected_at - NOW) for stop in found] == [
+        ("Azure SQL", ("orders",), timedelta(minutes=10)),
+        ("Azure Storage", ("archive", "docs"), timedelta(minutes=10)),
+        ("managed disks", ("set",), timedelta(hours=1)),
+    ]
+    assert all(stop.effect and stop.recovery for stop in found)
+
+
+def test_nothing_stops_where_nothing_uses_the_key() -> None:
+    assert stops([], NOW) == ()
+
+
+def test_a_type_that_is_not_known_is_taken_for_the_fastest_to_stop() -> None:
+    assert timing_of("microsoft.example/things").cut_off_after == timedelta(minutes=10)
+
+
+def test_disks_need_an_old_version_an_hour_longer_and_nothing_needs_it_for_less_than_no_time() -> None:
+    assert longest_use_of_an_old_version([STORAGE, DISKS, SERVER]) == timedelta(hours=1)
+    assert longest_use_of_an_old_version([STORAGE]) == timedelta(0)
+    assert longest_use_of_an_old_version([]) == timedelta(0)
