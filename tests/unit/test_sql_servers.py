@@ -1,0 +1,369 @@
+"""The way of a SQL server to the key: Azure's wire names, its order, nobody else's identity lost, no step that is not needed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cmk_operator.core.arm_id import ArmId
+from cmk_operator.core.azure_failure import AzureFailure
+from cmk_operator.core.faults import Actor, Fault, FaultKind
+from cmk_operator.core.key_uri import KeyUri
+from cmk_operator.core.protection import KeyChoice, Protection
+from cmk_operator.providers.protocol import Plan, SqlServerOptions, Target
+from cmk_operator.providers.sql.server import (
+    ClosedDatabase,
+    Facts,
+    Partner,
+    Protector,
+    Secondary,
+    ServerIdentity,
+    facts_of,
+    read_closed,
+    read_known_keys,
+    read_partners,
+    read_protector,
+    read_server,
+    with_keys,
+)
+from cmk_operator.providers.sql.server_plan import plan_server, plan_server_revert
+from tests.unit.samples import APPLICATION, GROUP, IDENTITY, V1, V2, VAULT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SERVER = f"{GROUP}/providers/Microsoft.Sql/servers/one"
+SECONDARY = f"{GROUP}/providers/Microsoft.Sql/servers/two"
+OTHER_IDENTITY = IDENTITY.replace("/cmk", "/other")
+KEY = KeyUri(VAULT, "sql")
+OTHER_KEY = KeyUri(VAULT, "other")
+NAME = f"{VAULT.split('.')[0]}_sql_{V1}"
+READY = ServerIdentity("UserAssigned", (ArmId(IDENTITY),), ArmId(IDENTITY), APPLICATION)
+
+
+def want(uri: KeyUri = KEY, version: str = V1, size: int | None = 2048) -> KeyChoice:
+    return KeyChoice(uri, version, ArmId(IDENTITY), APPLICATION, key_size=size)
+
+
+def target(*, switch: bool = False, in_scope: bool = True) -> Target:
+    return Target(ArmId(SERVER), SqlServerOptions(switch) if switch else None, lambda _: in_scope)
+
+
+def protected_by(uri: KeyUri, *, following: bool) -> Protector:
+    name = "_".join((uri.vault_host.split(".")[0], uri.key_name, uri.version or ""))
+    return Protector(Protection(uri.versionless if following else uri, uri.version), name, following)
+
+
+def server(
+    identity: ServerIdentity | None = None,
+    protector: Protector | None = None,
+    known: frozenset[str] = frozenset(),
+    secondaries: tuple[Secondary, ...] = (),
+    closed: tuple[str, ...] = (),
+) -> Facts:
+    databases = tuple(ClosedDatabase(name, own_key=False) for name in closed)
+    facts = facts_of(identity or ServerIdentity(), protector or Protector(), databases, ())
+    return with_keys(facts, known, secondaries)
+
+
+def planned(result: Plan | Fault | None) -> Plan:
+    assert isinstance(result, Plan), result
+    return result
+
+
+def refused(result: Plan | Fault | None) -> Fault:
+    assert isinstance(result, Fault), result
+    return result
+
+
+def test_the_three_requests_are_azures_to_the_letter() -> None:
+    first = planned(plan_server(target(), want(), server()))
+    assert (first.method, first.path, first.body) == (
+        "PATCH",
+        SERVER,
+        {
+            "identity": {"type": "UserAssigned", "userAssignedIdentities": {IDENTITY: {}}},
+            "properties": {"primaryUserAssignedIdentityId": IDENTITY, "federatedClientId": APPLICATION},
+        },
+    )
+    second = planned(plan_server(target(), want(), server(READY)))
+    assert (second.method, second.path, second.body) == (
+        "PUT",
+        f"{SERVER}/keys/{NAME}",
+        {"properties": {"serverKeyType": "AzureKeyVault", "uri": str(KEY.at(V1))}},
+    )
+    third = planned(plan_server(target(), want(), server(READY, known=frozenset({NAME.lower()}))))
+    assert (third.method, third.path, third.body) == (
+        "PUT",
+        f"{SERVER}/encryptionProtector/current",
+        {"properties": {"serverKeyType": "AzureKeyVault", "serverKeyName": NAME, "autoRotationEnabled": True}},
+    )
+
+
+def test_the_first_plan_shows_all_that_is_ahead() -> None:
+    plan = planned(plan_server(target(), want(KEY.at(V1)), server()))
+    assert [(change.path, change.before, change.after) for change in plan.changes] == [
+        ("identity.type", "None", "UserAssigned"),
+        ("identity.userAssignedIdentities", "", "present"),
+        ("properties.primaryUserAssignedIdentityId", "", ArmId(IDENTITY).key),
+        ("properties.federatedClientId", "", APPLICATION),
+        (f"keys/{NAME}", "", str(KEY.at(V1))),
+        ("encryptionProtector.serverKeyName", "ServiceManaged", NAME),
+    ]
+
+
+def test_a_pinned_key_turns_automatic_rotation_off_and_a_versionless_one_turns_it_on() -> None:
+    on_it = server(READY, protected_by(KEY.at(V1), following=False))
+    assert plan_server(target(), want(KEY.at(V1)), on_it) is None
+    plan = planned(plan_server(target(), want(), on_it))
+    assert plan.body["properties"] == {"serverKeyType": "AzureKeyVault", "serverKeyName": NAME, "autoRotationEnabled": True}
+    assert plan.keeps_key
+    following = server(READY, protected_by(KEY.at(V1), following=True))
+    assert plan_server(target(), want(), following) is None
+    assert planned(plan_server(target(), want(KEY.at(V1)), following)).body["properties"]["autoRotationEnabled"] is False
+
+
+def test_a_version_that_sql_moved_to_by_itself_is_never_fought() -> None:
+    moved = server(READY, protected_by(KEY.at(V2), following=True))
+    assert plan_server(target(), want(version=V1), moved) is None
+    flag = planned(plan_server(target(), want(version=V1), server(READY, protected_by(KEY.at(V2), following=False))))
+    assert flag.body["properties"]["serverKeyName"].endswith(V2)
+    assert planned(plan_server(target(), want(KEY.at(V1)), moved)).path.endswith(f"/keys/{NAME}")
+
+
+def test_other_identities_stay() -> None:
+    present = ServerIdentity("SystemAssigned,UserAssigned", (ArmId(OTHER_IDENTITY),), ArmId(OTHER_IDENTITY))
+    body = planned(plan_server(target(), want(), server(present))).body
+    assert body["identity"] == {
+        "type": "SystemAssigned,UserAssigned",
+        "userAssignedIdentities": {OTHER_IDENTITY: {}, IDENTITY: {}},
+    }
+
+
+def test_another_key_by_the_same_application_is_left_directly() -> None:
+    plan = planned(plan_server(target(), want(), server(READY, protected_by(OTHER_KEY.at(V1), following=True))))
+    assert plan.path == f"{SERVER}/keys/{NAME}"
+
+
+@pytest.mark.parametrize("field", ["primary", "application_client_id"])
+def test_another_key_as_someone_else_is_left_over_a_key_of_microsoft_only_where_the_manifest_says_so(field: str) -> None:
+    changed: Any = ArmId(OTHER_IDENTITY) if field == "primary" else "11111111-1111-1111-1111-111111111111"
+    seen = server(replace(READY, **{field: changed}), protected_by(OTHER_KEY.at(V1), following=False))
+    fault = refused(plan_server(target(), want(), seen))
+    assert (fault.kind, fault.reason, fault.actor) == (
+        FaultKind.BLOCKED,
+        "SwitchNeedsServiceManagedKey",
+        Actor.PLATFORM_ENGINEER,
+    )
+    assert "spec.sqlServer.switchThroughServiceManagedKey" in fault.message
+    plan = planned(plan_server(target(switch=True), want(), seen))
+    assert plan.body == {"properties": {"serverKeyType": "ServiceManaged", "serverKeyName": "ServiceManaged"}}
+    assert plan.changes[0].after == "ServiceManaged"
+    on_the_same_key = server(replace(READY, **{field: changed}), protected_by(KEY.at(V1), following=True))
+    assert planned(plan_server(target(), want(), on_the_same_key)).method == "PATCH"
+
+
+SECONDARIES: dict[str, tuple[Secondary, bool, str]] = {
+    "it knows the key": (Secondary(ArmId(SECONDARY), READY, frozenset({NAME.lower()})), True, "encryptionProtector"),
+    "it can be told": (Secondary(ArmId(SECONDARY), READY, frozenset()), True, "two/keys"),
+    "another identity": (Secondary(ArmId(SECONDARY), ServerIdentity(), frozenset()), True, "GeoSecondaryNotReady"),
+    "out of scope": (Secondary(ArmId(SECONDARY), READY, frozenset()), False, "GeoSecondaryOutOfScope"),
+    "out of scope, and it knows the key": (
+        Secondary(ArmId(SECONDARY), ServerIdentity(), frozenset({NAME.lower()})),
+        False,
+        "encryptionProtector",
+    ),
+    "unread": (Secondary(ArmId(SECONDARY), failure=AzureFailure(403, "X", "")), True, "GeoSecondaryUnreachable"),
+    "silent": (Secondary(ArmId(SECONDARY), failure=AzureFailure(None, "", "")), True, "GeoSecondaryUnreachable"),
+}
+
+
+@pytest.mark.parametrize("case", SECONDARIES)
+def test_a_geo_secondary_knows_the_key_before_its_primary_is_protected_by_it(case: str) -> None:
+    secondary, in_scope, expected = SECONDARIES[case]
+    seen = server(READY, known=frozenset({NAME.lower()}), secondaries=(secondary,))
+    result = plan_server(target(in_scope=in_scope), want(), seen)
+    if isinstance(result, Fault):
+        assert result.reason == expected
+        assert "geo-secondary two of server one" in result.message
+        assert (result.kind is FaultKind.BUSY) == (case == "silent")
+    else:
+        assert expected in planned(result).path
+
+
+def test_the_key_comes_to_the_server_itself_before_a_secondary_is_asked_for() -> None:
+    unready = Secondary(ArmId(SECONDARY), ServerIdentity(), frozenset())
+    assert planned(plan_server(target(), want(), server(READY, secondaries=(unready,)))).path == f"{SERVER}/keys/{NAME}"
+    on_it = server(READY, protected_by(KEY.at(V1), following=True), secondaries=(unready,))
+    assert plan_server(target(), want(), on_it) is None
+
+
+def test_closed_databases_are_opened_and_nothing_else_is_tried() -> None:
+    seen = server(READY, protected_by(KEY.at(V2), following=False), closed=("a", "b"))
+    plan = planned(plan_server(target(), want(KEY.at(V1)), seen))
+    assert (plan.method, plan.path, dict(plan.body)) == ("POST", f"{SERVER}/encryptionProtector/current/revalidate", {})
+    assert plan.keeps_key
+    assert "a, b" in plan.changes[0].path
+    waiting = replace(seen, detail=replace(seen.detail, recovering=True))
+    assert refused(plan_server(target(), want(KEY.at(V1)), waiting)).kind is FaultKind.BUSY
+
+
+@pytest.mark.parametrize("switch", [True, False])
+def test_a_server_with_closed_databases_never_leaves_its_key(switch: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    seen = server(READY, protected_by(OTHER_KEY.at(V1), following=False), closed=("a",))
+    assert refused(plan_server(target(switch=switch), want(), seen)).reason == "DatabasesInaccessible"
+    assert refused(plan_server_revert(target(), seen)).reason == "DatabasesInaccessible"
+
+
+def test_a_reversion_goes_to_microsofts_key_and_touches_neither_identity_nor_keys() -> None:
+    assert plan_server_revert(target(), server(READY)) is None
+    plan = planned(plan_server_revert(target(), server(READY, protected_by(KEY.at(V1), following=True))))
+    assert (plan.method, plan.path) == ("PUT", f"{SERVER}/encryptionProtector/current")
+    assert plan.body == {"properties": {"serverKeyType": "ServiceManaged", "serverKeyName": "ServiceManaged"}}
+
+
+def test_what_sql_will_not_take_is_told_before_anything_is_written() -> None:
+    assert refused(plan_server(target(), want(size=4096), server())).reason == "KeySizeNotSupported"
+    long = want(KeyUri(VAULT, "k" * (95 - len(VAULT.split(".")[0]))))
+    assert refused(plan_server(target(), long, server())).reason == "KeyNameTooLong"
+    assert (
+        planned(plan_server(target(), want(KeyUri(VAULT, "k" * (94 - len(VAULT.split(".")[0])))), server())).method == "PATCH"
+    )
+    assert planned(plan_server(target(), want(size=None), server())).method == "PATCH"
+
+
+def test_the_wire_is_read_whatever_its_spelling() -> None:
+    assert read_server(
+        {
+            "identity": {"type": "SystemAssigned, UserAssigned", "userAssignedIdentities": {IDENTITY.upper(): {}}},
+            "properties": {"primaryUserAssignedIdentityId": IDENTITY.lower(), "federatedClientId": APPLICATION},
+        }
+    ) == replace(READY, kind="SystemAssigned,UserAssigned")
+    assert read_server({}) == ServerIdentity()
+    following = {"serverKeyType": "azurekeyvault", "serverKeyName": NAME, "uri": str(KEY.at(V1)), "autoRotationEnabled": True}
+    assert read_protector({"properties": following}) == protected_by(KEY.at(V1), following=True)
+    versionless = {"serverKeyType": "AzureKeyVault", "serverKeyName": "v_k", "uri": str(KEY), "keyVersion": V2}
+    assert read_protector({"properties": versionless}).protection == Protection(KEY, V2)
+    assert read_protector({"properties": {"serverKeyType": "ServiceManaged"}}) == Protector()
+    assert read_known_keys([{"id": f"{SERVER}/keys/{NAME}", "name": "other"}]) == frozenset({NAME.lower()})
+    closed = {"name": "a", "properties": {"status": "inaccessible"}}
+    own = {"name": "b", "properties": {"status": "Inaccessible", "encryptionProtector": str(KEY)}}
+    assert read_closed([own, closed, {"name": "c", "properties": {"status": "Online"}}]) == (
+        ClosedDatabase("a", own_key=False),
+        ClosedDatabase("b", own_key=True),
+    )
+
+
+def test_partners_are_secondaries_only_where_the_server_is_the_primary() -> None:
+    def group(role: str, *partners: str) -> Mapping[str, Any]:
+        return {"properties": {"replicationRole": role, "partnerServers": [{"id": one} for one in partners]}}
+
+    assert read_partners([group("Primary", SECONDARY, "no id")]) == (Partner(ArmId(SECONDARY), secondary=True),)
+    assert read_partners([group("Secondary", SECONDARY)]) == (Partner(ArmId(SECONDARY), secondary=False),)
+    facts = facts_of(READY, Protector(), (), read_partners([group("Secondary", SECONDARY)]))
+    assert facts.detail.secondaries == ()
+    assert facts.shown.geo_secondaries == ("two",)
+
+
+versions = st.sampled_from([V1, V2])
+identities = st.sampled_from([IDENTITY, OTHER_IDENTITY])
+clients = st.sampled_from(["", APPLICATION, "11111111-1111-1111-1111-111111111111"])
+wanted = st.builds(lambda version, pinned: want(KEY.at(version) if pinned else KEY, version), versions, st.booleans())
+
+
+@st.composite
+def states(draw: st.DrawFn) -> Facts:
+    assigned = tuple(ArmId(one) for one in draw(st.sets(identities)))
+    primary = draw(st.sampled_from([None, *assigned]))
+    identity = ServerIdentity("UserAssigned" if assigned else "None", assigned, primary, draw(clients))
+    protector = draw(
+        st.one_of(
+            st.just(Protector()),
+            st.builds(
+                lambda uri, version, following: protected_by(uri.at(version), following=following),
+                st.sampled_from([KEY, OTHER_KEY]),
+                versions,
+                st.booleans(),
+            ),
+        )
+    )
+    known = draw(st.sets(st.sampled_from([NAME.lower(), NAME.lower().replace(V1, V2)])))
+    in_force = {protector.server_key_name.lower()} if protector.protection.customer_managed else set()
+    secondaries = draw(st.sampled_from([(), (Secondary(ArmId(SECONDARY), READY, frozenset()),)]))
+    return server(identity, protector, frozenset(known | in_force), secondaries)
+
+
+class AzureSql:
+    """A server as Azure changes it at each request; it refuses what is out of order."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+
+    def take(self, plan: Plan) -> None:
+        detail = self.facts.detail
+        if plan.path.startswith(SECONDARY):
+            known = frozenset({plan.path.rsplit("/", 1)[-1].lower()})
+            (secondary,) = detail.secondaries
+            told = replace(secondary, known_keys=(secondary.known_keys or frozenset()) | known)
+            self.facts = replace(self.facts, detail=replace(detail, secondaries=(told,)))
+        elif plan.method == "PATCH":
+            body = json.loads(json.dumps(plan.body))
+            self.facts = replace(self.facts, detail=replace(detail, identity=read_server(body)))
+        elif "/keys/" in plan.path:
+            assert detail.identity.reaches_as(ArmId(IDENTITY), APPLICATION), "the identity comes first"
+            assert detail.known_keys is not None
+            known = detail.known_keys | {plan.path.rsplit("/", 1)[-1].lower()}
+            self.facts = replace(self.facts, detail=replace(detail, known_keys=known))
+        else:
+            self._protect(plan)
+
+    def _protect(self, plan: Plan) -> None:
+        detail, sent = self.facts.detail, plan.body["properties"]
+        if sent["serverKeyType"] == "ServiceManaged":
+            protector = Protector()
+        else:
+            assert detail.known_keys is not None
+            name = sent["serverKeyName"].lower()
+            assert name in detail.known_keys, "the key comes before the protector"
+            if name != detail.server_key_name.lower():
+                assert all(one.known_keys and name in one.known_keys for one in detail.secondaries), "the secondary comes first"
+            _, key, version = name.split("_")
+            protector = protected_by(KeyUri(VAULT, key, version), following=sent["autoRotationEnabled"])
+        self.facts = replace(
+            self.facts,
+            protection=protector.protection,
+            detail=replace(detail, server_key_name=protector.server_key_name, auto_rotation=protector.auto_rotation),
+        )
+
+
+@given(states(), wanted, st.booleans())
+def test_from_any_state_the_steps_lead_to_the_key_in_azures_order_or_end_at_a_fault(
+    facts: Facts,
+    choice: KeyChoice,
+    switch: bool,  # noqa: FBT001 - drawn by hypothesis
+) -> None:
+    azure = AzureSql(facts)
+    before = set(facts.detail.identity.user_assigned)
+    for _ in range(6):
+        result = plan_server(target(switch=switch), choice, azure.facts)
+        if not isinstance(result, Plan):
+            break
+        assert result.changes
+        service_managed = result.body.get("properties", {}).get("serverKeyType") == "ServiceManaged"
+        assert switch or not service_managed, "nothing is weakened unless the manifest says so"
+        azure.take(result)
+    else:
+        pytest.fail("no end")
+    assert before <= set(azure.facts.detail.identity.user_assigned)
+    if isinstance(result, Fault):
+        assert (result.reason, switch) == ("SwitchNeedsServiceManagedKey", False)
+        assert azure.facts == facts, "nothing was changed on the way to it"
+        return
+    assert azure.facts.protection.key_uri == choice.key_uri
+    assert azure.facts.detail.identity.reaches_as(ArmId(IDENTITY), APPLICATION)
+    assert azure.facts.detail.auto_rotation == (choice.key_uri.version is None)
