@@ -1,0 +1,1 @@
+"""The audit record: its chain, and what finds each way to tamper with it."""
