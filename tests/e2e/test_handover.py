@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from azure.core.exceptions import ResourceNotFoundError
 from click.testing import CliRunner
 
 from cmk_operator.cli.commands import cmk
+from sandbox.administrators.snowflake import SnowflakeAdministrator
 from sandbox.az_cli import Az
 from sandbox.kubernetes import binaries
 from sandbox.kubernetes.objects import has
+from tests.e2e.test_snowflake import Warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
-
     from sandbox.azure.process import AzureProcess
     from sandbox.kubernetes.cluster import Cluster
     from tests.environment import Environment
@@ -26,12 +28,11 @@ pytestmark = [pytest.mark.az, pytest.mark.timeout(600)]
 VAULTS, KEYS, WORKSPACES, SETTINGS = "2026-02-01", "2023-07-01", "2023-09-01", "2021-05-01-preview"
 
 
-@pytest.fixture
-def az(azure: AzureProcess, tmp_path: Path) -> Az:
+@pytest.fixture(scope="module")
+def az(azure: AzureProcess, tmp_path_factory: pytest.TempPathFactory) -> Az:
     """The customer's administrator at a terminal."""
     env = azure.env
-    (tmp_path / "administrator").mkdir()
-    az = Az(tmp_path / "administrator", env)
+    az = Az(tmp_path_factory.mktemp("administrator"), env)
     az(
         "login", "--service-principal", "--tenant", env["CUSTOMER_TENANT_ID"],
         "--username", env["CUSTOMER_ADMIN_CLIENT_ID"], "--password", env["CUSTOMER_ADMIN_CLIENT_SECRET"],
@@ -144,6 +145,25 @@ async def test_an_existing_vault_keeps_its_access_policies_and_a_second_consent_
     await environment.key_until("PermissionDenied", has("KeyAccessible", "False", "PermissionDenied"))
     await asyncio.to_thread(az.script, script)
     await environment.key_until("Ready", has("Ready"))
+
+
+async def test_snowflakes_consent_grant_and_subnets_are_handed_over_once_snowflake_has_told_them(
+    environment: Environment, azure: AzureProcess, az: Az, handoff: Callable[..., Awaitable[str]]
+) -> None:
+    async with SnowflakeAdministrator(azure.env, environment.control) as administrator:
+        warehouse = Warehouse(environment, administrator)
+        with suppress(ResourceNotFoundError):
+            await environment.customer.withdraw_consent(await warehouse.application())
+        await warehouse.prepare(grant=False)
+        await environment.control.set_timings(snowflake_activation_wait_seconds=0, snowflake_rekey_seconds=0)
+        await warehouse.apply(snowflake={"networkRules": True})
+        await warehouse.until("consent", has("Ready", "False", "SnowflakeConsentMissing"))
+        script = await handoff(environment.name, "--format", "az", "--operator-address", "203.0.113.10")
+        await asyncio.to_thread(az.script, script)
+        await warehouse.until("Ready", has("Ready"))
+    vault = (await environment.customer.get(environment.customer.vault_id(environment.vault), VAULTS))["properties"]
+    assert vault["networkAcls"]["defaultAction"] == "Deny"
+    assert len(vault["networkAcls"]["virtualNetworkRules"]) == 2
 
 
 async def test_the_steps_stand_in_the_tenants_status_too(
