@@ -20,6 +20,7 @@ from tests.e2e.test_snowflake import Warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
     from sandbox.azure.process import AzureProcess
     from sandbox.kubernetes.cluster import Cluster
     from tests.environment import Environment
