@@ -67,8 +67,12 @@ KINDS = {
                 "allowedNamespaces": ["team-a"],
                 "allowedScopes": [GROUP],
                 "allowedVaults": ["contoso.vault.azure.net"],
+                "notifications": {
+                    "sink": "https://hooks.example.com/events",
+                    "secretRef": {"name": "webhook", "namespace": "cmk-operator", "key": "secret"},
+                },
             },
-            optional=(),
+            optional=("notifications.secretRef.namespace", "notifications.secretRef", "notifications"),
         ),
         Kind(
             "customermanagedkeys",

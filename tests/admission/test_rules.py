@@ -104,6 +104,7 @@ def test_a_snowflake_manifest_may_not_move_to_another_account(api: Api) -> None:
         ("customermanagedkeys", "rotation", None),
         ("customertenants", "allowedNamespaces", ["team-a", "team-b"]),
         ("customertenants", "identityRef", {"name": "other"}),
+        ("customertenants", "notifications", None),
         ("encryptedresources", "keyRef", {"name": "other"}),
         ("encryptedresources", "mode", "Observe"),
         ("encryptedresources", "deletionPolicy", None),

@@ -78,6 +78,12 @@ ADMITTED: dict[tuple[str, str], list[Any]] = {
         ACCOUNT,
         f"{ACCOUNT}/blobServices/default",
     ],
+    ("customertenants", "notifications.sink"): [
+        "https://hooks.example.com",
+        "https://hooks.example.com/",
+        "https://receiver.monitoring.svc:8443/events/cmk?code=a%2Fb&x=1",
+        "https://10.0.0.7:443/events",
+    ],
     ("customertenants", "allowedVaults[]"): [
         "contoso.vault.azure.net",
         "abc.vault.usgovcloudapi.net",
@@ -199,6 +205,26 @@ REFUSED: dict[tuple[str, str], dict[str, list[Any]]] = {
             "*",
             f"/{GROUP}",
         ]
+    },
+    ("customertenants", "notifications.sink"): {
+        "sink must start with https://: events name keys and resources": [
+            "http://hooks.example.com/",
+            "ftp://x",
+            "hooks.example.com",
+        ],
+        "sink may not carry user info: sign with secretRef instead": [
+            "https://user:password@hooks.example.com/",
+            "https://a@b",
+        ],
+        "sink may not carry a fragment": ["https://hooks.example.com/#here"],
+        "sink must be https://<host>[:<port>][/<path>][?<query>], without blanks": [
+            "https://",
+            "https:///events",
+            "https://hooks example/",
+            "https://hooks.example.com/a b",
+            "https://hooks.example.com:port/",
+            "https://[::1]/",
+        ],
     },
     ("customertenants", "allowedVaults[]"): {
         _VAULT: [
