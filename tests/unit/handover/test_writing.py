@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import hcl2
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pycep import BicepParser
 
@@ -144,10 +144,20 @@ def test_bicep_is_read_and_refers_to_what_is_there(handover: Handover, choices: 
 
 
 @given(texts)
-def test_a_text_in_bicep_ends_where_it_should(text: str) -> None:
+@example(BITING)
+@example("${resourceGroup().id}")
+@example("\\${x}\\")
+def test_a_text_in_bicep_ends_where_it_should_and_nothing_in_it_is_evaluated(text: str) -> None:
     literal = bicep_value(text)
-    assert re.fullmatch(r"'(?:[^'\\$]|\\.|\$(?!\{))*'", literal, re.DOTALL)
-    assert re.sub(r"\\(.)", r"\1", literal[1:-1], flags=re.DOTALL) == text
+    assert re.fullmatch(r"'(?:[^'\\$\r\n]|\\[\\'nrt$]|\$(?!\{))*'", literal)
+    meant = {"n": "\n", "r": "\r", "t": "\t"}
+    assert re.sub(r"\\(.)", lambda found: meant.get(found[1], found[1]), literal[1:-1]) == text
+
+
+@every_variant
+def test_nothing_that_is_written_moves_the_cursor_of_a_terminal(handover: Handover, choices: Choices) -> None:
+    for write in (azure_cli_script, terraform_configuration, bicep_file, letter):
+        assert all(sign.isprintable() or sign in "\n\t" for sign in write(handover, choices))
 
 
 @every_variant

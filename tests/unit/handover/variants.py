@@ -15,7 +15,9 @@ SNOWFLAKE: Final = "c03edcfb-19f9-435f-92fa-e8ec9e24f40e"
 SUBSCRIPTION: Final = "66666666-6666-4666-8666-666666666666"
 SUBNET: Final = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/deployment-infra-rg/providers/Microsoft.Network/virtualNetworks/vnet/subnets/gs"
 WORKSPACE: Final = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.OperationalInsights/workspaces/logs"
-BITING: Final = "Contoso's \"keys\" $(touch pwned) `touch pwned` ${LOCATION} %{if} \\ ' */ #{x}\ntouch pwned\r\n\u2028EOF"
+BITING: Final = (
+    "Contoso's \"keys\" $(touch pwned) `touch pwned` ${LOCATION} %{if} \\ ' */ #{x}\ntouch pwned\r\n\u2028\x1b[2JEOF"
+)
 
 
 def key(uri: str, *uses: Use, regions: tuple[str, ...] = ()) -> WantedKey:

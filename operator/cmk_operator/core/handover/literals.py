@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+
+_BICEP_ESCAPES: Final = {"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +66,14 @@ def aligned(entries: Mapping[str, Any], indent: str) -> list[str]:
 def bicep_value(value: Any, indent: str = "") -> str:  # noqa: ANN401 - JSON is what it is
     r"""A value in the syntax of Bicep.
 
-    Source: Bicep, "Data types": in a string `\\`, `'` and `${` are escaped by a backslash.
+    Source: Bicep, "Data types": in a string `\\`, `'`, line ends and `${` are escaped by a backslash.
     """
     inner = indent + "  "
     match value:
         case Expression():
             return value.text
         case str():
-            return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${") + "'"
+            return "'" + "".join(_BICEP_ESCAPES.get(sign, sign) for sign in value).replace("${", "\\${") + "'"
         case dict():
             return _block("{", "}", [f"{inner}{name}: {bicep_value(entry, inner)}" for name, entry in value.items()], indent)
         case list() | tuple():
