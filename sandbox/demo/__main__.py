@@ -16,8 +16,9 @@ from rich.table import Table
 
 from sandbox import environment
 from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, SandboxControl
+from sandbox.administrators.snowflake import SnowflakeAdministrator
 from sandbox.azure.process import AzureDidNotStartError
-from sandbox.demo.stage import MANIFESTS, Stage, StoryFailedError
+from sandbox.demo.stage import MANIFESTS, NAMESPACES, Stage, StoryFailedError
 from sandbox.demo.story import STEPS
 from sandbox.kubernetes.cache import UnavailableProgramError
 from sandbox.kubernetes.processes import ServerProcess
@@ -49,6 +50,8 @@ def main() -> int:
     parser.add_argument("--directory", type=Path, default=Path(".sandbox"), help="where files and logs go (default: .sandbox)")
     arguments = parser.parse_args()
     console = Console()
+    if not console.is_terminal:
+        console.width = 128
     played: list[Played] = []
     try:
         sandbox = environment.start(arguments.directory)
@@ -73,8 +76,12 @@ def main() -> int:
 
 def _install(sandbox: Sandbox, console: Console, played: list[Played]) -> OperatorProcess:
     began = time.monotonic()
+    for namespace in NAMESPACES:
+        sandbox.cluster.kubectl("create", "namespace", namespace)
     install_chart(
         sandbox.cluster,
+        # Where the Secret with Snowflake's key lies; no other Secret of the cluster may be read.
+        f"rbac.secretNamespaces={{{NAMESPACES[0]}}}",
         f"settings.keyCheckIntervalSeconds={KEY_CHECK_INTERVAL}",
         f"settings.driftCheckIntervalSeconds={DRIFT_CHECK_INTERVAL}",
         f"settings.identityCheckIntervalSeconds={IDENTITY_CHECK_INTERVAL}",
@@ -93,8 +100,9 @@ async def _play(sandbox: Sandbox, console: Console, played: list[Played], *, kee
         ProviderAdministrator(sandbox.env) as provider,
         CustomerAdministrator(sandbox.env) as customer,
         SandboxControl(sandbox.env["SANDBOX_CONTROL"]) as control,
+        SnowflakeAdministrator(sandbox.env, control) as snowflake,
     ):
-        stage = Stage(sandbox.cluster, provider, customer, control, dict(sandbox.env))
+        stage = Stage(sandbox.cluster, provider, snowflake, customer, control, dict(sandbox.env))
         for title, play in STEPS:
             began = time.monotonic()
             try:
@@ -104,9 +112,19 @@ async def _play(sandbox: Sandbox, console: Console, played: list[Played], *, kee
             seconds = time.monotonic() - began
             played.append(Played(title, seen, seconds))
             console.print(f"[green]✓[/green] {title} ({seconds:.1f} s)")
+        _show_targets(console, stage)
         if keep:
             # The story ends with deleted manifests; whoever goes on by hand wants something to look at.
             await stage.apply(*MANIFESTS)
+
+
+def _show_targets(console: Console, stage: Stage) -> None:
+    table = Table(title="Every target", show_lines=True)
+    for name in ("kind", "target", "version", "access", "ready", "says"):
+        table.add_column(name, overflow="fold")
+    for row in stage.protected:
+        table.add_row(*row)
+    console.print(table)
 
 
 def _report(console: Console, played: list[Played]) -> None:

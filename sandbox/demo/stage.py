@@ -14,16 +14,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, ProviderIdentity, SandboxControl
+    from sandbox.administrators.snowflake import SnowflakeAdministrator
     from sandbox.kubernetes.cluster import Cluster
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-MANIFESTS = tuple(f"one-key-for-all/{name}.yaml" for name in ("1-identity", "2-tenant", "3-key", "4-storage"))
+MANIFESTS = tuple(
+    f"one-key-for-all/{name}.yaml"
+    for name in ("1-identity", "2-tenant", "3-key", "4-storage", "5-sql", "6-disks", "7-snowflake")
+)
+RESOURCES = ("documents", "database-server", "disk-encryption", "data-disk", "warehouse")
 PATIENCE = 60.0
 VAULT = "fabrikam-kv"
 KEY = "cmk"
 ACCOUNT = "fabrikamdocuments"
 OUTSIDER = "contosointernal"
+SQL_SERVER = "fabrikam-sql"
+DATABASE = "orders"
+DISK_ENCRYPTION_SET = "fabrikam-disks"
+DISK = "fabrikam-data"
+SNOWFLAKE_ACCOUNT = "fabrikam-prod"
+SNOWFLAKE_USER = "CMK_OPERATOR"
 CUSTOMER_GROUP = "rg-fabrikam"
+NAMESPACES = ("fabrikam", "adventure-works")
 
 
 class StoryFailedError(Exception):
@@ -36,13 +48,17 @@ class Stage:
 
     cluster: Cluster
     provider: ProviderAdministrator
+    snowflake: SnowflakeAdministrator
     customer: CustomerAdministrator
     control: SandboxControl
     variables: dict[str, str]
     identity: ProviderIdentity | None = None
     account_id: str = ""
     outsider_id: str = ""
+    passes: int = 0
     notes: dict[str, str] = field(default_factory=dict)
+    protected: list[tuple[str, ...]] = field(default_factory=list)
+    """Rows of the table of all targets: kind, target, version, access, ready, what is said."""
 
     async def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl as the platform engineer would."""
@@ -62,17 +78,37 @@ class Stage:
         return status
 
     async def until(
-        self, what: str, kind: str, name: str, test: Callable[[dict[str, Any]], object], namespace: str | None = "fabrikam"
+        self,
+        what: str,
+        kind: str,
+        name: str,
+        test: Callable[[dict[str, Any]], object],
+        namespace: str | None = "fabrikam",
+        *,
+        ask: bool = False,
     ) -> dict[str, Any]:
-        """Wait until the status of an object passes `test`, and return it; StoryFailedError says what was seen instead."""
+        """Wait until the status of an object passes `test`, and return it; StoryFailedError says what was seen instead.
+
+        With `ask`, have a resource looked at every second meanwhile: what waits for a person is looked at slowly otherwise.
+        """
         deadline = time.monotonic() + PATIENCE
+        asked = 0.0
         while True:
             status = await self.status(kind, name, namespace)
             if test(status):
                 return status
             if time.monotonic() > deadline:
                 raise StoryFailedError(f"expected of {kind}/{name}: {what}; seen: {json.dumps(status, indent=1)}")
+            if ask and time.monotonic() - asked > 1.0:
+                await self.ask_for_a_pass(name)
+                asked = time.monotonic()
             await asyncio.sleep(0.1)
+
+    async def ask_for_a_pass(self, *names: str) -> None:
+        """Have resources looked at now, as an engineer would who knows that the customer has just acted."""
+        self.passes += 1
+        stamp = f"cmk-operator.dev/reconcile-requested-at={self.passes}"
+        await self.kubectl("annotate", "--overwrite", "encres", *names, stamp, "--namespace", "fabrikam")
 
     async def writes_to(self, account: str, since: int) -> int:
         """How many requests since log entry `since` changed a storage account."""

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import HttpResponseError
 
+from sandbox.administrators.snowflake import private_pem
 from sandbox.demo.stage import (
     ACCOUNT,
     CUSTOMER_GROUP,
+    DATABASE,
+    DISK,
+    DISK_ENCRYPTION_SET,
     KEY,
     MANIFESTS,
     OUTSIDER,
     PATIENCE,
+    RESOURCES,
+    SNOWFLAKE_ACCOUNT,
+    SNOWFLAKE_USER,
+    SQL_SERVER,
     VAULT,
     Stage,
     StoryFailedError,
@@ -23,6 +32,7 @@ from sandbox.demo.stage import (
     expect,
     is_true,
 )
+from sandbox.kubernetes.servers import ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -41,13 +51,17 @@ def step(title: str) -> Callable[[Callable[[Stage], Awaitable[str]]], Callable[[
     return add
 
 
-@step("The provider prepares its identity and two storage accounts")
+@step("The provider prepares its identity, and storage, SQL, a disk and a Snowflake account")
 async def prepare(stage: Stage) -> str:
     """Everything of the provider's side that exists before the first manifest."""
     identity = await stage.provider.prepare(issuer=stage.cluster.issuer)
     await stage.provider.create_resource_group(CUSTOMER_GROUP)
     stage.account_id = await stage.provider.create_storage_account(ACCOUNT, resource_group=CUSTOMER_GROUP)
     stage.outsider_id = await stage.provider.create_storage_account(OUTSIDER)
+    server = await stage.provider.sql.create_server(SQL_SERVER, resource_group=CUSTOMER_GROUP)
+    await stage.provider.sql.create_database(server, DATABASE)
+    await stage.provider.compute.create_disk(DISK, resource_group=CUSTOMER_GROUP)
+    await stage.snowflake.open_account(SNOWFLAKE_ACCOUNT, SNOWFLAKE_USER)
     stage.identity = identity
     stage.variables |= {
         "APPLICATION_CLIENT_ID": identity.application_client_id,
@@ -55,10 +69,19 @@ async def prepare(stage: Stage) -> str:
         "MANAGED_IDENTITY_CLIENT_ID": identity.managed_identity_client_id,
         "CUSTOMER_VAULT": VAULT,
         "STORAGE_ACCOUNT": ACCOUNT,
+        "SQL_SERVER": SQL_SERVER,
+        "DISK_ENCRYPTION_SET": DISK_ENCRYPTION_SET,
+        "DISK": DISK,
     }
-    for namespace in ("fabrikam", "adventure-works"):
-        await stage.kubectl("create", "namespace", namespace)
-    return f"application {identity.application_name!r}, managed identity, accounts {ACCOUNT} and {OUTSIDER}"
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "snowflake-key", "namespace": "fabrikam"},
+        "stringData": {"privateKey": private_pem(stage.snowflake.key)},
+    }
+    await stage.kubectl("apply", "-f", "-", stdin=json.dumps(secret))
+    targets = f"{ACCOUNT}, {OUTSIDER}, {SQL_SERVER}, {DISK} and Snowflake's {SNOWFLAKE_ACCOUNT}"
+    return f"application {identity.application_name!r}, managed identity, {targets}"
 
 
 @step("Manifests are applied before the customer has consented")
@@ -105,6 +128,7 @@ async def granted(stage: Stage) -> str:
     await stage.until("Accessible", "cmk", "fabrikam", lambda seen: seen.get("access", {}).get("state") == "Accessible")
     accessible = time.monotonic() - began
     await stage.until("Ready", "encres", "documents", lambda seen: is_true(seen, "Ready"))
+    ready = time.monotonic() - began
     account = await stage.provider.storage_account(stage.account_id)
     encryption: dict[str, Any] = account["properties"]["encryption"]
     expect(encryption["keySource"] == "Microsoft.Keyvault", "keySource Microsoft.Keyvault", encryption)
@@ -113,7 +137,16 @@ async def granted(stage: Stage) -> str:
     expect(used["federatedIdentityClientId"] == identity.application_client_id, "the federated client id", used)
     same_identity = used["userAssignedIdentity"].lower() == identity.managed_identity_resource_id.lower()
     expect(same_identity, "the user-assigned identity", used)
-    return f"Accessible {accessible:.1f} s after the grant, Ready {time.monotonic() - began:.1f} s after it"
+    for name in ("database-server", "disk-encryption", "data-disk"):
+        await stage.until("Ready", "encres", name, lambda seen: is_true(seen, "Ready"))
+    server = stage.provider.sql.server_id(SQL_SERVER, CUSTOMER_GROUP)
+    protector = await stage.provider.sql.protector(server)
+    expect(protector["serverKeyType"] == "AzureKeyVault", "the SQL server's protector in the vault", protector)
+    disk = await stage.provider.compute.disk(stage.provider.compute.id_of("disks", DISK, CUSTOMER_GROUP))
+    encryption = disk["properties"]["encryption"]
+    expect(encryption.get("diskEncryptionSetId", "").endswith(DISK_ENCRYPTION_SET), "the disk on its set", encryption)
+    everything = time.monotonic() - began
+    return f"Accessible {accessible:.1f} s after the grant, the account Ready after {ready:.1f} s, SQL and disk after {everything:.1f} s"
 
 
 async def _create_key(stage: Stage) -> str:
@@ -126,6 +159,61 @@ async def _create_key(stage: Stage) -> str:
             if error.status_code != 403 or time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.2)
+
+
+@step("The customer lets Snowflake in, and its 72 hours pass")
+async def snowflake(stage: Stage) -> str:
+    """Snowflake comes as an application of its own: status says what to consent to and to grant, and how long to wait."""
+    consent = await stage.until(
+        "what the customer must consent to",
+        "encres",
+        "warehouse",
+        lambda seen: seen.get("details", {}).get("consentUrl") and seen["details"].get("servicePrincipalName"),
+        ask=True,
+    )
+    url = consent["details"]["consentUrl"]
+    await stage.customer.consent_at(url)
+    application = url.partition("client_id=")[2].partition("&")[0]
+    await stage.customer.grant(application, VAULT, role="Key Vault Crypto User")
+    waiting = await stage.until(
+        "the waiting time",
+        "encres",
+        "warehouse",
+        lambda seen: condition(seen, "Ready").get("reason") == "WaitingForActivation",
+        ask=True,
+    )
+    await stage.control.advance(timedelta(hours=72).total_seconds())
+    await stage.until("the activation", "encres", "warehouse", lambda seen: seen.get("operation"), ask=True)
+    await stage.control.advance(timedelta(hours=24).total_seconds())
+    await stage.until("Ready", "encres", "warehouse", lambda seen: is_true(seen, "Ready"), ask=True)
+    expect(await stage.snowflake.read(SNOWFLAKE_ACCOUNT), "rows")
+    return f"waited until {waiting['details']['waitsUntil']}, then activated and read"
+
+
+@step("Event Hubs is refused, and every target is looked at")
+async def targets(stage: Stage) -> str:
+    """Storage, SQL, disks and Snowflake are on the customer's key; what can never be is refused with the reason."""
+    for name in RESOURCES:
+        status = await stage.until("Ready", "encres", name, lambda seen: is_true(seen, "Ready"))
+        stage.protected.append(
+            (
+                status["target"]["kind"],
+                status["target"]["name"],
+                status["applied"]["version"][:8] + "…",
+                condition(status, "KeyAccessible")["reason"],
+                "True",
+                condition(status, "Encrypted")["message"],
+            )
+        )
+    try:
+        await stage.apply("refused/event-hubs.yaml")
+    except ClusterError as error:
+        said = str(error).rpartition(": ")[2]
+    else:
+        raise StoryFailedError("expected: Event Hubs is refused; seen: it was admitted")
+    expect("its own tenant" in said, "the reason", said)
+    stage.protected.append(("EventHubsNamespace", "fabrikamtelemetry", "", "", "refused", said))
+    return f"{len(RESOURCES)} resources of 5 kinds on the customer's key; Event Hubs: {said}"
 
 
 @step("A blob is written and read")
@@ -154,13 +242,17 @@ async def rotated(stage: Stage) -> str:
         "documents",
         lambda seen: condition(seen, "KeyCurrent").get("reason") == "AzureWillRotate",
     )
+    # Snowflake never looks for a version by itself: the operator has it rekeyed.
+    await stage.until("a rekey", "encres", "warehouse", lambda seen: seen.get("operation"))
     await stage.control.advance(timedelta(hours=25).total_seconds())
-    await stage.until(
-        "the account on the new version",
-        "encres",
-        "documents",
-        lambda seen: seen.get("applied", {}).get("version") == new and is_true(seen, "KeyCurrent"),
-    )
+    for name in RESOURCES:
+        await stage.until(
+            "the new version",
+            "encres",
+            name,
+            lambda seen: seen.get("applied", {}).get("version") == new and is_true(seen, "KeyCurrent"),
+            ask=True,
+        )
     status = await stage.until(
         "safeToDisableAfter of the old version",
         "cmk",
@@ -212,7 +304,8 @@ async def healed(stage: Stage) -> str:
     began = time.monotonic()
     await stage.customer.enable(VAULT, KEY)
     await stage.until("Ready", "cmk", "fabrikam", lambda seen: is_true(seen, "Ready"))
-    await stage.until("Ready", "encres", "documents", lambda seen: is_true(seen, "Ready"))
+    for name in RESOURCES:
+        await stage.until("Ready", "encres", name, lambda seen: is_true(seen, "Ready"), ask=True)
     seconds = time.monotonic() - began
     read = await stage.provider.get_blob(ACCOUNT, "documents", "letter.txt")
     expect(read == CONTENT, "the same bytes", read)
