@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmk_operator.core.arm_id import ArmId
-from cmk_operator.core.azure_failure import AzureFailure
+from cmk_operator.core.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults import Actor, Fault, FaultKind
 from cmk_operator.core.key_uri import KeyUri
 from cmk_operator.core.protection import KeyChoice
@@ -211,7 +211,13 @@ def test_a_vault_in_another_region_is_told_before_any_write_with_both_regions(
 def test_a_change_waits_while_azure_is_still_carrying_out_another(state: str) -> None:
     fault = refused(want(FOLLOW.at(V2)), seen(body(provisioningState=state)))
     assert (fault.kind, fault.actor) == (FaultKind.BUSY, Actor.AZURE)
-    assert plan_set(target(), want(), seen(body(provisioningState=state))) is None, "what is right waits for nothing"
+
+
+def test_a_set_that_is_right_waits_for_nothing_but_its_own_creation() -> None:
+    assert plan_set(target(), want(), seen(body(provisioningState="Updating"))) is None
+    creating = seen(body(provisioningState="Creating"))
+    assert refused(want(), creating).reason == "OperationInProgress"
+    assert not creating.protection.customer_managed, "it shows the key at once, but is on it only when it has been made"
 
 
 def test_a_set_whose_last_operation_failed_is_sent_again_because_it_shows_what_it_was_to_become() -> None:
@@ -277,6 +283,14 @@ def test_what_entra_told_the_disk_service_counts_more_than_the_disk_service_s_ow
     assert inside.reason == "ConsentMissing"
     plain = judge_compute_failure(AzureFailure(400, "KeyVaultAccessForbidden", "no role"), "des")
     assert plain.reason == "KeyVaultAccessForbidden"
+    own = judge_compute_failure(AzureFailure(401, "invalid_client", text, stage=Stage.OPERATOR_TOKEN), "des")
+    assert own.reason != "ConsentMissing", "the operator's own sign-in is no word of the disk service"
+
+
+def test_a_missing_right_names_the_roles_for_disks() -> None:
+    fault = judge_compute_failure(AzureFailure(403, "AuthorizationFailed", "no"), "des")
+    assert (fault.reason, fault.actor) == ("AuthorizationFailed", Actor.PROVIDER_ADMINISTRATOR)
+    assert "Disk Encryption Set Operator for Managed Disks" in fault.message
 
 
 versions = st.sampled_from([V1, V2, V3])

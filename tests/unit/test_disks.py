@@ -190,7 +190,8 @@ def test_a_shared_disk_names_all_its_machines() -> None:
 def test_another_operation_on_the_disk_or_on_its_set_is_waited_for() -> None:
     updating = the_set()
     moving = replace(updating, detail=replace(updating.detail, state="Updating"))
-    for facts in (seen(body(provisioningState="Updating"), the_set()), seen(body(), moving)):
+    made = read_set(set_body(provisioningState="Creating"))
+    for facts in (seen(body(provisioningState="Updating"), the_set()), seen(body(), moving), seen(body(), made)):
         assert refused(facts).kind is FaultKind.BUSY
 
 

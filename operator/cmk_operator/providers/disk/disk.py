@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cmk_operator.core.arm_id import ArmId
 from cmk_operator.core.faults import Actor, Fault, blocked, busy, invalid
 from cmk_operator.core.protection import FieldChange, KeyChoice, Protection
-from cmk_operator.providers.disk.encryption_set import MOVING_STATES, ProtectedDisk, region_of
+from cmk_operator.providers.disk.encryption_set import CREATING, MOVING_STATES, ProtectedDisk, region_of
 from cmk_operator.providers.protocol import DiskPlacement, Plan, ResourceFacts, Shown, Target
 
 if TYPE_CHECKING:
@@ -139,6 +139,8 @@ def _unfit(target: Target, set_id: ArmId, want: KeyChoice, detail: DiskDetail) -
             "must name a set of another encryptionType"
         )
         return invalid("DiskEncryptionSetOfAnotherType", message)
+    if found.detail.state.lower() == CREATING:
+        return busy("OperationInProgress", f"Azure is still creating disk encryption set {name}")
     return _on_another_key(name, want, found)
 
 

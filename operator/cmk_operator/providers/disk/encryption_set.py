@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 NAMES_IN_A_LINE: Final = 20
 MOVING_STATES: Final = frozenset({"creating", "updating", "deleting"})
 """`provisioningState` while Azure is still carrying out a request."""
+CREATING: Final = "creating"
+"""`provisioningState` of a set that shows what it is to become, and protects nothing yet."""
 _FAILED: Final = "failed"
 
 
@@ -78,6 +80,8 @@ def read_set(body: Mapping[str, Any]) -> Facts:
         previous_keys=tuple(str(key.get("keyUrl", "")) for key in properties.get("previousKeys") or ()),
         rotation_error=_rotation_error(properties.get("autoKeyRotationError"), str(body.get("name") or "the set")),
     )
+    if detail.state.lower() == CREATING:
+        return ResourceFacts(Protection(), detail, shown)
     return ResourceFacts(_protection(properties.get("activeKey") or {}, automatic=automatic), detail, shown)
 
 
@@ -120,13 +124,15 @@ def plan_set(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | Non
     if not seen.detail.exists:
         return _creation(target, want)
     changes = _changes(want, seen)
+    if seen.detail.state.lower() == CREATING:
+        return _still_changing(target)
     if not changes:
         return None
     elsewhere = _other_region(target, seen.detail.location, want, "")
     if elsewhere is not None:
         return elsewhere
     if seen.detail.state.lower() in MOVING_STATES:
-        return busy("OperationInProgress", f"Azure is still changing disk encryption set {target.id.name}")
+        return _still_changing(target)
     moves = not _on_key(want, seen)
     properties: dict[str, Any] = {
         "rotationToLatestKeyVersionEnabled": want.key_uri.version is None,
@@ -142,6 +148,10 @@ def plan_set(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | Non
     identity = {"type": _identity_type(seen.detail.identity_type), "userAssignedIdentities": identities}
     purpose = "put the disk encryption set on the key" if moves else "bring the disk encryption set into order"
     return Plan({"identity": identity, "properties": properties}, changes, purpose, keeps_key=not moves)
+
+
+def _still_changing(target: Target) -> Fault:
+    return busy("OperationInProgress", f"Azure is still carrying out a request on disk encryption set {target.id.name}")
 
 
 def _creation(target: Target, want: KeyChoice) -> Plan | Fault:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.azure.long_running import RETRY_AFTER, ask_after
 from cmk_operator.core.arm_faults import judge_arm_failure
+from cmk_operator.core.azure_failure import Stage
 from cmk_operator.core.long_running import Operation
 from cmk_operator.providers.disk import disk, encryption_set
 from cmk_operator.providers.listing import Listing
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
 API_VERSION: Final = "2026-03-02"
 _ABSENT: Final = "resourcenotfound"
+_AUTHORIZATION_FAILED: Final = "authorizationfailed"
+_MAY_NOT: Final = (
+    "the operator's managed identity may not do this on {}: the provider's administrator must assign it Disk Encryption Set Operator "
+    "for Managed Disks, and for disks a role with Microsoft.Compute/disks/read and write, such as Virtual Machine Contributor"
+)
 FactsT = TypeVar("FactsT")
 
 
@@ -66,9 +72,10 @@ class ComputeLists:
 
 def judge_compute_failure(failure: AzureFailure, name: str) -> Fault:
     """As `judge_arm_failure`; what Entra said to the disk service says more than the disk service's own code."""
-    if failure.entra_codes:
-        return judge_arm_failure(replace(failure, code=""), name)
-    return judge_arm_failure(failure, name)
+    if failure.stage is not Stage.SERVICE or not failure.entra_codes:
+        fault = judge_arm_failure(failure, name)
+        return replace(fault, message=_MAY_NOT.format(name)) if fault.reason.lower() == _AUTHORIZATION_FAILED else fault
+    return judge_arm_failure(replace(failure, code=""), name)
 
 
 class DiskEncryptionSetProvider:
