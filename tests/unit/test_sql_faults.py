@@ -68,5 +68,5 @@ def test_what_entra_said_to_sql_says_more_than_its_code() -> None:
 
 
 def test_the_operators_own_sign_in_is_told_apart() -> None:
-    failure = AzureFailure(401, "AzureKeyVaultKeyDisabled", "AADSTS700016", stage=Stage.OPERATOR_TOKEN)
+    failure = AzureFailure(401, "AzureKeyVaultKeyDisabled", "", stage=Stage.OPERATOR_TOKEN)
     assert judge_sql_failure(failure, "one").actor is not CUSTOMER

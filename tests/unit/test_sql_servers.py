@@ -51,7 +51,7 @@ def want(uri: KeyUri = KEY, version: str = V1, size: int | None = 2048) -> KeyCh
 
 
 def target(*, switch: bool = False, in_scope: bool = True) -> Target:
-    return Target(ArmId(SERVER), SqlServerOptions(switch) if switch else None, lambda _: in_scope)
+    return Target(ArmId(SERVER), SqlServerOptions(switch), lambda _: in_scope)
 
 
 def protected_by(uri: KeyUri, *, following: bool) -> Protector:
@@ -154,6 +154,7 @@ def test_another_key_by_the_same_application_is_left_directly() -> None:
 def test_another_key_as_someone_else_is_left_over_a_key_of_microsoft_only_where_the_manifest_says_so(field: str) -> None:
     changed: Any = ArmId(OTHER_IDENTITY) if field == "primary" else "11111111-1111-1111-1111-111111111111"
     seen = server(replace(READY, **{field: changed}), protected_by(OTHER_KEY.at(V1), following=False))
+    assert plan_server(Target(ArmId(SERVER), None, lambda _: True), want(), seen) == plan_server(target(), want(), seen)
     fault = refused(plan_server(target(), want(), seen))
     assert (fault.kind, fault.reason, fault.actor) == (
         FaultKind.BLOCKED,
@@ -211,6 +212,17 @@ def test_closed_databases_are_opened_and_nothing_else_is_tried() -> None:
     assert "a, b" in plan.changes[0].path
     waiting = replace(seen, detail=replace(seen.detail, recovering=True))
     assert refused(plan_server(target(), want(KEY.at(V1)), waiting)).kind is FaultKind.BUSY
+
+
+def test_a_server_that_lost_its_way_to_the_key_gets_its_identity_back_before_its_databases_are_opened() -> None:
+    seen = server(replace(READY, application_client_id=""), protected_by(KEY.at(V1), following=True), closed=("a",))
+    assert planned(plan_server(target(), want(), seen)).method == "PATCH"
+
+
+def test_a_closed_database_with_a_key_of_its_own_is_shown_and_is_no_matter_of_the_servers_key() -> None:
+    facts = facts_of(READY, protected_by(KEY.at(V1), following=True), (ClosedDatabase("a", own_key=True),), ())
+    assert facts.shown.inaccessible_databases == ("a",)
+    assert plan_server(target(), want(), facts) is None
 
 
 @pytest.mark.parametrize("switch", [True, False])
