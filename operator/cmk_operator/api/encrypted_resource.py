@@ -195,6 +195,7 @@ class RememberedReport(Shape):
 
     version: str | None = None
     registered_at: datetime | None = None
+    not_newer_than: str | None = None
 
 
 class DetailsReport(Shape):

@@ -64,6 +64,8 @@ class Remembered:
     version: str | None = None
     """The key version that was in force when the service took the key over."""
     registered_at: datetime | None = None
+    not_newer_than: str | None = None
+    """The newest version there was when the service was found on the key, which tells no version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class SnowflakeTarget:
     customer_tenant_id: str
     network_rules: bool
     remembered: Remembered = field(default_factory=Remembered)
+    newest: str | None = None
+    """The key's active version as a URI; None when no version has passed the probe yet."""
 
 
 @dataclass(frozen=True, slots=True)

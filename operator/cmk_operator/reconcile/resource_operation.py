@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.decide import Decision, Step
 from cmk_operator.core.long_running import Ended, Failed, Operation, Running
-from cmk_operator.providers.protocol import Remembered, SnowflakeTarget
+from cmk_operator.providers.protocol import SnowflakeTarget
 
 if TYPE_CHECKING:
     from cmk_operator.reconcile.resource_pass import ResourcePass
@@ -61,4 +61,4 @@ def _knowing(step: ResourcePass, version: str | None) -> ResourcePass:
     target = step.target
     if version is None or not isinstance(target, SnowflakeTarget):
         return step
-    return replace(step, target=replace(target, remembered=Remembered(version, target.remembered.registered_at)))
+    return replace(step, target=replace(target, remembered=replace(target.remembered, version=version)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.api.conditions import Aspect, Progress, Truth, dated, find
@@ -147,7 +147,7 @@ def _details(shown: Shown) -> DetailsReport | None:
 def _remembered(remembered: Remembered) -> RememberedReport | None:
     if remembered == Remembered():
         return None
-    return RememberedReport(version=remembered.version, registered_at=remembered.registered_at)
+    return RememberedReport(**asdict(remembered))
 
 
 def _plan(plan: Plan) -> PlanReport:

@@ -67,7 +67,7 @@ async def _snowflake(
         if isinstance(read, Fault):
             return read
         passphrase = read
-    kept = resource.status.remembered
+    kept, active = resource.status.remembered, path.key.status.active_version
     return SnowflakeTarget(
         SnowflakeAccount(snowflake.account),
         snowflake.user,
@@ -76,5 +76,6 @@ async def _snowflake(
         passphrase,
         path.path.tenant.spec.tenant_id,
         bool(snowflake.network_rules),
-        Remembered(kept.version, kept.registered_at) if kept is not None else Remembered(),
+        Remembered(**kept.model_dump()) if kept is not None else Remembered(),
+        str(path.path.key_uri.at(active)) if active is not None else None,
     )

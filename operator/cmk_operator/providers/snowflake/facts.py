@@ -23,6 +23,8 @@ class SnowflakeDetail:
     """Seconds for which Snowflake has just refused to activate the registered key."""
     in_force: KeyUri | None = None
     """The version under which the account was put, as this operator remembers it."""
+    not_newer_than: KeyUri | None = None
+    """Where that is not known: the newest version that it can be."""
 
 
 Facts = ResourceFacts[SnowflakeDetail]

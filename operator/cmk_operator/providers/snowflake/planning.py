@@ -53,11 +53,12 @@ def _kept_current(want: KeyChoice, seen: Facts) -> Plan | Fault | None:
     detail = seen.detail
     if detail.verification is not None and detail.verification.of_snowflakes_path:
         return verification_fault(detail.verification, seen.shown)
-    in_force = detail.in_force.version if detail.in_force is not None else None
-    if in_force is None or not want.probed_version or in_force == want.probed_version:
-        # Which version an adopted account is under, nobody tells; it is not encrypted anew to find out.
+    # Which version an adopted account is under, nobody tells; it is encrypted anew only once there is a newer one.
+    known = detail.in_force or detail.not_newer_than
+    if known is None or known.version is None or not want.probed_version or known.version == want.probed_version:
         return None
-    change = FieldChange("key version", in_force, want.probed_version)
+    before = known.version if detail.in_force is not None else f"{known.version} or older"
+    change = FieldChange("key version", before, want.probed_version)
     return _plan(statements.REKEY, "rekey the account with the key's latest version", want, change, keeps_key=True)
 
 

@@ -240,8 +240,9 @@ def _facts(target: SnowflakeTarget, known: _Known, max_age: float) -> Facts:
         network_subnets=known.subnets if target.network_rules else (),
         waits_until=registered_at + ACTIVATION_WAIT if registered_at is not None else None,
     )
-    detail = SnowflakeDetail(info, known.verification, known.wait if asked_lately else None, in_force)
-    remembered = Remembered(str(in_force) if in_force is not None else None, registered_at)
+    bound = None if in_force is not None else _not_newer_than(target, info)
+    detail = SnowflakeDetail(info, known.verification, known.wait if asked_lately else None, in_force, bound)
+    remembered = Remembered(_text(in_force), registered_at, _text(bound))
     return ResourceFacts(_protection(info, in_force), detail, shown, remembered)
 
 
@@ -256,6 +257,18 @@ def _in_force(known: _Known, kept: Remembered) -> KeyUri | None:
         if candidate is not None and active == candidate.versionless:
             return candidate
     return None
+
+
+def _not_newer_than(target: SnowflakeTarget, info: CmkInfo) -> KeyUri | None:
+    """The newest version there was when the account was first seen on the key without anyone telling its version."""
+    for candidate in (_version(target.remembered.not_newer_than or ""), _version(target.newest or "")):
+        if candidate is not None and info.active == candidate.versionless:
+            return candidate
+    return None
+
+
+def _text(version: KeyUri | None) -> str | None:
+    return str(version) if version is not None else None
 
 
 def _protection(info: CmkInfo, in_force: KeyUri | None) -> Protection:
