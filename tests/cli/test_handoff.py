@@ -25,10 +25,12 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKSPACE_ID = "/subscriptions/66666666-6666-4666-8666-666666666666/resourceGroups/x"
 
 
-def test_kubectl_finds_the_plugin(customer: str, environment: Mapping[str, str]) -> None:
+def test_kubectl_finds_the_plugin(customer: str, environment: Mapping[str, str], tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    # kubectl keeps a cache below HOME, else below the present directory.
+    own = {**environment, "PATH": path, "HOME": str(tmp_path)}
     command = ["kubectl", "cmk", "handoff", customer, "--format", "az"]
-    done = subprocess.run(command, env={**environment, "PATH": path}, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=own, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("#!/usr/bin/env bash\n")
 

@@ -19,6 +19,7 @@ from pycep import BicepParser
 
 from cmk_operator.core.handover.azure_cli import azure_cli_script
 from cmk_operator.core.handover.bicep import bicep_file
+from cmk_operator.core.handover.comments import comment
 from cmk_operator.core.handover.letter import letter
 from cmk_operator.core.handover.literals import bicep_value, terraform_value
 from cmk_operator.core.handover.request import Choices
@@ -50,6 +51,12 @@ def test_whatever_a_word_holds_bash_reads_the_same_text(words: list[str]) -> Non
     script = "printf '%s\\0' " + " ".join(quoted(word) for word in words)
     read = subprocess.run(["bash"], input=script.encode(), capture_output=True, check=True).stdout
     assert read.decode().split("\0")[:-1] == words
+
+
+@given(texts)
+def test_a_comment_stays_one_whatever_it_holds(text: str) -> None:
+    lines = list(comment(text, indent="  ", sign="//"))
+    assert all(line.startswith("// ") and line.isprintable() for line in lines)
 
 
 def test_no_free_text_reaches_what_the_script_does() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cmk_operator.core.handover.comments import comment
-from cmk_operator.core.handover.request import printable
 from cmk_operator.core.handover.shell import quoted
 from cmk_operator.core.handover.steps import steps
 
@@ -40,5 +39,5 @@ def _section(number: int, step: Step) -> Iterator[str]:
     yield from comment(f"Who: {step.who}.")
     yield from comment(f"Why: {step.why}", indent="     ")
     if step.command:
-        yield f"echo {quoted(printable(f'{number}. {step.title}'))} >&2"
+        yield f"echo {quoted(f'{number}. {step.title}')} >&2"
         yield step.command
