@@ -197,9 +197,11 @@ class Journal:
         if not changes:
             return
         if self._store.last.sequence == 0:
-            changes.insert(
-                0, self._of_the_record(Event.RECORD_STARTED, "", "the first entry", "no record was found in the cluster")
-            )
+            why = "no record was found in the cluster"
+            changes.insert(0, self._of_the_record(Event.RECORD_STARTED, "", "the first entry", why))
+        elif self._store.head_lost:
+            why = "somebody removed or changed the head of the record: entries up to here may have been cut off before"
+            changes.insert(0, self._of_the_record(Event.RECORD_DAMAGED, "", "continued without its head", why))
         appended = await self._store.append(changes)
         for entry in appended.entries:
             self._remember(entry)

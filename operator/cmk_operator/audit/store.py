@@ -71,6 +71,8 @@ class AuditStore:
         self._damaged: set[int] = set()
         self._head_version: str | None = None
         self.head = Head()
+        self.head_lost = False
+        """Whether there are entries and no readable head: somebody took it away."""
 
     @property
     def last(self) -> Anchor:
@@ -94,6 +96,7 @@ class AuditStore:
             elif body is not None:
                 damaged.add(slot)
         entries.sort(key=lambda entry: entry.sequence)
+        self.head_lost = known is None and bool(entries)
         if known is None:
             known = Head()
             if entries:
@@ -120,6 +123,9 @@ class AuditStore:
         for change in changes:
             entries.append(follow(anchor, change))
             anchor = entries[-1].anchor
+        if self._head_version is None and not self.head_lost:
+            # The head is there before the first entry, so that a record without one was tampered with.
+            await self._put_head(self.head)
         segment = self._newest()
         fitting = self._fitting(entries, segment)
         if segment is not None and fitting:
@@ -202,11 +208,11 @@ class AuditStore:
     async def _put_head(self, head: Head) -> None:
         data = {HEAD_KEY: head.dump()}
         if self._head_version is None:
-            self._head_version = (await self._create(HEAD_NAME, data))["resourceVersion"]
+            self._head_version = str((await self._create(HEAD_NAME, data))["resourceVersion"])
         else:
             body = {"metadata": {"resourceVersion": self._head_version}, "data": data}
             self._head_version = await self._patch(HEAD_NAME, body)
-        self.head = head
+        self.head, self.head_lost = head, False
 
     async def _get(self, name: str) -> dict[str, Any] | None:
         try:

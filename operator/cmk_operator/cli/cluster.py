@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from cmk_operator.api.model import GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cmk_operator.api.customer_managed_key import CustomerManagedKey
     from cmk_operator.api.customer_tenant import CustomerTenant
@@ -46,6 +46,12 @@ class Cluster:
         listed = self._json("get", f"{model.plural}.{GROUP}", *where)
         return tuple(_read(model, item) for item in listed["items"])
 
+    def config_maps(self, namespace: str, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Those of some ConfigMaps that exist. Raises click.ClickException in the words of kubectl."""
+        where = ["--namespace", namespace, "--ignore-not-found"]
+        listed = self._json("get", "configmaps", *names, *where)
+        return list(listed.get("items", [listed] if listed else []))
+
     def _json(self, *arguments: str) -> dict[str, Any]:
         options = {"--kubeconfig": self.kubeconfig, "--context": self.context, "--as": self.impersonated}
         given = [f"{option}={value}" for option, value in options.items() if value is not None]
@@ -60,7 +66,7 @@ class Cluster:
             raise click.ClickException("kubectl is not on the PATH: install it, or extend the PATH") from error
         if done.returncode != 0:
             raise click.ClickException(done.stderr.strip() or f"kubectl ended with {done.returncode}")
-        answer: dict[str, Any] = json.loads(done.stdout)
+        answer: dict[str, Any] = json.loads(done.stdout or "{}")
         return answer
 
 

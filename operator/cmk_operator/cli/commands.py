@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import click
 
+from cmk_operator.cli.audit import audit
 from cmk_operator.cli.handoff import handoff
 
 
@@ -15,4 +16,5 @@ def cmk() -> None:
     """Customer-managed keys in the customers' own tenants."""
 
 
+cmk.add_command(audit)
 cmk.add_command(handoff)

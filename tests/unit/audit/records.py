@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
-from cmk_operator.core.audit.chain import ORIGIN, Anchor, Entry, follow
+from cmk_operator.core.audit.chain import ORIGIN, Anchor, Entry, Line, follow
 from cmk_operator.core.audit.change import Change, Event, Subject, identity_of
 from cmk_operator.core.audit.layout import Head
-from cmk_operator.core.audit.verification import Line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,9 +10,9 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.audit.chain import ORIGIN, Entry, parse_entry
+from cmk_operator.core.audit.chain import ORIGIN, Entry, Line, parse_entry
 from cmk_operator.core.audit.layout import Head
-from cmk_operator.core.audit.verification import Flaw, Line, Verdict, verify
+from cmk_operator.core.audit.verification import Flaw, Verdict, verify
 from tests.unit.audit.records import change, head_of, lines, record, records
 
 

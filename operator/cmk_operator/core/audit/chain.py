@@ -54,6 +54,15 @@ class Entry:
         return self.line == canonical(self.body) and self.digest == _digest_of(self.body)
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line that should be an entry, where it was found, and the number that its place gives it (None: none)."""
+
+    text: str
+    place: str
+    number: int | None = None
+
+
 def canonical(value: object) -> str:
     """The canonical JSON of a value. Source: RFC 8785."""
     return rfc8785.dumps(value).decode()  # type: ignore[arg-type]  # a value of JSON, checked by the library

@@ -28,6 +28,7 @@ class Event(StrEnum):
     """What happened."""
 
     RECORD_STARTED = "RecordStarted"
+    RECORD_DAMAGED = "RecordDamaged"
     CONFIGURATION_CHANGED = "ConfigurationChanged"
     MANIFEST_DELETED = "ManifestDeleted"
     IDENTITY_REGISTERED = "IdentityRegistered"
@@ -47,6 +48,7 @@ class Event(StrEnum):
 
 _WORDS: Final[Mapping[Event, str]] = {
     Event.RECORD_STARTED: "the audit record begins",
+    Event.RECORD_DAMAGED: "the audit record was found damaged",
     Event.CONFIGURATION_CHANGED: "configuration changed",
     Event.MANIFEST_DELETED: "manifest deleted",
     Event.IDENTITY_REGISTERED: "identity registered",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.core.audit.chain import ORIGIN, Anchor, canonical
+from cmk_operator.core.audit.chain import ORIGIN, Anchor, Line, canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 HEAD_NAME: Final = "cmk-operator-audit"
 HEAD_KEY: Final = "head"
@@ -59,3 +62,23 @@ def parse_head(line: str) -> Head | None:
         )
     except (KeyError, TypeError, ValueError, RecursionError):
         return None
+
+
+def lines_of(config_maps: Iterable[Mapping[str, Any]]) -> list[Line]:
+    """Everything in the segments among some ConfigMaps, in the order of its keys."""
+    slots = {segment_name(slot) for slot in range(SLOTS)}
+    found: list[tuple[str, Line]] = []
+    for body in config_maps:
+        name = str(body["metadata"]["name"])
+        if name not in slots:
+            continue
+        for key, text in (body.get("data") or {}).items():
+            number = int(key) if key.isdecimal() else None
+            found.append((key, Line(str(text), f"ConfigMap {name}, key {key}", number)))
+    return [line for _, line in sorted(found, key=lambda one: (one[0], one[1].place))]
+
+
+def head_of(config_maps: Iterable[Mapping[str, Any]]) -> Head | None:
+    """The head among some ConfigMaps; None when it is gone or unreadable."""
+    head = next((body for body in config_maps if body["metadata"]["name"] == HEAD_NAME), None)
+    return parse_head(str((head.get("data") or {}).get(HEAD_KEY, ""))) if head is not None else None

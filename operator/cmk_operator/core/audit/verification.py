@@ -7,7 +7,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from cmk_operator.core.audit.chain import ORIGIN, Anchor, Entry, parse_entry
+from cmk_operator.core.audit.chain import ORIGIN, Anchor, Entry, Line, parse_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,15 +35,6 @@ class Finding:
     first: int
     last: int
     message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line that should be an entry, where it was found, and the number that its place gives it (None: none)."""
-
-    text: str
-    place: str
-    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

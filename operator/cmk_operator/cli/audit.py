@@ -1,0 +1,195 @@
+"""`kubectl cmk audit`: shows, exports and verifies the record of changes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cmk_operator.cli.cluster import Cluster, cluster_options
+from cmk_operator.core.audit.chain import Entry, Line, parse_entry
+from cmk_operator.core.audit.change import Event
+from cmk_operator.core.audit.copies import lines_in
+from cmk_operator.core.audit.layout import HEAD_NAME, SLOTS, Head, head_of, lines_of, segment_name
+from cmk_operator.core.audit.verification import Finding, Flaw, Verdict, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+NAMESPACE: Final = "cmk-operator-system"
+"""Where the installation guide puts the operator, and so the record."""
+_NAMES: Final = (HEAD_NAME, *(segment_name(slot) for slot in range(SLOTS)))
+
+
+@click.group()
+def audit() -> None:
+    """Who changed which key, access or configuration, from what to what, and why.
+
+    The record lies in the operator's namespace (cmk-operator-system unless -n says otherwise).
+    """
+
+
+@audit.command("verify")
+@click.argument("files", nargs=-1, type=click.File(encoding="utf-8", errors="replace"))
+@click.option(
+    "--against",
+    "copies",
+    multiple=True,
+    type=click.File(encoding="utf-8", errors="replace"),
+    help="A copy to compare with: an export, what a sink received, or the operator's log; may be repeated.",
+)
+@click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
+@cluster_options
+def verify_record(cluster: Cluster, files: tuple[TextIO, ...], copies: tuple[TextIO, ...], output: str | None) -> None:
+    """Find every edit, deletion and truncation; the exit code is 1 if there is any.
+
+    Verifies the record in the cluster, or that in FILES (exports or logs, - for standard input). Whoever may write every ConfigMap in
+    the operator's namespace can rewrite the record as a whole: only --against a copy elsewhere shows that.
+    """
+    copied = [line for file in copies for line in lines_in(file, file.name)]
+    known = [entry for entry in (parse_entry(line.text) for line in copied) if entry is not None]
+    if files:
+        lines = [line for file in files for line in lines_in(file, file.name)]
+        verdict = verify(lines, copy=known, repeats_allowed=True)
+        where = ", ".join(file.name for file in files)
+    else:
+        verdict = _verify_cluster(cluster, known)
+        if not verdict.whole:
+            # The operator may have written in between: only what is found again is wrong.
+            verdict = _verify_cluster(cluster, known)
+        where = f"namespace {_namespace(cluster)}"
+    if copied:
+        flawed = verify(copied, repeats_allowed=True)
+        verdict = replace(verdict, findings=verdict.findings + flawed.findings)
+    if not verdict.entries and verdict.whole:
+        raise click.ClickException(f"there is no entry of an audit record in {where}")
+    if output == "json":
+        click.echo(json.dumps(_data(verdict), indent=2))
+    else:
+        _tell(verdict, where, compared=len(known))
+    if not verdict.whole:
+        raise SystemExit(1)
+
+
+@audit.command("show")
+@click.option("--object", "about", metavar="[NAMESPACE/]NAME", help="Only this object.")
+@click.option("--event", type=click.Choice([event.value for event in Event]), help="Only this kind of change.")
+@click.option("--last", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many, the newest.")
+@click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
+@cluster_options
+def show_record(cluster: Cluster, about: str | None, event: str | None, last: int, output: str | None) -> None:
+    """Show the newest entries, oldest first. Does not verify them."""
+    _, lines = _read(cluster)
+    entries = [entry for entry in _entries(lines) if _matches(entry, about, event)][-last:]
+    if output == "json":
+        click.echo(json.dumps([entry.body for entry in entries], indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("#", "AT", "EVENT", "OBJECT", "BY", "CHANGE", "AZURE REQUEST"):
+        table.add_column(name, overflow="fold", no_wrap=name in {"#", "AT", "EVENT"})
+    for entry in entries:
+        table.add_row(*(Text(_printable(cell)) for cell in _row(entry)))
+    console.print(table)
+
+
+@audit.command("export")
+@click.option(
+    "--to", "file", type=click.File("w", encoding="utf-8"), default="-", help="File to write; standard output when absent."
+)
+@cluster_options
+def export_record(cluster: Cluster, file: TextIO) -> None:
+    """Write all entries that are in the cluster, one a line, as `audit verify` reads them."""
+    _, lines = _read(cluster)
+    file.writelines(f"{line.text}\n" for line in lines)
+
+
+def _namespace(cluster: Cluster) -> str:
+    return cluster.namespace or NAMESPACE
+
+
+def _read(cluster: Cluster) -> tuple[Head | None, list[Line]]:
+    """The head and the lines. Raises click.ClickException when there is no record at all."""
+    found = cluster.config_maps(_namespace(cluster), _NAMES)
+    if not found:
+        message = f"there is no audit record in namespace {_namespace(cluster)}: name the operator's namespace with -n"
+        raise click.ClickException(message)
+    return head_of(found), lines_of(found)
+
+
+def _verify_cluster(cluster: Cluster, copy: list[Entry]) -> Verdict:
+    head, lines = _read(cluster)
+    verdict = verify(lines, head, copy)
+    if head is not None:
+        return verdict
+    lost = Finding(Flaw.MISSING, 0, 0, f"the head of the record, ConfigMap {HEAD_NAME}, is gone or unreadable")
+    return replace(verdict, findings=(lost, *verdict.findings))
+
+
+def _entries(lines: Iterable[Line]) -> list[Entry]:
+    found = (parse_entry(line.text) for line in lines)
+    return [entry for entry in found if entry is not None]
+
+
+def _matches(entry: Entry, about: str | None, event: str | None) -> bool:
+    subject = _subject(entry)
+    named = about is None or about in {subject, subject.rpartition("/")[2]}
+    return named and (event is None or entry.body.get("event") == event)
+
+
+def _subject(entry: Entry) -> str:
+    about = entry.body.get("object")
+    if not isinstance(about, dict):
+        return ""
+    return "/".join(str(about[name]) for name in ("namespace", "name") if name in about)
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    body = entry.body
+    about = body.get("object")
+    kind = str(about.get("kind", "")) if isinstance(about, dict) else ""
+    change = f"{body.get('from', '')} -> {body.get('to', '')}" if body.get("from") else str(body.get("to", ""))
+    return (
+        str(entry.sequence),
+        str(body.get("at", "")),
+        str(body.get("event", "")),
+        f"{kind} {_subject(entry)}".strip(),
+        str(body.get("by", "")),
+        f"{change}\n{body.get('why', '')}",
+        str(body.get("azureRequestId", "")),
+    )
+
+
+def _printable(text: str) -> str:
+    """Without what moves a terminal's cursor: an entry quotes Azure and manifests."""
+    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
+
+
+def _data(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "whole": verdict.whole,
+        "first": verdict.first,
+        "last": verdict.last,
+        "entries": verdict.entries,
+        "findings": [
+            {"flaw": finding.flaw.value, "first": finding.first, "last": finding.last, "message": finding.message}
+            for finding in verdict.findings
+        ],
+    }
+
+
+def _tell(verdict: Verdict, where: str, *, compared: int) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for finding in verdict.findings:
+        console.print(Text(f"{finding.flaw.value}: ", style="bold red") + Text(finding.message))
+    beside = f", compared with {compared} entries of a copy" if compared else ""
+    range_ = f"{verdict.entries} entries, {verdict.first} to {verdict.last}"
+    if verdict.whole:
+        console.print(Text("Whole: ", style="bold green") + Text(f"{range_}, in {where}{beside}"))
+    else:
+        console.print(Text(f"{len(verdict.findings)} flaws in {range_}, in {where}{beside}"))
