@@ -63,6 +63,7 @@ class ComputeAdministrator:
         identity: str,
         application_client_id: str | None = None,
         automatic: bool = False,
+        identity_type: str = "UserAssigned",
         resource_group: str | None = None,
         location: str = "westeurope",
     ) -> str:
@@ -75,7 +76,7 @@ class ComputeAdministrator:
         }
         if application_client_id is not None:
             properties["federatedClientId"] = application_client_id
-        assigned = {"type": "UserAssigned", "userAssignedIdentities": {identity: {}}}
+        assigned = {"type": identity_type, "userAssignedIdentities": {identity: {}}}
         await self._administrator.put(set_id, DISKS, {"location": location, "identity": assigned, "properties": properties})
         return set_id
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandbox.administrators.compute import DISKS, ComputeAdministrator
+from sandbox.administrators.compute import ComputeAdministrator
 from sandbox.kubernetes.objects import condition, has
 
 if TYPE_CHECKING:
@@ -55,15 +55,16 @@ class Disks:
         found = await self.environment.operator_requests(f"/{self.environment.group}/", 0, "PUT", "PATCH", "POST", "DELETE")
         return [f"{one['method']} {one['path'].split('?')[0].split('/')[-2]}" for one in found]
 
-    async def made(self, name: str = "des") -> str:
+    async def made(self, **options: Any) -> str:
         """The set, made by hand on the environment's key; needs the key."""
         identity = self.environment.identity
         key = await self.environment.key_until("Ready", has("Ready"))
         return await self.compute.create_encryption_set(
-            name,
+            "des",
             self.environment.key_uri(key["activeVersion"]),
             identity=identity.managed_identity_resource_id,
             application_client_id=identity.application_client_id,
+            **options,
         )
 
 
@@ -147,8 +148,7 @@ async def test_a_set_that_does_not_exist_and_may_not_be_made_waits_and_is_adopte
     await disks.apply_set(diskEncryptionSet=None)
     status = await disks.until("refused", has("Ready", "False", "DiskEncryptionSetNotFound"))
     assert "spec.diskEncryptionSet" in condition(status, "Stalled")["message"]
-    await disks.made()
-    await environment.provider.patch(disks.set_id, DISKS, {"identity": {"type": "SystemAssigned, UserAssigned"}})
+    await disks.made(identity_type="SystemAssigned, UserAssigned")
     await disks.disk(encryption_set=disks.set_id)
     await disks.until("Ready", has("Ready"))
     adopted = await disks.compute.disk(disks.set_id)
@@ -172,7 +172,7 @@ async def test_a_disk_of_a_running_machine_waits_for_its_administrator_and_the_m
     assert "virtual machine vm1" in condition(status, "Stalled")["message"]
     assert "the provider's administrator must deallocate it" in condition(status, "Stalled")["message"]
     assert status["details"]["attachedTo"] == ["vm1"]
-    await operator.after_passes(3)
+    await operator.after_passes(2)
     assert await disks.compute.power(machine) == "PowerState/running"
     assert await disks.writes() == ["PUT diskEncryptionSets"]
     await disks.compute.deallocate(machine)
