@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.fleet import Fleet
+from bench.kinds import Kinds
 from bench.measurements import Bench, Row
 from sandbox import environment
 from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, SandboxControl
@@ -35,6 +36,7 @@ def main() -> int:
     parser.add_argument("--keys", type=int, default=50, help="keys they are spread over (default: 50)")
     parser.add_argument("--steady-seconds", type=float, default=180.0, help="length of the steady state (default: 180)")
     parser.add_argument("--only-new", action="store_true", help="measure the first encryption only (for larger fleets)")
+    parser.add_argument("--only-kinds", action="store_true", help="measure the requests of each kind of target only")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     arguments = parser.parse_args()
     console = Console(soft_wrap=True)
@@ -71,6 +73,8 @@ async def _measure(sandbox: Sandbox, arguments: argparse.Namespace, console: Con
         console.print("preparing keys, accounts and manifests …")
         await fleet.prepare(arguments.keys)
         await fleet.apply_tenant((OPERATOR, FLOOR))
+        if arguments.only_kinds:
+            return await Kinds(fleet, bench, sandbox.env).measure()
         for group in (OPERATOR, FLOOR):
             await fleet.create_accounts(group, arguments.resources)
         await fleet.apply_keys(OPERATOR)
@@ -92,6 +96,9 @@ async def _measure(sandbox: Sandbox, arguments: argparse.Namespace, console: Con
         for interval in (None, "5"):
             console.print(f"detection at {interval or 'the default'} interval …")
             rows += await bench.detection(OPERATOR, interval)
+        await fleet.remove(OPERATOR)
+        console.print("the requests of each kind …")
+        rows += await Kinds(fleet, bench, sandbox.env).measure()
     return rows
 
 

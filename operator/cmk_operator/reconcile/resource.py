@@ -98,7 +98,7 @@ async def _bring_nearer(step: ResourcePass, *, fresh: bool) -> ResourceOutcome |
         key=_key_state(path.key),
     )
     if decision.step is Step.WRITE:
-        return await write_key(step)
+        return await write_key(step, seen if asked else None)
     keeps_key = plan is not None and plan.keeps_key and step.is_on_key(seen)
     return step.outcome(seen, decision=decision, plan=plan, keeps_key=keeps_key)
 

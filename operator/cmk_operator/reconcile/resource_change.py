@@ -28,27 +28,28 @@ REQUESTS_IN_ONE_PASS: Final = 12
 _LOG: Final = logging.getLogger(__name__)
 
 
-async def write_key(step: ResourcePass) -> ResourceOutcome | None:
+async def write_key(step: ResourcePass, seen: ResourceFacts[Any] | None = None) -> ResourceOutcome | None:
     """Send the requests that put the resource on its key, until one is long-running, refused, or the last.
 
-    None when the manifest changed meanwhile and a new pass is due.
+    `seen` are facts that were read in this pass, not from a list; without them the resource is read again. None when the
+    manifest changed meanwhile and a new pass is due.
     """
-    outcome = await _write_next(step)
+    outcome = await _write_next(step, seen)
     for _ in range(REQUESTS_IN_ONE_PASS - 1):
         if outcome is None or not outcome.goes_on:
             break
-        before, outcome = outcome, await _write_next(step)
+        before, outcome = outcome, await _write_next(step, None)
         if outcome is not None and before.written_by_us and not outcome.written_by_us:
             outcome = replace(outcome, written_by_us=True, request_id=before.request_id)
     return outcome
 
 
-async def _write_next(step: ResourcePass) -> ResourceOutcome | None:
+async def _write_next(step: ResourcePass, known: ResourceFacts[Any] | None) -> ResourceOutcome | None:
     """Re-read all that a write must not be wrong about, probe the key through the same identity, then write once."""
     fresh = await reread(step)
     if fresh is None:
         return None
-    seen = await fresh.observe(0.0)
+    seen = known if known is not None else await fresh.observe(0.0)
     if isinstance(seen, AzureFailure):
         return fresh.refused(seen)
     probe, key_state = await probe_again(fresh, seen)
