@@ -146,8 +146,11 @@ def test_a_set_that_will_not_do_is_named_whether_the_disk_is_on_it_or_not(
     assert words in fault.message
 
 
-def test_a_pinned_key_needs_the_set_on_exactly_that_version() -> None:
-    assert refused(seen(body(), the_set()), key_uri=FOLLOW.at(V1)).reason == "DiskEncryptionSetOnAnotherKey"
+@pytest.mark.parametrize("encryption", [None, on_the_set()])
+def test_a_pinned_key_waits_for_the_set_to_be_on_exactly_that_version(encryption: dict[str, Any] | None) -> None:
+    fault = refused(seen(body(encryption), the_set()), key_uri=FOLLOW.at(V1))
+    assert (fault.kind, fault.reason) == (FaultKind.BUSY, "DiskEncryptionSetRotating")
+    assert "the EncryptedResource of the set moves it" in fault.message
     assert isinstance(plan_disk(target(), want(FOLLOW.at(V2)), seen(body(), the_set())), Plan)
 
 

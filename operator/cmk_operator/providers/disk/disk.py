@@ -145,10 +145,9 @@ def _unfit(target: Target, set_id: ArmId, want: KeyChoice, detail: DiskDetail) -
 
 
 def _on_another_key(name: str, want: KeyChoice, found: SetFacts) -> Fault | None:
-    """The set itself must be on the wanted key, through the same identity; a pinned key also on that version."""
+    """The set itself must be on the wanted key, through the same identity; with a version on the wire, on that one."""
     now = found.protection.active_key_uri
-    same = now is not None and now.versionless == want.key_uri.versionless
-    if not same or (want.key_uri.version is not None and now is not None and now.version != want.key_uri.version):
+    if now is None or now.versionless != want.key_uri.versionless:
         message = (
             f"disk encryption set {name} is not on {want.key_uri}: the platform engineer must apply an EncryptedResource that puts "
             "the set on the key of this manifest"
@@ -161,6 +160,12 @@ def _on_another_key(name: str, want: KeyChoice, found: SetFacts) -> Fault | None
             "apply an EncryptedResource for the set"
         )
         return blocked("DiskEncryptionSetOfAnotherIdentity", message, Actor.PLATFORM_ENGINEER)
+    if want.key_uri.version not in {None, now.version}:
+        message = (
+            f"disk encryption set {name} is not on version {want.key_uri.version} yet: the EncryptedResource of the set moves it, "
+            "which the platform engineer must apply if there is none"
+        )
+        return busy("DiskEncryptionSetRotating", message)
     return None
 
 
