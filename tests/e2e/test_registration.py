@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -279,3 +280,14 @@ async def make_registrar(environment: Environment) -> Registrar:
     trust = {"issuer": environment.objects.cluster.issuer, "subject": SERVICE_ACCOUNT, "audiences": [AUDIENCE]}
     await provider.put(f"{resource_id}/federatedIdentityCredentials/kubernetes", IDENTITIES, {"properties": trust})
     return Registrar(made["clientId"], made["principalId"], group)
+
+
+async def test_an_application_that_was_never_registered_is_told_and_heals_when_the_manifest_names_one_that_was(
+    environment: Environment,
+) -> None:
+    unknown = str(uuid.uuid4())
+    await environment.apply_identity(application={"clientId": unknown})
+    status = await until(environment, "unknown", has("Ready", "False", "ApplicationNotFound"))
+    assert f"the provider's tenant has no application {unknown}" in condition(status, "Stalled")["message"]
+    await environment.apply_identity()
+    await until(environment, "Ready", has("Ready"))

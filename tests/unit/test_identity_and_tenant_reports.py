@@ -91,6 +91,9 @@ def test_a_whole_chain_is_ready() -> None:
         (MANAGED, application(issuer=ISSUER.replace("v2.0", "v1.0")), "False", "FederatedCredentialMissing"),
         (MANAGED, FORBIDDEN, "Unknown", "NotReadable"),
         (FORBIDDEN, application(), "Unknown", "NotReadable"),
+        (MANAGED, AzureFailure(404, "Request_ResourceNotFound", ""), "False", "ApplicationNotFound"),
+        (AzureFailure(404, "ResourceNotFound", ""), application(), "False", "ManagedIdentityNotFound"),
+        (AzureFailure(404, "ResourceNotFound", ""), FORBIDDEN, "False", "ManagedIdentityNotFound"),
         (None, None, "Unknown", "NotAuthenticated"),
     ],
 )

@@ -130,6 +130,9 @@ def _federated(
             "administrator must correct the manifest"
         )
         return Aspect(kind, "False", "ClientIdMismatch", message)
+    gone = _gone(identity, managed, application)
+    if gone is not None:
+        return gone
     if application is None:
         return Aspect(kind, "Unknown", "NotAuthenticated", "the application was not read, because the operator cannot sign in")
     if isinstance(application, AzureFailure):
@@ -151,6 +154,28 @@ def _federated(
         )
         return Aspect(kind, "Unknown", "NotReadable", message)
     return _trusted(identity, application, managed)
+
+
+def _gone(
+    identity: FederatedIdentity,
+    managed: ManagedIdentityFacts | AzureFailure | None,
+    application: ApplicationFacts | AzureFailure | None,
+) -> Aspect | None:
+    """What the manifest names and Azure does not have; who may not look is answered otherwise."""
+    kind = "ApplicationFederated"
+    if isinstance(application, AzureFailure) and application.code == "Request_ResourceNotFound":
+        message = (
+            f"the provider's tenant has no application {identity.application_client_id}: the provider's administrator must register "
+            "it, or correct spec.application.clientId"
+        )
+        return Aspect(kind, "False", "ApplicationNotFound", message)
+    if isinstance(managed, AzureFailure) and managed.code == "ResourceNotFound":
+        message = (
+            f"{identity.spec.managed_identity.resource_id} does not exist: the provider's administrator must create it, or correct "
+            "spec.managedIdentity.resourceId"
+        )
+        return Aspect(kind, "False", "ManagedIdentityNotFound", message)
+    return None
 
 
 def _trusted(identity: FederatedIdentity, application: ApplicationFacts, managed: ManagedIdentityFacts) -> Aspect:
