@@ -48,12 +48,18 @@ class Journal:
     """The one writer of the record in this process; `send` hands lines to the sink and tells what went wrong (None: nothing)."""
 
     def __init__(
-        self, store: AuditStore, clock: Callable[[], datetime], telemetry: Telemetry, send: Send | None = None
+        self,
+        store: AuditStore,
+        clock: Callable[[], datetime],
+        telemetry: Telemetry,
+        send: Send | None = None,
+        hold_status_for: float = HOLD_STATUS_FOR,
     ) -> None:
         self._store = store
         self._clock = clock
         self._telemetry = telemetry
         self._send = send
+        self._hold = hold_status_for
         self._pending: dict[str, Change] = {}
         self._recorded: dict[str, Recorded] = {}
         self._told: set[str] = set()
@@ -123,7 +129,7 @@ class Journal:
         return [change for change in self._pending.values() if change.subject.uid == uid]
 
     def _held_long_enough(self) -> bool:
-        return self._failing_since is not None and _now() - self._failing_since > HOLD_STATUS_FOR
+        return self._failing_since is not None and _now() - self._failing_since > self._hold
 
     def _tell_unrecorded(self, changes: Iterable[Change]) -> None:
         for change in changes:
