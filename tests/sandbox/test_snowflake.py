@@ -336,6 +336,12 @@ async def test_the_old_version_is_needed_until_the_rekey_is_done(
     new = (await customer.new_version(vault, key)).rsplit("/", 1)[-1]
     await snowflake.ask(account, "SYSTEM$ACTIVATE_CMK_INFO('REKEY_SAME_CMK')")
     assert "is being rekeyed" in await snowflake.ask(account, "SYSTEM$GET_CMK_INFO()")
+    await customer.disable(vault, key, new)
+    await control.advance(601)
+    with pytest.raises(SnowflakeError):
+        await snowflake.read(account)
+    await customer.enable(vault, key, new)
+    assert await snowflake.read(account) == [["one order"]]
     await customer.disable(vault, key, old)
     await control.advance(2 * HOUR)
     with pytest.raises(SnowflakeError):
