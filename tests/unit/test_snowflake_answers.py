@@ -149,9 +149,7 @@ def test_no_text_gets_out_of_its_literal(text: str) -> None:
     assert parsed(statement) == Call("SYSTEM$GET_CMK_CONFIG", (text,))
 
 
-@pytest.mark.parametrize(
-    "sign", list("'\\\n\t;\"$*()=%&|<>{}[]\0") + ["\N{RIGHT SINGLE QUOTATION MARK}", "\N{FULLWIDTH APOSTROPHE}"]
-)
+@pytest.mark.parametrize("sign", [*"'\\\n\t;\"$*()=%&|<>{}[]\0", "\N{RIGHT SINGLE QUOTATION MARK}"])
 def test_signs_with_a_meaning_in_sql_are_never_written(sign: str) -> None:
     for text in (sign, f"a{sign}b", f"{sign}a"):
         with pytest.raises(statements.UnsafeTextError):

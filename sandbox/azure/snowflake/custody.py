@@ -45,7 +45,7 @@ class Custody:
         self._clock = clock
         self._timings = timings
 
-    def _enter(self, key: KeyLocation) -> EnteredVault:
+    def _enter(self, key: KeyLocation, wanted: str = "") -> EnteredVault:
         vault = self._doors.vaults.live(key.vault_host.split(".")[0])
         if vault is None:
             raise KeyUnreachableError(Barrier.VAULT)
@@ -56,7 +56,7 @@ class Custody:
                 principal, endpoint.audience(tenant, f"{here().vault_audience}/.default"), by_secret=True
             )
             caller = replace(self._doors.access.caller(vault, token), subnets=frozenset(one.lower() for one in SUBNETS))
-            version = self._doors.keys.get(vault, caller, key.name)[1]
+            version = self._doors.keys.get(vault, caller, key.name, wanted)[1]
             if self._timings.snowflake_signs_and_verifies:
                 digest = hashlib.sha256(key.uri.encode()).digest()
                 for operation in ("sign", "verify"):
@@ -81,7 +81,7 @@ class Custody:
     def _unwrapped(self, master: MasterKey) -> bytes:
         if master.key is None:
             return master.plain or b""
-        plain = self._enter(master.key).unwrap(master.key.name, master.version, master.wrapped)
+        plain = self._enter(master.key, master.version).unwrap(master.key.name, master.version, master.wrapped)
         master.plain, master.verified = plain, self._clock.now()
         return plain
 
