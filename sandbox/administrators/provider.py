@@ -87,7 +87,7 @@ class ProviderAdministrator(Administrator):
         identity = (await self.put(identity_id, IDENTITIES, {"location": location}))["properties"]
         await self._trust_service_account(identity_id, issuer, service_account)
         application = await self._application("Contoso CMK")
-        entra = f"{self.cloud.authority}/{self.tenant_id}/v2.0"
+        entra = f"{self.cloud.issuer}/{self.tenant_id}/v2.0"
         await self._trust(application["id"], "managed-identity", entra, identity["principalId"])
         await self._trust(application["id"], "service-account", issuer, service_account)
         for role in ROLES:

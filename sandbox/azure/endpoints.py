@@ -12,11 +12,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Host names without a scheme, suffixes with their dot, audiences without a last slash."""
+    """Host names without a scheme, suffixes with their dot, audiences without a last slash.
+
+    `issuer` and `token_issuer` are those of tokens of version 2 and 1; that of version 2 is not always the host that issues.
+    """
 
     cloud: str
     login: str
     login_alias: str
+    issuer: str
     token_issuer: str
     resource_manager: str
     management_core: str
@@ -28,7 +32,7 @@ class Endpoints:
 
     @property
     def authority(self) -> str:
-        """Entra's base URL, which its tokens of version 2 name as their issuer."""
+        """Entra's base URL."""
         return f"https://{self.login}"
 
     @property
@@ -56,6 +60,7 @@ PUBLIC = Endpoints(
     cloud="AzurePublic",
     login="login.microsoftonline.com",
     login_alias="login.windows.net",
+    issuer="https://login.microsoftonline.com",
     token_issuer="https://sts.windows.net",  # noqa: S106 - a URL
     resource_manager="management.azure.com",
     management_core="management.core.windows.net",
@@ -73,6 +78,7 @@ CLOUDS = {
             cloud="AzureUSGovernment",
             login="login.microsoftonline.us",
             login_alias="login.usgovcloudapi.net",
+            issuer="https://login.microsoftonline.us",
             token_issuer="https://sts.windows.net",  # noqa: S106 - a URL
             resource_manager="management.usgovcloudapi.net",
             management_core="management.core.usgovcloudapi.net",
@@ -86,6 +92,7 @@ CLOUDS = {
             cloud="AzureChina",
             login="login.chinacloudapi.cn",
             login_alias="login.partner.microsoftonline.cn",
+            issuer="https://login.partner.microsoftonline.cn",
             token_issuer="https://sts.chinacloudapi.cn",  # noqa: S106 - a URL
             resource_manager="management.chinacloudapi.cn",
             management_core="management.core.chinacloudapi.cn",

@@ -211,7 +211,7 @@ def test_a_key_waits_for_the_registration_and_then_takes_its_ids() -> None:
     [
         (None, ENTRA),
         ("AzureUSGovernment", f"https://login.microsoftonline.us/{PROVIDER}/v2.0"),
-        ("AzureChina", f"https://login.chinacloudapi.cn/{PROVIDER}/v2.0"),
+        ("AzureChina", f"https://login.partner.microsoftonline.cn/{PROVIDER}/v2.0"),
     ],
 )
 def test_each_cloud_has_its_own_issuer(cloud: str | None, issuer: str) -> None:

@@ -152,7 +152,7 @@ class FederatedIdentitySpec(Shape):
     @property
     def entra_issuer(self) -> str:
         """The issuer of managed identities' tokens in this tenant, as Entra spells it and compares it: exactly."""
-        return f"https://{self.endpoints.authority_host}/{self.tenant_id.lower()}/v2.0"
+        return f"https://{self.endpoints.issuer_host}/{self.tenant_id.lower()}/v2.0"
 
     @property
     def registers(self) -> bool:

@@ -26,6 +26,8 @@ class Cloud:
     graph: str
     key_vault_suffix: str
     token_exchange_audience: str
+    issuer_host: str
+    """Host in the issuer of Entra's tokens of version 2, such as a managed identity's for a federated credential."""
 
     @property
     def resource_manager_scope(self) -> str:
@@ -55,7 +57,8 @@ class Cloud:
         return f"https://{self.authority_host}/{tenant_id}/adminconsent?client_id={application_client_id}"
 
 
-# Hosts: Key Vault "Access behind a firewall"; audiences: Entra "Configure an app to trust a managed identity".
+# Hosts: Key Vault "Access behind a firewall"; audiences: Entra "Configure an app to trust a managed identity". Issuers: the discovery
+# metadata that MSAL carries, in which login.chinacloudapi.cn names another host as its issuer.
 CLOUDS: Final = MappingProxyType(
     {
         CloudName.PUBLIC: Cloud(
@@ -65,6 +68,7 @@ CLOUDS: Final = MappingProxyType(
             "graph.microsoft.com",
             "vault.azure.net",
             "api://AzureADTokenExchange",
+            "login.microsoftonline.com",
         ),
         CloudName.US_GOVERNMENT: Cloud(
             CloudName.US_GOVERNMENT,
@@ -73,6 +77,7 @@ CLOUDS: Final = MappingProxyType(
             "graph.microsoft.us",
             "vault.usgovcloudapi.net",
             "api://AzureADTokenExchangeUSGov",
+            "login.microsoftonline.us",
         ),
         CloudName.CHINA: Cloud(
             CloudName.CHINA,
@@ -81,6 +86,7 @@ CLOUDS: Final = MappingProxyType(
             "microsoftgraph.chinacloudapi.cn",
             "vault.azure.cn",
             "api://AzureADTokenExchangeChina",
+            "login.partner.microsoftonline.cn",
         ),
     }
 )

@@ -169,7 +169,7 @@ class Federation:
 
 
 def _is_entra(issuer: str) -> bool:
-    return issuer.startswith((f"{here().authority}/", f"{here().token_issuer}/"))
+    return issuer.startswith((f"{here().issuer}/", f"{here().token_issuer}/"))
 
 
 def trusts(credential: FederatedCredential, issuer: str, subject: str, audiences: Collection[str]) -> bool:

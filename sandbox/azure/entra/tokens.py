@@ -110,7 +110,7 @@ class Tokens:
         tenant = principal.tenant_id
         claims: dict[str, Any] = {
             "aud": audience,
-            "iss": f"{here().authority}/{tenant}/v2.0" if version_two else f"{here().token_issuer}/{tenant}/",
+            "iss": f"{here().issuer}/{tenant}/v2.0" if version_two else f"{here().token_issuer}/{tenant}/",
             "iat": now,
             "nbf": now,
             "exp": now + LIFETIME_SECONDS + 1,
