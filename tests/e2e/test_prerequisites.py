@@ -117,6 +117,24 @@ async def test_a_vault_id_in_the_manifest_is_read_at_once_and_only_if_it_is_the_
     assert len(reads) <= 2 * (seconds / (0.9 * IDENTITY_CHECK_INTERVAL) + 1), "reads have an interval of their own"
 
 
+async def test_a_disk_encryption_set_in_another_region_than_the_vault_is_named_at_the_key(environment: Environment) -> None:
+    await environment.ready()
+    scope = f"/subscriptions/{environment.provider.subscription_id}/resourceGroups/{environment.group}"
+    creation = {"location": "North Europe", "encryptionType": "EncryptionAtRestWithCustomerKey"}
+    await environment.apply_resource(
+        "disks",
+        resourceId=f"{scope}/providers/Microsoft.Compute/diskEncryptionSets/set",
+        diskEncryptionSet=creation,
+        mode="Observe",
+    )
+    key = await environment.key_until("told", lambda seen: prerequisite(seen, "VaultRegion") == "Fail")
+    assert (
+        "lies in westeurope, and these disk encryption sets do not: disks (northeurope)"
+        in entry_of(key, "VaultRegion")["message"]
+    )
+    assert has("Ready")(key), "everything else may use the key"
+
+
 async def test_another_size_is_refused_under_enforce_and_used_under_warn(environment: Environment, operator: Operator) -> None:
     await environment.vault_with_key(size=3072)
     await environment.account()

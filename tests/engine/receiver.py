@@ -23,6 +23,7 @@ class Posted:
     """One request as it arrived."""
 
     headers: Mapping[str, str]
+    path: str
     body: str
     answer: int
 
@@ -44,7 +45,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        return f"https://127.0.0.1:{self.port}/events?code=not-for-anybody"
+        return f"https://127.0.0.1:{self.port}/events?code=a%2Fb%20not-for-anybody"
 
     @property
     def taken(self) -> list[Posted]:
@@ -65,7 +66,7 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                receiver.posted.append(Posted(headers, body, receiver.answer))
+                receiver.posted.append(Posted(headers, self.path, body, receiver.answer))
                 self.send_response(receiver.answer)
                 for name, value in receiver.headers.items():
                     self.send_header(name, value)

@@ -85,6 +85,7 @@ async def test_active_encryption_is_told_once_signed_and_as_a_cloud_event(world:
     await pending(world, "EncryptedResource", name)
     [posted] = [one for one in receiver.taken if one.event.get_type() == "dev.cmk-operator.encryption.active"]
     Webhook(SECRET).verify(posted.body, dict(posted.headers))
+    assert posted.path == "/events?code=a%2Fb%20not-for-anybody", "to the letter: a query may be signed"
     event, resource = posted.event, await world.resource(name)
     assert event.get_subject() == world.environment.accounts[name]
     assert event.get_id() == posted.headers["webhook-id"] == f"{resource['metadata']['uid']}.1"

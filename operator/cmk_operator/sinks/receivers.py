@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from yarl import URL
 
 from cmk_operator.core.faults import Actor, Fault, FaultKind
 
@@ -64,7 +65,7 @@ class Receivers:
         host = urlsplit(url).netloc
         try:
             async with self._opened().post(
-                url,
+                URL(url, encoded=True),  # as it was written: a query may be signed
                 data=message.body.encode(),
                 headers=headers,
                 allow_redirects=False,
