@@ -127,7 +127,7 @@ async def test_sql_follows_a_new_version_by_itself_and_the_operator_neither_writ
     await world.environment.control.advance(DAY + 60)
     status = await world.until("followed", lambda seen: seen["applied"]["version"] == new)
     assert status["rotations"][0]["by"] == "found in Azure"
-    await operator.after_passes(4)
+    await operator.after_passes(2)
     assert await world.writes(since) == []
     assert f"{world.environment.vault}_cmk_{old}" in await world.sql.keys(server), "backups need the old key"
 
@@ -184,7 +184,7 @@ async def test_closed_databases_are_named_and_opened_again_when_the_key_is_back_
     status = await world.until("waits", has("Ready", "False", "Disabled"))
     assert "customer's administrator" in condition(status, "Ready")["message"]
     assert has("Encrypted")(status)
-    await operator.after_passes(4)
+    await operator.after_passes(2)
     assert await world.writes(since) == [], "nothing is asked of SQL while the key is away"
     await environment.customer.enable(environment.vault, "cmk")
     await world.until("open", lambda seen: "inaccessibleDatabases" not in seen.get("details", {}) and has("Ready")(seen))
@@ -211,7 +211,7 @@ async def test_a_primary_waits_for_its_geo_secondary_which_is_named_and_both_set
     uri = (await world.sql.protector(primary))["uri"]
     assert (await world.sql.protector(secondary))["uri"] == uri
     since = await world.environment.position()
-    await operator.after_passes(6)
+    await operator.after_passes(4)
     assert await world.writes(since) == [], "no loop between the two"
     new = await world.new_version()
     await world.environment.apply_key(keyUri=world.environment.key_uri(new))
@@ -400,7 +400,7 @@ async def test_a_server_at_rest_costs_two_calls_a_look_and_a_share_of_one_list(w
         await world.declare(one, name)
         await world.until("Ready", has("Ready"), name)
     since = await world.environment.position()
-    await operator.after_passes(12)
+    await operator.after_passes(6)
     found = await world.requests(since)
     kinds = {one.split("/", 1)[1] for one in found if "/" in one}
     assert kinds == {"encryptionProtector/current", "inaccessibleDatabases"}
