@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from azure.core.exceptions import ResourceNotFoundError
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 from sandbox.administrators.snowflake import SnowflakeAdministrator, SnowflakeError, new_key, public_pem, signed_token
 
@@ -391,6 +391,9 @@ async def test_multi_party_approval_needs_a_reason_a_vote_and_the_same_statement
 async def test_only_the_application_of_snowflake_is_consented_to(
     customer: CustomerAdministrator, provider: ProviderAdministrator, registered: Registered
 ) -> None:
+    incomplete = registered.consent_url.replace("response_type=code", "response_type=none")
+    with pytest.raises(HttpResponseError, match="AADSTS900144"):
+        await customer.consent_at(incomplete)
     await customer.consent_at(registered.consent_url)
     principal = await customer.graph.json("GET", f"/servicePrincipals(appId='{registered.application}')")
     assert principal["displayName"] == "trisec_cmk_azure"
