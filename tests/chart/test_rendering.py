@@ -9,6 +9,9 @@ from cmk_operator.settings import Settings
 from tests.chart.conftest import CHART, NAMESPACE, HelmError, helm, only, rendered
 from tests.conftest import ROOT
 
+OPTIONAL = "networkPolicy.enabled=true,serviceMonitor.enabled=true,prometheusRule.enabled=true,grafanaDashboard.enabled=true"
+"""Everything that the chart brings only if asked."""
+
 
 def test_the_chart_passes_helms_strict_lint() -> None:
     assert "0 chart(s) failed" in helm("lint", "--strict", CHART)
@@ -106,6 +109,7 @@ def test_settings_reach_the_operator_as_variables_and_the_others_are_left_to_it(
         "CMK_OPERATOR_WORKERS": "7",
         "CMK_OPERATOR_LOG_FORMAT": "text",
         "CMK_OPERATOR_LOG_LEVEL": "INFO",
+        "CMK_OPERATOR_RESOURCE_METRICS": "true",
         "CMK_OPERATOR_LISTEN_PORT": "8080",
     }
 
@@ -169,7 +173,7 @@ def test_the_monitor_and_the_service_find_the_pod() -> None:
 
 def test_every_namespaced_object_is_in_the_releases_namespace() -> None:
     cluster_wide = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
-    objects = rendered("--set", "networkPolicy.enabled=true,serviceMonitor.enabled=true")
+    objects = rendered("--set", OPTIONAL)
     assert {item["metadata"].get("namespace") for item in objects if item["kind"] not in cluster_wide} == {NAMESPACE}
 
 
