@@ -51,7 +51,7 @@ async def relist(client: KubernetesClient, inventory: Inventory, plural: str) ->
 def _is_settled(body: Mapping[str, Any]) -> bool:
     """Whether a pass has already seen this generation and nothing is left to tell, so that its next look may be spread out."""
     metadata, status = body["metadata"], body.get("status") or {}
-    if "deletionTimestamp" in metadata or (status.get("notifications") or {}).get("pending"):
+    if "deletionTimestamp" in metadata or "operation" in status or (status.get("notifications") or {}).get("pending"):
         return False
     observed = status.get("observedGeneration", -1)
     return bool(observed == metadata.get("generation", 0))

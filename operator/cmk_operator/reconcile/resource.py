@@ -25,7 +25,7 @@ from cmk_operator.reconcile.delivery import wake_delivery
 from cmk_operator.reconcile.references import resolve_resource
 from cmk_operator.reconcile.resource_change import tell_changed, write_key
 from cmk_operator.reconcile.resource_deletion import FINALIZER, delete, keep_finalizer_honest, on_the_way_out
-from cmk_operator.reconcile.resource_operation import OperationEnded, ask_after_operation
+from cmk_operator.reconcile.resource_operation import ask_after_operation
 from cmk_operator.reconcile.resource_pass import ResourcePass, choice_of
 from cmk_operator.reconcile.resource_report import ResourceOutcome, effective_of, report
 from cmk_operator.reconcile.targets import target_of
@@ -74,13 +74,15 @@ async def _refuse(context: Context, resource: EncryptedResource, provider: Provi
 
 async def _keep(step: ResourcePass) -> ResourceOutcome | None:
     """Ask after what is under way, observe, and write if that is due and allowed; None when a new pass is due."""
-    asked = await ask_after_operation(step)
-    if isinstance(asked, ResourceOutcome):
-        return asked
-    if asked is None:
+    asked, operation = await ask_after_operation(step), step.resource.status.operation
+    if operation is None or asked is None:
         return await _bring_nearer(step, fresh=False)
-    outcome = await _bring_nearer(asked.step, fresh=True)
-    return await _attribute(asked, outcome) if outcome is not None else None
+    if isinstance(asked, ResourceOutcome):
+        return await _attribute(step, asked, operation.request_id)
+    outcome = await _bring_nearer(asked, fresh=True)
+    if outcome is None:
+        return None
+    return await _attribute(asked, replace(outcome, operation_ended=True), operation.request_id)
 
 
 async def _bring_nearer(step: ResourcePass, *, fresh: bool) -> ResourceOutcome | None:
@@ -103,16 +105,15 @@ async def _bring_nearer(step: ResourcePass, *, fresh: bool) -> ResourceOutcome |
     return step.outcome(seen, decision=decision, plan=plan, keeps_key=keeps_key)
 
 
-async def _attribute(ended: OperationEnded, outcome: ResourceOutcome) -> ResourceOutcome:
-    """Mark the operation as ended, and the change of key that it made as this operator's own."""
-    outcome = replace(outcome, operation_ended=True)
-    before = ended.step.resource.status.applied
+async def _attribute(step: ResourcePass, outcome: ResourceOutcome, request_id: str | None) -> ResourceOutcome:
+    """Mark the change of key that shows since an operation was started, even while it runs, as this operator's own."""
+    before = step.resource.status.applied
     now = outcome.protection.active_key_uri if outcome.protection is not None else None
     old = before.key_uri if before is not None else ""
     if outcome.protection is None or str(now or "") == old or outcome.written_by_us:
         return outcome
-    await tell_changed(ended.step, old, outcome.protection, ended.operation.request_id)
-    return replace(outcome, written_by_us=True, request_id=ended.operation.request_id)
+    await tell_changed(step, old, outcome.protection, request_id)
+    return replace(outcome, written_by_us=True, request_id=request_id)
 
 
 def _key_state(key: CustomerManagedKey) -> KeyState:
@@ -180,10 +181,8 @@ async def _attributed(context: Context, resource: EncryptedResource, outcome: Re
 def _note_found(
     context: Context, resource: EncryptedResource, status: EncryptedResourceStatus, outcome: ResourceOutcome
 ) -> None:
-    """Record a change of key that was not made by this operator; what is seen for the first time has not changed."""
-    before = resource.status
-    seen_before = before.applied is not None or before.rotations
-    if not outcome.written_by_us and seen_before and status.rotations != before.rotations:
+    """Record a key that this operator did not put the resource on, be it the one that it is first seen on."""
+    if not outcome.written_by_us and status.rotations != resource.status.rotations:
         context.journal.note(key_change_found(resource, status.rotations[0], context.now()))
 
 

@@ -62,7 +62,7 @@ async def delete(step: ResourcePass) -> ResourceOutcome | Next:
     asked = await ask_after_operation(step)
     if isinstance(asked, ResourceOutcome):
         return asked
-    step = asked.step if asked is not None else step
+    step = asked if asked is not None else step
     context, path = step.context, step.path
     seen = await step.observe(0.0)
     gone = isinstance(seen, AzureFailure) and seen.code.lower() in {"resourcenotfound", "resourcegroupnotfound"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.azure_failure import AzureFailure
@@ -19,28 +19,23 @@ LONGEST_WAIT: Final = 60.0
 """Seconds between two questions at most, whatever the service says."""
 
 
-@dataclass(frozen=True, slots=True)
-class OperationEnded:
-    """An operation that has ended, and the pass that goes on from there."""
-
-    operation: Operation
-    step: ResourcePass
-
-
 def waiting_for(operation: Operation) -> Decision:
     """The decision to wait for an operation."""
     return Decision(Step.WAIT, IN_PROGRESS, f"waiting for the service to end an operation: {operation.purpose}")
 
 
-async def ask_after_operation(step: ResourcePass) -> OperationEnded | ResourceOutcome | None:
-    """What became of the operation in status: an outcome while it is to be waited for or has failed; None without one."""
+async def ask_after_operation(step: ResourcePass) -> ResourcePass | ResourceOutcome | None:
+    """What became of the operation in status: an outcome while it is to be waited for or has failed; None without one.
+
+    When it has ended, the pass that goes on from there.
+    """
     kept = step.resource.status.operation
     if kept is None:
         return None
     operation = Operation(kept.url, kept.purpose, kept.request_id)
     answer = await step.provider.poll(step.path.path.chain, step.target, operation)
     if isinstance(answer, Ended):
-        return OperationEnded(operation, _knowing(step, answer.version))
+        return _knowing(step, answer.version)
     if isinstance(answer, AzureFailure):
         return step.refused(answer)
     seen = await step.observe(step.context.intervals.drift_check * 0.85 if isinstance(answer, Running) else 0.0)
