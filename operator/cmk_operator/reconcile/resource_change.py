@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.decide import Decision, Step, decide, old_version_blocks
-from cmk_operator.core.faults import Fault
+from cmk_operator.core.faults import Fault, FaultKind
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.protocol import Plan, Started
 from cmk_operator.reconcile.audit import key_change_started
@@ -84,7 +84,10 @@ class _Wanted:
 
 
 def _log_refusal(step: ResourcePass, plan: Plan, failure: AzureFailure) -> None:
-    _LOG.warning(
+    # What only takes its time, such as Snowflake's 72 hours, is no reason to look into a log.
+    waits = step.provider.judge(failure, step.path.target.shown_name).kind is FaultKind.BUSY
+    _LOG.log(
+        logging.INFO if waits else logging.WARNING,
         "a change of key was refused",
         extra={
             "object": str(reference_of(step.resource)),
