@@ -87,10 +87,17 @@ def _passes(operator: OperatorProcess) -> float:
     )
 
 
-def test_a_standby_watches_and_does_nothing_while_the_leader_works(cluster: Cluster, pair: dict[str, OperatorProcess]) -> None:
+def test_a_standby_watches_and_does_and_tells_nothing_while_the_leader_works(
+    cluster: Cluster, pair: dict[str, OperatorProcess]
+) -> None:
     asyncio.run(_is_served(cluster, "leadership-standby"))
     assert _passes(pair["first"]) > 0
     assert _passes(pair["second"]) == 0
+    first, second = pair["first"].metrics(), pair["second"].metrics()
+    assert "\ncmk_operator_leading 1.0\n" in first
+    assert '\ncmk_identity_ready{name="leadership-standby"} 0.0\n' in first
+    assert "\ncmk_operator_leading 0.0\n" in second
+    assert not re.findall(r"^cmk_(?:identity|tenant|key|resource|queue|azure)_\w+(?:\{.*\})? \S+$", second, re.MULTILINE)
 
 
 def test_a_leader_that_is_told_to_end_gives_the_lease_up_and_the_standby_goes_on(
