@@ -106,11 +106,16 @@ async def _bring_nearer(step: ResourcePass, *, fresh: bool) -> ResourceOutcome |
 
 
 async def _attribute(step: ResourcePass, outcome: ResourceOutcome, request_id: str | None) -> ResourceOutcome:
-    """Mark the change of key that shows since an operation was started, even while it runs, as this operator's own."""
+    """Mark a change to the wanted key that shows since an operation was started, even while it runs, as this operator's own.
+
+    What others did meanwhile, towards another key, is theirs.
+    """
     before = step.resource.status.applied
     now = outcome.protection.active_key_uri if outcome.protection is not None else None
     old = before.key_uri if before is not None else ""
-    if outcome.protection is None or str(now or "") == old or outcome.written_by_us:
+    if outcome.protection is None or now is None or str(now) == old or outcome.written_by_us:
+        return outcome
+    if now.versionless != step.path.path.key_uri.versionless:
         return outcome
     await tell_changed(step, old, outcome.protection, request_id)
     return replace(outcome, written_by_us=True, request_id=request_id)
@@ -183,7 +188,7 @@ def _note_found(
 ) -> None:
     """Record a key that this operator did not put the resource on, be it the one that it is first seen on."""
     if not outcome.written_by_us and status.rotations != resource.status.rotations:
-        context.journal.note(key_change_found(resource, status.rotations[0], context.now()))
+        context.journal.note(key_change_found(resource, status.rotations[0].to, context.now()))
 
 
 def _counts_anew(before: EncryptedResourceStatus, after: EncryptedResourceStatus) -> bool:
