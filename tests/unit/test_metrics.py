@@ -111,7 +111,15 @@ def test_a_key_tells_its_state_since_when_and_when_data_stops() -> None:
     process = Process()
     process.put_key(
         conditions=[condition("Ready", "False", "Disabled")],
-        access={"state": "Disabled", "since": "2026-11-24T11:58:00Z", "inaccessibleExpectedAt": "2026-11-24T12:08:00Z"},
+        access={
+            "state": "Disabled",
+            "since": "2026-11-24T11:58:00Z",
+            "inaccessibleExpectedAt": "2026-11-24T12:08:00Z",
+            "stops": [
+                {"service": service, "expectedAt": at, "resources": [], "resourceCount": 1, "effect": "any", "recovery": "any"}
+                for service, at in (("Azure Storage", "2026-11-24T12:08:00Z"), ("managed disks", "2026-11-24T12:58:00Z"))
+            ],
+        },
     )
     samples = process.scrape()
     assert value(samples, "cmk_key_access_state", **KEY, state="Disabled") == 1
@@ -120,6 +128,8 @@ def test_a_key_tells_its_state_since_when_and_when_data_stops() -> None:
     ]
     assert value(samples, "cmk_key_access_state_start_timestamp_seconds", **KEY) == MOMENT - 120
     assert value(samples, "cmk_key_data_cut_off_timestamp_seconds", **KEY) == MOMENT + 480
+    assert value(samples, "cmk_key_service_stop_timestamp_seconds", **KEY, service="Azure Storage") == MOMENT + 480
+    assert value(samples, "cmk_key_service_stop_timestamp_seconds", **KEY, service="managed disks") == MOMENT + 3480
     assert value(samples, "cmk_key_ready", **KEY) == 0
 
 
@@ -250,6 +260,30 @@ def test_operations_databases_and_rotation_errors_are_there_only_while_there_are
     assert value(samples, "cmk_key_oldest_operation_start_timestamp_seconds", **KEY, kind="Disk") == MOMENT - 3600
     assert value(samples, "cmk_key_inaccessible_sql_databases", **KEY) == 3
     assert value(samples, "cmk_key_resources_with_rotation_error", **KEY) == 1
+
+
+def test_a_version_that_waits_for_approval_is_told_until_it_is_approved() -> None:
+    process = Process()
+    process.put_key(activeVersion=V1, pendingVersion=V2)
+    assert value(process.scrape(), "cmk_key_version_awaiting_approval", **KEY) == 1
+    process.put_key(activeVersion=V2)
+    assert "cmk_key_version_awaiting_approval" not in names(process.scrape())
+
+
+def test_events_that_no_receiver_has_taken_are_counted_for_their_customer() -> None:
+    process = Process()
+    event = {"id": "a.1", "sequence": 1, "type": "any", "time": "2026-11-24T11:00:00Z", "keyUri": "any", "message": "any"}
+    process.put_key()
+    process.put_resource("taken", notifications={"sequence": 1})
+    process.put_resource("nobodys", key="gone", notifications={"pending": [event]})
+    samples = process.scrape()
+    assert value(samples, "cmk_notifications_pending", tenant="contoso") == 0
+    assert "cmk_notifications_dropped" not in names(samples)
+    process.put_key(notifications={"pending": [event, event]})
+    process.put_resource("waiting", notifications={"pending": [event], "dropped": 4})
+    samples = process.scrape()
+    assert value(samples, "cmk_notifications_pending", tenant="contoso") == 3
+    assert value(samples, "cmk_notifications_dropped", tenant="contoso") == 4
 
 
 def test_tenants_and_identities_tell_whether_they_are_ready_and_what_the_customer_consented_to() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cmk_operator.api.customer_tenant import CustomerTenant
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.api.federated_identity import FederatedIdentity
+    from cmk_operator.api.notifications import NotificationsReport
 
 UNKNOWN_KIND: Final = "Unknown"
 """Kind of a resource that no pass has looked at yet."""
@@ -31,6 +32,14 @@ class Phase(StrEnum):
     HELD = "Held"
     NEEDED_BY_BACKUPS = "NeededByBackups"
     SAFE_TO_DISABLE = "SafeToDisable"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a receiver has not been told of an object, and never will be."""
+
+    pending: int
+    dropped: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +68,20 @@ class KeyDigest:
     """A CustomerManagedKey; times are Unix times."""
 
     vault_host: str
+    tenant: str
     ready: bool
     state: str
     since: float | None
     cut_off: float | None
+    stops: tuple[tuple[str, float], ...]
+    """Services with the time at which their data stops."""
     expires: float | None
     prerequisites: tuple[tuple[str, int], ...]
     failed: tuple[str, ...]
     versions: tuple[VersionDigest, ...]
     lost_old_versions: int
+    awaits_approval: bool
+    told: Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +97,7 @@ class ResourceDigest:
     operation_since: float | None
     inaccessible_databases: int
     rotation_error: bool
+    told: Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +126,19 @@ def digest_key(key: CustomerManagedKey) -> KeyDigest:
     results = [entry.result for entry in status.prerequisites]
     return KeyDigest(
         vault_host=key.spec.key_uri.split("/")[2].lower(),
+        tenant=key.spec.tenant_ref.name,
         ready=_is_true(status.conditions, "Ready"),
         state=access.state if access is not None else AccessState.UNKNOWN.value,
         since=_unix(access.since) if access is not None else None,
         cut_off=_unix(access.inaccessible_expected_at) if access is not None else None,
+        stops=tuple((stop.service, stop.expected_at.timestamp()) for stop in access.stops) if access is not None else (),
         expires=min(expiries, default=None),
         prerequisites=tuple((result, results.count(result)) for result in sorted(set(results))),
         failed=tuple(entry.name for entry in status.prerequisites if entry.result == "Fail"),
         versions=tuple(_version(entry, status.active_version) for entry in status.versions),
         lost_old_versions=sum(_is_lost(entry) for entry in needed if entry is not active) if active_is_accessible else 0,
+        awaits_approval=status.pending_version is not None,
+        told=_told(status.notifications),
     )
 
 
@@ -155,7 +174,15 @@ def digest_resource(resource: EncryptedResource) -> ResourceDigest:
         operation_since=_unix(status.operation.started_at) if status.operation is not None else None,
         inaccessible_databases=len(status.details.inaccessible_databases) if status.details is not None else 0,
         rotation_error=status.details is not None and status.details.rotation_error is not None,
+        told=_told(status.notifications),
     )
+
+
+_NOTHING_WAITS: Final = Told(0, 0)
+
+
+def _told(notifications: NotificationsReport | None) -> Told:
+    return Told(len(notifications.pending), notifications.dropped) if notifications is not None else _NOTHING_WAITS
 
 
 def digest_tenant(tenant: CustomerTenant) -> TenantDigest:

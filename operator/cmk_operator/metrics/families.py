@@ -70,6 +70,11 @@ KEY_CUT_OFF: Final = Family(
     "Unix time at about which data becomes inaccessible if nothing changes; absent while nothing that is protected is in danger.",
     _KEY,
 )
+KEY_SERVICE_STOP: Final = Family(
+    "cmk_key_service_stop_timestamp_seconds",
+    "Unix time at about which one service's data on the key stops if nothing changes; absent while it is in no danger.",
+    (*_KEY, "service"),
+)
 KEY_EXPIRATION: Final = Family(
     "cmk_key_expiration_timestamp_seconds",
     "Unix time at which the first version that is active or in use expires; absent while none does.",
@@ -96,6 +101,17 @@ KEY_LOST_OLD_VERSIONS: Final = Family(
     "cmk_key_lost_old_versions",
     "Number of old versions that are lost though resources still use them, while the active version is accessible.",
     _KEY,
+)
+KEY_AWAITING_APPROVAL: Final = Family(
+    "cmk_key_version_awaiting_approval", "1 while a newer version of the key waits for approval; absent while none does.", _KEY
+)
+NOTIFICATIONS_PENDING: Final = Family(
+    "cmk_notifications_pending", "Events that a customer's receiver has not taken yet.", ("tenant",)
+)
+NOTIFICATIONS_DROPPED: Final = Family(
+    "cmk_notifications_dropped",
+    "Events of the present objects that were given up because too many waited; absent while there are none.",
+    ("tenant",),
 )
 RESOURCES: Final = Family("cmk_key_resources", "EncryptedResources that name the key, by kind of resource.", _BY_KIND)
 RESOURCES_NOT_READY: Final = Family("cmk_key_resources_not_ready", "Those that are not Ready.", _BY_KIND)

@@ -33,6 +33,7 @@ def families_of(objects: Objects, now: float, *, each_resource: bool) -> Iterato
     yield from _above_keys(objects)
     yield from _of_keys(objects.keys, now)
     yield from _of_resources(objects.resources)
+    yield from _of_notifications(objects)
     samples = (
         ((reference.namespace, reference.name, digest.kind, digest.key), float(digest.ready))
         for reference, digest in objects.resources.items()
@@ -61,6 +62,10 @@ def _of_keys(keys: Mapping[ObjectReference, KeyDigest], now: float) -> Iterator[
         values = ((name, value_of(digest)) for name, digest in named.items())
         yield family.of((name, value) for name, value in values if value is not None)
     yield families.KEY_ACCESS.of(((*name, digest.state), 1.0) for name, digest in named.items())
+    yield families.KEY_SERVICE_STOP.of(
+        ((*name, service), time) for name, digest in named.items() for service, time in digest.stops
+    )
+    yield families.KEY_AWAITING_APPROVAL.of((name, 1.0) for name, digest in named.items() if digest.awaits_approval)
     yield families.KEY_PREREQUISITES.of(
         ((*name, result), count) for name, digest in named.items() for result, count in digest.prerequisites
     )
@@ -139,3 +144,20 @@ def _of_resources(resources: Mapping[ObjectReference, ResourceDigest]) -> Iterat
         for (namespace, key, _), group in groups.items():
             counts[namespace, key] += count_of(group)
         yield family.of((labels, count) for labels, count in counts.items() if count)
+
+
+def _of_notifications(objects: Objects) -> Iterator[GaugeMetricFamily]:
+    """By tenant: that of a resource is its key's. An object whose key is gone has nobody to be told to."""
+    tenants = {(reference.namespace, reference.name): digest.tenant for reference, digest in objects.keys.items()}
+    pending = dict.fromkeys(tenants.values(), 0)
+    dropped = dict.fromkeys(tenants.values(), 0)
+    of_keys = ((digest.tenant, digest.told) for digest in objects.keys.values())
+    of_resources = (
+        (tenants.get((reference.namespace, digest.key)), digest.told) for reference, digest in objects.resources.items()
+    )
+    for tenant, told in (*of_keys, *of_resources):
+        if tenant is not None:
+            pending[tenant] += told.pending
+            dropped[tenant] += told.dropped
+    yield families.NOTIFICATIONS_PENDING.of(((tenant,), count) for tenant, count in pending.items())
+    yield families.NOTIFICATIONS_DROPPED.of(((tenant,), count) for tenant, count in dropped.items() if count)
