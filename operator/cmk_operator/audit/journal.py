@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.audit.change import OPERATOR, Change, Event, Subject, identity_of
@@ -38,9 +38,11 @@ _LOG: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Who made a recorded change, and the id of the request that did it."""
+    """The newest change of one aspect of an object: who made it, to what, and the id of the request that did it."""
 
+    id: str
     by: str
+    after: str
     request_id: str | None
 
 
@@ -61,7 +63,13 @@ class Journal:
         self._send = send
         self._hold = hold_status_for
         self._pending: dict[str, Change] = {}
-        self._recorded: dict[str, Recorded] = {}
+        self._early: list[Change] = []
+        """Noted before the record was read for the first time."""
+        self._recorded: dict[str, None] = {}
+        """Ids in the order of the record."""
+        self._latest: dict[tuple[str, str], Recorded] = {}
+        """By uid and aspect; what is pending counts."""
+        self._read_once = False
         self._told: set[str] = set()
         self._logged = 0
         self._loaded = False
@@ -91,14 +99,29 @@ class Journal:
 
     def note(self, change: Change) -> None:
         """Take in a change; it is recorded soon, and once."""
-        if change.id in self._recorded or change.id in self._pending:
-            return
+        if self._read_once:
+            self._take_in(change)
+        else:
+            self._early.append(change)
+        if self._pending or self._early:
+            self._start_writing()
+
+    def _take_in(self, change: Change) -> None:
+        """Await its turn, unless it is the newest of its aspect already; a former state that came again is a new change."""
+        aspect = (change.subject.uid, change.event.aspect)
+        latest = self._latest.get(aspect)
+        if change.id in self._pending or change.id in self._recorded:
+            if latest is None or latest.after == change.after:
+                return
+            change = replace(change, id=identity_of(change.id, "again", latest.id))
+            if change.id in self._pending or change.id in self._recorded:
+                return
         self._pending[change.id] = change
-        self._start_writing()
+        self._latest[aspect] = Recorded(change.id, change.by, change.after, change.request_id)
 
     async def settled(self, uid: str) -> None:
         """Wait until all changes of an object are recorded. Raises what kept them from it; then the pass must be repeated."""
-        while any(change.subject.uid == uid for change in self._pending.values()):
+        while self._of(uid):
             self._start_writing()
             error = await asyncio.shield(self._attempt) if self._attempt is not None else None
             if error is None or not (unrecorded := self._of(uid)):
@@ -108,8 +131,8 @@ class Journal:
             self._tell_unrecorded(unrecorded)
             return
 
-    async def find(self, identity: str) -> Recorded | None:
-        """Who made a change, if it is recorded. Raises `KubernetesError` when the record cannot be read."""
+    async def latest(self, uid: str, aspect: str) -> Recorded | None:
+        """The newest change of one aspect of an object. Raises `KubernetesError` when the record cannot be read."""
         try:
             async with self._store_lock:
                 await self._load()
@@ -117,7 +140,7 @@ class Journal:
             self._failing_since = self._failing_since or _now()
             if not self._held_long_enough():
                 raise
-        return self._recorded.get(identity)
+        return self._latest.get((uid, aspect))
 
     async def living(self) -> list[Subject]:
         """Objects that the record knows, and not as deleted. Raises `KubernetesError` when it cannot be read."""
@@ -126,7 +149,7 @@ class Journal:
         return list(self._objects.values())
 
     def _of(self, uid: str) -> list[Change]:
-        return [change for change in self._pending.values() if change.subject.uid == uid]
+        return [change for change in (*self._early, *self._pending.values()) if change.subject.uid == uid]
 
     def _held_long_enough(self) -> bool:
         return self._failing_since is not None and _now() - self._failing_since > self._hold
@@ -145,9 +168,9 @@ class Journal:
     async def _write(self) -> None:
         failures = 0
         while True:
-            if not self._pending:
+            if not self._pending and not self._early:
                 await self._save_head()
-                if self._pending:
+                if self._pending or self._early:
                     continue  # they came meanwhile, and nobody else would begin
                 return
             error = await self._try()
@@ -188,15 +211,22 @@ class Journal:
         head = self._store.head.last.sequence
         entries = await self._store.load()
         head = max(self._store.head.last.sequence, head)
-        self._objects = {}
+        self._objects, self._latest = {}, {}
         for entry in entries:
             self._remember(entry)
+            self._note_latest(entry)
             if entry.sequence > max(head, self._logged):
                 # Its writer may have ended before it could log it.
                 self._log(entry)
-        for identity in self._recorded.keys() & self._pending.keys():
-            del self._pending[identity]
-        self._loaded = True
+        # Whatever was under way and is there now has landed, although no answer said so.
+        self._pending = {name: one for name, one in self._pending.items() if name not in self._recorded}
+        for change in self._pending.values():
+            latest = Recorded(change.id, change.by, change.after, change.request_id)
+            self._latest[change.subject.uid, change.event.aspect] = latest
+        self._loaded = self._read_once = True
+        early, self._early = self._early, []
+        for change in early:
+            self._take_in(change)
 
     async def _append(self) -> None:
         changes = list(self._pending.values())
@@ -234,7 +264,7 @@ class Journal:
         body = entry.body
         identity = str(body.get("id", ""))
         self._recorded.pop(identity, None)
-        self._recorded[identity] = Recorded(str(body.get("by", "")), body.get("azureRequestId"))
+        self._recorded[identity] = None
         while len(self._recorded) > IDS_KEPT:
             del self._recorded[next(iter(self._recorded))]
         about = body.get("object")
@@ -246,12 +276,17 @@ class Journal:
             subject = Subject(*(str(about.get(name, "")) for name in ("kind", "namespace", "name", "uid")))
             self._objects[subject.uid] = subject
 
+    def _note_latest(self, entry: Entry) -> None:
+        body, event = entry.body, _event_of(entry)
+        about = body.get("object")
+        if event is not None and isinstance(about, dict):
+            done = Recorded(str(body.get("id")), str(body.get("by")), str(body.get("to")), body.get("azureRequestId"))
+            self._latest[str(about.get("uid")), event.aspect] = done
+
     def _log(self, entry: Entry) -> None:
         self._logged = max(self._logged, entry.sequence)
-        try:
-            words = Event(str(entry.body.get("event"))).words
-        except ValueError:
-            words = "an entry of another version"
+        event = _event_of(entry)
+        words = event.words if event is not None else "an entry of another version"
         _AUDIT.info(words, extra={"audit": dict(entry.body)})
 
     async def _save_head(self, delivered: int | None = None) -> None:
@@ -298,6 +333,13 @@ class Journal:
             await self._save_head(entries[-1].sequence)
             if self._store.head.delivered == before:
                 return "the head could not be written"
+
+
+def _event_of(entry: Entry) -> Event | None:
+    try:
+        return Event(str(entry.body.get("event")))
+    except ValueError:
+        return None
 
 
 def _now() -> float:

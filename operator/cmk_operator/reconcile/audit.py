@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus, RotationReport
+    from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus
     from cmk_operator.api.customer_tenant import CustomerTenant, CustomerTenantStatus
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.api.federated_identity import FederatedIdentity
     from cmk_operator.core.long_running import Operation
-    from cmk_operator.core.protection import Protection
     from cmk_operator.kubernetes.inventory import CustomResource
     from cmk_operator.reconcile.context import Context
 
@@ -58,15 +57,18 @@ def note_configuration(context: Context, reference: ObjectReference) -> None:
 def configuration_changed(resource: CustomResource, now: datetime) -> Change:
     """The change that made a spec what it is."""
     generation, known = resource.metadata.generation, resource.status.observed_generation
+    # Asking for a deletion is a new generation too, and leaves no trace of who did it.
+    deleting = resource.metadata.deletion_timestamp is not None
+    why = "the manifest was changed" if known >= 0 else "the manifest is new to the operator"
     return Change(
         identity_of(resource.metadata.uid, "configuration", str(generation)),
         _at(now),
         Event.CONFIGURATION_CHANGED,
         subject_of(resource),
-        author_of(resource),
+        UNTOLD if deleting else author_of(resource),
         f"generation {known}" if known >= 0 else "",
         f"generation {generation}",
-        "the manifest was changed" if known >= 0 else "the manifest is new to the operator",
+        "the deletion of the manifest was asked for, or it was changed while it waits for it" if deleting else why,
         spec=resource.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
     )
 
@@ -125,10 +127,10 @@ def key_change_id(resource: EncryptedResource, after: str) -> str:
 
 
 def key_changed(
-    resource: EncryptedResource, before: str, after: Protection, why: str, request_id: str | None, now: datetime
+    resource: EncryptedResource, before: str, after: str, why: str, request_id: str | None, now: datetime
 ) -> Change:
-    """A change of key that this operator made; `before` is the key URI it was on, empty for one of Microsoft."""
-    to = str(after.active_key_uri or PLATFORM_KEY)
+    """A change of key that this operator made; the key URIs before and after it are empty for a key of Microsoft."""
+    to = after or PLATFORM_KEY
     return Change(
         key_change_id(resource, to),
         _at(now),
@@ -159,19 +161,36 @@ def key_change_started(resource: EncryptedResource, before: str, operation: Oper
     )
 
 
-def key_change_found(resource: EncryptedResource, rotation: RotationReport, now: datetime) -> Change:
-    """A change of key that Azure shows and this operator did not make."""
+def key_change_found(resource: EncryptedResource, after: str, now: datetime) -> Change:
+    """A change that Azure shows and this operator did not make, to `after`; of a new manifest, the key that it is first seen on."""
+    applied = resource.status.applied
+    first = applied is None and not resource.status.rotations
+    before = applied.key_uri if applied is not None else PLATFORM_KEY
     return Change(
-        key_change_id(resource, rotation.to),
+        key_change_id(resource, after),
         _at(now),
         Event.KEY_CHANGE_FOUND,
         subject_of(resource),
         OBSERVED,
-        rotation.from_ or PLATFORM_KEY,
-        rotation.to,
+        "not seen before" if first else before,
+        after,
         NOT_BY_US,
         resource.spec.target.text,
     )
+
+
+def note_unreported(context: Context, resource: EncryptedResource, seen: str) -> None:
+    """Before this operator changes the key (empty for one of Microsoft): if it is not the one in status, that was a change too."""
+    applied, operation = resource.status.applied, resource.status.operation
+    before = applied.key_uri if applied is not None else ""
+    if seen == before:
+        return
+    if operation is not None:
+        # This operator's own operation, which has ended in this very pass.
+        change = key_changed(resource, before, seen, operation.purpose, operation.request_id, context.now())
+    else:
+        change = key_change_found(resource, seen or PLATFORM_KEY, context.now())
+    context.journal.note(change)
 
 
 def key_changes(

@@ -11,7 +11,7 @@ from cmk_operator.core.decide import Decision, Step, decide, old_version_blocks
 from cmk_operator.core.faults import Fault, FaultKind
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.protocol import Plan, Started
-from cmk_operator.reconcile.audit import key_change_started
+from cmk_operator.reconcile.audit import key_change_started, note_unreported
 from cmk_operator.reconcile.context import Written
 from cmk_operator.reconcile.resource_operation import LONGEST_WAIT, waiting_for
 from cmk_operator.reconcile.resource_pass import audit, choice_of, old_version, probe_again, reread
@@ -102,6 +102,7 @@ def _log_refusal(step: ResourcePass, plan: Plan, failure: AzureFailure) -> None:
 def _started(step: ResourcePass, seen: ResourceFacts[Any], answer: Started) -> ResourceOutcome:
     operation = answer.operation
     old = str(seen.protection.active_key_uri or "")
+    note_unreported(step.context, step.resource, old)
     step.context.journal.note(key_change_started(step.resource, old, operation, step.context.now()))
     _LOG.info(
         "a long-running operation was started",
@@ -127,6 +128,7 @@ async def _applied(step: ResourcePass, seen: ResourceFacts[Any], answer: Applied
     old, new = str(seen.protection.active_key_uri or ""), str(facts.protection.active_key_uri or "")
     changed = old != new
     if changed:
+        note_unreported(step.context, step.resource, old)
         await tell_changed(step, old, facts.protection, answer.request_id)
     else:
         _LOG.info(

@@ -11,7 +11,7 @@ from cmk_operator.core.faults import Fault
 from cmk_operator.core.schedule import BUSY, Next
 from cmk_operator.kubernetes.status import reference_of, take_in
 from cmk_operator.providers.protocol import Started
-from cmk_operator.reconcile.audit import key_change_started
+from cmk_operator.reconcile.audit import key_change_started, note_unreported
 from cmk_operator.reconcile.context import WAKE_KEY_AFTER, Context
 from cmk_operator.reconcile.resource_operation import LONGEST_WAIT, ask_after_operation, waiting_for
 from cmk_operator.reconcile.resource_pass import audit, own_version, probe_again, reread
@@ -108,6 +108,7 @@ async def _revert(step: ResourcePass, facts: ResourceFacts[Any]) -> ResourceOutc
     if isinstance(answer, AzureFailure):
         return step.refused(answer, facts)
     old = str(facts.protection.active_key_uri or "")
+    note_unreported(step.context, step.resource, old)
     if isinstance(answer, Started):
         step.context.journal.note(key_change_started(step.resource, old, answer.operation, step.context.now()))
         wait = min(answer.retry_after, LONGEST_WAIT)

@@ -41,6 +41,11 @@ class Event(StrEnum):
     COPY_MISSED = "CopyMissed"
 
     @property
+    def aspect(self) -> str:
+        """What of the object it is about: of the changes of one aspect, each follows the one before."""
+        return "key" if self in {Event.KEY_CHANGED, Event.KEY_CHANGE_FOUND} else self.value
+
+    @property
     def words(self) -> str:
         """The event as a log line says it."""
         return _WORDS[self]
