@@ -36,11 +36,18 @@ class _Visits:
 
 
 class KeyProber:
-    """Visits vaults, at most `concurrency` at a time."""
+    """Visits vaults, at most `concurrency` at a time; `monotonic` is the clock in seconds by which a visit grows old."""
 
-    def __init__(self, session: AzureSession, clock: Callable[[], datetime], concurrency: int) -> None:
+    def __init__(
+        self,
+        session: AzureSession,
+        clock: Callable[[], datetime],
+        concurrency: int,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._session = session
         self._clock = clock
+        self._monotonic = monotonic
         self._slots = asyncio.Semaphore(concurrency)
         self._visits: dict[ProbedKey, _Visits] = {}
 
@@ -48,19 +55,19 @@ class KeyProber:
         """A probe at most `max_age` seconds old that covers the wanted version and all of `versions_in_use`."""
         visits = self._visits.setdefault(key, _Visits())
         async with visits.lock:
-            if visits.last is not None and time.monotonic() - visits.at <= max_age and _covers(visits.last, versions_in_use):
+            if visits.last is not None and self._monotonic() - visits.at <= max_age and _covers(visits.last, versions_in_use):
                 return visits.last
             async with self._slots:
                 visits.last = await probe_key(
                     self._session, key.chain, key.customer_tenant_id, key.key_uri, versions_in_use, self._clock()
                 )
-            visits.at = time.monotonic()
+            visits.at = self._monotonic()
             return visits.last
 
     def age(self, key: ProbedKey) -> float:
         """Seconds since the last visit; infinite before the first."""
         visits = self._visits.get(key)
-        return time.monotonic() - visits.at if visits is not None else float("inf")
+        return self._monotonic() - visits.at if visits is not None else float("inf")
 
 
 def _covers(probe: KeyProbe, versions: frozenset[str]) -> bool:
