@@ -10,7 +10,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.encrypted_resource import EncryptedResource, EncryptedResourceStatus, TargetReport
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.access import Access, AccessState
-from cmk_operator.core.audit.change import OPERATOR, PLATFORM_KEY
+from cmk_operator.core.audit.change import OPERATOR, PLATFORM_KEY, Event
 from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.decide import KeyState, Step, decide
 from cmk_operator.core.faults import Fault, FaultKind
@@ -19,7 +19,7 @@ from cmk_operator.core.schedule import BLOCKED, BUSY, Next
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.registry import unsupported
 from cmk_operator.reconcile.announcements import announce_resource, encryption_changed
-from cmk_operator.reconcile.audit import key_change_found, key_change_id
+from cmk_operator.reconcile.audit import key_change_found
 from cmk_operator.reconcile.context import WAKE_KEY_AFTER, Context, Written, jittered
 from cmk_operator.reconcile.delivery import wake_delivery
 from cmk_operator.reconcile.references import resolve_resource
@@ -177,8 +177,9 @@ async def _attributed(context: Context, resource: EncryptedResource, outcome: Re
     applied = resource.status.applied
     if outcome.protection is None or str(outcome.protection.active_key_uri or "") == (applied.key_uri if applied else ""):
         return outcome
-    recorded = await context.journal.find(key_change_id(resource, str(outcome.protection.active_key_uri or PLATFORM_KEY)))
-    if recorded is None or recorded.by != OPERATOR:
+    recorded = await context.journal.latest(resource.metadata.uid, Event.KEY_CHANGED.aspect)
+    now = str(outcome.protection.active_key_uri or PLATFORM_KEY)
+    if recorded is None or (recorded.by, recorded.after) != (OPERATOR, now):
         return outcome
     return replace(outcome, written_by_us=True, request_id=recorded.request_id)
 

@@ -164,4 +164,5 @@ def audit(
     step: ResourcePass, before: str, after: Protection, request_id: str | None, why: str = "the manifest says so"
 ) -> None:
     """One entry of the record for each change of a key, by law 8; `before` is the URI of the key it was on."""
-    step.context.journal.note(key_changed(step.resource, before, after, why, request_id, step.context.now()))
+    now = step.context.now()
+    step.context.journal.note(key_changed(step.resource, before, str(after.active_key_uri or ""), why, request_id, now))
