@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     ResourceT = TypeVar("ResourceT", FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource)
 
+REPORTER: Final = f"{GROUP}/cmk-operator"
+"""The controller by which the operator's events are known."""
 _NAME: Final = re.compile("[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
@@ -45,6 +47,39 @@ class Cluster:
         where = ["--namespace", self.namespace] if self.namespace else ["--all-namespaces"]
         listed = self._json("get", f"{model.plural}.{GROUP}", *where)
         return tuple(_read(model, item) for item in listed["items"])
+
+    def find(self, model: type[ResourceT], name: str) -> ResourceT:
+        """An object in a namespace by `[NAMESPACE/]NAME`; without a namespace the only one of that name.
+
+        Raises click.ClickException in the words of kubectl, and when several have the name.
+        """
+        namespace, _, short = name.rpartition("/")
+        namespace = namespace or self.namespace or ""
+        if namespace:
+            where = ["--namespace", checked_name(namespace)]
+            return _read(model, self._json("get", f"{model.plural}.{GROUP}", checked_name(short), *where))
+        named = [item for item in self.all(model) if item.metadata.name == checked_name(short)]
+        if len(named) == 1:
+            return named[0]
+        if not named:
+            raise click.ClickException(f"there is no {model.__name__} {short!r}")
+        there = ", ".join(f"{item.metadata.namespace}/{item.metadata.name}" for item in named)
+        raise click.ClickException(f"several have the name {short!r}, so name one of: {there}")
+
+    def all_cluster_wide(self, model: type[ResourceT]) -> tuple[ResourceT, ...]:
+        """All objects of a kind that has no namespaces. Raises click.ClickException in the words of kubectl."""
+        return tuple(_read(model, item) for item in self._json("get", f"{model.plural}.{GROUP}")["items"])
+
+    def events(self) -> list[dict[str, Any]]:
+        """Kubernetes' events that the operator made, of the namespace or of all. Raises click.ClickException."""
+        where = ["--namespace", self.namespace] if self.namespace else ["--all-namespaces"]
+        listed = self._json("get", "events.events.k8s.io", *where)
+        return [event for event in listed["items"] if event.get("reportingController") == REPORTER]
+
+    def annotate(self, model: type[ResourceT], found: ResourceT, annotation: str, value: str) -> None:
+        """Set one annotation of an object in a namespace. Raises click.ClickException in the words of kubectl."""
+        where = ["--namespace", found.metadata.namespace or "default", "--overwrite"]
+        self._json("annotate", f"{model.plural}.{GROUP}", found.metadata.name, f"{annotation}={value}", *where)
 
     def config_maps(self, namespace: str, names: Sequence[str]) -> list[dict[str, Any]]:
         """Those of some ConfigMaps that exist. Raises click.ClickException in the words of kubectl."""

@@ -6,8 +6,14 @@ from importlib.metadata import version
 
 import click
 
+from cmk_operator.cli.approve import approve
 from cmk_operator.cli.audit import audit
+from cmk_operator.cli.compromised import compromised
+from cmk_operator.cli.events import events
 from cmk_operator.cli.handoff import handoff
+from cmk_operator.cli.impact import show_impact
+from cmk_operator.cli.status import status
+from cmk_operator.cli.versions import versions
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -16,5 +22,11 @@ def cmk() -> None:
     """Customer-managed keys in the customers' own tenants."""
 
 
+cmk.add_command(approve)
 cmk.add_command(audit)
+cmk.add_command(compromised)
+cmk.add_command(events)
 cmk.add_command(handoff)
+cmk.add_command(show_impact)
+cmk.add_command(status)
+cmk.add_command(versions)

@@ -1,0 +1,50 @@
+"""`kubectl cmk approve`: names the version of a key that resources may be moved to; the one command that writes."""
+
+from __future__ import annotations
+
+import click
+
+from cmk_operator.api.customer_managed_key import CustomerManagedKey
+from cmk_operator.api.model import APPROVED_VERSION
+from cmk_operator.cli.cluster import Cluster, cluster_options
+from cmk_operator.cli.presentation import show_json
+from cmk_operator.core.key_uri import KEY_VERSION
+
+
+@click.command()
+@click.argument("name", metavar="[NAMESPACE/]KEY")
+@click.argument("version")
+@click.option("--force", is_flag=True, help="Also a version that does not wait for approval.")
+@click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
+@cluster_options
+def approve(cluster: Cluster, name: str, version: str, output: str | None, *, force: bool) -> None:
+    """Approve VERSION of KEY (a CustomerManagedKey with rotation.approval Manual): sets the annotation that it waits for.
+
+    The operator still moves resources only to a version that passes the probe, and only to the latest.
+    """
+    key = cluster.find(CustomerManagedKey, name)
+    version = version.lower()
+    if not KEY_VERSION.fullmatch(version):
+        raise click.UsageError(f"{version!r} is not a version: 32 hexadecimal digits, in full")
+    if not force and (refusal := why_not(key, version)) is not None:
+        raise click.ClickException(f"{refusal}; --force sets the annotation all the same")
+    cluster.annotate(CustomerManagedKey, key, APPROVED_VERSION, version)
+    shown = f"{key.metadata.namespace}/{key.metadata.name}"
+    if output == "json":
+        show_json({"key": shown, "approvedVersion": version})
+    else:
+        click.echo(f"{shown}: version {version} is approved")
+
+
+def why_not(key: CustomerManagedKey, version: str) -> str | None:
+    """Why a version need not be approved, or is not the one that waits; None when it is."""
+    if version == key.status.pending_version:
+        return None
+    if key.status.pending_version is not None:
+        return f"version {key.status.pending_version} waits for approval, not {version}"
+    if version == key.status.active_version:
+        return f"version {version} is in force already"
+    effective = key.status.effective
+    if effective is not None and effective.approval != "Manual":
+        return "this key asks for no approval (spec.rotation.approval is not Manual)"
+    return "no version waits for approval: the operator offers a new one once it has passed the probe"

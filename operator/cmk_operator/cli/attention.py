@@ -1,0 +1,51 @@
+"""Whether somebody must act on an object, and who, as its conditions say it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.api.conditions import find
+from cmk_operator.core.faults import Actor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cmk_operator.api.conditions import Condition
+
+NOBODY: Final = "nobody: it goes on by itself"
+_MUST: Final = re.compile("|".join(re.escape(actor.value) for actor in Actor if actor is not Actor.AZURE))
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """How an object is: `ready` in Kubernetes' spelling, the reason and sentence, and who must act (None: nobody need)."""
+
+    ready: str
+    reason: str
+    message: str
+    who: str | None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the object is not as it should be."""
+        return self.ready != "True"
+
+
+def attention(conditions: Sequence[Condition]) -> Attention:
+    """Read the summary off the conditions; the object was not seen by the operator yet when there are none."""
+    ready, stalled = find(conditions, "Ready"), find(conditions, "Stalled")
+    if ready is None:
+        return Attention("Unknown", "NotSeen", "the operator has not seen it yet: is it running?", None)
+    if ready.status == "True":
+        return Attention(ready.status, ready.reason, ready.message, None)
+    message = (stalled or ready).message
+    who = who_must_act(message) if stalled is not None else None
+    return Attention(ready.status, ready.reason, message, who if who is not None or stalled is None else "see the message")
+
+
+def who_must_act(message: str) -> str | None:
+    """The first person that a message calls upon; messages use the words of `Actor`."""
+    found = _MUST.search(message)
+    return found[0] if found is not None else None

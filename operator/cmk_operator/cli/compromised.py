@@ -1,0 +1,166 @@
+"""`kubectl cmk compromised`: what to run when a key version may be in wrong hands, and what is still on it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from rich.padding import Padding
+from rich.syntax import Syntax
+from rich.text import Text
+
+from cmk_operator.api.customer_managed_key import CustomerManagedKey
+from cmk_operator.api.customer_tenant import CustomerTenant
+from cmk_operator.api.encrypted_resource import EncryptedResource
+from cmk_operator.cli.cluster import Cluster, cluster_options
+from cmk_operator.cli.presentation import console, instant, now, printable, show_json, show_lines
+from cmk_operator.cli.version_use import UnknownVersionError, impact, users_of, version_named
+from cmk_operator.core.handover.compromise import Compromise, steps_away
+from cmk_operator.core.key_uri import InvalidKeyUriError, parse_key_uri
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+LOOKS_EVERY: Final = 2.0
+"""Seconds between two looks of --watch; the operator itself looks less often."""
+
+
+@click.command()
+@click.argument("name", metavar="[NAMESPACE/]KEY")
+@click.option(
+    "--version", "version", metavar="VERSION", help="The version that must go, or how it begins; the active one when absent."
+)
+@click.option("--watch", is_flag=True, help="Say what moves, until no known resource is on the version any more.")
+@click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs; with --watch one line a change.")
+@cluster_options
+def compromised(cluster: Cluster, name: str, version: str | None, output: str | None, *, watch: bool) -> None:
+    """Print who must run what to get away from a version of KEY, and which resources and backups are still on it.
+
+    Nothing is run: the customer rotates and disables, the platform engineer changes manifests.
+    """
+    key = cluster.find(CustomerManagedKey, name)
+    wanted = _version(key, version)
+    if watch:
+        _follow(cluster, f"{key.metadata.namespace}/{key.metadata.name}", wanted, as_json=output is not None)
+        return
+    data = away_from(key, cluster.all(EncryptedResource), wanted, now(), _tenant_id(cluster, key))
+    if output == "json":
+        show_json(data)
+    else:
+        _show(data)
+
+
+def _version(key: CustomerManagedKey, text: str | None) -> str:
+    if text is None:
+        if key.status.active_version is None:
+            raise click.ClickException("no version of this key has passed the probe yet, so nothing is on one")
+        return key.status.active_version
+    try:
+        return version_named(key, text)
+    except UnknownVersionError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _tenant_id(cluster: Cluster, key: CustomerManagedKey) -> str | None:
+    """The customer's tenant, for the commands to make sure of; None for who may not read tenants."""
+    try:
+        return cluster.get(CustomerTenant, key.spec.tenant_ref.name).spec.tenant_id
+    except click.ClickException:
+        return None
+
+
+def left_on(key: CustomerManagedKey, resources: tuple[EncryptedResource, ...], version: str, at: datetime) -> dict[str, Any]:
+    """What still needs a version, as documented in docs/cli.md; pure."""
+    users = users_of(key, resources)
+    followed = impact(key, resources, version, at)
+    return {
+        "key": f"{key.metadata.namespace}/{key.metadata.name}",
+        "version": version,
+        "activeVersion": key.status.active_version,
+        "pendingVersion": key.status.pending_version,
+        "still": [user.name for user in users if user.version == version],
+        "moved": [user.name for user in users if user.version not in {version, ""}],
+        "notTold": [user.name for user in users if not user.version],
+        "notReadable": followed.untold,
+        "backups": [{"until": instant(entry.until), "why": entry.why} for entry in followed.backups],
+    }
+
+
+def away_from(
+    key: CustomerManagedKey, resources: tuple[EncryptedResource, ...], version: str, at: datetime, tenant_id: str | None
+) -> dict[str, Any]:
+    """The steps, and what still needs the version, as documented in docs/cli.md; pure. Raises click.ClickException."""
+    try:
+        uri = parse_key_uri(key.spec.key_uri)
+    except InvalidKeyUriError as error:
+        raise click.ClickException(str(error)) from error
+    effective = key.status.effective
+    case = Compromise(
+        tenant_id=tenant_id,
+        key=uri,
+        version=version,
+        namespace=key.metadata.namespace or "",
+        name=key.metadata.name,
+        pinned=uri.version is not None,
+        by_operator=effective is not None and effective.apply == "Immediately",
+        needs_approval=effective is not None and effective.approval == "Manual",
+    )
+    network = next((entry for entry in key.status.prerequisites if entry.name == "NetworkProtection"), None)
+    return {
+        **left_on(key, resources, version, at),
+        "network": {"result": network.result, "message": network.message} if network is not None else None,
+        "steps": [
+            {"title": step.title, "who": step.who, "why": step.why, "command": step.command or None}
+            for step in steps_away(case)
+        ],
+    }
+
+
+def _follow(cluster: Cluster, name: str, version: str, *, as_json: bool) -> None:
+    before: dict[str, Any] | None = None
+    while True:
+        data = left_on(cluster.find(CustomerManagedKey, name), cluster.all(EncryptedResource), version, now())
+        if data != before:
+            click.echo(json.dumps(data) if as_json else _line(data))
+        if not data["still"] and not data["notReadable"] and data["activeVersion"] != version:
+            return
+        before = data
+        time.sleep(LOOKS_EVERY)
+
+
+def _line(data: dict[str, Any]) -> str:
+    if data["activeVersion"] == data["version"]:
+        waiting = (
+            f"{data['pendingVersion']} waits for approval" if data["pendingVersion"] else "no new version has passed the probe"
+        )
+        return printable(f"{waiting}; {len(data['still'])} on the old version")
+    left = (
+        f"still on the old version: {', '.join(data['still'])}" if data["still"] else "nothing is on the old version any more"
+    )
+    hidden = f"; {data['notReadable']} more that you may not read" if data["notReadable"] else ""
+    doubt = f"; not told by their service: {', '.join(data['notTold'])}" if data["notTold"] else ""
+    return printable(f"version {data['activeVersion']} is in force; {left}{hidden}{doubt}")
+
+
+def _show(data: dict[str, Any]) -> None:
+    on = console()
+    on.print(Text(f"Away from version {data['version']} of {data['key']}", style="bold"))
+    for number, step in enumerate(data["steps"], start=1):
+        on.print()
+        on.print(Text(f"{number}. {step['title']}", style="bold cyan"))
+        on.print(Padding(Text(f"Who: {step['who']}.", style="dim"), (0, 0, 0, 3)))
+        on.print(Padding(Text(step["why"]), (0, 0, 0, 3)))
+        if step["command"]:
+            on.print(Padding(Syntax(step["command"], "bash", background_color="default", word_wrap=True), (0, 0, 0, 3)))
+    network = data["network"]
+    if network is not None and network["result"] != "Pass":
+        show_lines(on, "Who can reach the vault", [network["message"]], "bold yellow")
+    show_lines(on, "Still on it", data["still"] or ["no resource that the operator knows"])
+    show_lines(on, "May be on it: their service does not tell", data["notTold"])
+    show_lines(on, "Backups", (f"{entry['why']}{_until(entry)}" for entry in data["backups"]))
+
+
+def _until(entry: dict[str, Any]) -> str:
+    return f" ({entry['until']})" if entry["until"] else ""

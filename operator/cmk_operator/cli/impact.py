@@ -1,0 +1,114 @@
+"""`kubectl cmk impact`: what stops, when, and what heals it, if a key or one of its versions is disabled now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cmk_operator.api.customer_managed_key import CustomerManagedKey
+from cmk_operator.api.encrypted_resource import EncryptedResource
+from cmk_operator.cli.cluster import Cluster, cluster_options
+from cmk_operator.cli.presentation import console, instant, now, show_json, show_lines, show_table
+from cmk_operator.cli.version_use import UnknownVersionError, impact, version_named
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+@click.command("impact")
+@click.argument("name", metavar="[NAMESPACE/]KEY")
+@click.option("--version", "version", metavar="VERSION", help="Only this version, or how it begins; every version when absent.")
+@click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
+@cluster_options
+def show_impact(cluster: Cluster, name: str, version: str | None, output: str | None) -> None:
+    """Say what stops, and about when, if KEY (a CustomerManagedKey) or one version of it is disabled now.
+
+    Nothing is disabled. Resources whose manifest was deleted, and resources on the key that never had one, are not known.
+    """
+    key = cluster.find(CustomerManagedKey, name)
+    try:
+        wanted = version_named(key, version) if version is not None else None
+    except UnknownVersionError as error:
+        raise click.UsageError(str(error)) from error
+    data = impact_data(key, cluster.all(EncryptedResource), wanted, now())
+    if output == "json":
+        show_json(data)
+    else:
+        _show(data)
+
+
+def impact_data(
+    key: CustomerManagedKey, resources: tuple[EncryptedResource, ...], version: str | None, at: datetime
+) -> dict[str, Any]:
+    """What follows, as documented in docs/cli.md; pure."""
+    found = impact(key, resources, version, at)
+    access = key.status.access
+    return {
+        "key": f"{key.metadata.namespace}/{key.metadata.name}",
+        "keyUri": key.spec.key_uri,
+        "version": version,
+        "disabledAt": instant(at),
+        "accessNow": access.state if access is not None else "Unknown",
+        "lostSince": instant(access.lost_since) if access is not None else None,
+        "stops": [
+            {
+                "service": stop.service,
+                "expectedAt": instant(stop.expected_at),
+                "resources": list(stop.resources),
+                "effect": stop.effect,
+                "recovery": stop.recovery,
+            }
+            for stop in found.stops
+        ],
+        "backups": [{"version": entry.version, "until": instant(entry.until), "why": entry.why} for entry in found.backups],
+        "neverPutOnKey": list(found.waiting),
+        "unaffected": list(found.unaffected),
+        "inDoubt": list(found.in_doubt),
+        "notReadable": found.untold,
+        "mayBeInUseUntil": instant(found.lingering_until),
+    }
+
+
+def _show(data: dict[str, Any]) -> None:
+    on = console()
+    what = f"version {data['version']}" if data["version"] else "the whole key"
+    title = f"If {what} of {data['key']} is disabled now ({data['disabledAt']})"
+    if data["lostSince"]:
+        show_lines(
+            on,
+            "Already lost",
+            [f"the key is {data['accessNow']} since {data['lostSince']}: see kubectl cmk status"],
+            "bold red",
+        )
+    if data["stops"]:
+        rows = [
+            (stop["service"], f"about {stop['expectedAt']}", ", ".join(stop["resources"]), stop["effect"], stop["recovery"])
+            for stop in data["stops"]
+        ]
+        show_table(on, title, ("SERVICE", "STOPS", "RESOURCES", "WHAT HAPPENS", "ONCE THE KEY IS BACK"), rows)
+    else:
+        show_lines(on, title, ["no resource that the operator knows stops"])
+    show_lines(on, "Backups that cannot be restored meanwhile", (_backup(entry) for entry in data["backups"]))
+    told = []
+    if data["inDoubt"]:
+        told.append(f"their service does not tell which version it uses, so they may go on: {', '.join(data['inDoubt'])}")
+    if data["notReadable"]:
+        told.append(f"{data['notReadable']} more lie in namespaces that you did not ask for or may not read")
+    if data["mayBeInUseUntil"]:
+        told.append(f"services that have moved off it may still use it until {data['mayBeInUseUntil']}")
+    if data["neverPutOnKey"]:
+        told.append(f"not on the key yet, and not put on it while it is disabled: {', '.join(data['neverPutOnKey'])}")
+    if data["unaffected"]:
+        told.append(f"on other versions of the key, which go on: {', '.join(data['unaffected'])}")
+    show_lines(on, "Besides", told)
+    show_lines(
+        on,
+        "What heals it",
+        ["the customer's administrator enables the version again; nothing else must be done but what the table says"],
+    )
+
+
+def _backup(entry: dict[str, Any]) -> str:
+    until = f" (until {entry['until']})" if entry["until"] else ""
+    return f"version {entry['version']}: {entry['why']}{until}"

@@ -1,0 +1,182 @@
+"""`kubectl cmk status`: all tenants, keys and resources at a glance, and who must do what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cmk_operator.api.customer_managed_key import CustomerManagedKey
+from cmk_operator.api.customer_tenant import CustomerTenant
+from cmk_operator.api.encrypted_resource import EncryptedResource
+from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.cli.attention import NOBODY, Attention, attention
+from cmk_operator.cli.cluster import Cluster, cluster_options
+from cmk_operator.cli.presentation import console, instant, show_json, show_lines, show_table, without_absent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+@click.command()
+@click.option("--tenant", metavar="NAME", help="Only this CustomerTenant, with its keys and their resources.")
+@click.option("--exit-code", is_flag=True, help="End with 1 when anything is not as it should be.")
+@click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
+@cluster_options
+def status(cluster: Cluster, tenant: str | None, output: str | None, *, exit_code: bool) -> None:
+    """Show every tenant, key and resource: access, version, rotation, what stops when, and who must act."""
+    keys = [key for key in cluster.all(CustomerManagedKey) if tenant is None or key.spec.tenant_ref.name == tenant]
+    named = {(key.metadata.namespace, key.metadata.name) for key in keys}
+    resources = [
+        resource
+        for resource in cluster.all(EncryptedResource)
+        if tenant is None or (resource.metadata.namespace, resource.spec.key_ref.name) in named
+    ]
+    data = overview(*_cluster_wide(cluster, tenant), keys, resources)
+    if output == "json":
+        show_json(data)
+    else:
+        _show(data)
+    if exit_code and any(entry["ready"] != "True" for entries in data.values() for entry in entries):
+        raise SystemExit(1)
+
+
+def _cluster_wide(cluster: Cluster, tenant: str | None) -> tuple[Sequence[FederatedIdentity], Sequence[CustomerTenant]]:
+    """Tenants and identities are an administrator's: who may not read them sees the rest."""
+    try:
+        tenants = [one for one in cluster.all_cluster_wide(CustomerTenant) if tenant in {None, one.metadata.name}]
+        identities = cluster.all_cluster_wide(FederatedIdentity)
+    except click.ClickException as error:
+        if "Forbidden" not in error.message:
+            raise
+        click.echo(f"Tenants and identities are not shown: {error.message}", err=True)
+        return (), ()
+    if tenant is None:
+        return identities, tenants
+    wanted = {one.spec.identity_ref.name for one in tenants}
+    return [one for one in identities if one.metadata.name in wanted], tenants
+
+
+def overview(
+    identities: Iterable[FederatedIdentity],
+    tenants: Iterable[CustomerTenant],
+    keys: Iterable[CustomerManagedKey],
+    resources: Iterable[EncryptedResource],
+) -> dict[str, list[dict[str, Any]]]:
+    """What is known, as documented in docs/cli.md; pure."""
+    return {
+        "identities": [
+            {"name": one.metadata.name, "application": one.application_client_id, **_attention(one.status.conditions)}
+            for one in identities
+        ],
+        "tenants": [
+            {
+                "name": one.metadata.name,
+                "tenantId": one.spec.tenant_id.lower(),
+                "consent": one.status.consent.state if one.status.consent is not None else "Unknown",
+                **_attention(one.status.conditions),
+            }
+            for one in tenants
+        ],
+        "keys": [_key(one) for one in keys],
+        "resources": [_resource(one) for one in resources],
+    }
+
+
+def _key(key: CustomerManagedKey) -> dict[str, Any]:
+    found = key.status
+    return {
+        "namespace": key.metadata.namespace,
+        "name": key.metadata.name,
+        "tenant": key.spec.tenant_ref.name,
+        "keyUri": key.spec.key_uri,
+        "access": found.access.state if found.access is not None else "Unknown",
+        "accessSince": instant(found.access.since) if found.access is not None else None,
+        "activeVersion": found.active_version,
+        "pendingVersion": found.pending_version,
+        "rotation": found.effective.rotation if found.effective is not None else None,
+        "usedBy": found.used_by_count,
+        "stops": [
+            {
+                "service": stop.service,
+                "expectedAt": instant(stop.expected_at),
+                "resources": list(stop.resources),
+                "resourceCount": stop.resource_count,
+                "effect": stop.effect,
+                "recovery": stop.recovery,
+            }
+            for stop in (found.access.stops if found.access is not None else ())
+        ],
+        **_attention(found.conditions),
+    }
+
+
+def _resource(resource: EncryptedResource) -> dict[str, Any]:
+    found, target = resource.status, resource.spec.target
+    accessible = next((one for one in found.conditions if one.type == "KeyAccessible"), None)
+    return {
+        "namespace": resource.metadata.namespace,
+        "name": resource.metadata.name,
+        "kind": found.target.kind if found.target is not None else target.shown_type,
+        "target": found.target.name if found.target is not None else target.shown_name,
+        "key": resource.spec.key_ref.name,
+        "keyUri": found.applied.key_uri if found.applied is not None else None,
+        "version": (found.applied.version or None) if found.applied is not None else None,
+        "access": accessible.reason if accessible is not None else "Unknown",
+        **_attention(found.conditions),
+    }
+
+
+def _attention(conditions: Sequence[Any]) -> dict[str, Any]:
+    found: Attention = attention(conditions)
+    who = found.who or (NOBODY if found.is_due else None)
+    return {"ready": found.ready, "reason": found.reason, "message": found.message, "whoMustAct": who}
+
+
+def _show(data: dict[str, list[dict[str, Any]]]) -> None:
+    on = console()
+    last = ("ready", "reason", "whoMustAct")
+    _table(on, "Identities", data["identities"], ("name", "application", *last))
+    _table(on, "Tenants", data["tenants"], ("name", "tenantId", "consent", *last))
+    _table(on, "Keys", data["keys"], ("namespace", "name", "activeVersion", "access", "rotation", "usedBy", *last))
+    _table(on, "Resources", data["resources"], ("namespace", "name", "kind", "target", "key", "version", "access", *last))
+    if not any(data.values()):
+        on.print("There are no manifests.")
+    stopping = [
+        f"{key['namespace']}/{key['name']}: {stop['service']} about {stop['expectedAt']}: {', '.join(stop['resources'])}"
+        f"{_more(stop)}: {stop['effect']}; {stop['recovery']}"
+        for key in data["keys"]
+        for stop in key["stops"]
+    ]
+    show_lines(on, "What stops when", stopping, "bold red")
+    due = [
+        f"{'/'.join(without_absent({'namespace': entry.get('namespace'), 'name': entry['name']}).values())}: {entry['message']}"
+        for entries in data.values()
+        for entry in entries
+        if entry["ready"] != "True"
+    ]
+    show_lines(on, "Not as it should be", due, "bold yellow")
+    waiting = [
+        f"{key['namespace']}/{key['name']}: version {key['pendingVersion']} (kubectl cmk approve {key['namespace']}/{key['name']} "
+        f"{key['pendingVersion']})"
+        for key in data["keys"]
+        if key["pendingVersion"]
+    ]
+    show_lines(on, "Waiting for approval", waiting)
+
+
+def _more(stop: dict[str, Any]) -> str:
+    left = stop["resourceCount"] - len(stop["resources"])
+    return f" and {left} more" if left > 0 else ""
+
+
+_TITLES = {"activeVersion": "VERSION", "usedBy": "USED BY", "whoMustAct": "WHO MUST ACT", "tenantId": "TENANT"}
+
+
+def _table(on: Any, title: str, entries: list[dict[str, Any]], fields: tuple[str, ...]) -> None:  # noqa: ANN401 - rich's console
+    if not entries:
+        return
+    columns = [_TITLES.get(name, name.upper()) for name in fields]
+    rows = [[str(entry[name]) if entry[name] is not None else None for name in fields] for entry in entries]
+    show_table(on, title, columns, rows)
+    on.print()

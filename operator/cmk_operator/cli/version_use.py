@@ -1,0 +1,185 @@
+"""What is on which version of a key, what stops without one, and which may be disabled; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from cmk_operator.core.access import AccessState
+from cmk_operator.core.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
+from cmk_operator.core.service_timing import Stop, stops
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from cmk_operator.api.customer_managed_key import CustomerManagedKey, VersionReport
+    from cmk_operator.api.encrypted_resource import EncryptedResource
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A resource that Azure reports on a key: its name as the key's status has it, its type, and the version."""
+
+    name: str
+    resource_type: str
+    version: str
+    """Empty where the service does not tell."""
+
+
+def users_of(key: CustomerManagedKey, resources: Iterable[EncryptedResource]) -> tuple[User, ...]:
+    """The resources that are on any version of the key, by whichever manifest, in the order of their names."""
+    uri = _versionless(key.spec.key_uri)
+    if uri is None:
+        return ()
+    found = [
+        User(_name(key, resource), resource.spec.target.resource_type, resource.status.applied.version)
+        for resource in resources
+        if resource.status.applied is not None and _versionless(resource.status.applied.key_uri) == uri
+    ]
+    return tuple(sorted(found, key=lambda user: user.name))
+
+
+def waiting_for(key: CustomerManagedKey, resources: Iterable[EncryptedResource]) -> tuple[str, ...]:
+    """The resources whose manifests name the key and that are not on it yet."""
+    on_it = {user.name for user in users_of(key, resources)}
+    wanted = (
+        _name(key, resource)
+        for resource in resources
+        if resource.metadata.namespace == key.metadata.namespace and resource.spec.key_ref.name == key.metadata.name
+    )
+    return tuple(sorted(name for name in wanted if name not in on_it))
+
+
+def _name(key: CustomerManagedKey, resource: EncryptedResource) -> str:
+    namespace, name = resource.metadata.namespace, resource.metadata.name
+    return name if namespace == key.metadata.namespace else f"{namespace}/{name}"
+
+
+def _versionless(uri: str) -> KeyUri | None:
+    try:
+        return parse_key_uri(uri).versionless
+    except InvalidKeyUriError:
+        return None
+
+
+class MayDisable(StrEnum):
+    """Whether the customer may disable a version now."""
+
+    YES = "Yes"
+    BREAKS_BACKUPS = "BreaksBackups"
+    """Nothing that runs stops; backups that were made under it cannot be restored."""
+    NOT_YET = "NotYet"
+    NO = "No"
+    ALREADY = "AlreadyDisabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a version may be disabled, and why or why not."""
+
+    may: MayDisable
+    why: str
+
+
+def may_disable(key: CustomerManagedKey, entry: VersionReport, users: Iterable[User], now: datetime) -> Verdict:
+    """Judge one version; only what status is sure of is said to be safe (law 4: say what is safe, never do it)."""
+    on_it = tuple(user.name for user in users if user.version == entry.version)
+    known = max(len(on_it), entry.in_use_by_count)
+    names = ", ".join(on_it or entry.in_use_by)
+    if entry.enabled is False or entry.access == AccessState.DISABLED:
+        if known:
+            return Verdict(MayDisable.ALREADY, f"it is disabled, and {known} on it stop: {names}")
+        return Verdict(MayDisable.ALREADY, "it is disabled, and nothing that runs needs it")
+    if entry.version == key.status.active_version:
+        return Verdict(MayDisable.NO, "it is the active version: new and moved resources are put on it")
+    if known:
+        return Verdict(MayDisable.NO, f"{known} on it would stop: {names}")
+    if entry.safe_to_disable_after is None:
+        return Verdict(MayDisable.NO, "some resources may be on it: their service does not tell which version it uses")
+    if entry.safe_to_disable_after > now:
+        return Verdict(MayDisable.NOT_YET, "services may still use it; the time is when they have let go of it")
+    if entry.keep_until is None:
+        return Verdict(
+            MayDisable.BREAKS_BACKUPS,
+            "nothing that runs is on it; how long backups made under it are kept is not told (spec.rotation.backupRetention)",
+        )
+    if entry.keep_until > now:
+        return Verdict(MayDisable.BREAKS_BACKUPS, "nothing that runs is on it; backups made under it may exist until keepUntil")
+    return Verdict(MayDisable.YES, "nothing that runs is on it, and no backup made under it is kept any more")
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenBackups:
+    """Backups that cannot be restored without a version; `until` is None where nobody has told how long they are kept."""
+
+    version: str
+    until: datetime | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Impact:
+    """What follows when a version (None: the whole key) is disabled at a time."""
+
+    version: str | None
+    stops: tuple[Stop, ...]
+    backups: tuple[BrokenBackups, ...]
+    waiting: tuple[str, ...]
+    unaffected: tuple[str, ...]
+    in_doubt: tuple[str, ...]
+    """Resources among those that stop, whose service does not tell which version it uses."""
+    untold: int
+    """Resources that the key's status counts and that could not be read."""
+    lingering_until: datetime | None
+    """Until when services that have moved off the version may still use it."""
+
+
+def impact(
+    key: CustomerManagedKey, resources: tuple[EncryptedResource, ...], version: str | None, disabled_at: datetime
+) -> Impact:
+    """Say what follows when `version`, or with None every version, is disabled."""
+    users = users_of(key, resources)
+    hit = [user for user in users if version is None or user.version in {version, ""}]
+    reports = [entry for entry in key.status.versions if version in {None, entry.version}]
+    counted = sum(entry.in_use_by_count for entry in reports)
+    lingering = [entry.safe_to_disable_after for entry in reports if entry.safe_to_disable_after is not None]
+    return Impact(
+        version=version,
+        stops=stops([(user.name, user.resource_type) for user in hit], disabled_at),
+        backups=tuple(found for entry in reports if (found := _backups(key, entry, disabled_at)) is not None),
+        waiting=waiting_for(key, resources) if version in {None, key.status.active_version} else (),
+        unaffected=tuple(user.name for user in users if user not in hit),
+        in_doubt=tuple(user.name for user in hit if not user.version) if version is not None else (),
+        untold=max(0, counted - sum(1 for user in hit if user.version)),
+        lingering_until=max((at for at in lingering if at > disabled_at), default=None) if version is not None else None,
+    )
+
+
+def _backups(key: CustomerManagedKey, entry: VersionReport, at: datetime) -> BrokenBackups | None:
+    if entry.version == key.status.active_version or entry.in_use_by_count:
+        return BrokenBackups(entry.version, None, "backups are made under it now")
+    if entry.keep_until is None:
+        why = "backups made under it may exist: how long they are kept is not told (spec.rotation.backupRetention)"
+        return BrokenBackups(entry.version, None, why)
+    if entry.keep_until <= at:
+        return None
+    return BrokenBackups(entry.version, entry.keep_until, "backups made under it may exist until then")
+
+
+class UnknownVersionError(ValueError):
+    """A text names no known version of a key, or several; the message says which there are."""
+
+
+def version_named(key: CustomerManagedKey, text: str) -> str:
+    """The known version that a text names in full, or by its first letters. Raises `UnknownVersionError`."""
+    known = {entry.version: None for entry in key.status.versions}
+    if key.status.pending_version is not None:
+        known[key.status.pending_version] = None
+    matching = [version for version in known if version.startswith(text.lower())]
+    if len(matching) == 1:
+        return matching[0]
+    listed = ", ".join(known) or "none"
+    what = "several versions begin with" if matching else "no known version is or begins with"
+    raise UnknownVersionError(f"{what} {text!r}; known are: {listed}")

@@ -1,0 +1,113 @@
+"""The steps away from a key version that may be in wrong hands, in order: a new version, everything moved to it, the old one disabled.
+
+Sources: Key Vault, "Configure cryptographic key auto-rotation" (rotate on demand); azure-cli, `az keyvault key rotate` and
+`set-attributes`; Azure Storage, "Customer-managed keys for account encryption" (a new version wraps the data key anew, the data
+is not encrypted again).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.core.faults import Actor
+from cmk_operator.core.handover.shell import Variable, captured, line, quoted, when
+from cmk_operator.core.handover.steps import Step
+
+if TYPE_CHECKING:
+    from cmk_operator.core.key_uri import KeyUri
+
+ROTATES: Final = "customer's administrator (Key Vault Crypto Officer on the key)"
+PLATFORM: Final = Actor.PLATFORM_ENGINEER.value
+_PLURAL: Final = "customermanagedkeys.cmk-operator.dev"
+
+
+@dataclass(frozen=True, slots=True)
+class Compromise:
+    """A version that must not be used any more, and how its manifest follows new ones."""
+
+    tenant_id: str | None
+    """The customer's tenant; None when the reader may not know it."""
+    key: KeyUri
+    version: str
+    namespace: str
+    name: str
+    pinned: bool
+    by_operator: bool
+    needs_approval: bool
+
+
+def steps_away(case: Compromise) -> tuple[Step, ...]:
+    """Everything to do; the commands of the customer are for bash and the az CLI, those of the platform engineer for kubectl."""
+    return (_new_version(case), *_follow(case), _watch(case), _disable(case))
+
+
+def _vault(case: Compromise) -> tuple[str, ...]:
+    return ("--vault-name", case.key.vault_host.partition(".")[0], "--name", case.key.key_name)
+
+
+def _in_the_right_tenant(case: Compromise, *commands: str) -> str:
+    if case.tenant_id is None:
+        return "\n".join(commands)
+    tenant = case.tenant_id.lower()
+    hint = line("echo", f"Sign in first: az login --tenant {tenant}")
+    return "\n".join(
+        (
+            captured("TENANT", "az", "account", "show", "--query", "tenantId", "--output", "tsv"),
+            when(f"[ {quoted(Variable('TENANT'))} != {quoted(tenant)} ]", f"{hint} >&2", "exit 1"),
+            *commands,
+        )
+    )
+
+
+def _new_version(case: Compromise) -> Step:
+    why = (
+        "Data keys are wrapped anew by the new version. Data is not encrypted again: whoever holds the old version and a copy of a "
+        "data key that it has wrapped can read copies of data made until now."
+    )
+    rotate = line("az", "keyvault", "key", "rotate", *_vault(case), "--query", "key.kid", "--output", "tsv")
+    return Step("Make a new version of the key", ROTATES, why, _in_the_right_tenant(case, rotate))
+
+
+def _follow(case: Compromise) -> tuple[Step, ...]:
+    shown = f"{case.namespace}/{case.name}"
+    if case.pinned:
+        why = "The manifest pins a version, so nothing moves by itself. Change it where it is kept, if that is a repository."
+        patch = json.dumps({"spec": {"keyUri": f"{case.key.versionless}/NEW_VERSION"}}, separators=(",", ":"))
+        return (Step("Put the manifest on the new version", PLATFORM, why, _patch(case, patch)),)
+    if case.needs_approval:
+        why = "The key asks for approval of each new version, which it shows as status.pendingVersion once it has passed the probe."
+        command = line("kubectl", "cmk", "approve", shown, "NEW_VERSION")
+        return (Step("Approve the new version", PLATFORM, why, command),)
+    if not case.by_operator:
+        why = (
+            "Azure's services look for new versions by themselves, within a day. With this the operator moves each resource at once. "
+            "Change the manifest where it is kept, if that is a repository."
+        )
+        patch = json.dumps({"spec": {"rotation": {"apply": "Immediately"}}}, separators=(",", ":"))
+        return (Step("Do not wait for Azure's schedule", PLATFORM, why, _patch(case, patch)),)
+    return ()
+
+
+def _patch(case: Compromise, patch: str) -> str:
+    return line("kubectl", "patch", _PLURAL, case.name, "--namespace", case.namespace, "--type", "merge", "--patch", patch)
+
+
+def _watch(case: Compromise) -> Step:
+    why = "The old version must stay enabled until then: Azure unwraps with it once more when a resource moves."
+    shown = f"{case.namespace}/{case.name}"
+    command = line("kubectl", "cmk", "compromised", shown, "--version", case.version, "--watch")
+    return Step("Wait until nothing is on the old version", PLATFORM, why, command)
+
+
+def _disable(case: Compromise) -> Step:
+    why = (
+        "Not before: what is still on it stops. Backups made under it cannot be restored any more; make new ones first. If the "
+        "customer prefers to stop everything at once, this step comes first, and what it stops is told by kubectl cmk impact."
+    )
+    disable = line(
+        *("az", "keyvault", "key", "set-attributes", *_vault(case)),
+        *("--version", case.version, "--enabled", "false", "--output", "none"),
+    )
+    return Step("Disable the old version", ROTATES, why, _in_the_right_tenant(case, disable))

@@ -1,0 +1,42 @@
+"""Who must act, as the conditions of an object say it."""
+
+from __future__ import annotations
+
+import pytest
+
+from cmk_operator.api.conditions import Condition, Truth
+from cmk_operator.cli.attention import attention, who_must_act
+from cmk_operator.core.access_verdict import judge_access
+from cmk_operator.core.faults import Actor
+from tests.unit.samples import NOW, states
+
+
+def condition(kind: str, status: Truth, message: str, reason: str = "Because") -> Condition:
+    return Condition(type=kind, status=status, observed_generation=1, last_transition_time=NOW, reason=reason, message=message)
+
+
+@pytest.mark.parametrize("state", sorted(states()))
+def test_the_person_whom_a_verdict_names_is_found_in_its_sentence(state: str) -> None:
+    access = judge_access(states()[state])
+    expected = access.actor.value if access.actor not in {None, Actor.AZURE} and access.actor is not None else None
+    assert who_must_act(access.message) == expected
+
+
+def test_what_is_ready_needs_nobody() -> None:
+    found = attention([condition("Ready", "True", "all is well")])
+    assert (found.is_due, found.who) == (False, None)
+
+
+def test_what_is_stalled_names_who_must_act() -> None:
+    message = "the vault lacks it: the customer's administrator must enable it"
+    found = attention([condition("Ready", "False", message), condition("Stalled", "True", message)])
+    assert (found.is_due, found.who) == (True, "customer's administrator")
+
+
+def test_what_goes_on_by_itself_needs_nobody() -> None:
+    found = attention([condition("Ready", "Unknown", "busy"), condition("Reconciling", "True", "busy")])
+    assert (found.is_due, found.who) == (True, None)
+
+
+def test_an_object_without_conditions_was_not_seen() -> None:
+    assert attention([]).reason == "NotSeen"
