@@ -136,6 +136,9 @@ class StopReport(Shape):
     resource_count: int
     effect: str
     recovery: str = Field(description="What brings it back once the key is accessible again.")
+    virtual_machines: tuple[str, ...] = Field(
+        default=(), description="Disks: virtual machines that are expected to shut down, before that time (at most 20 names)."
+    )
 
 
 class AccessReport(Shape):

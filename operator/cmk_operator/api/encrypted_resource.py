@@ -181,6 +181,19 @@ class AppliedKey(Shape):
     since: datetime
 
 
+class LostAccessReport(Shape):
+    """What stops, and when, because the key version that protects the resource cannot be reached."""
+
+    state: str
+    lost_since: datetime = Field(description="When the loss was first seen, whatever its cause since.")
+    inaccessible_expected_at: datetime = Field(description="About when this kind of resource stops if nothing changes.")
+    effect: str = Field(description="What stops then.")
+    recovery: str = Field(description="What brings it back once the key is accessible again.")
+    virtual_machines: tuple[str, ...] = Field(
+        default=(), description="Disks: virtual machines that are expected to shut down, before that time (at most 50 names)."
+    )
+
+
 class OperationReport(Shape):
     """A long-running operation that was started and has not ended; after a restart it is asked after, not started again."""
 
@@ -244,6 +257,7 @@ class EncryptedResourceStatus(Shape):
     effective: EffectiveResource | None = None
     target: TargetReport | None = None
     applied: AppliedKey | None = None
+    access: LostAccessReport | None = Field(default=None, description="Absent while the key in force is accessible.")
     operation: OperationReport | None = None
     details: DetailsReport | None = None
     remembered: RememberedReport | None = None

@@ -231,6 +231,12 @@ class FederatedIdentity(Shape):
             return None
         return known.client_id.lower()
 
+    @property
+    def application_missing(self) -> bool:
+        """Whether the provider's tenant was last seen without the application."""
+        gone = {("ApplicationFederated", "ApplicationNotFound"), ("Registered", "RegisteredApplicationMissing")}
+        return any(one.status == "False" and (one.type, one.reason) in gone for one in self.status.conditions)
+
     def settles(self, now: datetime) -> bool:
         """Whether the operator changed the identity so recently that Entra may not know it everywhere yet."""
         changed = self.status.registration.changed_at if self.status.registration is not None else None

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.federation import FederatedCredential
 from cmk_operator.core.registration import ApplicationFacts, ManagedIdentityFacts
 
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.azure_failure import AzureFailure
 
 IDENTITY_API_VERSION: Final = "2023-01-31"
 
@@ -45,6 +45,12 @@ async def read_managed_identity(
         return failure_of(error)
     properties: dict[str, Any] = answer.get("properties", {})
     return ManagedIdentityFacts(str(properties.get("clientId", "")), str(properties.get("principalId", "")))
+
+
+async def application_is_gone(session: AzureSession, chain: IdentityChain) -> bool:
+    """Whether the provider's tenant says that it has no such application; False also when nobody can tell."""
+    found = await read_application(session, chain)
+    return isinstance(found, AzureFailure) and found.code == "Request_ResourceNotFound"
 
 
 async def read_application(session: AzureSession, chain: IdentityChain) -> ApplicationFacts | AzureFailure:

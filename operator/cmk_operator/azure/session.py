@@ -134,11 +134,16 @@ class AzureSession:
     async def fresh_operator_sign_in(self, chain: IdentityChain) -> None:
         """Get a Resource Manager token as the managed identity past the cache, in which one lives for up to a day.
 
-        Raises `TokenUnavailableError`.
+        Where Entra knows the identity no more, everything that was signed in by it is forgotten. Raises `TokenUnavailableError`.
         """
         token_file = self.token_file.require()
         async with ManagedIdentityCredential(chain, token_file, **self.client_options()) as credential:
-            await credential.get_token(chain.cloud.resource_manager_scope)
+            try:
+                await credential.get_token(chain.cloud.resource_manager_scope)
+            except TokenUnavailableError as error:
+                if judge_token_failure(error.failure).state.is_known_loss:
+                    self._forget_chain(chain)
+                raise
 
     async def fresh_sign_in(self, chain: IdentityChain, customer_tenant_id: str) -> None:
         """Get a Key Vault token in the customer's tenant past every cache, and put Entra's word in the place of what was cached.
@@ -163,6 +168,13 @@ class AzureSession:
         credential = self._kept.pop(("application", *owner), None)
         for key in [key for key in self._kept if key[1:3] == owner or (key[0] == "rest" and key[1] is credential)]:
             del self._kept[key]
+
+    def _forget_chain(self, chain: IdentityChain) -> None:
+        """Drop the managed identity's clients, and those of the application that its tokens were the assertion for."""
+        if not chain.by_service_account:
+            for tenant in [key[2] for key in self._kept if key[:2] == ("application", chain)]:
+                self._forget_application(chain, str(tenant))
+        self.forget_managed_identity(chain)
 
     def forget_managed_identity(self, chain: IdentityChain) -> None:
         """Drop the clients of one managed identity with the tokens in them, which know no permission granted since."""

@@ -74,6 +74,7 @@ class KeyAttributes:
     key_size: int | None
     operations: tuple[str, ...]
     created: datetime | None = None
+    updated: datetime | None = None
     not_before: datetime | None = None
     expires: datetime | None = None
     recovery_level: str = ""
@@ -118,6 +119,10 @@ class KeyProbe:
     """For a pinned version that was not found: whether the key itself is there (None: not asked)."""
     vault_tenant: str | None = None
     """The tenant that the vault's challenge names, when it is not the declared one."""
+    application_missing: bool = False
+    """Whether the provider's own tenant was last seen without the application."""
+    proven_at: datetime | None = None
+    """Each step of the probe has been passed with every version since then; None: by this visit itself, at `at`."""
 
     def version_is_accessible(self, version: str) -> bool:
         """Whether this visit wrapped and unwrapped with `version`."""

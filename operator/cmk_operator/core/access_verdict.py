@@ -108,7 +108,7 @@ def _judge_attributes(attributes: KeyAttributes, at: datetime) -> Access | None:
 
 def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe) -> Access:
     if failure.stage is not Stage.SERVICE:
-        access = judge_token_failure(failure)
+        access = judge_token_failure(failure, application_missing=probe.application_missing)
         if access.state.is_known_loss:
             return access
         return replace(access, message=f"nothing is known about the key, because {access.message}")

@@ -48,7 +48,7 @@ def judge_key_probe(probe: KeyProbe, users: Mapping[str, tuple[str, ...]]) -> Ke
 
 def _alone(probe: KeyProbe, version: VersionProbe) -> KeyProbe:
     key_exists = probe.latest_exists if probe.wanted.attributes is None else True
-    return KeyProbe(probe.at, version, deleted=probe.deleted, latest_exists=key_exists, vault_tenant=probe.vault_tenant)
+    return replace(probe, wanted=version, in_use={}, latest_exists=key_exists)
 
 
 def lost_since(verdict: KeyVerdict, before: datetime | None, now: datetime) -> datetime | None:

@@ -29,6 +29,8 @@ class ServiceTiming:
     """What brings it back once the key is there again."""
     old_version_needed_for: timedelta = timedelta(0)
     """How long the service may still use an old version after the resource has moved to the new one."""
+    restores: str = ""
+    """What of its own still needs an old version afterwards, until it has aged out."""
 
 
 _TEN_MINUTES: Final = timedelta(minutes=10)
@@ -39,12 +41,14 @@ SQL: Final = ServiceTiming(
     "Azure SQL",
     _TEN_MINUTES,
     "its databases become Inaccessible",
-    "it heals by itself when the key was away for less than 30 minutes, else the operator revalidates the key",
+    "it heals by itself when the key was away for less than 30 minutes; else the operator revalidates the key, and failover groups, "
+    "restore history and tags may be lost",
+    restores="point-in-time restores of its databases to a moment before",
 )
 DISK: Final = ServiceTiming(
     "managed disks",
     timedelta(hours=1),
-    "virtual machines shut down and do not start, and its content cannot be read",
+    "its reads and writes fail; virtual machines that use it shut down before that, Azure names no time, and do not start",
     "the provider's administrator must start the virtual machines again",
     timedelta(hours=1),
 )
@@ -62,6 +66,9 @@ _BY_TYPE: Final[Mapping[str, ServiceTiming]] = MappingProxyType(
 )
 
 
+_NO_MACHINES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+
+
 def timing_of(resource_type: str) -> ServiceTiming:
     """The timing of a type in lower case; one that is not known is taken for the fastest to stop."""
     return _BY_TYPE.get(resource_type, STORAGE)
@@ -76,15 +83,26 @@ class Stop:
     expected_at: datetime
     effect: str
     recovery: str
+    machines: tuple[str, ...] = ()
+    """Virtual machines that stop with them."""
 
 
-def stops(users: Iterable[tuple[str, str]], lost_since: datetime) -> tuple[Stop, ...]:
-    """What stops, the earliest first; `users` are names of resources with their types."""
+def stops(
+    users: Iterable[tuple[str, str]], lost_since: datetime, machines: Mapping[str, tuple[str, ...]] = _NO_MACHINES
+) -> tuple[Stop, ...]:
+    """What stops, the earliest first; `users` are names of resources with their types, `machines` those that use them."""
     grouped: dict[ServiceTiming, list[str]] = {}
     for name, resource_type in users:
         grouped.setdefault(timing_of(resource_type), []).append(name)
     found = (
-        Stop(timing.service, tuple(sorted(names)), lost_since + timing.cut_off_after, timing.loses, timing.heals)
+        Stop(
+            timing.service,
+            tuple(sorted(names)),
+            lost_since + timing.cut_off_after,
+            timing.loses,
+            timing.heals,
+            tuple(sorted({machine for name in names for machine in machines.get(name, ())})),
+        )
         for timing, names in grouped.items()
     )
     return tuple(sorted(found, key=lambda stop: (stop.expected_at, stop.service)))
@@ -93,3 +111,8 @@ def stops(users: Iterable[tuple[str, str]], lost_since: datetime) -> tuple[Stop,
 def longest_use_of_an_old_version(resource_types: Iterable[str]) -> timedelta:
     """How long the slowest of several resources may still use an old version after it has moved."""
     return max((timing_of(one).old_version_needed_for for one in resource_types), default=timedelta(0))
+
+
+def restores_under(resource_types: Iterable[str]) -> tuple[str, ...]:
+    """What of resources of these types still needs a version that they have left."""
+    return tuple(sorted({timing_of(one).restores for one in resource_types} - {""}))

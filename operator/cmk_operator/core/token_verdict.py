@@ -97,17 +97,42 @@ def may_be_replication(failure: AzureFailure) -> bool:
     return bool(failure.entra_codes & _UNKNOWN_YET)
 
 
-def judge_token_failure(failure: AzureFailure) -> Access:
-    """Name the state behind a token that could not be had, by the hop and by Entra's code."""
+def may_be_a_missing_application(failure: AzureFailure) -> bool:
+    """Whether a customer's tenant does not know the application: for want of consent, or because it was deleted at home."""
+    return failure.stage is Stage.APPLICATION_TOKEN and _NO_SUCH_PRINCIPAL in failure.entra_codes
+
+
+def judge_token_failure(failure: AzureFailure, *, application_missing: bool = False) -> Access:
+    """Name the state behind a token that could not be had, by the hop and by Entra's code.
+
+    `application_missing` says that the provider's own tenant has no such application: Entra answers 700016 then, too.
+    """
     codes = failure.entra_codes
     if failure.stage is Stage.OPERATOR_TOKEN:
         shown = _shown(codes) or failure.code
+        if _NO_SUCH_PRINCIPAL in codes:
+            # What Entra does not know, no service of Azure can be either: unlike every other refusal, this one is not ours alone.
+            return Access(
+                AccessState.IDENTITY_BROKEN,
+                f"the provider's tenant has no such managed identity ({shown}), so Azure's services cannot reach the key by it: the "
+                "provider's administrator must create it anew with its federated credentials, or correct the FederatedIdentity",
+                _PROVIDER,
+                failure.request_id,
+            )
         if (failure.transient and not codes) or codes & _ENTRA_BUSY:
             return Access(AccessState.UNKNOWN, f"Entra gives no usable answer ({shown})", Actor.AZURE)
         return Access(
             AccessState.OPERATOR_NOT_AUTHENTICATED,
             f"the operator cannot sign in as the managed identity ({shown}): the provider's administrator must check the managed "
             "identity and its federated credential for the operator's ServiceAccount",
+            _PROVIDER,
+            failure.request_id,
+        )
+    if application_missing and _NO_SUCH_PRINCIPAL in codes:
+        return Access(
+            AccessState.IDENTITY_BROKEN,
+            f"the provider's tenant has no such application any more (AADSTS{_NO_SUCH_PRINCIPAL}): the provider's administrator must "
+            "restore it from the deleted applications, where Entra keeps it for 30 days",
             _PROVIDER,
             failure.request_id,
         )

@@ -90,17 +90,27 @@ def _merge(name: str, known: KeyVersion | None, facts: VersionFacts, active: str
     return replace(base, users=(), superseded_at=since)
 
 
-def retire(entry: KeyVersion, active: str | None, hold: timedelta, backup_retention: timedelta | None) -> Retirement:
-    """Say when `entry` may be disabled: never while it is active or in use, else after `hold`, and when backups allow."""
+def retire(
+    entry: KeyVersion,
+    active: str | None,
+    hold: timedelta,
+    backup_retention: timedelta | None,
+    restores: tuple[str, ...] = (),
+) -> Retirement:
+    """Say when `entry` may be disabled: never while it is active or in use, else after `hold`, and when backups allow.
+
+    `restores` names what the present users of the key restore from an old version themselves.
+    """
     if entry.version == active:
         return Retirement(None, None, "the active version")
     if entry.users or entry.superseded_at is None:
         return Retirement(None, None, "resources are still on this version")
     keep_until = entry.superseded_at + backup_retention if backup_retention is not None else None
+    backups = ", and ".join(("backups made under it", *restores))
     reason = (
-        "no EncryptedResource is on this version; backups made under it need it until keepUntil"
+        f"no EncryptedResource is on this version; {backups} need it until keepUntil"
         if keep_until is not None
-        else "no EncryptedResource is on this version; backups made under it still need it (set spec.rotation.backupRetention)"
+        else f"no EncryptedResource is on this version; {backups} still need it (set spec.rotation.backupRetention)"
     )
     return Retirement(entry.superseded_at + hold, keep_until, reason)
 

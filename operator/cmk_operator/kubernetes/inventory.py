@@ -62,6 +62,8 @@ class _Entry:
     points_to: tuple[tuple[str, str], ...]
     version: str
     """For a resource: the key version that Azure reports for it, or an empty string."""
+    machines: tuple[str, ...]
+    """For disks: the virtual machines that use them."""
     raw: bytes
 
 
@@ -188,6 +190,10 @@ class Inventory:
         target = next((pointer for relation, pointer in self._entries[reference].points_to if relation == "target"), "")
         return RESOURCE_TYPE if target.startswith(f"{RESOURCE_TYPE}:") else ArmId(target).resource_type
 
+    def machines_of(self, reference: ObjectReference) -> tuple[str, ...]:
+        """The virtual machines that use the disk, or a disk of the set, that an EncryptedResource names."""
+        return self._entries[reference].machines
+
     def claims_on(self, target: ArmId | SnowflakeAccount) -> list[EncryptedResource]:
         """The EncryptedResources that name one target."""
         references = sorted(self._pointers.get(("target", target.key), ()), key=str)
@@ -235,6 +241,7 @@ def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry
         ),
         points_to=_pointers(plural, reference, spec, applied.get("keyUri")),
         version=applied.get("version", ""),
+        machines=tuple(((body.get("status") or {}).get("details") or {}).get("attachedTo") or ()),
         raw=json.dumps(slim, separators=(",", ":"), sort_keys=True).encode(),
     )
     return reference, entry

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from cmk_operator.api.conditions import find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.model import APPROVED_VERSION, RECONCILE_REQUESTED_AT
+from cmk_operator.azure.identities import application_is_gone
 from cmk_operator.core.access import AccessState
 from cmk_operator.core.adoption import probe_of_adopted
 from cmk_operator.core.faults import Fault, busy
 from cmk_operator.core.schedule import BUSY, Next
-from cmk_operator.core.token_verdict import may_be_replication
+from cmk_operator.core.token_verdict import may_be_a_missing_application, may_be_replication
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.announcements import announce_key
@@ -58,6 +60,7 @@ async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
         context.vaults.read(path.vault, 0.0 if asked else jittered(context.intervals.identity_check)),
     )
     approved = key.metadata.annotations.get(APPROVED_VERSION)
+    visited = replace(visited, application_missing=await _application_is_gone(context, key, path, visited))
     probe, adoption = probe_of_adopted(visited, policy, active=known, approved=approved)
     if _settling(path, probe, context.now()):
         await _write(context, key, report_refused(key, _SETTLES, usage, context.now()))
@@ -69,6 +72,17 @@ async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
     _wake_tenant(context, path, status)
     remaining = max(0.0, jittered(interval) - context.prober.age(path.probed))
     return Next(after=max(remaining, interval * 0.05))
+
+
+async def _application_is_gone(context: Context, key: CustomerManagedKey, path: KeyPath, probe: KeyProbe) -> bool:
+    """Before a loss is called the customer's: whether it was the provider who lost the application."""
+    failure = probe.wanted.failure
+    if failure is None or not may_be_a_missing_application(failure) or path.identity.application_missing:
+        return path.identity.application_missing
+    if key.status.access is not None and key.status.access.state == AccessState.CONSENT_MISSING:
+        return False
+    context.wake(reference_of(path.identity), 0.0)
+    return await application_is_gone(context.session, path.chain)
 
 
 def _settling(path: KeyPath, probe: KeyProbe, now: datetime) -> bool:
@@ -93,11 +107,12 @@ def usage_of(inventory: Inventory, key: CustomerManagedKey, path: KeyPath | None
     if path is None:
         return Usage(names)
     standing = [
-        (reference.name if reference.namespace == namespace else str(reference), version, inventory.type_of(reference))
+        (reference.name if reference.namespace == namespace else str(reference), version, reference)
         for reference, version in inventory.standing_on(str(path.key_uri))
     ]
-    types = {name: resource_type for name, _, resource_type in standing}
-    return Usage.of(names, [(name, version) for name, version, _ in standing], types)
+    types = {name: inventory.type_of(reference) for name, _, reference in standing}
+    machines = {name: found for name, _, reference in standing if (found := inventory.machines_of(reference))}
+    return Usage.of(names, [(name, version) for name, version, _ in standing], types, machines)
 
 
 async def _write(
@@ -130,7 +145,7 @@ def _meaning(status: CustomerManagedKeyStatus) -> tuple[object, ...]:
     accessible = find(status.conditions, "KeyAccessible")
     return (
         status.observed_generation,
-        status.access.state if status.access is not None else None,
+        (status.access.state, status.access.lost_since) if status.access is not None else None,
         (accessible.reason, accessible.message) if accessible is not None else None,
         status.active_version,
         (prerequisites.status, prerequisites.message) if prerequisites is not None else None,

@@ -31,7 +31,7 @@ from cmk_operator.core.prerequisites import (
     check_prerequisites,
     failed,
 )
-from cmk_operator.core.service_timing import STORAGE, longest_use_of_an_old_version, stops
+from cmk_operator.core.service_timing import STORAGE, longest_use_of_an_old_version, restores_under, stops
 from cmk_operator.core.versions import (
     HOLD_SUPERSEDED_FOR,
     KeyVersion,
@@ -65,12 +65,20 @@ class Usage:
     """On the key, but Azure does not tell on which version."""
     types: Mapping[str, str] = field(default_factory=dict)
     """Resource types in lower case, by the same names."""
+    machines: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Virtual machines that use disks, by the same names."""
 
     @staticmethod
-    def of(names: tuple[str, ...], standing: list[tuple[str, str]], types: Mapping[str, str] | None = None) -> Usage:
+    def of(
+        names: tuple[str, ...],
+        standing: list[tuple[str, str]],
+        types: Mapping[str, str] | None = None,
+        machines: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> Usage:
         """Group names by the version that Azure reports for them, an empty one when it does not."""
         told = users_by_version((name, version) for name, version in standing if version)
-        return Usage(tuple(sorted(names)), told, tuple(name for name, version in standing if not version), types or {})
+        unversioned = tuple(name for name, version in standing if not version)
+        return Usage(tuple(sorted(names)), told, unversioned, types or {}, machines or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +198,8 @@ def _access(
     if lost is None:
         return dated
     stopping = [name for version, names in usage.by_version.items() if _is_lost(verdict, version) for name in names]
-    found = stops([(name, usage.types.get(name, "")) for name in (*stopping, *usage.unversioned)], lost)
+    users = [(name, usage.types.get(name, "")) for name in (*stopping, *usage.unversioned)]
+    found = stops(users, lost, usage.machines)
     return dated.model_copy(
         update={
             "lost_since": lost,
@@ -203,6 +212,7 @@ def _access(
                     resource_count=len(stop.resources),
                     effect=stop.effect,
                     recovery=stop.recovery,
+                    virtual_machines=shortened(stop.machines),
                 )
                 for stop in found
             ),
@@ -255,7 +265,8 @@ def _version_report(
     rotation = key.spec.rotation
     hold = parse_duration(rotation.hold_superseded_for) if rotation and rotation.hold_superseded_for else HOLD_SUPERSEDED_FOR
     retention = parse_duration(rotation.backup_retention) if rotation and rotation.backup_retention else None
-    retirement = retire(entry, active, hold + longest_use_of_an_old_version(usage.types.values()), retention)
+    types = usage.types.values()
+    retirement = retire(entry, active, hold + longest_use_of_an_old_version(types), retention, restores_under(types))
     own = verdict.by_version.get(entry.version)
     return VersionReport(
         version=entry.version,

@@ -223,6 +223,12 @@ async def _tell(context: Context, resource: EncryptedResource, status: Encrypted
         active = encryption is NotificationType.ENCRYPTION_ACTIVE
         reason = "EncryptionActive" if active else "EncryptionInactive"
         await context.events.record(resource, "Normal" if active else "Warning", reason, encrypted.message, "Reconcile")
+    lost, accessible = resource.status.access, find(status.conditions, "KeyAccessible")
+    if lost is not None and status.access is None and accessible is not None and accessible.status == "True":
+        shut = f" ({', '.join(lost.virtual_machines)})" if lost.virtual_machines else ""
+        await context.events.record(
+            resource, "Normal", "KeyRestored", f"{accessible.message}; {lost.recovery}{shut}", "Reconcile"
+        )
     before, after = find(resource.status.conditions, "Ready"), find(status.conditions, "Ready")
     if after is not None and (before is None or before.reason != after.reason) and after.reason != "Ready":
         kind: Literal["Normal", "Warning"] = "Warning" if find(status.conditions, "Stalled") is not None else "Normal"

@@ -14,6 +14,7 @@ from cmk_operator.api.encrypted_resource import (
     EffectiveResource,
     EncryptedResource,
     EncryptedResourceStatus,
+    LostAccessReport,
     OperationReport,
     PlanReport,
     RememberedReport,
@@ -23,6 +24,7 @@ from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.access import AccessState
 from cmk_operator.core.decide import Decision, Step
 from cmk_operator.core.faults import FaultKind
+from cmk_operator.core.service_timing import timing_of
 from cmk_operator.providers.protocol import Remembered, Shown
 
 if TYPE_CHECKING:
@@ -93,7 +95,9 @@ def report(resource: EncryptedResource, outcome: ResourceOutcome, now: datetime)
     """The status that follows from one pass."""
     before = resource.status
     applied = _applied(before.applied, outcome.protection, now)
-    aspects = (_encrypted(outcome), _key_accessible(outcome.key, applied), _key_current(outcome.key, applied))
+    accessible = _key_accessible(outcome.key, applied)
+    aspects = (_encrypted(outcome), accessible, _key_current(outcome.key, applied))
+    details = _details(outcome.details) if outcome.details is not None else before.details
     summary, progress = _summary(outcome, aspects)
     generation = resource.metadata.generation
     shows_plan = outcome.decision is not None and outcome.decision.step is Step.SHOW_PLAN and outcome.plan is not None
@@ -104,8 +108,9 @@ def report(resource: EncryptedResource, outcome: ResourceOutcome, now: datetime)
         effective=effective_of(resource),
         target=outcome.target,
         applied=applied,
+        access=_lost_access(resource, outcome.key, applied, accessible, details),
         operation=_operation(before.operation, outcome, now),
-        details=_details(outcome.details) if outcome.details is not None else before.details,
+        details=details,
         remembered=_remembered(outcome.remembered) if outcome.remembered is not None else before.remembered,
         plan=_plan(outcome.plan) if shows_plan and outcome.plan is not None else None,
         rotations=_rotations(before, applied, outcome, now),
@@ -201,6 +206,28 @@ def _key_accessible(key: CustomerManagedKey | None, applied: AppliedKey | None) 
     if condition is None:
         return Aspect(kind, "Unknown", _NOT_PROBED, "the key has not been probed yet")
     return Aspect(kind, condition.status, condition.reason, condition.message)
+
+
+def _lost_access(
+    resource: EncryptedResource,
+    key: CustomerManagedKey | None,
+    applied: AppliedKey | None,
+    accessible: Aspect,
+    details: DetailsReport | None,
+) -> LostAccessReport | None:
+    """When this kind of resource stops, counted from the loss that the key's status tells of."""
+    lost = key.status.access.lost_since if key is not None and key.status.access is not None else None
+    if key is None or lost is None or accessible.status == "True" or applied is None or not _is_on(key, applied):
+        return None
+    timing = timing_of(resource.spec.target.resource_type)
+    return LostAccessReport(
+        state=accessible.reason,
+        lost_since=lost,
+        inaccessible_expected_at=lost + timing.cut_off_after,
+        effect=timing.loses,
+        recovery=timing.heals,
+        virtual_machines=details.attached_to if details is not None else (),
+    )
 
 
 def _is_on(key: CustomerManagedKey, applied: AppliedKey) -> bool:

@@ -8,11 +8,12 @@ from cmk_operator.api.conditions import Aspect, Progress, dated
 from cmk_operator.api.customer_tenant import Consent, ConsentState, CustomerTenant, CustomerTenantStatus, HandoverStep
 from cmk_operator.api.federated_identity import ApplicationHandover
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
-from cmk_operator.azure.identities import sign_in_to_customer
+from cmk_operator.azure.identities import application_is_gone, sign_in_to_customer
 from cmk_operator.core.access import AccessState
 from cmk_operator.core.faults import Fault
 from cmk_operator.core.schedule import Next
-from cmk_operator.core.token_verdict import judge_token_failure, may_be_replication
+from cmk_operator.core.token_verdict import judge_token_failure, may_be_a_missing_application, may_be_replication
+from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.audit import consent_changed
 from cmk_operator.reconcile.context import Context, jittered
 from cmk_operator.reconcile.delivery import notifications_delivered
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cmk_operator.api.federated_identity import FederatedIdentity
+    from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.core.access import Access
     from cmk_operator.core.azure_failure import AzureFailure
     from cmk_operator.kubernetes.client import ObjectReference
 
@@ -45,7 +48,8 @@ async def reconcile_tenant(context: Context, reference: ObjectReference) -> Next
         identity, chain = resolved
         failure = await sign_in_to_customer(context.session, chain, tenant.spec.tenant_id)
         handover = handover_steps(context.inventory, tenant, identity)
-        status = report(tenant, identity, failure, delivered, context.now(), handover)
+        gone = await _application_is_gone(context, tenant, identity, chain, failure)
+        status = report(tenant, identity, failure, delivered, context.now(), handover, application_missing=gone)
         granted = status.consent is not None and status.consent.state == "Granted"
         wait = Next(after=jittered(context.intervals.identity_check if granted else context.intervals.key_check))
     change = consent_changed(tenant, status, failure.request_id if failure is not None else None, context.now())
@@ -56,6 +60,18 @@ async def reconcile_tenant(context: Context, reference: ObjectReference) -> Next
         changed = tenant.status.observed_generation != tenant.metadata.generation
         wake_below(context, reference, to_the_leaves=changed)
     return wait
+
+
+async def _application_is_gone(
+    context: Context, tenant: CustomerTenant, identity: FederatedIdentity, chain: IdentityChain, failure: AzureFailure | None
+) -> bool:
+    """Before a customer is said to have withdrawn consent: whether it was the provider who lost the application."""
+    if failure is None or not may_be_a_missing_application(failure) or identity.application_missing:
+        return identity.application_missing
+    if tenant.status.consent is None or tenant.status.consent.state != "Granted":
+        return False
+    context.wake(reference_of(identity), 0.0)
+    return await application_is_gone(context.session, chain)
 
 
 async def _tell(context: Context, tenant: CustomerTenant, status: CustomerTenantStatus) -> None:
@@ -92,6 +108,8 @@ def report(
     delivered: Aspect,
     now: datetime,
     handover: tuple[HandoverStep, ...] = (),
+    *,
+    application_missing: bool = False,
 ) -> CustomerTenantStatus:
     """The status that follows from one attempt to sign in to the customer's tenant; pure."""
     before = tenant.status.consent
@@ -102,7 +120,8 @@ def report(
         application = ApplicationHandover(client_id=client_id, display_name=identity.spec.application.display_name)
     url = identity.spec.endpoints.admin_consent_url(spec.tenant_id, client_id)
     settling = failure is not None and identity.settles(now) and may_be_replication(failure)
-    state, aspect, progress = _judge(before.state if before is not None else None, failure, url, settling=settling)
+    access = judge_token_failure(failure, application_missing=application_missing) if failure is not None else None
+    state, aspect, progress = _judge(before.state if before is not None else None, access, url, settling=settling)
     since = before.since if before is not None and before.state == state else now
     ready = Aspect("Ready", aspect.status, "Ready" if aspect.status == "True" else aspect.reason, aspect.message)
     generation = tenant.metadata.generation
@@ -117,12 +136,11 @@ def report(
 
 
 def _judge(
-    before: ConsentState | None, failure: AzureFailure | None, url: str, *, settling: bool
+    before: ConsentState | None, access: Access | None, url: str, *, settling: bool
 ) -> tuple[ConsentState, Aspect, Progress]:
     kind = "ConsentGranted"
-    if failure is None:
+    if access is None:
         return "Granted", Aspect(kind, "True", "Granted", "the application may sign in to the customer's tenant"), Progress()
-    access = judge_token_failure(failure)
     if access.state is AccessState.CONSENT_MISSING:
         state: ConsentState = "Revoked" if before in {"Granted", "Revoked"} else "Pending"
         verb = "withdrew its consent" if state == "Revoked" else "has not consented yet"
