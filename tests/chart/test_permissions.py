@@ -30,6 +30,7 @@ EVERYWHERE = {
     *(("apiextensions.k8s.io", "customresourcedefinitions", verb) for verb in READ),
 }
 AT_HOME = {
+    *(("", "configmaps", verb) for verb in ("create", "get", "patch", "delete")),
     *(("coordination.k8s.io", "leases", verb) for verb in ("get", "create", "update", "patch")),
     ("", "secrets", "get"),
 }
@@ -60,6 +61,10 @@ def test_the_operator_may_do_exactly_this(
         ("list", "secrets"),
         ("watch", "secrets"),
         ("get", "configmaps"),
+        ("list", "configmaps"),
+        ("patch", "configmaps"),
+        ("delete", "configmaps"),
+        ("update", "configmaps"),
         ("list", "namespaces"),
         ("list", "pods"),
         ("create", "serviceaccounts/token"),

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cmk_operator.core.audit.layout import HEAD_NAME, SLOTS, segment_name
 from cmk_operator.settings import Settings
 from tests.chart.conftest import CHART, NAMESPACE, HelmError, helm, only, rendered
 from tests.conftest import ROOT
@@ -123,6 +124,33 @@ def test_the_operator_knows_every_variable_that_the_chart_can_set() -> None:
     fields: dict[str, Any] = {name.removeprefix("CMK_OPERATOR_").lower(): value for name, value in variables.items()}
     assert fields.keys() <= Settings.model_fields.keys()
     assert Settings(**fields).key_check_interval == 9
+
+
+def test_the_audit_sink_reaches_the_operator_with_its_token_in_a_file() -> None:
+    sink = (
+        "audit.sink.url=https://logs.example/in,audit.sink.tokenSecretRef.name=collector,audit.sink.tokenSecretRef.key=bearer"
+    )
+    pod = only(rendered("--set", sink, "--set", "audit.segmentBytes=65536"), "Deployment")["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    variables = {item["name"]: item.get("value") for item in container["env"] if "_AUDIT_" in item["name"]}
+    fields: dict[str, Any] = {name.removeprefix("CMK_OPERATOR_").lower(): value for name, value in variables.items()}
+    settings = Settings(**fields)
+    assert str(settings.audit_sink_url) == "https://logs.example/in"
+    assert settings.audit_segment_bytes == 65536
+    [mount] = [item for item in container["volumeMounts"] if item["name"] == "audit-sink"]
+    [volume] = [item for item in pod["volumes"] if item["name"] == "audit-sink"]
+    [item] = volume["secret"]["items"]
+    assert (volume["secret"]["secretName"], item["key"]) == ("collector", "bearer")
+    assert str(settings.audit_sink_token_file) == f"{mount['mountPath']}/{item['path']}"
+
+
+def test_the_operator_may_touch_the_config_maps_of_its_record_and_create_any_missing_one() -> None:
+    roles = [item for item in rendered() if item["kind"] == "Role" and not item["metadata"]["name"].endswith("-secrets")]
+    rules = [rule for role in roles for rule in role["rules"] if rule["resources"] == ["configmaps"]]
+    assert [(rule["verbs"], set(rule.get("resourceNames", ()))) for rule in rules] == [
+        (["create"], set()),
+        (["get", "patch", "delete"], {HEAD_NAME, *(segment_name(slot) for slot in range(SLOTS))}),
+    ]
 
 
 def test_the_operator_has_time_to_finish_before_it_is_killed() -> None:

@@ -39,11 +39,10 @@ async def test_every_change_of_a_key_is_one_line_of_audit_with_azures_request_id
     # Law 8.
     version = await environment.ready()
     lines = [json.loads(line) for line in operator.log().splitlines()]
-    own = [
-        line for line in lines if line.get("resource") == f"{environment.namespace}/docs" and line["message"] == "key changed"
-    ]
-    (line,) = own
+    changed = [line["audit"] for line in lines if line["message"] == "key changed"]
+    (line,) = [one for one in changed if one["object"]["namespace"] == environment.namespace]
     (patch,) = await environment.writes()
+    assert (line["by"], line["why"]) == ("cmk-operator", "the manifest says so (generation 1, field manager tests)")
     assert (line["from"], line["to"]) == ("a key of Microsoft", environment.key_uri(version))
     assert line["azureRequestId"] == patch["request_id"]
     assert line["target"] == environment.accounts["docs"]

@@ -162,7 +162,8 @@ class Journal:
 
     def _start_writing(self) -> None:
         if self._writing is None or self._writing.done():
-            self._attempt = asyncio.get_running_loop().create_future()
+            if self._attempt is None or self._attempt.done():
+                self._attempt = asyncio.get_running_loop().create_future()
             self._writing = asyncio.create_task(self._write(), name="audit record")
 
     async def _write(self) -> None:

@@ -229,6 +229,7 @@ def key_changes(
                 newest.to,
                 "the manifest names this version" if by_manifest else "the latest version in Key Vault that passed the probe",
                 key.spec.key_uri,
+                request_id,
             )
         )
     return tuple(found)
