@@ -197,6 +197,14 @@ class CustomerAdministrator(Administrator):
         """All versions, back to life."""
         await (await self._key_client(vault)).recover_deleted_key(name)
 
+    async def back_up_key(self, vault: str, name: str) -> bytes:
+        """All versions, as a blob that only Key Vault reads."""
+        return await (await self._key_client(vault)).backup_key(name)
+
+    async def restore_key(self, vault: str, backup: bytes) -> str:
+        """A key from its backup, under its old ids; the latest id."""
+        return _id(await (await self._key_client(vault)).restore_key_backup(backup))
+
     async def purge_key(self, vault: str, name: str) -> None:
         """For ever."""
         await (await self._key_client(vault)).purge_deleted_key(name)

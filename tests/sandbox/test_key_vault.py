@@ -367,6 +367,27 @@ async def test_retention_ends_with_virtual_time(
         await customer.recover_key(vault, "expired")
 
 
+async def test_a_purged_key_comes_back_from_its_backup_under_its_old_id_and_never_over_another(
+    env: Mapping[str, str], customer: CustomerAdministrator, name: Callable[[str], str]
+) -> None:
+    vault = name("backup-kv")
+    await customer.create_vault(vault, purge_protection=False, retention_days=7)
+    made = await customer.create_key(vault, "cmk")
+    backup = await customer.back_up_key(vault, "cmk")
+    with pytest.raises(HttpResponseError) as exists:
+        await customer.restore_key(vault, backup)
+    assert exists.value.status_code == 409
+    await customer.delete_key(vault, "cmk")
+    with pytest.raises(HttpResponseError) as refused:
+        await customer.restore_key(vault, backup)
+    assert reason(refused.value) == (409, "ObjectIsDeletedButRecoverable")
+    await customer.purge_key(vault, "cmk")
+    assert await customer.restore_key(vault, backup) == made
+    with pytest.raises(HttpResponseError) as foreign:
+        await customer.restore_key(vault, b"not a backup")
+    assert foreign.value.status_code == 400
+
+
 @pytest.mark.parametrize(
     ("purge_protection", "days", "level"),
     [

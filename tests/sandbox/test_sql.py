@@ -370,6 +370,22 @@ async def test_a_short_loss_heals_alone(
     assert await sql.status(protected, "orders") == "Online"
 
 
+async def test_an_expired_key_closes_databases_although_key_vault_still_unwraps_with_it(
+    sql: SqlAdministrator,
+    control: SandboxControl,
+    customer: CustomerAdministrator,
+    protected: str,
+    key_of_customer: tuple[str, str, str],
+) -> None:
+    vault, key, _ = key_of_customer
+    await customer.set_expiry(vault, key, await control.now() - MINUTE)
+    await control.advance(10 * MINUTE)
+    assert await sql.status(protected, "orders") == "Inaccessible"
+    await customer.set_expiry(vault, key, await control.now() + 1000 * MINUTE)
+    await control.advance(10 * MINUTE)
+    assert await sql.status(protected, "orders") == "Online"
+
+
 async def test_a_long_loss_needs_a_revalidation_and_a_lost_server_cannot_leave_the_key(
     wire: Wire,
     token: str,

@@ -29,6 +29,8 @@ PERMISSIONS = {
     "recover": (f"{KEYS}/recover/action", "recover"),
     "purge": (f"{KEYS}/purge/action", "purge"),
     "rotate": (f"{KEYS}/rotate/action", "rotate"),
+    "backup": (f"{KEYS}/backup/action", "backup"),
+    "restore": (f"{KEYS}/restore/action", "restore"),
     "wrapKey": (f"{KEYS}/wrap/action", "wrapKey"),
     "unwrapKey": (f"{KEYS}/unwrap/action", "unwrapKey"),
     "encrypt": (f"{KEYS}/encrypt/action", "encrypt"),

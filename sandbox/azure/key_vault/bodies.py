@@ -53,6 +53,12 @@ class UpdateKey(Strict):
     release_policy: dict[str, Any] | None = None
 
 
+class RestoreKey(Strict):
+    """POST /keys/restore; the blob of a backup in base64url."""
+
+    value: str
+
+
 class Operation(Strict):
     """POST …/wrapkey, unwrapkey, encrypt, decrypt, sign; binary values in base64url."""
 

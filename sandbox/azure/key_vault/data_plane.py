@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from sandbox.azure.errors import VaultRefusedError
 from sandbox.azure.exchange import Answer, Exchange, Router
 from sandbox.azure.key_vault import crypto
-from sandbox.azure.key_vault.bodies import CreateKey, Operation, RotationPolicy, UpdateKey, Verify, parsed
+from sandbox.azure.key_vault.bodies import CreateKey, Operation, RestoreKey, RotationPolicy, UpdateKey, Verify, parsed
 from sandbox.azure.key_vault.keys import checked_rotation_policy
 from sandbox.azure.key_vault.model import Key, KeyVersion, Vault, new_version_id
 
@@ -69,6 +70,22 @@ def bundle(vault: Vault, key: Key, version: KeyVersion) -> dict[str, Any]:
     return {"key": jwk, "attributes": attributes(vault, version)} | ({"tags": version.tags} if version.tags else {})
 
 
+def _item(vault: Vault, kid: str, version: KeyVersion) -> dict[str, Any]:
+    """A key or version as lists show it."""
+    return {"kid": kid, "attributes": attributes(vault, version)} | ({"tags": version.tags} if version.tags else {})
+
+
+def _skip_token(position: int) -> str:
+    return urlsafe_b64encode(json.dumps({"NextMarker": f"2!{position}", "TargetLocation": 0}).encode()).rstrip(b"=").decode()
+
+
+def _skipped(token: str) -> int:
+    try:
+        return int(json.loads(_bytes(token))["NextMarker"].removeprefix("2!"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise crypto.bad_parameter("The $skiptoken is not one that this vault gave.") from error
+
+
 def deleted_bundle(vault: Vault, key: Key) -> dict[str, Any]:
     """A deleted key as it is given back."""
     return {
@@ -92,7 +109,9 @@ class VaultDataPlane:
         add = self.router.add
         add("GET", "/keys", self.list_keys)
         add("POST", "/keys/{name}/create", self.create)
+        add("POST", "/keys/restore", self.restore)
         add("POST", "/keys/{name}/rotate", self.rotate)
+        add("POST", "/keys/{name}/backup", self.backup)
         add("GET", "/keys/{name}/rotationpolicy", self.get_policy)
         add("PUT", "/keys/{name}/rotationpolicy", self.put_policy)
         add("GET", "/keys/{name}/versions", self.versions)
@@ -153,35 +172,33 @@ class VaultDataPlane:
         return vault
 
     async def list_keys(self, exchange: Exchange) -> Answer:
-        """All keys, without material."""
+        """All keys, without material and versions; the attributes and tags are those of the latest version."""
         vault = self._permitted(exchange, "list", at_key=False)
-        items = [{"kid": vault.key_id(key.name), "attributes": attributes(vault, key.latest)} for key in vault.keys.values()]
+        self._keys.throttle(vault, 1)
+        items = [_item(vault, vault.key_id(key.name), key.latest) for key in vault.keys.values()]
         return self._page(exchange, vault, items)
 
     async def versions(self, exchange: Exchange) -> Answer:
         """All versions of a key, in no order that means anything."""
         vault = self._permitted(exchange, "list")
+        self._keys.throttle(vault, 1)
         key = vault.keys.get(exchange["name"].lower())
         versions = sorted(key.versions.values(), key=lambda one: one.version) if key else []
-        items = (
-            [{"kid": vault.key_id(key.name, one.version), "attributes": attributes(vault, one)} for one in versions]
-            if key
-            else []
-        )
+        items = [_item(vault, vault.key_id(key.name, one.version), one) for one in versions] if key else []
         return self._page(exchange, vault, items)
 
     @staticmethod
     def _page(exchange: Exchange, vault: Vault, items: list[dict[str, Any]]) -> Answer:
+        """One page. As in recordings of Key Vault, the link names the port, and a page that is full says that more may come."""
         size = exchange.query.get("maxresults", "25")
         if not size.isdigit() or not 1 <= int(size) <= 25:
             raise crypto.bad_parameter("maxresults must be between 1 and 25.")
-        skip = exchange.query.get("$skiptoken", "0")
-        start, end = int(skip) if skip.isdigit() else 0, 0
+        start = _skipped(exchange.query["$skiptoken"]) if "$skiptoken" in exchange.query else 0
         end = start + int(size)
         link = None
-        if end < len(items):
-            version = exchange.query["api-version"]
-            link = f"https://{vault.host}{exchange.path}?api-version={version}&maxresults={size}&$skiptoken={end}"
+        if end <= len(items):
+            version, token = exchange.query["api-version"], _skip_token(end)
+            link = f"https://{vault.host}:443{exchange.path}?api-version={version}&$skiptoken={token}&maxresults={size}"
         return Answer(json={"value": items[start:end], "nextLink": link})
 
     async def get(self, exchange: Exchange) -> Answer:
@@ -322,6 +339,17 @@ class VaultDataPlane:
         """Back to life."""
         vault = self._permitted(exchange, "recover")
         key = self._keys.recover(vault, exchange["name"])
+        return Answer(json=bundle(vault, key, key.latest))
+
+    async def backup(self, exchange: Exchange) -> Answer:
+        """All versions, sealed."""
+        vault = self._permitted(exchange, "backup")
+        return Answer(json={"value": _text(self._keys.backup(vault, exchange["name"]))})
+
+    async def restore(self, exchange: Exchange) -> Answer:
+        """A backed-up key with its old ids."""
+        vault = self._permitted(exchange, "restore", at_key=False)
+        key = self._keys.restore(vault, _bytes(parsed(RestoreKey, exchange).value))
         return Answer(json=bundle(vault, key, key.latest))
 
     async def purge(self, exchange: Exchange) -> Answer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -38,6 +40,7 @@ class Keys:
         self._timings = timings
         self._operations: dict[str, Window] = {}
         self._creations: dict[str, Window] = {}
+        self._backups: dict[bytes, tuple[str, Key]] = {}
 
     def get(self, vault: Vault, caller: VaultCaller, name: str, version: str = "") -> tuple[Key, KeyVersion]:
         """A version, or the latest; a soft-deleted key is not found."""
@@ -201,11 +204,39 @@ class Keys:
             )
         del vault.deleted_keys[name.lower()]
 
+    def backup(self, vault: Vault, name: str) -> bytes:
+        """All versions as they are now, in a form that only Key Vault reads."""
+        key, _ = self.find(vault, name)
+        blob = secrets.token_bytes(64)
+        self._backups[blob] = (_subscription(vault), self._copy(key))
+        return blob
+
+    def restore(self, vault: Vault, blob: bytes) -> Key:
+        """The key with its name, versions and ids; only within the subscription, and where nothing has the name."""
+        subscription, key = self._backups.get(blob, ("", None))
+        if key is None or subscription != _subscription(vault):
+            raise VaultRefusedError(
+                400, "BadParameter", "Backup blob is either corrupt or from another subscription or geography."
+            )
+        self.may_create(vault, key.name)
+        if key.name.lower() in vault.keys:
+            raise VaultRefusedError(409, "Conflict", f"Key {key.name} already exists.", inner="KeyAlreadyExists")
+        vault.keys[key.name.lower()] = self._copy(key)
+        return vault.keys[key.name.lower()]
+
+    @staticmethod
+    def _copy(key: Key) -> Key:
+        return replace(key, versions={name: replace(one) for name, one in key.versions.items()})
+
     def forget_expired(self, vault: Vault) -> None:
         """What the retention has ended for."""
         now = self._clock.now()
         for name in [one for one, key in vault.deleted_keys.items() if key.purge_at is not None and key.purge_at <= now]:
             del vault.deleted_keys[name]
+
+
+def _subscription(vault: Vault) -> str:
+    return vault.id.lower().split("/")[2]
 
 
 def disabled(operation: str) -> VaultRefusedError:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import serialization
 
-from sandbox.azure.errors import ArmRefusedError
-from sandbox.azure.key_vault.service_access import KeyUnreachableError, rsa_size
+from sandbox.azure.errors import ArmRefusedError, VaultRefusedError
+from sandbox.azure.key_vault.service_access import Barrier, KeyUnreachableError, rsa_size
 from sandbox.azure.sql.model import INACCESSIBLE, ONLINE, DataKey, ServerKey
 from sandbox.azure.sql.refusals import refused, unreachable
 
@@ -79,8 +79,14 @@ class TransparentDataEncryption:
         held = database.data_key
         if held.wrapped is None or held.under is None:
             return held.plain or b""
-        entered = await self._access.enter(database.who, held.under.location.vault_uri)
-        return entered.unwrap(held.under.location.name, held.under.version, held.wrapped)
+        location, version = held.under.location, held.under.version
+        entered = await self._access.enter(database.who, location.vault_uri)
+        plain = entered.unwrap(location.name, version, held.wrapped)
+        expires = entered.get(location.name, version).expires
+        if expires is not None and expires <= self._clock.now():
+            # Key Vault still unwraps; SQL does not go on (troubleshoot-tde, "Expired key").
+            raise KeyUnreachableError(Barrier.KEY, VaultRefusedError(403, "Forbidden", "The key has expired."))
+        return plain
 
     async def plain(self, database: Database) -> bytes:
         """As `unwrapped`, for the control plane. Raises ArmRefusedError."""
