@@ -1,0 +1,80 @@
+"""What the customer has done to vault and keys, and so what must be true of every version: the other half of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass
+class Version:
+    """One version of a key; `enabled` and `expired` as the customer set them."""
+
+    id: str
+    enabled: bool = True
+    expired: bool = False
+
+
+@dataclass
+class Key:
+    """A key; the last of its versions is the latest."""
+
+    name: str
+    versions: list[Version] = field(default_factory=list)
+    deleted: bool = False
+
+    @property
+    def latest(self) -> Version:
+        return self.versions[-1]
+
+    def find(self, version: str) -> Version | None:
+        return next((one for one in self.versions if one.id == version), None)
+
+
+@dataclass
+class Vault:
+    """The vault with what leads to it."""
+
+    name: str
+    now: Callable[[], float]
+    propagation: float
+    """Seconds until a role assignment, and its end, is in force."""
+    keys: dict[str, Key] = field(default_factory=dict)
+    deleted: bool = False
+    consent: bool = True
+    granted: bool = True
+    open: bool = True
+    locked: str | None = None
+    _settled_at: float = float("-inf")
+
+    def grant_changed(self, *, granted: bool) -> None:
+        self.granted = granted
+        self._settled_at = self.now() + self.propagation
+
+    @property
+    def in_flux(self) -> bool:
+        """Whether a grant, or its end, is still on its way: then either answer is right."""
+        return self.now() < self._settled_at + 1.0
+
+    def accessible(self, key: str, version: str, *, to_services: bool = False) -> bool | None:
+        """Whether a version can be wrapped and unwrapped with; None while a grant is on its way. The firewall stops only the operator."""
+        if self.in_flux:
+            return None
+        known = self.keys.get(key)
+        found = known.find(version) if known is not None else None
+        if known is None or found is None or known.deleted or self.deleted or not self.consent or not self.granted:
+            return False
+        return found.enabled and not found.expired and (self.open or to_services)
+
+    def uri(self, key: str, version: str = "") -> str:
+        return f"https://{self.name}.vault.azure.net/keys/{key}" + (f"/{version}" if version else "")
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing at all is in the way of any version."""
+        if self.in_flux:
+            return False
+        return all(self.accessible(key.name, version.id) for key in self.keys.values() for version in key.versions)

@@ -1,0 +1,213 @@
+"""Plays the steps of one episode and checks the laws after each; what it did is told when a law is broken."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from tests.soak.actions import ACTIONS, restore
+from tests.soak.ledger import Ledger
+from tests.soak.statements import lies, recorded, unsettled
+from tests.soak.steps import CUSTOMER, Picks, Step, steps_of
+from tests.soak.world import ViolationError, World
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cmk_operator.kubernetes.client import ObjectReference
+    from tests.soak.ground import Ground
+
+DAY: Final = 90_000.0
+LONGER_THAN_ANY_BACKOFF: Final = 310.0
+ROUNDS_TO_REST: Final = 8
+REQUESTS_OF_A_PASS: Final = 10
+PROPAGATION: Final = (0.0, 0.0, 20.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Which kind of resources, and from which seed the steps come."""
+
+    kind: str
+    seed: str
+    length: int
+
+    def steps(self) -> list[Step]:
+        return [*steps_of(self.seed, self.length), Step("quiet", 0)]
+
+
+@dataclass
+class Result:
+    """What became of an episode: how often each kind of step was possible, and the violation with what led to it."""
+
+    done: Counter[str] = field(default_factory=Counter)
+    violation: str | None = None
+    at: int = 0
+    trace: list[str] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        """Actions and passes."""
+        return sum(self.done.values())
+
+
+@dataclass
+class Episode:
+    """Drives a world."""
+
+    world: World
+    ledger: Ledger
+    result: Result
+
+    async def play(self, steps: Sequence[Step]) -> None:
+        """Raises ViolationError."""
+        await self.ledger.begin()
+        self.world.changed = self.ledger.take_permissions
+        for number, step in enumerate(steps):
+            self.result.at = number
+            await self._step(step)
+
+    async def _step(self, step: Step) -> None:
+        picks = Picks(step.pick)
+        self.ledger.step_begins()
+        match step.what:
+            case "pass":
+                await self._pass(picks)
+            case "crash in a pass":
+                await self._interrupted(picks, None)
+            case "race with a pass":
+                await self._interrupted(picks, CUSTOMER[picks.of(CUSTOMER)])
+            case "crash":
+                await self.world.crash()
+                self._tell("crash")
+            case "seconds":
+                await self._time_passes((5.0, 20.0, 50.0)[picks.of(3)])
+            case "minutes":
+                await self._time_passes((130.0, 400.0, 1200.0)[picks.of(3)])
+            case "a day":
+                await self._time_passes(DAY)
+            case "quiet":
+                await self._quiet(picks, everything=step.pick == 0 or bool(picks.of(3)))
+            case _:
+                await self._act(step.what, picks)
+
+    def _tell(self, what: str, detail: object = "") -> None:
+        self.result.done[what] += 1
+        self.result.trace.append(f"{self.result.at:>5} {what}: {detail}" if detail else f"{self.result.at:>5} {what}")
+
+    async def _act(self, what: str, picks: Picks) -> None:
+        told = await ACTIONS[what](self.world, picks)
+        if told is None:
+            return
+        self._tell(what, told)
+        if what in {"drift", "lock resource"}:
+            await self.ledger.others_acted()
+
+    async def _due(self, picks: Picks) -> ObjectReference:
+        """Something that is due; time passes until it is."""
+        life = await self.world.operator()
+        while not (ready := life.agenda.ready()):
+            after = life.agenda.next_due()
+            await self._leap(max(after or 1.0, 0.01))
+        return ready[picks.of(ready)]
+
+    async def _pass(self, picks: Picks) -> None:
+        reference = await self._due(picks)
+        self.ledger.step_begins()
+        await self.world.work(reference)
+        self._tell("pass", reference)
+        await self.ledger.look()
+        await self.world.refresh()
+
+    async def _interrupted(self, picks: Picks, action: str | None) -> None:
+        reference = await self._due(picks)
+        self.ledger.step_begins()
+        after, answered = picks.of(REQUESTS_OF_A_PASS), bool(picks.of(2))
+
+        async def act() -> None:
+            if action is not None:
+                await self.world.ground.control.clear_faults()
+                told = await ACTIONS[action](self.world, picks)
+                self._tell("race", f"{action}: {told}")
+                if action == "drift" and told is not None:
+                    await self.ledger.others_acted()
+
+        happened = await self.world.work(
+            reference, interrupted_after=after, meanwhile=act if action is not None else None, answered=answered
+        )
+        what = "pass" if not happened else "crash in a pass" if action is None else "race with a pass"
+        self._tell(what, f"{reference}, after {after} answers{' and the next' if answered else ''}" if happened else reference)
+        await self.ledger.look(ended_late=happened)
+        await self.world.refresh()
+
+    async def _leap(self, seconds: float) -> None:
+        await self.world.ground.time.leap(seconds)
+        await self.ledger.look(leapt=seconds > 1)
+
+    async def _time_passes(self, seconds: float) -> None:
+        await self.world.operator()
+        self.world.events_arrive()
+        await self._drain()
+        before = lies(self.world, self.ledger)
+        await self._leap(seconds)
+        await self._drain()
+        self._tell("time passes", f"{seconds:.0f} s")
+        if seconds > 100:
+            still = before & lies(self.world, self.ledger)
+            if still:
+                raise ViolationError(f"4 (status never lies): for {seconds:.0f} s and all passes in it {sorted(still)}")
+
+    async def _drain(self) -> None:
+        async def after_each(reference: ObjectReference) -> None:
+            self._tell("pass", reference)
+            await self.ledger.look()
+            await self.world.refresh()
+            self.ledger.step_begins()
+
+        self.ledger.step_begins()
+        await self.world.drain(after_each)
+
+    async def _quiet(self, picks: Picks, *, everything: bool) -> None:
+        """Faults stop, and perhaps everything is restored: then all comes to rest where it must, and stays there."""
+        self.world.faults.clear()
+        if everything:
+            self._tell("restore", await restore(self.world, picks))
+        self._tell("quiet")
+        await self.world.operator()
+        self.world.events_arrive()
+        await self._drain()
+        left: list[str] = []
+        for round_number in range(ROUNDS_TO_REST):
+            await self._leap(LONGER_THAN_ANY_BACKOFF)
+            await self._drain()
+            await self.ledger.others_acted()
+            left = unsettled(self.world, self.ledger)
+            if not left and round_number:
+                break
+        if left:
+            raise ViolationError(f"5 (converges when faults stop): {left}")
+        await recorded(self.world, self.ledger.unrecorded)
+        self.ledger.unrecorded.clear()
+
+
+async def play(ground: Ground, setting: Setting, steps: Sequence[Step] | None = None) -> Result:
+    """Play an episode, or in its place other steps of the same setting, from the beginning."""
+    result = Result()
+    propagation = PROPAGATION[Picks(hash_of(setting.seed)).of(PROPAGATION)]
+    await ground.control.clear_requests()
+    world = await World.made(ground, setting.kind, propagation)
+    try:
+        await Episode(world, Ledger(world), result).play(setting.steps() if steps is None else steps)
+    except ViolationError as error:
+        result.violation = str(error)
+    finally:
+        world.faults.clear()
+        await ground.control.clear_faults()
+        await world.close()
+    return result
+
+
+def hash_of(text: str) -> int:
+    """A number of a text that is the same in every process."""
+    return int.from_bytes(text.encode()[-8:], "big")

@@ -1,0 +1,186 @@
+"""One life of the operator: everything that its composition root builds, but for the watches and the workers, which the driver plays."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+
+from cmk_operator.audit.journal import Journal
+from cmk_operator.audit.store import AuditStore
+from cmk_operator.azure.call_budget import BudgetRates, Rate
+from cmk_operator.azure.prober import KeyProber
+from cmk_operator.azure.session import AzureSession, TokenFile
+from cmk_operator.azure.vault_reader import VaultReader
+from cmk_operator.kubernetes.client import Connection, KubernetesClient, ObjectReference
+from cmk_operator.kubernetes.events import EventRecorder
+from cmk_operator.kubernetes.inventory import MODELS, Change, Inventory
+from cmk_operator.kubernetes.relist import relist
+from cmk_operator.kubernetes.status import StatusWriter
+from cmk_operator.providers.registry import make_providers
+from cmk_operator.reconcile.audit import note_unseen_deletions
+from cmk_operator.reconcile.context import Context, Intervals
+from cmk_operator.reconcile.delivery import Deliveries
+from cmk_operator.reconcile.dispatch import reconcile
+from cmk_operator.sinks.receivers import Receivers
+from cmk_operator.telemetry import Telemetry
+from sandbox.operator_process import NAMESPACE
+from tests.soak.agenda import Agenda
+from tests.soak.interruption import CrashedError, Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from tests.soak.virtual_time import VirtualTime
+
+INTERVALS: Final = Intervals(key_check=45.0, drift_check=60.0, identity_check=60.0)
+SEGMENT_BYTES: Final = 8_192
+"""Small, because each life reads the whole record once."""
+_MANY: Final = Rate(1_000_000, 1)
+_ALWAYS_NEW: Final = 1e-9
+"""Seconds for which a list of Azure's is good: real time stands nearly still here, so that any age would be for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the operator runs: the API server, and its own two tokens."""
+
+    server: str
+    ca_file: Path
+    token: str
+    azure_token_file: Path
+
+
+class CountingTelemetry(Telemetry):
+    """Counts the requests that have been answered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answered = 0
+
+    def count_azure_request(self, service: str, host: str, operation: str, code: int) -> None:
+        super().count_azure_request(service, host, operation, code)
+        self.answered += 1
+
+    def kubernetes_trace(self) -> aiohttp.TraceConfig:
+        async def noticed(*_: object) -> None:
+            self.answered += 1
+
+        config = aiohttp.TraceConfig()
+        config.on_request_end.append(noticed)
+        config.on_request_exception.append(noticed)
+        return config
+
+
+@dataclass
+class Incarnation:
+    """Made by `start`; ended by `stop`, or by a crash."""
+
+    context: Context
+    agenda: Agenda
+    telemetry: CountingTelemetry
+    _stack: AsyncExitStack = field(repr=False)
+
+    @classmethod
+    async def start(cls, place: Place, time: VirtualTime) -> Incarnation:
+        """Start as after a restart: know nothing, list everything, look back for what was deleted meanwhile."""
+        telemetry = CountingTelemetry()
+        stack = AsyncExitStack()
+        tls = ssl.create_default_context(cafile=str(place.ca_file))
+        connection = Connection(place.server, tls, token=place.token, namespace=NAMESPACE)
+        http = await stack.enter_async_context(connection.open(telemetry.kubernetes_trace()))
+        rates = BudgetRates(_MANY, _MANY, _MANY, _MANY, _MANY, _MANY, _MANY)
+        session = await stack.enter_async_context(AzureSession(telemetry, TokenFile(place.azure_token_file), rates))
+        client = KubernetesClient(http, telemetry)
+        inventory = Inventory()
+        agenda = Agenda(time.now)
+        receivers = Receivers()
+        stack.push_async_callback(receivers.close)
+        journal = Journal(AuditStore(client, NAMESPACE, SEGMENT_BYTES), time.moment, telemetry)
+        stack.push_async_callback(journal.close, 5.0)
+        context = Context(
+            inventory=inventory,
+            client=client,
+            writer=StatusWriter(client, inventory, telemetry, agenda.add, journal.settled),
+            events=EventRecorder(client, "soak"),
+            journal=journal,
+            session=session,
+            prober=KeyProber(session, time.moment, 16, time.now),
+            vaults=VaultReader(session),
+            providers=make_providers(session, _ALWAYS_NEW),
+            intervals=INTERVALS,
+            clock=time.moment,
+            wake=agenda.add,
+            telemetry=telemetry,
+            deliveries=Deliveries(receivers, NAMESPACE),
+        )
+        life = cls(context, agenda, telemetry, stack)
+        await life.list_all()
+        await note_unseen_deletions(context, lambda: True)
+        return life
+
+    async def list_all(self) -> None:
+        """What `Watches` does at the start and in each sweep; nothing is spread out."""
+        for plural in MODELS:
+            listing = await relist(self.context.client, self.context.inventory, plural)
+            for reference in sorted(listing.unsettled | listing.settled, key=str):
+                self.agenda.add(reference)
+            for reference in sorted(listing.gone, key=str):
+                self.gone(reference)
+
+    def see(self, plural: str, body: Mapping[str, Any]) -> None:
+        """An event of a watch about an object that is there."""
+        reference, change = self.context.inventory.put(plural, body)
+        if change is Change.WORK:
+            self.agenda.add(reference)
+
+    def gone(self, reference: ObjectReference, uid: str | None = None) -> None:
+        """An event of a watch, or a list, about an object that is no more."""
+        inventory = self.context.inventory
+        concerned = inventory.related_to(reference) | inventory.referring_to(reference)
+        if not inventory.remove(reference, uid):
+            return
+        self.agenda.forget(reference)
+        for other in sorted({reference, *concerned}, key=lambda item: (item.plural, str(item))):
+            self.agenda.add(other)
+
+    async def work(
+        self,
+        reference: ObjectReference,
+        *,
+        interrupted_after: int | None = None,
+        meanwhile: Callable[[], Awaitable[None]] | None = None,
+        answered: bool = False,
+    ) -> bool:
+        """One pass, interrupted after so many answered requests; whether the interruption came. Raises CrashedError for a crash."""
+        self.agenda.take(reference)
+        inner = reconcile(self.context, reference)
+        if interrupted_after is None:
+            self.agenda.settle(reference, await inner)
+            return False
+        limit = self.telemetry.answered + interrupted_after
+        interrupted = Interrupted(inner, lambda: self.telemetry.answered >= limit, meanwhile, answered=answered)
+        try:
+            wish = await interrupted
+        except CrashedError:
+            await self.crash()
+            raise
+        self.agenda.settle(reference, wish)
+        return interrupted.happened
+
+    async def crash(self) -> None:
+        """End everything at once; only what is on its way to a server still arrives there."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._stack.aclose()
+
+    async def stop(self) -> None:
+        """End in order."""
+        await self._stack.aclose()

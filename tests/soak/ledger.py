@@ -1,0 +1,186 @@
+"""Reads Azure's request log and Azure's own state after each step, and holds the operator to the laws of writing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.soak.permissions import Permission, permissions_of
+from tests.soak.world import ViolationError
+
+if TYPE_CHECKING:
+    from tests.soak.targets import Target, Truth
+    from tests.soak.world import World
+
+PROBE_MAX_AGE: Final = 60.0
+OPERATION_SECONDS: Final = 900.0
+"""How long after a write a change of a slow resource still counts as its doing."""
+_KEY_PATH: Final = re.compile(r"^/keys/([^/?]+)(?:/([0-9a-f]{32}))?(?:/(wrapkey|unwrapkey))?(?:\?|$)")
+Versions = dict[tuple[str, str], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """The operator's last write to a resource: which versions had passed the probe when (virtual seconds), and what was allowed."""
+
+    n: int
+    at: float
+    probed: Versions
+    allowed: frozenset[Permission]
+    ended_late: bool
+    """Whether the pass ended without the answer, so that its record may come later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of key that the operator made."""
+
+    uid: str
+    target: str
+    to: str
+
+
+@dataclass
+class Ledger:
+    """Follows one episode."""
+
+    world: World
+    position: int = 0
+    truths: dict[str, Truth] = field(default_factory=dict)
+    unrecorded: list[Change] = field(default_factory=list)
+    _probed: Versions = field(default_factory=dict)
+    _writes: dict[str, Write] = field(default_factory=dict)
+    _allowed: dict[str, set[Permission]] = field(default_factory=dict)
+    _lives: int = 0
+    _known: dict[str, set[str]] = field(default_factory=dict)
+    """Versions that had been made before the step began, by key."""
+
+    async def begin(self) -> None:
+        """Take in what there is at the beginning of the episode."""
+        requests = await self.world.ground.control.requests(0)
+        self.position = requests[-1]["n"] if requests else 0
+        for target in (*self.world.targets, self.world.bystander):
+            self.truths[target.name] = await target.truth()
+
+    def step_begins(self) -> None:
+        """From now on writes are measured by what is allowed now, or becomes so before the step ends."""
+        self._allowed = {}
+        self.take_permissions()
+        self._known = {key.name: {version.id for version in key.versions} for key in self.world.vault.keys.values()}
+        if self.world.lives != self._lives or self.world.life is None:
+            # What another process has proven proves nothing for this one.
+            self._lives = self.world.lives
+            self._probed = {}
+
+    def take_permissions(self) -> None:
+        """Something may have changed what is allowed; what was allowed when the pass began is forgiven until it ends."""
+        for name, permission in permissions_of(self.world).items():
+            self._allowed.setdefault(name, set()).add(permission)
+
+    async def others_acted(self) -> None:
+        """Somebody else may have changed resources: what they are now is the new beginning."""
+        for target in self.world.targets:
+            truth = await target.truth()
+            if truth != self.truths[target.name]:
+                self.truths[target.name] = truth
+                self._writes.pop(target.name, None)
+
+    async def look(self, *, ended_late: bool = False, leapt: bool = False) -> None:
+        """Hold what the operator sent since the last look, and what Azure shows now, to the laws. Raises ViolationError."""
+        requests = await self.world.ground.control.requests(self.position)
+        if requests:
+            self.position = requests[-1]["n"]
+        written = self._read(requests, ended_late=ended_late)
+        for target in (*self.world.targets, self.world.bystander):
+            slow = not target.at_once and target.name in self._writes
+            if target.name in written or slow or leapt:
+                await self._judge(target)
+        for target in self.world.targets:
+            if target.at_once:
+                self._writes.pop(target.name, None)
+
+    def _read(self, requests: list[dict[str, Any]], *, ended_late: bool) -> set[str]:
+        identity = self.world.ground.identity
+        visited: set[tuple[str, str]] = set()
+        passed: set[tuple[str, str]] = set()
+        written: set[str] = set()
+        for entry in requests:
+            if entry["application"] == identity.application_client_id and entry["service"] == "vault":
+                self._visit(entry, visited, passed)
+            elif (
+                entry["service"] == "management"
+                and entry["method"] not in {"GET", "HEAD"}
+                and entry["principal"] == identity.managed_identity_principal_id
+            ):
+                written.add(self._write(entry, visited - passed, ended_late=ended_late))
+        for failed in visited - passed:
+            self._probed.pop(failed, None)
+        return written
+
+    def _visit(self, entry: dict[str, Any], visited: set[tuple[str, str]], passed: set[tuple[str, str]]) -> None:
+        found = _KEY_PATH.match(entry["path"])
+        if entry["method"] != "GET" and (found is None or found[3] is None or entry["method"] != "POST"):
+            raise ViolationError(f"4 (a customer's key is never touched): {entry['method']} {entry['path']}")
+        if found is None or found[1] not in self.world.vault.keys:
+            return
+        name, version = found[1], found[2] or self.world.vault.keys[found[1]].latest.id
+        answered = entry["status"] == 200 and not entry["fault"]
+        if found[3] is None:
+            visited.add((name, version))
+            passed.discard((name, version))
+        elif found[3] == "unwrapkey" and answered:
+            passed.add((name, version))
+            self._probed[name, version] = self.world.ground.time.now()
+
+    def _write(self, entry: dict[str, Any], failing: set[tuple[str, str]], *, ended_late: bool) -> str:
+        path = entry["path"].lower()
+        about = (*self.world.targets, self.world.bystander)
+        target = next((one for one in about if one.id.lower() in f"{path}/".replace("?", "/")), None)
+        if target is None:
+            raise ViolationError(f"2 (no unasked write): {entry['method']} {entry['path']}, which no manifest names")
+        allowed = self._allowed.get(target.name)
+        if not allowed:
+            raise ViolationError(
+                f"2 (no unasked write): {entry['method']} {entry['path']} ({entry['status']}), which no manifest allows now"
+            )
+        probed = {version: at for version, at in self._probed.items() if version not in failing}
+        now = self.world.ground.time.now()
+        self._writes[target.name] = Write(entry["n"], now, probed, frozenset(allowed), ended_late or bool(entry["fault"]))
+        return target.name
+
+    async def _judge(self, target: Target) -> None:
+        before, truth = self.truths[target.name], await target.truth()
+        self.truths[target.name] = truth
+        write = self._writes.get(target.name)
+        if write is None or write.at < self.world.ground.time.now() - OPERATION_SECONDS:
+            return
+        if before.exists and truth.rest != before.rest:
+            raise ViolationError(
+                f"2 (no unasked write): more than the key of {target.name} has changed by the operator's write"
+            )
+        if (truth.uri or "").lower() == (before.uri or "").lower():
+            return
+        del self._writes[target.name]
+        where = f"{target.name} from {before.uri or 'a key of Microsoft'} to {truth.uri or 'a key of Microsoft'}"
+        if not any(permission.covers(truth) for permission in write.allowed):
+            raise ViolationError(f"2 (no unasked write): {where}; allowed was {[*write.allowed] or 'nothing'}")
+        if truth.uri is not None:
+            self._proven(truth, write, where)
+        manifest = self.world.manifests[target.name]
+        if manifest.there:
+            change = Change(manifest.uid, target.name, truth.uri or "a key of Microsoft")
+            # A change that nobody could look at before the next one is not seen by anybody.
+            self.unrecorded = [one for one in self.unrecorded if one.uid != change.uid or not write.ended_late]
+            self.unrecorded.append(change)
+
+    def _proven(self, truth: Truth, write: Write, where: str) -> None:
+        key = truth.key.rsplit("/", 1)[-1]
+        at = write.probed.get((key, truth.version))
+        new = truth.version not in self._known.get(key, set())
+        if new and any(permission.follows_azure for permission in write.allowed):
+            return  # made while the request was on its way: Azure took it, and nobody could have known it
+        if at is None:
+            raise ViolationError(f"1 (nothing unprobed): {where}, a version that this process has not just proven")
+        if write.at - at > PROBE_MAX_AGE:
+            raise ViolationError(f"1 (nothing unprobed): {where}, proven {write.at - at:.0f} s before")

@@ -1,0 +1,150 @@
+"""What status says that is not so, and what it must say once everything has come to rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.api.conditions import find
+from cmk_operator.core.audit.chain import parse_entry
+from cmk_operator.core.audit.layout import head_of, lines_of
+from cmk_operator.core.audit.verification import verify
+from sandbox.operator_process import NAMESPACE
+from tests.soak.world import ViolationError
+
+if TYPE_CHECKING:
+    from cmk_operator.api.encrypted_resource import EncryptedResource
+    from tests.soak.ledger import Change, Ledger
+    from tests.soak.targets import Truth
+    from tests.soak.world import KeyManifest, Manifest, World
+
+_KEY_EVENTS: Final = frozenset({"KeyChanged", "KeyChangeFound"})
+
+
+def lies(world: World, ledger: Ledger) -> set[str]:
+    """What the statuses state and is not so; it may be so for one interval, until the next look."""
+    found: set[str] = set()
+    for key in world.keys.values():
+        known = world.key_status(key.name) if key.live else None
+        access = known.status.access if known is not None else None
+        if known is None or access is None:
+            continue
+        active = known.status.active_version
+        if access.state == "Accessible" and active and world.vault.accessible(key.name, active) is False:
+            found.add(f"key {key.name} is said to be Accessible, and {active} is not")
+        for version in known.status.versions:
+            if version.access == "Accessible" and world.vault.accessible(key.name, version.version) is False:
+                found.add(f"version {version.version} of {key.name} is said to be Accessible, and is not")
+    for manifest in world.manifests.values():
+        resource = world.status_of(manifest) if manifest.there else None
+        if resource is not None:
+            found |= _lies_of(world, manifest, resource, ledger.truths[manifest.target.name])
+    return found
+
+
+def _lies_of(world: World, manifest: Manifest, resource: EncryptedResource, truth: Truth) -> set[str]:
+    found: set[str] = set()
+    conditions, applied = resource.status.conditions, resource.status.applied
+    encrypted, accessible = find(conditions, "Encrypted"), find(conditions, "KeyAccessible")
+    key = world.vault.uri(resource.spec.key_ref.name)
+    if encrypted is not None and encrypted.status == "True" and truth.key != key:
+        found.add(f"{manifest.name} is said to be Encrypted ({encrypted.reason}) on {key}, and is on {truth.uri}")
+    if applied is not None and not world.faults and applied.key_uri.lower() != (truth.uri or "").lower():
+        found.add(f"{manifest.name} is said to be on {applied.key_uri}, and is on {truth.uri}")
+    if accessible is not None and accessible.status == "True" and applied is not None:
+        vault, _, rest = applied.key_uri.partition("/keys/")
+        name, _, version = rest.partition("/")
+        if vault.endswith(f"{world.vault.name}.vault.azure.net") and world.vault.accessible(name, version) is False:
+            found.add(
+                f"the key of {manifest.name} is said to be accessible ({accessible.reason}), and {applied.key_uri} is not"
+            )
+    return found
+
+
+def unsettled(world: World, ledger: Ledger) -> list[str]:
+    """What is not yet as it must be in the end; for the time when nothing happens any more."""
+    found: list[str] = []
+    for key in world.keys.values():
+        if key.live:
+            found += _unsettled_key(world, key)
+    for manifest in world.manifests.values():
+        if manifest.deleting:
+            if _can_be_written(world, manifest, ledger.truths[manifest.target.name]):
+                found.append(f"{manifest.name} is on its way out and does not go")
+        elif manifest.live:
+            found += _unsettled_resource(world, manifest, ledger.truths[manifest.target.name])
+    return found
+
+
+def _unsettled_key(world: World, key: KeyManifest) -> list[str]:
+    known = world.key_status(key.name)
+    if known is None or known.status.observed_generation != known.metadata.generation or known.status.access is None:
+        return [f"key {key.name} has no status of its present generation"]
+    said = known.status.access.state
+    wanted = key.pin or world.vault.keys[key.name].latest.id
+    if key.approval == "Manual" and known.status.active_version:
+        wanted = known.status.active_version
+    is_so = world.vault.accessible(key.name, wanted)
+    if is_so is False and said == "Accessible":
+        return [f"key {key.name} is said to be Accessible, and {wanted} is not"]
+    if world.vault.whole and said != "Accessible":
+        return [f"key {key.name} is said to be {said}, and nothing is in its way"]
+    return []
+
+
+def _can_be_written(world: World, manifest: Manifest, truth: Truth) -> bool:
+    """Whether nothing that Azure or the operator would have to wait for is in the way of a change."""
+    return world.vault.whole and manifest.target.name not in world.locks and world.in_scope and world.keys[manifest.key].live
+
+
+def _unsettled_resource(world: World, manifest: Manifest, truth: Truth) -> list[str]:
+    resource = world.status_of(manifest)
+    if resource is None or resource.status.observed_generation != resource.metadata.generation:
+        return [f"{manifest.name} has no status of its present generation"]
+    found = sorted(_lies_of(world, manifest, resource, truth))
+    key = world.keys[manifest.key]
+    applied, rotations = resource.status.applied, resource.status.rotations
+    if rotations and applied is not None and rotations[0].to != applied.key_uri:
+        found.append(f"the last of the rotations of {manifest.name} is {rotations[0].to}, and it is on {applied.key_uri}")
+    if not _can_be_written(world, manifest, truth) or manifest.mode == "Observe":
+        return found
+    uri = world.vault.uri(manifest.key)
+    if truth.key != uri:
+        return [*found, f"{manifest.name} is on {truth.uri} and not on {uri}"]
+    known = world.key_status(manifest.key)
+    wanted = key.pin or (world.vault.keys[key.name].latest.id if key.apply == "Immediately" else None)
+    if key.approval == "Manual" and known is not None:
+        wanted = known.status.active_version
+        if key.approved == world.vault.keys[key.name].latest.id != wanted:
+            found.append(f"key {key.name} stays on {wanted} although {key.approved} is approved")
+    if wanted is not None and truth.version != wanted:
+        found.append(f"{manifest.name} is on {truth.version} and not on {wanted}")
+    ready = find(resource.status.conditions, "Ready")
+    if ready is None or ready.status != "True":
+        found.append(
+            f"{manifest.name} is not Ready: {ready.reason if ready else 'no condition'}: {ready.message if ready else ''}"
+        )
+    return found
+
+
+async def recorded(world: World, changes: list[Change]) -> None:
+    """Each change of key is in the audit record, which is whole. Raises ViolationError."""
+    life = await world.operator()
+    path = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
+    items = (await world.ground.objects.call("GET", path))["items"]
+    found = [one for one in items if one["metadata"]["name"].startswith("cmk-operator-audit")]
+    head = head_of(found)
+    if head is None:
+        raise ViolationError("3 (no lost record): the audit record has no head")
+    verdict = verify(lines_of(found), head)
+    if not verdict.whole:
+        raise ViolationError(f"3 (no lost record): the audit record is damaged: {verdict}")
+    entries = [parse_entry(line.text) for line in lines_of(found)]
+    known = {
+        (entry.body["object"].get("uid"), str(entry.body.get("to", "")).lower())
+        for entry in entries
+        if entry is not None and entry.body.get("event") in _KEY_EVENTS
+    }
+    del life
+    for change in changes:
+        if (change.uid, change.to.lower()) not in known:
+            raise ViolationError(f"3 (no lost record): the change of {change.target} to {change.to} is in no entry")
