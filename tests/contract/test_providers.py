@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cmk_operator.api.handover import USES
 from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.faults import Actor, FaultKind
 from cmk_operator.core.long_running import Failed
+from cmk_operator.core.service_timing import KNOWN_TYPES
 from cmk_operator.providers.protocol import Plan, Started
 from cmk_operator.providers.registry import make_providers
 from tests.contract.kinds import KINDS
@@ -25,8 +27,15 @@ TAKERS = [kind for kind in KINDS if kind.takes_the_key_itself]
 
 
 def test_the_suite_runs_over_every_registered_kind_of_azure(session: AzureSession) -> None:
+    # Snowflake has a suite of its own beside this one: it answers in SQL and never tells a version.
     registered = {name for name in make_providers(session, 1.0) if name.startswith("microsoft.")}
     assert registered == {kind.resource_type for kind in KINDS}
+
+
+def test_every_kind_has_its_timing_and_its_name_in_the_letter_to_the_customer(session: AzureSession) -> None:
+    for resource_type in make_providers(session, 1.0):
+        assert resource_type in KNOWN_TYPES, "core/service_timing.py: else status tells the times of another service"
+        assert resource_type == "snowflake" or resource_type in USES, "api/handover.py: else the letter does not name it"
 
 
 async def test_a_resource_comes_onto_a_key_that_is_followed_and_then_nothing_is_left(world: World, subject: Subject) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT_KEY: Final = "cmk"
 """What a key is called while no manifest names one."""
-_USES: Final = {
+USES: Final = {
     "microsoft.storage/storageaccounts": Use.STORAGE,
     "microsoft.sql/servers": Use.SQL,
     "microsoft.sql/servers/databases": Use.SQL,
@@ -110,7 +110,7 @@ def _count(
 ) -> None:
     target = resource.spec.target
     if isinstance(target, ArmId):
-        use = _USES.get(target.resource_type)
+        use = USES.get(target.resource_type)
         if use is not None:
             users.uses.add(use)
         creation = resource.spec.disk_encryption_set

@@ -27,7 +27,7 @@ _TABLE: Final[Mapping[str, tuple[FaultKind, Actor, str]]] = MappingProxyType(
             FaultKind.BLOCKED,
             _PROVIDER,
             "the operator's managed identity may not do this on {target}: the provider's administrator must assign it a role "
-            "there, such as Storage Account Contributor",
+            "there, such as {role}",
         ),
         "linkedauthorizationfailed": (
             FaultKind.BLOCKED,
@@ -94,24 +94,24 @@ _TABLE: Final[Mapping[str, tuple[FaultKind, Actor, str]]] = MappingProxyType(
         "keyvaultaccessforbidden": (
             FaultKind.BLOCKED,
             _CUSTOMER,
-            "the disk service could not use the key yet: the customer's administrator must make sure that the application holds Key "
+            "Azure's service could not use the key yet: the customer's administrator must make sure that the application holds Key "
             "Vault Crypto Service Encryption User, that the vault lets trusted Microsoft services through its firewall, and that the "
             "key has not expired (a new assignment takes some minutes)",
         ),
         "keyvaultkeynotenabled": (
             FaultKind.BLOCKED,
             _CUSTOMER,
-            "the disk service finds the key version disabled: the customer's administrator must enable it",
+            "Azure's service finds the key version disabled: the customer's administrator must enable it",
         ),
         "keyvaultkeynotfound": (
             FaultKind.BLOCKED,
             _CUSTOMER,
-            "the disk service does not find the key version: the customer's administrator must recover the key",
+            "Azure's service does not find the key version: the customer's administrator must recover the key",
         ),
         "keyvaultnotfound": (
             FaultKind.BLOCKED,
             _CUSTOMER,
-            "the disk service does not find the vault: the customer's administrator must recover it",
+            "Azure's service does not find the vault: the customer's administrator must recover it",
         ),
         "keyvaultnotpurgeprotectionenabled": (
             FaultKind.BLOCKED,
@@ -148,7 +148,7 @@ _TABLE: Final[Mapping[str, tuple[FaultKind, Actor, str]]] = MappingProxyType(
 )
 
 
-def judge_arm_failure(failure: AzureFailure, target: str) -> Fault:
+def judge_arm_failure(failure: AzureFailure, target: str, role: str = "Contributor") -> Fault:
     """Say who must act on a refused Resource Manager call on `target` (a name for people)."""
     if failure.stage is not Stage.SERVICE:
         access = judge_token_failure(failure)
@@ -159,7 +159,9 @@ def judge_arm_failure(failure: AzureFailure, target: str) -> Fault:
     found = _TABLE.get(failure.code.lower())
     if found is not None:
         kind, actor, message = found
-        return Fault(kind, failure.code, message.format(target=target), actor, failure.retry_after, failure.request_id)
+        return Fault(
+            kind, failure.code, message.format(target=target, role=role), actor, failure.retry_after, failure.request_id
+        )
     if "Missing pre-requisites" in failure.message:
         message = f"Azure does not see the managed identity on {target} yet"
         return Fault(FaultKind.BUSY, "IdentityNotReady", message, Actor.AZURE, failure.retry_after, failure.request_id)

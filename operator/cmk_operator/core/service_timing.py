@@ -64,6 +64,8 @@ _BY_TYPE: Final[Mapping[str, ServiceTiming]] = MappingProxyType(
         "snowflake": SNOWFLAKE,
     }
 )
+KNOWN_TYPES: Final = frozenset(_BY_TYPE)
+"""The resource types with a timing of their own."""
 
 
 _NO_MACHINES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})

@@ -143,6 +143,6 @@ def judge_sql_failure(failure: AzureFailure, target: str) -> Fault:
         return judge_arm_failure(replace(failure, code=""), target)
     found = _TABLE.get(failure.code.lower())
     if found is None:
-        return judge_arm_failure(failure, target)
+        return judge_arm_failure(failure, target, "SQL Server Contributor")
     kind, actor, message = found
     return Fault(kind, failure.code, message.format(target=target), actor, failure.retry_after, failure.request_id)

@@ -12,6 +12,7 @@ from cmk_operator.api.handover import handover_of
 from cmk_operator.core.arm_id import ArmId
 from cmk_operator.core.handover.request import Choices, Handover
 from cmk_operator.core.handover.steps import steps
+from cmk_operator.core.snowflake_account import RESOURCE_TYPE
 from cmk_operator.kubernetes.client import ObjectReference
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 MOST_KEYS: Final = 8
 """A status holds the steps for so many keys at most: each takes about two kilobytes of every copy of the object."""
-_ALIKE: Final = frozenset({"microsoft.storage/storageaccounts", "microsoft.sql/servers", "microsoft.sql/servers/databases"})
+_OF_ITS_OWN: Final = frozenset({"microsoft.compute/diskencryptionsets", RESOURCE_TYPE})
+"""Kinds whose every resource has something to say to the customer: its region, or what Snowflake asks for."""
 
 
 def handover_steps(inventory: Inventory, tenant: CustomerTenant, identity: FederatedIdentity) -> tuple[HandoverStep, ...]:
@@ -54,8 +56,8 @@ def _representatives(inventory: Inventory, keys: list[CustomerManagedKey]) -> It
     for key in keys:
         namespace, seen = key.metadata.namespace or "", set[str]()
         for name, target in inventory.targets_on(namespace, key.metadata.name):
-            kind = ArmId(target).resource_type
-            if kind in _ALIKE and kind in seen:
+            kind = RESOURCE_TYPE if target.startswith(f"{RESOURCE_TYPE}:") else ArmId(target).resource_type
+            if kind not in _OF_ITS_OWN and kind in seen:
                 continue
             seen.add(kind)
             resource = inventory.get(EncryptedResource, name, namespace)

@@ -59,7 +59,7 @@ class StorageAccountProvider:
 
     def judge(self, failure: AzureFailure, name: str) -> Fault:
         """See `judge_arm_failure`."""
-        return judge_arm_failure(failure, name)
+        return judge_arm_failure(failure, name, "Storage Account Contributor")
 
     async def poll(
         self,
