@@ -220,6 +220,22 @@ def test_the_operator_s_own_sign_in_says_nothing_about_the_key() -> None:
     assert access.message.startswith("nothing is known about the key, because ")
 
 
+def test_a_managed_identity_that_is_gone_is_a_loss_because_azures_services_come_by_it_too() -> None:
+    access = judge_access(probe(refused(entra(700016, Stage.OPERATOR_TOKEN))))
+    assert (access.state, access.actor) == (AccessState.IDENTITY_BROKEN, OWNER)
+    assert "has no such managed identity (AADSTS700016)" in access.message
+    assert "the provider's administrator must create it anew" in access.message
+
+
+def test_no_customer_is_blamed_for_an_application_that_the_provider_lost() -> None:
+    missing = probe(refused(entra(700016)), application_missing=True, in_use={V1: refused(entra(700016))})
+    access = judge_access(missing)
+    assert (access.state, access.actor) == (AccessState.IDENTITY_BROKEN, OWNER)
+    assert "restore it from the deleted applications" in access.message
+    assert judge_access(probe(refused(entra(7000112)), application_missing=True)).state is AccessState.CONSENT_MISSING
+    assert judge_access(probe(refused(entra(700016)))).state is AccessState.CONSENT_MISSING
+
+
 def test_a_probe_knows_which_versions_it_went_round_with() -> None:
     found = probe(healthy(V1), in_use={"2" * 32: disabled("2" * 32), "3" * 32: healthy("3" * 32)})
     assert found.version_is_accessible(V1)

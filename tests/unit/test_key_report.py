@@ -14,7 +14,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerMa
 from cmk_operator.core.access import AccessState, KeyProbe
 from cmk_operator.core.authority import TenantGrant, judge_namespace
 from cmk_operator.core.faults import Fault
-from cmk_operator.reconcile.key_report import KeyFacts, Usage, effective_of, report, report_refused
+from cmk_operator.reconcile.key_report import KeyFacts, Usage, effective_of, report, report_refused, watched_versions
 from tests.unit.samples import (
     KEY,
     LATER,
@@ -233,3 +233,35 @@ def test_versions_that_nothing_probes_show_no_access() -> None:
     for version in (V1, V2, V3):
         key = key.model_copy(update={"status": report(key, facts(probe(healthy(version)), {version: ("data",)}), NOW)})
     assert [(entry.version, entry.access) for entry in key.status.versions] == [(V3, "Accessible"), (V2, None), (V1, None)]
+
+
+def rotated(retention: str | None = "840h") -> CustomerManagedKey:
+    """A key whose first version nothing is on any more."""
+    key = customer_managed_key(rotation={"backupRetention": retention} if retention else {})
+    for found, users in ((probe(), {V1: ("data",)}), (probe(healthy(V2)), {V2: ("data",)})):
+        key = key.model_copy(update={"status": report(key, facts(found, users), NOW)})
+    return key
+
+
+@pytest.mark.parametrize("retention", ["840h", None])
+def test_a_version_that_is_disabled_before_its_time_is_told_although_nothing_is_on_it(retention: str | None) -> None:
+    key = rotated(retention)
+    assert watched_versions(key.status, NOW) == {V1}
+    lost = report(key, facts(probe(healthy(V2), in_use={V1: disabled(V1)}), {V2: ("data",)}), LATER)
+    told = condition(lost, "RotationCurrent")
+    assert (told.status, told.reason) == ("False", "OldVersionLost")
+    assert f"version {V1}, which no resource is on any more" in told.message
+    assert "the customer's administrator must enable it" in told.message
+    assert condition(lost, "Ready").status == "True", "no data stops"
+    assert lost.access is not None
+    assert lost.access.lost_since is None
+    past = NOW + timedelta(days=35)
+    assert watched_versions(key.status, past) == frozenset()
+    late = report(key, facts(probe(healthy(V2), in_use={V1: disabled(V1)}), {V2: ("data",)}), past)
+    assert condition(late, "RotationCurrent").reason == "Current", "then it may be disabled"
+
+
+def test_while_the_key_itself_is_lost_no_single_version_is_told() -> None:
+    lost = report(rotated(), facts(probe(disabled(V2), in_use={V1: disabled(V1)}), {V2: ("data",)}), LATER)
+    assert condition(lost, "RotationCurrent").reason != "OldVersionLost"
+    assert condition(lost, "KeyAccessible").reason == "Disabled"

@@ -17,7 +17,7 @@ from cmk_operator.core.decide import Decision, Step
 from cmk_operator.core.faults import FaultKind, invalid
 from cmk_operator.core.key_uri import KeyUri
 from cmk_operator.core.protection import FieldChange, Protection
-from cmk_operator.providers.protocol import Plan
+from cmk_operator.providers.protocol import Plan, Shown
 from cmk_operator.reconcile import key_report
 from cmk_operator.reconcile.key_report import KeyFacts, Usage
 from cmk_operator.reconcile.resource_report import ResourceOutcome, report
@@ -339,3 +339,36 @@ def test_the_refusal_of_a_probe_never_reaches_the_resource_as_a_bare_code() -> N
     message = condition(report(encrypted_resource(), outcome(key=key), NOW), "KeyAccessible").message
     assert "the customer's administrator must assign the role" in message
     assert "secret text" not in message
+
+
+SET = "/subscriptions/11111111-1111-1111-1111-111111111111/resourceGroups/g/providers/Microsoft.Compute/diskEncryptionSets/des"
+
+
+@pytest.mark.parametrize(
+    ("spec", "after", "words"),
+    [({}, timedelta(minutes=10), "403"), ({"resourceId": SET}, timedelta(hours=1), "shut down")],
+    ids=["storage", "disks"],
+)
+def test_a_resource_tells_when_its_own_kind_stops_and_which_machines_stop_with_it(
+    spec: dict[str, Any], after: timedelta, words: str
+) -> None:
+    resource = encrypted_resource(**spec)
+    machines = ("vm1", "vm2") if spec else ()
+    lost = outcome(key=probed(probe(disabled())), details=Shown(attached_to=machines))
+    status = report(resource, lost, LATER)
+    assert status.access is not None
+    assert (status.access.state, status.access.lost_since) == ("Disabled", NOW)
+    assert status.access.inaccessible_expected_at == NOW + after
+    assert words in status.access.effect
+    assert status.access.virtual_machines == machines
+    again = resource.model_copy(update={"status": status})
+    assert report(again, outcome(key=probed(), details=Shown(attached_to=machines)), LATER).access is None
+
+
+def test_a_resource_on_another_key_or_on_an_accessible_version_is_in_no_danger() -> None:
+    elsewhere = outcome(key=probed(probe(disabled())), protection=Protection(KeyUri(VAULT, "other"), V1))
+    assert report(encrypted_resource(), elsewhere, NOW).access is None
+    key = customer_managed_key()
+    facts = KeyFacts(guard(probe(disabled(V2), in_use={V1: healthy()}), key.spec.key_uri), Usage(("data",), {V1: ("data",)}))
+    on_the_well_one = key.model_copy(update={"status": key_report.report(key, facts, NOW)})
+    assert report(encrypted_resource(), outcome(key=on_the_well_one), NOW).access is None

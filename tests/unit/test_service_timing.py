@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from cmk_operator.core.service_timing import longest_use_of_an_old_version, stops, timing_of
+from cmk_operator.core.service_timing import longest_use_of_an_old_version, restores_under, stops, timing_of
 from tests.unit.samples import NOW
 
 STORAGE, SERVER, DISKS = "microsoft.storage/storageaccounts", "microsoft.sql/servers", "microsoft.compute/diskencryptionsets"
@@ -18,6 +18,20 @@ def test_each_service_stops_at_its_own_time_the_earliest_first() -> None:
         ("managed disks", ("set",), timedelta(hours=1)),
     ]
     assert all(stop.effect and stop.recovery for stop in found)
+
+
+def test_machines_stop_with_the_disks_that_they_use_and_with_nothing_else() -> None:
+    machines = {"set": ("vm2", "vm1"), "data": ("vm1",)}
+    disks, storage = stops([("set", DISKS), ("data", "microsoft.compute/disks"), ("docs", STORAGE)], NOW, machines)[::-1]
+    assert (disks.resources, disks.machines) == (("data", "set"), ("vm1", "vm2"))
+    assert storage.machines == ()
+
+
+def test_only_sql_restores_its_own_past_under_an_old_version() -> None:
+    assert restores_under([STORAGE, DISKS, "snowflake"]) == ()
+    assert restores_under([SERVER, "microsoft.sql/servers/databases"]) == (
+        "point-in-time restores of its databases to a moment before",
+    )
 
 
 def test_nothing_stops_where_nothing_uses_the_key() -> None:

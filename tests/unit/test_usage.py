@@ -105,3 +105,9 @@ def test_what_another_namespace_uses_of_the_same_key_is_not_said_to_be_safe() ->
 def test_when_azure_does_not_tell_the_version_none_is_said_to_be_safe() -> None:
     untold = applied(resource_body(), KEY, "")
     assert version_after_a_rotation(world(untold)).safe_to_disable_after is None
+
+
+def test_the_machines_of_a_disk_are_told_with_its_name() -> None:
+    disk = applied(resource_body(), f"{KEY}/{V1}", V1)
+    disk["status"]["details"] = {"attachedTo": ["vm1"]}
+    assert usage(world(disk, applied(resource_body("b"), f"{KEY}/{V1}", V1))).machines == {"data": ("vm1",)}

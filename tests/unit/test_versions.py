@@ -18,6 +18,7 @@ from cmk_operator.core.versions import (
     retire,
     shortened,
     users_by_version,
+    watched,
 )
 from tests.unit.samples import NOW, V1, V2
 
@@ -164,6 +165,22 @@ def test_what_backups_need_is_told_apart_from_what_resources_need() -> None:
     told = retire(old, V2, HOLD_SUPERSEDED_FOR, None)
     assert told.keep_until is None
     assert "set spec.rotation.backupRetention" in told.reason
+
+
+def test_a_superseded_version_is_watched_until_neither_services_nor_backups_can_need_it() -> None:
+    old = KeyVersion(V1, superseded_at=NOW)
+    for retention, until in ((None, timedelta(hours=24)), (timedelta(days=35), timedelta(days=35))):
+        retired = [(V1, retire(old, V2, HOLD_SUPERSEDED_FOR, retention))]
+        assert watched(retired, NOW + until - timedelta(seconds=1)) == {V1}
+        assert watched(retired, NOW + until) == frozenset()
+    assert watched([(V1, retire(KeyVersion(V1), V2, HOLD_SUPERSEDED_FOR, None))], NOW) == frozenset(), (
+        "in use, so probed anyway"
+    )
+
+
+def test_what_a_service_restores_from_an_old_version_is_named() -> None:
+    told = retire(KeyVersion(V1, superseded_at=NOW), V2, HOLD_SUPERSEDED_FOR, None, ("restores of databases",))
+    assert "backups made under it, and restores of databases still need it" in told.reason
 
 
 def test_resources_are_grouped_by_version_in_order_of_their_names() -> None:

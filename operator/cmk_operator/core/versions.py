@@ -16,6 +16,8 @@ HOLD_SUPERSEDED_FOR: Final = timedelta(hours=24)
 Source: Azure Storage, "Customer-managed keys for account encryption", key rotation.
 """
 MAXIMUM_VERSIONS: Final = 20
+MOST_WATCHED: Final = 5
+"""Each superseded version that is watched costs a look of its own in every interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,16 @@ def _merge(name: str, known: KeyVersion | None, facts: VersionFacts, active: str
         return replace(base, users=users, superseded_at=None)
     since = known.superseded_at if known is not None and known.superseded_at is not None else now
     return replace(base, users=(), superseded_at=since)
+
+
+def watched(retired: Iterable[tuple[str, Retirement]], now: datetime) -> frozenset[str]:
+    """Superseded versions that services or backups may still need, the newest first in `retired`: their loss is told, too."""
+    needed = [
+        version
+        for version, until in retired
+        if until.safe_to_disable_after is not None and now < max(until.safe_to_disable_after, until.keep_until or now)
+    ]
+    return frozenset(needed[:MOST_WATCHED])
 
 
 def retire(

@@ -24,7 +24,7 @@ from cmk_operator.reconcile.context import Context, jittered
 from cmk_operator.reconcile.delivery import wake_delivery
 from cmk_operator.reconcile.identity_report import SETTLING
 from cmk_operator.reconcile.key_guard import guard_of
-from cmk_operator.reconcile.key_report import KeyFacts, Usage, adoption_policy, report, report_refused
+from cmk_operator.reconcile.key_report import KeyFacts, Usage, adoption_policy, report, report_refused, watched_versions
 from cmk_operator.reconcile.references import KeyPath, resolve_key
 from cmk_operator.reconcile.wake import wake_below
 
@@ -55,6 +55,7 @@ async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
     asked = _asked(key)
     policy, known = adoption_policy(key), key.status.active_version
     in_use = frozenset(usage.by_version) | (frozenset({known} if known else ()) if policy.needs_approval else frozenset())
+    in_use |= watched_versions(key.status, context.now())
     visited, _ = await asyncio.gather(
         context.prober.probe(path.probed, in_use, 0.0 if asked else interval * _YOUNG_ENOUGH),
         context.vaults.read(path.vault, 0.0 if asked else jittered(context.intervals.identity_check)),
@@ -160,6 +161,10 @@ async def _tell(context: Context, key: CustomerManagedKey, status: CustomerManag
     if after != before and accessible is not None:
         kind: Literal["Normal", "Warning"] = "Normal" if after == AccessState.ACCESSIBLE else "Warning"
         await context.events.record(key, kind, f"Key{after}", accessible.message, "ProbeKey")
+    rotated = find(status.conditions, "RotationCurrent")
+    told = find(key.status.conditions, "RotationCurrent")
+    if rotated is not None and rotated.reason == "OldVersionLost" and (told is None or told.reason != rotated.reason):
+        await context.events.record(key, "Warning", rotated.reason, rotated.message, "ProbeKey")
     if len(status.rotations) and status.rotations != key.status.rotations:
         newest = status.rotations[0]
         note = f"version {newest.to} follows {newest.from_ or 'none'}"

@@ -35,12 +35,14 @@ from cmk_operator.core.service_timing import STORAGE, longest_use_of_an_old_vers
 from cmk_operator.core.versions import (
     HOLD_SUPERSEDED_FOR,
     KeyVersion,
+    Retirement,
     VersionFacts,
     VersionHistory,
     advance,
     retire,
     shortened,
     users_by_version,
+    watched,
 )
 
 if TYPE_CHECKING:
@@ -138,7 +140,7 @@ def report(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerM
     aspects = (
         _key_accessible(verdict),
         _prerequisites_met(prerequisites, effective, readable=attributes is not None),
-        _rotation_current(history, facts, effective),
+        _old_version_lost(verdict, watched_versions(before, now)) or _rotation_current(history, facts, effective),
         _consent_granted(verdict, facts.probe),
     )
     summary, progress = _summary(verdict, aspects)
@@ -159,6 +161,16 @@ def report(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerM
         used_by=shortened(facts.usage.names),
         used_by_count=len(facts.usage.names),
     )
+
+
+def watched_versions(status: CustomerManagedKeyStatus, now: datetime) -> frozenset[str]:
+    """Versions that nothing is on any more, and that must not be disabled yet."""
+    retired = (
+        (entry.version, Retirement(entry.safe_to_disable_after, entry.keep_until, entry.reason))
+        for entry in status.versions
+        if entry.version != status.active_version and not entry.in_use_by
+    )
+    return watched(retired, now)
 
 
 def is_pinned(key: CustomerManagedKey) -> bool:
@@ -326,6 +338,21 @@ def _prerequisites_met(prerequisites: tuple[Prerequisite, ...], effective: Effec
     unknown = ", ".join(entry.name for entry in prerequisites if entry.result is Result.UNKNOWN)
     message = f"nothing visible is missing; not visible with the present grants: {unknown}" if unknown else "all are met"
     return Aspect(kind, "True", "Met", message)
+
+
+def _old_version_lost(verdict: KeyVerdict, superseded: frozenset[str]) -> Aspect | None:
+    """A version that was disabled or lost too early, although nothing is on it; while the key itself is lost, that says it all."""
+    if verdict.wanted.state is not AccessState.ACCESSIBLE:
+        return None
+    lost = sorted(one for one in superseded if one in verdict.by_version and verdict.by_version[one].state.is_known_loss)
+    if not lost:
+        return None
+    more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+    message = (
+        f"version {lost[0]}{more}, which no resource is on any more, was lost before services and backups could do without it, and "
+        f"backups made under it cannot be restored: {verdict.by_version[lost[0]].message}"
+    )
+    return Aspect("RotationCurrent", "False", "OldVersionLost", message)
 
 
 def _rotation_current(history: VersionHistory, facts: KeyFacts, effective: EffectiveKey) -> Aspect:
