@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from cmk_operator.cli.commands import cmk
+from cmk_operator.core.audit.layout import lines_of
 from sandbox.kubernetes import binaries
 from sandbox.kubernetes.objects import has
 from sandbox.operator_process import NAMESPACE
@@ -44,11 +45,11 @@ def audit(empty_cluster: Cluster) -> Audit:
     return run
 
 
-async def _entries(environment: Environment, audit: Audit, kind: str) -> list[dict[str, Any]]:
+async def _entries(environment: Environment, kind: str) -> list[dict[str, Any]]:
     """The entries about the environment's object of a kind."""
-    code, text = await audit("show", "--last", "100000", "-o", "json")
-    assert code == 0
-    about = [one for one in json.loads(text) if one.get("object", {}).get("kind") == kind]
+    found = await environment.objects.call("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps")
+    bodies = [json.loads(line.text) for line in lines_of(found["items"])]
+    about = [body for body in bodies if body.get("object", {}).get("kind") == kind]
     scope = (
         {"namespace": environment.namespace}
         if kind in {"EncryptedResource", "CustomerManagedKey"}
@@ -62,7 +63,7 @@ def _told(entries: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
 
 
 async def test_the_life_of_a_key_is_one_entry_for_each_change_with_the_request_that_showed_it(
-    environment: Environment, audit: Audit
+    environment: Environment,
 ) -> None:
     old = await environment.ready()
     await environment.customer.disable(environment.vault, "cmk", old)
@@ -72,7 +73,7 @@ async def test_the_life_of_a_key_is_one_entry_for_each_change_with_the_request_t
     new = await new_version(environment)
     await environment.key_until("a new version", lambda status: status.get("activeVersion") == new)
 
-    entries = await _entries(environment, audit, "CustomerManagedKey")
+    entries = await _entries(environment, "CustomerManagedKey")
     assert _told(entries) == [
         ("ConfigurationChanged", "field manager tests", "", "generation 1"),
         ("KeyAccessChanged", OTHERS, "", "Accessible"),
@@ -83,7 +84,7 @@ async def test_the_life_of_a_key_is_one_entry_for_each_change_with_the_request_t
     ]
     reads = {request["request_id"] for request in await environment.requests_about(f"{environment.vault}.vault", 0)}
     assert {one["azureRequestId"] for one in entries[1:]} <= reads
-    (consent,) = [one for one in await _entries(environment, audit, "CustomerTenant") if one["event"] == "ConsentChanged"]
+    (consent,) = [one for one in await _entries(environment, "CustomerTenant") if one["event"] == "ConsentChanged"]
     assert (consent["to"], consent["by"]) == ("Granted", "the customer's administrator")
 
 
@@ -96,7 +97,7 @@ async def test_the_life_of_a_resource_is_one_entry_for_each_change_with_who_and_
     taken, mended = ("KeyChangeFound", OTHERS, customers, platform), ("KeyChanged", OURS, platform, customers)
 
     async def entries() -> list[dict[str, Any]]:
-        return await _entries(environment, audit, "EncryptedResource")
+        return await _entries(environment, "EncryptedResource")
 
     for times in (1, 2):
         body = {"properties": {"encryption": {"keySource": "Microsoft.Storage"}}}
@@ -125,6 +126,8 @@ async def test_the_life_of_a_resource_is_one_entry_for_each_change_with_who_and_
     assert (changed["from"], changed["to"], changed["by"]) == ("generation 1", "generation 2", "field manager tests")
     assert changed["spec"]["deletionPolicy"] == "RevertToPlatformKey"
 
+    code, text = await audit("show", "--object", f"{environment.namespace}/docs", "-o", "json")
+    assert (code, json.loads(text)) == (0, found)
     exported = tmp_path / "record.ndjson"
     assert (await audit("export", "--to", str(exported)))[0] == 0
     for arguments in (("verify",), ("verify", "--against", str(exported)), ("verify", "--against", str(operator.process.log))):
@@ -137,10 +140,8 @@ async def test_withdrawn_consent_is_one_entry(environment: Environment, audit: A
     await environment.customer.withdraw_consent(environment.identity.application_client_id)
 
     async def consents() -> list[tuple[str, str]]:
-        _, text = await audit(
-            "show", "--last", "100000", "--object", environment.name, "--event", "ConsentChanged", "-o", "json"
-        )
-        return [(one.get("from", ""), one["to"]) for one in json.loads(text)]
+        found = [one for one in await _entries(environment, "CustomerTenant") if one["event"] == "ConsentChanged"]
+        return [(one.get("from", ""), one["to"]) for one in found]
 
     async def revoked() -> bool:
         return (await consents())[-1] == ("Granted", "Revoked")
