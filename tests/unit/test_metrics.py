@@ -196,6 +196,20 @@ def test_an_old_version_is_lost_when_it_is_in_use_and_the_active_one_is_well(
     assert value(process.scrape(), "cmk_key_lost_old_versions", **KEY) == lost
 
 
+def test_a_superseded_version_is_lost_too_early_until_backups_can_do_without_it() -> None:
+    process = Process()
+    old = {"access": "Disabled", "safeToDisableAfter": "2026-11-24T11:00:00Z"}
+    versions = [
+        {"version": V3, "access": "Accessible"},
+        {"version": V2, **old, "keepUntil": "2026-11-25T12:00:00Z"},
+        {"version": V1, **old},
+    ]
+    process.put_key(activeVersion=V3, versions=versions)
+    assert value(process.scrape(), "cmk_key_lost_superseded_versions", **KEY) == 1
+    process.now += DAY
+    assert "cmk_key_lost_superseded_versions" not in names(process.scrape())
+
+
 def test_prerequisites_are_counted_and_those_that_fail_are_named() -> None:
     process = Process()
     found = [("SoftDelete", "Pass"), ("PurgeProtection", "Fail"), ("Lock", "Unknown"), ("Firewall", "Unknown")]
@@ -300,7 +314,7 @@ def test_tenants_and_identities_tell_whether_they_are_ready_and_what_the_custome
 def test_what_is_deleted_is_told_no_more() -> None:
     process = Process()
     key, resource = process.put_key(), process.put_resource("data")
-    process.telemetry.probed("team-a", "storage", MOMENT, accessible=True)
+    process.telemetry.probed("team-a", "storage", MOMENT, MOMENT)
     process.telemetry.count_azure_request("key_vault", VAULT, "getKey", 200)
     assert {name for name, labels in process.scrape() if ("namespace", "team-a") in labels}
     process.inventory.remove(key)

@@ -51,6 +51,13 @@ class VersionDigest:
     in_use: bool
     safe_to_disable_after: float | None
     keep_until: float | None
+    lost: bool
+    """Lost to Azure's services while the active version is accessible."""
+
+    def is_lost_too_early(self, now: float) -> bool:
+        """Whether it was superseded and lost at a Unix time at which services or backups are known to need it."""
+        after = self.safe_to_disable_after
+        return self.lost and after is not None and now < max(after, self.keep_until or after)
 
     def phase(self, now: float) -> Phase:
         """The phase at a Unix time; without a known retention, backups are taken to need the version for ever."""
@@ -122,7 +129,7 @@ def digest_key(key: CustomerManagedKey) -> KeyDigest:
     needed = [entry for entry in status.versions if entry.version == status.active_version or entry.in_use_by_count]
     expiries = [datetime.fromisoformat(entry.expires).timestamp() for entry in needed if entry.expires]
     active = next((entry for entry in status.versions if entry.version == status.active_version), None)
-    active_is_accessible = active is not None and active.access == AccessState.ACCESSIBLE
+    is_well = active is not None and active.access == AccessState.ACCESSIBLE
     results = [entry.result for entry in status.prerequisites]
     return KeyDigest(
         vault_host=key.spec.key_uri.split("/")[2].lower(),
@@ -135,20 +142,21 @@ def digest_key(key: CustomerManagedKey) -> KeyDigest:
         expires=min(expiries, default=None),
         prerequisites=tuple((result, results.count(result)) for result in sorted(set(results))),
         failed=tuple(entry.name for entry in status.prerequisites if entry.result == "Fail"),
-        versions=tuple(_version(entry, status.active_version) for entry in status.versions),
-        lost_old_versions=sum(_is_lost(entry) for entry in needed if entry is not active) if active_is_accessible else 0,
+        versions=tuple(_version(entry, status.active_version, is_well=is_well) for entry in status.versions),
+        lost_old_versions=sum(_is_lost(entry) for entry in needed if entry is not active) if is_well else 0,
         awaits_approval=status.pending_version is not None,
         told=_told(status.notifications),
     )
 
 
-def _version(entry: VersionReport, active: str | None) -> VersionDigest:
+def _version(entry: VersionReport, active: str | None, *, is_well: bool) -> VersionDigest:
     return VersionDigest(
         entry.version,
         entry.version == active,
         entry.in_use_by_count > 0,
         _unix(entry.safe_to_disable_after),
         _unix(entry.keep_until),
+        is_well and entry.version != active and _is_lost(entry),
     )
 
 

@@ -102,6 +102,12 @@ KEY_LOST_OLD_VERSIONS: Final = Family(
     "Number of old versions that are lost though resources still use them, while the active version is accessible.",
     _KEY,
 )
+KEY_LOST_SUPERSEDED_VERSIONS: Final = Family(
+    "cmk_key_lost_superseded_versions",
+    "Number of versions that no resource is on any more, lost before services and backups could do without them; "
+    "absent while there are none.",
+    _KEY,
+)
 KEY_AWAITING_APPROVAL: Final = Family(
     "cmk_key_version_awaiting_approval", "1 while a newer version of the key waits for approval; absent while none does.", _KEY
 )

@@ -57,6 +57,10 @@ def _of_keys(keys: Mapping[ObjectReference, KeyDigest], now: float) -> Iterator[
         (families.KEY_CUT_OFF, lambda digest: digest.cut_off),
         (families.KEY_EXPIRATION, lambda digest: digest.expires),
         (families.KEY_LOST_OLD_VERSIONS, lambda digest: digest.lost_old_versions),
+        (
+            families.KEY_LOST_SUPERSEDED_VERSIONS,
+            lambda digest: sum(version.is_lost_too_early(now) for version in digest.versions) or None,
+        ),
     )
     for family, value_of in plain:
         values = ((name, value_of(digest)) for name, digest in named.items())
