@@ -123,7 +123,7 @@ async def recover_vault(world: World, picks: Picks) -> str | None:
 
 async def revoke_role(world: World, picks: Picks) -> str | None:
     vault = world.vault
-    if not vault.granted or not vault.consent or vault.deleted:
+    if not vault.granted or not vault.consent or vault.deleted or vault.locked is not None:
         return None
     await world.ground.customer.revoke_grant(world.ground.identity.application_client_id, vault.name)
     vault.grant_changed(granted=False)

@@ -143,7 +143,10 @@ class Episode:
 
     async def _leap(self, seconds: float) -> None:
         await self.world.ground.time.leap(seconds)
-        await self.ledger.look(leapt=seconds > 1)
+        if seconds > 1:
+            await self.ledger.look(leapt=True)
+        if seconds > 10_000:
+            await self.ledger.others_acted()
 
     async def _time_passes(self, seconds: float) -> None:
         await self.world.operator()

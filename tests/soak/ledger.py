@@ -94,7 +94,7 @@ class Ledger:
         written = self._read(requests, ended_late=ended_late)
         for target in (*self.world.targets, self.world.bystander):
             slow = not target.at_once and target.name in self._writes
-            if target.name in written or slow or leapt:
+            if target.name in written or (slow and leapt):
                 await self._judge(target)
         for target in self.world.targets:
             if target.at_once:

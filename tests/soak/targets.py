@@ -36,8 +36,12 @@ class Truth:
 class Target(Protocol):
     """One resource under test."""
 
-    name: str
-    id: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def id(self) -> str:
+        """The ARM id."""
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -69,7 +73,7 @@ class Account:
     identity: ProviderIdentity
     group: str
     name: str
-    at_once: bool = True
+    at_once = True
 
     @property
     def id(self) -> str:
@@ -120,7 +124,7 @@ class Server:
     identity: ProviderIdentity
     group: str
     name: str
-    at_once: bool = False
+    at_once = False
 
     @property
     def id(self) -> str:
@@ -155,7 +159,7 @@ class EncryptionSet:
     identity: ProviderIdentity
     group: str
     name: str
-    at_once: bool = False
+    at_once = False
 
     @property
     def id(self) -> str:
