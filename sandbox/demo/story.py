@@ -242,6 +242,35 @@ async def rotated(stage: Stage) -> str:
         "documents",
         lambda seen: condition(seen, "KeyCurrent").get("reason") == "AzureWillRotate",
     )
+    return f"{old[:8]}… to {new[:8]}…; in use until everything has moved: {', '.join(before['inUseBy'])}"
+
+
+@step("The customer disables the old version too early")
+async def too_early(stage: Stage) -> str:
+    """Seen within one interval, with what it breaks by name; nothing else is taken for lost."""
+    old = stage.notes["first version"]
+    began = time.monotonic()
+    await stage.customer.disable(VAULT, KEY, old)
+    status = await stage.until(
+        "the old version Disabled while in use",
+        "cmk",
+        "fabrikam",
+        lambda seen: condition(seen, "KeyAccessible").get("reason") == "Disabled",
+    )
+    seconds = time.monotonic() - began
+    message = str(condition(status, "KeyAccessible")["message"])
+    expect(old in message and "still in use by" in message, "the version and who is on it", message)
+    stopping = {name for stop in status["access"]["stops"] for name in stop["resources"]}
+    expect("documents" in stopping, "what stops, by name", status["access"])
+    await stage.customer.enable(VAULT, KEY, old)
+    await stage.until("Ready", "cmk", "fabrikam", lambda seen: is_true(seen, "Ready"))
+    return f"seen after {seconds:.1f} s: {message}"
+
+
+@step("Azure's services follow, and Snowflake is rekeyed")
+async def followed(stage: Stage) -> str:
+    """Every target is on the new version, and status says from when the old one may be disabled."""
+    old, new = stage.notes["first version"], stage.notes["second version"]
     # Snowflake never looks for a version by itself: the operator has it rekeyed.
     await stage.until("a rekey", "encres", "warehouse", lambda seen: seen.get("operation"))
     await stage.control.advance(timedelta(hours=25).total_seconds())
@@ -263,7 +292,25 @@ async def rotated(stage: Stage) -> str:
     safe = datetime.fromisoformat(after["safeToDisableAfter"])
     hours = (safe - datetime.now(UTC)).total_seconds() / 3600
     expect(hours > 23.9, "at least 24 hours from now", safe)
-    return f"{old[:8]}… to {new[:8]}…; the old version may be disabled after {safe:%Y-%m-%d %H:%M}Z"
+    return f"all {len(RESOURCES)} on {new[:8]}…; the old version may be disabled after {safe:%Y-%m-%d %H:%M}Z"
+
+
+@step("The vault gives no answer")
+async def outage(stage: Stage) -> str:
+    """An outage is told as one, never as a revocation, and ends by itself."""
+    began = time.monotonic()
+    fault = await stage.control.inject(kind="status", host=f"{VAULT}.vault.azure.net", status=503, code="ServiceUnavailable")
+    status = await stage.until(
+        "VaultUnreachable", "cmk", "fabrikam", lambda seen: seen.get("access", {}).get("state") == "VaultUnreachable"
+    )
+    seconds = time.monotonic() - began
+    accessible = condition(status, "KeyAccessible")
+    expect(accessible["status"] == "Unknown", "KeyAccessible Unknown, not False", accessible)
+    cut_off = status["access"].get("inaccessibleExpectedAt")
+    expect(cut_off, "when data stops if the outage lasts: Azure's services cannot reach the vault either", status["access"])
+    await stage.control.clear_fault(fault)
+    await stage.until("Ready", "cmk", "fabrikam", lambda seen: is_true(seen, "Ready"))
+    return f"seen after {seconds:.1f} s, as an outage: KeyAccessible is Unknown; data stops about {cut_off} if it lasts"
 
 
 @step("The customer disables the key")
