@@ -96,20 +96,22 @@ class Telemetry:
             "cmk_audit_entries_total", "Entries appended to the audit record, by event.", ["event"], registry=self.registry
         )
         self.audit_append_failures = Counter(
-            "cmk_audit_append_failures_total", "Writes of the audit record that failed and were repeated.", registry=self.registry
+            "cmk_audit_append_failures_total",
+            "Writes of the audit record that failed and were repeated.",
+            registry=self.registry,
         )
         self.audit_undelivered = Gauge(
             "cmk_audit_undelivered_entries", "Entries that the audit sink has not taken yet.", registry=self.registry
         )
         self.key_last_probe = Gauge(
             "cmk_key_last_probe_timestamp_seconds",
-            "Unix time of this process's last probe of the key, whatever it found.",
+            "Unix time of this process's last look at the key, whatever it found.",
             ["namespace", "name"],
             registry=self.registry,
         )
         self.key_last_success = Gauge(
             "cmk_key_last_access_success_timestamp_seconds",
-            "Unix time of this process's last probe that wrapped and unwrapped with the key.",
+            "Unix time since which this process has read the key, wrapped and unwrapped with it, the three of them at least once.",
             ["namespace", "name"],
             registry=self.registry,
         )
@@ -126,11 +128,11 @@ class Telemetry:
             self.azure_requests.remove_by_labels({"host": host})
         self._vaults &= hosts
 
-    def probed(self, namespace: str, name: str, at: float, *, accessible: bool) -> None:
-        """Note a probe of a key at that Unix time."""
+    def probed(self, namespace: str, name: str, at: float, proven: float | None) -> None:
+        """Note a look at a key, and since when the whole probe has been passed (None: it was not), in Unix time."""
         self.key_last_probe.labels(namespace, name).set(at)
-        if accessible:
-            self.key_last_success.labels(namespace, name).set(at)
+        if proven is not None:
+            self.key_last_success.labels(namespace, name).set(proven)
 
     def forget_key(self, namespace: str, name: str) -> None:
         """Drop what was measured of a key that is gone."""

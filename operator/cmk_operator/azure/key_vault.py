@@ -1,11 +1,12 @@
-"""Visits a key in a vault: reads it, then wraps and unwraps in the vault itself."""
+"""Visits a key in a vault: reads it, then wraps and unwraps in the vault itself; all at once, or one of the three."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import secrets
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.credentials import IdentityChain, VaultInAnotherTenantError
@@ -14,7 +15,7 @@ from cmk_operator.core.access import DeletedKey, KeyAttributes, KeyProbe, Versio
 from cmk_operator.core.azure_failure import AzureFailure, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from datetime import datetime
 
     from azure.keyvault.keys import KeyVaultKey
@@ -31,38 +32,96 @@ _ALGORITHM: Final = "RSA-OAEP-256"
 _DENIED: Final = frozenset({"ForbiddenByRbac", "ForbiddenByPolicy", "AccessDenied"})
 
 
+ExplainDenial = Callable[[IdentityChain, str], Awaitable[AzureFailure | None]]
+"""Tells why a vault denies the application in a tenant, where that lies in the tenant and not in the vault (`denied_by_tenant`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """A random secret, which protects nothing, and what a vault wrapped it to; both live in memory only."""
+
+    secret: bytes = field(repr=False)
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What a visit learnt, and what it wrapped, by version."""
+
+    probe: KeyProbe
+    wrapped: Mapping[str, Wrapped]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbedKey:
+    """A key as one identity reaches it: the unit that is probed."""
+
+    chain: IdentityChain
+    customer_tenant_id: str
+    key_uri: KeyUri
+
+
 async def probe_key(
     session: AzureSession,
-    chain: IdentityChain,
-    customer_tenant_id: str,
-    key: KeyUri,
+    probed: ProbedKey,
     versions_in_use: Iterable[str],
     now: datetime,
-) -> KeyProbe:
-    """Probe the wanted version of `key` and every other version that still protects something.
+    explain: ExplainDenial,
+    known: KeyProbe | None = None,
+) -> Visit:
+    """Probe the wanted version of a key and every other version that still protects something.
 
+    With `known`, a version that reads exactly as it did when it last wrapped and unwrapped is not wrapped with again.
     Never raises for what Azure, Entra or the network answer: those are values in the probe.
     """
+    key = probed.key_uri
     try:
-        keys = session.keys(chain, customer_tenant_id, key.vault_url)
-        crypto = session.rest(session.application(chain, customer_tenant_id), key.vault_url, chain.cloud.key_vault_scope)
+        vault = _vault(session, probed)
     except EXPECTED_FAILURES as error:
-        return KeyProbe(now, VersionProbe(failure=failure_of(error)))
-    wanted, vault_tenant = await _probe_wanted(keys, crypto, key)
+        return Visit(KeyProbe(now, VersionProbe(failure=failure_of(error))), {})
+    wrapped: dict[str, Wrapped] = {}
+    visit = _VersionVisit(vault, key, wrapped, known)
+    wanted, vault_tenant = await _probe_wanted(visit, key)
     if wanted.failure is not None and (wanted.failure.inner_code in _DENIED or not wanted.failure.answered):
-        wanted = replace(wanted, failure=await _explain_denial(session, chain, customer_tenant_id) or wanted.failure)
+        explained = await explain(probed.chain, probed.customer_tenant_id)
+        wanted = replace(wanted, failure=explained or wanted.failure)
     found = wanted.attributes.version if wanted.attributes is not None else None
     others = sorted(set(versions_in_use) - {found}) if vault_tenant is None else []
     if wanted.failure is not None and (wanted.failure.stage is not Stage.SERVICE or not wanted.failure.answered):
         # The vault was not reached: asking it for other versions would only wait for the same silence again.
-        probed = [wanted] * len(others)
+        seen = [wanted] * len(others)
     else:
-        probed = await asyncio.gather(*(_probe_version(keys, crypto, key, version) for version in others))
-    deleted, latest_exists = await _explain_absence(keys, key, wanted)
-    return KeyProbe(now, wanted, dict(zip(others, probed, strict=True)), deleted, latest_exists, vault_tenant)
+        seen = await asyncio.gather(*(_probe_version(visit, version) for version in others))
+    deleted, latest_exists = await _explain_absence(vault.keys, key, wanted)
+    return Visit(KeyProbe(now, wanted, dict(zip(others, seen, strict=True)), deleted, latest_exists, vault_tenant), wrapped)
 
 
-async def _explain_denial(session: AzureSession, chain: IdentityChain, customer_tenant_id: str) -> AzureFailure | None:
+async def wrap_again(session: AzureSession, probed: ProbedKey, versions: Iterable[str]) -> Mapping[str, Wrapped] | None:
+    """Wrap a new secret with each version; None when any of them, for whatever reason, did not do so."""
+    try:
+        crypto = _vault(session, probed).crypto
+        async with asyncio.timeout(PROBE_TIMEOUT):
+            names = list(versions)
+            done = await asyncio.gather(*(_wrap(crypto, f"/keys/{probed.key_uri.key_name}/{version}") for version in names))
+    except EXPECTED_FAILURES:
+        return None
+    return dict(zip(names, done, strict=True))
+
+
+async def unwrap_again(session: AzureSession, probed: ProbedKey, wrapped: Mapping[str, Wrapped]) -> bool:
+    """Whether each version still unwraps what it wrapped before."""
+    try:
+        crypto = _vault(session, probed).crypto
+        async with asyncio.timeout(PROBE_TIMEOUT):
+            done = await asyncio.gather(
+                *(_unwrap(crypto, f"/keys/{probed.key_uri.key_name}/{version}", kept) for version, kept in wrapped.items())
+            )
+    except EXPECTED_FAILURES:
+        return False
+    return all(done)
+
+
+async def denied_by_tenant(session: AzureSession, chain: IdentityChain, customer_tenant_id: str) -> AzureFailure | None:
     """Tell a missing consent from a missing role or vault.
 
     To a vault a withdrawn consent looks like a missing grant while a token is cached; and before the customer has consented,
@@ -76,40 +135,79 @@ async def _explain_denial(session: AzureSession, chain: IdentityChain, customer_
     return None
 
 
-async def _probe_wanted(keys: KeyClient, crypto: RestClient, key: KeyUri) -> tuple[VersionProbe, str | None]:
+@dataclass(frozen=True, slots=True)
+class _Vault:
+    keys: KeyClient
+    crypto: RestClient
+
+
+def _vault(session: AzureSession, probed: ProbedKey) -> _Vault:
+    """The clients of the key's vault; raises `TokenUnavailableError` without a token file."""
+    chain, tenant, url = probed.chain, probed.customer_tenant_id, probed.key_uri.vault_url
+    crypto = session.rest(session.application(chain, tenant), url, chain.cloud.key_vault_scope)
+    return _Vault(session.keys(chain, tenant, url), crypto)
+
+
+async def _probe_wanted(visit: _VersionVisit, key: KeyUri) -> tuple[VersionProbe, str | None]:
     try:
-        return await _visit(keys, crypto, key, key.version), None
+        return await visit(key.version), None
     except VaultInAnotherTenantError as error:
         return VersionProbe(failure=error.failure), error.vault_tenant
 
 
-async def _probe_version(keys: KeyClient, crypto: RestClient, key: KeyUri, version: str) -> VersionProbe:
+async def _probe_version(visit: _VersionVisit, version: str) -> VersionProbe:
     try:
-        return await _visit(keys, crypto, key, version)
+        return await visit(version)
     except VaultInAnotherTenantError as error:
         return VersionProbe(failure=error.failure)
 
 
-async def _visit(keys: KeyClient, crypto: RestClient, key: KeyUri, version: str | None) -> VersionProbe:
-    attributes: KeyAttributes | None = None
-    operation = "get"
-    try:
-        async with asyncio.timeout(PROBE_TIMEOUT):
-            attributes = await _get(keys, key.key_name, version)
-            if not attributes.enabled:
-                return VersionProbe(attributes)
-            path = f"/keys/{key.key_name}/{attributes.version}"
-            operation = "wrapKey"
-            secret = secrets.token_bytes(32)
-            # CryptographyClient.wrap_key works locally once it has the public key and would prove nothing.
-            wrapped = await _operate(crypto, f"{path}/wrapkey", _encode(secret))
-            operation = "unwrapKey"
-            unwrapped = await _operate(crypto, f"{path}/unwrapkey", wrapped)
-            return VersionProbe(attributes, round_trip=secrets.compare_digest(_decode(unwrapped), secret))
-    except VaultInAnotherTenantError:
-        raise
-    except EXPECTED_FAILURES as error:
-        return VersionProbe(attributes, failure_of(error), operation)
+@dataclass(frozen=True, slots=True)
+class _VersionVisit:
+    """Reads a version (None: the latest), then wraps and unwraps with it unless it is known to have done so as it is."""
+
+    vault: _Vault
+    key: KeyUri
+    wrapped: dict[str, Wrapped]
+    known: KeyProbe | None
+
+    async def __call__(self, version: str | None) -> VersionProbe:
+        attributes: KeyAttributes | None = None
+        operation = "get"
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT):
+                attributes = await _get(self.vault.keys, self.key.key_name, version)
+                if not attributes.enabled:
+                    return VersionProbe(attributes)
+                if self._passed(attributes):
+                    return VersionProbe(attributes, round_trip=True)
+                path = f"/keys/{self.key.key_name}/{attributes.version}"
+                operation = "wrapKey"
+                wrapped = await _wrap(self.vault.crypto, path)
+                operation = "unwrapKey"
+                same = await _unwrap(self.vault.crypto, path, wrapped)
+                self.wrapped[attributes.version] = wrapped
+                return VersionProbe(attributes, round_trip=same)
+        except VaultInAnotherTenantError:
+            raise
+        except EXPECTED_FAILURES as error:
+            return VersionProbe(attributes, failure_of(error), operation)
+
+    def _passed(self, attributes: KeyAttributes) -> bool:
+        if self.known is None:
+            return False
+        before = (self.known.wanted, *self.known.in_use.values())
+        return any(one.round_trip and one.failure is None and one.attributes == attributes for one in before)
+
+
+async def _wrap(crypto: RestClient, path: str) -> Wrapped:
+    # CryptographyClient.wrap_key works locally once it has the public key and would prove nothing.
+    secret = secrets.token_bytes(32)
+    return Wrapped(secret, await _operate(crypto, f"{path}/wrapkey", _encode(secret)))
+
+
+async def _unwrap(crypto: RestClient, path: str, wrapped: Wrapped) -> bool:
+    return secrets.compare_digest(_decode(await _operate(crypto, f"{path}/unwrapkey", wrapped.value)), wrapped.secret)
 
 
 async def _get(keys: KeyClient, name: str, version: str | None) -> KeyAttributes:
@@ -168,6 +266,7 @@ def attributes_of(key: KeyVaultKey, region: str = "", request_id: str | None = N
         key_size=len(modulus.lstrip(b"\0")) * 8 if modulus else None,
         operations=tuple(_text(operation) for operation in key.key_operations or ()),
         created=properties.created_on,
+        updated=properties.updated_on,
         not_before=properties.not_before,
         expires=properties.expires_on,
         recovery_level=_text(properties.recovery_level),

@@ -1,38 +1,38 @@
-"""One probe per key per interval, whatever uses it: concurrent askers share a visit and a young enough result."""
+"""One look per key per interval, whatever uses it: concurrent askers share a visit and a young enough result."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
-from cmk_operator.azure.key_vault import probe_key
+from cmk_operator.azure.key_vault import denied_by_tenant, probe_key, unwrap_again, wrap_again
+from cmk_operator.azure.vault_list import VaultList, Watched
+from cmk_operator.core.look import YOUNG, Look, Proof, is_well, next_look
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
     from datetime import datetime
 
     from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.azure.key_vault import ProbedKey
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.access import KeyProbe
-    from cmk_operator.core.key_uri import KeyUri
+    from cmk_operator.core.access import KeyProbe, VersionProbe
+    from cmk_operator.core.azure_failure import AzureFailure
 
-
-@dataclass(frozen=True, slots=True)
-class ProbedKey:
-    """A key as one identity reaches it: the unit that is probed."""
-
-    chain: IdentityChain
-    customer_tenant_id: str
-    key_uri: KeyUri
+SETTLED_AFTER: Final = 2.0
+"""Seconds after which nothing that changes has the same times as what was read, which Key Vault gives in whole seconds."""
+EXPLANATION_MAX_AGE: Final = 1.0
+"""Seconds for which the reason of a denial is the same for all keys of a tenant, so that a vault that is lost costs few sign-ins."""
 
 
 @dataclass(slots=True)
-class _Visits:
+class _Explanation:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     at: float = float("-inf")
-    last: KeyProbe | None = None
+    failure: AzureFailure | None = None
 
 
 class KeyProber:
@@ -49,27 +49,143 @@ class KeyProber:
         self._clock = clock
         self._monotonic = monotonic
         self._slots = asyncio.Semaphore(concurrency)
-        self._visits: dict[ProbedKey, _Visits] = {}
+        self._watched: dict[ProbedKey, Watched] = {}
+        self._lists: dict[tuple[object, ...], VaultList] = {}
+        self._explanations: dict[tuple[IdentityChain, str], _Explanation] = {}
 
     async def probe(self, key: ProbedKey, versions_in_use: frozenset[str], max_age: float) -> KeyProbe:
-        """A probe at most `max_age` seconds old that covers the wanted version and all of `versions_in_use`."""
-        visits = self._visits.setdefault(key, _Visits())
-        async with visits.lock:
-            if visits.last is not None and self._monotonic() - visits.at <= max_age and _covers(visits.last, versions_in_use):
-                return visits.last
-            async with self._slots:
-                visits.last = await probe_key(
-                    self._session, key.chain, key.customer_tenant_id, key.key_uri, versions_in_use, self._clock()
-                )
-            visits.at = self._monotonic()
-            return visits.last
+        """A whole probe at most `max_age` seconds old that covers the wanted version and all of `versions_in_use`."""
+        watched = self._watch(key)
+        async with watched.lock:
+            if watched.last is not None and self._since(watched.full_at) <= max_age and _covers(watched.last, versions_in_use):
+                return watched.last
+            return await self._probe(key, watched, versions_in_use)
+
+    async def look(
+        self, key: ProbedKey, versions_in_use: frozenset[str], interval: float, who: Hashable, wake: Callable[[], None]
+    ) -> KeyProbe:
+        """What is known of the key, after the next look (`core.look`) if the last one is older than the interval.
+
+        `wake` is called once, in place of an earlier one of `who`, when a look at others shows that this key has changed.
+        """
+        watched = self._watch(key)
+        watched.wakes[who] = wake
+        async with watched.lock:
+            last, due = watched.last, self._since(watched.turn_at) > interval * YOUNG
+            if last is None or not _covers(last, versions_in_use):
+                return await self._probe(key, watched, versions_in_use)
+            if watched.proof is None or not is_well(last, self._clock()):
+                return await self._probe(key, watched, versions_in_use) if due else last
+            if not due and not watched.doubted:
+                return last
+            watched.turn_at = self._monotonic()
+            in_use = {version: seen for version, seen in last.in_use.items() if version in versions_in_use}
+            watched.last = replace(last, in_use=in_use)
+            return await self._look(key, watched, versions_in_use, interval)
 
     def age(self, key: ProbedKey) -> float:
-        """Seconds since the last visit; infinite before the first."""
-        visits = self._visits.get(key)
-        return self._monotonic() - visits.at if visits is not None else float("inf")
+        """Seconds since it was last the key's turn; infinite before the first."""
+        watched = self._watched.get(key)
+        return self._since(watched.turn_at) if watched is not None else float("inf")
+
+    def _since(self, moment: float) -> float:
+        return self._monotonic() - moment
+
+    def _watch(self, key: ProbedKey) -> Watched:
+        watched = self._watched.setdefault(key, Watched())
+        watched.asked_at = self._monotonic()
+        return watched
+
+    async def _probe(
+        self, key: ProbedKey, watched: Watched, versions_in_use: frozenset[str], known: KeyProbe | None = None
+    ) -> KeyProbe:
+        """Visit the key; with `known`, only what does not read as it did there is wrapped with."""
+        watched.doubted = False
+        async with self._slots:
+            visit = await probe_key(self._session, key, versions_in_use, self._clock(), self._explain, known)
+        at = self._monotonic()
+        watched.turn_at = at
+        look = Look.READ
+        if known is None:
+            watched.full_at, look = at, Look.FULL
+        if watched.last is None or watched.last.wanted.attributes != visit.probe.wanted.attributes:
+            watched.same_since = at
+        watched.settled = at - watched.same_since >= SETTLED_AFTER
+        covered = {probe.attributes.version for probe in _all(visit.probe) if probe.attributes is not None}
+        watched.wrapped = {
+            version: kept for version, kept in (dict(watched.wrapped) | dict(visit.wrapped)).items() if version in covered
+        }
+        if not is_well(visit.probe, self._clock()):
+            watched.proof, watched.last, watched.accepted = None, visit.probe, None
+            return visit.probe
+        watched.proof = (watched.proof or Proof(at, at, at)).after(look, at)
+        return self._proven(watched, visit.probe)
+
+    async def _look(self, key: ProbedKey, watched: Watched, versions_in_use: frozenset[str], interval: float) -> KeyProbe:
+        last, proof = watched.last, watched.proof
+        if last is None or proof is None:
+            raise RuntimeError("a key that is not well is probed whole")
+        vault = self._list_of(key)
+        # The list shows the latest version only: neither a pinned one nor an older one that is still in use.
+        shared = watched.settled and not watched.doubted and key.key_uri.version is None and not last.in_use
+        listed = shared and await vault.shows_no_change(key, watched, interval)
+        now = self._monotonic()
+        look = next_look(proof, now, interval, doubted=watched.doubted, listed=listed)
+        if look is Look.READ:
+            entry = vault.entry(key)
+            seen = await self._probe(key, watched, versions_in_use, last)
+            watched.accepted = entry if watched.proof is not None else None
+            return seen
+        if look is not Look.LIST and not await self._repeat(key, watched, look):
+            return await self._probe(key, watched, versions_in_use)
+        watched.proof = proof.after(look, now)
+        if listed:
+            watched.proof = watched.proof.after(Look.LIST, now)
+        return self._proven(watched, replace(last, at=self._clock()))
+
+    async def _repeat(self, key: ProbedKey, watched: Watched, look: Look) -> bool:
+        """Wrap or unwrap with each version; whether all of them did."""
+        if watched.last is None or not _versions(watched.last) <= set(watched.wrapped):
+            return False
+        kept = {version: watched.wrapped[version] for version in _versions(watched.last)}
+        async with self._slots:
+            if look is Look.UNWRAP:
+                return await unwrap_again(self._session, key, kept)
+            wrapped = await wrap_again(self._session, key, kept)
+        if wrapped is None:
+            return False
+        watched.wrapped = wrapped
+        return True
+
+    def _proven(self, watched: Watched, probe: KeyProbe) -> KeyProbe:
+        since = self._since(watched.proof.since) if watched.proof is not None else 0.0
+        watched.last = replace(probe, proven_at=self._clock() - timedelta(seconds=since))
+        return watched.last
+
+    def _list_of(self, key: ProbedKey) -> VaultList:
+        chain, tenant, url = key.chain, key.customer_tenant_id, key.key_uri.vault_url
+        place = (chain, tenant.lower(), url)
+        if place not in self._lists:
+            self._lists[place] = VaultList(self._session, chain, tenant, url, self._monotonic)
+        return self._lists[place]
+
+    async def _explain(self, chain: IdentityChain, customer_tenant_id: str) -> AzureFailure | None:
+        explanation = self._explanations.setdefault((chain, customer_tenant_id.lower()), _Explanation())
+        async with explanation.lock:
+            if self._since(explanation.at) > EXPLANATION_MAX_AGE:
+                explanation.failure = await denied_by_tenant(self._session, chain, customer_tenant_id)
+                explanation.at = self._monotonic()
+            return explanation.failure
+
+
+def _all(probe: KeyProbe) -> tuple[VersionProbe, ...]:
+    return (probe.wanted, *probe.in_use.values())
+
+
+def _versions(probe: KeyProbe) -> set[str]:
+    wanted = {probe.wanted.attributes.version} if probe.wanted.attributes is not None else set()
+    return wanted | set(probe.in_use)
 
 
 def _covers(probe: KeyProbe, versions: frozenset[str]) -> bool:
-    wanted = {probe.wanted.attributes.version} if probe.wanted.attributes is not None else set()
-    return versions <= (wanted | set(probe.in_use))
+    return versions <= _versions(probe)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from cmk_operator.api.conditions import find
@@ -34,13 +36,11 @@ if TYPE_CHECKING:
     from cmk_operator.core.access import KeyProbe
     from cmk_operator.kubernetes.inventory import Inventory
 
-_YOUNG_ENOUGH: Final = 0.85
-"""Share of the interval within which a pass that is not due reuses the last probe."""
 _SETTLES: Final = busy("Settling", f"the identity of the key's tenant {SETTLING}")
 
 
 async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
-    """Probe one key if that is due or asked for, report, and wake what depends on it."""
+    """Look at one key if that is due, probe it if that is asked for, report, and wake what depends on it."""
     key = context.inventory.get(CustomerManagedKey, reference.name, reference.namespace)
     if key is None:
         context.telemetry.forget_key(reference.namespace, reference.name)
@@ -56,8 +56,9 @@ async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
     policy, known = adoption_policy(key), key.status.active_version
     in_use = frozenset(usage.by_version) | (frozenset({known} if known else ()) if policy.needs_approval else frozenset())
     in_use |= watched_versions(key.status, context.now())
+    prober, wake = context.prober, partial(context.wake, reference, 0.0)
     visited, _ = await asyncio.gather(
-        context.prober.probe(path.probed, in_use, 0.0 if asked else interval * _YOUNG_ENOUGH),
+        prober.probe(path.probed, in_use, 0.0) if asked else prober.look(path.probed, in_use, interval, reference, wake),
         context.vaults.read(path.vault, 0.0 if asked else jittered(context.intervals.identity_check)),
     )
     approved = key.metadata.annotations.get(APPROVED_VERSION)
@@ -68,11 +69,17 @@ async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
         return Next(backoff=BUSY)
     status = report(key, KeyFacts(guard_of(context, key, path, probe), usage, adoption.pending), context.now())
     accessible = status.access is not None and status.access.state == AccessState.ACCESSIBLE
-    context.telemetry.probed(reference.namespace, reference.name, probe.at.timestamp(), accessible=accessible)
+    proven = (probe.proven_at or probe.at).timestamp() if accessible else None
+    context.telemetry.probed(reference.namespace, reference.name, probe.at.timestamp(), proven)
     await _write(context, key, status, probe)
     _wake_tenant(context, path, status)
-    remaining = max(0.0, jittered(interval) - context.prober.age(path.probed))
+    remaining = max(0.0, _until_next(interval) - context.prober.age(path.probed))
     return Next(after=max(remaining, interval * 0.05))
+
+
+def _until_next(interval: float) -> float:
+    """Seconds between two looks: the interval and a little more, so that many keys spread out and none costs more than one call."""
+    return interval * random.uniform(1.0, 1.15)  # noqa: S311 - jitter, not cryptography
 
 
 async def _application_is_gone(context: Context, key: CustomerManagedKey, path: KeyPath, probe: KeyProbe) -> bool:

@@ -9,7 +9,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.azure.credentials import IdentityChain
-from cmk_operator.azure.prober import ProbedKey
+from cmk_operator.azure.key_vault import ProbedKey
 from cmk_operator.azure.vault_reader import ReadVault
 from cmk_operator.core.arm_id import ArmId, InvalidArmIdError, parse_arm_id
 from cmk_operator.core.authority import TenantGrant, judge_key, judge_namespace, judge_snowflake_account, judge_target

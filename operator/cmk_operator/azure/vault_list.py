@@ -1,0 +1,171 @@
+"""The list of a vault's keys: one look at all keys of a vault that are well, where the customer has granted it and it is short."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.azure.key_vault import API_VERSION, PROBE_TIMEOUT
+from cmk_operator.core.look import ListedKey, listed, pages_worth_reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping
+
+    from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.azure.key_vault import ProbedKey, Wrapped
+    from cmk_operator.azure.session import AzureSession
+    from cmk_operator.core.access import KeyProbe
+    from cmk_operator.core.azure_failure import AzureFailure
+    from cmk_operator.core.look import Proof
+
+REFUSED_FOR: Final = 600.0
+"""Seconds until a list that was refused is asked for again: a grant on the key alone, as the hand-over makes it, is no fault."""
+TOO_LONG_FOR: Final = 3600.0
+"""Seconds until a list is tried again that had more pages than it saves calls."""
+ABANDONED_AFTER: Final = 3.0
+"""Intervals after which a key that nobody looked at any more is no longer watched."""
+
+
+@dataclass(slots=True)
+class Watched:
+    """What is known of one key between two looks."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    last: KeyProbe | None = None
+    wrapped: Mapping[str, Wrapped] = field(default_factory=dict)
+    proof: Proof | None = None
+    """None while the key is not well."""
+    full_at: float = float("-inf")
+    """When the last whole probe ended: the only one that counts before a write."""
+    turn_at: float = float("-inf")
+    """When it was last this key's turn to be looked at."""
+    asked_at: float = float("-inf")
+    doubted: bool = False
+    """Whether the vault's list has shown another state than the last look, or could not be read any more."""
+    same_since: float = float("-inf")
+    """When the attributes that the key has now were read first."""
+    settled: bool = False
+    """Whether they were read again after more than the second in which another change would look the same in the list."""
+    accepted: ListedKey | None = None
+    """What the list showed right before the key itself was read and found well."""
+    wakes: dict[Hashable, Callable[[], None]] = field(default_factory=dict)
+
+    def doubt(self) -> None:
+        """Have the key itself read, now."""
+        self.doubted = True
+        wakes, self.wakes = list(self.wakes.values()), {}
+        for wake in wakes:
+            wake()
+
+    def matches(self, entry: ListedKey | None) -> bool:
+        """Whether the list shows what was found at the key itself."""
+        attributes = self.last.wanted.attributes if self.last is not None else None
+        return entry is not None and attributes is not None and entry in {listed(attributes), self.accepted}
+
+
+@dataclass(slots=True)
+class VaultList:
+    """The list of one vault as one identity reads it, and the keys that it stands for."""
+
+    session: AzureSession
+    chain: IdentityChain
+    customer_tenant_id: str
+    vault_url: str
+    monotonic: Callable[[], float]
+    members: dict[ProbedKey, Watched] = field(default_factory=dict)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _entries: Mapping[str, ListedKey] | None = None
+    _at: float = float("-inf")
+    _not_before: float = float("-inf")
+
+    async def shows_no_change(self, key: ProbedKey, watched: Watched, interval: float) -> bool:
+        """Whether a list at most `interval` seconds old shows the key as it was found; every other key that differs is woken."""
+        self.members[key] = watched
+        async with self._lock:
+            if self.monotonic() - self._at >= interval and self.monotonic() >= self._not_before:
+                await self._read(interval)
+        if watched.doubted or self.monotonic() - self._at >= interval:
+            return False
+        return watched.matches(self.entry(key))
+
+    def entry(self, key: ProbedKey) -> ListedKey | None:
+        """What the last list showed of a key."""
+        return self._entries.get(_name_of(key)) if self._entries is not None else None
+
+    async def _read(self, interval: float) -> None:
+        began = self.monotonic()
+        for key in [key for key, one in self.members.items() if began - one.asked_at > ABANDONED_AFTER * interval]:
+            del self.members[key]
+        pages = pages_worth_reading(len(self.members))
+        if pages == 0:
+            self._entries = None
+            return
+        found = await _list_keys(self.session, self, pages)
+        if not isinstance(found, dict):
+            self._lost(found, interval)
+            return
+        self._entries, self._at = found, began
+        for key, watched in self.members.items():
+            if watched.proof is not None and not watched.doubted and not watched.matches(found.get(_name_of(key))):
+                watched.doubt()
+
+    def _lost(self, failure: AzureFailure | None, interval: float) -> None:
+        """Without the list each key is looked at by itself; at once, if the list has stood for it until now.
+
+        Who is asked to wait asks for less, not for more: then each key has its own look when its turn comes.
+        """
+        if failure is not None and failure.status == 429:
+            self._not_before = self.monotonic() + (failure.retry_after or 0.0)
+            return
+        stood, self._entries = self._entries is not None, None
+        wait = TOO_LONG_FOR if failure is None else REFUSED_FOR if failure.status == 403 else interval
+        self._not_before = self.monotonic() + wait
+        if stood:
+            for watched in self.members.values():
+                if watched.proof is not None:
+                    watched.doubt()
+
+
+def _name_of(key: ProbedKey) -> str:
+    return key.key_uri.key_name.lower()
+
+
+async def _list_keys(session: AzureSession, vault: VaultList, most_pages: int) -> dict[str, ListedKey] | AzureFailure | None:
+    """The keys by name in lower case; None when there are more pages than `most_pages`. A page may be empty and not the last.
+
+    Of a nextLink only the query is taken: it names the vault with its port, and no answer may lead a token elsewhere.
+    """
+    chain = vault.chain
+    found: dict[str, ListedKey] = {}
+    query = {"api-version": API_VERSION}
+    try:
+        application = session.application(chain, vault.customer_tenant_id)
+        rest = session.rest(application, vault.vault_url, chain.cloud.key_vault_scope)
+        async with asyncio.timeout(PROBE_TIMEOUT):
+            for _ in range(most_pages):
+                page = await rest.call("GET", "/keys", query)
+                found |= {_name_in(entry["kid"]): _listed(entry["attributes"]) for entry in page.get("value") or ()}
+                link = page.get("nextLink")
+                if not link:
+                    return found
+                query = dict(parse_qsl(urlsplit(link).query))
+    except EXPECTED_FAILURES as error:
+        return failure_of(error)
+    return None
+
+
+def _name_in(key_id: str) -> str:
+    return urlsplit(key_id).path.rsplit("/", 1)[-1].lower()
+
+
+def _listed(attributes: Mapping[str, Any]) -> ListedKey:
+    return ListedKey(
+        attributes.get("enabled") is not False,
+        attributes.get("nbf"),
+        attributes.get("exp"),
+        attributes.get("created"),
+        attributes.get("updated"),
+    )
