@@ -24,6 +24,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.api.preflight import Preflight
 from cmk_operator.audit.journal import Journal
 from cmk_operator.audit.sink import AuditSink
 from cmk_operator.audit.store import AuditStore
@@ -220,6 +221,7 @@ def lanes_of(settings: Settings) -> dict[str, int]:
         FederatedIdentity.plural: 2,
         CustomerTenant.plural: 4,
         DELIVERIES: 4,
+        Preflight.plural: 2,
         CustomerManagedKey.plural: settings.key_workers,
         EncryptedResource.plural: settings.workers,
     }

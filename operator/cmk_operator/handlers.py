@@ -17,6 +17,7 @@ import aiohttp
 import kopf
 
 from cmk_operator.api.model import GROUP, VERSION
+from cmk_operator.api.preflight import Preflight
 from cmk_operator.kubernetes.client import Connection, KubernetesClient, KubernetesError, ObjectReference, collection_path
 from cmk_operator.kubernetes.inventory import MODELS, Change, Inventory
 from cmk_operator.kubernetes.relist import relist
@@ -32,6 +33,8 @@ SWEEP_SOON: Final = 5.0
 WATCH_CHECK_INTERVAL: Final = 3.0
 INACTIVITY_TIMEOUT: Final = 15.0
 """Seconds without a bookmark or event after which a watch is taken for dead."""
+WATCHED: Final = (*MODELS, Preflight.plural)
+"""The kinds that are kept in step with Azure, and the requests to check manifests, which the inventory does not hold."""
 _COLLECTIONS: Final = frozenset(collection_path(plural) for plural in MODELS)
 _KOPF: Final = str(Path(kopf.__file__).parent)
 _END_SECONDS: Final = 10.0
@@ -159,7 +162,7 @@ class Watches:
         while True:
             await asyncio.sleep(WATCH_CHECK_INTERVAL)
             names = {task.get_name() for task in asyncio.all_tasks()}
-            unwatched = {plural for plural in MODELS if not any(name.startswith(f"watcher for {plural}.") for name in names)}
+            unwatched = {plural for plural in WATCHED if not any(name.startswith(f"watcher for {plural}.") for name in names)}
             for plural in sorted(unwatched & missed):
                 if await self._is_served(plural):
                     _LOG.warning("a kind is served but not watched; watches are started again", extra={"kind": plural})
@@ -184,6 +187,7 @@ class Watches:
 
         for plural in MODELS:
             kopf.on.event(GROUP, VERSION, plural, registry=registry, id=plural)(self._handler(plural))
+        kopf.on.event(GROUP, VERSION, Preflight.plural, registry=registry, id=Preflight.plural)(self._on_preflight)
         return registry
 
     def _heed_lists(self) -> aiohttp.TraceConfig:
@@ -210,6 +214,15 @@ class Watches:
                 self.queue.add(reference)
 
         return on_event
+
+    async def _on_preflight(self, event: Mapping[str, Any], **_: object) -> None:
+        self.telemetry.watch_events.labels(Preflight.plural).inc()
+        metadata = event["object"]["metadata"]
+        reference = ObjectReference(Preflight.plural, metadata["namespace"], metadata["name"])
+        if event["type"] == "DELETED":
+            self.queue.forget(reference)
+        else:
+            self.queue.add(reference)
 
     def _gone(self, reference: ObjectReference, uid: str | None) -> None:
         concerned = self.inventory.related_to(reference) | self.inventory.referring_to(reference)

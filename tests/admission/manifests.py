@@ -104,6 +104,16 @@ KINDS = {
             },
             optional=("mode", "deletionPolicy"),
         ),
+        Kind(
+            "preflights",
+            "Preflight",
+            namespaced=True,
+            spec={
+                "keys": [{"name": "storage", "spec": {"tenantRef": {"name": "contoso"}, "keyUri": KEY}}],
+                "resources": [{"name": "data", "spec": {"keyRef": {"name": "storage"}, "resourceId": ACCOUNT}}],
+            },
+            optional=("keys", "resources"),
+        ),
     )
 }
 
@@ -154,7 +164,7 @@ def minimal(plural: str, name: str) -> dict[str, Any]:
 
 
 def put(spec: dict[str, Any], path: str, value: Any) -> None:
-    """Set a field by its path below spec; `[]` at the end puts the value into a list of its own.
+    """Set a field by its path below spec; `[]` at the end puts the value into a list of its own, before that it is the first.
 
     An empty path sets the fields of `value`, or takes away those that are None in it.
     """
@@ -163,7 +173,7 @@ def put(spec: dict[str, Any], path: str, value: Any) -> None:
         return
     *parents, last = path.removesuffix("[]").split(".")
     for name in parents:
-        spec = spec.setdefault(name, {})
+        spec = spec[name.removesuffix("[]")][0] if name.endswith("[]") else spec.setdefault(name, {})
     spec[last] = [value] if path.endswith("[]") else value
 
 
@@ -171,7 +181,7 @@ def remove(spec: dict[str, Any], path: str) -> None:
     """Take a field away by its path below spec."""
     *parents, last = path.split(".")
     for name in parents:
-        spec = spec[name]
+        spec = spec[name.removesuffix("[]")][0] if name.endswith("[]") else spec[name]
     del spec[last]
 
 

@@ -18,6 +18,7 @@ from cmk_operator.api.federated_identity import (
     ManagedIdentityReport,
     Registration,
 )
+from cmk_operator.api.preflight import CheckReport, PreflightStatus
 from cmk_operator.core.decide import Decision, Step
 from cmk_operator.core.key_uri import KeyUri
 from cmk_operator.core.protection import Protection
@@ -71,6 +72,23 @@ STATUSES: dict[str, Shape] = {
     ),
     "customermanagedkeys": _key_status(),
     "encryptedresources": _resource_status(),
+    "preflights": PreflightStatus(
+        observed_generation=1,
+        conditions=dated((Aspect("Complete", "True", "Failed", "a check has failed"),), Kstatus(), (), 1, NOW),
+        result="Fail",
+        checks=(
+            CheckReport(
+                kind="EncryptedResource",
+                name="data",
+                stage="Effect",
+                result="Fail",
+                reason="Disabled",
+                message="waiting for the key",
+                command="az version",
+                changes=("a: b -> c",),
+            ),
+        ),
+    ),
 }
 
 
@@ -121,6 +139,7 @@ NARROW = {
     },
     "ctenant": {"NAME": "shown", "TENANT": GUID, "CONSENT": "Pending", "READY": "False", "REASON": "Pending"},
     "fedid": {"NAME": "shown", "TENANT": GUID, "APPLICATION": "Fabrikam CMK", "READY": "False", "REASON": "Pending"},
+    "cmkpf": {"NAME": "shown", "COMPLETE": "True", "RESULT": "Fail", "MESSAGE": "a check has failed"},
 }
 WIDE = {
     "cmk": {
@@ -131,11 +150,12 @@ WIDE = {
     "encres": {"MESSAGE": f"Azure reports that the resource is on {KEY}"},
     "ctenant": {"CONSENT-URL": URL, "MESSAGE": "the customer has not consented yet"},
     "fedid": {"CLIENT-ID": GUID, "MESSAGE": "the customer has not consented yet"},
+    "cmkpf": {},
 }
 
 
 def of(short_name: str) -> tuple[str, ...]:
-    return ("get", short_name, "shown", *(("--namespace", NAMESPACE) if short_name in {"cmk", "encres"} else ()))
+    return ("get", short_name, "shown", *(("--namespace", NAMESPACE) if short_name in {"cmk", "encres", "cmkpf"} else ()))
 
 
 @pytest.mark.parametrize("short_name", list(NARROW))
@@ -154,7 +174,7 @@ def test_kubectl_shows_more_when_asked_for_more(cluster: Cluster, shown: dict[st
     assert {name: row[name] for name in WIDE[short_name]} == WIDE[short_name]
 
 
-def test_one_category_shows_all_four_kinds(cluster: Cluster, shown: dict[str, dict[str, Any]]) -> None:
+def test_one_category_shows_all_kinds(cluster: Cluster, shown: dict[str, dict[str, Any]]) -> None:
     names = cluster.kubectl("get", "cmk-operator", "--namespace", NAMESPACE, "--output", "name").split()
     assert {name for name in names if name.endswith("/shown")} == {
         f"{KINDS[plural].name.lower()}.cmk-operator.dev/shown" for plural in KINDS

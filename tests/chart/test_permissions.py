@@ -20,11 +20,13 @@ READ = ("get", "list", "watch")
 WRITE = ("create", "update", "patch", "delete", "deletecollection")
 KINDS = ("federatedidentities", "customertenants", "customermanagedkeys", "encryptedresources")
 CLUSTER_KINDS = KINDS[:2]
-NAMESPACED_KINDS = KINDS[2:]
+NAMESPACED_KINDS = (*KINDS[2:], "preflights")
 EVERYWHERE = {
     *((GROUP, kind, verb) for kind in KINDS for verb in READ),
     *((GROUP, f"{kind}/status", "patch") for kind in KINDS),
     (GROUP, "encryptedresources", "patch"),
+    *((GROUP, "preflights", verb) for verb in (*READ, "delete")),
+    (GROUP, "preflights/status", "patch"),
     ("events.k8s.io", "events", "create"),
     ("events.k8s.io", "events", "patch"),
     *(("apiextensions.k8s.io", "customresourcedefinitions", verb) for verb in READ),
@@ -74,6 +76,8 @@ def test_the_operator_may_do_exactly_this(
         ("update", f"encryptedresources.{GROUP}"),
         ("delete", f"encryptedresources.{GROUP}"),
         ("create", f"customermanagedkeys.{GROUP}"),
+        ("create", f"preflights.{GROUP}"),
+        ("patch", f"preflights.{GROUP}"),
         ("patch", "customresourcedefinitions.apiextensions.k8s.io"),
         ("patch", "clusterroles.rbac.authorization.k8s.io"),
         ("bind", "clusterroles.rbac.authorization.k8s.io"),

@@ -19,6 +19,7 @@ from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import GROUP, VERSION, Shape
+from cmk_operator.api.preflight import COMPLETE, Preflight
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -121,6 +122,18 @@ KINDS: Final = (
             *_READY,
         ),
         (".spec.keyRef.name",),
+    ),
+    Kind(
+        Preflight,
+        Preflight.plural,
+        "cmkpf",
+        "Namespaced",
+        (
+            Column("Complete", _condition(COMPLETE, "status")),
+            Column("Result", ".status.result"),
+            Column("Message", _condition(COMPLETE, "message")),
+            Column("Age", ".metadata.creationTimestamp", "date"),
+        ),
     ),
 )
 

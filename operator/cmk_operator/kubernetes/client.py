@@ -159,6 +159,15 @@ class KubernetesClient:
         body["metadata"]["finalizers"] = list(finalizers)
         return await self._apply(reference.path, f"{FIELD_MANAGER}-finalizer", body)
 
+    async def delete(self, reference: ObjectReference, uid: str) -> None:
+        """Delete an object, unless another one has its name by now; one that is gone is no error."""
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        try:
+            await self.request("DELETE", reference.path, body=body)
+        except KubernetesError as error:
+            if error.status not in {404, 409}:
+                raise
+
     async def create_event(self, namespace: str, event: Mapping[str, Any]) -> None:
         """Create an `events.k8s.io/v1` Event."""
         await self.request("POST", f"/apis/events.k8s.io/v1/namespaces/{quote(namespace)}/events", body=event)

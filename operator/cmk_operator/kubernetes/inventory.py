@@ -22,7 +22,7 @@ from cmk_operator.core.snowflake_account import RESOURCE_TYPE, SnowflakeAccount
 from cmk_operator.kubernetes.client import ObjectReference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 ResourceT = TypeVar("ResourceT", FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource)
 CustomResource = FederatedIdentity | CustomerTenant | CustomerManagedKey | EncryptedResource
@@ -95,6 +95,15 @@ class Inventory:
             return False
         self._replace(reference, None)
         return True
+
+    def planned(self, bodies: Iterable[tuple[str, Mapping[str, Any]]]) -> Inventory:
+        """What would be known if these objects were there, each by its kind's plural; this inventory stays as it is."""
+        copy = Inventory()
+        copy._entries.update(self._entries)
+        copy._pointers.update((pointer, set(references)) for pointer, references in self._pointers.items())
+        for plural, body in bodies:
+            copy._replace(*_read(plural, body))
+        return copy
 
     def absent(self, plural: str, listed: set[ObjectReference], resource_version: int) -> set[ObjectReference]:
         """Objects that a list of that resource version does not know: deleted while nobody told us.

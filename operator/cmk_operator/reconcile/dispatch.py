@@ -10,6 +10,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.api.preflight import Preflight
 from cmk_operator.core.schedule import FAILED, Next
 from cmk_operator.kubernetes.client import KubernetesError
 from cmk_operator.kubernetes.inventory import MODELS
@@ -18,6 +19,7 @@ from cmk_operator.reconcile.delivery import LANE as DELIVERIES
 from cmk_operator.reconcile.delivery import reconcile_delivery
 from cmk_operator.reconcile.identity import reconcile_identity
 from cmk_operator.reconcile.key import reconcile_key
+from cmk_operator.reconcile.preflight import reconcile_preflight
 from cmk_operator.reconcile.resource import reconcile_resource
 from cmk_operator.reconcile.tenant import reconcile_tenant
 
@@ -35,6 +37,7 @@ PASSES: Final[Mapping[str, Callable[[Context, ObjectReference], Awaitable[Next]]
         CustomerManagedKey.plural: reconcile_key,
         EncryptedResource.plural: reconcile_resource,
         DELIVERIES: reconcile_delivery,
+        Preflight.plural: reconcile_preflight,
     }
 )
 

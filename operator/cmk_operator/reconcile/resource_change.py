@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.core.azure_failure import AzureFailure
@@ -52,26 +52,41 @@ async def _write_next(step: ResourcePass, known: ResourceFacts[Any] | None) -> R
     seen = known if known is not None else await fresh.observe(0.0)
     if isinstance(seen, AzureFailure):
         return fresh.refused(seen)
-    probe, key_state = await probe_again(fresh, seen)
-    want = choice_of(fresh.path, probe.wanted.attributes)
-    plan = fresh.provider.plan(fresh.target, want, seen)
+    due = await due_change(fresh, seen, observe_only=False)
+    plan, decision = due.plan, due.decision
     if isinstance(plan, Fault):
         return fresh.obstructed(plan, seen)
-    decision = decide(change_is_due=plan is not None, observe_only=False, key=key_state)
-    keeps_key = plan is not None and plan.keeps_key and fresh.is_on_key(seen)
-    outcome = fresh.outcome(seen, decision=decision, plan=plan, keeps_key=keeps_key)
     if decision.step is not Step.WRITE or plan is None:
-        return outcome
-    blocked = old_version_blocks(old_version(fresh, seen, probe))
-    if blocked is not None:
-        return replace(outcome, decision=blocked)
+        keeps_key = plan is not None and plan.keeps_key and fresh.is_on_key(seen)
+        return fresh.outcome(seen, decision=decision, plan=plan, keeps_key=keeps_key)
     answer = await fresh.provider.apply(fresh.path.path.chain, fresh.target, plan)
     if isinstance(answer, AzureFailure):
         _log_refusal(fresh, plan, answer)
         return fresh.refused(answer, seen)
     if isinstance(answer, Started):
         return _started(fresh, seen, answer)
-    return await _applied(fresh, seen, answer, _Wanted(want, key_state, plan))
+    return await _applied(fresh, seen, answer, _Wanted(due.want, due.key_state, plan))
+
+
+@dataclass(frozen=True, slots=True)
+class DueChange:
+    """The key that a resource must be on, what is ahead of it, and whether that may be done now."""
+
+    want: KeyChoice
+    key_state: KeyState
+    plan: Plan | Fault | None
+    decision: Decision
+
+
+async def due_change(step: ResourcePass, seen: ResourceFacts[Any], *, observe_only: bool) -> DueChange:
+    """All that must hold before a write, judged on a key that has just been probed through the same identity; writes nothing."""
+    probe, key_state = await probe_again(step, seen)
+    want = choice_of(step.path, probe.wanted.attributes)
+    plan = step.provider.plan(step.target, want, seen)
+    decision = decide(change_is_due=plan is not None, observe_only=observe_only, key=key_state)
+    if decision.step is Step.WRITE:
+        decision = old_version_blocks(old_version(step, seen, probe)) or decision
+    return DueChange(want, key_state, plan, decision)
 
 
 class _Wanted:

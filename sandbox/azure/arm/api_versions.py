@@ -41,6 +41,7 @@ API_VERSIONS = {
     "microsoft.managedidentity": "2018-11-30 2023-01-31 2024-11-30 2025-01-31-preview 2025-05-31-preview",
     "microsoft.authorization/roleassignments": "2015-07-01 2020-04-01-preview 2020-10-01-preview 2022-04-01",
     "microsoft.authorization/roledefinitions": "2015-07-01 2018-01-01-preview 2022-04-01 2022-05-01-preview",
+    "microsoft.authorization/permissions": "2015-07-01 2018-01-01-preview 2022-04-01 2022-05-01-preview",
     "microsoft.authorization/locks": "2015-01-01 2016-09-01 2017-04-01 2020-05-01",
     "microsoft.insights": "2017-05-01-preview 2021-05-01-preview",
     "microsoft.operationalinsights": "2020-08-01 2021-06-01 2022-10-01 2023-09-01 2025-02-01 2025-07-01",

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 ASSIGNMENTS = "Microsoft.Authorization/roleAssignments"
 DEFINITIONS = "Microsoft.Authorization/roleDefinitions"
+PERMISSIONS = "Microsoft.Authorization/permissions"
 
 
 class RoleOperations:
-    """Microsoft.Authorization/roleAssignments and roleDefinitions at any scope."""
+    """Microsoft.Authorization/roleAssignments, roleDefinitions and permissions at any scope."""
 
     def __init__(self, gateway: Gateway, directory: Directory, clock: Clock) -> None:
         self._gateway = gateway
@@ -37,6 +38,8 @@ class RoleOperations:
         add("DELETE", f"{assignments}/{{name}}", self.delete, kind=ASSIGNMENTS, action=f"{ASSIGNMENTS}/delete")
         add("GET", definitions, self.definitions, kind=DEFINITIONS, action=f"{DEFINITIONS}/read")
         add("GET", f"{definitions}/{{name}}", self.definition, kind=DEFINITIONS, action=f"{DEFINITIONS}/read")
+        own = f"/{{scope:path}}/providers/{PERMISSIONS}"
+        add("GET", own, self.permissions, kind=PERMISSIONS, action=f"{PERMISSIONS}/read")
 
     def _shown(self, one: RoleAssignment) -> dict[str, Any]:
         moment = seven_digits(one.created)
@@ -149,16 +152,25 @@ class RoleOperations:
         self._authorization.remove(found)
         return Answer(200, self._shown(found))
 
+    async def permissions(self, call: ArmCall) -> Answer:
+        """What the caller may do there: one entry for each of its assignments in force."""
+        roles = self._authorization.roles(call.caller.object_id, call.scope)
+        return Answer(json={"value": [self._allowed(role) for role in roles]})
+
     @staticmethod
-    def _role_shown(role: RoleDefinition, scope: str) -> dict[str, Any]:
-        parts = scope.split("/")
-        prefix = "/".join(parts[:3]) if scope.lower().startswith("/subscriptions/") else ""
-        permissions = {
+    def _allowed(role: RoleDefinition) -> dict[str, list[str]]:
+        return {
             "actions": list(role.actions),
             "notActions": list(role.not_actions),
             "dataActions": list(role.data_actions),
             "notDataActions": list(role.not_data_actions),
         }
+
+    @classmethod
+    def _role_shown(cls, role: RoleDefinition, scope: str) -> dict[str, Any]:
+        parts = scope.split("/")
+        prefix = "/".join(parts[:3]) if scope.lower().startswith("/subscriptions/") else ""
+        permissions = cls._allowed(role)
         return {
             "id": f"{prefix}/providers/{DEFINITIONS}/{role.id}",
             "name": role.id,

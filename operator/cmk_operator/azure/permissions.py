@@ -1,0 +1,34 @@
+"""What the operator's managed identity may do at a scope, as Azure says it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.core.required_actions import Permission
+
+if TYPE_CHECKING:
+    from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.azure.session import AzureSession
+    from cmk_operator.core.arm_id import ArmId
+    from cmk_operator.core.azure_failure import AzureFailure
+
+API_VERSION: Final = "2022-04-01"
+
+
+async def permissions_at(session: AzureSession, chain: IdentityChain, scope: ArmId) -> tuple[Permission, ...] | AzureFailure:
+    """The permissions of the caller, one for each role assignment at or above `scope`; never raises for what Azure answers.
+
+    Source: Azure role-based access control REST, "Permissions - List For Resource".
+    """
+    try:
+        manager = session.resource_manager(chain)
+        path = f"{scope.text.rstrip('/')}/providers/Microsoft.Authorization/permissions"
+        pages = [page async for page in manager.pages(path, {"api-version": API_VERSION})]
+    except EXPECTED_FAILURES as error:
+        return failure_of(error)
+    return tuple(_permission(entry) for page in pages for entry in page)
+
+
+def _permission(entry: dict[str, Any]) -> Permission:
+    return Permission(tuple(entry.get("actions") or ()), tuple(entry.get("notActions") or ()))

@@ -1,0 +1,192 @@
+"""The verdicts of a preflight, stage by stage, from what the checks before a write found; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.core.access import AccessState
+from cmk_operator.core.access_verdict import judge_access
+from cmk_operator.core.azure_failure import AzureFailure, Stage
+from cmk_operator.core.decide import Step
+from cmk_operator.core.faults import Actor, Fault
+from cmk_operator.core.prerequisites import Result, failed
+from cmk_operator.core.required_actions import Permission, missing_actions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cmk_operator.core.access import Access, KeyProbe
+    from cmk_operator.core.decide import Decision, KeyState
+    from cmk_operator.core.prerequisites import Prerequisite
+
+
+class CheckStage(StrEnum):
+    """What is checked, in the order in which it can be."""
+
+    ADMISSION = "Admission"
+    TOKEN = "Token"  # noqa: S105 - a stage's name, not a secret
+    CONSENT = "Consent"
+    GET = "Get"
+    WRAP = "Wrap"
+    UNWRAP = "Unwrap"
+    PREREQUISITE = "Prerequisite"
+    READ = "Read"
+    WRITE = "Write"
+    EFFECT = "Effect"
+
+
+class CheckResult(StrEnum):
+    """How a stage ended."""
+
+    PASS = "Pass"  # noqa: S105 - a verdict, not a password
+    WARN = "Warn"
+    """Told, and forbids nothing."""
+    FAIL = "Fail"
+    """Applied like this, it would not come to be until somebody acts."""
+    NOT_VISIBLE = "NotVisible"
+    """The present grants do not show it, and writes do not wait for it."""
+    UNCHECKED = "Unchecked"
+    """A stage before it failed, or Azure gave no usable answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The verdict on one stage: one word, and a sentence that says who must do what."""
+
+    stage: CheckStage
+    result: CheckResult
+    reason: str
+    message: str
+    command: str | None = None
+    changes: tuple[str, ...] = ()
+
+
+KEY_STAGES: Final = (CheckStage.TOKEN, CheckStage.CONSENT, CheckStage.GET, CheckStage.WRAP, CheckStage.UNWRAP)
+RESOURCE_STAGES: Final = (CheckStage.READ, CheckStage.WRITE, CheckStage.EFFECT)
+_OPERATIONS: Final = {"get": CheckStage.GET, "wrapKey": CheckStage.WRAP, "unwrapKey": CheckStage.UNWRAP}
+_UP_TO_THE_CUSTOMER: Final = frozenset({AccessState.CONSENT_MISSING, AccessState.PERMISSION_DENIED})
+"""What Entra says in the customer's tenant that is not a fault of the identity itself."""
+_PASSED: Final = {
+    CheckStage.TOKEN: "the operator signs in as the managed identity, which the application trusts",
+    CheckStage.CONSENT: "the application signs in in the customer's tenant",
+    CheckStage.GET: "the key was read",
+    CheckStage.WRAP: "the vault wrapped with it",
+    CheckStage.UNWRAP: "the vault unwrapped the same bytes",
+}
+
+
+def passed(stage: CheckStage, message: str) -> Check:
+    """A stage that holds."""
+    return Check(stage, CheckResult.PASS, "Passed", message)
+
+
+def not_reached(stages: Iterable[CheckStage], why: str) -> tuple[Check, ...]:
+    """Stages behind one that failed."""
+    return tuple(Check(stage, CheckResult.UNCHECKED, "NotReached", why) for stage in stages)
+
+
+def of_fault(stage: CheckStage, fault: Fault) -> Check:
+    """A stage that something stands in the way of: what passes by itself does not fail it."""
+    result = CheckResult.FAIL if fault.needs_a_person else CheckResult.UNCHECKED
+    return Check(stage, result, fault.reason, fault.message)
+
+
+def key_checks(probe: KeyProbe) -> tuple[Check, ...]:
+    """Token, consent, get, wrap and unwrap of the wanted version, from one visit to the vault."""
+    access = judge_access(probe)
+    if access.state is AccessState.ACCESSIBLE:
+        return tuple(passed(stage, _PASSED[stage]) for stage in KEY_STAGES)
+    at = _failing_stage(probe, access)
+    position = KEY_STAGES.index(at)
+    before = tuple(passed(stage, _PASSED[stage]) for stage in KEY_STAGES[:position])
+    person = access.actor is not None and access.actor is not Actor.AZURE
+    result = CheckResult.FAIL if person else CheckResult.UNCHECKED
+    here = Check(at, result, access.state.value, access.message)
+    return (*before, here, *not_reached(KEY_STAGES[position + 1 :], f"{at.value} comes first"))
+
+
+def _failing_stage(probe: KeyProbe, access: Access) -> CheckStage:
+    failure = probe.wanted.failure
+    if failure is None:
+        attributes = probe.wanted.attributes
+        if probe.vault_tenant is not None or attributes is None:
+            return CheckStage.GET
+        return CheckStage.UNWRAP if access.state is AccessState.UNKNOWN else CheckStage.WRAP
+    if failure.stage is Stage.OPERATOR_TOKEN:
+        return CheckStage.TOKEN
+    if failure.stage is Stage.APPLICATION_TOKEN:
+        return CheckStage.CONSENT if access.state in _UP_TO_THE_CUSTOMER else CheckStage.TOKEN
+    return _OPERATIONS.get(probe.wanted.operation, CheckStage.GET)
+
+
+def prerequisite_checks(prerequisites: Iterable[Prerequisite], *, enforce: bool) -> tuple[Check, ...]:
+    """One check for each prerequisite; what a write does not wait for is told."""
+    known = tuple(prerequisites)
+    forbidding = failed(known, enforce=enforce)
+    results = {Result.PASS: CheckResult.PASS, Result.UNKNOWN: CheckResult.NOT_VISIBLE, Result.FAIL: CheckResult.WARN}
+    return tuple(
+        Check(
+            CheckStage.PREREQUISITE,
+            CheckResult.FAIL if entry in forbidding else results[entry.result],
+            entry.name,
+            entry.message,
+            entry.command if entry.result is not Result.PASS else None,
+        )
+        for entry in known
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What must be allowed at one scope, and what Azure says the operator may do there."""
+
+    scope: str
+    needed: tuple[str, ...]
+    permissions: tuple[Permission, ...] | AzureFailure
+
+
+def write_check(rights: Iterable[Rights]) -> Check:
+    """Whether the operator's roles allow the writes; locks, policies and deny assignments are seen by a write alone."""
+    missing: list[str] = []
+    unseen: list[Rights] = []
+    for entry in rights:
+        if isinstance(entry.permissions, AzureFailure):
+            unseen.append(entry)
+            continue
+        lacking = missing_actions(entry.permissions, entry.needed)
+        missing += [f"{action} on {entry.scope}" for action in lacking]
+    if missing:
+        message = (
+            f"the operator's managed identity lacks {', '.join(missing)}: the provider's administrator must assign it a role that "
+            "allows this (a new assignment takes some minutes)"
+        )
+        return Check(CheckStage.WRITE, CheckResult.FAIL, "RoleMissing", message)
+    if unseen:
+        scopes = ", ".join(entry.scope for entry in unseen)
+        message = f"the operator cannot see what its managed identity may do on {scopes}"
+        return Check(CheckStage.WRITE, CheckResult.NOT_VISIBLE, "RightsNotVisible", message)
+    message = "the roles of the operator's managed identity allow it; locks and policies show only when something is written"
+    return passed(CheckStage.WRITE, message)
+
+
+def effect_check(decision: Decision, key: KeyState, changes: tuple[str, ...]) -> Check:
+    """What applying the manifest does to the resource."""
+    if decision.step is Step.SETTLED:
+        return passed(CheckStage.EFFECT, "nothing changes: the resource is as wanted")
+    if decision.step is Step.WRITE:
+        return Check(CheckStage.EFFECT, CheckResult.PASS, "WouldChange", "the operator makes these changes", changes=changes)
+    if decision.step is Step.SHOW_PLAN:
+        message = "the manifest says to observe only: these changes are shown in status.plan and not made"
+        return Check(CheckStage.EFFECT, CheckResult.PASS, "PlanOnly", message, changes=changes)
+    access = key.access
+    passes = access is not None and access.state is not AccessState.ACCESSIBLE and access.actor in {None, Actor.AZURE}
+    result = CheckResult.UNCHECKED if passes else CheckResult.FAIL
+    return Check(CheckStage.EFFECT, result, decision.reason, f"these changes wait: {decision.message}", changes=changes)
+
+
+def overall(results: Iterable[CheckResult]) -> CheckResult:
+    """The verdict on all: Fail, else Unchecked, else Pass."""
+    found = set(results)
+    return next((one for one in (CheckResult.FAIL, CheckResult.UNCHECKED) if one in found), CheckResult.PASS)
