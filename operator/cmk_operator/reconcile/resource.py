@@ -87,7 +87,7 @@ async def _keep(step: ResourcePass) -> ResourceOutcome | None:
 
 async def _bring_nearer(step: ResourcePass, *, fresh: bool) -> ResourceOutcome | None:
     context, resource, path = step.context, step.resource, step.path
-    asked = fresh or (_asked(resource) and resource.status.applied is not None)
+    asked = fresh or (_asked(resource) and resource.status.observed_generation >= 0)
     seen = await step.observe(0.0 if asked else context.intervals.drift_check * 0.85)
     if isinstance(seen, AzureFailure):
         return step.refused(seen)
