@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from cmk_operator.cli.cluster import Cluster, cluster_options
@@ -90,12 +89,8 @@ def show_record(cluster: Cluster, about: str | None, event: str | None, last: in
         click.echo(json.dumps([entry.body for entry in entries], indent=2))
         return
     console = Console(highlight=False, soft_wrap=True)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("#", "AT", "EVENT", "OBJECT", "BY", "CHANGE", "AZURE REQUEST"):
-        table.add_column(name, overflow="fold", no_wrap=name in {"#", "AT", "EVENT"})
     for entry in entries:
-        table.add_row(*(Text(_printable(cell)) for cell in _row(entry)))
-    console.print(table)
+        console.print(_told(entry))
 
 
 @audit.command("export")
@@ -149,25 +144,27 @@ def _subject(entry: Entry) -> str:
     return "/".join(str(about[name]) for name in ("namespace", "name") if name in about)
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
+def _told(entry: Entry) -> Text:
+    """One entry on three lines: what happened to whom, from what to what, and why."""
     body = entry.body
     about = body.get("object")
     kind = str(about.get("kind", "")) if isinstance(about, dict) else ""
-    change = f"{body.get('from', '')} -> {body.get('to', '')}" if body.get("from") else str(body.get("to", ""))
-    return (
-        str(entry.sequence),
-        str(body.get("at", "")),
-        str(body.get("event", "")),
-        f"{kind} {_subject(entry)}".strip(),
-        str(body.get("by", "")),
-        f"{change}\n{body.get('why', '')}",
-        str(body.get("azureRequestId", "")),
+    change = f"{body['from']} -> {body.get('to', '')}" if body.get("from") else str(body.get("to", ""))
+    request = f" (Azure request {body['azureRequestId']})" if body.get("azureRequestId") else ""
+    event = _printable(str(body.get("event", "")))
+    about_whom = _printable(f"{kind} {_subject(entry)}".strip())
+    return Text.assemble(
+        (f"{entry.sequence}  {_printable(str(body.get('at', '')))}  ", "dim"),
+        (event, "bold"),
+        f"  {about_whom}  by {_printable(str(body.get('by', '')))}\n",
+        f"    {_printable(change)}\n",
+        (f"    {_printable(str(body.get('why', '')))}{_printable(request)}", "dim"),
     )
 
 
 def _printable(text: str) -> str:
     """Without what moves a terminal's cursor: an entry quotes Azure and manifests."""
-    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def _data(verdict: Verdict) -> dict[str, Any]:
