@@ -42,7 +42,8 @@ def test_every_access_state_is_reached_by_some_probe(name: str, found: KeyProbe)
 
 
 def test_the_probes_above_leave_no_state_out() -> None:
-    assert set(states()) == {state.value for state in AccessState}
+    # What shuts Azure's services out is told by the vault's own settings, not by a probe.
+    assert set(states()) == {state.value for state in AccessState} - {"FirewallBlocksServices"}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cmk_operator.api.conditions import Condition, find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus
-from cmk_operator.core.access import AccessState, KeyProbe
+from cmk_operator.core.access import AccessState, KeyProbe, VersionProbe
 from cmk_operator.core.authority import TenantGrant, judge_namespace
 from cmk_operator.core.faults import Fault
 from cmk_operator.reconcile.key_report import KeyFacts, Usage, effective_of, report, report_refused, watched_versions
@@ -25,6 +25,7 @@ from tests.unit.samples import (
     customer_managed_key,
     disabled,
     entra,
+    forbidden,
     guard,
     healthy,
     key_probes,
@@ -32,9 +33,11 @@ from tests.unit.samples import (
     refused,
     states,
     users_of_versions,
+    vault,
 )
 from tests.unit.schema import complaints, status_schema
 
+STORAGE = "microsoft.storage/storageaccounts"
 ASPECTS = {"Ready", "KeyAccessible", "PrerequisitesMet", "RotationCurrent", "ConsentGranted"}
 
 
@@ -238,8 +241,8 @@ def test_versions_that_nothing_probes_show_no_access() -> None:
 def rotated(retention: str | None = "840h") -> CustomerManagedKey:
     """A key whose first version nothing is on any more."""
     key = customer_managed_key(rotation={"backupRetention": retention} if retention else {})
-    for found, users in ((probe(), {V1: ("data",)}), (probe(healthy(V2)), {V2: ("data",)})):
-        key = key.model_copy(update={"status": report(key, facts(found, users), NOW)})
+    for version in (V1, V2):
+        key = key.model_copy(update={"status": report(key, facts(probe(healthy(version)), {version: ("data",)}), NOW)})
     return key
 
 
@@ -265,3 +268,42 @@ def test_while_the_key_itself_is_lost_no_single_version_is_told() -> None:
     lost = report(rotated(), facts(probe(disabled(V2), in_use={V1: disabled(V1)}), {V2: ("data",)}), LATER)
     assert condition(lost, "RotationCurrent").reason != "OldVersionLost"
     assert condition(lost, "KeyAccessible").reason == "Disabled"
+
+
+CLOSED = vault(networkAcls={"bypass": "None", "defaultAction": "Deny"})
+BYPASSED = vault(networkAcls={"bypass": "AzureServices", "defaultAction": "Deny"})
+
+
+@pytest.mark.parametrize("found", [probe(), probe(refused(forbidden("ForbiddenByFirewall")))], ids=["let in", "kept out"])
+def test_a_firewall_that_is_known_to_keep_azures_services_out_is_a_loss_wherever_the_probe_comes_from(found: KeyProbe) -> None:
+    key = customer_managed_key()
+    usage = Usage(("data", "warehouse"), {V1: ("data", "warehouse")}, types={"data": STORAGE, "warehouse": "snowflake"})
+    status = report(key, KeyFacts(guard(found, vault=CLOSED), usage), NOW)
+    told = condition(status, "KeyAccessible")
+    assert (told.status, told.reason) == ("False", "FirewallBlocksServices")
+    assert "the customer's administrator must allow it" in told.message
+    assert status.active_version is None, "nothing new is put on it"
+    assert status.access is not None
+    (stop,) = status.access.stops
+    assert (stop.service, stop.resources) == ("Azure Storage", ("data",)), "Snowflake comes by a door of its own"
+    again = report(key, KeyFacts(guard(found, vault=BYPASSED), usage), NOW)
+    assert condition(again, "KeyAccessible").reason != "FirewallBlocksServices"
+
+
+@pytest.mark.parametrize(
+    ("lost", "stopped"), [(refused(forbidden("ForbiddenByRbac")), 0), (disabled(), 1)], ids=["role", "disabled"]
+)
+def test_snowflake_stops_when_the_key_is_lost_and_not_when_only_our_application_is_denied(
+    lost: VersionProbe, stopped: int
+) -> None:
+    usage = Usage(("warehouse",), {V1: ("warehouse",)}, types={"warehouse": "snowflake"})
+    status = report(customer_managed_key(), KeyFacts(guard(probe(lost)), usage), NOW)
+    assert status.access is not None
+    assert (len(status.access.stops), status.access.lost_since is not None) == (stopped, bool(stopped))
+
+
+def test_who_is_on_a_version_that_nobody_tells_is_in_danger_too() -> None:
+    usage = Usage(("warehouse",), {}, ("warehouse",), types={"warehouse": "snowflake"})
+    status = report(customer_managed_key(), KeyFacts(guard(probe(disabled())), usage), NOW)
+    assert status.access is not None
+    assert [stop.resources for stop in status.access.stops] == [("warehouse",)]

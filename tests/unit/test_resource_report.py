@@ -372,3 +372,16 @@ def test_a_resource_on_another_key_or_on_an_accessible_version_is_in_no_danger()
     facts = KeyFacts(guard(probe(disabled(V2), in_use={V1: healthy()}), key.spec.key_uri), Usage(("data",), {V1: ("data",)}))
     on_the_well_one = key.model_copy(update={"status": key_report.report(key, facts, NOW)})
     assert report(encrypted_resource(), outcome(key=on_the_well_one), NOW).access is None
+
+
+SNOWFLAKE = {"account": "contoso", "user": "CMK", "privateKeySecretRef": {"name": "snowflake"}}
+
+
+@pytest.mark.parametrize(("name", "truth"), [("PermissionDenied", "Unknown"), ("Disabled", "False")])
+def test_what_only_our_application_is_denied_says_nothing_about_snowflakes_data(name: str, truth: str) -> None:
+    warehouse = encrypted_resource(resourceId=None, snowflake=SNOWFLAKE)
+    status = report(warehouse, outcome(key=probed(states()[name])), NOW)
+    told = condition(status, "KeyAccessible")
+    assert (told.status, told.reason) == (truth, name)
+    assert ("application of its own" in told.message) == (truth == "Unknown")
+    assert (status.access is not None) == (truth == "False")

@@ -29,6 +29,7 @@ class AccessState(StrEnum):
     VAULT_IN_ANOTHER_TENANT = "VaultInAnotherTenant"
     IDENTITY_BROKEN = "IdentityBroken"
     OPERATOR_NOT_AUTHENTICATED = "OperatorNotAuthenticated"
+    FIREWALL_BLOCKS_SERVICES = "FirewallBlocksServices"
     FIREWALL_BLOCKS_PROBE = "FirewallBlocksProbe"
     VAULT_UNREACHABLE = "VaultUnreachable"
     UNKNOWN = "Unknown"
@@ -43,7 +44,20 @@ class AccessState(StrEnum):
         """Whether data is expected to become inaccessible while this lasts (an outage counts, once services miss the key)."""
         return self in _KNOWN_LOSS or self is AccessState.VAULT_UNREACHABLE
 
+    @property
+    def spares_other_applications(self) -> bool:
+        """Whether it stops the provider's application and Azure's services, but nobody who comes by an application of its own."""
+        return self in _OF_OUR_WAY
 
+
+_OF_OUR_WAY: Final = frozenset(
+    {
+        AccessState.PERMISSION_DENIED,
+        AccessState.CONSENT_MISSING,
+        AccessState.IDENTITY_BROKEN,
+        AccessState.FIREWALL_BLOCKS_SERVICES,
+    }
+)
 _KNOWN_LOSS: Final = frozenset(
     {
         AccessState.DISABLED,
@@ -56,6 +70,7 @@ _KNOWN_LOSS: Final = frozenset(
         AccessState.CONSENT_MISSING,
         AccessState.VAULT_IN_ANOTHER_TENANT,
         AccessState.IDENTITY_BROKEN,
+        AccessState.FIREWALL_BLOCKS_SERVICES,
     }
 )
 

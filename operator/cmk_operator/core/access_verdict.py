@@ -134,7 +134,8 @@ def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe)
         return Access(
             AccessState.VAULT_UNREACHABLE,
             f"the vault gives no usable answer ({failure.code}): nothing is concluded about the key; if Azure's services cannot "
-            "reach it either, data becomes inaccessible",
+            "reach it either, data becomes inaccessible; an outage ends by itself, a deleted vault the customer's administrator must "
+            "recover",
             Actor.AZURE,
             failure.request_id,
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cmk_operator.core.access import Access, AccessState, KeyProbe, VersionProbe
 from cmk_operator.core.access_verdict import judge_access
+from cmk_operator.core.faults import Actor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,14 +26,19 @@ class KeyVerdict:
     """Whether something that is protected now is expected to become inaccessible."""
 
 
-def judge_key_probe(probe: KeyProbe, users: Mapping[str, tuple[str, ...]]) -> KeyVerdict:
-    """Judge a probe; `users` are the resource names by version.
+def judge_key_probe(
+    probe: KeyProbe, users: Mapping[str, tuple[str, ...]], *, unversioned: bool = False, shut_out: str | None = None
+) -> KeyVerdict:
+    """Judge a probe; `users` are the resource names by version, `unversioned` whether others are on versions that nobody tells.
 
     A version in use that was lost outranks a healthy latest one: its data is what stops. A lost latest version that
-    nothing uses yet loses no data.
+    nothing uses yet loses no data. `shut_out` is the sentence that says that the vault's firewall keeps Azure's services out,
+    whether it lets the probe in or not.
     """
-    wanted = judge_access(probe)
-    by_version = {version: judge_access(_alone(probe, entry)) for version, entry in probe.in_use.items()}
+    wanted = _behind_the_firewall(judge_access(probe), shut_out)
+    by_version = {
+        version: _behind_the_firewall(judge_access(_alone(probe, entry)), shut_out) for version, entry in probe.in_use.items()
+    }
     if probe.wanted.attributes is not None:
         by_version[probe.wanted.attributes.version] = wanted
     lost = [version for version in sorted(users) if version in by_version and by_version[version].state.is_known_loss]
@@ -42,8 +48,14 @@ def judge_key_probe(probe: KeyProbe, users: Mapping[str, tuple[str, ...]]) -> Ke
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         message = f"version {version}, still in use by {names[0]}{others}: {access.message}"
         return KeyVerdict(replace(access, message=message), by_version, wanted, loses_data=True)
-    in_danger = any(version not in by_version or by_version[version].state.cuts_data_off for version in users)
+    in_danger = unversioned or any(version not in by_version or by_version[version].state.cuts_data_off for version in users)
     return KeyVerdict(wanted, by_version, wanted, loses_data=wanted.state.cuts_data_off and in_danger)
+
+
+def _behind_the_firewall(access: Access, shut_out: str | None) -> Access:
+    if shut_out is None or access.state not in {AccessState.ACCESSIBLE, AccessState.FIREWALL_BLOCKS_PROBE}:
+        return access
+    return Access(AccessState.FIREWALL_BLOCKS_SERVICES, shut_out, Actor.CUSTOMER_ADMINISTRATOR, access.request_id)
 
 
 def _alone(probe: KeyProbe, version: VersionProbe) -> KeyProbe:

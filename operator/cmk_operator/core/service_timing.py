@@ -29,6 +29,8 @@ class ServiceTiming:
     """What brings it back once the key is there again."""
     old_version_needed_for: timedelta = timedelta(0)
     """How long the service may still use an old version after the resource has moved to the new one."""
+    own_application: bool = False
+    """Whether the service reaches the key by an application of its own, to which the customer grants the key apart."""
     restores: str = ""
     """What of its own still needs an old version afterwards, until it has aged out."""
 
@@ -52,7 +54,9 @@ DISK: Final = ServiceTiming(
     "the provider's administrator must start the virtual machines again",
     timedelta(hours=1),
 )
-SNOWFLAKE: Final = ServiceTiming("Snowflake", _TEN_MINUTES, "all operations on its data stop", "it heals by itself")
+SNOWFLAKE: Final = ServiceTiming(
+    "Snowflake", _TEN_MINUTES, "all operations on its data stop", "it heals by itself", own_application=True
+)
 
 _BY_TYPE: Final[Mapping[str, ServiceTiming]] = MappingProxyType(
     {

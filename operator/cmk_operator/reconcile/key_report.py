@@ -31,7 +31,7 @@ from cmk_operator.core.prerequisites import (
     check_prerequisites,
     failed,
 )
-from cmk_operator.core.service_timing import STORAGE, longest_use_of_an_old_version, restores_under, stops
+from cmk_operator.core.service_timing import Stop, longest_use_of_an_old_version, restores_under, stops, timing_of
 from cmk_operator.core.versions import (
     HOLD_SUPERSEDED_FOR,
     KeyVersion,
@@ -131,11 +131,16 @@ def report_refused(key: CustomerManagedKey, fault: Fault, usage: Usage, now: dat
 def report(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerManagedKeyStatus:
     """The status that follows from one probe."""
     before = key.status
-    verdict = judge_key_probe(facts.probe, facts.usage.by_version)
+    prerequisites = check_prerequisites(facts.guard)
+    verdict = judge_key_probe(
+        facts.probe,
+        facts.usage.by_version,
+        unversioned=bool(facts.usage.unversioned),
+        shut_out=_shut_out(prerequisites),
+    )
     attributes = facts.probe.wanted.attributes
     accessible = verdict.wanted.state is AccessState.ACCESSIBLE and attributes is not None
     history = advance(_history(before), _version_facts(facts, attributes if accessible else None), now)
-    prerequisites = check_prerequisites(facts.guard)
     effective = effective_of(key)
     aspects = (
         _key_accessible(verdict),
@@ -144,14 +149,15 @@ def report(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerM
         _consent_granted(verdict, facts.probe),
     )
     summary, progress = _summary(verdict, aspects)
-    lost = lost_since(verdict, before.access.lost_since if before.access is not None else None, now)
+    users = _losing(verdict, facts.usage)
+    lost = lost_since(verdict, before.access.lost_since if before.access is not None else None, now) if users else None
     generation = key.metadata.generation
     return CustomerManagedKeyStatus(
         observed_generation=generation,
         conditions=dated((summary, *aspects), progress, before.conditions, generation, now),
         last_handled_reconcile_at=key.metadata.annotations.get(RECONCILE_REQUESTED_AT),
         effective=effective,
-        access=_access(before, verdict, facts.usage, lost, now),
+        access=_access(before, verdict, stops(users, lost, facts.usage.machines) if lost is not None else (), lost, now),
         vault_region=attributes.vault_region if attributes is not None else before.vault_region,
         active_version=history.active,
         pending_version=facts.pending,
@@ -202,20 +208,31 @@ def _dated_access(before: CustomerManagedKeyStatus, state: AccessState, now: dat
     return AccessReport(state=state.value, since=before.access.since if same and before.access is not None else now)
 
 
+def _shut_out(prerequisites: tuple[Prerequisite, ...]) -> str | None:
+    """What is known of a firewall that keeps Azure's services out."""
+    found = (one for one in prerequisites if one.name == "TrustedServicesBypass" and one.result is Result.FAIL)
+    return next((one.message for one in found), None)
+
+
+def _losing(verdict: KeyVerdict, usage: Usage) -> list[tuple[str, str]]:
+    """Names and types of what stops while the verdict stands; who comes by another application is not stopped by ours."""
+    names = [name for version, users in usage.by_version.items() if _is_lost(verdict, version) for name in users]
+    typed = [(name, usage.types.get(name, "")) for name in (*names, *usage.unversioned)]
+    spared = verdict.access.state.spares_other_applications
+    return [(name, kind) for name, kind in typed if not (spared and timing_of(kind).own_application)]
+
+
 def _access(
-    before: CustomerManagedKeyStatus, verdict: KeyVerdict, usage: Usage, lost: datetime | None, now: datetime
+    before: CustomerManagedKeyStatus, verdict: KeyVerdict, found: tuple[Stop, ...], lost: datetime | None, now: datetime
 ) -> AccessReport:
     """The state with what it stops; nothing stops while every version in use is accessible."""
     dated = _dated_access(before, verdict.access.state, now)
     if lost is None:
         return dated
-    stopping = [name for version, names in usage.by_version.items() if _is_lost(verdict, version) for name in names]
-    users = [(name, usage.types.get(name, "")) for name in (*stopping, *usage.unversioned)]
-    found = stops(users, lost, usage.machines)
     return dated.model_copy(
         update={
             "lost_since": lost,
-            "inaccessible_expected_at": found[0].expected_at if found else lost + STORAGE.cut_off_after,
+            "inaccessible_expected_at": found[0].expected_at,
             "stops": tuple(
                 StopReport(
                     service=stop.service,

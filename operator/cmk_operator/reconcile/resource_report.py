@@ -95,7 +95,7 @@ def report(resource: EncryptedResource, outcome: ResourceOutcome, now: datetime)
     """The status that follows from one pass."""
     before = resource.status
     applied = _applied(before.applied, outcome.protection, now)
-    accessible = _key_accessible(outcome.key, applied)
+    accessible = _for_service(_key_accessible(outcome.key, applied), resource)
     aspects = (_encrypted(outcome), accessible, _key_current(outcome.key, applied))
     details = _details(outcome.details) if outcome.details is not None else before.details
     summary, progress = _summary(outcome, aspects)
@@ -208,6 +208,16 @@ def _key_accessible(key: CustomerManagedKey | None, applied: AppliedKey | None) 
     return Aspect(kind, condition.status, condition.reason, condition.message)
 
 
+def _for_service(accessible: Aspect, resource: EncryptedResource) -> Aspect:
+    """What the operator's own way to the key tells of a service that takes another."""
+    timing = timing_of(resource.spec.target.resource_type)
+    ours = accessible.status == "False" and AccessState(accessible.reason).spares_other_applications
+    if not (ours and timing.own_application):
+        return accessible
+    message = f"{accessible.message}; {timing.service} reaches the key by an application of its own, so this says nothing about its data"
+    return Aspect(accessible.type, "Unknown", accessible.reason, message)
+
+
 def _lost_access(
     resource: EncryptedResource,
     key: CustomerManagedKey | None,
@@ -220,6 +230,8 @@ def _lost_access(
     if key is None or lost is None or accessible.status == "True" or applied is None or not _is_on(key, applied):
         return None
     timing = timing_of(resource.spec.target.resource_type)
+    if timing.own_application and AccessState(accessible.reason).spares_other_applications:
+        return None
     return LostAccessReport(
         state=accessible.reason,
         lost_since=lost,
