@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
@@ -81,6 +82,51 @@ class Cluster:
         where = ["--namespace", found.metadata.namespace or "default", "--overwrite"]
         self._json("annotate", f"{model.plural}.{GROUP}", found.metadata.name, f"{annotation}={value}", *where)
 
+    def parsed(self, files: Sequence[str], *, recursive: bool) -> list[dict[str, Any]]:
+        """The manifests in files as kubectl reads them, each with its namespace; nothing is judged or made.
+
+        Raises click.ClickException in the words of kubectl.
+        """
+        where = ["--namespace", self.namespace] if self.namespace else []
+        names = [f"--filename={name}" for name in files] + (["--recursive"] if recursive else [])
+        text = self._run("create", "--dry-run=client", "--validate=ignore", *names, *where, "--output", "json")
+        decoder, position = json.JSONDecoder(), 0
+        found: list[dict[str, Any]] = []
+        while position < len(text):
+            body, end = decoder.raw_decode(text, position)
+            found += body["items"] if body.get("kind") == "List" else [body]
+            position = len(text) - len(text[end:].lstrip())
+        return found
+
+    def dry_run(self, body: dict[str, Any]) -> dict[str, Any] | str:
+        """The object as it would be after `kubectl apply`, or the words in which the API server refuses it."""
+        try:
+            return self._json("apply", "--dry-run=server", "--filename", "-", stdin=json.dumps(body))
+        except click.ClickException as error:
+            return error.message
+
+    def spec_of(self, plural: str, name: str) -> dict[str, Any] | None:
+        """The spec of a cluster-wide object; None when there is none, or it may not be read."""
+        try:
+            found: dict[str, Any] = self._json("get", f"{plural}.{GROUP}", name)["spec"]
+        except click.ClickException:
+            return None
+        return found
+
+    def answered(self, request: dict[str, Any], timeout: int) -> dict[str, Any]:
+        """Create a request to the operator, wait for its answer, and delete it. Raises click.ClickException."""
+        made = self._json("create", "--filename", "-", stdin=json.dumps(request))
+        which = [f"preflights.{GROUP}", made["metadata"]["name"], "--namespace", made["metadata"]["namespace"]]
+        try:
+            return self._json("wait", *which, "--for=condition=Complete", f"--timeout={timeout}s")
+        except click.ClickException as error:
+            if "timed out" not in error.message:
+                raise
+            raise click.ClickException(f"the operator gave no answer within {timeout} s: is it running?") from error
+        finally:
+            with contextlib.suppress(click.ClickException):  # the operator deletes it in ten minutes
+                self._run("delete", *which, "--wait=false", "--ignore-not-found")
+
     def config_maps(self, namespace: str, names: Sequence[str]) -> list[dict[str, Any]]:
         """Those of some ConfigMaps that exist. Raises click.ClickException in the words of kubectl.
 
@@ -96,12 +142,18 @@ class Cluster:
         listed = self._json("get", "configmaps", *names, *where)
         return list(listed.get("items", [listed] if listed else []))
 
-    def _json(self, *arguments: str) -> dict[str, Any]:
+    def _json(self, *arguments: str, stdin: str | None = None) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self._run(*arguments, "--output", "json", stdin=stdin) or "{}")
+        return answer
+
+    def _run(self, *arguments: str, stdin: str | None = None) -> str:
         options = {"--kubeconfig": self.kubeconfig, "--context": self.context, "--as": self.impersonated}
         given = [f"{option}={value}" for option, value in options.items() if value is not None]
         try:
             done = subprocess.run(  # noqa: S603 - arguments of our own, no shell
-                ["kubectl", *given, *arguments, "--output", "json"],  # noqa: S607 - the person's own kubectl
+                ["kubectl", *given, *arguments],  # noqa: S607 - the person's own kubectl
+                # What is not given a text reads what this command is given: `-f -` is kubectl's own.
+                input=stdin,
                 capture_output=True,
                 text=True,
                 check=False,
@@ -110,8 +162,7 @@ class Cluster:
             raise click.ClickException("kubectl is not on the PATH: install it, or extend the PATH") from error
         if done.returncode != 0:
             raise click.ClickException(done.stderr.strip() or f"kubectl ended with {done.returncode}")
-        answer: dict[str, Any] = json.loads(done.stdout or "{}")
-        return answer
+        return done.stdout
 
 
 def checked_name(name: str) -> str:

@@ -12,6 +12,7 @@ from cmk_operator.cli.compromised import compromised
 from cmk_operator.cli.events import events
 from cmk_operator.cli.handoff import handoff
 from cmk_operator.cli.impact import show_impact
+from cmk_operator.cli.preflight import preflight
 from cmk_operator.cli.status import status
 from cmk_operator.cli.versions import versions
 
@@ -28,5 +29,6 @@ cmk.add_command(compromised)
 cmk.add_command(events)
 cmk.add_command(handoff)
 cmk.add_command(show_impact)
+cmk.add_command(preflight)
 cmk.add_command(status)
 cmk.add_command(versions)

@@ -158,7 +158,7 @@ class RoleOperations:
         return Answer(json={"value": [self._allowed(role) for role in roles]})
 
     @staticmethod
-    def _allowed(role: RoleDefinition) -> dict[str, list[str]]:
+    def _allowed(role: RoleDefinition) -> dict[str, Any]:
         return {
             "actions": list(role.actions),
             "notActions": list(role.not_actions),
