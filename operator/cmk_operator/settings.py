@@ -48,10 +48,10 @@ class Settings(BaseSettings):
     vault_calls: float = Field(default=400, gt=0, description="Calls per vault in 10 s.")
     resource_metrics: bool = Field(default=True, description="Whether there is one metric for each EncryptedResource.")
     audit_segment_bytes: int = Field(
-        default=131_072,
+        default=32_768,
         ge=2_048,
         le=524_288,
-        description="Size of one of the 32 ConfigMaps of the audit record; with 131072 about 5,000 entries stay in the cluster.",
+        description="Size of one of the 64 ConfigMaps of the audit record; with 32768 about 2,500 entries stay in the cluster.",
     )
     audit_sink_url: HttpUrl | None = Field(
         default=None, description="Where copies of the audit record are posted as newline-delimited JSON (http or https)."

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.audit.chain import Entry
     from sandbox.kubernetes.cluster import Cluster
 
-LARGE = 131_072
+LARGE = 32_768
 TINY = 2_048
 """A segment holds two or three of the tests' entries."""
 _NUMBERS = itertools.count(1)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     Send = Callable[[list[str]], Awaitable[str | None]]
 
 HOLD_STATUS_FOR: Final = 60.0
+GATHER_FOR: Final = 0.01
+"""Seconds in which changes gather before a write: each costs the API server time that grows with the segment."""
 IDS_KEPT: Final = 16_384
 """More than the ring of segments holds by default, so that any change that can still be repeated is recognised."""
 _RETRY: Final = Backoff(0.1, 5.0)
@@ -89,6 +91,8 @@ class Journal:
 
     async def close(self, grace: float) -> None:
         """Write what is pending, for at most `grace` seconds; 0: nothing more, because another operator writes now."""
+        if grace > 0 and (self._pending or self._early):
+            self._start_writing()
         if self._writing is not None and grace > 0:
             await asyncio.wait({self._writing}, timeout=grace)
         for task in (self._writing, self._delivering):
@@ -97,13 +101,13 @@ class Journal:
                 with suppress(asyncio.CancelledError):
                     await task
 
-    def note(self, change: Change) -> None:
-        """Take in a change; it is recorded soon, and once."""
+    def note(self, change: Change, *, at_once: bool = True) -> None:
+        """Take in a change; it is recorded once: soon, or with the next that is written or waited for."""
         if self._read_once:
             self._take_in(change)
         else:
             self._early.append(change)
-        if self._pending or self._early:
+        if at_once and (self._pending or self._early):
             self._start_writing()
 
     def _take_in(self, change: Change) -> None:
@@ -168,6 +172,7 @@ class Journal:
 
     async def _write(self) -> None:
         failures = 0
+        await asyncio.sleep(GATHER_FOR)
         while True:
             if not self._pending and not self._early:
                 await self._save_head()

@@ -6,6 +6,7 @@ forks. A full segment is made immutable; when the ring of slots is full, the old
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -87,8 +88,8 @@ class AuditStore:
         segments: dict[int, _Segment] = {}
         damaged: set[int] = set()
         entries: list[Entry] = []
-        for slot in range(SLOTS):
-            body = await self._get(segment_name(slot))
+        bodies = await asyncio.gather(*(self._get(segment_name(slot)) for slot in range(SLOTS)))
+        for slot, body in enumerate(bodies):
             found = _read(slot, body) if body is not None else None
             if found is not None:
                 segments[slot] = found[0]

@@ -51,7 +51,8 @@ def note_configuration(context: Context, reference: ObjectReference) -> None:
     """Record a spec that no status has answered yet."""
     resource = context.inventory.get(MODELS[reference.plural], reference.name, reference.namespace)  # type: ignore[type-var]
     if resource is not None and resource.metadata.generation != resource.status.observed_generation:
-        context.journal.note(configuration_changed(resource, context.now()))
+        # The status that answers it waits for the record anyway; till then it can share a write.
+        context.journal.note(configuration_changed(resource, context.now()), at_once=False)
 
 
 def configuration_changed(resource: CustomResource, now: datetime) -> Change:

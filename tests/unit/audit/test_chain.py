@@ -84,5 +84,5 @@ def test_a_head_is_read_back_and_nothing_else_is_one(entries: list[Entry]) -> No
 
 
 def test_slots_and_keys_have_the_names_that_the_chart_allows() -> None:
-    assert [segment_name(slot) for slot in (0, SLOTS - 1)] == ["cmk-operator-audit-0", "cmk-operator-audit-31"]
+    assert [segment_name(slot) for slot in (0, SLOTS - 1)] == ["cmk-operator-audit-0", "cmk-operator-audit-63"]
     assert sorted(entry_key(number) for number in (10, 9, 100_000)) == [entry_key(9), entry_key(10), entry_key(100_000)]

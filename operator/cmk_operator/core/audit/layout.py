@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 HEAD_NAME: Final = "cmk-operator-audit"
 HEAD_KEY: Final = "head"
-SLOTS: Final = 32
+SLOTS: Final = 64
 """The number of segments that stay in the cluster; also the number of names in the chart's Role."""
 
 
