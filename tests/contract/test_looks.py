@@ -226,6 +226,9 @@ async def test_an_old_version_that_is_still_in_use_is_seen_to_be_lost_at_the_ver
             assert len(await vault.calls(vault.look("cmk", old))) == 2, "one call for each version"
         await vault.world.customer.disable(vault.name, "cmk", old)
         assert await vault.look("cmk", old) is AccessState.DISABLED
+        since = await vault.position()
+        assert await vault.look("cmk", old) is AccessState.DISABLED
+        assert len(await vault.asked(since)) == 2, "what stays lost does not make the key itself dear"
         await vault.world.customer.enable(vault.name, "cmk", old)
     assert await vault.look("cmk", old) is WELL
     assert len(await vault.calls(vault.look("cmk"))) == 1, "what is used no more costs nothing"
@@ -330,12 +333,31 @@ async def test_a_pinned_version_is_not_left_to_the_list_which_shows_the_latest_o
     await vault.keys(*NAMES)
     pinned = (await vault.world.customer.create_key(vault.name, "a")).rsplit("/", 1)[-1]
     await vault.world.customer.new_version(vault.name, "a")
+    for _ in range(3):
+        await looks_at_all(vault)
     await vault.look("a", version=pinned)
-    await looks_at_all(vault)
-    for step in STEPS:
-        assert await vault.calls(vault.look("a", version=pinned)) == [step]
+    for step in STEPS * 2:
+        await looks_at_all(vault)
+        assert await vault.calls(vault.look("a", after=0.0, version=pinned)) == [step]
     await vault.world.customer.disable(vault.name, "a", pinned)
-    assert await vault.look("a", version=pinned) is AccessState.DISABLED
+    await looks_at_all(vault)
+    assert await vault.look("a", after=0.0, version=pinned) is AccessState.DISABLED
+
+
+async def test_an_old_version_in_use_is_not_left_to_the_list_either(vault: Vault) -> None:
+    await vault.keys(*NAMES)
+    old = (await vault.world.customer.create_key(vault.name, "a")).rsplit("/", 1)[-1]
+    await vault.world.customer.new_version(vault.name, "a")
+    for _ in range(3):
+        await looks_at_all(vault)
+    for _ in range(4):
+        for name in NAMES[1:]:
+            await vault.look(name, after=0.0)
+        assert await vault.look("a", old) is WELL
+    await vault.world.customer.disable(vault.name, "a", old)
+    for name in NAMES[1:]:
+        await vault.look(name, after=0.0)
+    assert await vault.look("a", old) is AccessState.DISABLED
 
 
 async def test_a_list_that_is_longer_than_it_is_worth_is_left_alone(vault: Vault) -> None:

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from cmk_operator.core.look import Look, Proof, is_well, listed, next_look, pages_worth_reading
-from tests.unit.samples import NOW, UNREACHABLE, V2, attributes, disabled, healthy, probe, refused
+from cmk_operator.core.look import Look, Proof, is_well, listed, next_look, pages_worth_reading, well_versions
+from tests.unit.samples import NOW, UNREACHABLE, V1, V2, attributes, disabled, healthy, probe, refused
 
 INTERVAL = 45.0
 STEPS = (Look.READ, Look.WRAP, Look.UNWRAP)
@@ -49,10 +49,12 @@ def test_the_whole_probe_has_been_passed_since_its_oldest_step(look: Look, since
     assert Proof(read=30.0, wrapped=10.0, unwrapped=50.0).after(look, 90.0).since == since
 
 
-def test_only_a_key_with_all_its_versions_well_and_valid_is_spared_the_whole_probe() -> None:
+def test_only_a_key_that_is_well_and_valid_is_spared_the_whole_probe_whatever_became_of_older_versions() -> None:
     assert is_well(probe(), NOW)
-    assert is_well(probe(in_use={V2: healthy(V2)}), NOW)
-    assert not is_well(probe(in_use={V2: disabled(V2)}), NOW)
+    assert is_well(probe(in_use={V2: disabled(V2)}), NOW)
+    assert well_versions(probe(in_use={V2: disabled(V2)}), NOW) == {V1}
+    assert well_versions(probe(in_use={V2: healthy(V2)}), NOW) == {V1, V2}
+    assert not is_well(probe(disabled()), NOW)
     assert not is_well(probe(refused(UNREACHABLE)), NOW)
     ends = probe(healthy(expires=NOW + timedelta(seconds=40)))
     assert is_well(ends, NOW)

@@ -96,6 +96,19 @@ async def probe_key(
     return Visit(KeyProbe(now, wanted, dict(zip(others, seen, strict=True)), deleted, latest_exists, vault_tenant), wrapped)
 
 
+async def probe_versions(session: AzureSession, probed: ProbedKey, versions: Iterable[str], now: datetime) -> Visit:
+    """Probe versions of a key that is well itself; `wanted` of the visit says nothing."""
+    try:
+        vault = _vault(session, probed)
+    except EXPECTED_FAILURES as error:
+        failed = VersionProbe(failure=failure_of(error))
+        return Visit(KeyProbe(now, VersionProbe(), dict.fromkeys(versions, failed)), {})
+    wrapped: dict[str, Wrapped] = {}
+    visit, names = _VersionVisit(vault, probed.key_uri, wrapped, None), list(versions)
+    seen = await asyncio.gather(*(_probe_version(visit, version) for version in names))
+    return Visit(KeyProbe(now, VersionProbe(), dict(zip(names, seen, strict=True))), wrapped)
+
+
 async def wrap_again(session: AzureSession, probed: ProbedKey, versions: Iterable[str]) -> Mapping[str, Wrapped] | None:
     """Wrap a new secret with each version; None when any of them, for whatever reason, did not do so."""
     try:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.azure.key_vault import denied_by_tenant, probe_key, unwrap_again, wrap_again
+from cmk_operator.azure.key_vault import denied_by_tenant, probe_key, probe_versions, unwrap_again, wrap_again
 from cmk_operator.azure.vault_list import VaultList, Watched
-from cmk_operator.core.look import YOUNG, Look, Proof, is_well, next_look
+from cmk_operator.core.look import YOUNG, Look, Proof, is_well, next_look, well_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.key_vault import ProbedKey
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.access import KeyProbe, VersionProbe
+    from cmk_operator.core.access import KeyProbe
     from cmk_operator.core.azure_failure import AzureFailure
 
 SETTLED_AFTER: Final = 2.0
@@ -111,7 +111,7 @@ class KeyProber:
         if watched.last is None or watched.last.wanted.attributes != visit.probe.wanted.attributes:
             watched.same_since = at
         watched.settled = at - watched.same_since >= SETTLED_AFTER
-        covered = {probe.attributes.version for probe in _all(visit.probe) if probe.attributes is not None}
+        covered = _versions(visit.probe)
         watched.wrapped = {
             version: kept for version, kept in (dict(watched.wrapped) | dict(visit.wrapped)).items() if version in covered
         }
@@ -136,25 +136,37 @@ class KeyProber:
             seen = await self._probe(key, watched, versions_in_use, last)
             watched.accepted = entry if watched.proof is not None else None
             return seen
-        if look is not Look.LIST and not await self._repeat(key, watched, look):
+        well = well_versions(last, self._clock())
+        if look is not Look.LIST and not await self._repeat(key, watched, look, well):
             return await self._probe(key, watched, versions_in_use)
+        last = await self._look_at_lost(key, watched, last, well)
         watched.proof = proof.after(look, now)
         if listed:
             watched.proof = watched.proof.after(Look.LIST, now)
         return self._proven(watched, replace(last, at=self._clock()))
 
-    async def _repeat(self, key: ProbedKey, watched: Watched, look: Look) -> bool:
+    async def _look_at_lost(self, key: ProbedKey, watched: Watched, last: KeyProbe, well: frozenset[str]) -> KeyProbe:
+        """Older versions that were lost are asked whether they still are, while the key itself is spared the whole probe."""
+        lost = sorted(set(last.in_use) - well)
+        if not lost:
+            return last
+        async with self._slots:
+            visit = await probe_versions(self._session, key, lost, self._clock())
+        watched.wrapped = dict(watched.wrapped) | dict(visit.wrapped)
+        return replace(last, in_use=dict(last.in_use) | dict(visit.probe.in_use))
+
+    async def _repeat(self, key: ProbedKey, watched: Watched, look: Look, versions: frozenset[str]) -> bool:
         """Wrap or unwrap with each version; whether all of them did."""
-        if watched.last is None or not _versions(watched.last) <= set(watched.wrapped):
+        if not versions <= set(watched.wrapped):
             return False
-        kept = {version: watched.wrapped[version] for version in _versions(watched.last)}
+        kept = {version: watched.wrapped[version] for version in sorted(versions)}
         async with self._slots:
             if look is Look.UNWRAP:
                 return await unwrap_again(self._session, key, kept)
             wrapped = await wrap_again(self._session, key, kept)
         if wrapped is None:
             return False
-        watched.wrapped = wrapped
+        watched.wrapped = dict(watched.wrapped) | dict(wrapped)
         return True
 
     def _proven(self, watched: Watched, probe: KeyProbe) -> KeyProbe:
@@ -176,10 +188,6 @@ class KeyProber:
                 explanation.failure = await denied_by_tenant(self._session, chain, customer_tenant_id)
                 explanation.at = self._monotonic()
             return explanation.failure
-
-
-def _all(probe: KeyProbe) -> tuple[VersionProbe, ...]:
-    return (probe.wanted, *probe.in_use.values())
 
 
 def _versions(probe: KeyProbe) -> set[str]:

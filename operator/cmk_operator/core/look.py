@@ -72,12 +72,16 @@ def next_look(proof: Proof, now: float, interval: float, *, doubted: bool, liste
     return Look.WRAP if proof.wrapped <= proof.unwrapped else Look.UNWRAP
 
 
+def well_versions(probe: KeyProbe, at: datetime) -> frozenset[str]:
+    """The versions that passed, and are still valid by their own dates."""
+    states = judge_key_probe(replace(probe, at=at), {}).by_version
+    return frozenset(version for version, access in states.items() if access.state is AccessState.ACCESSIBLE)
+
+
 def is_well(probe: KeyProbe, at: datetime) -> bool:
-    """Whether every version passed, and is still valid by its own dates: otherwise each look is the whole probe."""
-    verdict = judge_key_probe(replace(probe, at=at), {})
-    return verdict.wanted.state is AccessState.ACCESSIBLE and all(
-        access.state is AccessState.ACCESSIBLE for access in verdict.by_version.values()
-    )
+    """Whether the wanted version passed and is still valid: otherwise each look is the whole probe."""
+    attributes = probe.wanted.attributes
+    return attributes is not None and attributes.version in well_versions(probe, at)
 
 
 @dataclass(frozen=True, slots=True)
