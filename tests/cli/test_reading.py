@@ -14,6 +14,7 @@ from tests.unit.samples import ACCOUNT, CUSTOMER, KEY, V1, V2, V3, identity_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from click.testing import Result
 
@@ -263,3 +264,43 @@ def test_what_is_wrong_is_said_in_a_sentence(
     done = run(*arguments)
     assert (done.exit_code == 0, done.stdout) == (False, "")
     assert words in done.stderr
+
+
+def test_a_preflight_without_an_operator_says_so_and_leaves_nothing(
+    run: Callable[..., Result], known: str, cluster: Cluster, tmp_path: Path
+) -> None:
+    body = key_body(tenantRef={"name": "reading"})
+    metadata = {"name": "new", "namespace": known}
+    manifest = {
+        "apiVersion": "cmk-operator.dev/v1alpha1",
+        "kind": "CustomerManagedKey",
+        "metadata": metadata,
+        "spec": body["spec"],
+    }
+    file = tmp_path / "key.json"
+    file.write_text(json.dumps(manifest), encoding="utf-8")
+    done = run("preflight", "-f", str(file), "--timeout", "1")
+    assert done.exit_code == 2
+    assert "the operator gave no answer within 1 s: is it running?" in done.stderr
+    assert cluster.kubectl("get", "preflights", "--namespace", known, "--output", "name") == ""
+
+
+def test_a_preflight_of_what_the_api_server_refuses_needs_no_operator(
+    run: Callable[..., Result], known: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "hubs.yaml"
+    hubs = ACCOUNT.replace("Microsoft.Storage/storageAccounts", "Microsoft.EventHub/namespaces")
+    other = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: beside}\n---\n"
+    spec = f"spec: {{keyRef: {{name: k}}, resourceId: {hubs}}}\n"
+    ours = f"apiVersion: cmk-operator.dev/v1alpha1\nkind: EncryptedResource\nmetadata: {{name: hubs}}\n{spec}"
+    file.write_text(other + ours, encoding="utf-8")
+    done = run("preflight", "-f", str(file), "-n", known)
+    assert done.exit_code == 1
+    shown = " ".join(done.stdout.split())
+    assert f"EncryptedResource {known}/hubs Fail Schema:" in shown
+    assert "Event Hubs needs its key vault in its own tenant" in shown
+    assert "A check failed." in shown
+    file.write_text(other, encoding="utf-8")
+    nothing = run("preflight", "-f", str(file), "-n", known)
+    assert (nothing.exit_code, "no manifest of this operator's kinds" in nothing.stderr) == (2, True)
+    assert run("preflight", "-f", str(tmp_path / "absent.yaml")).exit_code == 2

@@ -280,9 +280,18 @@ async def test_only_what_one_may_apply_oneself_is_checked(command_line: CommandL
         return (await environment.objects.call("GET", path))["status"].get("checks")
 
     await environment.eventually("an answer", answered)
+    kept = {"type": "Complete", "status": "True", "reason": "Passed", "message": "", "observedGeneration": 1}
+    old = {"observedGeneration": 1, "conditions": [kept | {"lastTransitionTime": "2026-01-01T00:00:00Z"}]}
     reasons = {one["name"]: one["reason"] for one in await answered() if one["stage"] == "Admission"}
     assert reasons == {"cmk": "NamespaceNotAllowed", "odd": "InvalidManifest", "none": "InvalidResourceId"}
     assert await environment.operator_requests(environment.vault, since) == [], "a namespace that the tenant does not list"
+    path = "/apis/cmk-operator.dev/v1alpha1/namespaces/default/preflights/by-hand/status"
+    await environment.objects.call("PATCH", path, {"status": old}, "application/merge-patch+json")
+
+    async def gone() -> bool:
+        return await requests_left(environment) == []
+
+    await environment.eventually("that the operator deletes what was answered long ago", gone)
 
 
 async def test_the_resource_is_put_on_the_key_as_it_was_foretold(command_line: CommandLine, environment: Environment) -> None:

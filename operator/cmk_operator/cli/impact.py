@@ -56,6 +56,7 @@ def impact_data(
                 "service": stop.service,
                 "expectedAt": instant(stop.expected_at),
                 "resources": list(stop.resources),
+                "virtualMachines": list(stop.machines),
                 "effect": stop.effect,
                 "recovery": stop.recovery,
             }
@@ -83,7 +84,7 @@ def _show(data: dict[str, Any]) -> None:
         )
     if data["stops"]:
         rows = [
-            (stop["service"], f"about {stop['expectedAt']}", ", ".join(stop["resources"]), stop["effect"], stop["recovery"])
+            (stop["service"], f"about {stop['expectedAt']}", _names(stop), stop["effect"], stop["recovery"])
             for stop in data["stops"]
         ]
         show_table(on, title, ("SERVICE", "STOPS", "RESOURCES", "WHAT HAPPENS", "ONCE THE KEY IS BACK"), rows)
@@ -109,6 +110,11 @@ def _show(data: dict[str, Any]) -> None:
     )
 
 
+def _names(stop: dict[str, Any]) -> str:
+    machines = f" (virtual machines {', '.join(stop['virtualMachines'])})" if stop["virtualMachines"] else ""
+    return f"{', '.join(stop['resources'])}{machines}"
+
+
 def _backup(entry: dict[str, Any]) -> str:
-    until = f" (until {entry['until']})" if entry["until"] else ""
+    until = f" ({entry['until']})" if entry["until"] else ""
     return f"version {entry['version']}: {entry['why']}{until}"

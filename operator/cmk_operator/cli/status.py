@@ -102,6 +102,7 @@ def _key(key: CustomerManagedKey) -> dict[str, Any]:
                 "expectedAt": instant(stop.expected_at),
                 "resources": list(stop.resources),
                 "resourceCount": stop.resource_count,
+                "virtualMachines": list(stop.virtual_machines),
                 "effect": stop.effect,
                 "recovery": stop.recovery,
             }
@@ -144,7 +145,7 @@ def _show(data: dict[str, list[dict[str, Any]]]) -> None:
         on.print("There are no manifests.")
     stopping = [
         f"{key['namespace']}/{key['name']}: {stop['service']} about {stop['expectedAt']}: {', '.join(stop['resources'])}"
-        f"{_more(stop)}: {stop['effect']}; {stop['recovery']}"
+        f"{_more(stop)}{_machines(stop)}: {stop['effect']}; {stop['recovery']}"
         for key in data["keys"]
         for stop in key["stops"]
     ]
@@ -168,6 +169,10 @@ def _show(data: dict[str, list[dict[str, Any]]]) -> None:
 def _more(stop: dict[str, Any]) -> str:
     left = stop["resourceCount"] - len(stop["resources"])
     return f" and {left} more" if left > 0 else ""
+
+
+def _machines(stop: dict[str, Any]) -> str:
+    return f" (virtual machines {', '.join(stop['virtualMachines'])})" if stop["virtualMachines"] else ""
 
 
 _TITLES = {"activeVersion": "VERSION", "usedBy": "USED BY", "whoMustAct": "WHO MUST ACT", "tenantId": "TENANT"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cmk_operator.core.access import AccessState
 from cmk_operator.core.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
-from cmk_operator.core.service_timing import Stop, stops
+from cmk_operator.core.service_timing import Stop, restores_under, stops
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,6 +26,8 @@ class User:
     resource_type: str
     version: str
     """Empty where the service does not tell."""
+    machines: tuple[str, ...] = ()
+    """Virtual machines that stop with it."""
 
 
 def users_of(key: CustomerManagedKey, resources: Iterable[EncryptedResource]) -> tuple[User, ...]:
@@ -34,7 +36,12 @@ def users_of(key: CustomerManagedKey, resources: Iterable[EncryptedResource]) ->
     if uri is None:
         return ()
     found = [
-        User(_name(key, resource), resource.spec.target.resource_type, resource.status.applied.version)
+        User(
+            _name(key, resource),
+            resource.spec.target.resource_type,
+            resource.status.applied.version,
+            resource.status.details.attached_to if resource.status.details is not None else (),
+        )
         for resource in resources
         if resource.status.applied is not None and _versionless(resource.status.applied.key_uri) == uri
     ]
@@ -143,12 +150,13 @@ def impact(
     users = users_of(key, resources)
     hit = [user for user in users if version is None or user.version in {version, ""}]
     reports = [entry for entry in key.status.versions if version in {None, entry.version}]
+    needing = ", and ".join(("backups made under it", *restores_under(user.resource_type for user in users)))
     counted = sum(entry.in_use_by_count for entry in reports)
     lingering = [entry.safe_to_disable_after for entry in reports if entry.safe_to_disable_after is not None]
     return Impact(
         version=version,
-        stops=stops([(user.name, user.resource_type) for user in hit], disabled_at),
-        backups=tuple(found for entry in reports if (found := _backups(key, entry, disabled_at)) is not None),
+        stops=stops([(user.name, user.resource_type) for user in hit], disabled_at, {user.name: user.machines for user in hit}),
+        backups=tuple(found for entry in reports if (found := _backups(key, entry, needing, disabled_at)) is not None),
         waiting=waiting_for(key, resources) if version in {None, key.status.active_version} else (),
         unaffected=tuple(user.name for user in users if user not in hit),
         in_doubt=tuple(user.name for user in hit if not user.version) if version is not None else (),
@@ -157,15 +165,14 @@ def impact(
     )
 
 
-def _backups(key: CustomerManagedKey, entry: VersionReport, at: datetime) -> BrokenBackups | None:
+def _backups(key: CustomerManagedKey, entry: VersionReport, needing: str, at: datetime) -> BrokenBackups | None:
     if entry.version == key.status.active_version or entry.in_use_by_count:
-        return BrokenBackups(entry.version, None, "backups are made under it now")
+        return BrokenBackups(entry.version, None, f"{needing}, which are still made")
     if entry.keep_until is None:
-        why = "backups made under it may exist: how long they are kept is not told (spec.rotation.backupRetention)"
-        return BrokenBackups(entry.version, None, why)
+        return BrokenBackups(entry.version, None, f"{needing}: for how long is not told (spec.rotation.backupRetention)")
     if entry.keep_until <= at:
         return None
-    return BrokenBackups(entry.version, entry.keep_until, "backups made under it may exist until then")
+    return BrokenBackups(entry.version, entry.keep_until, f"{needing} until then")
 
 
 class UnknownVersionError(ValueError):

@@ -33,9 +33,10 @@ def key(
     return CustomerManagedKey.model_validate(key_body(**(spec or {})) | {"status": found})
 
 
-def resource(name: str, target: str, on: str | None, namespace: str = "team-a", uri: str = KEY) -> EncryptedResource:
+def resource(
+    name: str, target: str, on: str | None, namespace: str = "team-a", uri: str = KEY, **status: Any
+) -> EncryptedResource:
     """A resource that Azure reports on a version; `on` None: not on any key, empty: on a version that is not told."""
-    status: dict[str, Any] = {}
     if on is not None:
         status["applied"] = {"keyUri": f"{uri}/{on}" if on else uri, "version": on, "since": NOW.isoformat()}
     return EncryptedResource.model_validate(resource_body(name, namespace, resourceId=target) | {"status": status})
@@ -50,7 +51,7 @@ def environment() -> tuple[CustomerManagedKey, tuple[EncryptedResource, ...]]:
     )
     resources = (
         resource("docs", ACCOUNT, V1),
-        resource("disks", DISKS, V1),
+        resource("disks", DISKS, V1, details={"attachedTo": ["web-1"]}),
         resource("db", SERVER, V2),
         resource("new", f"{ACCOUNT}2", None),
     )

@@ -59,7 +59,7 @@ def test_missing_network_protection_is_told_beforehand() -> None:
 def test_backups_that_still_need_the_version_are_told() -> None:
     old = superseded(V1, since=timedelta(days=2), keep=timedelta(days=30))
     told = away_from(key(version(V2), old), (), V1, NOW, None)
-    assert told["backups"] == [{"until": "2026-12-22T12:00:00Z", "why": "backups made under it may exist until then"}]
+    assert told["backups"] == [{"until": "2026-12-22T12:00:00Z", "why": "backups made under it until then"}]
 
 
 @pytest.mark.parametrize(

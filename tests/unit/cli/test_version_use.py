@@ -67,9 +67,11 @@ def test_disabling_an_old_version_stops_what_is_on_it_at_its_services_pace() -> 
         ("managed disks", ("disks",), timedelta(hours=1)),
     ]
     assert "start the virtual machines again" in found.stops[1].recovery
+    assert found.stops[1].machines == ("web-1",)
     assert found.unaffected == ("db",)
     assert found.waiting == (), "the manifest that waits would be put on the active version"
     assert [entry.version for entry in found.backups] == [V1]
+    assert "point-in-time restores" in found.backups[0].why, "there is a SQL server on the key"
 
 
 def test_disabling_the_whole_key_stops_everything_and_breaks_all_backups() -> None:
@@ -99,9 +101,7 @@ def test_a_version_that_services_have_just_left_may_still_be_in_use() -> None:
     told = impact_data(found, (resource("disks", DISKS, V2),), V1, NOW)
     assert told["stops"] == []
     assert told["mayBeInUseUntil"] == "2026-11-25T11:00:00Z"
-    assert told["backups"] == [
-        {"version": V1, "until": "2026-12-24T11:00:00Z", "why": "backups made under it may exist until then"}
-    ]
+    assert told["backups"] == [{"version": V1, "until": "2026-12-24T11:00:00Z", "why": "backups made under it until then"}]
 
 
 def test_the_table_of_versions_has_every_time_and_the_verdict() -> None:

@@ -1,0 +1,141 @@
+"""The verdicts of a preflight, stage by stage, and the exit code that they come to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from cmk_operator.core.access import Access, AccessState, KeyProbe
+from cmk_operator.core.azure_failure import AzureFailure, Stage
+from cmk_operator.core.decide import Decision, KeyState, Step
+from cmk_operator.core.faults import Actor, Fault, FaultKind
+from cmk_operator.core.preflight import (
+    KEY_STAGES,
+    CheckResult,
+    CheckStage,
+    Rights,
+    effect_check,
+    key_checks,
+    of_fault,
+    overall,
+    prerequisite_checks,
+    write_check,
+)
+from cmk_operator.core.prerequisites import check_prerequisites
+from cmk_operator.core.required_actions import Permission
+from tests.unit.samples import NOW, attributes, entra, forbidden, guard, healthy, probe, refused, states
+
+PASS, FAIL, UNCHECKED = CheckResult.PASS, CheckResult.FAIL, CheckResult.UNCHECKED
+STORAGE = "Microsoft.Storage/storageAccounts/write"
+
+FIRST_NOT_PASSED = {
+    "Disabled": (CheckStage.WRAP, FAIL),
+    "Expired": (CheckStage.WRAP, FAIL),
+    "NotYetValid": (CheckStage.WRAP, FAIL),
+    "Deleted": (CheckStage.GET, FAIL),
+    "Purged": (CheckStage.GET, FAIL),
+    "VersionMissing": (CheckStage.GET, FAIL),
+    "PermissionDenied": (CheckStage.GET, FAIL),
+    "ConsentMissing": (CheckStage.CONSENT, FAIL),
+    "VaultInAnotherTenant": (CheckStage.GET, FAIL),
+    "IdentityBroken": (CheckStage.TOKEN, FAIL),
+    "OperatorNotAuthenticated": (CheckStage.TOKEN, FAIL),
+    "FirewallBlocksProbe": (CheckStage.GET, FAIL),
+    "VaultUnreachable": (CheckStage.GET, UNCHECKED),
+    "Unknown": (CheckStage.GET, UNCHECKED),
+}
+
+
+def test_every_access_state_that_a_probe_finds_has_its_stage() -> None:
+    assert set(FIRST_NOT_PASSED) | {"Accessible"} == set(states())
+
+
+@pytest.mark.parametrize("state", sorted(FIRST_NOT_PASSED))
+def test_the_stage_that_does_not_hold_is_named_and_what_comes_after_is_not_judged(state: str) -> None:
+    checks = key_checks(states()[state])
+    stage, result = FIRST_NOT_PASSED[state]
+    position = KEY_STAGES.index(stage)
+    assert [check.stage for check in checks] == list(KEY_STAGES)
+    assert [check.result for check in checks] == [PASS] * position + [result] + [UNCHECKED] * (4 - position)
+    assert checks[position].reason == state
+
+
+def test_a_key_that_was_wrapped_and_unwrapped_passes_every_stage() -> None:
+    assert {check.result for check in key_checks(probe())} == {PASS}
+
+
+@pytest.mark.parametrize(
+    ("found", "stage", "result"),
+    [
+        (probe(refused(forbidden("ForbiddenByRbac"), "wrapKey", attributes())), CheckStage.WRAP, FAIL),
+        (probe(refused(forbidden("ForbiddenByRbac"), "unwrapKey", attributes())), CheckStage.UNWRAP, FAIL),
+        (probe(replace(healthy(), round_trip=False)), CheckStage.UNWRAP, FAIL),
+        (probe(refused(entra(53003))), CheckStage.CONSENT, FAIL),
+        (probe(refused(entra(90033))), CheckStage.TOKEN, UNCHECKED),
+        (probe(refused(AzureFailure(None, "Timeout", "", stage=Stage.OPERATOR_TOKEN))), CheckStage.TOKEN, UNCHECKED),
+    ],
+    ids=["wrap", "unwrap", "other bytes", "conditional access", "Entra is busy", "no answer"],
+)
+def test_the_operation_or_hop_that_was_refused_is_the_stage(found: KeyProbe, stage: CheckStage, result: CheckResult) -> None:
+    first = next(check for check in key_checks(found) if check.result is not PASS)
+    assert (first.stage, first.result) == (stage, result)
+
+
+def test_a_prerequisite_fails_only_where_it_keeps_writes_back() -> None:
+    facts = guard(probe(healthy(key_size=3072, expires=NOW + timedelta(days=10))))
+    enforced = {check.reason: check for check in prerequisite_checks(check_prerequisites(facts), enforce=True)}
+    warned = {check.reason: check.result for check in prerequisite_checks(check_prerequisites(facts), enforce=False)}
+    assert (enforced["KeySize"].result, warned["KeySize"]) == (FAIL, CheckResult.WARN)
+    assert enforced["KeySize"].command is not None
+    assert (enforced["KeyType"].result, enforced["KeyType"].command) == (PASS, None)
+    assert enforced["VaultLock"].result is CheckResult.NOT_VISIBLE
+
+
+def test_a_role_that_lacks_is_named_with_its_scope() -> None:
+    reader = (Permission(("*/read",)),)
+    check = write_check([Rights("/a", (STORAGE,), reader), Rights("/b", ("x/assign/action",), (Permission(("*",)),))])
+    assert (check.result, check.reason) == (FAIL, "RoleMissing")
+    assert f"lacks {STORAGE} on /a:" in check.message
+    assert "/b" not in check.message
+
+
+def test_rights_that_cannot_be_seen_are_not_called_missing() -> None:
+    refusal = AzureFailure(403, "AuthorizationFailed", "")
+    allowed = Rights("/b", (STORAGE,), (Permission((STORAGE,)),))
+    check = write_check([Rights("/a", (STORAGE,), refusal), allowed])
+    assert (check.result, check.reason) == (CheckResult.NOT_VISIBLE, "RightsNotVisible")
+    assert write_check([allowed]).result is PASS
+
+
+@pytest.mark.parametrize(
+    ("decision", "access", "result", "reason"),
+    [
+        pytest.param(Decision(Step.SETTLED), None, PASS, "Passed", id="settled"),
+        pytest.param(Decision(Step.WRITE), None, PASS, "WouldChange", id="write"),
+        pytest.param(Decision(Step.SHOW_PLAN, "PlanOnly", ""), None, PASS, "PlanOnly", id="observe"),
+        pytest.param(Decision(Step.WAIT, "Disabled", ""), Access(AccessState.DISABLED, "", Actor.CUSTOMER_ADMINISTRATOR), FAIL, "Disabled", id="lost"),
+        pytest.param(Decision(Step.WAIT, "KeySizeFailed", ""), Access(AccessState.ACCESSIBLE, ""), FAIL, "KeySizeFailed", id="prerequisite"),
+        pytest.param(Decision(Step.WAIT, "VaultUnreachable", ""), Access(AccessState.VAULT_UNREACHABLE, "", Actor.AZURE), UNCHECKED, "VaultUnreachable", id="outage"),
+    ],
+)  # fmt: skip
+def test_the_effect_on_a_resource_is_what_a_pass_would_decide(
+    decision: Decision, access: Access | None, result: CheckResult, reason: str
+) -> None:
+    check = effect_check(decision, KeyState(access), ("a: b -> c",))
+    assert (check.result, check.reason) == (result, reason)
+    assert check.changes == (() if decision.step is Step.SETTLED else ("a: b -> c",))
+
+
+def test_a_fault_fails_a_stage_only_when_somebody_must_act() -> None:
+    waiting = Fault(FaultKind.BUSY, "Throttled", "wait", Actor.AZURE)
+    assert of_fault(CheckStage.READ, waiting).result is UNCHECKED
+    assert of_fault(CheckStage.READ, replace(waiting, kind=FaultKind.BLOCKED)).result is FAIL
+
+
+def test_one_failure_outweighs_what_could_not_be_checked() -> None:
+    told = {CheckResult.WARN, CheckResult.NOT_VISIBLE, PASS}
+    assert overall(told) is PASS
+    assert overall(told | {UNCHECKED}) is UNCHECKED
+    assert overall(told | {UNCHECKED, FAIL}) is FAIL
