@@ -136,6 +136,57 @@ async def test_many_versions_come_in_pages_of_at_most_25(
     assert (reply.status, reply.code) == (400, "BadParameter")
 
 
+async def test_the_list_of_keys_shows_each_latest_version_in_pages_whose_links_name_the_port(
+    env: Mapping[str, str], customer: CustomerAdministrator, name: Callable[[str], str], wire: Wire
+) -> None:
+    vault = name("listed-kv")
+    await customer.create_vault(vault)
+    host = f"https://{vault}.vault.azure.net"
+    async with (
+        ClientSecretCredential(
+            env["CUSTOMER_TENANT_ID"], env["CUSTOMER_ADMIN_CLIENT_ID"], env["CUSTOMER_ADMIN_CLIENT_SECRET"], **connection(env)
+        ) as credential,
+        KeyClient(host, credential, **connection(env)) as client,
+    ):
+        for number in range(25):
+            await client.create_ec_key(f"key-{number}", tags={"number": str(number)})
+        newest = await client.create_ec_key("key-3", enabled=False)
+        shown = {one.name: one async for one in client.list_properties_of_keys()}
+        token = (await credential.get_token("https://vault.azure.net/.default")).token
+        first = await wire("GET", f"{host}/keys?{API}", token=token)
+        last = await wire("GET", first.json["nextLink"], token=token)
+        forged = await wire("GET", f"{host}/keys?{API}&$skiptoken=25", token=token)
+    assert len(shown) == 25
+    assert shown["key-4"].tags == {"number": "4"}
+    assert (shown["key-3"].enabled, shown["key-3"].updated_on) == (False, newest.properties.updated_on)
+    assert shown["key-3"].version is None
+    assert {one["kid"] for one in first.json["value"]} == {f"{host}/keys/key-{number}" for number in range(25)}
+    assert first.json["nextLink"].startswith(f"{host}:443/keys?{API}&$skiptoken=")
+    assert last.json == {"value": [], "nextLink": None}, "a full page says that more may come"
+    assert (forged.status, forged.code) == (400, "BadParameter")
+
+
+async def test_a_role_on_the_vault_lists_its_keys_and_one_on_a_key_does_not(
+    env: Mapping[str, str],
+    application: AsyncTokenCredential,
+    customer: CustomerAdministrator,
+    control: SandboxControl,
+    identity: ProviderIdentity,
+    name: Callable[[str], str],
+) -> None:
+    vault = name("scoped-kv")
+    await customer.create_vault(vault)
+    await customer.create_key(vault, "cmk")
+    await customer.grant(identity.application_client_id, vault, key="cmk")
+    async with KeyClient(f"https://{vault}.vault.azure.net", application, **connection(env)) as client:
+        with pytest.raises(HttpResponseError) as refusal:
+            _ = [one async for one in client.list_properties_of_keys()]
+        assert reason(refusal.value) == (403, "ForbiddenByRbac")
+        await customer.grant(identity.application_client_id, vault)
+        await control.advance(10)
+        assert [one.name async for one in client.list_properties_of_keys()] == ["cmk"]
+
+
 async def test_the_challenge_tells_the_tenant_of_the_vault(
     wire: Wire, env: Mapping[str, str], key_of_customer: tuple[str, str, str]
 ) -> None:
