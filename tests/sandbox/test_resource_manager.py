@@ -260,3 +260,25 @@ async def test_role_assignments_are_strict(
     await customer.put(f"{group}/providers/Microsoft.Authorization/roleAssignments/{uuid.uuid4()}", "2022-04-01", body)
     with pytest.raises(HttpResponseError, match="RoleAssignmentExists"):
         await customer.put(f"{group}/providers/Microsoft.Authorization/roleAssignments/{uuid.uuid4()}", "2022-04-01", body)
+
+
+async def test_a_caller_is_told_what_it_may_do_at_a_scope_one_entry_an_assignment(
+    operator: AzureRest,
+    provider: ProviderAdministrator,
+    identity: ProviderIdentity,
+    control: SandboxControl,
+    name: Callable[[str], str],
+) -> None:
+    group = await provider.create_resource_group(name("rg-rights"))
+    url = f"{group}/providers/Microsoft.Authorization/permissions?api-version=2022-04-01"
+    before = (await operator.json("GET", url))["value"]
+    await provider.assign_role(identity.managed_identity_principal_id, "Reader", group)
+    await control.advance(2)
+    after = (await operator.json("GET", url))["value"]
+    reader = {"actions": ["*/read"], "notActions": [], "dataActions": [], "notDataActions": []}
+    assert (reader in before, reader in after, len(after) - len(before)) == (False, True, 1)
+    assert "Microsoft.Storage/storageAccounts/*" in [action for entry in after for action in entry["actions"]], "from above"
+    own = f"{identity.managed_identity_resource_id}/providers/Microsoft.Authorization/permissions"
+    with pytest.raises(HttpResponseError, match="InvalidApiVersionParameter"):
+        await operator.json("GET", f"{own}?api-version=2020-01-01")
+    await provider.withdraw_roles(identity.managed_identity_principal_id, group)
