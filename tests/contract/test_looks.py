@@ -46,9 +46,10 @@ class Vault:
     def application(self) -> str:
         return self.world.identity.application_client_id
 
-    async def keys(self, *names: str, rbac: bool = True, at_keys: bool = False) -> None:
-        """The vault, and keys that the application may use: by a role on the vault or on each key, or by access policy."""
-        await self.world.customer.create_vault(self.name, rbac=rbac)
+    async def keys(self, *names: str, rbac: bool = True, at_keys: bool = False, made: bool = False) -> None:
+        """The vault unless it is made, and keys that the application may use: by a role on it or on each key, or by policy."""
+        if not made:
+            await self.world.customer.create_vault(self.name, rbac=rbac)
         for name in names:
             await self.world.customer.create_key(self.name, name)
             if at_keys:
@@ -289,6 +290,16 @@ async def test_the_list_wakes_exactly_the_key_that_changed(vault: Vault, change:
     vault.woken.clear()
     await vault.look("a")
     assert vault.woken == [], "what was looked into is no news"
+
+
+async def test_purge_protection_that_is_turned_on_is_seen_in_the_list_though_no_key_changes(vault: Vault) -> None:
+    await vault.world.customer.create_vault(vault.name, purge_protection=False)
+    await vault.keys(*NAMES, made=True)
+    for _ in range(3):
+        await looks_at_all(vault)
+    await vault.world.customer.create_vault(vault.name)
+    await vault.look("a")
+    assert sorted(set(vault.woken)) == list(NAMES)
 
 
 async def test_when_the_list_is_refused_that_stood_for_the_keys_all_are_looked_at_at_once(vault: Vault) -> None:

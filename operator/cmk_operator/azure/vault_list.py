@@ -168,4 +168,6 @@ def _listed(attributes: Mapping[str, Any]) -> ListedKey:
         attributes.get("exp"),
         attributes.get("created"),
         attributes.get("updated"),
+        attributes.get("recoveryLevel") or "",
+        attributes.get("recoverableDays"),
     )

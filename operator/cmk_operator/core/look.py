@@ -96,6 +96,9 @@ class ListedKey:
     expires: int | None
     created: int | None
     updated: int | None
+    recovery_level: str = ""
+    recoverable_days: int | None = None
+    """Of the vault, and no change of the key: its own times stay."""
 
 
 def listed(attributes: KeyAttributes) -> ListedKey:
@@ -106,6 +109,8 @@ def listed(attributes: KeyAttributes) -> ListedKey:
         _seconds(attributes.expires),
         _seconds(attributes.created),
         _seconds(attributes.updated),
+        attributes.recovery_level,
+        attributes.recoverable_days,
     )
 
 
