@@ -119,19 +119,14 @@ class AuditStore:
 
     async def append(self, changes: Sequence[Change]) -> Appended:
         """Record the first of some changes, as many as one write takes."""
-        entries: list[Entry] = []
-        anchor = self.last
-        for change in changes:
-            entries.append(follow(anchor, change))
-            anchor = entries[-1].anchor
         if self._head_version is None and not self.head_lost:
             # The head is there before the first entry, so that a record without one was tampered with.
             await self._put_head(self.head)
         segment = self._newest()
-        fitting = self._fitting(entries, segment)
+        fitting = self._fitting(changes, segment)
         if segment is not None and fitting:
             return Appended(await self._extend(segment, fitting))
-        return await self._roll_over(segment, entries)
+        return await self._roll_over(segment, changes)
 
     def _newest(self) -> _Segment | None:
         return max(self._segments.values(), key=lambda segment: segment.last.sequence, default=None)
@@ -151,17 +146,19 @@ class AuditStore:
         found = _read(holding.slot, body) if holding is not None and body is not None else None
         return [entry for entry in found[1] if entry.sequence > sequence] if found is not None else []
 
-    def _fitting(self, entries: Iterable[Entry], segment: _Segment | None) -> list[Entry]:
-        """As many as the segment has room for; an empty one takes at least one."""
+    def _fitting(self, changes: Iterable[Change], segment: _Segment | None) -> list[Entry]:
+        """The entries of as many as the segment has room for; an empty one takes at least one."""
         if segment is not None and segment.sealed:
             return []
-        size = segment.size if segment is not None else 0
+        size, anchor = segment.size if segment is not None else 0, self.last
         fitting: list[Entry] = []
-        for entry in entries:
+        for change in changes:
+            entry = follow(anchor, change)
             size += _cost(entry.line)
             if size > self._segment_bytes and (fitting or segment is not None):
                 break
             fitting.append(entry)
+            anchor = entry.anchor
         return fitting
 
     async def _extend(self, segment: _Segment, entries: list[Entry]) -> list[Entry]:
@@ -174,8 +171,8 @@ class AuditStore:
         )
         return entries
 
-    async def _roll_over(self, full: _Segment | None, entries: Sequence[Entry]) -> Appended:
-        """Seal the full segment, make room in its successor's slot, and begin it with the entries that fit.
+    async def _roll_over(self, full: _Segment | None, changes: Sequence[Change]) -> Appended:
+        """Seal the full segment, make room in its successor's slot, and begin that with what fits.
 
         The head first says that the occupant of the slot is no longer part of what must be there.
         """
@@ -189,7 +186,7 @@ class AuditStore:
             await self._put_head(replace(self.head, last=self.last, base=base))
             await self._delete(occupant)
             del self._segments[slot]
-        fitting = self._fitting(entries, None)
+        fitting = self._fitting(changes, None)
         metadata = await self._create(segment_name(slot), _data(fitting))
         size = sum(_cost(entry.line) for entry in fitting)
         self._segments[slot] = _Segment(
