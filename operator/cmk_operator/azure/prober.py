@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from cmk_operator.core.access import KeyProbe
     from cmk_operator.core.azure_failure import AzureFailure
 
-SETTLED_AFTER: Final = 2.0
-"""Seconds after which nothing that changes has the same times as what was read, which Key Vault gives in whole seconds."""
 EXPLANATION_MAX_AGE: Final = 1.0
 """Seconds for which the reason of a denial is the same for all keys of a tenant, so that a vault that is lost costs few sign-ins."""
 
@@ -108,9 +106,6 @@ class KeyProber:
         look = Look.READ
         if known is None:
             watched.full_at, look = at, Look.FULL
-        if watched.last is None or watched.last.wanted.attributes != visit.probe.wanted.attributes:
-            watched.same_since = at
-        watched.settled = at - watched.same_since >= SETTLED_AFTER
         covered = _versions(visit.probe)
         watched.wrapped = {
             version: kept for version, kept in (dict(watched.wrapped) | dict(visit.wrapped)).items() if version in covered
@@ -127,7 +122,7 @@ class KeyProber:
             raise RuntimeError("a key that is not well is probed whole")
         vault = self._list_of(key)
         # The list shows the latest version only: neither a pinned one nor an older one that is still in use.
-        shared = watched.settled and not watched.doubted and key.key_uri.version is None and not last.in_use
+        shared = not watched.doubted and key.key_uri.version is None and not last.in_use
         listed = shared and await vault.shows_no_change(key, watched, interval)
         now = self._monotonic()
         look = next_look(proof, now, interval, doubted=watched.doubted, listed=listed)
@@ -141,8 +136,6 @@ class KeyProber:
             return await self._probe(key, watched, versions_in_use)
         last = await self._look_at_lost(key, watched, last, well)
         watched.proof = proof.after(look, now)
-        if listed:
-            watched.proof = watched.proof.after(Look.LIST, now)
         return self._proven(watched, replace(last, at=self._clock()))
 
     async def _look_at_lost(self, key: ProbedKey, watched: Watched, last: KeyProbe, well: frozenset[str]) -> KeyProbe:

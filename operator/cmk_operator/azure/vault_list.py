@@ -45,10 +45,6 @@ class Watched:
     asked_at: float = float("-inf")
     doubted: bool = False
     """Whether the vault's list has shown another state than the last look, or could not be read any more."""
-    same_since: float = float("-inf")
-    """When the attributes that the key has now were read first."""
-    settled: bool = False
-    """Whether they were read again after more than the second in which another change would look the same in the list."""
     accepted: ListedKey | None = None
     """What the list showed right before the key itself was read and found well."""
     wakes: dict[Hashable, Callable[[], None]] = field(default_factory=dict)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 YOUNG: Final = 0.85
 """Share of the interval within which a pass that is not due looks at nothing."""
-PROVEN_EVERY: Final = 3
-"""Looks after which a key whose vault's list shows no change is wrapped or unwrapped with, in turn."""
+STEP_EVERY: Final = 2
+"""Looks after which a key whose vault's list shows no change has a look of its own nevertheless: no list shows what is granted."""
 
 
 class Look(StrEnum):
@@ -52,7 +52,7 @@ class Proof:
             return replace(self, wrapped=at)
         if look is Look.UNWRAP:
             return replace(self, unwrapped=at)
-        return replace(self, read=at)
+        return replace(self, read=at) if look is Look.READ else self
 
 
 def next_look(proof: Proof, now: float, interval: float, *, doubted: bool, listed: bool) -> Look:
@@ -60,16 +60,14 @@ def next_look(proof: Proof, now: float, interval: float, *, doubted: bool, liste
 
     `doubted`: the vault's list shows it changed, or could not be read any more. `listed`: the list was just read and shows no
     change. Else the step that was taken longest ago: each alone is refused when the key, its version, the grant, the consent
-    or the vault is gone, and each third look repeats it.
+    or the vault is gone.
     """
     if doubted:
         return Look.READ
-    if not listed:
-        steps = ((proof.read, Look.READ), (proof.wrapped, Look.WRAP), (proof.unwrapped, Look.UNWRAP))
-        return min(steps, key=lambda step: step[0])[1]
-    if now - max(proof.wrapped, proof.unwrapped) < (PROVEN_EVERY - 0.5) * interval:
+    steps = ((proof.read, Look.READ), (proof.wrapped, Look.WRAP), (proof.unwrapped, Look.UNWRAP))
+    if listed and now - max(at for at, _ in steps) < (STEP_EVERY - 0.5) * interval:
         return Look.LIST
-    return Look.WRAP if proof.wrapped <= proof.unwrapped else Look.UNWRAP
+    return min(steps, key=lambda step: step[0])[1]
 
 
 def well_versions(probe: KeyProbe, at: datetime) -> frozenset[str]:
@@ -119,5 +117,5 @@ def _seconds(moment: datetime | None) -> int | None:
 
 
 def pages_worth_reading(keys: int) -> int:
-    """How long a vault's list may be, in calls, to be cheaper than looking at each of so many keys: half as many; 0 is never."""
-    return keys // 2
+    """How long a vault's list may be, in calls, to be cheaper than the looks that it spares so many keys; 0 is never."""
+    return max(0, keys - 1) // STEP_EVERY
