@@ -7,17 +7,15 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from rich.padding import Padding
-from rich.syntax import Syntax
 from rich.text import Text
 
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.cli.cluster import Cluster, cluster_options
-from cmk_operator.cli.presentation import console, instant, now, printable, show_json, show_lines
+from cmk_operator.cli.presentation import console, instant, now, printable, show_command, show_json, show_lines
 from cmk_operator.cli.version_use import UnknownVersionError, impact, users_of, version_named
-from cmk_operator.core.handover.compromise import Compromise, steps_away
+from cmk_operator.core.handover.compromise import DISABLE, NEW_VERSION, WAIT, Compromise, steps_away
 from cmk_operator.core.key_uri import InvalidKeyUriError, parse_key_uri
 
 if TYPE_CHECKING:
@@ -107,15 +105,29 @@ def away_from(
         by_operator=effective is not None and effective.apply == "Immediately",
         needs_approval=effective is not None and effective.approval == "Manual",
     )
+    left = left_on(key, resources, version, at)
+    done = _done(key, left)
     network = next((entry for entry in key.status.prerequisites if entry.name == "NetworkProtection"), None)
     return {
-        **left_on(key, resources, version, at),
+        **left,
         "network": {"result": network.result, "message": network.message} if network is not None else None,
         "steps": [
-            {"title": step.title, "who": step.who, "why": step.why, "command": step.command or None}
+            {"title": step.title, "who": step.who, "why": step.why, "command": step.command, "done": step.title in done}
             for step in steps_away(case)
         ],
     }
+
+
+def _done(key: CustomerManagedKey, left: dict[str, Any]) -> set[str]:
+    """The titles of the steps that need not be done any more, as far as that is known."""
+    done: set[str] = set()
+    if left["activeVersion"] != left["version"] or left["pendingVersion"] is not None:
+        done.add(NEW_VERSION)
+    if left["activeVersion"] != left["version"] and not (left["still"] or left["notTold"] or left["notReadable"]):
+        done.add(WAIT)
+    if any(entry.enabled is False for entry in key.status.versions if entry.version == left["version"]):
+        done.add(DISABLE)
+    return done
 
 
 def _follow(cluster: Cluster, name: str, version: str, *, as_json: bool) -> None:
@@ -149,11 +161,11 @@ def _show(data: dict[str, Any]) -> None:
     on.print(Text(f"Away from version {data['version']} of {data['key']}", style="bold"))
     for number, step in enumerate(data["steps"], start=1):
         on.print()
-        on.print(Text(f"{number}. {step['title']}", style="bold cyan"))
-        on.print(Padding(Text(f"Who: {step['who']}.", style="dim"), (0, 0, 0, 3)))
-        on.print(Padding(Text(step["why"]), (0, 0, 0, 3)))
-        if step["command"]:
-            on.print(Padding(Syntax(step["command"], "bash", background_color="default", word_wrap=True), (0, 0, 0, 3)))
+        on.print(Text(f"{number}. {step['title']}{' (done)' if step['done'] else ''}", style="bold cyan"))
+        on.print(Text(f"   Who: {step['who']}.", style="dim"), soft_wrap=True)
+        on.print(Text(f"   {step['why']}"), soft_wrap=True)
+        if step["command"] and not step["done"]:
+            show_command(on, step["command"])
     network = data["network"]
     if network is not None and network["result"] != "Pass":
         show_lines(on, "Who can reach the vault", [network["message"]], "bold yellow")

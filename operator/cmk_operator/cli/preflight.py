@@ -194,11 +194,11 @@ def _show(verdicts: list[Verdict], result: CheckResult) -> None:
                 continue
             stage = f"{verdict.stage} {verdict.reason}" if verdict.stage == "Prerequisite" else verdict.stage
             line = Text(f"  {verdict.result.value:<10} ", style=_STYLES[verdict.result])
-            on.print(line + Text(f"{stage}: {printable(verdict.message)}", style="default"))
+            on.print(line + Text(f"{stage}: {printable(verdict.message)}", style="default"), soft_wrap=True)
             for change in verdict.changes:
-                on.print(Text(f"             {printable(change)}"))
+                on.print(Text(f"             {printable(change)}"), soft_wrap=True)
             if verdict.command and verdict.result is not CheckResult.PASS:
-                on.print(Text(f"             {printable(verdict.command)}", style="dim"))
+                on.print(Text(f"             {printable(verdict.command)}", style="dim"), soft_wrap=True)
     words = {
         CheckResult.PASS: "Everything passes.",
         CheckResult.FAIL: "A check failed.",

@@ -46,6 +46,7 @@ def show_json(data: object) -> None:
 
 def show_table(on: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
     """Print rows under their names; what is not known is a dash."""
+    on.print()
     table = Table(box=None, header_style="bold", pad_edge=False, title=title, title_justify="left", title_style="bold cyan")
     for name in columns:
         table.add_column(name, overflow="fold")
@@ -62,7 +63,13 @@ def show_lines(on: Console, title: str, lines: Iterable[str], style: str = "bold
     on.print()
     on.print(Text(title, style=style))
     for text in texts:
-        on.print(Text(f"  {printable(text)}"))
+        on.print(Text(f"  {printable(text)}"), soft_wrap=True)
+
+
+def show_command(on: Console, command: str) -> None:
+    """Print a command as it can be copied: no blank behind a line, no line broken."""
+    for line in command.splitlines():
+        on.print(Text(f"   {printable(line)}", style="green"), soft_wrap=True)
 
 
 def without_absent(data: dict[str, Any]) -> dict[str, Any]:

@@ -184,4 +184,3 @@ def _table(on: Any, title: str, entries: list[dict[str, Any]], fields: tuple[str
     columns = [_TITLES.get(name, name.upper()) for name in fields]
     rows = [[str(entry[name]) if entry[name] is not None else None for name in fields] for entry in entries]
     show_table(on, title, columns, rows)
-    on.print()

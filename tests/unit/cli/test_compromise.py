@@ -9,6 +9,7 @@ import pytest
 
 from cmk_operator.cli.approve import why_not
 from cmk_operator.cli.compromised import away_from
+from cmk_operator.core.handover.compromise import DISABLE, NEW_VERSION, WAIT
 from tests.unit.cli.samples import environment, key, superseded, version
 from tests.unit.samples import CUSTOMER, KEY, NOW, V1, V2, V3
 
@@ -32,6 +33,15 @@ def test_the_old_version_is_disabled_last_and_by_the_customer() -> None:
     assert "--output" in command
     assert CUSTOMER in last["command"], "nothing is done in another tenant"
     assert (told["still"], told["moved"]) == (["disks", "docs"], ["db"])
+    assert [step["done"] for step in told["steps"]] == [True, False, False, False], "there is a newer version in force"
+
+
+def test_steps_that_are_done_are_told_so() -> None:
+    old = superseded(V1, since=timedelta(days=2)) | {"enabled": False}
+    told = away_from(key(version(V2), old), (), V1, NOW, None)
+    assert [step["title"] for step in told["steps"] if step["done"]] == [NEW_VERSION, WAIT, DISABLE]
+    told = away_from(key(version(V2)), (), V2, NOW, None)
+    assert [step["title"] for step in told["steps"] if step["done"]] == []
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 ROTATES: Final = "customer's administrator (Key Vault Crypto Officer on the key)"
 PLATFORM: Final = Actor.PLATFORM_ENGINEER.value
+NEW_VERSION: Final = "Make a new version of the key"
+WAIT: Final = "Wait until nothing is on the old version"
+DISABLE: Final = "Disable the old version"
 _PLURAL: Final = "customermanagedkeys.cmk-operator.dev"
 
 
@@ -67,7 +70,7 @@ def _new_version(case: Compromise) -> Step:
         "data key that it has wrapped can read copies of data made until now."
     )
     rotate = line("az", "keyvault", "key", "rotate", *_vault(case), "--query", "key.kid", "--output", "tsv")
-    return Step("Make a new version of the key", ROTATES, why, _in_the_right_tenant(case, rotate))
+    return Step(NEW_VERSION, ROTATES, why, _in_the_right_tenant(case, rotate))
 
 
 def _follow(case: Compromise) -> tuple[Step, ...]:
@@ -98,7 +101,7 @@ def _watch(case: Compromise) -> Step:
     why = "The old version must stay enabled until then: Azure unwraps with it once more when a resource moves."
     shown = f"{case.namespace}/{case.name}"
     command = line("kubectl", "cmk", "compromised", shown, "--version", case.version, "--watch")
-    return Step("Wait until nothing is on the old version", PLATFORM, why, command)
+    return Step(WAIT, PLATFORM, why, command)
 
 
 def _disable(case: Compromise) -> Step:
@@ -110,4 +113,4 @@ def _disable(case: Compromise) -> Step:
         *("az", "keyvault", "key", "set-attributes", *_vault(case)),
         *("--version", case.version, "--enabled", "false", "--output", "none"),
     )
-    return Step("Disable the old version", ROTATES, why, _in_the_right_tenant(case, disable))
+    return Step(DISABLE, ROTATES, why, _in_the_right_tenant(case, disable))
