@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from azure.core.exceptions import HttpResponseError
 
 from tests.soak.customer import Key, Version
+from tests.soak.world import AT_ONCE, SLOW
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -188,10 +189,13 @@ async def drift(world: World, picks: Picks) -> str | None:
     target = world.targets[picks.of(world.targets)]
     key = _key(world, picks)
     uri = world.vault.uri(key.name, key.versions[picks.of(key.versions)].id) if picks.of(2) else None
+    await world.ground.control.set_timings(**AT_ONCE)
     try:
         await target.drift(uri)
     except HttpResponseError as error:
         return f"{target.name} to {uri} refused: {error.error.code if error.error else error.status_code}"
+    finally:
+        await world.ground.control.set_timings(**SLOW)
     return f"somebody puts {target.name} on {uri or 'a key of Microsoft'}"
 
 

@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from sandbox.kubernetes.cluster import Cluster
 
 LONG_AGO = 1_000_000.0
-TIMINGS: Mapping[str, float] = {
-    **WITHOUT_LIMITS,
-    **WITHOUT_DELAYS,
-    "sql_operation_seconds": 20.0,
-    "compute_operation_seconds": 20.0,
-}
 TOKEN_SECONDS = 8 * 3600
 
 
@@ -66,7 +60,7 @@ async def opened(cluster: Cluster, env: Mapping[str, str], directory: Path) -> A
             provider = await stack.enter_async_context(ProviderAdministrator(env))
             customer = await stack.enter_async_context(CustomerAdministrator(env))
             control = await stack.enter_async_context(SandboxControl(env["SANDBOX_CONTROL"]))
-            await control.set_timings(**TIMINGS)
+            await control.set_timings(**WITHOUT_LIMITS, **WITHOUT_DELAYS)
             identity = await provider.prepare(issuer=cluster.issuer)
             time = VirtualTime(control)
             await time.leap(LONG_AGO)

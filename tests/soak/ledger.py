@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 PROBE_MAX_AGE: Final = 60.0
 OPERATION_SECONDS: Final = 900.0
 """How long after a write a change of a slow resource still counts as its doing."""
-_KEY_PATH: Final = re.compile(r"^/keys/([^/?]+)(?:/([0-9a-f]{32}))?(?:/(wrapkey|unwrapkey))?(?:\?|$)")
-Versions = dict[tuple[str, str], float]
+_KEY_PATH: Final = re.compile(r"^/keys/([^/?]+)/([0-9a-f]{32})/(wrapkey|unwrapkey)(?:\?|$)")
+Proofs = dict[tuple[str, str, str], float]
+"""When a version of a key was last wrapped or unwrapped with, in virtual seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
     """The operator's last write to a resource: which versions had passed the probe when (virtual seconds), and what was allowed."""
 
-    n: int
     at: float
-    probed: Versions
+    proven: Proofs
     allowed: frozenset[Permission]
     ended_late: bool
     """Whether the pass ended without the answer, so that its record may come later."""
@@ -49,7 +49,7 @@ class Ledger:
     position: int = 0
     truths: dict[str, Truth] = field(default_factory=dict)
     unrecorded: list[Change] = field(default_factory=list)
-    _probed: Versions = field(default_factory=dict)
+    _proven: Proofs = field(default_factory=dict)
     _writes: dict[str, Write] = field(default_factory=dict)
     _allowed: dict[str, set[Permission]] = field(default_factory=dict)
     _lives: int = 0
@@ -71,7 +71,7 @@ class Ledger:
         if self.world.lives != self._lives or self.world.life is None:
             # What another process has proven proves nothing for this one.
             self._lives = self.world.lives
-            self._probed = {}
+            self._proven = {}
 
     def take_permissions(self) -> None:
         """Something may have changed what is allowed; what was allowed when the pass began is forgiven until it ends."""
@@ -85,6 +85,8 @@ class Ledger:
             if truth != self.truths[target.name]:
                 self.truths[target.name] = truth
                 self._writes.pop(target.name, None)
+                # What the operator put it on before may have been there too short for anybody to see.
+                self.unrecorded = [change for change in self.unrecorded if change.target != target.name]
 
     async def look(self, *, ended_late: bool = False, leapt: bool = False) -> None:
         """Hold what the operator sent since the last look, and what Azure shows now, to the laws. Raises ViolationError."""
@@ -102,38 +104,33 @@ class Ledger:
 
     def _read(self, requests: list[dict[str, Any]], *, ended_late: bool) -> set[str]:
         identity = self.world.ground.identity
-        visited: set[tuple[str, str]] = set()
-        passed: set[tuple[str, str]] = set()
         written: set[str] = set()
         for entry in requests:
             if entry["application"] == identity.application_client_id and entry["service"] == "vault":
-                self._visit(entry, visited, passed)
+                self._visit(entry)
             elif (
                 entry["service"] == "management"
                 and entry["method"] not in {"GET", "HEAD"}
                 and entry["principal"] == identity.managed_identity_principal_id
             ):
-                written.add(self._write(entry, visited - passed, ended_late=ended_late))
-        for failed in visited - passed:
-            self._probed.pop(failed, None)
+                written.add(self._write(entry, ended_late=ended_late))
         return written
 
-    def _visit(self, entry: dict[str, Any], visited: set[tuple[str, str]], passed: set[tuple[str, str]]) -> None:
-        found = _KEY_PATH.match(entry["path"])
-        if entry["method"] != "GET" and (found is None or found[3] is None or entry["method"] != "POST"):
-            raise ViolationError(f"4 (a customer's key is never touched): {entry['method']} {entry['path']}")
-        if found is None or found[1] not in self.world.vault.keys:
+    def _visit(self, entry: dict[str, Any]) -> None:
+        """Take in a call to the vault; a refusal makes what it was about unproven."""
+        if entry["method"] == "GET":
             return
-        name, version = found[1], found[2] or self.world.vault.keys[found[1]].latest.id
-        answered = entry["status"] == 200 and not entry["fault"]
-        if found[3] is None:
-            visited.add((name, version))
-            passed.discard((name, version))
-        elif found[3] == "unwrapkey" and answered:
-            passed.add((name, version))
-            self._probed[name, version] = self.world.ground.time.now()
+        found = _KEY_PATH.match(entry["path"])
+        if found is None or entry["method"] != "POST":
+            raise ViolationError(f"4 (a customer's key is never touched): {entry['method']} {entry['path']}")
+        key, version, operation = found.groups()
+        if entry["status"] != 200 or entry["fault"]:
+            self._proven.pop((key, version, "wrapkey"), None)
+            self._proven.pop((key, version, "unwrapkey"), None)
+        else:
+            self._proven[key, version, operation] = self.world.ground.time.now()
 
-    def _write(self, entry: dict[str, Any], failing: set[tuple[str, str]], *, ended_late: bool) -> str:
+    def _write(self, entry: dict[str, Any], *, ended_late: bool) -> str:
         path = entry["path"].lower()
         about = (*self.world.targets, self.world.bystander)
         target = next((one for one in about if one.id.lower() in f"{path}/".replace("?", "/")), None)
@@ -144,9 +141,8 @@ class Ledger:
             raise ViolationError(
                 f"2 (no unasked write): {entry['method']} {entry['path']} ({entry['status']}), which no manifest allows now"
             )
-        probed = {version: at for version, at in self._probed.items() if version not in failing}
         now = self.world.ground.time.now()
-        self._writes[target.name] = Write(entry["n"], now, probed, frozenset(allowed), ended_late or bool(entry["fault"]))
+        self._writes[target.name] = Write(now, dict(self._proven), frozenset(allowed), ended_late or bool(entry["fault"]))
         return target.name
 
     async def _judge(self, target: Target) -> None:
@@ -166,7 +162,7 @@ class Ledger:
         if not any(permission.covers(truth) for permission in write.allowed):
             raise ViolationError(f"2 (no unasked write): {where}; allowed was {[*write.allowed] or 'nothing'}")
         if truth.uri is not None:
-            self._proven(truth, write, where)
+            self._judge_proof(truth, write, where)
         manifest = self.world.manifests[target.name]
         if manifest.there:
             change = Change(manifest.uid, target.name, truth.uri or "a key of Microsoft")
@@ -174,13 +170,14 @@ class Ledger:
             self.unrecorded = [one for one in self.unrecorded if one.uid != change.uid or not write.ended_late]
             self.unrecorded.append(change)
 
-    def _proven(self, truth: Truth, write: Write, where: str) -> None:
+    def _judge_proof(self, truth: Truth, write: Write, where: str) -> None:
         key = truth.key.rsplit("/", 1)[-1]
-        at = write.probed.get((key, truth.version))
+        steps = [write.proven.get((key, truth.version, operation)) for operation in ("wrapkey", "unwrapkey")]
         new = truth.version not in self._known.get(key, set())
         if new and any(permission.follows_azure for permission in write.allowed):
             return  # made while the request was on its way: Azure took it, and nobody could have known it
-        if at is None:
-            raise ViolationError(f"1 (nothing unprobed): {where}, a version that this process has not just proven")
-        if write.at - at > PROBE_MAX_AGE:
-            raise ViolationError(f"1 (nothing unprobed): {where}, proven {write.at - at:.0f} s before")
+        for at in steps:
+            if at is None:
+                raise ViolationError(f"1 (nothing unprobed): {where}, a version that this process has not just proven")
+            if write.at - at > PROBE_MAX_AGE:
+                raise ViolationError(f"1 (nothing unprobed): {where}, proven {write.at - at:.0f} s before")

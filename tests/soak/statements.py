@@ -48,12 +48,12 @@ def _lies_of(world: World, manifest: Manifest, resource: EncryptedResource, trut
     key = world.vault.uri(resource.spec.key_ref.name)
     if encrypted is not None and encrypted.status == "True" and truth.key != key:
         found.add(f"{manifest.name} is said to be Encrypted ({encrypted.reason}) on {key}, and is on {truth.uri}")
-    if applied is not None and not world.faults and applied.key_uri.lower() != (truth.uri or "").lower():
+    asked = encrypted is not None and encrypted.status != "Unknown" and not world.faults
+    if applied is not None and asked and applied.key_uri.lower() != (truth.uri or "").lower():
         found.add(f"{manifest.name} is said to be on {applied.key_uri}, and is on {truth.uri}")
     if accessible is not None and accessible.status == "True" and applied is not None:
-        vault, _, rest = applied.key_uri.partition("/keys/")
-        name, _, version = rest.partition("/")
-        if vault.endswith(f"{world.vault.name}.vault.azure.net") and world.vault.accessible(name, version) is False:
+        name, _, version = applied.key_uri.partition("/keys/")[2].partition("/")
+        if name == manifest.key and world.vault.accessible(name, version) is False:
             found.add(
                 f"the key of {manifest.name} is said to be accessible ({accessible.reason}), and {applied.key_uri} is not"
             )
@@ -69,7 +69,7 @@ def unsettled(world: World, ledger: Ledger) -> list[str]:
     for manifest in world.manifests.values():
         if manifest.deleting:
             if _can_be_written(world, manifest, ledger.truths[manifest.target.name]):
-                found.append(f"{manifest.name} is on its way out and does not go")
+                found.append(f"{manifest.name} is on its way out and does not go: {_ready(world, manifest)}")
         elif manifest.live:
             found += _unsettled_resource(world, manifest, ledger.truths[manifest.target.name])
     return found
@@ -109,7 +109,7 @@ def _unsettled_resource(world: World, manifest: Manifest, truth: Truth) -> list[
         return found
     uri = world.vault.uri(manifest.key)
     if truth.key != uri:
-        return [*found, f"{manifest.name} is on {truth.uri} and not on {uri}"]
+        return [*found, f"{manifest.name} is on {truth.uri} and not on {uri}: {_ready(world, manifest)}"]
     known = world.key_status(manifest.key)
     wanted = key.pin or (world.vault.keys[key.name].latest.id if key.apply == "Immediately" else None)
     if key.approval == "Manual" and known is not None:
@@ -118,12 +118,16 @@ def _unsettled_resource(world: World, manifest: Manifest, truth: Truth) -> list[
             found.append(f"key {key.name} stays on {wanted} although {key.approved} is approved")
     if wanted is not None and truth.version != wanted:
         found.append(f"{manifest.name} is on {truth.version} and not on {wanted}")
-    ready = find(resource.status.conditions, "Ready")
-    if ready is None or ready.status != "True":
-        found.append(
-            f"{manifest.name} is not Ready: {ready.reason if ready else 'no condition'}: {ready.message if ready else ''}"
-        )
+    if not _ready(world, manifest).startswith("True"):
+        found.append(f"{manifest.name} is not Ready: {_ready(world, manifest)}")
     return found
+
+
+def _ready(world: World, manifest: Manifest) -> str:
+    """What the manifest says of itself."""
+    resource = world.status_of(manifest)
+    ready = find(resource.status.conditions, "Ready") if resource is not None else None
+    return f"{ready.status} {ready.reason}: {ready.message}" if ready is not None else "no condition"
 
 
 async def recorded(world: World, changes: list[Change]) -> None:
@@ -147,4 +151,7 @@ async def recorded(world: World, changes: list[Change]) -> None:
     del life
     for change in changes:
         if (change.uid, change.to.lower()) not in known:
-            raise ViolationError(f"3 (no lost record): the change of {change.target} to {change.to} is in no entry")
+            others = sorted(to for uid, to in known if uid == change.uid)
+            raise ViolationError(
+                f"3 (no lost record): the change of {change.target} to {change.to} is in no entry; there are {others}"
+            )

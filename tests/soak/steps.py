@@ -18,7 +18,8 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "crash": 6,
     # time
     "seconds": 30,
-    "minutes": 30,
+    "minutes": 24,
+    "an hour": 5,
     "a day": 4,
     "quiet": 14,
     # the customer

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 KEYS: Final = ("cmk", "other")
 RESOURCES: Final = 3
 LONGEST_DRAIN: Final = 400
+AT_ONCE: Final = {"sql_operation_seconds": 0.0, "compute_operation_seconds": 0.0}
+SLOW: Final = {"sql_operation_seconds": 20.0, "compute_operation_seconds": 20.0}
+"""Virtual seconds of operations: the operator's last until time leaps, those of administrators would keep everybody waiting."""
 
 
 class ViolationError(AssertionError):
@@ -99,8 +102,10 @@ class World:
         await ground.provider.create_resource_group(group)
         make = KINDS[kind]
         targets: list[Target] = [make(ground.provider, ground.identity, group, f"{name}r{n}") for n in range(RESOURCES + 1)]
+        await ground.control.set_timings(**AT_ONCE)
         for target in targets:
             await target.make()
+        await ground.control.set_timings(**SLOW)
         vault = Vault(f"{name}-kv", ground.time.now, propagation)
         world = cls(ground, name, vault, targets[:RESOURCES], targets[RESOURCES])
         await world._prepare_customer()
@@ -309,5 +314,7 @@ class World:
             await self.ground.provider.unlock(lock)
         if self.vault.locked is not None:
             await self.ground.customer.unlock(self.vault.locked)
+        await self.ground.control.set_timings(**AT_ONCE)
+        await self.ground.time.leap(1000.0)
         for target in (*self.targets, self.bystander):
             await target.remove()

@@ -101,10 +101,11 @@ class Operations:
         result: Callable[[], dict[str, Any] | None],
         effect: Callable[[], Awaitable[None]] | None = None,
         resource_id: str = "",
+        failed: Callable[[], None] | None = None,
     ) -> Answer:
         """202 with where to ask. After `seconds` the effect takes place: an ArmRefusedError that it raises is the operation's failure.
 
-        Injected faults `slow_operation` and `failing_operation` that match the request apply.
+        Injected faults `slow_operation` and `failing_operation` that match the request apply; `failed` tells the resource of the second.
         """
         slow, failing = self._faults.take_operation(call.exchange, "slow_operation", "failing_operation")
         now = self._clock.now()
@@ -122,6 +123,8 @@ class Operations:
                 if injected is None and effect is not None:
                     await effect()
                 operation.failure = injected
+                if injected is not None and failed is not None:
+                    failed()
             except ArmRefusedError as error:
                 operation.failure = error
             operation.ended = True

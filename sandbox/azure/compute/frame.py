@@ -66,6 +66,7 @@ class ComputeFrame:
         *,
         accepted: int = 202,
         shown: Callable[[], dict[str, Any]] | None = None,
+        failed: Callable[[], None] | None = None,
     ) -> Answer:
         """The effect takes place at the operation's end; at once, with 200, if operations take no time at all.
 
@@ -83,5 +84,6 @@ class ComputeFrame:
             result=result,
             effect=effect,
             resource_id=resource.id,
+            failed=failed,
         )
         return Answer(accepted, shown() if shown else None, headers=answer.headers)

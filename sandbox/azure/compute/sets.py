@@ -99,7 +99,13 @@ class SetOperations:
             await self._ended(created, settings)
 
         return await self._frame.begun(
-            call, DISK_OPERATIONS, created, effect, lambda: self._shown(created), shown=lambda: self._shown(created)
+            call,
+            DISK_OPERATIONS,
+            created,
+            effect,
+            lambda: self._shown(created),
+            shown=lambda: self._shown(created),
+            failed=lambda: _fail(created),
         )
 
     async def patch(self, call: ArmCall) -> Answer:
@@ -137,7 +143,9 @@ class SetOperations:
         def shown() -> dict[str, Any]:
             return self._shown(encryption_set)
 
-        return await self._frame.begun(call, DISK_OPERATIONS, encryption_set, effect, shown, shown=shown)
+        return await self._frame.begun(
+            call, DISK_OPERATIONS, encryption_set, effect, shown, shown=shown, failed=lambda: _fail(encryption_set)
+        )
 
     async def _ended(self, encryption_set: EncryptionSet, settings: SetSettings) -> None:
         """The key is asked once more: it may have been lost since the operation began."""
@@ -240,3 +248,8 @@ def _client(sent: str | None) -> str | None:
     except ValueError as error:
         raise invalid("encryptionSet.federatedClientId", f"'{sent}' is not the id of an application.") from error
     return sent
+
+
+def _fail(encryption_set: EncryptionSet) -> None:
+    """Its last operation has failed, and another may be tried."""
+    encryption_set.state = "Failed"
