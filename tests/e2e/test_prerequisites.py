@@ -78,10 +78,11 @@ async def test_a_firewall_that_shuts_azures_services_out_is_told_before_it_hurts
     await environment.account()
     await environment.apply_all()
     await environment.apply_key(prerequisites="Warn")
-    key = await environment.key_until("refused", has("Ready", "False", "TrustedServicesBypassFailed"))
-    assert has("KeyAccessible", "True")(key), "the operator itself gets through"
+    key = await environment.key_until("refused", has("PrerequisitesMet", "False", "TrustedServicesBypassFailed"))
+    assert has("KeyAccessible", "False", "FirewallBlocksServices")(key), "though the operator itself gets through"
     assert "the customer's administrator must allow it" in condition(key, "Stalled")["message"]
-    await environment.resource_until("waiting", has("Ready", "False", "TrustedServicesBypassFailed"))
+    assert "lostSince" not in key["access"], "nothing is on the key yet"
+    await environment.resource_until("waiting", has("Ready", "False", "FirewallBlocksServices"))
     await operator.after_passes(2)
     assert await environment.writes() == []
     await customer.set_firewall(environment.vault, addresses=[CLIENT_ADDRESS])

@@ -22,6 +22,7 @@ from cmk_operator.azure.credentials import (
 )
 from cmk_operator.azure.failures import TokenUnavailableError
 from cmk_operator.azure.rest import CONNECTION_TIMEOUT, READ_TIMEOUT, RestClient
+from cmk_operator.core.access import AccessState
 from cmk_operator.core.azure_failure import AzureFailure, Stage
 from cmk_operator.core.token_verdict import judge_token_failure
 
@@ -155,8 +156,12 @@ class AzureSession:
         try:
             await credential.get_token(chain.cloud.key_vault_scope)
         except TokenUnavailableError as error:
-            if judge_token_failure(error.failure).state.is_known_loss:
+            state = judge_token_failure(error.failure).state
+            if state.is_known_loss:
                 self._forget_application(chain, customer_tenant_id)
+            if state is AccessState.IDENTITY_BROKEN:
+                # The assertion was from the cache, and may be of a managed identity that is no more.
+                self.forget_managed_identity(chain)
             await credential.close()
             raise
         self._forget_application(chain, customer_tenant_id)

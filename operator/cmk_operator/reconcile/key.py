@@ -14,6 +14,7 @@ from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.model import APPROVED_VERSION, RECONCILE_REQUESTED_AT
 from cmk_operator.azure.identities import application_is_gone
 from cmk_operator.core.access import AccessState
+from cmk_operator.core.access_verdict import judge_access
 from cmk_operator.core.adoption import probe_of_adopted
 from cmk_operator.core.faults import Fault, busy
 from cmk_operator.core.schedule import BUSY, Next
@@ -61,6 +62,9 @@ async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
         prober.probe(path.probed, in_use, 0.0) if asked else prober.look(path.probed, in_use, interval, reference, wake),
         context.vaults.read(path.vault, 0.0 if asked else jittered(context.intervals.identity_check)),
     )
+    if _newly_turned_away(key, visited):
+        # Whether that is so for Azure's services as well is in the vault's settings as they are now.
+        await context.vaults.read(path.vault, 0.0)
     approved = key.metadata.annotations.get(APPROVED_VERSION)
     visited = replace(visited, application_missing=await _application_is_gone(context, key, path, visited))
     probe, adoption = probe_of_adopted(visited, policy, active=known, approved=approved)
@@ -80,6 +84,13 @@ async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
 def _until_next(interval: float) -> float:
     """Seconds between two looks: the interval and a little more, so that many keys spread out and none costs more than one call."""
     return interval * random.uniform(1.0, 1.15)  # noqa: S311 - jitter, not cryptography
+
+
+def _newly_turned_away(key: CustomerManagedKey, probe: KeyProbe) -> bool:
+    """Whether the vault's firewall has begun to keep the operator out."""
+    known = key.status.access.state if key.status.access is not None else ""
+    behind = {AccessState.FIREWALL_BLOCKS_PROBE, AccessState.FIREWALL_BLOCKS_SERVICES}
+    return judge_access(probe).state is AccessState.FIREWALL_BLOCKS_PROBE and known not in behind
 
 
 async def _application_is_gone(context: Context, key: CustomerManagedKey, path: KeyPath, probe: KeyProbe) -> bool:
