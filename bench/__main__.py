@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from bench.detection import Detection
 from bench.fleet import Fleet
 from bench.kinds import Kinds
 from bench.measurements import Bench, Row
@@ -32,13 +33,20 @@ OPERATOR, FLOOR = "rg-operator", "rg-floor"
 def main() -> int:
     """Run the measurements that were asked for and print them."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--resources", type=int, default=1000, help="EncryptedResources (default: 1000)")
-    parser.add_argument("--keys", type=int, default=50, help="keys they are spread over (default: 50)")
+    parser.add_argument("--resources", type=int, help="EncryptedResources (default: 1000)")
+    parser.add_argument("--keys", type=int, help="keys they are spread over (default: 50)")
     parser.add_argument("--steady-seconds", type=float, default=180.0, help="length of the steady state (default: 180)")
     parser.add_argument("--only-new", action="store_true", help="measure the first encryption only (for larger fleets)")
     parser.add_argument("--only-kinds", action="store_true", help="measure the requests of each kind of target only")
+    parser.add_argument(
+        "--detection",
+        action="store_true",
+        help="measure only how soon losses are seen and what looking costs, with Azure's limits (by default 1,000 keys and 5,000 resources)",
+    )
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     arguments = parser.parse_args()
+    arguments.resources = arguments.resources or (5000 if arguments.detection else 1000)
+    arguments.keys = arguments.keys or (1000 if arguments.detection else 50)
     console = Console(soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="cmk-operator-bench-") as folder:
         sandbox = environment.start(Path(folder) / "sandbox")
@@ -71,14 +79,18 @@ async def _measure(sandbox: Sandbox, arguments: argparse.Namespace, console: Con
         fleet = Fleet(sandbox.cluster, objects, provider, customer, control, identity)
         bench = Bench(fleet, sandbox.env, sandbox.directory)
         console.print("preparing keys, accounts and manifests …")
-        await fleet.prepare(arguments.keys)
+        await fleet.prepare(arguments.keys // 2 if arguments.detection else arguments.keys)
+        if arguments.detection:
+            await fleet.add_keys_with_own_grants(arguments.keys // 2)
         await fleet.apply_tenant((OPERATOR, FLOOR))
         if arguments.only_kinds:
             return await Kinds(fleet, bench, sandbox.env).measure()
-        for group in (OPERATOR, FLOOR):
+        for group in (OPERATOR,) if arguments.detection else (OPERATOR, FLOOR):
             await fleet.create_accounts(group, arguments.resources)
         await fleet.apply_keys(OPERATOR)
         await fleet.apply_resources(OPERATOR)
+        if arguments.detection:
+            return await Detection(fleet, bench, console, OPERATOR).measure()
         # The floor writes status as well; its manifests come when the operator no longer runs.
         console.print("all new …")
         rows = await bench.new_with_floor(OPERATOR, FLOOR)

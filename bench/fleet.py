@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 32
 VAULT = "bench-kv"
+OWN_GRANTS_VAULT = "bench-own-kv"
 IDENTITY = "bench"
 
 
@@ -33,6 +34,8 @@ class Fleet:
     control: SandboxControl
     identity: ProviderIdentity
     keys: dict[str, str] = field(default_factory=dict)
+    vaults: dict[str, str] = field(default_factory=dict)
+    """The vault of each key that is not in the first."""
     accounts: dict[str, list[str]] = field(default_factory=dict)
 
     async def prepare(self, number_of_keys: int) -> None:
@@ -52,6 +55,21 @@ class Fleet:
             self.keys[name] = (await self.customer.create_key(VAULT, name)).rsplit("/", 1)[-1]
 
         await in_batches(names, create)
+
+    async def add_keys_with_own_grants(self, number: int) -> None:
+        """A second vault, in which the application has its role on each key, as the hand-over grants it, and none on the vault."""
+        await self.customer.create_vault(OWN_GRANTS_VAULT)
+        own = await self.customer.principal_id(self.customer.client_id)
+        application = await self.customer.principal_id(self.identity.application_client_id)
+        vault = self.customer.vault_id(OWN_GRANTS_VAULT)
+        await self.customer.assign_role(own, "Key Vault Administrator", vault)
+
+        async def create(name: str) -> None:
+            self.keys[name] = (await self.customer.create_key(OWN_GRANTS_VAULT, name)).rsplit("/", 1)[-1]
+            self.vaults[name] = OWN_GRANTS_VAULT
+            await self.customer.assign_role(application, "Key Vault Crypto Service Encryption User", f"{vault}/keys/{name}")
+
+        await in_batches([f"own-{index:03}" for index in range(number)], create)
 
     async def create_accounts(self, group: str, number: int) -> None:
         """Storage accounts on Microsoft's key, in a resource group of their own."""
@@ -85,7 +103,7 @@ class Fleet:
             "identityRef": {"name": IDENTITY},
             "allowedNamespaces": names,
             "allowedScopes": scopes,
-            "allowedVaults": [f"{VAULT}.vault.azure.net"],
+            "allowedVaults": [f"{vault}.vault.azure.net" for vault in sorted({VAULT, *self.vaults.values()})],
         }
         await self.objects.apply("CustomerTenant", IDENTITY, spec)
 
@@ -94,7 +112,7 @@ class Fleet:
         await self.objects.create_namespace(namespace)
 
         async def apply(name: str) -> None:
-            uri = f"https://{VAULT}.vault.azure.net/keys/{name}"
+            uri = f"https://{self.vaults.get(name, VAULT)}.vault.azure.net/keys/{name}"
             await self.objects.apply("CustomerManagedKey", name, {"tenantRef": {"name": IDENTITY}, "keyUri": uri}, namespace)
 
         await in_batches(list(self.keys), apply)

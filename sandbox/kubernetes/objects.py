@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import aiohttp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from sandbox.kubernetes.cluster import Cluster
 
@@ -146,6 +146,20 @@ class Objects:
             answer: dict[str, Any] = await response.json()
         names = [column["name"] for column in answer["columnDefinitions"]]
         return [dict(zip(names, row["cells"], strict=True)) for row in answer["rows"]]
+
+    async def changes(self, kind: str, namespace: str) -> AsyncIterator[dict[str, Any]]:
+        """Each object of a kind as it is, then after each change, until the caller has seen enough or the server ends the watch."""
+        if self._session is None:
+            raise RuntimeError("use Objects as an async context manager")
+        endless = aiohttp.ClientTimeout(total=None)
+        async with self._session.get(
+            self.path(kind, namespace=namespace), params={"watch": "true"}, timeout=endless, read_bufsize=1 << 20
+        ) as response:
+            async for line in response.content:
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise RefusedError(int(event["object"].get("code", 0)), str(event["object"].get("message", "")))
+                yield event["object"]
 
     async def delete(self, kind: str, name: str, namespace: str = "") -> None:
         """Delete an object; its finalizers may hold it."""
