@@ -13,19 +13,19 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from cmk_operator.audit.delivery import Delivery
 from cmk_operator.core.audit.change import OPERATOR, Change, Event, Subject, identity_of
 from cmk_operator.core.schedule import Backoff
 from cmk_operator.kubernetes.client import KubernetesError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
+    from cmk_operator.audit.delivery import Send
     from cmk_operator.audit.store import Appended, AuditStore
     from cmk_operator.core.audit.chain import Entry
     from cmk_operator.telemetry import Telemetry
-
-    Send = Callable[[list[str]], Awaitable[str | None]]
 
 HOLD_STATUS_FOR: Final = 60.0
 GATHER_FOR: Final = 0.01
@@ -33,7 +33,6 @@ GATHER_FOR: Final = 0.01
 IDS_KEPT: Final = 16_384
 """More than the ring of segments holds by default, so that any change that can still be repeated is recognised."""
 _RETRY: Final = Backoff(0.1, 5.0)
-_SINK_RETRY: Final = Backoff(1.0, 60.0)
 _AUDIT: Final = logging.getLogger("cmk_operator.audit")
 _LOG: Final = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ class Journal:
         self._store = store
         self._clock = clock
         self._telemetry = telemetry
-        self._send = send
+        self._delivery = Delivery(send, self._undelivered, self._advance) if send is not None else None
         self._hold = hold_status_for
         self._pending: dict[str, Change] = {}
         self._early: list[Change] = []
@@ -80,14 +79,13 @@ class Journal:
         self._attempt: asyncio.Future[Exception | None] | None = None
         self._writing: asyncio.Task[None] | None = None
         self._delivering: asyncio.Task[None] | None = None
-        self._more = asyncio.Event()
         self._objects: dict[str, Subject] = {}
 
     def start(self) -> None:
         """Begin to serve the sink, if there is one."""
-        if self._send is not None:
-            self._more.set()
-            self._delivering = asyncio.create_task(self._deliver(self._send), name="audit sink")
+        if self._delivery is not None:
+            self._delivery.wake()
+            self._delivering = asyncio.create_task(self._delivery.run(), name="audit sink")
 
     async def close(self, grace: float) -> None:
         """Write what is pending, for at most `grace` seconds; 0: nothing more, because another operator writes now."""
@@ -251,10 +249,11 @@ class Journal:
             self._log(entry)
             self._telemetry.audit_entries.labels(str(entry.body["event"])).inc()
         self._note_missed(appended)
-        self._more.set()
+        if self._delivery is not None:
+            self._delivery.wake()
 
     def _note_missed(self, appended: Appended) -> None:
-        if self._send is None or appended.dropped is None or appended.dropped[1] <= self._store.head.delivered:
+        if self._delivery is None or appended.dropped is None or appended.dropped[1] <= self._store.head.delivered:
             return
         first = max(appended.dropped[0], self._store.head.delivered + 1)
         what = f"entries {first} to {appended.dropped[1]}"
@@ -304,41 +303,21 @@ class Journal:
         except KubernetesError as error:
             self._loaded = False
             _LOG.warning("the head of the audit record could not be written", extra={"error": str(error)})
-        if self._send is not None:
+        if self._delivery is not None:
             self._telemetry.audit_undelivered.set(self._store.last.sequence - self._store.head.delivered)
 
-    async def _deliver(self, send: Send) -> None:
-        """Hand the sink every entry, in order and at least once, for as long as it takes."""
-        failures = 0
-        while True:
-            await self._more.wait()
-            self._more.clear()
-            error = await self._deliver_all(send)
-            failures = failures + 1 if error is not None else 0
-            if error is not None:
-                _LOG.warning("the audit sink did not take entries; they are sent again", extra={"error": error})
-                await asyncio.sleep(_SINK_RETRY.bound(failures))
-                self._more.set()
+    async def _undelivered(self) -> list[Entry]:
+        try:
+            async with self._store_lock:
+                await self._load()
+                return await self._store.after(self._store.head.delivered)
+        except KubernetesError:
+            self._loaded = False
+            raise
 
-    async def _deliver_all(self, send: Send) -> str | None:
-        while True:
-            try:
-                async with self._store_lock:
-                    await self._load()
-                    entries = await self._store.after(self._store.head.delivered)
-            except KubernetesError as error:
-                self._loaded = False
-                return str(error)
-            if not entries:
-                return None
-            failure = await send([entry.line for entry in entries])
-            if failure is not None:
-                self._telemetry.audit_undelivered.set(self._store.last.sequence - self._store.head.delivered)
-                return failure
-            before = self._store.head.delivered
-            await self._save_head(entries[-1].sequence)
-            if self._store.head.delivered == before:
-                return "the head could not be written"
+    async def _advance(self, sequence: int) -> bool:
+        await self._save_head(sequence)
+        return self._store.head.delivered >= sequence
 
 
 def _event_of(entry: Entry) -> Event | None:
