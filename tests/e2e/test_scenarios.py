@@ -310,6 +310,30 @@ async def test_a_purged_key_is_told_with_what_can_be_done_and_comes_back_from_it
     assert await environment.provider.get_blob(account, "letters", "letter.txt") == LETTER
 
 
+async def test_a_vault_that_is_gone_for_good_is_made_again_under_its_name_with_the_key_from_its_backup(
+    environment: Environment,
+) -> None:
+    customer, version = environment.customer, await environment.ready()
+    account = environment.accounts["docs"].rsplit("/", 1)[-1]
+    await environment.provider.put_blob(account, "letters", "letter.txt", LETTER)
+    await environment.key_until("in use", lambda seen: used_by(seen) == {"docs"})
+    backup = await customer.back_up_key(environment.vault, "cmk")
+    await delete_vault(environment)
+    await environment.control.advance(91 * DAY)
+    key = await environment.key_until("gone", has("KeyAccessible", "Unknown", "VaultUnreachable"))
+    assert "a deleted vault the customer's administrator must recover" in condition(key, "KeyAccessible")["message"]
+    with pytest.raises(HttpResponseError):
+        await recover_vault(environment)
+    await customer.create_vault(environment.vault)
+    administrator = await customer.principal_id(customer.client_id)
+    await customer.assign_role(administrator, "Key Vault Administrator", customer.vault_id(environment.vault))
+    restored = await environment.allowed(lambda: customer.restore_key(environment.vault, backup))
+    assert restored == environment.key_uri(version)
+    await customer.grant(environment.identity.application_client_id, environment.vault)
+    await environment.resource_until("Ready", has("Ready"))
+    assert await environment.provider.get_blob(account, "letters", "letter.txt") == LETTER
+
+
 async def test_a_version_that_backups_still_need_is_missed_when_it_is_disabled_although_nothing_is_on_it(
     environment: Environment, operator: Operator
 ) -> None:
