@@ -93,7 +93,10 @@ def test_a_closed_database_is_revalidated_and_otherwise_left_alone() -> None:
     assert refused(plan_database(TARGET, want(), elsewhere)) == "DatabasesInaccessible"
     under_its_server = read_database(body(status="Inaccessible"))
     assert refused(plan_database(TARGET, want(), under_its_server)) == "DatabasesInaccessible"
-    assert refused(plan_database_revert(TARGET, closed)) == "DatabasesInaccessible"
+    first = plan_database_revert(TARGET, closed)
+    assert isinstance(first, Plan)
+    assert first.path == plan.path, "Azure reverts no closed database, and opens none that was closed for half an hour"
+    assert refused(plan_database_revert(TARGET, recovering(closed))) == "DatabasesRecovering"
 
 
 def test_a_reversion_needs_a_server_on_microsofts_key() -> None:

@@ -92,19 +92,16 @@ def plan_database_revert(target: Target, seen: Facts) -> Plan | Fault | None:
     if not seen.protection.customer_managed:
         return None
     name = target.id.shown_name
+    change = FieldChange("properties.encryptionProtector", str(seen.protection.active_key_uri), "")
     if seen.detail.inaccessible:
-        message = (
-            f"database {name} cannot use its key, and Azure reverts it only when it can: the customer's administrator must restore the "
-            "access, or the platform engineer set deletionPolicy to Orphan"
-        )
-        return blocked("DatabasesInaccessible", message, Actor.CUSTOMER_ADMINISTRATOR)
+        # Azure reverts only what can use its key, which has passed the probe before a revert is asked for.
+        return _revalidate(target, seen, (change,))
     if seen.detail.server_customer_managed:
         message = (
             f"Azure cannot take database {name} back under its server while that is on a customer's key: the platform engineer must revert "
             "the server first, or set deletionPolicy to Orphan"
         )
         return blocked("ServerOnCustomerKey", message, Actor.PLATFORM_ENGINEER)
-    change = FieldChange("properties.encryptionProtector", str(seen.protection.active_key_uri), "")
     path = f"{target.id.text}/{_PROTECTOR}/revert"
     return Plan({}, (change,), "put the database back under its server", path=path, method="POST")
 
@@ -143,8 +140,12 @@ def _reopen(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldCh
             "by the provider's administrator"
         )
         return blocked("DatabasesInaccessible", message, Actor.PROVIDER_ADMINISTRATOR)
+    return _revalidate(target, seen, changes)
+
+
+def _revalidate(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan | Fault:
     if seen.detail.recovering:
-        return busy("DatabasesRecovering", f"SQL is opening database {name}")
+        return busy("DatabasesRecovering", f"SQL is opening database {target.id.shown_name}")
     opened = FieldChange("properties.status", "Inaccessible", "Online")
     path = f"{target.id.text}/{_PROTECTOR}/revalidate"
     return Plan({}, (opened, *changes), "revalidate the key", path=path, method="POST", keeps_key=True)

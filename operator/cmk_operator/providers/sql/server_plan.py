@@ -55,17 +55,16 @@ def plan_server(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | 
 
 
 def plan_server_revert(target: Target, seen: Facts) -> Plan | Fault | None:
-    """Back to a key of Microsoft, not while a database is closed; the server keeps its identities and old keys."""
+    """Back to a key of Microsoft; the server keeps its identities and old keys.
+
+    Azure does not do that while a database is closed. A revert is asked for only after the key has passed the probe, so the
+    database is opened first: Azure itself never opens one that was closed for longer than half an hour.
+    """
     if not seen.protection.customer_managed:
         return None
-    if seen.detail.inaccessible:
-        message = (
-            f"databases of server {target.id.name} cannot use the key ({names_shown(seen.detail.inaccessible)}), and Azure puts none of "
-            "them on a key of Microsoft until they can: the customer's administrator must restore the access, or the platform engineer "
-            "set deletionPolicy to Orphan"
-        )
-        return blocked("DatabasesInaccessible", message, Actor.CUSTOMER_ADMINISTRATOR)
     change = FieldChange("encryptionProtector.serverKeyName", seen.detail.server_key_name, SERVICE_MANAGED)
+    if seen.detail.inaccessible:
+        return _reopen(target, seen, (change,))
     return _service_managed(target, (change,), "put the server back on a key of Microsoft")
 
 
