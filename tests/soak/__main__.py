@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import signal
 import sys
 import tempfile
 import time
@@ -92,6 +93,8 @@ def main() -> int:
     parser.add_argument("--shorten", type=int, default=60, metavar="N", help="replays to shorten a violation (default: 60)")
     parser.add_argument("--log", action="store_true", help="show the operator's own log")
     arguments = parser.parse_args()
+    # The servers are ended then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     logging.basicConfig(level=logging.INFO if arguments.log else logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="cmk-operator-soak-") as folder:
         sandbox = environment.start(Path(folder) / "sandbox")

@@ -108,6 +108,9 @@ def _unsettled_resource(world: World, manifest: Manifest, truth: Truth) -> list[
     if not _can_be_written(world, manifest, truth) or manifest.mode == "Observe":
         return found
     uri = world.vault.uri(manifest.key)
+    if truth.key != uri and "DatabasesInaccessible" in _ready(world, manifest):
+        # Only whoever owns the present key can have SQL look at it again, and the status says so.
+        return found
     if truth.key != uri:
         return [*found, f"{manifest.name} is on {truth.uri} and not on {uri}: {_ready(world, manifest)}"]
     known = world.key_status(manifest.key)
