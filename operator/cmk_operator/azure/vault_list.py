@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.azure.key_vault import API_VERSION, PROBE_TIMEOUT
-from cmk_operator.core.look import ListedKey, listed, pages_worth_reading
+from cmk_operator.core.look import YOUNG, ListedKey, listed, pages_worth_reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -81,7 +81,7 @@ class VaultList:
         """Whether a list at most `interval` seconds old shows the key as it was found; every other key that differs is woken."""
         self.members[key] = watched
         async with self._lock:
-            if self.monotonic() - self._at >= interval and self.monotonic() >= self._not_before:
+            if self.monotonic() - self._at > interval * YOUNG and self.monotonic() >= self._not_before:
                 await self._read(interval)
         if watched.doubted or self.monotonic() - self._at >= interval:
             return False
