@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tests.soak.virtual_time import VirtualTime
 
 INTERVALS: Final = Intervals(key_check=45.0, drift_check=60.0, identity_check=60.0)
-SEGMENT_BYTES: Final = 8_192
+SEGMENT_BYTES: Final = 16_384
 """Small, because each life reads the whole record once."""
 _MANY: Final = Rate(1_000_000, 1)
 _ALWAYS_NEW: Final = 1e-9

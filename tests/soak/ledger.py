@@ -26,6 +26,8 @@ class Write:
     """The operator's last write to a resource: which versions had passed the probe when (virtual seconds), and what was allowed."""
 
     at: float
+    uid: str
+    """Of the manifest that it was for."""
     proven: Proofs
     allowed: frozenset[Permission]
     ended_late: bool
@@ -39,6 +41,8 @@ class Change:
     uid: str
     target: str
     to: str
+    told: bool
+    """Whether the pass that made it knew that it was made."""
 
 
 @dataclass
@@ -86,7 +90,7 @@ class Ledger:
                 self.truths[target.name] = truth
                 self._writes.pop(target.name, None)
                 # What the operator put it on before may have been there too short for anybody to see.
-                self.unrecorded = [change for change in self.unrecorded if change.target != target.name]
+                self.unrecorded = [change for change in self.unrecorded if change.target != target.name or change.told]
 
     async def look(self, *, ended_late: bool = False, leapt: bool = False) -> None:
         """Hold what the operator sent since the last look, and what Azure shows now, to the laws. Raises ViolationError."""
@@ -142,7 +146,9 @@ class Ledger:
                 f"2 (no unasked write): {entry['method']} {entry['path']} ({entry['status']}), which no manifest allows now"
             )
         now = self.world.ground.time.now()
-        self._writes[target.name] = Write(now, dict(self._proven), frozenset(allowed), ended_late or bool(entry["fault"]))
+        manifest = self.world.manifests.get(target.name)
+        uid = manifest.uid if manifest is not None else ""
+        self._writes[target.name] = Write(now, uid, dict(self._proven), frozenset(allowed), ended_late or bool(entry["fault"]))
         return target.name
 
     async def _judge(self, target: Target) -> None:
@@ -163,12 +169,11 @@ class Ledger:
             raise ViolationError(f"2 (no unasked write): {where}; allowed was {[*write.allowed] or 'nothing'}")
         if truth.uri is not None:
             self._judge_proof(truth, write, where)
-        manifest = self.world.manifests[target.name]
-        if manifest.there:
-            change = Change(manifest.uid, target.name, truth.uri or "a key of Microsoft")
-            # A change that nobody could look at before the next one is not seen by anybody.
-            self.unrecorded = [one for one in self.unrecorded if one.uid != change.uid or not write.ended_late]
-            self.unrecorded.append(change)
+        told = target.at_once and not write.ended_late
+        change = Change(write.uid, target.name, truth.uri or "a key of Microsoft", told)
+        # A change that nobody could look at before the next one is not seen by anybody.
+        self.unrecorded = [one for one in self.unrecorded if one.target != target.name or one.told]
+        self.unrecorded.append(change)
 
     def _judge_proof(self, truth: Truth, write: Write, where: str) -> None:
         key = truth.key.rsplit("/", 1)[-1]
