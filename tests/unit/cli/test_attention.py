@@ -37,7 +37,8 @@ def test_what_is_stalled_names_who_must_act() -> None:
 
 
 def test_what_goes_on_by_itself_needs_nobody() -> None:
-    found = attention([condition("Ready", "Unknown", "busy"), condition("Reconciling", "True", "busy")])
+    message = "an outage ends by itself, a deleted vault the customer's administrator must recover"
+    found = attention([condition("Ready", "Unknown", message), condition("Reconciling", "True", message)])
     assert (found.is_due, found.who) == (True, None)
 
 
