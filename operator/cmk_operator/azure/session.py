@@ -159,13 +159,20 @@ class AzureSession:
             state = judge_token_failure(error.failure).state
             if state.is_known_loss:
                 self._forget_application(chain, customer_tenant_id)
-            if state is AccessState.IDENTITY_BROKEN:
-                # The assertion was from the cache, and may be of a managed identity that is no more.
-                self.forget_managed_identity(chain)
             await credential.close()
+            if state is AccessState.IDENTITY_BROKEN and not chain.by_service_account:
+                await self._raise_if_identity_is_gone(chain)
             raise
         self._forget_application(chain, customer_tenant_id)
         self._kept["application", chain, customer_tenant_id.lower()] = credential
+
+    async def _raise_if_identity_is_gone(self, chain: IdentityChain) -> None:
+        """An assertion from the cache may be of a managed identity that is no more: then that is what Entra's refusal comes from."""
+        try:
+            await self.fresh_operator_sign_in(chain)
+        except TokenUnavailableError as error:
+            if judge_token_failure(error.failure).state.is_known_loss:
+                raise
 
     def _forget_application(self, chain: IdentityChain, customer_tenant_id: str) -> None:
         """Drop the application's clients in one tenant with the tokens in them; passes that hold one still finish with it."""
