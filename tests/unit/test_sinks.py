@@ -139,6 +139,7 @@ def test_an_answer_is_judged_by_who_must_act(*, status: int, reason: str | None,
         (format_datetime(datetime.now(UTC) + timedelta(seconds=900), usegmt=True), 600, 900),
         (format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True), 0, 0),
     ],
+    ids=["seconds", "too many seconds", "a date", "a date that is past"],
 )
 def test_a_receiver_may_say_how_long_to_wait_in_either_form_but_not_for_ever(header: str, least: float, most: float) -> None:
     fault = _judge_answer("hooks.example.com", 503, {"Retry-After": header})
