@@ -239,10 +239,10 @@ async def test_a_firewall_that_shuts_azures_services_out_stops_them_even_though_
         for addresses in ([CLIENT_ADDRESS], []):
             await customer.set_firewall(environment.vault, bypass="None", addresses=addresses, subnets=SUBNETS)
             await estate.told_lost("FirewallBlocksServices", AZURES, "customer's administrator must allow it")
-            await environment.control.advance(HOUR + MINUTE)
-            assert await estate.stopped() == AZURES
-            await customer.set_firewall(environment.vault, addresses=[CLIENT_ADDRESS], subnets=SUBNETS)
-            await estate.ready()
+        await environment.control.advance(HOUR + MINUTE)
+        assert await estate.stopped() == AZURES
+        await customer.set_firewall(environment.vault, addresses=[CLIENT_ADDRESS], subnets=SUBNETS)
+        await estate.ready()
 
 
 async def test_at_three_in_the_morning_describe_alone_tells_what_happened_since_when_what_stops_when_and_who_must_act(

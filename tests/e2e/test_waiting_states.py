@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandbox.administrators.provider import AUDIENCE, IDENTITIES
+from sandbox.administrators.provider import AUDIENCE, IDENTITIES, ROLES
 from sandbox.kubernetes.objects import condition, has
 
 if TYPE_CHECKING:
@@ -168,6 +168,14 @@ async def test_a_federated_credential_that_is_removed_while_tokens_are_cached_is
     assert await environment.writes(since) == []
 
 
+async def give_roles_back(environment: Environment) -> None:
+    """All that the operator has in the subscription: other tests need the rest of them."""
+    for role in ROLES:
+        await environment.provider.assign_role(
+            environment.identity.managed_identity_principal_id, role, environment.provider.subscription
+        )
+
+
 async def test_an_account_that_the_operator_may_not_write_is_told_and_done_once_it_may(environment: Environment) -> None:
     provider, principal = environment.provider, environment.identity.managed_identity_principal_id
     await environment.vault_with_key()
@@ -181,7 +189,7 @@ async def test_an_account_that_the_operator_may_not_write_is_told_and_done_once_
         assert has("Encrypted", "False", "AuthorizationFailed")(status)
     finally:
         await provider.withdraw_roles(principal, provider.subscription)
-        await provider.assign_role(principal, "Storage Account Contributor", provider.subscription)
+        await give_roles_back(environment)
     await environment.resource_until("Ready", has("Ready"))
 
 
@@ -195,7 +203,7 @@ async def test_an_account_that_the_operator_may_not_even_read_is_told_and_done_o
         status = await environment.resource_until("refused", has("Ready", "False", "AuthorizationFailed"))
         assert has("Encrypted", "Unknown", "AuthorizationFailed")(status)
     finally:
-        await provider.assign_role(principal, "Storage Account Contributor", provider.subscription)
+        await give_roles_back(environment)
     await environment.resource_until("Ready", has("Ready"))
 
 
