@@ -393,3 +393,15 @@ async def test_a_list_that_is_longer_than_it_is_worth_is_left_alone(vault: Vault
     for _ in range(4):
         await looks_at_all(vault)
     assert (await vault.asked(since)).count("list") == 1
+
+
+async def test_a_list_that_was_too_long_for_the_first_keys_is_tried_again_when_enough_have_joined(vault: Vault) -> None:
+    names = [f"key-{number:02}" for number in range(30)]
+    await vault.keys(*names)
+    for _ in range(3):
+        for name in names:
+            assert await vault.look(name, after=INTERVAL * 1.05 / len(names)) is WELL
+    since = await vault.position()
+    for name in names:
+        assert await vault.look(name, after=INTERVAL * 1.05 / len(names)) is WELL
+    assert len(await vault.asked(since)) <= len(names) * 2 / 3, "two pages, and every second look"

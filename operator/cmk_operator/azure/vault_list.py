@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 REFUSED_FOR: Final = 600.0
 """Seconds until a list that was refused is asked for again: a grant on the key alone, as the hand-over makes it, is no fault."""
 TOO_LONG_FOR: Final = 3600.0
-"""Seconds until a list is tried again that had more pages than it saves calls."""
+"""Seconds until a list that had more pages than it saves calls is tried again with no more than they were."""
+TRIED_AGAIN_WITH: Final = 2
+"""Times as many pages with which it is tried before: after a start the keys join one by one."""
 ABANDONED_AFTER: Final = 3.0
 """Intervals after which a key that nobody looked at any more is no longer watched."""
 
@@ -76,6 +78,9 @@ class VaultList:
     _entries: Mapping[str, ListedKey] | None = None
     _at: float = float("-inf")
     _not_before: float = float("-inf")
+    _longer_than: int = 0
+    """Pages that were not enough for the list, until `_longer_until`."""
+    _longer_until: float = float("-inf")
 
     async def shows_no_change(self, key: ProbedKey, watched: Watched, interval: float) -> bool:
         """Whether a list at most `interval` seconds old shows the key as it was found; every other key that differs is woken."""
@@ -97,32 +102,38 @@ class VaultList:
             del self.members[key]
         pages = pages_worth_reading(len(self.members))
         if pages == 0:
-            self._entries = None
+            self._end()
+            return
+        if pages < TRIED_AGAIN_WITH * self._longer_than and began < self._longer_until:
             return
         found = await _list_keys(self.session, self, pages)
-        if not isinstance(found, dict):
-            self._lost(found, interval)
+        if found is None:
+            self._longer_than, self._longer_until = pages, self.monotonic() + TOO_LONG_FOR
+            self._end()
             return
+        if not isinstance(found, dict):
+            self._fail(found, interval)
+            return
+        self._longer_than = 0
         self._entries, self._at = found, began
         for key, watched in self.members.items():
             if watched.proof is not None and not watched.doubted and not watched.matches(found.get(_name_of(key))):
                 watched.doubt()
 
-    def _lost(self, failure: AzureFailure | None, interval: float) -> None:
-        """Without the list each key is looked at by itself; at once, if the list has stood for it until now.
-
-        Who is asked to wait asks for less, not for more: then each key has its own look when its turn comes.
-        """
-        if failure is not None and failure.status == 429:
+    def _fail(self, failure: AzureFailure, interval: float) -> None:
+        """Who is asked to wait asks for less, not for more: then each key has its own look when its turn comes."""
+        if failure.status == 429:
             self._not_before = self.monotonic() + (failure.retry_after or 0.0)
             return
+        self._not_before = self.monotonic() + (REFUSED_FOR if failure.status == 403 else interval)
+        self._end()
+
+    def _end(self) -> None:
+        """Without the list each key is looked at by itself; at once, if the list has stood for it until now."""
         stood, self._entries = self._entries is not None, None
-        wait = TOO_LONG_FOR if failure is None else REFUSED_FOR if failure.status == 403 else interval
-        self._not_before = self.monotonic() + wait
-        if stood:
-            for watched in self.members.values():
-                if watched.proof is not None:
-                    watched.doubt()
+        for watched in self.members.values() if stood else ():
+            if watched.proof is not None:
+                watched.doubt()
 
 
 def _name_of(key: ProbedKey) -> str:
