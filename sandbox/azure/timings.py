@@ -69,7 +69,9 @@ class Timings:
     snowflake_rekey_seconds: float = 3000.0  # Snowflake: "under an hour", up to 24
     snowflake_loss_notice_seconds: float = 600.0
     snowflake_statement_seconds: float = 0.0
-    snowflake_signs_and_verifies: bool = True  # a grant of wrap and unwrap alone is not enough; the sources are not Snowflake's reference
+    snowflake_signs_and_verifies: bool = (
+        True  # a grant of wrap and unwrap alone is not enough; the sources are not Snowflake's reference
+    )
 
     def update(self, changes: Mapping[str, object]) -> None:
         """Set the named values; a name that does not exist or a wrong type changes nothing (ValueError)."""
