@@ -282,7 +282,9 @@ def test_anothers_credential_of_the_same_pair_and_another_audience_is_named() ->
     ],
 )
 def test_a_token_for_another_cloud_is_not_shown_to_this_one(
-    audiences: tuple[str, ...], cloud: CloudName, refused: bool
+    audiences: tuple[str, ...],
+    cloud: CloudName,
+    refused: bool,  # noqa: FBT001 - a table
 ) -> None:
     fault = judge_token_audience(replace(ACCOUNT, audiences=audiences), CLOUDS[cloud])
     assert (fault is not None) is refused
