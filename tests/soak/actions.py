@@ -43,7 +43,7 @@ async def new_version(world: World, picks: Picks) -> str | None:
         return None
     async with _inside(world):
         made = (await world.ground.customer.new_version(world.vault.name, key.name)).rsplit("/", 1)[-1]
-    key.versions.append(Version(made))
+    key.versions.append(Version(made, world.ground.time.now()))
     return f"{key.name} has version {made}"
 
 

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Version:
-    """One version of a key; `enabled` and `expired` as the customer set them."""
+    """One version of a key; when it was made in virtual seconds; `enabled` and `expired` as the customer set them."""
 
     id: str
+    made: float = float("-inf")
     enabled: bool = True
     expired: bool = False
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DAY: Final = 90_000.0
 INTERVAL: Final = 50.0
 """Longer than that of keys, with all its jitter."""
+A_MOMENT: Final = 3.0
 LOOKS: Final = 4
 """A key that was well is proven anew within three looks (`core.look`); one more, because the first may come at once."""
 LONGER_THAN_ANY_BACKOFF: Final = 310.0
@@ -85,14 +86,11 @@ class Episode:
             case "crash":
                 await self.world.crash()
                 self._tell("crash")
-            case "seconds":
-                await self._time_passes((5.0, 20.0, 50.0)[picks.of(3)])
-            case "minutes":
-                await self._time_passes(*([INTERVAL] * LOOKS), *([INTERVAL] * picks.of(3)))
-            case "an hour":
-                await self._time_passes((700.0, 1900.0, 3600.0)[picks.of(3)], *([INTERVAL] * LOOKS))
-            case "a day":
-                await self._time_passes(DAY)
+            case "a moment":
+                await self.world.ground.time.leap(A_MOMENT)
+                self._tell("a moment")
+            case "seconds" | "minutes" | "an hour" | "a day":
+                await self._time_passes(*_leaps(step.what, picks))
             case "quiet":
                 await self._quiet(picks, everything=step.pick == 0 or bool(picks.of(3)))
             case _:
@@ -201,6 +199,17 @@ class Episode:
         if self.world.in_scope and all(key.live for key in self.world.keys.values()):
             await recorded(self.world, self.ledger.unrecorded)
             self.ledger.unrecorded.clear()
+
+
+def _leaps(what: str, picks: Picks) -> tuple[float, ...]:
+    """Virtual seconds after each of which whatever is due is worked on."""
+    if what == "seconds":
+        return ((5.0, 20.0, 50.0)[picks.of(3)],)
+    if what == "minutes":
+        return (INTERVAL,) * (LOOKS + picks.of(3))
+    if what == "an hour":
+        return ((700.0, 1900.0, 3600.0)[picks.of(3)], *(INTERVAL,) * LOOKS)
+    return (DAY,)
 
 
 async def play(ground: Ground, setting: Setting, steps: Sequence[Step] | None = None) -> Result:

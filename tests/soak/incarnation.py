@@ -42,8 +42,6 @@ INTERVALS: Final = Intervals(key_check=45.0, drift_check=60.0, identity_check=60
 SEGMENT_BYTES: Final = 16_384
 """Small, because each life reads the whole record once."""
 _MANY: Final = Rate(1_000_000, 1)
-_ALWAYS_NEW: Final = 1e-9
-"""Seconds for which a list of Azure's is good: real time stands nearly still here, so that any age would be for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ class Incarnation:
         connection = Connection(place.server, tls, token=place.token, namespace=NAMESPACE)
         http = await stack.enter_async_context(connection.open(telemetry.kubernetes_trace()))
         rates = BudgetRates(_MANY, _MANY, _MANY, _MANY, _MANY, _MANY, _MANY)
-        session = await stack.enter_async_context(AzureSession(telemetry, TokenFile(place.azure_token_file), rates))
+        session = await stack.enter_async_context(AzureSession(telemetry, TokenFile(place.azure_token_file), rates, time.now))
         client = KubernetesClient(http, telemetry)
         inventory = Inventory()
         agenda = Agenda(time.now)
@@ -112,7 +110,7 @@ class Incarnation:
             session=session,
             prober=KeyProber(session, time.moment, 16, time.now),
             vaults=VaultReader(session),
-            providers=make_providers(session, _ALWAYS_NEW),
+            providers=make_providers(session, INTERVALS.drift_check),
             intervals=INTERVALS,
             clock=time.moment,
             wake=agenda.add,

@@ -17,6 +17,7 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "race with a pass": 70,
     "crash": 6,
     # time
+    "a moment": 90,
     "seconds": 30,
     "minutes": 24,
     "an hour": 5,

@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 
 PROBE_BEFORE_WRITE_MAX_AGE: Final = 60.0
 """Seconds: a key version counts as just probed for so long (law 1)."""
+LATEST_MAX_AGE: Final = 2.0
+"""The same where no version is on the wire: Azure takes the latest, and a newer one than was probed may have been made since.
+
+Not zero, so that many resources that are put on one key share a probe.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,9 @@ async def probe_again(step: ResourcePass, seen: ResourceFacts[Any]) -> tuple[Key
     key, path = step.path.key, step.path.path
     policy, active = adoption_policy(key), key.status.active_version
     versions = frozenset(version for version in (own_version(step, seen), active if policy.needs_approval else None) if version)
-    visited = await step.context.prober.probe(path.probed, versions, PROBE_BEFORE_WRITE_MAX_AGE)
+    names_version = policy.by_operator or path.key_uri.version is not None
+    max_age = PROBE_BEFORE_WRITE_MAX_AGE if names_version else LATEST_MAX_AGE
+    visited = await step.context.prober.probe(path.probed, versions, max_age)
     approved = key.metadata.annotations.get(APPROVED_VERSION)
     probe, _ = probe_of_adopted(visited, policy, active=active, approved=approved)
     access = judge_access(probe)
