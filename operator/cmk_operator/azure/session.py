@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -58,11 +59,15 @@ class TokenFile:
 
 @dataclass(slots=True)
 class AzureSession:
-    """Makes and keeps Azure clients; close it once, at shutdown, and all of them are closed."""
+    """Makes and keeps Azure clients; close it once, at shutdown, and all of them are closed.
+
+    `monotonic` is the clock in seconds by which whatever was read through it grows old.
+    """
 
     telemetry: Telemetry
     token_file: TokenFile
     rates: BudgetRates = field(default_factory=BudgetRates)
+    monotonic: Callable[[], float] = time.monotonic
     _http: aiohttp.ClientSession | None = None
     _budget: CallBudget | None = None
     _kept: dict[tuple[object, ...], Any] = field(default_factory=dict)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -57,11 +56,11 @@ class VaultReader:
         """Facts at most `max_age` seconds old, or why there are none; never raises for what Azure or Entra answer."""
         visits = self._visits.setdefault(vault, _Visits())
         async with visits.lock:
-            if time.monotonic() - visits.at > max_age:
+            if self._session.monotonic() - visits.at > max_age:
                 found = await self._visit(vault, visits)
                 silent = found is VaultUnseen.SILENT and isinstance(visits.last, VaultFacts)
                 visits.last = visits.last if silent else found
-                visits.at = time.monotonic()
+                visits.at = self._session.monotonic()
             return visits.last
 
     def last(self, vault: ReadVault) -> VaultFacts | VaultUnseen:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -68,18 +67,18 @@ class Listing(Generic[FactsT]):
         listed = self._listed.get((chain, target.subscription_id))
         if listed is not None:
             listed.resources[target.key] = facts
-            listed.read[target.key] = (time.monotonic(), facts)
+            listed.read[target.key] = (self._session.monotonic(), facts)
         return facts
 
     async def _young(self, chain: IdentityChain, subscription_id: str, max_age: float) -> _Listed[FactsT]:
         listed = self._listed.setdefault((chain, subscription_id), _Listed())
         async with listed.lock:
-            if time.monotonic() - listed.at > max_age:
+            if self._session.monotonic() - listed.at > max_age:
                 await self._list(chain, subscription_id, listed)
         return listed
 
     async def _list(self, chain: IdentityChain, subscription_id: str, listed: _Listed[FactsT]) -> None:
-        began = time.monotonic()
+        began = self._session.monotonic()
         path = f"/subscriptions/{subscription_id}/providers/{self._resource_type}"
         # Most resources of a subscription look alike to us, so equal facts are kept once.
         alike: dict[FactsT, FactsT] = {}
@@ -90,4 +89,4 @@ class Listing(Generic[FactsT]):
                 found[str(body["id"]).lower()] = alike.setdefault(facts, facts)
         listed.read = {key: (at, facts) for key, (at, facts) in listed.read.items() if at > began}
         found |= {key: facts for key, (_, facts) in listed.read.items()}
-        listed.resources, listed.at = found, time.monotonic()
+        listed.resources, listed.at = found, self._session.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -29,12 +28,13 @@ RECOVERY_SECONDS: Final = 600.0
 class Readings(Generic[FactsT]):
     """What was read of single resources, with the time of each reading: an optimisation that a restart may lose."""
 
+    monotonic: Callable[[], float]
     _read: dict[Hashable, tuple[float, FactsT]] = field(default_factory=dict)
 
     async def get(self, key: Hashable, max_age: float, read: Callable[[], Awaitable[FactsT]]) -> FactsT:
         """The last reading if it is young enough, else a new one. Raises what `read` raises."""
         known = self._read.get(key)
-        began = time.monotonic()
+        began = self.monotonic()
         if known is not None and began - known[0] <= max_age and max_age > 0:
             return known[1]
         found = await read()
@@ -62,7 +62,7 @@ class SqlClient:
         body = plan.body or None
         answer = await self.session.resource_manager(chain).send(plan.method, plan.path, QUERY, body)
         if plan.path.endswith("/revalidate"):
-            self._asked[chain, target.key] = time.monotonic()
+            self._asked[chain, target.key] = self.session.monotonic()
         if answer.operation_url is None:
             return answer
         operation = Operation(answer.operation_url, plan.purpose, answer.request_id)
@@ -74,4 +74,4 @@ class SqlClient:
         if not closed:
             self._asked.pop((chain, target.key), None)
             return False
-        return asked is not None and time.monotonic() - asked < RECOVERY_SECONDS
+        return asked is not None and self.session.monotonic() - asked < RECOVERY_SECONDS

@@ -43,9 +43,9 @@ class SqlServerProvider:
         self._client = client
         self._list_max_age = list_max_age
         self._servers = Listing(client.session, _SERVERS, API_VERSION, server.read_server, list_max_age)
-        self._protectors: Readings[server.Protector] = Readings()
-        self._closed: Readings[tuple[server.ClosedDatabase, ...]] = Readings()
-        self._partners: Readings[tuple[server.Partner, ...]] = Readings()
+        self._protectors: Readings[server.Protector] = Readings(client.session.monotonic)
+        self._closed: Readings[tuple[server.ClosedDatabase, ...]] = Readings(client.session.monotonic)
+        self._partners: Readings[tuple[server.Partner, ...]] = Readings(client.session.monotonic)
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> server.Facts | AzureFailure:
         """The server, its protector, its closed databases; before a write also what it and its geo-secondaries know."""
@@ -146,7 +146,7 @@ class SqlDatabaseProvider:
 
     def __init__(self, client: SqlClient) -> None:
         self._client = client
-        self._databases: Readings[dict[str, database.Facts]] = Readings()
+        self._databases: Readings[dict[str, database.Facts]] = Readings(client.session.monotonic)
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> database.Facts | AzureFailure:
         """The database, from its server's list where that is young enough; before a write also what protects the server."""
