@@ -157,8 +157,9 @@ class Detection:
         async def enable(name: str) -> None:
             await self.fleet.customer.enable(self.fleet.vaults.get(name, VAULT), name)
 
+        began = time.monotonic()
         await in_batches(chosen, enable)
-        await asyncio.gather(*(self._seen(states, name, "Accessible", time.monotonic()) for name in chosen))
+        await asyncio.gather(*(self._seen(states, name, "Accessible", began) for name in chosen))
         await asyncio.sleep(SETTLING)
         return rows
 
