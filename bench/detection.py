@@ -89,14 +89,20 @@ class Detection:
             async with self._states() as states:
                 self.console.print("steady state, with limits …")
                 await asyncio.sleep(SETTLING)
-                rows = await self._steady(operator.pid)
+                rows = self._shown(await self._steady(operator.pid))
                 self.console.print("single keys are disabled …")
-                rows += await self._disabled(states)
+                rows += self._shown(await self._disabled(states))
                 self.console.print("a role on a vault is withdrawn …")
-                rows += await self._revoked(states)
+                rows += self._shown(await self._revoked(states))
             rows.append(Row("peak resident memory", f"{peak_memory(operator.pid):.0f} MB"))
         finally:
             operator.stop()
+        return rows
+
+    def _shown(self, rows: list[Row]) -> list[Row]:
+        """Print what is known already: the rest takes minutes."""
+        for row in rows:
+            self.console.print(f"  {row.what}: {row.figure}")
         return rows
 
     @asynccontextmanager
