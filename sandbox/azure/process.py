@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from azure.keyvault.keys._shared import http_challenge_cache
+
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 ROOT = Path(__file__).parents[2]
@@ -74,6 +76,8 @@ def start(
     directory: Path, *, oidc_ca: Path | None = None, clock_scale: float = 1.0, cloud: str = "AzurePublic"
 ) -> AzureProcess:
     """Start it and wait until it answers. Raises AzureDidNotStartError."""
+    # What this process's Key Vault clients know of vaults was told by a cloud before this one, whose tenants had other ids.
+    http_challenge_cache.clear()
     directory.mkdir(parents=True, exist_ok=True)
     file, output = directory / "azure.json", directory / "azure.log"
     file.unlink(missing_ok=True)

@@ -57,8 +57,15 @@ class Api:
         """Send one request."""
         target = f"{path}?{urlencode(query)}" if query else path
         data = json.dumps(body) if body is not None else None
-        self._connection.request(method, target, data, {"Content-Type": content_type, "Accept": "application/json"})
-        response = self._connection.getresponse()
+        headers = {"Content-Type": content_type, "Accept": "application/json"}
+        try:
+            self._connection.request(method, target, data, headers)
+            response = self._connection.getresponse()
+        except (http.client.HTTPException, OSError):
+            # The server ends a connection that was idle while tests of other folders ran.
+            self._connection.close()
+            self._connection.request(method, target, data, headers)
+            response = self._connection.getresponse()
         return Answer(response.status, json.loads(response.read()))
 
     def judge(self, manifest: dict[str, Any]) -> Answer:
