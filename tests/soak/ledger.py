@@ -70,10 +70,13 @@ class Ledger:
         """From now on writes are measured by what is allowed now, or becomes so before the step ends."""
         self._allowed = {}
         self.take_permissions()
-        if self.world.lives != self._lives or self.world.life is None:
-            # What another process has proven proves nothing for this one.
+        if self.world.lives != self._lives:
             self._lives = self.world.lives
-            self._proven = {}
+            self.forget_proofs()
+
+    def forget_proofs(self) -> None:
+        """What another process has proven proves nothing for this one."""
+        self._proven = {}
 
     def take_permissions(self) -> None:
         """Something may have changed what is allowed; what was allowed when the pass began is forgiven until it ends."""

@@ -135,7 +135,6 @@ def _ready(world: World, manifest: Manifest) -> str:
 
 async def recorded(world: World, changes: list[Change]) -> None:
     """Each change of key is in the audit record, which is whole. Raises ViolationError."""
-    life = await world.operator()
     path = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
     items = (await world.ground.objects.call("GET", path))["items"]
     found = [one for one in items if one["metadata"]["name"].startswith("cmk-operator-audit")]
@@ -151,7 +150,6 @@ async def recorded(world: World, changes: list[Change]) -> None:
         for entry in entries
         if entry is not None and entry.body.get("event") in _KEY_EVENTS
     }
-    del life
     manifests = {manifest.uid for manifest in world.manifests.values() if manifest.live}
     for change in changes:
         if not change.told and change.uid not in manifests:

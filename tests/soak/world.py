@@ -90,6 +90,8 @@ class World:
     lives: int = 0
     passes: int = 0
     locks: dict[str, str] = field(default_factory=dict)
+    _read_manifests: dict[str, EncryptedResource] = field(default_factory=dict)
+    _read_keys: dict[str, CustomerManagedKey] = field(default_factory=dict)
     changed: Callable[[], None] = lambda: None
     """Called after whatever changes what the operator may do."""
 
@@ -279,13 +281,24 @@ class World:
     def status_of(self, manifest: Manifest) -> EncryptedResource | None:
         """The manifest with its status; only the operator writes it, so what it knows is what the API server has."""
         if self.life is None:
-            return None
+            return self._read_manifests.get(manifest.name)
         return self.life.context.inventory.get(EncryptedResource, manifest.name, self.name)
 
     def key_status(self, name: str) -> CustomerManagedKey | None:
         if self.life is None:
-            return None
+            return self._read_keys.get(name)
         return self.life.context.inventory.get(CustomerManagedKey, name, self.name)
+
+    async def read_statuses(self) -> None:
+        """For an operator that runs in a process of its own: take the statuses from the API server."""
+        for kind in ("CustomerManagedKey", "EncryptedResource"):
+            for body in await self.ground.objects.all(kind):
+                if body["metadata"]["namespace"] != self.name:
+                    continue
+                if kind == "CustomerManagedKey":
+                    self._read_keys[body["metadata"]["name"]] = CustomerManagedKey.model_validate(body)
+                else:
+                    self._read_manifests[body["metadata"]["name"]] = EncryptedResource.model_validate(body)
 
     async def refresh(self) -> None:
         """See which of the manifests that are on their way out are gone."""

@@ -1,0 +1,84 @@
+"""The laws under random customers, faults, crashes and edits: a little of what `make soak` does at length."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.soak.episode import Setting, play
+from tests.soak.ground import opened
+from tests.soak.steps import PICKS, WEIGHTS, Step
+from tests.soak.targets import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sandbox.azure.process import AzureProcess
+    from sandbox.kubernetes.cluster import Cluster
+    from tests.soak.ground import Ground
+
+pytestmark = pytest.mark.cluster
+SEED = "2026-11-25"
+LENGTH = 60
+STEPS = st.lists(st.builds(Step, st.sampled_from(sorted(WEIGHTS)), st.integers(0, PICKS - 1)), min_size=5, max_size=20)
+A_NEWER_VERSION_BEFORE_A_WRITE = (
+    "disable/9237 pass/2 a moment/0 pass/9647 new version/9 a moment/0 ask for a pass/5976 pass/4401"
+)
+"""Azure was told to take the latest version of a key, and took one that had been made since the probe."""
+
+
+@pytest.fixture(scope="module")
+def stage(directory: Path, cluster: Cluster, azure: AzureProcess) -> Iterator[tuple[asyncio.Runner, Ground]]:
+    """One event loop for all of these tests, in which the sessions of everybody live."""
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        yield runner, runner.run(stack.enter_async_context(opened(cluster, azure.env, directory)))
+        runner.run(stack.aclose())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_steps_from_a_seed_break_no_law(stage: tuple[asyncio.Runner, Ground], kind: str) -> None:
+    runner, ground = stage
+    result = runner.run(play(ground, Setting(kind, f"{SEED}:{kind}", LENGTH)))
+    assert result.violation is None, "\n".join([*result.trace, result.violation])
+
+
+@settings(
+    max_examples=4,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=False,
+)
+@given(steps=STEPS)
+def test_no_short_sequence_breaks_a_law(stage: tuple[asyncio.Runner, Ground], steps: list[Step]) -> None:
+    runner, ground = stage
+    result = runner.run(play(ground, Setting("storage", SEED, 0), [*steps, Step("quiet", 0)]))
+    assert result.violation is None, "\n".join([*result.trace, result.violation])
+
+
+def test_a_newer_version_than_was_probed_is_not_taken_over_unseen(stage: tuple[asyncio.Runner, Ground]) -> None:
+    runner, ground = stage
+    steps = [
+        Step(what, int(pick)) for what, _, pick in (step.rpartition("/") for step in _split(A_NEWER_VERSION_BEFORE_A_WRITE))
+    ]
+    result = runner.run(play(ground, Setting("storage", SEED, 0), steps))
+    assert result.violation is None, "\n".join([*result.trace, result.violation])
+
+
+def _split(line: str) -> list[str]:
+    """The steps of a line as `python -m tests.soak` prints it: words, a slash and a number."""
+    steps, words = [], []
+    for word in line.split():
+        words.append(word)
+        if "/" in word:
+            steps.append(" ".join(words))
+            words = []
+    return steps
