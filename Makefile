@@ -20,7 +20,7 @@ COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no
 BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sandbox sandbox-down bench lint format crds lock binaries controller-manager az clean python-is-recent
+.PHONY: help demo test sandbox sandbox-down bench soak lint format crds lock binaries controller-manager az clean python-is-recent
 
 help: ## Show this help
 	@echo 'make TARGET, where TARGET is one of:'
@@ -40,6 +40,9 @@ sandbox-down: $(READY) ## Stop what `make sandbox` or `make demo KEEP=1` left ru
 
 bench: $(READY) binaries ## Measure the operator against its floor (docs/benchmarks.md)
 	@$(RUN) -m bench $(ARGS)
+
+soak: $(READY) binaries ## Let random customers, faults and crashes act on the operator (docs/soak.md; ARGS="--steps 100000 --seed 7")
+	@$(RUN) -m tests.soak $(ARGS)
 
 lint: $(READY) binaries ## Check style, types, layers, the generated CRDs and the chart
 	$(VENV)/bin/ruff check
