@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import signal
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 
 from tests.soak.run import Share, play_share, say
 from tests.soak.targets import KINDS
@@ -20,8 +20,10 @@ def _play_all(arguments: argparse.Namespace) -> list[Share]:
         argparse.Namespace(**{**vars(arguments), "share": (number, arguments.processes)})
         for number in range(arguments.processes)
     ]
-    with ProcessPoolExecutor(arguments.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(play_share, shares))
+    # Left by SIGTERM or Ctrl-C, the pool ends its processes, and each of them its servers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
+        return pool.map(play_share, shares, chunksize=1)
 
 
 def main() -> int:
