@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from tests.soak.ground import Ground
 
 DAY: Final = 90_000.0
+LONGEST_STEP: Final = 240.0
+"""Real seconds, on a machine that has much else to do: no step takes a tenth of that."""
 INTERVAL: Final = 50.0
 """Longer than that of keys, with all its jitter."""
 A_MOMENT: Final = 3.0
@@ -71,7 +75,20 @@ class Episode:
         self.world.changed = self.ledger.take_permissions
         for number, step in enumerate(steps):
             self.result.at = number
-            await self._step(step)
+            watch = asyncio.get_running_loop().call_later(LONGEST_STEP * 0.95, self._tell_what_hangs)
+            try:
+                async with asyncio.timeout(LONGEST_STEP):
+                    await self._step(step)
+            except TimeoutError as error:
+                raise ViolationError(f"5 (comes to rest): {step} has not ended after {LONGEST_STEP:.0f} s") from error
+            finally:
+                watch.cancel()
+
+    def _tell_what_hangs(self) -> None:
+        for task in asyncio.all_tasks():
+            stack = io.StringIO()
+            task.print_stack(file=stack)
+            self.result.trace.append(stack.getvalue())
 
     async def _step(self, step: Step) -> None:
         picks = Picks(step.pick)

@@ -173,10 +173,13 @@ class Incarnation:
 
     async def crash(self) -> None:
         """End everything at once; only what is on its way to a server still arrives there."""
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        me = asyncio.current_task()
+        while others := asyncio.all_tasks() - {me}:
+            # Again and again: whoever cleans up after the first time may wait for something once more.
+            for task in others:
+                task.cancel()
+            ended, _ = await asyncio.wait(others, timeout=0.5)
+            await asyncio.gather(*ended, return_exceptions=True)
         await self._stack.aclose()
 
     async def stop(self) -> None:
