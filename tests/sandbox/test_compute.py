@@ -406,3 +406,17 @@ async def test_consent_withdrawn_in_the_middle_fails_the_operation_and_a_second_
     await control.set_timings(compute_operation_seconds=0)
     await provider.put(set_id, DISKS, body)
     assert (await shown(compute, set_id))["provisioningState"] == "Succeeded"
+
+
+async def test_a_set_whose_operation_was_made_to_fail_is_free_for_the_next(
+    provider: ProviderAdministrator, control: SandboxControl, compute: ComputeAdministrator, encryption_set: str
+) -> None:
+    await control.set_timings(compute_operation_seconds=60)
+    await control.inject(kind="failing_operation", path="diskEncryptionSets/", method="PATCH", status=500, times=1)
+    started = await provider.arm.send("PATCH", f"{encryption_set}?api-version={DISKS}", {"tags": {"a": "b"}})
+    assert started.status_code == 202
+    await control.advance(61)
+    assert (await shown(compute, encryption_set))["provisioningState"] == "Failed"
+    await control.set_timings(compute_operation_seconds=0)
+    await provider.patch(encryption_set, DISKS, {"tags": {"a": "c"}})
+    assert (await shown(compute, encryption_set))["provisioningState"] == "Succeeded"
