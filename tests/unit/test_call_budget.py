@@ -41,10 +41,12 @@ class Wire:
 
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    proxies: list[str | None] = field(default_factory=list)
     broken: bool = False
 
-    def send(self, request: HttpRequest) -> SimpleNamespace:
+    def send(self, request: HttpRequest, proxy: str | None) -> SimpleNamespace:
         self.calls.append(request.url)
+        self.proxies.append(proxy)
         if self.broken:
             raise ServiceRequestError("no connection")
         status, headers = self.answers.pop(0) if self.answers else (200, {})
@@ -54,8 +56,8 @@ class Wire:
 WIRE = Wire()
 
 
-async def _send(_: AioHttpTransport, request: HttpRequest, **__: Any) -> SimpleNamespace:
-    return WIRE.send(request)
+async def _send(_: AioHttpTransport, request: HttpRequest, *, proxy: str | None) -> SimpleNamespace:
+    return WIRE.send(request, proxy)
 
 
 @pytest.fixture(autouse=True)
@@ -284,3 +286,16 @@ def test_a_budget_that_azure_closed_tells_for_how_long() -> None:
         assert 59 <= state.closed_for <= 60
 
     story(tell, (429, {"retry-after": "60"}))
+
+
+def test_a_transport_goes_through_the_proxy_of_its_own_time_and_not_of_an_earlier_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def tell() -> None:
+        for proxy in ("http://one.test:8080", "http://two.test:8080"):
+            monkeypatch.setenv("HTTPS_PROXY", proxy)
+            monkeypatch.setenv("NO_PROXY", "excepted.test")
+            client = Client()
+            await client.call("GET", "https://abc.vault.azure.net/keys/k")
+            await client.call("GET", "https://excepted.test/")
+
+    run(tell())
+    assert WIRE.proxies == ["http://one.test:8080", None, "http://two.test:8080", None]

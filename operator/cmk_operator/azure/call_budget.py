@@ -162,6 +162,7 @@ class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core h
         super().__init__(session=session, session_owner=False)
         self._budget = budget
         self._telemetry = telemetry
+        self._proxy_of = lru_cache(maxsize=1024)(proxy_of)
 
     async def send(self, request: Any, **config: Any) -> Any:  # noqa: ANN401 - the transport serves two request types
         """Wait for the budget, send, count, and heed Retry-After."""
@@ -177,7 +178,7 @@ class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core h
         began = time.perf_counter()
         status = 0
         try:
-            response = await super().send(request, proxy=proxy_of(host), **config)
+            response = await super().send(request, proxy=self._proxy_of(host), **config)
             status = response.status_code
         finally:
             operation = operation_of(service, method, path)
@@ -190,11 +191,10 @@ class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core h
         return response
 
 
-@lru_cache(maxsize=1024)
 def proxy_of(host: str) -> str | None:
     """The egress proxy that the standard variables name for a host.
 
-    Read once a host: aiohttp's own way, `trust_env`, asks a thread for each request.
+    A transport asks once a host, and remembers: aiohttp's own way, `trust_env`, asks a thread for each request.
     """
     if proxy_bypass(host):
         return None
