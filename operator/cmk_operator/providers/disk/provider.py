@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.azure.long_running import RETRY_AFTER, ask_after
 from cmk_operator.core.arm_faults import judge_arm_failure
 from cmk_operator.core.azure_failure import Stage
-from cmk_operator.core.long_running import Operation
+from cmk_operator.providers.arm import ArmProvider, send_plan
 from cmk_operator.providers.disk import disk, encryption_set
 from cmk_operator.providers.listing import Listing
 from cmk_operator.providers.protocol import Applied, DiskPlacement, Plan, Started, Target
 
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
-    from cmk_operator.azure.rest import Answer
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.arm_id import ArmId
     from cmk_operator.core.azure_failure import AzureFailure
     from cmk_operator.core.faults import Fault
-    from cmk_operator.core.long_running import Ended, Failed, Running
     from cmk_operator.core.protection import KeyChoice
 
 API_VERSION: Final = "2026-03-02"
 _ABSENT: Final = "resourcenotfound"
-_AUTHORIZATION_FAILED: Final = "authorizationfailed"
-_MAY_NOT: Final = (
-    "the operator's managed identity may not do this on {}: the provider's administrator must assign it Disk Encryption Set Operator "
-    "for Managed Disks, and for disks a role with Microsoft.Compute/disks/read and write, such as Virtual Machine Contributor"
+_ROLE: Final = (
+    "Disk Encryption Set Operator for Managed Disks, and for disks one with Microsoft.Compute/disks/read and write, such as Virtual "
+    "Machine Contributor"
 )
-FactsT = TypeVar("FactsT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +55,21 @@ class ComputeLists:
             return None
         return [disk.protected_disk(one) for one in found.values() if one.detail.encryption_set == set_id]
 
-    async def send(self, chain: IdentityChain, target: Target, plan: Plan) -> Answer | Started:
-        """The plan's one request. Raises what an Azure call raises."""
-        query = {"api-version": API_VERSION}
-        answer = await self.session.resource_manager(chain).send(plan.method, target.id.text, query, plan.body)
-        if answer.operation_url is None:
-            return answer
-        operation = Operation(answer.operation_url, plan.purpose, answer.request_id)
-        return Started(operation, answer.retry_after or RETRY_AFTER)
-
 
 def judge_compute_failure(failure: AzureFailure, name: str) -> Fault:
     """As `judge_arm_failure`; what Entra said to the disk service says more than the disk service's own code."""
-    if failure.stage is not Stage.SERVICE or not failure.entra_codes:
-        fault = judge_arm_failure(failure, name)
-        return replace(fault, message=_MAY_NOT.format(name)) if fault.reason.lower() == _AUTHORIZATION_FAILED else fault
-    return judge_arm_failure(replace(failure, code=""), name)
+    by_entra = failure.stage is Stage.SERVICE and bool(failure.entra_codes)
+    return judge_arm_failure(replace(failure, code="") if by_entra else failure, name, _ROLE)
 
 
-class DiskEncryptionSetProvider:
+class DiskEncryptionSetProvider(ArmProvider):
     """Creates disk encryption sets on a customer's key, or puts existing ones on it. Azure carries both out by itself."""
 
     resource_type = "microsoft.compute/diskencryptionsets"
     shown_kind = "DiskEncryptionSet"
 
     def __init__(self, lists: ComputeLists) -> None:
+        super().__init__(lists.session)
         self._lists = lists
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> encryption_set.Facts | AzureFailure:
@@ -110,7 +95,7 @@ class DiskEncryptionSetProvider:
     ) -> Applied[encryption_set.DiskEncryptionSetDetail] | Started | AzureFailure:
         """PUT or PATCH the set."""
         try:
-            answer = await self._lists.send(chain, target, plan)
+            answer = await send_plan(self._session, chain, target, plan, API_VERSION)
         except EXPECTED_FAILURES as error:
             return failure_of(error)
         if isinstance(answer, Started):
@@ -123,23 +108,15 @@ class DiskEncryptionSetProvider:
         """See `judge_compute_failure`."""
         return judge_compute_failure(failure, name)
 
-    async def poll(
-        self,
-        chain: IdentityChain,
-        target: Target,  # noqa: ARG002 - the URL says all
-        operation: Operation,
-    ) -> Running | Ended | Failed | AzureFailure:
-        """Ask at the operation's URL."""
-        return await ask_after(self._lists.session, chain, operation.url)
 
-
-class DiskProvider:
+class DiskProvider(ArmProvider):
     """Puts disks on a disk encryption set that is on the customer's key, and back on a key of Microsoft."""
 
     resource_type = "microsoft.compute/disks"
     shown_kind = "Disk"
 
     def __init__(self, lists: ComputeLists) -> None:
+        super().__init__(lists.session)
         self._lists = lists
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> disk.Facts | AzureFailure:
@@ -172,7 +149,7 @@ class DiskProvider:
     ) -> Applied[disk.DiskDetail] | Started | AzureFailure:
         """PATCH the disk."""
         try:
-            answer = await self._lists.send(chain, target, plan)
+            answer = await send_plan(self._session, chain, target, plan, API_VERSION)
             if isinstance(answer, Started):
                 return answer
             found = self._lists.disks.remember(chain, target.id, disk.read_disk(answer.body))
@@ -183,15 +160,6 @@ class DiskProvider:
     def judge(self, failure: AzureFailure, name: str) -> Fault:
         """See `judge_compute_failure`."""
         return judge_compute_failure(failure, name)
-
-    async def poll(
-        self,
-        chain: IdentityChain,
-        target: Target,  # noqa: ARG002 - the URL says all
-        operation: Operation,
-    ) -> Running | Ended | Failed | AzureFailure:
-        """Ask at the operation's URL."""
-        return await ask_after(self._lists.session, chain, operation.url)
 
 
 def make_disk_providers(session: AzureSession, list_max_age: float) -> tuple[DiskEncryptionSetProvider, DiskProvider]:

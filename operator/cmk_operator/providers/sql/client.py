@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from cmk_operator.azure.long_running import RETRY_AFTER
-from cmk_operator.core.long_running import Operation
-from cmk_operator.providers.protocol import Plan, Started
+from cmk_operator.providers.arm import send_plan
 from cmk_operator.providers.sql.wire import API_VERSION
 
 if TYPE_CHECKING:
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
     from cmk_operator.azure.rest import Answer
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.arm_id import ArmId
+    from cmk_operator.providers.protocol import Plan, Started, Target
 
 FactsT = TypeVar("FactsT")
 QUERY: Final = {"api-version": API_VERSION}
@@ -57,16 +56,12 @@ class SqlClient:
         """All pages of a list. Raises what an Azure call raises."""
         return [body async for page in self.session.resource_manager(chain).pages(path, QUERY) for body in page]
 
-    async def send(self, chain: IdentityChain, target: ArmId, plan: Plan) -> Answer | Started:
+    async def send(self, chain: IdentityChain, target: Target, plan: Plan) -> Answer | Started:
         """The plan's one request. Raises what an Azure call raises."""
-        body = plan.body or None
-        answer = await self.session.resource_manager(chain).send(plan.method, plan.path, QUERY, body)
+        answer = await send_plan(self.session, chain, target, plan, API_VERSION)
         if plan.path.endswith("/revalidate"):
-            self._asked[chain, target.key] = self.session.monotonic()
-        if answer.operation_url is None:
-            return answer
-        operation = Operation(answer.operation_url, plan.purpose, answer.request_id)
-        return Started(operation, answer.retry_after if answer.retry_after is not None else RETRY_AFTER)
+            self._asked[chain, target.id.key] = self.session.monotonic()
+        return answer
 
     def recovering(self, chain: IdentityChain, target: ArmId, *, closed: bool) -> bool:
         """Whether SQL was asked a moment ago to open what is still closed; what is open is forgotten."""

@@ -7,15 +7,16 @@ only a write must know (known keys, geo-secondaries) is asked for before a write
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.azure.long_running import ask_after
 from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.sql_faults import judge_sql_failure
+from cmk_operator.providers.arm import ArmProvider
 from cmk_operator.providers.listing import Listing
-from cmk_operator.providers.protocol import Applied, Plan, Started, Target
+from cmk_operator.providers.protocol import Applied, Plan, ResourceFacts, Started, Target
 from cmk_operator.providers.sql import database, server, server_plan
 from cmk_operator.providers.sql.client import Readings, SqlClient
 from cmk_operator.providers.sql.wire import API_VERSION
@@ -25,23 +26,49 @@ if TYPE_CHECKING:
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.arm_id import ArmId
     from cmk_operator.core.faults import Fault
-    from cmk_operator.core.long_running import Ended, Failed, Operation, Running
     from cmk_operator.core.protection import KeyChoice
 
 GROUPS_MAX_AGE: Final = 900.0
 """Seconds that failover groups are trusted while nothing is to be written."""
 _SERVERS: Final = "Microsoft.Sql/servers"
+DetailT = TypeVar("DetailT")
 
 
-class SqlServerProvider:
+class _SqlProvider(ArmProvider, ABC, Generic[DetailT]):
+    """What servers and databases have in common: how a request is sent, and who must act when it is refused."""
+
+    def __init__(self, client: SqlClient) -> None:
+        super().__init__(client.session)
+        self._client = client
+
+    @abstractmethod
+    async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> ResourceFacts[DetailT] | AzureFailure:
+        """See `Provider.observe`."""
+
+    async def apply(self, chain: IdentityChain, target: Target, plan: Plan) -> Applied[DetailT] | Started | AzureFailure:
+        """Send the request; an answer at once is followed by a reading of the whole, as it tells a part only."""
+        try:
+            answer = await self._client.send(chain, target, plan)
+        except EXPECTED_FAILURES as error:
+            return failure_of(error)
+        if isinstance(answer, Started):
+            return answer
+        facts = await self.observe(chain, target, max_age=0.0)
+        return facts if isinstance(facts, AzureFailure) else Applied(facts, answer.request_id)
+
+    def judge(self, failure: AzureFailure, name: str) -> Fault:
+        """See `judge_sql_failure`."""
+        return judge_sql_failure(failure, name)
+
+
+class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
     """Puts servers on a customer's key, one long-running request after the other."""
 
     resource_type = "microsoft.sql/servers"
     shown_kind = "SqlServer"
 
     def __init__(self, client: SqlClient, list_max_age: float) -> None:
-        self._client = client
-        self._list_max_age = list_max_age
+        super().__init__(client)
         self._servers = Listing(client.session, _SERVERS, API_VERSION, server.read_server, list_max_age)
         self._protectors: Readings[server.Protector] = Readings(client.session.monotonic)
         self._closed: Readings[tuple[server.ClosedDatabase, ...]] = Readings(client.session.monotonic)
@@ -111,41 +138,15 @@ class SqlServerProvider:
         """See `server_plan.plan_server_revert`."""
         return server_plan.plan_server_revert(target, seen)
 
-    async def apply(
-        self, chain: IdentityChain, target: Target, plan: Plan
-    ) -> Applied[server.SqlServerDetail] | Started | AzureFailure:
-        """Send the request; an answer at once is followed by a reading of the whole, as it tells a part only."""
-        try:
-            answer = await self._client.send(chain, target.id, plan)
-        except EXPECTED_FAILURES as error:
-            return failure_of(error)
-        if isinstance(answer, Started):
-            return answer
-        facts = await self.observe(chain, target, max_age=0.0)
-        return facts if isinstance(facts, AzureFailure) else Applied(facts, answer.request_id)
 
-    def judge(self, failure: AzureFailure, name: str) -> Fault:
-        """See `judge_sql_failure`."""
-        return judge_sql_failure(failure, name)
-
-    async def poll(
-        self,
-        chain: IdentityChain,
-        target: Target,  # noqa: ARG002 - the URL says all
-        operation: Operation,
-    ) -> Running | Ended | Failed | AzureFailure:
-        """Ask at the operation's URL."""
-        return await ask_after(self._client.session, chain, operation.url)
-
-
-class SqlDatabaseProvider:
+class SqlDatabaseProvider(_SqlProvider[database.SqlDatabaseDetail]):
     """Puts databases on a key of their own; one list tells all databases of a server."""
 
     resource_type = "microsoft.sql/servers/databases"
     shown_kind = "SqlDatabase"
 
     def __init__(self, client: SqlClient) -> None:
-        self._client = client
+        super().__init__(client)
         self._databases: Readings[dict[str, database.Facts]] = Readings(client.session.monotonic)
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> database.Facts | AzureFailure:
@@ -182,32 +183,6 @@ class SqlDatabaseProvider:
     def plan_revert(self, target: Target, seen: database.Facts) -> Plan | Fault | None:
         """See `database.plan_database_revert`."""
         return database.plan_database_revert(target, seen)
-
-    async def apply(
-        self, chain: IdentityChain, target: Target, plan: Plan
-    ) -> Applied[database.SqlDatabaseDetail] | Started | AzureFailure:
-        """Send the request."""
-        try:
-            answer = await self._client.send(chain, target.id, plan)
-        except EXPECTED_FAILURES as error:
-            return failure_of(error)
-        if isinstance(answer, Started):
-            return answer
-        facts = await self.observe(chain, target, max_age=0.0)
-        return facts if isinstance(facts, AzureFailure) else Applied(facts, answer.request_id)
-
-    def judge(self, failure: AzureFailure, name: str) -> Fault:
-        """See `judge_sql_failure`."""
-        return judge_sql_failure(failure, name)
-
-    async def poll(
-        self,
-        chain: IdentityChain,
-        target: Target,  # noqa: ARG002 - the URL says all
-        operation: Operation,
-    ) -> Running | Ended | Failed | AzureFailure:
-        """Ask at the operation's URL."""
-        return await ask_after(self._client.session, chain, operation.url)
 
 
 def make_sql_providers(session: AzureSession, list_max_age: float) -> tuple[SqlServerProvider, SqlDatabaseProvider]:

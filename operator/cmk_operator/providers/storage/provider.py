@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.azure.long_running import ask_after
 from cmk_operator.core.arm_faults import judge_arm_failure
+from cmk_operator.providers.arm import ArmProvider
 from cmk_operator.providers.listing import Listing
 from cmk_operator.providers.protocol import Applied, Plan, ResourceFacts, Target
 from cmk_operator.providers.storage.encryption import StorageAccountDetail, plan_key, plan_platform_key, read_account
@@ -16,21 +16,20 @@ if TYPE_CHECKING:
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.azure_failure import AzureFailure
     from cmk_operator.core.faults import Fault
-    from cmk_operator.core.long_running import Ended, Failed, Operation, Running
     from cmk_operator.core.protection import KeyChoice
 
 Facts = ResourceFacts[StorageAccountDetail]
 API_VERSION: Final = "2026-09-01"
 
 
-class StorageAccountProvider:
+class StorageAccountProvider(ArmProvider):
     """Puts storage accounts on a customer's key. PATCH of an account is synchronous, and idempotent."""
 
     resource_type = "microsoft.storage/storageaccounts"
     shown_kind = "StorageAccount"
 
     def __init__(self, session: AzureSession, list_max_age: float) -> None:
-        self._session = session
+        super().__init__(session)
         self._accounts = Listing(session, "Microsoft.Storage/storageAccounts", API_VERSION, read_account, list_max_age)
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> Facts | AzureFailure:
@@ -60,12 +59,3 @@ class StorageAccountProvider:
     def judge(self, failure: AzureFailure, name: str) -> Fault:
         """See `judge_arm_failure`."""
         return judge_arm_failure(failure, name, "Storage Account Contributor")
-
-    async def poll(
-        self,
-        chain: IdentityChain,
-        target: Target,  # noqa: ARG002 - the URL says all
-        operation: Operation,
-    ) -> Running | Ended | Failed | AzureFailure:
-        """Storage accounts answer at once; an operation of another kind in status is asked after as any."""
-        return await ask_after(self._session, chain, operation.url)

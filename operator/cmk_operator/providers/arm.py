@@ -1,0 +1,43 @@
+"""What the providers of Azure's own resources share: one request of a plan, and asking after what it started."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cmk_operator.azure.long_running import RETRY_AFTER, ask_after
+from cmk_operator.core.long_running import Operation
+from cmk_operator.providers.protocol import Plan, Started, Target
+
+if TYPE_CHECKING:
+    from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.azure.rest import Answer
+    from cmk_operator.azure.session import AzureSession
+    from cmk_operator.core.azure_failure import AzureFailure
+    from cmk_operator.core.long_running import Ended, Failed, Running
+
+
+async def send_plan(
+    session: AzureSession, chain: IdentityChain, target: Target, plan: Plan, api_version: str
+) -> Answer | Started:
+    """Send the plan's one request, to its path or else to the resource itself. Raises what an Azure call raises."""
+    path, query = plan.path or target.id.text, {"api-version": api_version}
+    answer = await session.resource_manager(chain).send(plan.method, path, query, plan.body or None)
+    if answer.operation_url is None:
+        return answer
+    return Started(Operation(answer.operation_url, plan.purpose, answer.request_id), answer.retry_after or RETRY_AFTER)
+
+
+class ArmProvider:
+    """A provider whose long-running operations are asked after at the URL that Resource Manager gave."""
+
+    def __init__(self, session: AzureSession) -> None:
+        self._session = session
+
+    async def poll(
+        self,
+        chain: IdentityChain,
+        target: Target,  # noqa: ARG002 - the URL says all
+        operation: Operation,
+    ) -> Running | Ended | Failed | AzureFailure:
+        """Ask at the operation's URL."""
+        return await ask_after(self._session, chain, operation.url)
