@@ -14,7 +14,8 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerMa
 from cmk_operator.core.access import AccessState, KeyProbe, VersionProbe
 from cmk_operator.core.authority import TenantGrant, judge_namespace
 from cmk_operator.core.faults import Fault
-from cmk_operator.reconcile.key_report import KeyFacts, Usage, effective_of, report, report_refused, watched_versions
+from cmk_operator.reconcile.key_policy import effective_of
+from cmk_operator.reconcile.key_report import KeyFacts, Usage, report, report_refused, watched_versions
 from tests.unit.samples import (
     KEY,
     LATER,

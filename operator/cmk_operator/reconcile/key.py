@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from cmk_operator.api.conditions import find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus
 from cmk_operator.api.customer_tenant import CustomerTenant
-from cmk_operator.api.model import APPROVED_VERSION, RECONCILE_REQUESTED_AT
+from cmk_operator.api.model import APPROVED_VERSION
 from cmk_operator.azure.identities import application_is_gone
 from cmk_operator.core.access import AccessState
 from cmk_operator.core.access_verdict import judge_access
@@ -27,9 +27,10 @@ from cmk_operator.reconcile.context import Context, jittered
 from cmk_operator.reconcile.delivery import wake_delivery
 from cmk_operator.reconcile.identity_report import SETTLING
 from cmk_operator.reconcile.key_guard import guard_of
-from cmk_operator.reconcile.key_report import KeyFacts, Usage, adoption_policy, report, report_refused, watched_versions
+from cmk_operator.reconcile.key_policy import adoption_policy
+from cmk_operator.reconcile.key_report import KeyFacts, Usage, report, report_refused, watched_versions
 from cmk_operator.reconcile.references import KeyPath, resolve_key
-from cmk_operator.reconcile.wake import wake_below
+from cmk_operator.reconcile.wake import is_asked_for, wake_below
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -53,7 +54,7 @@ async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
         return Next(after=jittered(context.intervals.identity_check))
     usage = usage_of(context.inventory, key, path)
     interval = context.intervals.key_check
-    asked = _asked(key)
+    asked = is_asked_for(key)
     policy, known = adoption_policy(key), key.status.active_version
     in_use = frozenset(usage.by_version) | (frozenset({known} if known else ()) if policy.needs_approval else frozenset())
     in_use |= watched_versions(key.status, context.now())
@@ -108,11 +109,6 @@ def _settling(path: KeyPath, probe: KeyProbe, now: datetime) -> bool:
     """Whether no token could be had only because Entra does not know everywhere yet what the operator registered."""
     failure = probe.wanted.failure
     return failure is not None and path.identity.settles(now) and may_be_replication(failure)
-
-
-def _asked(key: CustomerManagedKey) -> bool:
-    requested = key.metadata.annotations.get(RECONCILE_REQUESTED_AT)
-    return key.status.observed_generation != key.metadata.generation or requested != key.status.last_handled_reconcile_at
 
 
 def usage_of(inventory: Inventory, key: CustomerManagedKey, path: KeyPath | None) -> Usage:

@@ -20,7 +20,6 @@ from cmk_operator.api.customer_managed_key import (
 from cmk_operator.api.durations import parse_duration
 from cmk_operator.api.model import APPROVED_VERSION, RECONCILE_REQUESTED_AT
 from cmk_operator.core.access import AccessState, KeyAttributes, KeyProbe
-from cmk_operator.core.adoption import AdoptionPolicy
 from cmk_operator.core.azure_failure import Stage
 from cmk_operator.core.key_verdict import KeyVerdict, judge_key_probe, lost_since
 from cmk_operator.core.prerequisites import (
@@ -44,6 +43,7 @@ from cmk_operator.core.versions import (
     users_by_version,
     watched,
 )
+from cmk_operator.reconcile.key_policy import effective_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -151,6 +151,7 @@ def report(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerM
     summary, progress = _summary(verdict, aspects)
     users = _losing(verdict, facts.usage)
     lost = lost_since(verdict, before.access.lost_since if before.access is not None else None, now) if users else None
+    kinds = frozenset(facts.usage.types.values())
     generation = key.metadata.generation
     return CustomerManagedKeyStatus(
         observed_generation=generation,
@@ -161,7 +162,7 @@ def report(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerM
         vault_region=attributes.vault_region if attributes is not None else before.vault_region,
         active_version=history.active,
         pending_version=facts.pending,
-        versions=tuple(_version_report(key, entry, history.active, verdict, facts.usage) for entry in history.versions),
+        versions=tuple(_version_report(key, entry, history.active, verdict, kinds) for entry in history.versions),
         prerequisites=_prerequisite_reports(before, prerequisites),
         rotations=_rotations(before, history, facts.key_uri, now),
         used_by=shortened(facts.usage.names),
@@ -177,30 +178,6 @@ def watched_versions(status: CustomerManagedKeyStatus, now: datetime) -> frozens
         if entry.version != status.active_version and not entry.in_use_by
     )
     return watched(retired, now)
-
-
-def is_pinned(key: CustomerManagedKey) -> bool:
-    """Whether the manifest names a version."""
-    return "/keys/" in key.spec.key_uri and key.spec.key_uri.rstrip("/").count("/") > 4
-
-
-def adoption_policy(key: CustomerManagedKey) -> AdoptionPolicy:
-    """How new versions of the key are taken over."""
-    effective = effective_of(key)
-    return AdoptionPolicy(by_operator=effective.apply == "Immediately", needs_approval=effective.approval == "Manual")
-
-
-def effective_of(key: CustomerManagedKey) -> EffectiveKey:
-    """Values in force, given or default."""
-    rotation = key.spec.rotation
-    pinned = is_pinned(key)
-    return EffectiveKey(
-        rotation="Pinned" if pinned else "Following",
-        apply=None if pinned else (rotation.apply if rotation is not None else None) or "AzureSchedule",
-        approval=None if pinned else (rotation.approval if rotation is not None else None) or "Automatic",
-        prerequisites=key.spec.prerequisites or "Enforce",
-        hold_superseded_for=(rotation.hold_superseded_for if rotation is not None else None) or "24h",
-    )
 
 
 def _dated_access(before: CustomerManagedKeyStatus, state: AccessState, now: datetime) -> AccessReport:
@@ -289,13 +266,12 @@ def _version_facts(facts: KeyFacts, active: KeyAttributes | None) -> VersionFact
 
 
 def _version_report(
-    key: CustomerManagedKey, entry: KeyVersion, active: str | None, verdict: KeyVerdict, usage: Usage
+    key: CustomerManagedKey, entry: KeyVersion, active: str | None, verdict: KeyVerdict, kinds: frozenset[str]
 ) -> VersionReport:
     rotation = key.spec.rotation
     hold = parse_duration(rotation.hold_superseded_for) if rotation and rotation.hold_superseded_for else HOLD_SUPERSEDED_FOR
     retention = parse_duration(rotation.backup_retention) if rotation and rotation.backup_retention else None
-    types = usage.types.values()
-    retirement = retire(entry, active, hold + longest_use_of_an_old_version(types), retention, restores_under(types))
+    retirement = retire(entry, active, hold + longest_use_of_an_old_version(kinds), retention, restores_under(kinds))
     own = verdict.by_version.get(entry.version)
     return VersionReport(
         version=entry.version,

@@ -33,7 +33,7 @@ from cmk_operator.core.preflight import (
 from cmk_operator.core.prerequisites import check_prerequisites
 from cmk_operator.core.schedule import Next
 from cmk_operator.reconcile.key_guard import guard_of
-from cmk_operator.reconcile.key_report import effective_of
+from cmk_operator.reconcile.key_policy import effective_of
 from cmk_operator.reconcile.preflight_resource import check_resource
 from cmk_operator.reconcile.references import resolve_key
 

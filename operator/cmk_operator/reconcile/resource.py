@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from cmk_operator.api.conditions import find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.encrypted_resource import EncryptedResource, EncryptedResourceStatus, TargetReport
-from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.access import Access, AccessState
 from cmk_operator.core.audit.change import OPERATOR, PLATFORM_KEY, Event
 from cmk_operator.core.azure_failure import AzureFailure
@@ -29,6 +28,7 @@ from cmk_operator.reconcile.resource_operation import ask_after_operation
 from cmk_operator.reconcile.resource_pass import ResourcePass, choice_of
 from cmk_operator.reconcile.resource_report import ResourceOutcome, effective_of, report
 from cmk_operator.reconcile.targets import target_of
+from cmk_operator.reconcile.wake import is_asked_for
 
 if TYPE_CHECKING:
     from cmk_operator.kubernetes.client import ObjectReference
@@ -87,7 +87,7 @@ async def _keep(step: ResourcePass) -> ResourceOutcome | None:
 
 async def _bring_nearer(step: ResourcePass, *, fresh: bool) -> ResourceOutcome | None:
     context, resource, path = step.context, step.resource, step.path
-    asked = fresh or (_asked(resource) and resource.status.observed_generation >= 0)
+    asked = fresh or (is_asked_for(resource) and resource.status.observed_generation >= 0)
     seen = await step.observe(0.0 if asked else context.intervals.drift_check * 0.85)
     if isinstance(seen, AzureFailure):
         return step.refused(seen)
@@ -136,14 +136,6 @@ def _key_state(key: CustomerManagedKey) -> KeyState:
     if prerequisites is not None and prerequisites.status == "False":
         return KeyState(access, prerequisites.reason, prerequisites.message)
     return KeyState(access)
-
-
-def _asked(resource: EncryptedResource) -> bool:
-    requested = resource.metadata.annotations.get(RECONCILE_REQUESTED_AT)
-    return (
-        resource.status.observed_generation != resource.metadata.generation
-        or requested != resource.status.last_handled_reconcile_at
-    )
 
 
 async def _finish(context: Context, resource: EncryptedResource, outcome: ResourceOutcome) -> Next:

@@ -13,7 +13,6 @@ from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.protocol import Plan, Started
 from cmk_operator.reconcile.audit import key_change_started, note_unreported
 from cmk_operator.reconcile.context import Written
-from cmk_operator.reconcile.resource_operation import LONGEST_WAIT, waiting_for
 from cmk_operator.reconcile.resource_pass import audit, choice_of, old_version, probe_again, reread
 
 if TYPE_CHECKING:
@@ -61,11 +60,15 @@ async def _write_next(step: ResourcePass, known: ResourceFacts[Any] | None) -> R
         return fresh.outcome(seen, decision=decision, plan=plan, keeps_key=keeps_key)
     answer = await fresh.provider.apply(fresh.path.path.chain, fresh.target, plan)
     if isinstance(answer, AzureFailure):
-        _log_refusal(fresh, plan, answer)
-        return fresh.refused(answer, seen)
+        outcome = fresh.refused(answer, seen)
+        # What only takes its time, such as Snowflake's 72 hours, is no reason to look into a log.
+        waits = outcome.fault is not None and outcome.fault.kind is FaultKind.BUSY
+        level = logging.INFO if waits else logging.WARNING
+        _log(fresh, "a change of key was refused", plan.purpose, answer.request_id, level=level, code=answer.code)
+        return outcome
     if isinstance(answer, Started):
         return _started(fresh, seen, answer)
-    return await _applied(fresh, seen, answer, _Wanted(due.want, due.key_state, plan))
+    return await _applied(fresh, seen, answer, due, plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,29 +92,11 @@ async def due_change(step: ResourcePass, seen: ResourceFacts[Any], *, observe_on
     return DueChange(want, key_state, plan, decision)
 
 
-class _Wanted:
-    """What the request was for: the key, its state, and the plan that was carried out."""
-
-    def __init__(self, want: KeyChoice, key_state: KeyState, plan: Plan) -> None:
-        self.want = want
-        self.key_state = key_state
-        self.plan = plan
-
-
-def _log_refusal(step: ResourcePass, plan: Plan, failure: AzureFailure) -> None:
-    # What only takes its time, such as Snowflake's 72 hours, is no reason to look into a log.
-    waits = step.provider.judge(failure, step.path.target.shown_name).kind is FaultKind.BUSY
-    _LOG.log(
-        logging.INFO if waits else logging.WARNING,
-        "a change of key was refused",
-        extra={
-            "object": str(reference_of(step.resource)),
-            "target": step.path.target.text,
-            "purpose": plan.purpose,
-            "code": failure.code,
-            "azureRequestId": failure.request_id,
-        },
-    )
+def _log(
+    step: ResourcePass, message: str, purpose: str, request_id: str | None, *, level: int = logging.INFO, **more: str
+) -> None:
+    about = {"object": str(reference_of(step.resource)), "target": step.path.target.text, "purpose": purpose}
+    _LOG.log(level, message, extra={**about, "azureRequestId": request_id, **more})
 
 
 def _started(step: ResourcePass, seen: ResourceFacts[Any], answer: Started) -> ResourceOutcome:
@@ -119,26 +104,14 @@ def _started(step: ResourcePass, seen: ResourceFacts[Any], answer: Started) -> R
     old = str(seen.protection.active_key_uri or "")
     note_unreported(step.context, step.resource, old)
     step.context.journal.note(key_change_started(step.resource, old, operation, step.context.now()))
-    _LOG.info(
-        "a long-running operation was started",
-        extra={
-            "object": str(reference_of(step.resource)),
-            "target": step.path.target.text,
-            "purpose": operation.purpose,
-            "azureRequestId": operation.request_id,
-        },
-    )
-    outcome = step.outcome(
-        seen,
-        decision=waiting_for(operation),
-        operation=operation,
-        wait=min(answer.retry_after, LONGEST_WAIT),
-        keeps_key=step.is_on_key(seen),
-    )
+    _log(step, "a long-running operation was started", operation.purpose, operation.request_id)
+    outcome = step.waits(operation, answer.retry_after, seen)
     return outcome if answer.remembered is None else replace(outcome, remembered=answer.remembered)
 
 
-async def _applied(step: ResourcePass, seen: ResourceFacts[Any], answer: Applied[Any], wanted: _Wanted) -> ResourceOutcome:
+async def _applied(
+    step: ResourcePass, seen: ResourceFacts[Any], answer: Applied[Any], due: DueChange, plan: Plan
+) -> ResourceOutcome:
     facts = answer.facts
     old, new = str(seen.protection.active_key_uri or ""), str(facts.protection.active_key_uri or "")
     changed = old != new
@@ -146,20 +119,12 @@ async def _applied(step: ResourcePass, seen: ResourceFacts[Any], answer: Applied
         note_unreported(step.context, step.resource, old)
         await tell_changed(step, old, facts.protection, answer.request_id)
     else:
-        _LOG.info(
-            "a request towards the key was carried out",
-            extra={
-                "object": str(reference_of(step.resource)),
-                "target": step.path.target.text,
-                "purpose": wanted.plan.purpose,
-                "azureRequestId": answer.request_id,
-            },
-        )
-    left = step.provider.plan(step.target, wanted.want, facts)
+        _log(step, "a request towards the key was carried out", plan.purpose, answer.request_id)
+    left = step.provider.plan(step.target, due.want, facts)
     if isinstance(left, Fault):
         return replace(step.obstructed(left, facts), written_by_us=changed, request_id=answer.request_id)
-    decision = decide(change_is_due=left is not None, observe_only=False, key=wanted.key_state)
-    goes_on = left is not None and left != wanted.plan
+    decision = decide(change_is_due=left is not None, observe_only=False, key=due.key_state)
+    goes_on = left is not None and left != plan
     if decision.step is not Step.SETTLED and not goes_on:
         decision = Decision(Step.WAIT, "NotTakenOver", "Azure has not taken the change over")
     return step.outcome(

@@ -13,7 +13,7 @@ from cmk_operator.kubernetes.status import reference_of, take_in
 from cmk_operator.providers.protocol import Started
 from cmk_operator.reconcile.audit import key_change_started, note_unreported
 from cmk_operator.reconcile.context import WAKE_KEY_AFTER, Context
-from cmk_operator.reconcile.resource_operation import LONGEST_WAIT, ask_after_operation, waiting_for
+from cmk_operator.reconcile.resource_operation import ask_after_operation
 from cmk_operator.reconcile.resource_pass import audit, own_version, probe_again, reread
 from cmk_operator.reconcile.resource_report import ResourceOutcome, effective_of
 
@@ -111,8 +111,7 @@ async def _revert(step: ResourcePass, facts: ResourceFacts[Any]) -> ResourceOutc
     note_unreported(step.context, step.resource, old)
     if isinstance(answer, Started):
         step.context.journal.note(key_change_started(step.resource, old, answer.operation, step.context.now()))
-        wait = min(answer.retry_after, LONGEST_WAIT)
-        return step.outcome(facts, decision=waiting_for(answer.operation), operation=answer.operation, wait=wait)
+        return step.waits(answer.operation, answer.retry_after, facts)
     audit(step, old, answer.facts.protection, answer.request_id, "the manifest is deleted and reverts to a key of Microsoft")
     return None if step.provider.plan_revert(step.target, answer.facts) is None else Next(backoff=BUSY)
 

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cmk_operator.core.azure_failure import AzureFailure
-from cmk_operator.core.decide import Decision, Step
 from cmk_operator.core.long_running import Ended, Failed, Operation, Running
 from cmk_operator.providers.protocol import SnowflakeTarget
 
 if TYPE_CHECKING:
     from cmk_operator.reconcile.resource_pass import ResourcePass
     from cmk_operator.reconcile.resource_report import ResourceOutcome
-
-IN_PROGRESS: Final = "OperationInProgress"
-LONGEST_WAIT: Final = 60.0
-"""Seconds between two questions at most, whatever the service says."""
-
-
-def waiting_for(operation: Operation) -> Decision:
-    """The decision to wait for an operation."""
-    return Decision(Step.WAIT, IN_PROGRESS, f"waiting for the service to end an operation: {operation.purpose}")
 
 
 async def ask_after_operation(step: ResourcePass) -> ResourcePass | ResourceOutcome | None:
@@ -42,13 +32,7 @@ async def ask_after_operation(step: ResourcePass) -> ResourcePass | ResourceOutc
     facts = None if isinstance(seen, AzureFailure) else seen
     if isinstance(answer, Failed):
         return step.refused(answer.failure, facts, operation_ended=True)
-    return step.outcome(
-        facts,
-        decision=waiting_for(operation),
-        operation=operation,
-        wait=min(answer.retry_after, LONGEST_WAIT),
-        keeps_key=facts is not None and step.is_on_key(facts),
-    )
+    return step.waits(operation, answer.retry_after, facts)
 
 
 def _knowing(step: ResourcePass, version: str | None) -> ResourcePass:

@@ -11,7 +11,7 @@ from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import APPROVED_VERSION
 from cmk_operator.core.access_verdict import judge_access
 from cmk_operator.core.adoption import probe_of_adopted
-from cmk_operator.core.decide import KeyState
+from cmk_operator.core.decide import Decision, KeyState, Step
 from cmk_operator.core.faults import Fault
 from cmk_operator.core.key_verdict import judge_key_probe
 from cmk_operator.core.prerequisites import check_prerequisites, failed
@@ -21,8 +21,7 @@ from cmk_operator.kubernetes.status import reference_of, take_in
 from cmk_operator.providers.protocol import Target
 from cmk_operator.reconcile.audit import key_changed
 from cmk_operator.reconcile.key_guard import guard_of
-from cmk_operator.reconcile.key_report import adoption_policy
-from cmk_operator.reconcile.key_report import effective_of as effective_key
+from cmk_operator.reconcile.key_policy import adoption_policy, effective_of
 from cmk_operator.reconcile.references import ResourcePath, resolve_resource
 from cmk_operator.reconcile.resource_report import ResourceOutcome
 from cmk_operator.reconcile.targets import arm_target
@@ -31,12 +30,15 @@ if TYPE_CHECKING:
     from cmk_operator.api.model import Metadata
     from cmk_operator.core.access import Access, KeyAttributes, KeyProbe
     from cmk_operator.core.azure_failure import AzureFailure
+    from cmk_operator.core.long_running import Operation
     from cmk_operator.core.protection import Protection
     from cmk_operator.providers.protocol import Provider, ResourceFacts, SnowflakeTarget
     from cmk_operator.reconcile.context import Context
 
 PROBE_BEFORE_WRITE_MAX_AGE: Final = 60.0
 """Seconds: a key version counts as just probed for so long (law 1)."""
+LONGEST_WAIT: Final = 60.0
+"""Seconds between two questions after an operation at most, whatever the service says."""
 LATEST_MAX_AGE: Final = 2.0
 """The same where no version is on the wire: Azure takes the latest, and a newer one than was probed may have been made since.
 
@@ -79,6 +81,17 @@ class ResourcePass:
     def obstructed(self, fault: Fault, facts: ResourceFacts[Any]) -> ResourceOutcome:
         """The outcome when something must happen before the next request."""
         return self.outcome(facts, fault=fault, obstacle=True, keeps_key=self.is_on_key(facts))
+
+    def waits(self, operation: Operation, retry_after: float, facts: ResourceFacts[Any] | None) -> ResourceOutcome:
+        """The outcome while the service carries out what was started; `retry_after` in seconds."""
+        purpose = f"waiting for the service to end an operation: {operation.purpose}"
+        return self.outcome(
+            facts,
+            decision=Decision(Step.WAIT, "OperationInProgress", purpose),
+            operation=operation,
+            wait=min(retry_after, LONGEST_WAIT),
+            keeps_key=facts is not None and self.is_on_key(facts),
+        )
 
     def is_on_key(self, facts: ResourceFacts[Any]) -> bool:
         """Whether a version of the wanted key protects the resource already."""
@@ -132,7 +145,7 @@ async def probe_again(step: ResourcePass, seen: ResourceFacts[Any]) -> tuple[Key
         step.context.wake(reference_of(key), 0.0)
     if probe.wanted.attributes is None:
         return probe, KeyState(access)
-    enforce = effective_key(key).prerequisites == "Enforce"
+    enforce = effective_of(key).prerequisites == "Enforce"
     broken = failed(check_prerequisites(guard_of(step.context, key, path, probe)), enforce=enforce)
     if not broken:
         return probe, KeyState(access)
