@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -75,7 +74,6 @@ async def test_the_list_says_what_the_resource_itself_says(world: World, subject
     version = await world.key()
     await subject.bring(world.want(version))
     alone = await subject.observe(0.0)
-    await asyncio.sleep(0)
     assert (await subject.observe(60.0)).protection == alone.protection
     assert subject.provider.plan(subject.target, world.want(version), await subject.observe(60.0)) is None
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sandbox.azure.arm.bodies import FederatedCredentialBody, IdentityResource, parsed
+from sandbox.azure.arm.resources import serve
 from sandbox.azure.arm.subscriptions import normalized_location
 from sandbox.azure.arm.throttling import Window, retry_after
 from sandbox.azure.entra.directory import FederatedCredential, ManagedIdentity
@@ -95,14 +96,7 @@ class IdentityOperations:
         self._clock = clock
         self._timings = timings
         self._writes: dict[str, Window] = {}
-        group = f"/subscriptions/{{subscription}}/resourceGroups/{{group}}/providers/{KIND}"
-        one, add = f"{group}/{{name}}", gateway.add
-        add("GET", f"/subscriptions/{{subscription}}/providers/{KIND}", self.list, kind=KIND, action=f"{KIND}/read")
-        add("GET", group, self.list, kind=KIND, action=f"{KIND}/read")
-        add("GET", one, self.get, kind=KIND, action=f"{KIND}/read")
-        add("PUT", one, self.put, kind=KIND, action=f"{KIND}/write")
-        add("PATCH", one, self.patch, kind=KIND, action=f"{KIND}/write")
-        add("DELETE", one, self.delete, kind=KIND, action=f"{KIND}/delete")
+        one, add = serve(gateway, KIND, self), gateway.add
         credentials = f"{KIND}/federatedIdentityCredentials"
         collection = f"{one}/federatedIdentityCredentials"
         add("GET", collection, self.credentials, kind=credentials, action=f"{credentials}/read")

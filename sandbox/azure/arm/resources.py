@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from sandbox.azure.endpoints import here
@@ -25,6 +25,39 @@ def resource_id(gateway: Gateway, call: ArmCall, kind: str) -> str:
     """The id of the top-level resource that a path names, with its group as it was created. Raises: ResourceGroupNotFound."""
     group = gateway.subscriptions[call["subscription"]].group(call["group"])
     return f"/subscriptions/{call['subscription']}/resourceGroups/{group.name}/providers/{kind}/{call['name']}"
+
+
+class TrackedResources(Protocol):
+    """The operations that every top-level resource type has."""
+
+    async def list(self, call: ArmCall) -> Answer:
+        """Of a subscription or a group, in pages."""
+
+    async def get(self, call: ArmCall) -> Answer:
+        """One resource."""
+
+    async def put(self, call: ArmCall) -> Answer:
+        """Create, or change what was sent."""
+
+    async def patch(self, call: ArmCall) -> Answer:
+        """Change what was sent."""
+
+    async def delete(self, call: ArmCall) -> Answer:
+        """Delete one."""
+
+
+def serve(gateway: Gateway, kind: str, operations: TrackedResources) -> str:
+    """Serve a type's own operations, and return the template of one resource's path, for what the type has beside them."""
+    subscription = "/subscriptions/{subscription}"
+    group = f"{subscription}/resourceGroups/{{group}}/providers/{kind}"
+    one, read, write = f"{group}/{{name}}", f"{kind}/read", f"{kind}/write"
+    gateway.add("GET", f"{subscription}/providers/{kind}", operations.list, kind=kind, action=read)
+    gateway.add("GET", group, operations.list, kind=kind, action=read)
+    gateway.add("GET", one, operations.get, kind=kind, action=read)
+    gateway.add("PUT", one, operations.put, kind=kind, action=write)
+    gateway.add("PATCH", one, operations.patch, kind=kind, action=write)
+    gateway.add("DELETE", one, operations.delete, kind=kind, action=f"{kind}/delete")
+    return one
 
 
 def page_of(call: ArmCall, found: Sequence[Resource], size: int) -> Sequence[Resource]:

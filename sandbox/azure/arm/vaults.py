@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox.azure.arm.bodies import AccessPolicy, NameAvailability, VaultBody, VaultProperties, parsed
 from sandbox.azure.arm.identities import not_found
+from sandbox.azure.arm.resources import serve
 from sandbox.azure.arm.subscriptions import normalized_location
 from sandbox.azure.clock import whole_seconds
 from sandbox.azure.errors import ArmRefusedError
@@ -171,14 +172,7 @@ class VaultOperations:
         self._vaults = vaults
         self._clock = clock
         subscription, namespace = "/subscriptions/{subscription}", "Microsoft.KeyVault"
-        group = f"{subscription}/resourceGroups/{{group}}/providers/{KIND}"
-        one, add = f"{group}/{{name}}", gateway.add
-        add("GET", f"{subscription}/providers/{KIND}", self.list, kind=KIND, action=f"{KIND}/read")
-        add("GET", group, self.list, kind=KIND, action=f"{KIND}/read")
-        add("GET", one, self.get, kind=KIND, action=f"{KIND}/read")
-        add("PUT", one, self.put, kind=KIND, action=f"{KIND}/write")
-        add("PATCH", one, self.patch, kind=KIND, action=f"{KIND}/write")
-        add("DELETE", one, self.delete, kind=KIND, action=f"{KIND}/delete")
+        one, add = serve(gateway, KIND, self), gateway.add
         add("PUT", f"{one}/accessPolicies/{{operation}}", self.policies, kind=KIND, action=f"{KIND}/accessPolicies/write")
         deleted = f"{namespace}/deletedVaults"
         add("GET", f"{subscription}/providers/{deleted}", self.list_deleted, kind=deleted, action=f"{deleted}/read")

@@ -6,7 +6,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from sandbox.azure.arm.bodies import parsed
-from sandbox.azure.arm.resources import location_of, page, resource_id
+from sandbox.azure.arm.resources import location_of, page, resource_id, serve
 from sandbox.azure.arm.subscriptions import normalized_location
 from sandbox.azure.compute.bodies import READ_ONLY, DiskBody, DiskEncryption, DiskUpdate, GrantAccess
 from sandbox.azure.compute.frame import DISK_OPERATIONS
@@ -113,15 +113,7 @@ class DiskOperations:
     def __init__(self, frame: ComputeFrame, changes: DiskEncryptionChanges) -> None:
         self._frame = frame
         self._changes = changes
-        subscription = "/subscriptions/{subscription}"
-        group = f"{subscription}/resourceGroups/{{group}}/providers/{KIND}"
-        one, add = f"{group}/{{name}}", frame.gateway.add
-        add("GET", f"{subscription}/providers/{KIND}", self.list, kind=KIND, action=f"{KIND}/read")
-        add("GET", group, self.list, kind=KIND, action=f"{KIND}/read")
-        add("GET", one, self.get, kind=KIND, action=f"{KIND}/read")
-        add("PUT", one, self.put, kind=KIND, action=f"{KIND}/write")
-        add("PATCH", one, self.patch, kind=KIND, action=f"{KIND}/write")
-        add("DELETE", one, self.delete, kind=KIND, action=f"{KIND}/delete")
+        one, add = serve(frame.gateway, KIND, self), frame.gateway.add
         add("POST", f"{one}/beginGetAccess", self.begin_access, kind=KIND, action=f"{KIND}/beginGetAccess/action")
         add("POST", f"{one}/endGetAccess", self.end_access, kind=KIND, action=f"{KIND}/endGetAccess/action")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox.azure.arm.assigned_identities import IdentitySettings
 from sandbox.azure.arm.bodies import parsed
-from sandbox.azure.arm.resources import authorize_assignment, location_of, page, resource_id
+from sandbox.azure.arm.resources import authorize_assignment, location_of, page, resource_id, serve
 from sandbox.azure.arm.subscriptions import normalized_location
 from sandbox.azure.compute.bodies import SetBody, SetUpdate
 from sandbox.azure.compute.frame import DISK_OPERATIONS
@@ -33,16 +33,8 @@ class SetOperations:
 
     def __init__(self, frame: ComputeFrame) -> None:
         self._frame = frame
-        subscription = "/subscriptions/{subscription}"
-        group = f"{subscription}/resourceGroups/{{group}}/providers/{KIND}"
-        one, add = f"{group}/{{name}}", frame.gateway.add
-        add("GET", f"{subscription}/providers/{KIND}", self.list, kind=KIND, action=f"{KIND}/read")
-        add("GET", group, self.list, kind=KIND, action=f"{KIND}/read")
-        add("GET", one, self.get, kind=KIND, action=f"{KIND}/read")
-        add("GET", f"{one}/associatedResources", self.associated, kind=KIND, action=f"{KIND}/read")
-        add("PUT", one, self.put, kind=KIND, action=f"{KIND}/write")
-        add("PATCH", one, self.patch, kind=KIND, action=f"{KIND}/write")
-        add("DELETE", one, self.delete, kind=KIND, action=f"{KIND}/delete")
+        one = serve(frame.gateway, KIND, self)
+        frame.gateway.add("GET", f"{one}/associatedResources", self.associated, kind=KIND, action=f"{KIND}/read")
 
     def _shown(self, encryption_set: EncryptionSet) -> dict[str, Any]:
         return set_shown(encryption_set, self._frame.identities)

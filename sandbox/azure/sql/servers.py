@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from sandbox.azure.arm.bodies import NameAvailability, parsed
-from sandbox.azure.arm.resources import authorize_assignment, location_of, page, resource_id
+from sandbox.azure.arm.resources import authorize_assignment, location_of, page, resource_id, serve
 from sandbox.azure.arm.subscriptions import normalized_location
 from sandbox.azure.exchange import Answer
 from sandbox.azure.sql.bodies import ServerBody, ServerProperties, ServerUpdate
@@ -36,14 +36,8 @@ class ServerOperations:
     def __init__(self, sql: SqlProvider) -> None:
         self._sql = sql
         subscription = "/subscriptions/{subscription}"
-        group = f"{subscription}/resourceGroups/{{group}}/providers/{SQL}"
-        one, add = f"{group}/{{name}}", sql.gateway.add
-        add("GET", f"{subscription}/providers/{SQL}", self.list, kind=SQL, action=f"{SQL}/read")
-        add("GET", group, self.list, kind=SQL, action=f"{SQL}/read")
-        add("GET", one, self.get, kind=SQL, action=f"{SQL}/read")
-        add("PUT", one, self.put, kind=SQL, action=f"{SQL}/write")
-        add("PATCH", one, self.patch, kind=SQL, action=f"{SQL}/write")
-        add("DELETE", one, self.delete, kind=SQL, action=f"{SQL}/delete")
+        serve(sql.gateway, SQL, self)
+        add = sql.gateway.add
         check = "Microsoft.Sql/checkNameAvailability"
         add("POST", f"{subscription}/providers/{check}", self.available, kind=check, action=f"{check}/action")
 

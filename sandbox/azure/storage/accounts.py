@@ -10,7 +10,7 @@ from sandbox.azure.arm.assigned_identities import AssignedIdentities
 from sandbox.azure.arm.bodies import NameAvailability, StorageAccountCreate, StorageAccountUpdate, parsed
 from sandbox.azure.arm.identities import not_found
 from sandbox.azure.arm.operations import OperationKind
-from sandbox.azure.arm.resources import authorize_assignment, location_of, page, page_of, resource_id
+from sandbox.azure.arm.resources import authorize_assignment, location_of, page, page_of, resource_id, serve
 from sandbox.azure.arm.subscriptions import normalized_location
 from sandbox.azure.arm.throttling import Window, retry_after
 from sandbox.azure.errors import ArmRefusedError
@@ -61,14 +61,8 @@ class StorageOperations:
         self._timings = timings
         self._windows: dict[tuple[str, str], Window] = {}
         subscription = "/subscriptions/{subscription}"
-        group = f"{subscription}/resourceGroups/{{group}}/providers/{KIND}"
-        one, add = f"{group}/{{name}}", gateway.add
-        add("GET", f"{subscription}/providers/{KIND}", self.list, kind=KIND, action=f"{KIND}/read")
-        add("GET", group, self.list, kind=KIND, action=f"{KIND}/read")
-        add("GET", one, self.get, kind=KIND, action=f"{KIND}/read")
-        add("PUT", one, self.put, kind=KIND, action=f"{KIND}/write")
-        add("PATCH", one, self.patch, kind=KIND, action=f"{KIND}/write")
-        add("DELETE", one, self.delete, kind=KIND, action=f"{KIND}/delete")
+        serve(gateway, KIND, self)
+        add = gateway.add
         check = "Microsoft.Storage/checkNameAvailability"
         add("POST", f"{subscription}/providers/{check}", self.available, kind=check, action=f"{check}/read")
 
