@@ -125,6 +125,36 @@ async def test_before_a_write_only_a_whole_probe_counts(vault: Vault) -> None:
     assert await vault.asked(since) == [], "one for all that are written within a minute"
 
 
+async def test_before_a_write_that_names_no_version_the_latest_is_read_again_and_tried_if_it_is_new(vault: Vault) -> None:
+    # Law 1: Azure takes the latest version, and one may have been made since the probe.
+    await vault.keys("cmk")
+
+    async def seen() -> tuple[AccessState, str, list[str]]:
+        since = await vault.position()
+        probe = await vault.prober.probe(vault.key("cmk"), frozenset(), 60.0, read_max_age=2.0)
+        version = probe.wanted.attributes.version if probe.wanted.attributes is not None else ""
+        return judge_key_probe(probe, {}).access.state, version, await vault.asked(since)
+
+    state, first, asked = await seen()
+    assert (state, asked) == (WELL, STEPS)
+    vault.now += 1.9
+    assert await seen() == (WELL, first, []), "one for all that are written within two seconds"
+    vault.now += 0.2
+    assert await seen() == (WELL, first, ["get"])
+    await vault.world.customer.create_key(vault.name, "cmk")
+    vault.now += 2.1
+    state, second, asked = await seen()
+    assert (state, second != first, asked) == (WELL, True, STEPS)
+    vault.now += 56.0
+    assert await seen() == (WELL, second, STEPS), "a read makes no probe younger"
+    await vault.world.customer.disable(vault.name, "cmk")
+    vault.now += 2.1
+    state, _, asked = await seen()
+    assert (state, asked) == (AccessState.DISABLED, ["get"])
+    await vault.world.customer.enable(vault.name, "cmk")
+    assert await seen() == (WELL, second, STEPS), "what was lost is tried whole"
+
+
 async def test_the_time_of_the_oldest_step_is_told(vault: Vault) -> None:
     await vault.keys("cmk")
     await vault.look()

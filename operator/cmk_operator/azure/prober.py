@@ -51,13 +51,23 @@ class KeyProber:
         self._lists: dict[tuple[object, ...], VaultList] = {}
         self._explanations: dict[tuple[IdentityChain, str], _Explanation] = {}
 
-    async def probe(self, key: ProbedKey, versions_in_use: frozenset[str], max_age: float) -> KeyProbe:
-        """A whole probe at most `max_age` seconds old that covers the wanted version and all of `versions_in_use`."""
+    async def probe(
+        self, key: ProbedKey, versions_in_use: frozenset[str], max_age: float, *, read_max_age: float | None = None
+    ) -> KeyProbe:
+        """A whole probe at most `max_age` seconds old that covers the wanted version and all of `versions_in_use`.
+
+        `read_max_age`: seconds within which the key has been read at least, and found to be as it was at that probe; what
+        is not, a version that has been made since for one, is wrapped and unwrapped with. None: as old as the probe.
+        """
         watched = self._watch(key)
         async with watched.lock:
-            if watched.last is not None and self._since(watched.full_at) <= max_age and _covers(watched.last, versions_in_use):
-                return watched.last
-            return await self._probe(key, watched, versions_in_use)
+            last = watched.last
+            if last is None or self._since(watched.full_at) > max_age or not _covers(last, versions_in_use):
+                return await self._probe(key, watched, versions_in_use)
+            read_at = max(watched.full_at, watched.proof.read if watched.proof is not None else watched.full_at)
+            if read_max_age is None or self._since(read_at) <= read_max_age:
+                return last
+            return await self._probe(key, watched, versions_in_use, last if is_well(last, self._clock()) else None)
 
     async def look(
         self, key: ProbedKey, versions_in_use: frozenset[str], interval: float, who: Hashable, wake: Callable[[], None]

@@ -40,9 +40,9 @@ PROBE_BEFORE_WRITE_MAX_AGE: Final = 60.0
 LONGEST_WAIT: Final = 60.0
 """Seconds between two questions after an operation at most, whatever the service says."""
 LATEST_MAX_AGE: Final = 2.0
-"""The same where no version is on the wire: Azure takes the latest, and a newer one than was probed may have been made since.
+"""Seconds since a read that showed the same version, where none is on the wire: Azure takes the latest, whoever made it since.
 
-Not zero, so that many resources that are put on one key share a probe.
+Not zero, so that many resources that are put on one key share a read.
 """
 
 
@@ -135,8 +135,8 @@ async def probe_again(step: ResourcePass, seen: ResourceFacts[Any]) -> tuple[Key
     policy, active = adoption_policy(key), key.status.active_version
     versions = frozenset(version for version in (own_version(step, seen), active if policy.needs_approval else None) if version)
     names_version = policy.by_operator or path.key_uri.version is not None
-    max_age = PROBE_BEFORE_WRITE_MAX_AGE if names_version else LATEST_MAX_AGE
-    visited = await step.context.prober.probe(path.probed, versions, max_age)
+    read_max_age = None if names_version else LATEST_MAX_AGE
+    visited = await step.context.prober.probe(path.probed, versions, PROBE_BEFORE_WRITE_MAX_AGE, read_max_age=read_max_age)
     approved = key.metadata.annotations.get(APPROVED_VERSION)
     probe, _ = probe_of_adopted(visited, policy, active=active, approved=approved)
     access = judge_access(probe)
