@@ -30,7 +30,7 @@ demo: $(READY) ## Tell the whole story on a real API server and a simulated Azur
 	@$(RUN) -m sandbox.demo $(if $(KEEP),--keep)
 
 test: $(READY) az controller-manager ## Run every test (ARGS="-k name" is handed to pytest; PROCESSES=0 runs them in one process)
-	@$(RUN) -m pytest --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
+	@$(RUN) -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 sandbox: $(READY) ## Start the local Kubernetes and the simulated Azure, leave them running, write .sandbox/env
 	@$(RUN) -m sandbox up --directory $(SANDBOX)

@@ -14,6 +14,23 @@ if TYPE_CHECKING:
     from sandbox.kubernetes.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[1]
+WITH_SERVERS_OF_THEIR_OWN = ("e2e", "engine", "soak", "contract")
+"""Packages whose servers a test process keeps until it leaves the package: it should come to each once."""
+LONG = ("test_sql", "test_handover", "test_scenarios", "test_crashes", "test_azure_faults", "test_audit", "test_az_cli")
+"""Files that take a minute or more."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first and what needs no server last, so that no process is left alone at the end with a long one."""
+
+    def turn(item: pytest.Item) -> tuple[int, int]:
+        package, file = item.path.relative_to(ROOT / "tests").parts[0], item.path.stem
+        turns = (*WITH_SERVERS_OF_THEIR_OWN, "sandbox")
+        last = len(turns) + (package == "unit")
+        return turns.index(package) if package in turns else last, LONG.index(file) if file in LONG else len(LONG)
+
+    items.sort(key=turn)
 
 
 def running_cluster(directory: Path) -> Iterator[Cluster]:

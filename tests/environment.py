@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, ProviderIdentity, SandboxControl
     from sandbox.kubernetes.objects import Objects
 
-PATIENCE = 40.0
+PATIENCE = 90.0
 
 
 @dataclass

@@ -25,7 +25,7 @@ PLURALS = {
     "EncryptedResource": "encryptedresources",
 }
 NAMESPACED = frozenset({"CustomerManagedKey", "EncryptedResource"})
-PATIENCE = 40.0
+PATIENCE = 90.0
 POLL = 0.05
 ADMIN = "sandbox-objects"
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cmk_operator.providers.protocol import Provider, ResourceFacts
     from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, ProviderIdentity, SandboxControl
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 REQUESTS = 12
 """More than any kind needs for one change of key."""
 

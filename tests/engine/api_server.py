@@ -15,7 +15,7 @@ from sandbox.kubernetes.servers import APISERVER_RECORD, wait_until_ready
 if TYPE_CHECKING:
     from sandbox.kubernetes.cluster import Cluster
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def restart_api_server(cluster: Cluster) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sandbox.kubernetes.cluster import Cluster
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 async def until(what: str, test: Callable[[], Any], patience: float = PATIENCE) -> Any:

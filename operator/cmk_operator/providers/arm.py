@@ -24,7 +24,9 @@ async def send_plan(
     answer = await session.resource_manager(chain).send(plan.method, path, query, plan.body or None)
     if answer.operation_url is None:
         return answer
-    return Started(Operation(answer.operation_url, plan.purpose, answer.request_id), answer.retry_after or RETRY_AFTER)
+    # A word of Azure to ask at once is taken: should the operation run on, the next question is what waits.
+    wait = answer.retry_after if answer.retry_after is not None else RETRY_AFTER
+    return Started(Operation(answer.operation_url, plan.purpose, answer.request_id), wait)
 
 
 class ArmProvider:
