@@ -131,21 +131,25 @@ def test_an_answer_is_judged_by_who_must_act(*, status: int, reason: str | None,
     assert words in fault.message
 
 
+@pytest.mark.parametrize(("header", "seconds"), [("17", 17), ("999999", 3600)], ids=["seconds", "too many seconds"])
+def test_a_receiver_may_say_how_long_to_wait_but_not_for_ever(header: str, seconds: float) -> None:
+    assert _asked_to_wait(header) == seconds
+
+
 @pytest.mark.parametrize(
-    ("header", "least", "most"),
-    [
-        ("17", 17, 17),
-        ("999999", 3600, 3600),
-        (format_datetime(datetime.now(UTC) + timedelta(seconds=900), usegmt=True), 600, 900),
-        (format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True), 0, 0),
-    ],
-    ids=["seconds", "too many seconds", "a date", "a date that is past"],
+    ("until", "least", "most"),
+    [(timedelta(seconds=900), 600, 900), (timedelta(days=2), 3600, 3600), (timedelta(days=-1), 0, 0)],
+    ids=["a date", "a date far ahead", "a date that is past"],
 )
-def test_a_receiver_may_say_how_long_to_wait_in_either_form_but_not_for_ever(header: str, least: float, most: float) -> None:
+def test_a_receiver_may_say_until_when_to_wait_but_not_for_ever(until: timedelta, least: float, most: float) -> None:
+    assert least <= _asked_to_wait(format_datetime(datetime.now(UTC) + until, usegmt=True)) <= most
+
+
+def _asked_to_wait(header: str) -> float:
     fault = _judge_answer("hooks.example.com", 503, {"Retry-After": header})
     assert fault is not None
     assert fault.retry_after is not None
-    assert least <= fault.retry_after <= most
+    return fault.retry_after
 
 
 def test_a_retry_after_that_makes_no_sense_is_no_word_at_all() -> None:
