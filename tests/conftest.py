@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 WITH_SERVERS_OF_THEIR_OWN = ("e2e", "engine", "soak", "contract")
 """Packages whose servers a test process keeps until it leaves the package: it should come to each once."""
-LONG = ("test_sql", "test_handover", "test_scenarios", "test_crashes", "test_azure_faults", "test_audit", "test_az_cli")
-"""Files that take a minute or more."""
+LONG = (
+    *("test_crashes", "test_azure_faults", "test_scenarios", "test_watches", "test_access_states", "test_handover"),
+    *("test_prerequisites", "test_disks", "test_az_cli"),
+)
+"""Files that take a minute or nearly one, the longest first."""
 
 
 @pytest.hookimpl(trylast=True)

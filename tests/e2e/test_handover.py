@@ -90,7 +90,8 @@ async def test_what_is_handed_over_run_verbatim_by_the_customer_is_all_that_is_n
     printed = await asyncio.to_thread(az.script, script)
 
     await environment.resource_until("Ready", has("Ready"))
-    key = await environment.key_until("Ready", has("Ready"))
+    # The key may have been found well before the script had made the last of it.
+    key = await environment.key_until("every prerequisite met, and shown", lambda seen: has("Ready")(seen) and not unmet(seen))
     version = key["activeVersion"]
     vault = f"{customer.subscription}/resourceGroups/{group}/providers/Microsoft.KeyVault/vaults/{environment.vault}"
     assert printed.splitlines() == [
@@ -101,13 +102,16 @@ async def test_what_is_handed_over_run_verbatim_by_the_customer_is_all_that_is_n
     assert (await environment.encryption())["keyvaultproperties"]["currentVersionedKeyIdentifier"] == environment.key_uri(
         version
     )
-    failed = {one["name"]: one["message"] for one in key["prerequisites"] if one["result"] != "Pass"}
-    assert failed == {}, "a vault made by the script meets every prerequisite, and shows it"
 
     before = await seen(environment, vault)
     assert await asyncio.to_thread(az.script, script) == printed
     assert await seen(environment, vault) == before, "a second run changes nothing"
     assert list(az.config_directory.glob("**/pwned")) == []
+
+
+def unmet(key: dict[str, Any]) -> list[str]:
+    """Prerequisites that a key's status does not show as met."""
+    return [one["name"] for one in key["prerequisites"] if one["result"] != "Pass"]
 
 
 async def seen(environment: Environment, vault: str) -> dict[str, Any]:

@@ -385,3 +385,9 @@ def test_what_only_our_application_is_denied_says_nothing_about_snowflakes_data(
     assert (told.status, told.reason) == (truth, name)
     assert ("application of its own" in told.message) == (truth == "Unknown")
     assert (status.access is not None) == (truth == "False")
+
+
+def test_who_reports_the_key_is_named() -> None:
+    warehouse = encrypted_resource(resourceId=None, snowflake=SNOWFLAKE)
+    told = [condition(report(resource, outcome(), NOW), "Encrypted").message for resource in (warehouse, encrypted_resource())]
+    assert told == [f"Snowflake reports that the resource is on {KEY}", f"Azure reports that the resource is on {KEY}"]

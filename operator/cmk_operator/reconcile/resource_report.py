@@ -96,7 +96,7 @@ def report(resource: EncryptedResource, outcome: ResourceOutcome, now: datetime)
     before = resource.status
     applied = _applied(before.applied, outcome.protection, now)
     accessible = _for_service(_key_accessible(outcome.key, applied), resource)
-    aspects = (_encrypted(outcome), accessible, _key_current(outcome.key, applied))
+    aspects = (_encrypted(outcome, resource), accessible, _key_current(outcome.key, applied))
     details = _details(outcome.details) if outcome.details is not None else before.details
     summary, progress = _summary(outcome, aspects)
     generation = resource.metadata.generation
@@ -176,20 +176,20 @@ def _rotations(
     return (entry, *before.rotations)[:ROTATIONS_KEPT]
 
 
-def _encrypted(outcome: ResourceOutcome) -> Aspect:
+def _encrypted(outcome: ResourceOutcome, resource: EncryptedResource) -> Aspect:
     kind = "Encrypted"
     decision, protection = outcome.decision, outcome.protection
+    owner = "Snowflake" if resource.spec.snowflake is not None else "Azure"
     if outcome.keeps_key and protection is not None:
-        return Aspect(kind, "True", "CustomerManagedKey", f"Azure reports that the resource is on {protection.key_uri}")
+        return Aspect(kind, "True", "CustomerManagedKey", f"{owner} reports that the resource is on {protection.key_uri}")
     if outcome.fault is not None:
         # What Azure was last seen to do is not known to be false only because a manifest was refused or a call failed.
         return Aspect(kind, "Unknown" if protection is None else "False", outcome.fault.reason, outcome.fault.message)
     if decision is None or protection is None:
-        return Aspect(kind, "Unknown", "NotObserved", "Azure has not been asked yet")
+        return Aspect(kind, "Unknown", "NotObserved", f"{owner} has not been asked yet")
     reverting = decision.step is Step.WAIT and outcome.plan is None and protection.customer_managed
     if decision.step is Step.SETTLED or reverting:
-        uri = protection.key_uri
-        return Aspect(kind, "True", "CustomerManagedKey", f"Azure reports that the resource is on {uri}")
+        return Aspect(kind, "True", "CustomerManagedKey", f"{owner} reports that the resource is on {protection.key_uri}")
     return Aspect(kind, "False", decision.reason, decision.message)
 
 
