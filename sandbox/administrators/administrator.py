@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
+from azure.core.exceptions import ResourceExistsError
 from azure.identity.aio import ClientSecretCredential
 
 from sandbox.administrators.rest import AzureRest, cloud_of, connection
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 GROUPS = "2024-11-01"
 ROLES = "2022-04-01"
 LOCKS = "2020-05-01"
+_HELD = re.compile(r"conflicting role assignment is ([0-9a-f]{32})")
 
 
 class Administrator:
@@ -82,7 +85,7 @@ class Administrator:
         return principal
 
     async def assign_role(self, principal_id: str, role: str, scope: str) -> str:
-        """Grant a built-in role by its name; the id of the assignment, new or old."""
+        """Grant a built-in role by its name; the id of the assignment, be it new, our own of before, or somebody else's."""
         filtered = quote(f"roleName eq '{role}'")
         url = f"{scope}/providers/Microsoft.Authorization/roleDefinitions?$filter={filtered}&api-version={ROLES}"
         (definition,) = (await self.arm.json("GET", url))["value"]
@@ -95,7 +98,14 @@ class Administrator:
                 "principalType": "ServicePrincipal",
             }
         }
-        await self.put(assignment, ROLES, body)
+        try:
+            await self.put(assignment, ROLES, body)
+        except ResourceExistsError as error:
+            # "RoleAssignmentExists: … The ID of the conflicting role assignment is …": the same grant by another name.
+            held = _HELD.search(error.message)
+            if held is None:
+                raise
+            return f"{scope}/providers/Microsoft.Authorization/roleAssignments/{uuid.UUID(held[1])}"
         return assignment
 
     async def withdraw_roles(self, principal_id: str, scope: str) -> None:
