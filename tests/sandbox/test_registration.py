@@ -30,7 +30,8 @@ def credential(subject: str) -> dict[str, Any]:
 
 @pytest.fixture
 async def registrar(provider: ProviderAdministrator, issuer: Issuer) -> Registrar:
-    return await provider.prepare_registrar(issuer=issuer.url, service_account=SERVICE_ACCOUNT)
+    group = "rg-registration"  # another than that of the documented commands, which are run on the same simulated Azure
+    return await provider.prepare_registrar(issuer=issuer.url, service_account=SERVICE_ACCOUNT, resource_group=group)
 
 
 @asynccontextmanager
