@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from sandbox.kubernetes.objects import condition, has
 
 if TYPE_CHECKING:
@@ -169,6 +170,26 @@ async def test_what_others_change_is_put_right_and_the_version_in_force_is_left_
     await world.environment.eventually("back on the key", back)
     status = await world.until("told", lambda seen: len(seen["rotations"]) == 3 and has("Ready")(seen))
     assert [one["by"] for one in status["rotations"]] == ["cmk-operator", "found in Azure", "cmk-operator"]
+
+
+async def test_what_another_does_while_an_operation_of_the_operator_runs_is_not_told_as_the_operators(world: SqlWorld) -> None:
+    # Law 8: the operation was under way when somebody put the server back on a key of Microsoft, and the same pass sees both.
+    server, version = await world.ready()
+    environment, control = world.environment, world.environment.control
+    await control.set_timings(sql_operation_seconds=100_000)
+    await environment.apply_key(keyUri=environment.key_uri(version))
+    await world.until("rotation is being turned off", lambda seen: "operation" in seen)
+    await control.set_timings(sql_operation_seconds=0)
+    await control.advance(100_001)
+    await world.sql.set_protector(server, None)
+    now = {"metadata": {"annotations": {RECONCILE_REQUESTED_AT: "now"}}}
+    await environment.objects.merge("EncryptedResource", "sql", now, environment.namespace)
+    status = await world.until(
+        "back on the key", lambda seen: "operation" not in seen and len(seen["rotations"]) > 1 and has("Ready")(seen)
+    )
+    key = environment.key_uri(version)
+    told = [(one["by"], one["to"]) for one in status["rotations"]]
+    assert told == [("cmk-operator", key), ("found in Azure", "a key of Microsoft"), ("cmk-operator", key)]
 
 
 async def test_closed_databases_are_named_and_opened_again_when_the_key_is_back_and_never_moved(

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from cmk_operator.api.customer_tenant import CustomerTenant, CustomerTenantStatus
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.api.federated_identity import FederatedIdentity
+    from cmk_operator.core.key_uri import KeyUri
     from cmk_operator.core.long_running import Operation
+    from cmk_operator.core.protection import Protection
     from cmk_operator.kubernetes.inventory import CustomResource
     from cmk_operator.reconcile.context import Context
 
@@ -180,17 +182,23 @@ def key_change_found(resource: EncryptedResource, after: str, now: datetime) -> 
     )
 
 
-def note_unreported(context: Context, resource: EncryptedResource, seen: str) -> None:
-    """Before this operator changes the key (empty for one of Microsoft): if it is not the one in status, that was a change too."""
+def note_unreported(
+    context: Context, resource: EncryptedResource, seen: Protection, wanted: KeyUri, *, reverting: bool = False
+) -> None:
+    """Before this operator changes the key: if the one seen is not the one in status, that was a change too.
+
+    It was this operator's own only if an operation of its own has ended in this very pass, and it leads to where that went:
+    the `wanted` key, or one of Microsoft when `reverting`. What others did meanwhile is theirs.
+    """
     applied, operation = resource.status.applied, resource.status.operation
-    before = applied.key_uri if applied is not None else ""
-    if seen == before:
+    before, now = applied.key_uri if applied is not None else "", str(seen.active_key_uri or "")
+    if now == before:
         return
-    if operation is not None:
-        # This operator's own operation, which has ended in this very pass.
-        change = key_changed(resource, before, seen, operation.purpose, operation.request_id, context.now())
+    there = reverting if seen.key_uri is None else seen.key_uri.versionless == wanted.versionless
+    if operation is not None and there:
+        change = key_changed(resource, before, now, operation.purpose, operation.request_id, context.now())
     else:
-        change = key_change_found(resource, seen or PLATFORM_KEY, context.now())
+        change = key_change_found(resource, now or PLATFORM_KEY, context.now())
     context.journal.note(change)
 
 

@@ -102,7 +102,7 @@ def _log(
 def _started(step: ResourcePass, seen: ResourceFacts[Any], answer: Started) -> ResourceOutcome:
     operation = answer.operation
     old = str(seen.protection.active_key_uri or "")
-    note_unreported(step.context, step.resource, old)
+    note_unreported(step.context, step.resource, seen.protection, step.path.path.key_uri)
     step.context.journal.note(key_change_started(step.resource, old, operation, step.context.now()))
     _log(step, "a long-running operation was started", operation.purpose, operation.request_id)
     outcome = step.waits(operation, answer.retry_after, seen)
@@ -116,7 +116,7 @@ async def _applied(
     old, new = str(seen.protection.active_key_uri or ""), str(facts.protection.active_key_uri or "")
     changed = old != new
     if changed:
-        note_unreported(step.context, step.resource, old)
+        note_unreported(step.context, step.resource, seen.protection, step.path.path.key_uri)
         await tell_changed(step, old, facts.protection, answer.request_id)
     else:
         _log(step, "a request towards the key was carried out", plan.purpose, answer.request_id)

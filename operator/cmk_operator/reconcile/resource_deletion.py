@@ -108,7 +108,7 @@ async def _revert(step: ResourcePass, facts: ResourceFacts[Any]) -> ResourceOutc
     if isinstance(answer, AzureFailure):
         return step.refused(answer, facts)
     old = str(facts.protection.active_key_uri or "")
-    note_unreported(step.context, step.resource, old)
+    note_unreported(step.context, step.resource, facts.protection, step.path.path.key_uri, reverting=True)
     if isinstance(answer, Started):
         step.context.journal.note(key_change_started(step.resource, old, answer.operation, step.context.now()))
         return step.waits(answer.operation, answer.retry_after, facts)
