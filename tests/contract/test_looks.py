@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -153,6 +153,27 @@ async def test_before_a_write_that_names_no_version_the_latest_is_read_again_and
     assert (state, asked) == (AccessState.DISABLED, ["get"])
     await vault.world.customer.enable(vault.name, "cmk")
     assert await seen() == (WELL, second, STEPS), "what was lost is tried whole"
+
+
+async def test_who_asks_for_what_is_so_now_is_not_told_a_reason_of_a_moment_ago(vault: Vault) -> None:
+    # As a preflight does, right after the customer has consented and made the vault.
+    customer, later = vault.world.customer, f"{vault.name}later"
+    await vault.keys("cmk")
+    not_there = replace(vault.key("cmk"), key_uri=parse_key_uri(f"https://{later}.vault.azure.net/keys/cmk"))
+
+    async def seen(key: ProbedKey) -> AccessState:
+        vault.now += 0.1
+        return judge_key_probe(await vault.prober.probe(key, frozenset(), 0.0), {}).access.state
+
+    assert await seen(vault.key("cmk")) is WELL, "and a token is kept"
+    await customer.withdraw_consent(vault.application)
+    try:
+        assert await seen(not_there) is AccessState.CONSENT_MISSING
+    finally:
+        await customer.consent(vault.application)
+    await customer.create_vault(later)
+    await customer.create_key(later, "cmk")
+    assert await seen(not_there) is AccessState.PERMISSION_DENIED
 
 
 async def test_the_time_of_the_oldest_step_is_told(vault: Vault) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -23,13 +24,16 @@ if TYPE_CHECKING:
     from cmk_operator.core.azure_failure import AzureFailure
 
 EXPLANATION_MAX_AGE: Final = 1.0
-"""Seconds for which the reason of a denial is the same for all keys of a tenant, so that a vault that is lost costs few sign-ins."""
+"""Seconds for which the reason of a denial is the same for all keys of a tenant, so that a vault that is lost costs few sign-ins.
+
+Whoever asks for what is so now (`max_age` 0) gets a reason that was asked for since.
+"""
 
 
 @dataclass(slots=True)
 class _Explanation:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    at: float = float("-inf")
+    asked_at: float = float("-inf")
     failure: AzureFailure | None = None
 
 
@@ -63,7 +67,7 @@ class KeyProber:
         async with watched.lock:
             last = watched.last
             if last is None or self._since(watched.full_at) > max_age or not _covers(last, versions_in_use):
-                return await self._probe(key, watched, versions_in_use)
+                return await self._probe(key, watched, versions_in_use, explained_within=max_age)
             read_at = max(watched.full_at, watched.proof.read if watched.proof is not None else watched.full_at)
             if read_max_age is None or self._since(read_at) <= read_max_age:
                 return last
@@ -105,12 +109,18 @@ class KeyProber:
         return watched
 
     async def _probe(
-        self, key: ProbedKey, watched: Watched, versions_in_use: frozenset[str], known: KeyProbe | None = None
+        self,
+        key: ProbedKey,
+        watched: Watched,
+        versions_in_use: frozenset[str],
+        known: KeyProbe | None = None,
+        explained_within: float = EXPLANATION_MAX_AGE,
     ) -> KeyProbe:
         """Visit the key; with `known`, only what does not read as it did there is wrapped with."""
         watched.doubted = False
+        explain = functools.partial(self._explain, within=min(explained_within, EXPLANATION_MAX_AGE))
         async with self._slots:
-            visit = await probe_key(self._session, key, versions_in_use, self._clock(), self._explain, known)
+            visit = await probe_key(self._session, key, versions_in_use, self._clock(), explain, known)
         at = self._monotonic()
         watched.turn_at = at
         look = Look.READ
@@ -184,12 +194,14 @@ class KeyProber:
             self._lists[place] = VaultList(self._session, chain, tenant, url, self._monotonic)
         return self._lists[place]
 
-    async def _explain(self, chain: IdentityChain, customer_tenant_id: str) -> AzureFailure | None:
+    async def _explain(self, chain: IdentityChain, customer_tenant_id: str, *, within: float) -> AzureFailure | None:
+        wanted_since = self._monotonic() - within
         explanation = self._explanations.setdefault((chain, customer_tenant_id.lower()), _Explanation())
         async with explanation.lock:
-            if self._since(explanation.at) > EXPLANATION_MAX_AGE:
+            if explanation.asked_at < wanted_since:
+                asked_at = self._monotonic()
                 explanation.failure = await denied_by_tenant(self._session, chain, customer_tenant_id)
-                explanation.at = self._monotonic()
+                explanation.asked_at = asked_at
             return explanation.failure
 
 
