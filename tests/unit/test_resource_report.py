@@ -246,10 +246,20 @@ def test_while_a_revert_waits_the_resource_is_still_encrypted() -> None:
         "RevertWaitsForKey",
         "the manifest is being deleted and reverts first; the customer's administrator must enable it",
     )
-    status = report(encrypted_resource(), outcome(key=probed(probe(disabled())), decision=waiting), NOW)
+    resource = encrypted_resource()
+    going = resource.model_copy(update={"metadata": resource.metadata.model_copy(update={"deletion_timestamp": NOW})})
+    status = report(going, outcome(key=probed(probe(disabled())), decision=waiting), NOW)
     assert condition(status, "Encrypted").status == "True"
     assert (condition(status, "Ready").status, condition(status, "Ready").reason) == ("False", "RevertWaitsForKey")
     assert find(status.conditions, "Stalled") is not None
+
+
+def test_on_its_way_to_another_key_a_resource_is_not_said_to_be_encrypted_with_it() -> None:
+    # Found by `make soak`: the operation was under way, and the condition said what was still so of the former key.
+    waiting = Decision(Step.WAIT, "OperationInProgress", "waiting for the service to end an operation: put the set on the key")
+    on_another = Protection(KeyUri(VAULT, "former"), V1)
+    told = condition(report(encrypted_resource(), outcome(protection=on_another, decision=waiting), NOW), "Encrypted")
+    assert (told.status, told.reason) == ("False", "OperationInProgress")
 
 
 def test_nobody_knows_whether_it_is_ready_while_azure_is_silent() -> None:

@@ -187,7 +187,8 @@ def _encrypted(outcome: ResourceOutcome, resource: EncryptedResource) -> Aspect:
         return Aspect(kind, "Unknown" if protection is None else "False", outcome.fault.reason, outcome.fault.message)
     if decision is None or protection is None:
         return Aspect(kind, "Unknown", "NotObserved", f"{owner} has not been asked yet")
-    reverting = decision.step is Step.WAIT and outcome.plan is None and protection.customer_managed
+    deleting = resource.metadata.deletion_timestamp is not None
+    reverting = deleting and decision.step is Step.WAIT and outcome.plan is None and protection.customer_managed
     if decision.step is Step.SETTLED or reverting:
         return Aspect(kind, "True", "CustomerManagedKey", f"{owner} reports that the resource is on {protection.key_uri}")
     return Aspect(kind, "False", decision.reason, decision.message)
