@@ -103,6 +103,8 @@ async def test_a_revert_waits_when_its_key_object_is_deleted_first_and_says_how_
     await until_finalizers(environment, 1)
     since = await environment.position()
     await environment.objects.delete("CustomerManagedKey", "cmk", environment.namespace)
+    # Two watches tell of two kinds: the operator may hear of the resource's deletion first, and then it reverts.
+    await environment.resource_until("the key is missed", has("Ready", "False", "KeyNotFound"))
     await environment.objects.delete("EncryptedResource", "docs", environment.namespace)
     escape = "set spec.deletionPolicy to Orphan to let it go as it is"
     status = await environment.resource_until("waiting, with a way out", lambda seen: escape in str(seen["conditions"]))

@@ -11,6 +11,8 @@ from sandbox.kubernetes.objects import has
 from tests.engine.operators import until
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from tests.engine.world import World
 
 ENDINGS = 10
@@ -114,10 +116,11 @@ DELETION = (Point("change in Azure"), Point("finalizer", "patch", r"/encryptedre
 MOMENTS = {"before": False, "after": True}
 
 
-async def _kill_at(world: World, point: Point, name: str, *, after: bool) -> None:
-    """Kill the operator while a write is on its way, or while its answer is."""
+async def _kill_at(world: World, point: Point, name: str, begin: Awaitable[None], *, after: bool) -> None:
+    """Kill the operator while a write that `begin` leads to is on its way, or while its answer is."""
     if point.verb:
         held = world.proxy.inject("hold", point.verb, point.path.format(name=name), after_delivery=after)
+        await begin
         await until(point.what, lambda: held.hits and (not after or _delivered(world)))
     else:
 
@@ -125,6 +128,7 @@ async def _kill_at(world: World, point: Point, name: str, *, after: bool) -> Non
             return any(fault["hits"] for fault in await world.environment.control.faults())
 
         await world.environment.control.inject(kind="hang", method="PATCH", path=point.path, after_effect=after, times=1)
+        await begin
         await until(point.what, arrived)
     world.operator.kill()
     world.proxy.clear()
@@ -144,8 +148,7 @@ async def test_killed_at_a_write_of_a_creation_the_next_start_finishes_it(world:
     (name,) = await world.accounts()
     azure = await world.environment.position()
 
-    await world.apply([name], deletionPolicy="RevertToPlatformKey")
-    await _kill_at(world, point, name, after=after)
+    await _kill_at(world, point, name, world.apply([name], deletionPolicy="RevertToPlatformKey"), after=after)
     await world.operator.start(**SOON)
 
     await world.until_ready([name])
@@ -166,8 +169,8 @@ async def test_killed_at_a_write_of_a_reversion_the_next_start_finishes_it(world
     await world.environment.key_until("counted", lambda status: status.get("usedBy") == [name])
     azure = await world.environment.position()
 
-    await world.environment.objects.delete("EncryptedResource", name, world.environment.namespace)
-    await _kill_at(world, point, name, after=after)
+    deletion = world.environment.objects.delete("EncryptedResource", name, world.environment.namespace)
+    await _kill_at(world, point, name, deletion, after=after)
     await world.operator.start(**SOON)
 
     await world.environment.objects.until_gone("EncryptedResource", name, world.environment.namespace)

@@ -76,4 +76,4 @@ async def test_a_change_by_us_is_never_told_as_found_in_azure_because_a_status_w
     assert rotation["by"] == "cmk-operator"
     assert rotation["requestId"]
     assert len(world.operator.lines(written, '"key changed"')) == 1
-    assert world.operator.lines(written, "found in Azure") == []
+    assert world.operator.lines(written, "key change found") == []

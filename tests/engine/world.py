@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sandbox.kubernetes.objects import RefusedError, has
-from tests.engine.operators import until
+from tests.engine.operators import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,7 +54,7 @@ class World:
         for name in names:
             await self.environment.apply_resource(name, **spec)
 
-    async def until_ready(self, names: Iterable[str], patience: float = 40.0) -> None:
+    async def until_ready(self, names: Iterable[str], patience: float = PATIENCE) -> None:
         """Wait until all of these are Ready in their present generation."""
         wanted = set(names)
 

@@ -52,7 +52,7 @@ def pair(cluster: Cluster, azure: AzureProcess, tmp_path: Path) -> Iterator[dict
         cluster.kubectl("delete", "federatedidentities", "--all")
 
 
-async def _led_by(cluster: Cluster, name: str, patience: float = 30.0) -> dict[str, Any]:
+async def _led_by(cluster: Cluster, name: str, patience: float = 60.0) -> dict[str, Any]:
     deadline = time.monotonic() + patience
     async with Objects(cluster) as objects:
         while True:

@@ -19,6 +19,7 @@ from cmk_operator.core.key_uri import KeyUri
 from cmk_operator.core.protection import FieldChange, Protection
 from cmk_operator.providers.protocol import Plan, Shown
 from cmk_operator.reconcile import key_report
+from cmk_operator.reconcile.audit import key_change_found
 from cmk_operator.reconcile.key_report import KeyFacts, Usage
 from cmk_operator.reconcile.resource_report import ResourceOutcome, report
 from tests.unit.samples import (
@@ -312,6 +313,17 @@ def test_a_move_is_told_with_both_keys_and_by_whom() -> None:
     third = report(encrypted_resource(second), outcome(protection=Protection()), LATER)
     assert third.rotations[0].to == "a key of Microsoft"
     assert third.applied is None
+
+
+def test_what_snowflake_did_is_told_as_snowflakes() -> None:
+    first = report(encrypted_resource(resourceId=None, snowflake=SNOWFLAKE), outcome(), NOW)
+    assert first.rotations[0].by == "found in Snowflake"
+    assert condition(first, "Encrypted").message.startswith("Snowflake reports")
+    warehouse = encrypted_resource(first, resourceId=None, snowflake=SNOWFLAKE)
+    second = report(warehouse, outcome(protection=Protection()), LATER)
+    assert (second.rotations[0].to, second.rotations[0].by) == ("a key of Snowflake", "found in Snowflake")
+    found = key_change_found(warehouse, second.rotations[0].to, LATER)
+    assert (found.by, found.after) == ("Snowflake or the customer", "a key of Snowflake")
 
 
 def test_the_last_ten_moves_are_kept_newest_first() -> None:

@@ -275,3 +275,13 @@ class EncryptedResource(Shape):
     metadata: Metadata
     spec: EncryptedResourceSpec
     status: EncryptedResourceStatus = EncryptedResourceStatus()
+
+    @property
+    def service(self) -> str:
+        """Who keeps the resource, and tells what it is encrypted with."""
+        return "Snowflake" if self.spec.snowflake is not None else "Azure"
+
+    @property
+    def platform_key(self) -> str:
+        """What status, events and the record call the key that protects the resource while no customer's key does."""
+        return "a key of Snowflake" if self.spec.snowflake is not None else "a key of Microsoft"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.api.conditions import find
 from cmk_operator.core.access import AccessState
-from cmk_operator.core.audit.change import OBSERVED, OPERATOR, PLATFORM_KEY, UNTOLD, Change, Event, Subject, identity_of
+from cmk_operator.core.audit.change import OBSERVED, OPERATOR, UNTOLD, Change, Event, Subject, identity_of
 from cmk_operator.kubernetes.client import KubernetesError, ObjectReference, collection_path
 from cmk_operator.kubernetes.inventory import MODELS
 
@@ -124,7 +124,7 @@ def deleted(subject: Subject, now: datetime) -> Change:
 
 
 def key_change_id(resource: EncryptedResource, after: str) -> str:
-    """The id of a change of the key that protects a resource; `after` is a key URI, or `PLATFORM_KEY`."""
+    """The id of a change of the key that protects a resource; `after` is a key URI, or its platform key."""
     rotations = resource.status.rotations
     return identity_of(resource.metadata.uid, "key", rotations[0].at.isoformat() if rotations else "", after)
 
@@ -132,15 +132,15 @@ def key_change_id(resource: EncryptedResource, after: str) -> str:
 def key_changed(
     resource: EncryptedResource, before: str, after: str, why: str, request_id: str | None, now: datetime
 ) -> Change:
-    """A change of key that this operator made; the key URIs before and after it are empty for a key of Microsoft."""
-    to = after or PLATFORM_KEY
+    """A change of key that this operator made; the key URIs before and after it are empty for its platform key."""
+    to = after or resource.platform_key
     return Change(
         key_change_id(resource, to),
         _at(now),
         Event.KEY_CHANGED,
         subject_of(resource),
         OPERATOR,
-        before or PLATFORM_KEY,
+        before or resource.platform_key,
         to,
         f"{why} (generation {resource.metadata.generation}, {author_of(resource)})",
         resource.spec.target.text,
@@ -149,14 +149,14 @@ def key_changed(
 
 
 def key_change_started(resource: EncryptedResource, before: str, operation: Operation, now: datetime) -> Change:
-    """A long-running operation of Azure that this operator started."""
+    """A long-running operation that this operator started."""
     return Change(
         identity_of(resource.metadata.uid, "started", operation.url),
         _at(now),
         Event.KEY_CHANGE_STARTED,
         subject_of(resource),
         OPERATOR,
-        before or PLATFORM_KEY,
+        before or resource.platform_key,
         operation.purpose,
         f"the manifest says so (generation {resource.metadata.generation}, {author_of(resource)})",
         resource.spec.target.text,
@@ -165,16 +165,16 @@ def key_change_started(resource: EncryptedResource, before: str, operation: Oper
 
 
 def key_change_found(resource: EncryptedResource, after: str, now: datetime) -> Change:
-    """A change that Azure shows and this operator did not make, to `after`; of a new manifest, the key that it is first seen on."""
+    """A change that Azure or Snowflake shows and this operator did not make, to `after`; of a new manifest, the key that it is first seen on."""
     applied = resource.status.applied
     first = applied is None and not resource.status.rotations
-    before = applied.key_uri if applied is not None else PLATFORM_KEY
+    before = applied.key_uri if applied is not None else resource.platform_key
     return Change(
         key_change_id(resource, after),
         _at(now),
         Event.KEY_CHANGE_FOUND,
         subject_of(resource),
-        OBSERVED,
+        f"{resource.service} or the customer",
         "not seen before" if first else before,
         after,
         NOT_BY_US,
@@ -188,7 +188,7 @@ def note_unreported(
     """Before this operator changes the key: if the one seen is not the one in status, that was a change too.
 
     It was this operator's own only if an operation of its own has ended in this very pass, and it leads to where that went:
-    the `wanted` key, or one of Microsoft when `reverting`. What others did meanwhile is theirs.
+    the `wanted` key, or its platform key when `reverting`. What others did meanwhile is theirs.
     """
     applied, operation = resource.status.applied, resource.status.operation
     before, now = applied.key_uri if applied is not None else "", str(seen.active_key_uri or "")
@@ -198,7 +198,7 @@ def note_unreported(
     if operation is not None and there:
         change = key_changed(resource, before, now, operation.purpose, operation.request_id, context.now())
     else:
-        change = key_change_found(resource, now or PLATFORM_KEY, context.now())
+        change = key_change_found(resource, now or resource.platform_key, context.now())
     context.journal.note(change)
 
 

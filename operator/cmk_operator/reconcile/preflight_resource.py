@@ -50,7 +50,7 @@ async def check_resource(context: Context, name: str, namespace: str) -> tuple[C
         read = of_fault(CheckStage.READ, step.provider.judge(seen, step.path.target.shown_name))
         return (admitted, read, writable, *not_reached((CheckStage.EFFECT,), "Read comes first"))
     key = seen.protection.active_key_uri
-    read = passed(CheckStage.READ, f"the resource was read: it is on {key or 'a key of Microsoft'}")
+    read = passed(CheckStage.READ, f"the resource was read: it is on {key or resource.platform_key}")
     return (admitted, read, writable, await _effect(step, seen))
 
 

@@ -9,7 +9,7 @@ from cmk_operator.api.conditions import find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.encrypted_resource import EncryptedResource, EncryptedResourceStatus, TargetReport
 from cmk_operator.core.access import Access, AccessState
-from cmk_operator.core.audit.change import OPERATOR, PLATFORM_KEY, Event
+from cmk_operator.core.audit.change import OPERATOR, Event
 from cmk_operator.core.azure_failure import AzureFailure
 from cmk_operator.core.decide import KeyState, Step, decide
 from cmk_operator.core.faults import Fault, FaultKind
@@ -170,7 +170,7 @@ async def _attributed(context: Context, resource: EncryptedResource, outcome: Re
     if outcome.protection is None or str(outcome.protection.active_key_uri or "") == (applied.key_uri if applied else ""):
         return outcome
     recorded = await context.journal.latest(resource.metadata.uid, Event.KEY_CHANGED.aspect)
-    now = str(outcome.protection.active_key_uri or PLATFORM_KEY)
+    now = str(outcome.protection.active_key_uri or resource.platform_key)
     if recorded is None or (recorded.by, recorded.after) != (OPERATOR, now):
         return outcome
     return replace(outcome, written_by_us=True, request_id=recorded.request_id)

@@ -112,7 +112,8 @@ async def _revert(step: ResourcePass, facts: ResourceFacts[Any]) -> ResourceOutc
     if isinstance(answer, Started):
         step.context.journal.note(key_change_started(step.resource, old, answer.operation, step.context.now()))
         return step.waits(answer.operation, answer.retry_after, facts)
-    audit(step, old, answer.facts.protection, answer.request_id, "the manifest is deleted and reverts to a key of Microsoft")
+    why = f"the manifest is deleted and reverts to {step.resource.platform_key}"
+    audit(step, old, answer.facts.protection, answer.request_id, why)
     return None if step.provider.plan_revert(step.target, answer.facts) is None else Next(backoff=BUSY)
 
 

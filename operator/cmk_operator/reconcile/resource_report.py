@@ -113,7 +113,7 @@ def report(resource: EncryptedResource, outcome: ResourceOutcome, now: datetime)
         details=details,
         remembered=_remembered(outcome.remembered) if outcome.remembered is not None else before.remembered,
         plan=_plan(outcome.plan) if shows_plan and outcome.plan is not None else None,
-        rotations=_rotations(before, applied, outcome, now),
+        rotations=_rotations(resource, applied, outcome, now),
     )
 
 
@@ -161,16 +161,17 @@ def _plan(plan: Plan) -> PlanReport:
 
 
 def _rotations(
-    before: EncryptedResourceStatus, applied: AppliedKey | None, outcome: ResourceOutcome, now: datetime
+    resource: EncryptedResource, applied: AppliedKey | None, outcome: ResourceOutcome, now: datetime
 ) -> tuple[RotationReport, ...]:
+    before = resource.status
     old, new = before.applied, applied
     if outcome.protection is None or (old.key_uri if old else None) == (new.key_uri if new else None):
         return before.rotations
     entry = RotationReport(
         from_=old.key_uri if old is not None else None,
-        to=new.key_uri if new is not None else "a key of Microsoft",
+        to=new.key_uri if new is not None else resource.platform_key,
         at=now,
-        by="cmk-operator" if outcome.written_by_us else "found in Azure",
+        by="cmk-operator" if outcome.written_by_us else f"found in {resource.service}",
         request_id=outcome.request_id if outcome.written_by_us else None,
     )
     return (entry, *before.rotations)[:ROTATIONS_KEPT]
@@ -179,18 +180,21 @@ def _rotations(
 def _encrypted(outcome: ResourceOutcome, resource: EncryptedResource) -> Aspect:
     kind = "Encrypted"
     decision, protection = outcome.decision, outcome.protection
-    owner = "Snowflake" if resource.spec.snowflake is not None else "Azure"
     if outcome.keeps_key and protection is not None:
-        return Aspect(kind, "True", "CustomerManagedKey", f"{owner} reports that the resource is on {protection.key_uri}")
+        return Aspect(
+            kind, "True", "CustomerManagedKey", f"{resource.service} reports that the resource is on {protection.key_uri}"
+        )
     if outcome.fault is not None:
         # What Azure was last seen to do is not known to be false only because a manifest was refused or a call failed.
         return Aspect(kind, "Unknown" if protection is None else "False", outcome.fault.reason, outcome.fault.message)
     if decision is None or protection is None:
-        return Aspect(kind, "Unknown", "NotObserved", f"{owner} has not been asked yet")
+        return Aspect(kind, "Unknown", "NotObserved", f"{resource.service} has not been asked yet")
     deleting = resource.metadata.deletion_timestamp is not None
     reverting = deleting and decision.step is Step.WAIT and outcome.plan is None and protection.customer_managed
     if decision.step is Step.SETTLED or reverting:
-        return Aspect(kind, "True", "CustomerManagedKey", f"{owner} reports that the resource is on {protection.key_uri}")
+        return Aspect(
+            kind, "True", "CustomerManagedKey", f"{resource.service} reports that the resource is on {protection.key_uri}"
+        )
     return Aspect(kind, "False", decision.reason, decision.message)
 
 

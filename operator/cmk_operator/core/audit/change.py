@@ -14,7 +14,6 @@ from cmk_operator.core.redaction import redacted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PLATFORM_KEY: Final = "a key of Microsoft"
 OPERATOR: Final = "cmk-operator"
 OBSERVED: Final = "Azure or the customer"
 """Who else can change what was found in Azure: its own services, or those who administer the key or the resource."""
@@ -62,7 +61,7 @@ _WORDS: Final[Mapping[Event, str]] = {
     Event.KEY_VERSION_CHANGED: "key version changed",
     Event.KEY_CHANGE_STARTED: "key change started",
     Event.KEY_CHANGED: "key changed",
-    Event.KEY_CHANGE_FOUND: "key change found in Azure",
+    Event.KEY_CHANGE_FOUND: "key change found",
     Event.COPY_MISSED: "entries left the cluster before the audit sink had taken them",
 }
 
