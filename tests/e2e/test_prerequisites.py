@@ -186,11 +186,11 @@ async def test_a_refusal_of_azure_for_missing_purge_protection_names_the_custome
         message="Keyvault policy recoverable is not set",
         method="PATCH",
         path=environment.accounts["docs"],
-        times=1,
     )
     await environment.apply_all()
     status = await environment.resource_until("refused", has("Ready", "False", "KeyVaultPolicyError"))
     assert "customer's administrator must enable both" in condition(status, "Stalled")["message"]
+    await environment.control.clear_faults()
     await environment.resource_until("Ready", has("Ready"))
 
 

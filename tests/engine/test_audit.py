@@ -59,7 +59,7 @@ async def test_killed_between_a_change_its_entry_and_its_status_there_is_one_ent
     await world.operator.with_settings(**SOON)
     await world.foundation()
     (name,) = await world.accounts()
-    slow = await world.environment.control.inject(kind="delay", method="PATCH", path="storageAccounts", seconds=0.7)
+    slow = await world.environment.control.inject(kind="delay", method="PATCH", path="storageAccounts", seconds=3)
     await world.apply([name])
     uid = await _uid(world, name)
 
