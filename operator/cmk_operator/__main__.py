@@ -114,6 +114,8 @@ async def run(settings: Settings, connection: Connection) -> int:
     intervals = Intervals(settings.key_check_interval, settings.drift_check_interval, settings.identity_check_interval)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(connection.open())
+        # Renewals wait for no other request: a webhook of others that is slow must not cost the lease.
+        lease_http = await stack.enter_async_context(connection.open(connections=1))
         session = await stack.enter_async_context(
             AzureSession(telemetry, TokenFile(settings.federated_token_file), rates_of(settings))
         )
@@ -160,7 +162,9 @@ async def run(settings: Settings, connection: Connection) -> int:
         runner = await health.serve(settings.listen_address, settings.listen_port)
         stack.push_async_callback(runner.cleanup)
         _LOG.info("started", extra={"version": __version__, "server": connection.server})
-        leadership = Leadership(client, connection.namespace, settings.instance, settings.lease_duration)
+        leadership = Leadership(
+            KubernetesClient(lease_http, telemetry), connection.namespace, settings.instance, settings.lease_duration
+        )
         unseen = functools.partial(note_unseen_deletions, context, lambda: watches.listed)
         leading = asyncio.create_task(
             lead(leadership, queue, stop, settings.shutdown_grace, journal, unseen), name="leadership"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.cluster
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/cmk-operator"
-DURATION = 3
+DURATION = 6
 
 
 @pytest.fixture(scope="module")

@@ -81,11 +81,11 @@ class Connection:
     namespace: str = "default"
     """Where the operator itself lives."""
 
-    def open(self, *traces: aiohttp.TraceConfig) -> aiohttp.ClientSession:
-        """A session on this connection, without proxy variables: the API server is inside."""
+    def open(self, *traces: aiohttp.TraceConfig, connections: int = CONNECTIONS) -> aiohttp.ClientSession:
+        """A session of so many connections, without proxy variables: the API server is inside."""
         return aiohttp.ClientSession(
             base_url=self.server,
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self.tls if self.tls is not None else True),
+            connector=aiohttp.TCPConnector(limit=connections, ssl=self.tls if self.tls is not None else True),
             middlewares=(self._bearer(),),
             trace_configs=list(traces),
             trust_env=False,

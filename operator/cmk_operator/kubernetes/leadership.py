@@ -33,6 +33,8 @@ class Leadership:
         self._identity = identity
         self._duration = duration
         self._retry = duration / 7.5
+        self._kept_for = duration * 2 / 3
+        self._renewed = float("-inf")
         self._seen: tuple[str, str] = ("", "")
         self._seen_at = float("-inf")
 
@@ -41,9 +43,9 @@ class Leadership:
         told = ""
         while not stop.is_set():
             try:
-                holder = await self._try()
-            except KubernetesError as error:
-                holder = f"unknown: {error}"
+                holder = await self._attempt(self._kept_for / 2)
+            except (KubernetesError, TimeoutError) as error:
+                holder = f"unknown: {type(error).__name__}: {error}"
             if holder == self._identity:
                 return True
             if holder != told:
@@ -53,21 +55,21 @@ class Leadership:
         return False
 
     async def keep(self) -> None:
-        """Renew until that has failed for two thirds of the duration; then return: the caller must stop working at once."""
-        loop = asyncio.get_running_loop()
-        renewed = loop.time()
-        while loop.time() - renewed < self._duration * 2 / 3:
-            await asyncio.sleep(self._retry)
+        """Renew until that has failed for two thirds of the duration; then return: the caller must stop working at once.
+
+        An attempt may take half of that time, so that an API server that answers late costs nothing, and a lost answer leaves
+        room for a second attempt.
+        """
+        while (left := self._left()) > 0:
+            await asyncio.sleep(min(self._retry, left))
             try:
-                async with asyncio.timeout(self._retry):
-                    holder = await self._try()
+                holder = await self._attempt(min(self._kept_for / 2, self._left()))
             except (KubernetesError, TimeoutError) as error:
                 _LOG.warning("the lease could not be renewed", extra={"error": f"{type(error).__name__}: {error}"})
                 continue
             if holder != self._identity:
                 _LOG.error("the lease was taken over", extra={"leader": holder})
                 return
-            renewed = loop.time()
 
     async def release(self) -> None:
         """Give the lease up, so that a standby need not wait for it to expire."""
@@ -78,6 +80,18 @@ class Leadership:
                 await self._client.request("PUT", f"{self._collection}/{LEASE_NAME}", body=lease)
         except KubernetesError as error:
             _LOG.warning("the lease could not be released and must expire", extra={"error": str(error)})
+
+    def _left(self) -> float:
+        return self._renewed + self._kept_for - asyncio.get_running_loop().time()
+
+    async def _attempt(self, patience: float) -> str:
+        """As `_try`, within `patience` seconds; the lease counts as renewed when the attempt began: no standby sees it earlier."""
+        began = asyncio.get_running_loop().time()
+        async with asyncio.timeout(patience):
+            holder = await self._try()
+        if holder == self._identity:
+            self._renewed = began
+        return holder
 
     async def _try(self) -> str:
         """Take or renew the lease if it is free, expired or ours; who holds it now. A lost race is the other's."""
@@ -101,9 +115,14 @@ class Leadership:
         try:
             await self._client.request(verb, path, body=lease)
         except KubernetesError as error:
-            if error.status == 409:
-                return "another, which was faster"
-            raise
+            if error.status != 409:
+                raise
+            now = await self._read()
+            holder = str(now["spec"].get("holderIdentity") or "") if now is not None else ""
+            if holder == self._identity:
+                # An earlier attempt of our own that was given up has landed after all: nobody has taken anything, try again.
+                raise
+            return holder or "another, which was faster"
         return self._identity
 
     def _expired(self, holder: str, spec: dict[str, Any]) -> bool:
