@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
+from cmk_operator.azure import key_vault
 from cmk_operator.azure.key_vault import ProbedKey
 from cmk_operator.azure.prober import KeyProber
 from cmk_operator.core.access import AccessState
@@ -392,6 +394,38 @@ async def test_an_outage_of_the_list_alone_takes_no_key_for_lost(vault: Vault) -
         assert await vault.look(name) is WELL
     await vault.world.control.clear_fault(fault)
     await looks_at_all(vault)
+
+
+async def test_a_vault_that_gives_no_answer_is_asked_by_one_key_at_a_time(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each visit waits for a timeout and keeps a worker from the keys of other customers meanwhile.
+    monkeypatch.setattr(key_vault, "PROBE_TIMEOUT", 1.0)
+    await vault.keys(*NAMES)
+    await looks_at_all(vault)
+    fault = await vault.world.control.inject(kind="hang", host=f"{vault.name}.vault.azure.net")
+
+    async def asked() -> int:
+        return sum(one["hits"] for one in await vault.world.control.faults())
+
+    assert await vault.look("a") is AccessState.VAULT_UNREACHABLE
+    before = await asked()
+    for name in NAMES[1:]:
+        assert await vault.look(name, after=0.0) is AccessState.VAULT_UNREACHABLE
+    assert await asked() == before, "what one has learnt is told to the others"
+
+    vault.now += INTERVAL * 1.05
+    states = await asyncio.gather(*(vault.look(name, after=0.0) for name in NAMES))
+    assert set(states) == {AccessState.VAULT_UNREACHABLE}
+    assert await asked() == before + 1
+    vault.now += 1.0
+    probe = await vault.prober.probe(vault.key("b"), frozenset(), 0.0)
+    assert not probe.wanted.round_trip
+    assert await asked() == before + 2, "who asks what is so now is never told what was"
+
+    await vault.world.control.clear_fault(fault)
+    for name in NAMES:
+        assert await vault.look(name, after=INTERVAL * 1.05) is WELL
 
 
 async def test_a_grant_on_each_key_is_enough_and_its_list_is_not_asked_for_at_each_look(vault: Vault) -> None:

@@ -20,6 +20,8 @@ from cmk_operator.core.azure_failure import AzureFailure, Stage
 from cmk_operator.core.redaction import redacted
 
 _MESSAGE_LIMIT: Final = 1000
+TIMEOUT: Final = "Timeout"
+"""The code of a call that got no answer in time."""
 EXPECTED_FAILURES: Final = (AzureError, TimeoutError)
 """What an Azure call may raise and `failure_of` understands; anything else is a bug and passes through."""
 
@@ -51,7 +53,7 @@ def failure_of(error: BaseException, stage: Stage = Stage.SERVICE) -> AzureFailu
     if isinstance(error, HttpResponseError):
         return _from_response(error, stage)
     if isinstance(error, TimeoutError | ServiceRequestTimeoutError | ServiceResponseTimeoutError):
-        return AzureFailure(None, "Timeout", "no answer in time", stage=stage)
+        return AzureFailure(None, TIMEOUT, "no answer in time", stage=stage)
     if isinstance(error, ServiceRequestError):
         return AzureFailure(None, "ConnectionFailed", "no connection", stage=stage)
     if isinstance(error, ServiceResponseError):

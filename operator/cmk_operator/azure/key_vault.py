@@ -96,6 +96,12 @@ async def probe_key(
     return Visit(KeyProbe(now, wanted, dict(zip(others, seen, strict=True)), deleted, latest_exists, vault_tenant), wrapped)
 
 
+def unanswered(silence: AzureFailure, versions_in_use: Iterable[str], now: datetime) -> Visit:
+    """What a visit to a vault that gives no answer learns; the other versions would only wait for the same silence."""
+    seen = VersionProbe(failure=silence)
+    return Visit(KeyProbe(now, seen, dict.fromkeys(versions_in_use, seen)), {})
+
+
 async def probe_versions(session: AzureSession, probed: ProbedKey, versions: Iterable[str], now: datetime) -> Visit:
     """Probe versions of a key that is well itself; `wanted` of the visit says nothing."""
     try:

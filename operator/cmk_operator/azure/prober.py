@@ -9,7 +9,15 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.azure.key_vault import denied_by_tenant, probe_key, probe_versions, unwrap_again, wrap_again
+from cmk_operator.azure.key_vault import (
+    denied_by_tenant,
+    probe_key,
+    probe_versions,
+    unanswered,
+    unwrap_again,
+    wrap_again,
+)
+from cmk_operator.azure.vault_answers import ASKED_AGAIN_AFTER, VaultAnswers
 from cmk_operator.azure.vault_list import VaultList, Watched
 from cmk_operator.core.look import YOUNG, Look, Proof, is_well, next_look, well_versions
 
@@ -18,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cmk_operator.azure.credentials import IdentityChain
-    from cmk_operator.azure.key_vault import ProbedKey
+    from cmk_operator.azure.key_vault import ProbedKey, Visit
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.access import KeyProbe
     from cmk_operator.core.azure_failure import AzureFailure
@@ -53,6 +61,7 @@ class KeyProber:
         self._slots = asyncio.Semaphore(concurrency)
         self._watched: dict[ProbedKey, Watched] = {}
         self._lists: dict[tuple[object, ...], VaultList] = {}
+        self._answers: dict[str, VaultAnswers] = {}
         self._explanations: dict[tuple[IdentityChain, str], _Explanation] = {}
 
     async def probe(
@@ -67,11 +76,12 @@ class KeyProber:
         async with watched.lock:
             last = watched.last
             if last is None or self._since(watched.full_at) > max_age or not _covers(last, versions_in_use):
-                return await self._probe(key, watched, versions_in_use, explained_within=max_age)
+                return await self._probe(key, watched, versions_in_use, known_for=max_age)
             read_at = max(watched.full_at, watched.proof.read if watched.proof is not None else watched.full_at)
             if read_max_age is None or self._since(read_at) <= read_max_age:
                 return last
-            return await self._probe(key, watched, versions_in_use, last if is_well(last, self._clock()) else None)
+            known = last if is_well(last, self._clock()) else None
+            return await self._probe(key, watched, versions_in_use, known, known_for=max_age)
 
     async def look(
         self, key: ProbedKey, versions_in_use: frozenset[str], interval: float, who: Hashable, wake: Callable[[], None]
@@ -85,9 +95,9 @@ class KeyProber:
         async with watched.lock:
             last, due = watched.last, self._since(watched.turn_at) > interval * YOUNG
             if last is None or not _covers(last, versions_in_use):
-                return await self._probe(key, watched, versions_in_use)
+                return await self._probe(key, watched, versions_in_use, known_for=interval / 3)
             if watched.proof is None or not is_well(last, self._clock()):
-                return await self._probe(key, watched, versions_in_use) if due else last
+                return await self._probe(key, watched, versions_in_use, known_for=interval / 3) if due else last
             if not due and not watched.doubted:
                 return last
             watched.turn_at = self._monotonic()
@@ -114,13 +124,15 @@ class KeyProber:
         watched: Watched,
         versions_in_use: frozenset[str],
         known: KeyProbe | None = None,
-        explained_within: float = EXPLANATION_MAX_AGE,
+        *,
+        known_for: float,
     ) -> KeyProbe:
-        """Visit the key; with `known`, only what does not read as it did there is wrapped with."""
+        """Visit the key; with `known`, only what does not read as it did there is wrapped with.
+
+        `known_for`: seconds for which what was learnt of the vault and of the tenant, and not of the key, need not be asked again.
+        """
         watched.doubted = False
-        explain = functools.partial(self._explain, within=min(explained_within, EXPLANATION_MAX_AGE))
-        async with self._slots:
-            visit = await probe_key(self._session, key, versions_in_use, self._clock(), explain, known)
+        visit = await self._visit(key, versions_in_use, known, known_for)
         at = self._monotonic()
         watched.turn_at = at
         look = Look.READ
@@ -136,10 +148,32 @@ class KeyProber:
         watched.proof = (watched.proof or Proof(at, at, at)).after(look, at)
         return self._proven(watched, visit.probe)
 
+    async def _visit(self, key: ProbedKey, versions_in_use: frozenset[str], known: KeyProbe | None, known_for: float) -> Visit:
+        """Ask the vault, unless it was just silent to another visit: to wait for that again would keep other vaults waiting."""
+        explain = functools.partial(self._explain, within=min(known_for, EXPLANATION_MAX_AGE))
+        answers = self._answers.setdefault(key.key_uri.vault_url, VaultAnswers())
+        spared = min(known_for, ASKED_AGAIN_AFTER)
+        silence = answers.told(self._monotonic(), spared)
+        if silence is None:
+            async with self._slots:
+                # Who was asked while this one waited for its turn may have learnt it.
+                silence = answers.told(self._monotonic(), spared)
+                if silence is None:
+                    began = self._monotonic()
+                    with answers.visit():
+                        visit = await probe_key(self._session, key, versions_in_use, self._clock(), explain, known)
+                    answers.heard(visit.probe.wanted, began, self._monotonic())
+                    return visit
+        return unanswered(silence, versions_in_use, self._clock())
+
     async def _look(self, key: ProbedKey, watched: Watched, versions_in_use: frozenset[str], interval: float) -> KeyProbe:
         last, proof = watched.last, watched.proof
         if last is None or proof is None:
             raise RuntimeError("a key that is not well is probed whole")
+        known_for = interval / 3
+        answers = self._answers.get(key.key_uri.vault_url)
+        if answers is not None and answers.silence is not None:
+            return await self._probe(key, watched, versions_in_use, known_for=known_for)
         vault = self._list_of(key)
         # The list shows the latest version only: neither a pinned one nor an older one that is still in use.
         shared = not watched.doubted and key.key_uri.version is None and not last.in_use
@@ -148,12 +182,12 @@ class KeyProber:
         look = next_look(proof, now, interval, doubted=watched.doubted, listed=listed)
         if look is Look.READ:
             entry = vault.entry(key)
-            seen = await self._probe(key, watched, versions_in_use, last)
+            seen = await self._probe(key, watched, versions_in_use, last, known_for=known_for)
             watched.accepted = entry if watched.proof is not None else None
             return seen
         well = well_versions(last, self._clock())
         if look is not Look.LIST and not await self._repeat(key, watched, look, well):
-            return await self._probe(key, watched, versions_in_use)
+            return await self._probe(key, watched, versions_in_use, known_for=known_for)
         last = await self._look_at_lost(key, watched, last, well)
         watched.proof = proof.after(look, now)
         return self._proven(watched, replace(last, at=self._clock()))
