@@ -236,6 +236,11 @@ class World:
             life, self.life = self.life, None
             await life.crash()
 
+    @property
+    def consent_is_hidden(self) -> bool:
+        """Whether nobody can see that the consent is withdrawn: Entra answers nobody, and the vault takes the tokens that are left."""
+        return not self.vault.consent and any(fault["host"] == "login.microsoftonline.com" for fault in self.faults)
+
     @asynccontextmanager
     async def weather(self) -> AsyncIterator[None]:
         """The faults in force, only while the operator works, so that no administrator meets them."""

@@ -40,6 +40,16 @@ def test_a_new_object_calls_for_a_pass() -> None:
     assert Inventory().put(RESOURCES, resource_body()) == (DATA, Change.WORK)
 
 
+def test_an_answer_that_comes_after_the_end_of_its_object_does_not_bring_it_back() -> None:
+    inventory = Inventory()
+    inventory.put(RESOURCES, resource_body())
+    assert inventory.put(RESOURCES, changed(resource_body(), 101), answered=True) == (DATA, Change.NOTHING)
+    assert inventory.remove(DATA)
+    assert inventory.put(RESOURCES, changed(resource_body(), 102), answered=True) == (DATA, Change.NOTHING)
+    assert inventory.count(RESOURCES) == 0
+    assert inventory.put(RESOURCES, changed(resource_body(), 102)) == (DATA, Change.WORK), "a watch or a list does"
+
+
 @pytest.mark.parametrize(
     ("metadata", "change"),
     [

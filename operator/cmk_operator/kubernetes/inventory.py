@@ -75,13 +75,16 @@ class Inventory:
         self._pointers: defaultdict[tuple[str, str], set[ObjectReference]] = defaultdict(set)
         self._departed: dict[ObjectReference, tuple[str, ...]] = {}
 
-    def put(self, plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, Change]:
+    def put(self, plural: str, body: Mapping[str, Any], *, answered: bool = False) -> tuple[ObjectReference, Change]:
         """Take in an object from a watch, a list or an answer; older versions than the one held are ignored.
 
-        So are late words of a predecessor of the same name: resource versions grow over all objects of a kind.
+        So are late words of a predecessor of the same name: resource versions grow over all objects of a kind. Only watches and
+        lists bring an object in: one that an answer shows and nothing is held of has been deleted since.
         """
         reference, entry = _read(plural, body)
         held = self._entries.get(reference)
+        if answered and held is None:
+            return reference, Change.NOTHING
         if held is not None and held.resource_version > entry.resource_version:
             return reference, Change.NOTHING
         self._replace(reference, entry)

@@ -85,7 +85,7 @@ class StatusWriter:
 
 def take_in(inventory: Inventory, plural: str, body: dict[str, Any], wake: Wake) -> None:
     """Put an answer into the inventory, and wish for a pass if it shows a change that no watch will tell of any more."""
-    reference, change = inventory.put(plural, body)
+    reference, change = inventory.put(plural, body, answered=True)
     if change is Change.WORK:
         wake(reference, 0.0)
 
