@@ -86,12 +86,18 @@ class Ledger:
     async def others_acted(self) -> None:
         """Somebody else may have changed resources: what they are now is the new beginning."""
         for target in self.world.targets:
-            truth = await target.truth()
-            if truth != self.truths[target.name]:
-                self.truths[target.name] = truth
+            if await self._another_changed(target):
                 self._writes.pop(target.name, None)
-                # What the operator put it on before may have been there too short for anybody to see.
-                self.unrecorded = [change for change in self.unrecorded if change.target != target.name or change.told]
+
+    async def _another_changed(self, target: Target) -> bool:
+        """Whether a resource is another than it was, and not by the operator: then that is the new beginning."""
+        before, truth = self.truths[target.name], await target.truth()
+        self.truths[target.name] = truth
+        if truth == before:
+            return False
+        # What the operator put it on before may have been there too short for anybody to see.
+        self.unrecorded = [change for change in self.unrecorded if change.target != target.name or change.told]
+        return True
 
     async def look(self, *, ended_late: bool = False, leapt: bool = False) -> None:
         """Hold what the operator sent since the last look, and what Azure shows now, to the laws. Raises ViolationError."""
@@ -105,7 +111,7 @@ class Ledger:
                 await self._judge(target)
             elif leapt and target.name not in self._writes:
                 # Azure follows new versions by itself: what changed while nothing of ours was under way is its doing.
-                self.truths[target.name] = await target.truth()
+                await self._another_changed(target)
         for target in self.world.targets:
             if target.at_once:
                 self._writes.pop(target.name, None)

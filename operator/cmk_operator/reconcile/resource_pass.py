@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from cmk_operator.providers.protocol import Provider, ResourceFacts, SnowflakeTarget
     from cmk_operator.reconcile.context import Context
 
-PROBE_BEFORE_WRITE_MAX_AGE: Final = 60.0
-"""Seconds: a key version counts as just probed for so long (law 1)."""
+PROBE_BEFORE_WRITE_MAX_AGE: Final = 55.0
+"""Seconds: a key version counts as just probed for so long. Law 1 says a minute until the write arrives, which takes its time too."""
 LONGEST_WAIT: Final = 60.0
 """Seconds between two questions after an operation at most, whatever the service says."""
 LATEST_MAX_AGE: Final = 2.0
