@@ -36,6 +36,8 @@ EXPLANATION_MAX_AGE: Final = 1.0
 
 Whoever asks for what is so now (`max_age` 0) gets a reason that was asked for since.
 """
+KNOWN_FOR: Final = 1 / 3
+"""Intervals for which a look need not ask again what was learnt of the vault and of the tenant, within the bounds of each."""
 
 
 @dataclass(slots=True)
@@ -95,9 +97,9 @@ class KeyProber:
         async with watched.lock:
             last, due = watched.last, self._since(watched.turn_at) > interval * YOUNG
             if last is None or not _covers(last, versions_in_use):
-                return await self._probe(key, watched, versions_in_use, known_for=interval / 3)
+                return await self._probe(key, watched, versions_in_use, known_for=interval * KNOWN_FOR)
             if watched.proof is None or not is_well(last, self._clock()):
-                return await self._probe(key, watched, versions_in_use, known_for=interval / 3) if due else last
+                return await self._probe(key, watched, versions_in_use, known_for=interval * KNOWN_FOR) if due else last
             if not due and not watched.doubted:
                 return last
             watched.turn_at = self._monotonic()
@@ -154,23 +156,24 @@ class KeyProber:
         answers = self._answers.setdefault(key.key_uri.vault_url, VaultAnswers())
         spared = min(known_for, ASKED_AGAIN_AFTER)
         silence = answers.told(self._monotonic(), spared)
-        if silence is None:
-            async with self._slots:
-                # Who was asked while this one waited for its turn may have learnt it.
-                silence = answers.told(self._monotonic(), spared)
-                if silence is None:
-                    began = self._monotonic()
-                    with answers.visit():
-                        visit = await probe_key(self._session, key, versions_in_use, self._clock(), explain, known)
-                    answers.heard(visit.probe.wanted, began, self._monotonic())
-                    return visit
-        return unanswered(silence, versions_in_use, self._clock())
+        if silence is not None:
+            return unanswered(silence, versions_in_use, self._clock())
+        async with self._slots:
+            # Who was asked while this one waited for its turn may have learnt it.
+            silence = answers.told(self._monotonic(), spared)
+            if silence is not None:
+                return unanswered(silence, versions_in_use, self._clock())
+            began = self._monotonic()
+            with answers.visit():
+                visit = await probe_key(self._session, key, versions_in_use, self._clock(), explain, known)
+            answers.heard(visit.probe.wanted, began, self._monotonic())
+            return visit
 
     async def _look(self, key: ProbedKey, watched: Watched, versions_in_use: frozenset[str], interval: float) -> KeyProbe:
         last, proof = watched.last, watched.proof
         if last is None or proof is None:
             raise RuntimeError("a key that is not well is probed whole")
-        known_for = interval / 3
+        known_for = interval * KNOWN_FOR
         answers = self._answers.get(key.key_uri.vault_url)
         if answers is not None and answers.silence is not None:
             return await self._probe(key, watched, versions_in_use, known_for=known_for)

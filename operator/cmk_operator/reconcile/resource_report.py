@@ -181,9 +181,7 @@ def _encrypted(outcome: ResourceOutcome, resource: EncryptedResource) -> Aspect:
     kind = "Encrypted"
     decision, protection = outcome.decision, outcome.protection
     if outcome.keeps_key and protection is not None:
-        return Aspect(
-            kind, "True", "CustomerManagedKey", f"{resource.service} reports that the resource is on {protection.key_uri}"
-        )
+        return _on_its_key(kind, protection, resource)
     if outcome.fault is not None:
         # What Azure was last seen to do is not known to be false only because a manifest was refused or a call failed.
         return Aspect(kind, "Unknown" if protection is None else "False", outcome.fault.reason, outcome.fault.message)
@@ -192,10 +190,13 @@ def _encrypted(outcome: ResourceOutcome, resource: EncryptedResource) -> Aspect:
     deleting = resource.metadata.deletion_timestamp is not None
     reverting = deleting and decision.step is Step.WAIT and outcome.plan is None and protection.customer_managed
     if decision.step is Step.SETTLED or reverting:
-        return Aspect(
-            kind, "True", "CustomerManagedKey", f"{resource.service} reports that the resource is on {protection.key_uri}"
-        )
+        return _on_its_key(kind, protection, resource)
     return Aspect(kind, "False", decision.reason, decision.message)
+
+
+def _on_its_key(kind: str, protection: Protection, resource: EncryptedResource) -> Aspect:
+    message = f"{resource.service} reports that the resource is on {protection.key_uri}"
+    return Aspect(kind, "True", "CustomerManagedKey", message)
 
 
 def _key_accessible(key: CustomerManagedKey | None, applied: AppliedKey | None) -> Aspect:
