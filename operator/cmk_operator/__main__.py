@@ -45,9 +45,9 @@ from cmk_operator.providers.registry import make_providers
 from cmk_operator.queue import WorkQueue
 from cmk_operator.reconcile.audit import note_unseen_deletions
 from cmk_operator.reconcile.context import Context, Intervals
-from cmk_operator.reconcile.delivery import LANE as DELIVERIES
-from cmk_operator.reconcile.delivery import Deliveries
 from cmk_operator.reconcile.dispatch import reconcile
+from cmk_operator.reconcile.notifications.delivery import LANE as DELIVERIES
+from cmk_operator.reconcile.notifications.delivery import Deliveries
 from cmk_operator.settings import Settings
 from cmk_operator.sinks.receivers import Receivers
 from cmk_operator.telemetry import Telemetry

@@ -14,9 +14,9 @@ from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.handover import handover_of, refused_keys
-from cmk_operator.core.arm_id import ArmId
 from cmk_operator.core.authority import judge_namespace, judge_snowflake_account, judge_target
 from cmk_operator.core.handover.request import Choices, Use, judge
+from cmk_operator.core.identifiers.arm_id import ArmId
 from tests.admission.api import NAMESPACE
 from tests.admission.manifests import GUID, IDENTITY, OTHER_GUID
 

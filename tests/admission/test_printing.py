@@ -19,12 +19,13 @@ from cmk_operator.api.federated_identity import (
     Registration,
 )
 from cmk_operator.api.preflight import CheckReport, PreflightStatus
-from cmk_operator.core.decide import Decision, Step
-from cmk_operator.core.key_uri import KeyUri
-from cmk_operator.core.protection import Protection
-from cmk_operator.reconcile import key_report, resource_report
-from cmk_operator.reconcile.key_report import KeyFacts, Usage
-from cmk_operator.reconcile.resource_report import ResourceOutcome
+from cmk_operator.core.encryption.decide import Decision, Step
+from cmk_operator.core.encryption.protection import Protection
+from cmk_operator.core.identifiers.key_uri import KeyUri
+from cmk_operator.reconcile.key import report as key_report
+from cmk_operator.reconcile.key.report import KeyFacts, Usage
+from cmk_operator.reconcile.resource import report as resource_report
+from cmk_operator.reconcile.resource.report import ResourceOutcome
 from tests.admission.api import NAMESPACE, path_of
 from tests.admission.manifests import GUID, IDENTITY, KEY, KINDS, manifest
 from tests.unit import samples
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cmk_operator.api.model import Shape
-    from cmk_operator.core.access import KeyProbe
+    from cmk_operator.core.access.state import KeyProbe
     from sandbox.kubernetes.cluster import Cluster
     from tests.admission.api import Api
 

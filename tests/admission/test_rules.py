@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cmk_operator.core.arm_id import parse_arm_id
-from cmk_operator.core.key_uri import parse_key_uri
+from cmk_operator.core.identifiers.arm_id import parse_arm_id
+from cmk_operator.core.identifiers.key_uri import parse_key_uri
 from tests.admission.api import path_of
 from tests.admission.manifests import KINDS, OTHER_GUID, manifest, put, rules, with_value
 from tests.admission.values import ADMITTED, REFUSED, UNCHANGEABLE

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cmk_operator.core.faults import Actor, Fault
-from cmk_operator.core.secret_key import SecretKey
+from cmk_operator.core.faults.fault import Actor, Fault
+from cmk_operator.core.identifiers.secret_key import SecretKey
 from cmk_operator.kubernetes.client import Connection, KubernetesClient, KubernetesError
 from cmk_operator.kubernetes.secrets import read_secret
 from cmk_operator.telemetry import Telemetry

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cmk_operator.core.arm_id import ArmId
+from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.providers.protocol import DiskEncryptionSetCreation, DiskPlacement, Target
 from cmk_operator.providers.registry import make_providers
 from tests.contract.world import Kind, Subject, World
 
 if TYPE_CHECKING:
-    from cmk_operator.core.protection import KeyChoice
+    from cmk_operator.core.encryption.protection import KeyChoice
 
 _CREATION = DiskEncryptionSetCreation("westeurope", "EncryptionAtRestWithCustomerKey")
 _SETS = "microsoft.compute/diskencryptionsets"

@@ -12,9 +12,9 @@ import pytest
 from cmk_operator.azure import key_vault
 from cmk_operator.azure.key_vault import ProbedKey
 from cmk_operator.azure.prober import KeyProber
-from cmk_operator.core.access import AccessState
-from cmk_operator.core.key_uri import parse_key_uri
-from cmk_operator.core.key_verdict import judge_key_probe
+from cmk_operator.core.access.key_verdict import judge_key_probe
+from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.identifiers.key_uri import parse_key_uri
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

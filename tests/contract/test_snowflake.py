@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cmk_operator.core.azure_failure import AzureFailure
-from cmk_operator.core.faults import Actor, Fault, FaultKind
-from cmk_operator.core.long_running import Ended, Running
-from cmk_operator.core.snowflake_account import SnowflakeAccount
+from cmk_operator.core.encryption.long_running import Ended, Running
+from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
+from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
 from cmk_operator.providers.protocol import Applied, Plan, Remembered, SnowflakeTarget, Started
 from cmk_operator.providers.snowflake.provider import SnowflakeProvider
 from sandbox.administrators.snowflake import SnowflakeAdministrator, new_key, private_pem, public_pem
@@ -19,7 +19,7 @@ from sandbox.administrators.snowflake import SnowflakeAdministrator, new_key, pr
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from cmk_operator.core.protection import KeyChoice
+    from cmk_operator.core.encryption.protection import KeyChoice
     from cmk_operator.providers.snowflake.facts import Facts
     from tests.contract.world import World
 

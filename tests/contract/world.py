@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cmk_operator.azure.credentials import IdentityChain
-from cmk_operator.core.arm_id import ArmId
-from cmk_operator.core.azure_failure import AzureFailure
-from cmk_operator.core.cloud import CLOUDS, CloudName
-from cmk_operator.core.faults import Fault, FaultKind
-from cmk_operator.core.key_uri import parse_key_uri
-from cmk_operator.core.long_running import Ended, Failed, Running
-from cmk_operator.core.protection import KeyChoice
+from cmk_operator.core.encryption.long_running import Ended, Failed, Running
+from cmk_operator.core.encryption.protection import KeyChoice
+from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.faults.fault import Fault, FaultKind
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
+from cmk_operator.core.identifiers.key_uri import parse_key_uri
 from cmk_operator.providers.protocol import Options, Plan, Started, Target
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cmk_operator.core.prerequisites import ALL_PREREQUISITES
+from cmk_operator.core.prerequisites.check import ALL_PREREQUISITES
 from sandbox.azure.key_vault.access import CLIENT_ADDRESS
 from sandbox.kubernetes.objects import condition, has
 from tests.e2e.conftest import IDENTITY_CHECK_INTERVAL

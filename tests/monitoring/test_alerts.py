@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cmk_operator.core.access import AccessState
+from cmk_operator.core.access.state import AccessState
 from sandbox.kubernetes import binaries
 from tests.conftest import ROOT
 from tests.unit.test_metrics import known_metrics

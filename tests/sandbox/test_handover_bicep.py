@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from pycep import BicepParser
 
-from cmk_operator.core.cloud import CLOUDS, CloudName
 from cmk_operator.core.handover.bicep import bicep_file
 from cmk_operator.core.handover.request import Choices, Handover, Use, WantedKey, WantedVault
-from cmk_operator.core.key_uri import parse_key_uri
+from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
+from cmk_operator.core.identifiers.key_uri import parse_key_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

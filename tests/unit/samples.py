@@ -11,11 +11,11 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
-from cmk_operator.core.access import DeletedKey, KeyAttributes, KeyProbe, VersionProbe
-from cmk_operator.core.azure_failure import AzureFailure, Stage
-from cmk_operator.core.key_uri import parse_key_uri
-from cmk_operator.core.prerequisites import PrerequisiteFacts
-from cmk_operator.core.vault_facts import VaultFacts, VaultLock, vault_facts, vault_lock
+from cmk_operator.core.access.state import DeletedKey, KeyAttributes, KeyProbe, VersionProbe
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
+from cmk_operator.core.identifiers.key_uri import parse_key_uri
+from cmk_operator.core.prerequisites.check import PrerequisiteFacts
+from cmk_operator.core.prerequisites.vault_facts import VaultFacts, VaultLock, vault_facts, vault_lock
 
 NOW: Final = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 LATER: Final = NOW + timedelta(hours=5)

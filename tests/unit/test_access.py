@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.access import AccessState, DeletedKey, KeyProbe, VersionProbe
-from cmk_operator.core.access_verdict import judge_access
-from cmk_operator.core.azure_failure import AzureFailure, Stage
-from cmk_operator.core.faults import Actor
-from cmk_operator.core.token_verdict import judge_token_failure
+from cmk_operator.core.access.state import AccessState, DeletedKey, KeyProbe, VersionProbe
+from cmk_operator.core.access.token_verdict import judge_token_failure
+from cmk_operator.core.access.verdict import judge_access
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
+from cmk_operator.core.faults.fault import Actor
 from tests.unit.samples import (
     LATER,
     NOT_FOUND,

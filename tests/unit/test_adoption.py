@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.adoption import Adoption, AdoptionPolicy, adopt, probe_of_adopted
+from cmk_operator.core.rotation.adoption import Adoption, AdoptionPolicy, adopt, probe_of_adopted
 from tests.unit.samples import V1, V2, V3, disabled, healthy, probe
 
 AZURE = AdoptionPolicy()

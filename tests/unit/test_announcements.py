@@ -13,9 +13,9 @@ from cmk_operator.api.conditions import Aspect, Progress, dated
 from cmk_operator.api.customer_managed_key import AccessReport, CustomerManagedKeyStatus
 from cmk_operator.api.encrypted_resource import AppliedKey, EncryptedResourceStatus
 from cmk_operator.api.notifications import MOST_PENDING
-from cmk_operator.core.access import AccessState
+from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.notification import NotificationType
-from cmk_operator.reconcile.announcements import Audience, announce_key, announce_resource, encryption_changed
+from cmk_operator.reconcile.notifications.announcements import Audience, announce_key, announce_resource, encryption_changed
 from tests.unit.samples import KEY, LATER, NOW, V1, V2, customer_managed_key, encrypted_resource
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.arm_faults import judge_arm_failure
-from cmk_operator.core.azure_failure import AzureFailure, Stage
-from cmk_operator.core.faults import Actor, FaultKind, invalid
+from cmk_operator.core.encryption.arm_faults import judge_arm_failure
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
+from cmk_operator.core.faults.fault import Actor, FaultKind, invalid
 from tests.unit.samples import entra, transient_failures
 
 BLOCKED, BUSY = FaultKind.BLOCKED, FaultKind.BUSY

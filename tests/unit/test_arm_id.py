@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.arm_id import ArmId, InvalidArmIdError, parse_arm_id
+from cmk_operator.core.identifiers.arm_id import ArmId, InvalidArmIdError, parse_arm_id
 from tests.unit.samples import ACCOUNT, GROUP, SUBSCRIPTION
 
 OTHER = "77777777-7777-4777-8777-777777777777"

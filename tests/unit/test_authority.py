@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.arm_id import ArmId
 from cmk_operator.core.authority import TenantGrant, judge_key, judge_namespace, judge_target
-from cmk_operator.core.cloud import CLOUDS, CloudName
-from cmk_operator.core.faults import Actor, Fault, FaultKind
-from cmk_operator.core.key_uri import KeyUri
+from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
+from cmk_operator.core.identifiers.key_uri import KeyUri
 from tests.unit.samples import ACCOUNT, GROUP, KEY, SUBSCRIPTION, VAULT
 
 PUBLIC = CLOUDS[CloudName.PUBLIC]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cmk_operator.api.conditions import Aspect, Progress, Truth, dated, find
 from cmk_operator.api.durations import parse_duration
-from cmk_operator.core.faults import Actor, Fault, FaultKind
+from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
 from tests.unit.samples import NOW
 
 LATER = NOW + timedelta(hours=1)

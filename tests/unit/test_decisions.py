@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.access import Access, AccessState
-from cmk_operator.core.decide import Decision, KeyState, Step, decide, decide_deletion, old_version_blocks
-from cmk_operator.core.key_uri import KeyUri
-from cmk_operator.core.protection import Protection
+from cmk_operator.core.access.state import Access, AccessState
+from cmk_operator.core.encryption.decide import Decision, KeyState, Step, decide, decide_deletion, old_version_blocks
+from cmk_operator.core.encryption.protection import Protection
+from cmk_operator.core.identifiers.key_uri import KeyUri
 from tests.unit.samples import V1, VAULT
 
 accesses = st.builds(Access, st.sampled_from(list(AccessState)), st.just("the customer's administrator must do it"))

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.arm_id import ArmId
-from cmk_operator.core.azure_failure import AzureFailure, Stage
-from cmk_operator.core.faults import Actor, Fault, FaultKind
-from cmk_operator.core.key_uri import KeyUri
-from cmk_operator.core.protection import KeyChoice
+from cmk_operator.core.encryption.protection import KeyChoice
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
+from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.providers.disk.encryption_set import (
     ABSENT,
     ProtectedDisk,

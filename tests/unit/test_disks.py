@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.arm_id import ArmId
-from cmk_operator.core.faults import Actor, Fault, FaultKind
+from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
+from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.providers.disk.disk import Facts, plan_disk, plan_disk_revert, protected_disk, read_disk, with_sets
 from cmk_operator.providers.disk.encryption_set import Facts as SetFacts
 from cmk_operator.providers.disk.encryption_set import read_set
@@ -21,7 +21,7 @@ from tests.unit.test_disk_encryption_sets import CUSTOMER_KEY, FOLLOW, GROUP, OT
 from tests.unit.test_disk_encryption_sets import body as set_body
 
 if TYPE_CHECKING:
-    from cmk_operator.core.key_uri import KeyUri
+    from cmk_operator.core.identifiers.key_uri import KeyUri
 
 DISK = f"{GROUP}/providers/Microsoft.Compute/disks/data"
 MACHINE = f"{GROUP}/providers/Microsoft.Compute/virtualMachines/vm1"

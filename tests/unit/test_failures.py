@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, BudgetSpentError, TokenUnavailableError, failure_of, seconds_to_wait
-from cmk_operator.core.azure_failure import AzureFailure, Stage
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from tests.unit.test_logs import TOKEN
 
 

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from cmk_operator.api.conditions import Condition, find
 from cmk_operator.api.customer_tenant import CustomerTenant, CustomerTenantStatus
 from cmk_operator.api.federated_identity import FederatedIdentity, FederatedIdentityStatus
-from cmk_operator.core.azure_failure import AzureFailure, Stage
-from cmk_operator.core.faults import Fault
-from cmk_operator.core.federation import FederatedCredential
-from cmk_operator.core.registration import ApplicationFacts, ManagedIdentityFacts
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
+from cmk_operator.core.faults.fault import Fault
+from cmk_operator.core.registration.federation import FederatedCredential
+from cmk_operator.core.registration.plan import ApplicationFacts, ManagedIdentityFacts
 from cmk_operator.kubernetes.inventory import Inventory
-from cmk_operator.reconcile import identity_report as identities
-from cmk_operator.reconcile import tenant as tenants
-from cmk_operator.reconcile.delivery import notifications_delivered
+from cmk_operator.reconcile.identity import report as identities
+from cmk_operator.reconcile.notifications.delivery import notifications_delivered
 from cmk_operator.reconcile.references import resolve_identity
+from cmk_operator.reconcile.tenant import reconciler as tenants
 from tests.unit.samples import (
     APPLICATION,
     CLIENT,

@@ -14,7 +14,7 @@ from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
-from cmk_operator.core.arm_id import ArmId
+from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.inventory import Change, Inventory
 from tests.unit.samples import ACCOUNT, GROUP, V1, identity_body, key_body, resource_body, tenant_body

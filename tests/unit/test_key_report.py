@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from cmk_operator.api.conditions import Condition, find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus
-from cmk_operator.core.access import AccessState, KeyProbe, VersionProbe
+from cmk_operator.core.access.state import AccessState, KeyProbe, VersionProbe
 from cmk_operator.core.authority import TenantGrant, judge_namespace
-from cmk_operator.core.faults import Fault
-from cmk_operator.reconcile.key_policy import effective_of
-from cmk_operator.reconcile.key_report import KeyFacts, Usage, report, report_refused, watched_versions
+from cmk_operator.core.faults.fault import Fault
+from cmk_operator.reconcile.key.policy import effective_of
+from cmk_operator.reconcile.key.report import KeyFacts, Usage, report, report_refused, watched_versions
 from tests.unit.samples import (
     KEY,
     LATER,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cmk_operator.core.cloud import CLOUDS
-from cmk_operator.core.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
+from cmk_operator.core.identifiers.cloud import CLOUDS
+from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
 from tests.unit.samples import V1
 
 SUFFIXES = tuple(sorted(cloud.key_vault_suffix for cloud in CLOUDS.values()))

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 
-from cmk_operator.core.access import AccessState, DeletedKey, KeyProbe
-from cmk_operator.core.key_verdict import judge_key_probe, lost_since
+from cmk_operator.core.access.key_verdict import judge_key_probe, lost_since
+from cmk_operator.core.access.state import AccessState, DeletedKey, KeyProbe
 from tests.unit.samples import (
     NOT_FOUND,
     NOW,

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from cmk_operator.core.look import Look, Proof, is_well, listed, next_look, pages_worth_reading, well_versions
+from cmk_operator.core.access.probe_plan import Look, Proof, is_well, listed, next_look, pages_worth_reading, well_versions
 from tests.unit.samples import NOW, UNREACHABLE, V1, V2, attributes, disabled, healthy, probe, refused
 
 INTERVAL = 45.0

@@ -7,10 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from cmk_operator.core.access import Access, AccessState, KeyProbe
-from cmk_operator.core.azure_failure import AzureFailure, Stage
-from cmk_operator.core.decide import Decision, KeyState, Step
-from cmk_operator.core.faults import Actor, Fault, FaultKind
+from cmk_operator.core.access.state import Access, AccessState, KeyProbe
+from cmk_operator.core.encryption.decide import Decision, KeyState, Step
+from cmk_operator.core.encryption.required_actions import Permission
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
+from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
 from cmk_operator.core.preflight import (
     KEY_STAGES,
     CheckResult,
@@ -23,8 +24,7 @@ from cmk_operator.core.preflight import (
     prerequisite_checks,
     write_check,
 )
-from cmk_operator.core.prerequisites import check_prerequisites
-from cmk_operator.core.required_actions import Permission
+from cmk_operator.core.prerequisites.check import check_prerequisites
 from tests.unit.samples import NOW, attributes, entra, forbidden, guard, healthy, probe, refused, states
 
 PASS, FAIL, UNCHECKED = CheckResult.PASS, CheckResult.FAIL, CheckResult.UNCHECKED

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.key_users import DiskSet, KeyUsers
-from cmk_operator.core.prerequisites import ALL_PREREQUISITES, Prerequisite, Result, Weight, check_prerequisites, failed
-from cmk_operator.core.vault_facts import VaultUnseen
+from cmk_operator.core.prerequisites.check import ALL_PREREQUISITES, Prerequisite, Result, Weight, check_prerequisites, failed
+from cmk_operator.core.prerequisites.key_users import DiskSet, KeyUsers
+from cmk_operator.core.prerequisites.vault_facts import VaultUnseen
 from tests.unit.samples import (
     APPLICATION,
     CUSTOMER_VAULT,
@@ -31,7 +31,7 @@ from tests.unit.samples import (
 )
 
 if TYPE_CHECKING:
-    from cmk_operator.core.access import KeyProbe, VersionProbe
+    from cmk_operator.core.access.state import KeyProbe, VersionProbe
 
 PASS, FAIL, UNKNOWN = Result.PASS, Result.FAIL, Result.UNKNOWN
 HARD, ENFORCED, PROBED, ADVISED = Weight.HARD, Weight.ENFORCED, Weight.PROBED, Weight.ADVISED

@@ -10,9 +10,9 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
-from cmk_operator.core.arm_id import ArmId
-from cmk_operator.core.faults import Actor, Fault, FaultKind
-from cmk_operator.core.key_uri import KeyUri
+from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.kubernetes.inventory import Inventory
 from cmk_operator.reconcile.references import KeyPath, ResourcePath, resolve_key, resolve_resource
 from tests.unit.samples import (

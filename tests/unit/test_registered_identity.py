@@ -12,16 +12,17 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.federated_identity import REPLICATION, FederatedIdentity, FederatedIdentityStatus
 from cmk_operator.azure.credentials import IdentityChain
-from cmk_operator.core.azure_failure import Stage
-from cmk_operator.core.faults import Actor, Fault, FaultKind, blocked
-from cmk_operator.core.federation import FederatedCredential
-from cmk_operator.core.registration import ApplicationFacts, ManagedIdentityFacts, Seen
+from cmk_operator.core.faults.azure_failure import Stage
+from cmk_operator.core.faults.fault import Actor, Fault, FaultKind, blocked
+from cmk_operator.core.registration.federation import FederatedCredential
+from cmk_operator.core.registration.plan import ApplicationFacts, ManagedIdentityFacts, Seen
 from cmk_operator.kubernetes.inventory import Inventory
-from cmk_operator.reconcile import identity_report, tenant
-from cmk_operator.reconcile.delivery import notifications_delivered
-from cmk_operator.reconcile.identity_report import Hindrance
+from cmk_operator.reconcile.identity import report as identity_report
+from cmk_operator.reconcile.identity.registration import RegistrationOutcome, status_after
+from cmk_operator.reconcile.identity.report import Hindrance
+from cmk_operator.reconcile.notifications.delivery import notifications_delivered
 from cmk_operator.reconcile.references import KeyPath, chain_of, resolve_key
-from cmk_operator.reconcile.registration import RegistrationOutcome, status_after
+from cmk_operator.reconcile.tenant import reconciler as tenant
 from tests.unit.samples import (
     APPLICATION,
     CLIENT,

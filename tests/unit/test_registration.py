@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.arm_id import ArmId
-from cmk_operator.core.azure_failure import AzureFailure, Stage
-from cmk_operator.core.cloud import CLOUDS, CloudName
-from cmk_operator.core.faults import Actor, Fault, FaultKind
-from cmk_operator.core.federation import MOST_CREDENTIALS, FederatedCredential, nearest_miss
-from cmk_operator.core.registration import (
+from cmk_operator.core.access.token_verdict import may_be_replication
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
+from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
+from cmk_operator.core.registration.faults import judge_registration_failure
+from cmk_operator.core.registration.federation import MOST_CREDENTIALS, FederatedCredential, nearest_miss
+from cmk_operator.core.registration.plan import (
     MULTITENANT,
     ApplicationFacts,
     CreateManagedIdentity,
@@ -31,9 +33,7 @@ from cmk_operator.core.registration import (
     judge_token_audience,
     next_step,
 )
-from cmk_operator.core.registration_faults import judge_registration_failure
-from cmk_operator.core.token_verdict import may_be_replication
-from cmk_operator.reconcile.registration import MOST_STEPS
+from cmk_operator.reconcile.identity.registration import MOST_STEPS
 from tests.unit.samples import APPLICATION, CLIENT, IDENTITY, PRINCIPAL, PROVIDER, entra, transient_failures
 
 if TYPE_CHECKING:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from cmk_operator.core.required_actions import ASSIGN_IDENTITY, Permission, actions_to_write, attaches_identity, missing_actions
-from cmk_operator.core.service_timing import timing_of
+from cmk_operator.core.encryption.required_actions import (
+    ASSIGN_IDENTITY,
+    Permission,
+    actions_to_write,
+    attaches_identity,
+    missing_actions,
+)
+from cmk_operator.core.encryption.service_timing import timing_of
 from sandbox.azure.arm.roles import BUILT_IN
 
 ROLES = {role.name: Permission(role.actions, role.not_actions) for role in BUILT_IN}

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from cmk_operator.api.conditions import Condition, find
 from cmk_operator.api.encrypted_resource import EncryptedResourceStatus, TargetReport
-from cmk_operator.core.arm_faults import judge_arm_failure
-from cmk_operator.core.azure_failure import AzureFailure
-from cmk_operator.core.decide import Decision, Step
-from cmk_operator.core.faults import FaultKind, invalid
-from cmk_operator.core.key_uri import KeyUri
-from cmk_operator.core.protection import FieldChange, Protection
+from cmk_operator.core.encryption.arm_faults import judge_arm_failure
+from cmk_operator.core.encryption.decide import Decision, Step
+from cmk_operator.core.encryption.protection import FieldChange, Protection
+from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.faults.fault import FaultKind, invalid
+from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.providers.protocol import Plan, Shown
-from cmk_operator.reconcile import key_report
 from cmk_operator.reconcile.audit import key_change_found
-from cmk_operator.reconcile.key_report import KeyFacts, Usage
-from cmk_operator.reconcile.resource_report import ResourceOutcome, report
+from cmk_operator.reconcile.key import report as key_report
+from cmk_operator.reconcile.key.report import KeyFacts, Usage
+from cmk_operator.reconcile.resource.report import ResourceOutcome, report
 from tests.unit.samples import (
     KEY,
     LATER,
@@ -44,7 +44,7 @@ from tests.unit.schema import complaints, status_schema
 
 if TYPE_CHECKING:
     from cmk_operator.api.customer_managed_key import CustomerManagedKey
-    from cmk_operator.core.access import KeyProbe
+    from cmk_operator.core.access.state import KeyProbe
 
 ASPECTS = {"Ready", "Encrypted", "KeyAccessible", "KeyCurrent"}
 TARGET = TargetReport(kind="StorageAccount", name="contosodata")

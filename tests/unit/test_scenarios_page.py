@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 import yaml
 
-from cmk_operator.core.access import AccessState
+from cmk_operator.core.access.state import AccessState
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from cmk_operator.core.service_timing import longest_use_of_an_old_version, restores_under, stops, timing_of
+from cmk_operator.core.encryption.service_timing import longest_use_of_an_old_version, restores_under, stops, timing_of
 from tests.unit.samples import NOW
 
 STORAGE, SERVER, DISKS = "microsoft.storage/storageaccounts", "microsoft.sql/servers", "microsoft.compute/diskencryptionsets"

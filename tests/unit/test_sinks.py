@@ -13,8 +13,8 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from cmk_operator.api.notifications import PendingNotification
-from cmk_operator.core.faults import Fault
-from cmk_operator.reconcile.cloud_event import message_for
+from cmk_operator.core.faults.fault import Fault
+from cmk_operator.reconcile.notifications.cloud_event import message_for
 from cmk_operator.sinks.receivers import _judge_answer
 from cmk_operator.sinks.signing import Signer, UnusableSecretError
 from tests.unit.samples import ACCOUNT, CUSTOMER, KEY, NOW, V1, customer_managed_key, customer_tenant, encrypted_resource

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.key_uri import KeyUri
+from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.providers.snowflake import statements
 from cmk_operator.providers.snowflake.answers import (
     CmkConfig,

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.arm_id import ArmId
-from cmk_operator.core.azure_failure import AzureFailure
-from cmk_operator.core.faults import Actor, Fault, FaultKind
-from cmk_operator.core.key_uri import KeyUri
-from cmk_operator.core.protection import KeyChoice, Protection
-from cmk_operator.core.snowflake_account import SnowflakeAccount
+from cmk_operator.core.encryption.protection import KeyChoice, Protection
+from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.key_uri import KeyUri
+from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
 from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown, SnowflakeTarget
 from cmk_operator.providers.snowflake import statements
 from cmk_operator.providers.snowflake.answers import CmkInfo, Verification

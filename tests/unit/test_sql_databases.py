@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.arm_id import ArmId
-from cmk_operator.core.faults import Fault
-from cmk_operator.core.key_uri import KeyUri
-from cmk_operator.core.protection import KeyChoice
+from cmk_operator.core.encryption.protection import KeyChoice
+from cmk_operator.core.faults.fault import Fault
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.providers.protocol import Plan, Target
 from cmk_operator.providers.sql.database import (
     Facts,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cmk_operator.core.azure_failure import AzureFailure, Stage
-from cmk_operator.core.faults import Actor, FaultKind
-from cmk_operator.core.sql_faults import judge_sql_failure
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
+from cmk_operator.core.faults.fault import Actor, FaultKind
+from cmk_operator.providers.sql.faults import judge_sql_failure
 
 CUSTOMER, PROVIDER, ENGINEER, AZURE = (
     Actor.CUSTOMER_ADMINISTRATOR,

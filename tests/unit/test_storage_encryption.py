@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.arm_id import ArmId
-from cmk_operator.core.key_uri import KeyUri
-from cmk_operator.core.protection import KeyChoice
+from cmk_operator.core.encryption.protection import KeyChoice
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.providers.storage.encryption import plan_key, plan_platform_key, read_account
 from tests.unit.samples import APPLICATION, IDENTITY, SUBSCRIPTION, V1, V2, V3, VAULT
 

@@ -11,14 +11,14 @@ from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.kubernetes.inventory import Inventory
-from cmk_operator.reconcile.key import usage_of
-from cmk_operator.reconcile.key_report import KeyFacts, report
+from cmk_operator.reconcile.key.reconciler import usage_of
+from cmk_operator.reconcile.key.report import KeyFacts, report
 from cmk_operator.reconcile.references import KeyPath, resolve_key
 from tests.unit.samples import KEY, NOW, V1, V2, guard, healthy, identity_body, key_body, probe, resource_body, tenant_body
 
 if TYPE_CHECKING:
     from cmk_operator.api.customer_managed_key import VersionReport
-    from cmk_operator.reconcile.key_report import Usage
+    from cmk_operator.reconcile.key.report import Usage
 
 
 def applied(body: dict[str, Any], key_uri: str, version: str) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cmk_operator.azure.vault_answers import VaultAnswers
-from cmk_operator.core.access import VersionProbe
-from cmk_operator.core.azure_failure import AzureFailure, Stage
+from cmk_operator.core.access.state import VersionProbe
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from tests.unit.samples import V1, healthy
 
 SILENCE = AzureFailure(None, "Timeout", "no answer in time")

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.versions import (
+from cmk_operator.core.rotation.versions import (
     HOLD_SUPERSEDED_FOR,
     MAXIMUM_VERSIONS,
     KeyVersion,

@@ -13,7 +13,7 @@ from cmk_operator.api.model import Shape
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cmk_operator.core.faults import Fault
+    from cmk_operator.core.faults.fault import Fault
 
 Truth = Literal["True", "False", "Unknown"]
 

@@ -12,9 +12,9 @@ from cmk_operator.api.federated_identity import ApplicationHandover
 from cmk_operator.api.model import Guid, Metadata, NamedReference, ObjectName, Shape, SnowflakeIdentifier
 from cmk_operator.api.notifications import NotificationSink
 from cmk_operator.api.rules import Rule, immutable, validations
-from cmk_operator.core.arm_id import ArmId
 from cmk_operator.core.authority import TenantGrant
-from cmk_operator.core.snowflake_account import SnowflakeAccount
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
 
 ConsentState = Literal["Pending", "Granted", "Revoked", "Unknown"]
 

@@ -12,8 +12,8 @@ from cmk_operator.api.customer_managed_key import RotationReport
 from cmk_operator.api.model import Metadata, NamedReference, ObjectName, Shape, SnowflakeIdentifier
 from cmk_operator.api.notifications import NotificationsReport
 from cmk_operator.api.rules import Rule, first_broken, immutable, validations
-from cmk_operator.core.arm_id import ArmId
-from cmk_operator.core.snowflake_account import SnowflakeAccount
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
 
 
 class DiskEncryptionSet(Shape):

@@ -10,8 +10,8 @@ from pydantic import ConfigDict, Field
 from cmk_operator.api.conditions import Condition
 from cmk_operator.api.model import Guid, Metadata, Shape
 from cmk_operator.api.rules import Rule, immutable, validations
-from cmk_operator.core.arm_id import ArmId
-from cmk_operator.core.cloud import CLOUDS, Cloud, CloudName
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.cloud import CLOUDS, Cloud, CloudName
 
 OperatorCredential = Literal["ManagedIdentity", "ServiceAccount"]
 REPLICATION: Final = timedelta(minutes=10)

@@ -7,11 +7,11 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.core.arm_id import ArmId
 from cmk_operator.core.authority import judge_key, judge_namespace, judge_snowflake_account
-from cmk_operator.core.faults import Fault
+from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.handover.request import Handover, Use, WantedKey, WantedSnowflake, WantedVault
-from cmk_operator.core.key_uri import KeyUri
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.key_uri import KeyUri
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.api.federated_identity import FederatedIdentity
     from cmk_operator.core.authority import TenantGrant
-    from cmk_operator.core.cloud import Cloud
-    from cmk_operator.core.snowflake_account import SnowflakeAccount
+    from cmk_operator.core.identifiers.cloud import Cloud
+    from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
 
 DEFAULT_KEY: Final = "cmk"
 """What a key is called while no manifest names one."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from azure.identity.aio import ClientAssertionCredential, WorkloadIdentityCredential
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, TokenUnavailableError, failure_of
-from cmk_operator.core.azure_failure import AzureFailure, Stage
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from azure.core.credentials import AccessToken
 
-    from cmk_operator.core.cloud import Cloud
+    from cmk_operator.core.identifiers.cloud import Cloud
 
 
 class VaultInAnotherTenantError(TokenUnavailableError):

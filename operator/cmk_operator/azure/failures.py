@@ -16,7 +16,7 @@ from azure.core.exceptions import (
     ServiceResponseTimeoutError,
 )
 
-from cmk_operator.core.azure_failure import AzureFailure, Stage
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.redaction import redacted
 
 _MESSAGE_LIMIT: Final = 1000

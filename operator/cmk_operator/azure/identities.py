@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.core.azure_failure import AzureFailure
-from cmk_operator.core.federation import FederatedCredential
-from cmk_operator.core.registration import ApplicationFacts, ManagedIdentityFacts
+from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.registration.federation import FederatedCredential
+from cmk_operator.core.registration.plan import ApplicationFacts, ManagedIdentityFacts
 
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain

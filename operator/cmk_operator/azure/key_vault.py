@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.credentials import IdentityChain, VaultInAnotherTenantError
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.core.access import DeletedKey, KeyAttributes, KeyProbe, VersionProbe
-from cmk_operator.core.azure_failure import AzureFailure, Stage
+from cmk_operator.core.access.state import DeletedKey, KeyAttributes, KeyProbe, VersionProbe
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cmk_operator.azure.rest import RestClient
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.key_uri import KeyUri
+    from cmk_operator.core.identifiers.key_uri import KeyUri
 
 API_VERSION: Final = "2025-07-01"
 PROBE_TIMEOUT: Final = 30.0

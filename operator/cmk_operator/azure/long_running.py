@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.core.azure_failure import AzureFailure
-from cmk_operator.core.long_running import Ended, Failed, Running
+from cmk_operator.core.encryption.long_running import Ended, Failed, Running
+from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.redaction import redacted
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.core.required_actions import Permission
+from cmk_operator.core.encryption.required_actions import Permission
 
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.arm_id import ArmId
-    from cmk_operator.core.azure_failure import AzureFailure
+    from cmk_operator.core.faults.azure_failure import AzureFailure
+    from cmk_operator.core.identifiers.arm_id import ArmId
 
 API_VERSION: Final = "2022-04-01"
 

@@ -19,7 +19,7 @@ from cmk_operator.azure.key_vault import (
 )
 from cmk_operator.azure.vault_answers import ASKED_AGAIN_AFTER, VaultAnswers
 from cmk_operator.azure.vault_list import VaultList, Watched
-from cmk_operator.core.look import YOUNG, Look, Proof, is_well, next_look, well_versions
+from cmk_operator.core.access.probe_plan import YOUNG, Look, Proof, is_well, next_look, well_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.key_vault import ProbedKey, Visit
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.access import KeyProbe
-    from cmk_operator.core.azure_failure import AzureFailure
+    from cmk_operator.core.access.state import KeyProbe
+    from cmk_operator.core.faults.azure_failure import AzureFailure
 
 EXPLANATION_MAX_AGE: Final = 1.0
 """Seconds for which the reason of a denial is the same for all keys of a tenant, so that a vault that is lost costs few sign-ins.

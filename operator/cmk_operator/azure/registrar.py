@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.azure.identities import IDENTITY_API_VERSION, credential_of
-from cmk_operator.core.azure_failure import AzureFailure, Stage
-from cmk_operator.core.registration import (
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
+from cmk_operator.core.registration.faults import judge_registration_failure
+from cmk_operator.core.registration.plan import (
     ApplicationFacts,
     CreateManagedIdentity,
     ManagedIdentityFacts,
@@ -25,7 +26,6 @@ from cmk_operator.core.registration import (
     UpsertApplication,
     Wish,
 )
-from cmk_operator.core.registration_faults import judge_registration_failure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.rest import RestClient
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.faults import Fault
-    from cmk_operator.core.federation import FederatedCredential
+    from cmk_operator.core.faults.fault import Fault
+    from cmk_operator.core.registration.federation import FederatedCredential
 
 _APPLICATION_FIELDS: Final = "id,appId,displayName,signInAudience,uniqueName"
 _CREATE_IF_MISSING: Final = {"Prefer": "create-if-missing"}

@@ -23,9 +23,9 @@ from cmk_operator.azure.credentials import (
 )
 from cmk_operator.azure.failures import TokenUnavailableError
 from cmk_operator.azure.rest import CONNECTION_TIMEOUT, READ_TIMEOUT, RestClient
-from cmk_operator.core.access import AccessState
-from cmk_operator.core.azure_failure import AzureFailure, Stage
-from cmk_operator.core.token_verdict import judge_token_failure
+from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.access.token_verdict import judge_token_failure
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

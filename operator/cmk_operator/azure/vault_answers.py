@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.azure.failures import TIMEOUT
-from cmk_operator.core.azure_failure import Stage
+from cmk_operator.core.faults.azure_failure import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cmk_operator.core.access import VersionProbe
-    from cmk_operator.core.azure_failure import AzureFailure
+    from cmk_operator.core.access.state import VersionProbe
+    from cmk_operator.core.faults.azure_failure import AzureFailure
 
 ASKED_AGAIN_AFTER: Final = 15.0
 """Seconds for which what one visit learnt of a silent vault is told to the others; each would wait for as long as a timeout."""

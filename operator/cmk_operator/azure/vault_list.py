@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.azure.key_vault import API_VERSION, PROBE_TIMEOUT
-from cmk_operator.core.look import YOUNG, ListedKey, listed, pages_worth_reading
+from cmk_operator.core.access.probe_plan import YOUNG, ListedKey, listed, pages_worth_reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.key_vault import ProbedKey, Wrapped
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.access import KeyProbe
-    from cmk_operator.core.azure_failure import AzureFailure
-    from cmk_operator.core.look import Proof
+    from cmk_operator.core.access.probe_plan import Proof
+    from cmk_operator.core.access.state import KeyProbe
+    from cmk_operator.core.faults.azure_failure import AzureFailure
 
 REFUSED_FOR: Final = 600.0
 """Seconds until a list that was refused is asked for again: a grant on the key alone, as the hand-over makes it, is no fault."""

@@ -7,15 +7,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.core.arm_id import InvalidArmIdError, parse_arm_id
-from cmk_operator.core.azure_failure import AzureFailure, Stage
-from cmk_operator.core.vault_facts import VaultFacts, VaultLock, VaultUnseen, host_of_vault, vault_facts, vault_lock
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
+from cmk_operator.core.identifiers.arm_id import InvalidArmIdError, parse_arm_id
+from cmk_operator.core.prerequisites.vault_facts import (
+    VaultFacts,
+    VaultLock,
+    VaultUnseen,
+    host_of_vault,
+    vault_facts,
+    vault_lock,
+)
 
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.rest import RestClient
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.arm_id import ArmId
+    from cmk_operator.core.identifiers.arm_id import ArmId
 
 VAULTS: Final = "2023-07-01"
 LOCKS: Final = "2020-05-01"

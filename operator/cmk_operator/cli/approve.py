@@ -8,7 +8,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.model import APPROVED_VERSION
 from cmk_operator.cli.cluster import Cluster, cluster_options
 from cmk_operator.cli.presentation import show_json
-from cmk_operator.core.key_uri import KEY_VERSION
+from cmk_operator.core.identifiers.key_uri import KEY_VERSION
 
 
 @click.command()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.api.conditions import find
-from cmk_operator.core.faults import Actor
+from cmk_operator.core.faults.fault import Actor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

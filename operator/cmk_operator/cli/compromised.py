@@ -16,7 +16,7 @@ from cmk_operator.cli.cluster import Cluster, cluster_options
 from cmk_operator.cli.presentation import console, instant, now, printable, show_command, show_json, show_lines
 from cmk_operator.cli.version_use import UnknownVersionError, impact, users_of, version_named
 from cmk_operator.core.handover.compromise import DISABLE, NEW_VERSION, WAIT, Compromise, steps_away
-from cmk_operator.core.key_uri import InvalidKeyUriError, parse_key_uri
+from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_key_uri
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from cmk_operator.core.access import AccessState
-from cmk_operator.core.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
-from cmk_operator.core.service_timing import Stop, restores_under, stops
+from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.encryption.service_timing import Stop, restores_under, stops
+from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cmk_operator.core.faults import Actor, Fault, FaultKind, invalid
-from cmk_operator.core.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
+from cmk_operator.core.faults.fault import Actor, Fault, FaultKind, invalid
+from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cmk_operator.core.arm_id import ArmId
-    from cmk_operator.core.cloud import Cloud
-    from cmk_operator.core.snowflake_account import SnowflakeAccount
+    from cmk_operator.core.identifiers.arm_id import ArmId
+    from cmk_operator.core.identifiers.cloud import Cloud
+    from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.core.access import AccessState
-from cmk_operator.core.access_verdict import judge_access
-from cmk_operator.core.azure_failure import AzureFailure, Stage
-from cmk_operator.core.decide import Step
-from cmk_operator.core.faults import Actor, Fault
-from cmk_operator.core.prerequisites import Result, failed
-from cmk_operator.core.required_actions import Permission, missing_actions
+from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.access.verdict import judge_access
+from cmk_operator.core.encryption.decide import Step
+from cmk_operator.core.encryption.required_actions import Permission, missing_actions
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
+from cmk_operator.core.faults.fault import Actor, Fault
+from cmk_operator.core.prerequisites.check import Result, failed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cmk_operator.core.access import Access, KeyProbe
-    from cmk_operator.core.decide import Decision, KeyState
-    from cmk_operator.core.prerequisites import Prerequisite
+    from cmk_operator.core.access.state import Access, KeyProbe
+    from cmk_operator.core.encryption.decide import Decision, KeyState
+    from cmk_operator.core.prerequisites.check import Prerequisite
 
 
 class CheckStage(StrEnum):

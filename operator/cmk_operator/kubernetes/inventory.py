@@ -17,8 +17,8 @@ from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import APPROVED_VERSION, RECONCILE_REQUESTED_AT
-from cmk_operator.core.arm_id import ArmId
-from cmk_operator.core.snowflake_account import RESOURCE_TYPE, SnowflakeAccount
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.snowflake_account import RESOURCE_TYPE, SnowflakeAccount
 from cmk_operator.kubernetes.client import ObjectReference
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ import base64
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from cmk_operator.core.faults import Actor, Fault, blocked
+from cmk_operator.core.faults.fault import Actor, Fault, blocked
 from cmk_operator.kubernetes.client import KubernetesError
 
 if TYPE_CHECKING:
-    from cmk_operator.core.secret_key import SecretKey
+    from cmk_operator.core.identifiers.secret_key import SecretKey
     from cmk_operator.kubernetes.client import KubernetesClient
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.api.conditions import find
-from cmk_operator.core.access import AccessState
+from cmk_operator.core.access.state import AccessState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

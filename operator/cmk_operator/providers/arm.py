@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cmk_operator.azure.long_running import RETRY_AFTER, ask_after
-from cmk_operator.core.long_running import Operation
+from cmk_operator.core.encryption.long_running import Operation
 from cmk_operator.providers.protocol import Plan, Started, Target
 
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.rest import Answer
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.azure_failure import AzureFailure
-    from cmk_operator.core.long_running import Ended, Failed, Running
+    from cmk_operator.core.encryption.long_running import Ended, Failed, Running
+    from cmk_operator.core.faults.azure_failure import AzureFailure
 
 
 async def send_plan(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.arm_id import ArmId
+    from cmk_operator.core.identifiers.arm_id import ArmId
 
 FactsT = TypeVar("FactsT")
 

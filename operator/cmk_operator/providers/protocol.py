@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cmk_operator.azure.credentials import IdentityChain
-    from cmk_operator.core.arm_id import ArmId
-    from cmk_operator.core.azure_failure import AzureFailure
-    from cmk_operator.core.faults import Fault
-    from cmk_operator.core.long_running import Ended, Failed, Operation, Running
-    from cmk_operator.core.protection import FieldChange, KeyChoice, Protection
-    from cmk_operator.core.snowflake_account import SnowflakeAccount
+    from cmk_operator.core.encryption.long_running import Ended, Failed, Operation, Running
+    from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
+    from cmk_operator.core.faults.azure_failure import AzureFailure
+    from cmk_operator.core.faults.fault import Fault
+    from cmk_operator.core.identifiers.arm_id import ArmId
+    from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
 
 DetailT = TypeVar("DetailT")
 TargetT_contra = TypeVar("TargetT_contra", contravariant=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.core.faults import Actor, Fault, FaultKind
+from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
 from cmk_operator.providers.disk.provider import make_disk_providers
 from cmk_operator.providers.snowflake.provider import SnowflakeProvider
 from cmk_operator.providers.sql.provider import make_sql_providers
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.arm_id import ArmId
-    from cmk_operator.core.snowflake_account import SnowflakeAccount
+    from cmk_operator.core.identifiers.arm_id import ArmId
+    from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
     from cmk_operator.providers.protocol import Provider
 
 Providers = MappingProxyType[str, "Provider[Any, Any]"]

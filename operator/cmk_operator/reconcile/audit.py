@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.api.conditions import find
-from cmk_operator.core.access import AccessState
+from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.audit.change import OBSERVED, OPERATOR, UNTOLD, Change, Event, Subject, identity_of
 from cmk_operator.kubernetes.client import KubernetesError, ObjectReference, collection_path
 from cmk_operator.kubernetes.inventory import MODELS
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from cmk_operator.api.customer_tenant import CustomerTenant, CustomerTenantStatus
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.api.federated_identity import FederatedIdentity
-    from cmk_operator.core.key_uri import KeyUri
-    from cmk_operator.core.long_running import Operation
-    from cmk_operator.core.protection import Protection
+    from cmk_operator.core.encryption.long_running import Operation
+    from cmk_operator.core.encryption.protection import Protection
+    from cmk_operator.core.identifiers.key_uri import KeyUri
     from cmk_operator.kubernetes.inventory import CustomResource
     from cmk_operator.reconcile.context import Context
 

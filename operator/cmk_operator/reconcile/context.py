@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cmk_operator.kubernetes.inventory import Inventory
     from cmk_operator.kubernetes.status import StatusWriter
     from cmk_operator.providers.registry import Providers
-    from cmk_operator.reconcile.delivery import Deliveries
+    from cmk_operator.reconcile.notifications.delivery import Deliveries
     from cmk_operator.telemetry import Telemetry
 
 

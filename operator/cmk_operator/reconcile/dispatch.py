@@ -15,13 +15,13 @@ from cmk_operator.core.schedule import FAILED, Next
 from cmk_operator.kubernetes.client import KubernetesError
 from cmk_operator.kubernetes.inventory import MODELS
 from cmk_operator.reconcile.audit import note_configuration, record_departed
-from cmk_operator.reconcile.delivery import LANE as DELIVERIES
-from cmk_operator.reconcile.delivery import reconcile_delivery
-from cmk_operator.reconcile.identity import reconcile_identity
-from cmk_operator.reconcile.key import reconcile_key
-from cmk_operator.reconcile.preflight import reconcile_preflight
-from cmk_operator.reconcile.resource import reconcile_resource
-from cmk_operator.reconcile.tenant import reconcile_tenant
+from cmk_operator.reconcile.identity.reconciler import reconcile_identity
+from cmk_operator.reconcile.key.reconciler import reconcile_key
+from cmk_operator.reconcile.notifications.delivery import LANE as DELIVERIES
+from cmk_operator.reconcile.notifications.delivery import reconcile_delivery
+from cmk_operator.reconcile.preflight.reconciler import reconcile_preflight
+from cmk_operator.reconcile.resource.reconciler import reconcile_resource
+from cmk_operator.reconcile.tenant.reconciler import reconcile_tenant
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -11,14 +11,14 @@ from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.azure.credentials import IdentityChain
 from cmk_operator.azure.key_vault import ProbedKey
 from cmk_operator.azure.vault_reader import ReadVault
-from cmk_operator.core.arm_id import ArmId, InvalidArmIdError, parse_arm_id
 from cmk_operator.core.authority import TenantGrant, judge_key, judge_namespace, judge_snowflake_account, judge_target
-from cmk_operator.core.faults import Actor, Fault, FaultKind, blocked, invalid
-from cmk_operator.core.snowflake_account import SnowflakeAccount
+from cmk_operator.core.faults.fault import Actor, Fault, FaultKind, blocked, invalid
+from cmk_operator.core.identifiers.arm_id import ArmId, InvalidArmIdError, parse_arm_id
+from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
 
 if TYPE_CHECKING:
     from cmk_operator.api.encrypted_resource import EncryptedResource
-    from cmk_operator.core.key_uri import KeyUri
+    from cmk_operator.core.identifiers.key_uri import KeyUri
     from cmk_operator.kubernetes.inventory import Inventory
 
 

@@ -18,7 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
-from cmk_operator.core.faults import Actor, Fault, FaultKind
+from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

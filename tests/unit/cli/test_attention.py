@@ -6,8 +6,8 @@ import pytest
 
 from cmk_operator.api.conditions import Condition, Truth
 from cmk_operator.cli.attention import attention, who_must_act
-from cmk_operator.core.access_verdict import judge_access
-from cmk_operator.core.faults import Actor
+from cmk_operator.core.access.verdict import judge_access
+from cmk_operator.core.faults.fault import Actor
 from tests.unit.samples import NOW, states
 
 

@@ -14,7 +14,7 @@ from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.handover import handover_of, refused_keys
 from cmk_operator.core.handover.request import Handover, Use
 from cmk_operator.kubernetes.inventory import Inventory
-from cmk_operator.reconcile.tenant_handover import MOST_KEYS, handover_steps
+from cmk_operator.reconcile.tenant.handover import MOST_KEYS, handover_steps
 from tests.unit.samples import (
     APPLICATION,
     CUSTOMER,

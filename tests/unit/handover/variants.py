@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from cmk_operator.core.cloud import CLOUDS, CloudName
 from cmk_operator.core.handover.request import Choices, Handover, Use, WantedKey, WantedSnowflake, WantedVault
-from cmk_operator.core.key_uri import parse_key_uri
+from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
+from cmk_operator.core.identifiers.key_uri import parse_key_uri
 
 TENANT: Final = "22222222-2222-4222-8222-222222222222"
 APPLICATION: Final = "33333333-3333-4333-8333-333333333333"

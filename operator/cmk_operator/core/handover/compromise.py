@@ -11,12 +11,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.core.faults import Actor
+from cmk_operator.core.faults.fault import Actor
 from cmk_operator.core.handover.shell import Variable, captured, line, quoted, when
 from cmk_operator.core.handover.steps import Step
 
 if TYPE_CHECKING:
-    from cmk_operator.core.key_uri import KeyUri
+    from cmk_operator.core.identifiers.key_uri import KeyUri
 
 ROTATES: Final = "customer's administrator (Key Vault Crypto Officer on the key)"
 PLATFORM: Final = Actor.PLATFORM_ENGINEER.value

@@ -11,9 +11,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.core.cloud import CloudName
 from cmk_operator.core.handover.request import CRYPTO_USER, READER, SERVICE_ENCRYPTION_USER, Use, printable
 from cmk_operator.core.handover.shell import Variable, captured, line, quoted, when
+from cmk_operator.core.identifiers.cloud import CloudName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

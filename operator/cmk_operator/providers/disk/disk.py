@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.core.arm_id import ArmId
-from cmk_operator.core.faults import Actor, Fault, blocked, busy, invalid
-from cmk_operator.core.protection import FieldChange, KeyChoice, Protection
+from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
+from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy, invalid
+from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.providers.disk.encryption_set import CREATING, MOVING_STATES, ProtectedDisk, region_of
 from cmk_operator.providers.protocol import DiskPlacement, Plan, ResourceFacts, Shown, Target
 

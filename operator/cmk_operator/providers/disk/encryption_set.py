@@ -10,12 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.core.arm_faults import judge_arm_failure
-from cmk_operator.core.arm_id import ArmId
-from cmk_operator.core.azure_failure import AzureFailure
-from cmk_operator.core.faults import Fault, busy, invalid
-from cmk_operator.core.key_uri import InvalidKeyUriError, parse_key_uri
-from cmk_operator.core.protection import FieldChange, KeyChoice, Protection
+from cmk_operator.core.encryption.arm_faults import judge_arm_failure
+from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
+from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.faults.fault import Fault, busy, invalid
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_key_uri
 from cmk_operator.providers.protocol import DiskEncryptionSetCreation, Plan, ResourceFacts, Shown, Target
 
 if TYPE_CHECKING:

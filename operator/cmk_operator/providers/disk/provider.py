@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.core.arm_faults import judge_arm_failure
-from cmk_operator.core.azure_failure import Stage
+from cmk_operator.core.encryption.arm_faults import judge_arm_failure
+from cmk_operator.core.faults.azure_failure import Stage
 from cmk_operator.providers.arm import ArmProvider, send_plan
 from cmk_operator.providers.disk import disk, encryption_set
 from cmk_operator.providers.listing import Listing
@@ -16,10 +16,10 @@ from cmk_operator.providers.protocol import Applied, DiskPlacement, Plan, Starte
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.arm_id import ArmId
-    from cmk_operator.core.azure_failure import AzureFailure
-    from cmk_operator.core.faults import Fault
-    from cmk_operator.core.protection import KeyChoice
+    from cmk_operator.core.encryption.protection import KeyChoice
+    from cmk_operator.core.faults.azure_failure import AzureFailure
+    from cmk_operator.core.faults.fault import Fault
+    from cmk_operator.core.identifiers.arm_id import ArmId
 
 API_VERSION: Final = "2026-03-02"
 _ABSENT: Final = "resourcenotfound"

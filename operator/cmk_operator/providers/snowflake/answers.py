@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from cmk_operator.core.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
+from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
 
 _KEY_URI: Final = re.compile(r"https://[a-z0-9-]+\.vault\.[a-z.]+(?::443)?/keys/[0-9a-z-]+", re.IGNORECASE)
 _VAULT_URI: Final = re.compile(r"https://[a-z0-9-]+\.vault\.[a-z]+\.[a-z]+", re.IGNORECASE)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.core.azure_failure import AzureFailure
+from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.providers.snowflake.sign_in import KeyPairCredential, PrivateKeyUnusableError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cmk_operator.providers.protocol import ResourceFacts
 
 if TYPE_CHECKING:
-    from cmk_operator.core.key_uri import KeyUri
+    from cmk_operator.core.identifiers.key_uri import KeyUri
     from cmk_operator.providers.snowflake.answers import CmkInfo, Verification
 
 

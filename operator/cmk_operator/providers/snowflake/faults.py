@@ -8,15 +8,15 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.core.arm_faults import judge_arm_failure
-from cmk_operator.core.azure_failure import Stage
-from cmk_operator.core.faults import Actor, Fault, FaultKind, blocked, busy
+from cmk_operator.core.encryption.arm_faults import judge_arm_failure
+from cmk_operator.core.faults.azure_failure import Stage
+from cmk_operator.core.faults.fault import Actor, Fault, FaultKind, blocked, busy
 from cmk_operator.providers.snowflake.answers import Verification, cause_of, is_key_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cmk_operator.core.azure_failure import AzureFailure
+    from cmk_operator.core.faults.azure_failure import AzureFailure
     from cmk_operator.providers.protocol import Shown
 
 ROLE_FOR_SNOWFLAKE: Final = "Key Vault Crypto User"

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.core.faults import Actor, Fault, blocked, busy
-from cmk_operator.core.protection import FieldChange, KeyChoice
+from cmk_operator.core.encryption.protection import FieldChange, KeyChoice
+from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
 from cmk_operator.providers.protocol import Plan, SnowflakeTarget
 from cmk_operator.providers.snowflake import statements
 from cmk_operator.providers.snowflake.answers import Verification
 from cmk_operator.providers.snowflake.faults import OTHER_KEY, not_understood, still_waiting, verification_fault
 
 if TYPE_CHECKING:
-    from cmk_operator.core.key_uri import KeyUri
+    from cmk_operator.core.identifiers.key_uri import KeyUri
     from cmk_operator.providers.snowflake.facts import Facts
 
 IN_PROGRESS: Final = "RekeyInProgress"

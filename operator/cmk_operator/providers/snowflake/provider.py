@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES
-from cmk_operator.core.azure_failure import AzureFailure
-from cmk_operator.core.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
-from cmk_operator.core.long_running import Ended, Failed, Operation, Running
-from cmk_operator.core.protection import KeyChoice, Protection
-from cmk_operator.core.snowflake_account import RESOURCE_TYPE
+from cmk_operator.core.encryption.long_running import Ended, Failed, Operation, Running
+from cmk_operator.core.encryption.protection import KeyChoice, Protection
+from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
+from cmk_operator.core.identifiers.snowflake_account import RESOURCE_TYPE
 from cmk_operator.providers.protocol import Applied, Plan, Remembered, ResourceFacts, Shown, SnowflakeTarget, Started
 from cmk_operator.providers.snowflake import statements
 from cmk_operator.providers.snowflake.answers import (
@@ -41,7 +41,7 @@ from cmk_operator.providers.snowflake.planning import LOOK_AGAIN, plan_key, plan
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.faults import Fault
+    from cmk_operator.core.faults.fault import Fault
 
 ACTIVATION_WAIT: Final = timedelta(hours=72)
 CLOCKS_DIFFER: Final = timedelta(minutes=10)

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from cmk_operator.core.key_uri import KeyUri
+    from cmk_operator.core.identifiers.key_uri import KeyUri
 
 _HARMLESS: Final = re.compile(r"[A-Za-z0-9 ._:/,-]{1,512}")
 """No quotation mark and no backslash: nothing in it can end a literal or hide its end."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.rest import Answer
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.arm_id import ArmId
+    from cmk_operator.core.identifiers.arm_id import ArmId
     from cmk_operator.providers.protocol import Plan, Started, Target
 
 FactsT = TypeVar("FactsT")

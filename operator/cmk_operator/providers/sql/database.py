@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cmk_operator.core.faults import Actor, Fault, blocked, busy
-from cmk_operator.core.protection import FieldChange, KeyChoice, Protection
+from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
+from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
 from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown
 from cmk_operator.providers.sql.wire import on_key, read_identities, read_key, unfit, wire_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cmk_operator.core.arm_id import ArmId
+    from cmk_operator.core.identifiers.arm_id import ArmId
     from cmk_operator.providers.protocol import Target
 
 _PROTECTOR = "encryptionProtector/current"

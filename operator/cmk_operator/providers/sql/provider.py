@@ -12,21 +12,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.core.azure_failure import AzureFailure
-from cmk_operator.core.sql_faults import judge_sql_failure
+from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.providers.arm import ArmProvider
 from cmk_operator.providers.listing import Listing
 from cmk_operator.providers.protocol import Applied, Plan, ResourceFacts, Started, Target
 from cmk_operator.providers.sql import database, server, server_plan
 from cmk_operator.providers.sql.client import Readings, SqlClient
+from cmk_operator.providers.sql.faults import judge_sql_failure
 from cmk_operator.providers.sql.wire import API_VERSION
 
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.arm_id import ArmId
-    from cmk_operator.core.faults import Fault
-    from cmk_operator.core.protection import KeyChoice
+    from cmk_operator.core.encryption.protection import KeyChoice
+    from cmk_operator.core.faults.fault import Fault
+    from cmk_operator.core.identifiers.arm_id import ArmId
 
 GROUPS_MAX_AGE: Final = 900.0
 """Seconds that failover groups are trusted while nothing is to be written."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from cmk_operator.core.arm_id import ArmId, InvalidArmIdError, parse_arm_id
-from cmk_operator.core.protection import Protection
+from cmk_operator.core.encryption.protection import Protection
+from cmk_operator.core.identifiers.arm_id import ArmId, InvalidArmIdError, parse_arm_id
 from cmk_operator.providers.protocol import ResourceFacts, Shown
 from cmk_operator.providers.sql.wire import AZURE_KEY_VAULT, SERVICE_MANAGED, read_identities, read_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cmk_operator.core.azure_failure import AzureFailure
+    from cmk_operator.core.faults.azure_failure import AzureFailure
 
 
 @dataclass(frozen=True, slots=True)

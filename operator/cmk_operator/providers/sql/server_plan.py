@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.core.faults import Actor, Fault, FaultKind, blocked, busy
-from cmk_operator.core.protection import FieldChange
-from cmk_operator.core.sql_faults import judge_sql_failure
+from cmk_operator.core.encryption.protection import FieldChange
+from cmk_operator.core.faults.fault import Actor, Fault, FaultKind, blocked, busy
 from cmk_operator.providers.protocol import Plan, SqlServerOptions
+from cmk_operator.providers.sql.faults import judge_sql_failure
 from cmk_operator.providers.sql.wire import (
     AZURE_KEY_VAULT,
     SERVICE_MANAGED,
@@ -23,8 +23,8 @@ from cmk_operator.providers.sql.wire import (
 )
 
 if TYPE_CHECKING:
-    from cmk_operator.core.azure_failure import AzureFailure
-    from cmk_operator.core.protection import KeyChoice
+    from cmk_operator.core.encryption.protection import KeyChoice
+    from cmk_operator.core.faults.azure_failure import AzureFailure
     from cmk_operator.providers.protocol import Target
     from cmk_operator.providers.sql.server import Facts, Secondary
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.core.arm_id import ArmId
-from cmk_operator.core.faults import Actor, Fault, FaultKind, invalid
-from cmk_operator.core.key_uri import InvalidKeyUriError, parse_key_uri
-from cmk_operator.core.protection import Protection
+from cmk_operator.core.encryption.protection import Protection
+from cmk_operator.core.faults.fault import Actor, Fault, FaultKind, invalid
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_key_uri
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cmk_operator.core.key_uri import KeyUri
-    from cmk_operator.core.protection import KeyChoice
+    from cmk_operator.core.encryption.protection import KeyChoice
+    from cmk_operator.core.identifiers.key_uri import KeyUri
 
 API_VERSION: Final = "2025-01-01"
 AZURE_KEY_VAULT: Final = "AzureKeyVault"

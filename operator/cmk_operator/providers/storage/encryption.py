@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.core.arm_id import ArmId
-from cmk_operator.core.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
-from cmk_operator.core.protection import FieldChange, KeyChoice, Protection
+from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
 from cmk_operator.providers.protocol import Plan, ResourceFacts
 
 if TYPE_CHECKING:

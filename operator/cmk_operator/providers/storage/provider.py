@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.core.arm_faults import judge_arm_failure
+from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.providers.arm import ArmProvider
 from cmk_operator.providers.listing import Listing
 from cmk_operator.providers.protocol import Applied, Plan, ResourceFacts, Target
@@ -14,9 +14,9 @@ from cmk_operator.providers.storage.encryption import StorageAccountDetail, plan
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.azure_failure import AzureFailure
-    from cmk_operator.core.faults import Fault
-    from cmk_operator.core.protection import KeyChoice
+    from cmk_operator.core.encryption.protection import KeyChoice
+    from cmk_operator.core.faults.azure_failure import AzureFailure
+    from cmk_operator.core.faults.fault import Fault
 
 Facts = ResourceFacts[StorageAccountDetail]
 API_VERSION: Final = "2026-09-01"

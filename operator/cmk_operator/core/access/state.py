@@ -1,0 +1,157 @@
+"""Whether a key can be reached, told apart by Azure's error codes: who must act, and what stops if nobody does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from cmk_operator.core.faults.azure_failure import AzureFailure
+    from cmk_operator.core.faults.fault import Actor
+
+
+class AccessState(StrEnum):
+    """What the last probe found; also the reasons of the `KeyAccessible` condition."""
+
+    ACCESSIBLE = "Accessible"
+    DISABLED = "Disabled"
+    EXPIRED = "Expired"
+    NOT_YET_VALID = "NotYetValid"
+    DELETED = "Deleted"
+    PURGED = "Purged"
+    VERSION_MISSING = "VersionMissing"
+    PERMISSION_DENIED = "PermissionDenied"
+    CONSENT_MISSING = "ConsentMissing"
+    VAULT_IN_ANOTHER_TENANT = "VaultInAnotherTenant"
+    IDENTITY_BROKEN = "IdentityBroken"
+    OPERATOR_NOT_AUTHENTICATED = "OperatorNotAuthenticated"
+    FIREWALL_BLOCKS_SERVICES = "FirewallBlocksServices"
+    FIREWALL_BLOCKS_PROBE = "FirewallBlocksProbe"
+    VAULT_UNREACHABLE = "VaultUnreachable"
+    UNKNOWN = "Unknown"
+
+    @property
+    def is_known_loss(self) -> bool:
+        """Whether Azure's own services, which take the same path, are refused as well."""
+        return self in _KNOWN_LOSS
+
+    @property
+    def cuts_data_off(self) -> bool:
+        """Whether data is expected to become inaccessible while this lasts (an outage counts, once services miss the key)."""
+        return self in _KNOWN_LOSS or self is AccessState.VAULT_UNREACHABLE
+
+    @property
+    def spares_other_applications(self) -> bool:
+        """Whether it stops the provider's application and Azure's services, but nobody who comes by an application of its own."""
+        return self in _OF_OUR_WAY
+
+
+_OF_OUR_WAY: Final = frozenset(
+    {
+        AccessState.PERMISSION_DENIED,
+        AccessState.CONSENT_MISSING,
+        AccessState.IDENTITY_BROKEN,
+        AccessState.FIREWALL_BLOCKS_SERVICES,
+    }
+)
+_KNOWN_LOSS: Final = frozenset(
+    {
+        AccessState.DISABLED,
+        AccessState.EXPIRED,
+        AccessState.NOT_YET_VALID,
+        AccessState.DELETED,
+        AccessState.PURGED,
+        AccessState.VERSION_MISSING,
+        AccessState.PERMISSION_DENIED,
+        AccessState.CONSENT_MISSING,
+        AccessState.VAULT_IN_ANOTHER_TENANT,
+        AccessState.IDENTITY_BROKEN,
+        AccessState.FIREWALL_BLOCKS_SERVICES,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAttributes:
+    """What a GET of one key version says (public part only).
+
+    `recovery_level` and `recoverable_days` are the only way to see purge protection without control-plane rights.
+    Source: Key Vault REST, KeyBundle and DeletionRecoveryLevel.
+    """
+
+    version: str
+    enabled: bool
+    key_type: str
+    key_size: int | None
+    operations: tuple[str, ...]
+    created: datetime | None = None
+    updated: datetime | None = None
+    not_before: datetime | None = None
+    expires: datetime | None = None
+    recovery_level: str = ""
+    recoverable_days: int | None = None
+    vault_region: str | None = None
+    """Where the vault lies, such as `westeurope`: the header x-ms-keyvault-region of the same answer."""
+    request_id: str | None = field(default=None, compare=False)
+    """Azure's id of the request that read this: for the audit record."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionProbe:
+    """One version: read, then wrapped and unwrapped in the vault; the first refusal ends it."""
+
+    attributes: KeyAttributes | None = None
+    failure: AzureFailure | None = None
+    operation: str = "get"
+    """The vault operation that failed: get, wrapKey or unwrapKey."""
+    round_trip: bool = False
+    """Whether the unwrapped bytes are the wrapped ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedKey:
+    """A soft-deleted key, as GET /deletedkeys/{name} tells it."""
+
+    scheduled_purge: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyProbe:
+    """Everything one visit to a vault learnt about one key, through the customer's consent and grants."""
+
+    at: datetime
+    wanted: VersionProbe
+    """The pinned version, or the latest."""
+    in_use: Mapping[str, VersionProbe] = field(default_factory=dict)
+    """Older versions that still protect something, by version."""
+    deleted: DeletedKey | None = None
+    """Set when the key was not found but its soft-deleted form was."""
+    latest_exists: bool | None = None
+    """For a pinned version that was not found: whether the key itself is there (None: not asked)."""
+    vault_tenant: str | None = None
+    """The tenant that the vault's challenge names, when it is not the declared one."""
+    application_missing: bool = False
+    """Whether the provider's own tenant was last seen without the application."""
+    proven_at: datetime | None = None
+    """Each step of the probe has been passed with every version since then; None: by this visit itself, at `at`."""
+
+    def version_is_accessible(self, version: str) -> bool:
+        """Whether this visit wrapped and unwrapped with `version`."""
+        probe = self.wanted
+        if probe.attributes is None or probe.attributes.version != version:
+            probe = self.in_use.get(version, VersionProbe())
+        return probe.round_trip
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The verdict on one probe: the state, a deterministic sentence that ends with who must do what, and that actor."""
+
+    state: AccessState
+    message: str
+    actor: Actor | None = None
+    request_id: str | None = None

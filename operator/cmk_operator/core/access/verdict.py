@@ -1,0 +1,207 @@
+"""The verdict on a probe, told apart by Key Vault's error codes; outages and foreign answers are never called a loss."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.core.access.state import Access, AccessState, KeyAttributes, KeyProbe, VersionProbe
+from cmk_operator.core.access.token_verdict import judge_token_failure
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
+from cmk_operator.core.faults.fault import Actor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_CUSTOMER: Final = Actor.CUSTOMER_ADMINISTRATOR
+_PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
+
+# Inner codes of Key Vault's 403. Source: Key Vault "Common error codes", and recordings of its SDKs.
+_FORBIDDEN: Final[Mapping[str, tuple[AccessState, Actor, str]]] = MappingProxyType(
+    {
+        "KeyDisabled": (
+            AccessState.DISABLED,
+            _CUSTOMER,
+            "the key version is disabled: the customer's administrator must enable it, or leave it disabled to keep data cut off",
+        ),
+        "ForbiddenByRbac": (
+            AccessState.PERMISSION_DENIED,
+            _CUSTOMER,
+            "Key Vault refuses {operation} by RBAC: the customer's administrator must assign the role Key Vault Crypto Service "
+            "Encryption User to the application on the vault or key (a new assignment takes some minutes)",
+        ),
+        "ForbiddenByPolicy": (
+            AccessState.PERMISSION_DENIED,
+            _CUSTOMER,
+            "Key Vault refuses {operation} by access policy: the customer's administrator must grant the application get, "
+            "wrapKey and unwrapKey",
+        ),
+        "AccessDenied": (
+            AccessState.PERMISSION_DENIED,
+            _CUSTOMER,
+            "Key Vault refuses {operation}: the customer's administrator must grant the application get, wrapKey and unwrapKey",
+        ),
+        "ForbiddenByFirewall": (
+            AccessState.FIREWALL_BLOCKS_PROBE,
+            _CUSTOMER,
+            "the vault's firewall does not admit the operator's address, which says nothing about Azure's trusted services: the "
+            "customer's administrator must admit that address if key state is to be seen here",
+        ),
+        "ForbiddenByConnection": (
+            AccessState.FIREWALL_BLOCKS_PROBE,
+            _CUSTOMER,
+            "the vault admits no public network, which says nothing about Azure's trusted services: the customer's administrator "
+            "must approve a private endpoint for the operator if key state is to be seen here",
+        ),
+    }
+)
+
+
+def judge_access(probe: KeyProbe) -> Access:
+    """Name the state that a probe found; outages and refusals that say nothing are never called a loss."""
+    wanted = probe.wanted
+    if probe.vault_tenant is not None:
+        return Access(
+            AccessState.VAULT_IN_ANOTHER_TENANT,
+            f"the vault belongs to tenant {probe.vault_tenant}, not to the declared one: the platform engineer must correct "
+            "keyUri, or the provider's administrator the CustomerTenant",
+            Actor.PLATFORM_ENGINEER,
+        )
+    if wanted.failure is not None:
+        return _judge_failure(wanted.failure, wanted, probe)
+    if wanted.attributes is None:
+        return Access(AccessState.UNKNOWN, "the key was not probed")
+    by_attributes = _judge_attributes(wanted.attributes, probe.at)
+    if by_attributes is not None:
+        return by_attributes
+    if not wanted.round_trip:
+        return Access(
+            AccessState.UNKNOWN,
+            "Key Vault unwrapped other bytes than it wrapped: the maintainers of cmk-operator must look into it",
+            Actor.MAINTAINER,
+        )
+    return Access(AccessState.ACCESSIBLE, "the key was read, and wrapped and unwrapped in the vault")
+
+
+def _judge_attributes(attributes: KeyAttributes, at: datetime) -> Access | None:
+    if not attributes.enabled:
+        state, actor, message = _FORBIDDEN["KeyDisabled"]
+        return Access(state, message, actor)
+    if attributes.expires is not None and attributes.expires <= at:
+        return Access(
+            AccessState.EXPIRED,
+            f"the key version expired at {_instant(attributes.expires)}: the customer's administrator must create a new version "
+            "or extend its expiry",
+            _CUSTOMER,
+        )
+    if attributes.not_before is not None and attributes.not_before > at:
+        return Access(
+            AccessState.NOT_YET_VALID,
+            f"the key version is valid from {_instant(attributes.not_before)}: the customer's administrator must move its "
+            "activation date, or everyone waits",
+            _CUSTOMER,
+        )
+    return None
+
+
+def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe) -> Access:
+    if failure.stage is not Stage.SERVICE:
+        access = judge_token_failure(failure, application_missing=probe.application_missing)
+        if access.state.is_known_loss:
+            return access
+        return replace(access, message=f"nothing is known about the key, because {access.message}")
+    by_attributes = _judge_refused_operation(failure, wanted, probe.at)
+    if by_attributes is not None:
+        return by_attributes
+    # A proxy or gateway on the way answers 403 and 404 too, but only Key Vault says why: anything else concludes nothing.
+    if failure.status == 404 and failure.code == "KeyNotFound":
+        return _judge_missing(failure, probe)
+    if failure.status == 403 and failure.code not in {"", "Http403"}:
+        found = _FORBIDDEN.get(failure.inner_code)
+        if found is None:
+            return Access(
+                AccessState.PERMISSION_DENIED,
+                f"Key Vault refuses {wanted.operation} ({failure.inner_code or failure.code}): the customer's administrator must "
+                "grant the application get, wrapKey and unwrapKey",
+                _CUSTOMER,
+                failure.request_id,
+            )
+        state, actor, message = found
+        return Access(state, message.format(operation=wanted.operation), actor, failure.request_id)
+    if failure.status is None or failure.status >= 500 or failure.status == 421:  # 421: no such vault behind this connection
+        return Access(
+            AccessState.VAULT_UNREACHABLE,
+            f"the vault gives no usable answer ({failure.code}): nothing is concluded about the key; if Azure's services cannot "
+            "reach it either, data becomes inaccessible; an outage ends by itself, a deleted vault the customer's administrator must "
+            "recover",
+            Actor.AZURE,
+            failure.request_id,
+        )
+    if failure.status == 401 and failure.key_vault_codes:
+        return Access(
+            AccessState.IDENTITY_BROKEN,
+            f"Key Vault does not accept the application's token ({failure.code}): the provider's administrator must check that "
+            "FederatedIdentity and vault are in one cloud",
+            _PROVIDER,
+            failure.request_id,
+        )
+    return Access(
+        AccessState.UNKNOWN,
+        f"the vault's address answered {failure.status} {failure.code}: nothing is concluded about the key",
+        Actor.AZURE,
+        failure.request_id,
+    )
+
+
+def _judge_refused_operation(failure: AzureFailure, wanted: VersionProbe, at: datetime) -> Access | None:
+    """For a crypto operation that was refused on a version that could be read: its own attributes say it best."""
+    if wanted.attributes is None or failure.status not in {400, 403}:
+        return None
+    by_attributes = _judge_attributes(wanted.attributes, at)
+    if by_attributes is not None and failure.status == 403:
+        return by_attributes
+    if wanted.operation in wanted.attributes.operations:
+        return None
+    return Access(
+        AccessState.PERMISSION_DENIED,
+        f"the key itself does not permit {wanted.operation}, whoever asks: the customer's administrator must create an RSA 2048 key "
+        "that permits wrapKey and unwrapKey",
+        _CUSTOMER,
+        failure.request_id,
+    )
+
+
+def _judge_missing(failure: AzureFailure, probe: KeyProbe) -> Access:
+    if probe.deleted is not None:
+        until = f" until {_instant(probe.deleted.scheduled_purge)}" if probe.deleted.scheduled_purge else ""
+        return Access(
+            AccessState.DELETED,
+            f"the key is deleted and can be recovered{until}: the customer's administrator must recover it",
+            _CUSTOMER,
+            failure.request_id,
+        )
+    if probe.latest_exists:
+        return Access(
+            AccessState.VERSION_MISSING,
+            "the key exists but not this version: the platform engineer must correct the version in keyUri, or the customer's "
+            "administrator restore it from a backup",
+            Actor.PLATFORM_ENGINEER,
+            failure.request_id,
+        )
+    found = (
+        "the vault has no such key, live or recoverable: it was purged or never existed"
+        if probe.latest_exists is False
+        else "the vault has no such key, and does not say whether it can be recovered"
+    )
+    return Access(
+        AccessState.PURGED,
+        f"{found}; the customer's administrator must restore it from a backup, or the platform engineer correct keyUri",
+        _CUSTOMER,
+        failure.request_id,
+    )
+
+
+def _instant(when: datetime) -> str:
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,1 @@
+"""What protects a resource, what should, and what may be done about it."""

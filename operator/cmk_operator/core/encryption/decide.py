@@ -1,0 +1,88 @@
+"""What may be done to a resource now. Laws 1 to 3: nothing unprobed, nothing weakened unasked, a lost key is a state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from cmk_operator.core.access.state import Access, AccessState
+
+if TYPE_CHECKING:
+    from cmk_operator.core.encryption.protection import Protection
+
+
+class Step(Enum):
+    """The next step for one resource."""
+
+    SETTLED = "nothing to do"
+    SHOW_PLAN = "a change is due, and the manifest says to observe only"
+    WAIT = "a change is due, and something must happen first"
+    WRITE = "a change is due and may be made, once the key has been probed again"
+    REVERT = "the resource may go back to a key of Microsoft, once the key has been probed again"
+    RELEASE = "nothing keeps the manifest from going"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The step, and for WAIT one word and a sentence on what must happen and by whom."""
+
+    step: Step
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """What is known of the key: the state of its wanted version and a failed prerequisite that forbids new writes."""
+
+    access: Access | None
+    prerequisite_reason: str = ""
+    prerequisite_message: str = ""
+
+
+def decide(*, change_is_due: bool, observe_only: bool, key: KeyState) -> Decision:
+    """Decide on a resource whose manifest stays.
+
+    A resource that is already right is never touched, whatever happened to its key.
+    """
+    if not change_is_due:
+        return Decision(Step.SETTLED)
+    if observe_only:
+        return Decision(
+            Step.SHOW_PLAN, "PlanOnly", "the manifest says to observe only; status.plan shows what would be written"
+        )
+    return _gate(key, Step.WRITE)
+
+
+def decide_deletion(*, revert: bool, protection: Protection | None, on_our_key: bool, claimed: bool, key: KeyState) -> Decision:
+    """Decide on a resource whose manifest is being deleted.
+
+    It is released untouched under Orphan, when Azure does not know it (`protection` None), when it is on another key than
+    ours, or when another manifest claims it. A revert needs the key: it must unwrap the data key, and a lost key is never a
+    reason to weaken encryption.
+    """
+    if not revert or protection is None or not protection.customer_managed or not on_our_key or claimed:
+        return Decision(Step.RELEASE)
+    return _gate(KeyState(key.access), Step.REVERT)
+
+
+def _gate(key: KeyState, step: Step) -> Decision:
+    if key.access is None:
+        return Decision(Step.WAIT, "WaitingForKey", "the key has not been probed yet")
+    if key.access.state is not AccessState.ACCESSIBLE:
+        return Decision(Step.WAIT, key.access.state.value, f"waiting for the key: {key.access.message}")
+    if key.prerequisite_reason:
+        return Decision(Step.WAIT, key.prerequisite_reason, f"the key lacks a prerequisite: {key.prerequisite_message}")
+    return Decision(step)
+
+
+def old_version_blocks(old: Access | None) -> Decision | None:
+    """Refuse to move a resource off a version that cannot be reached: Azure must unwrap with it once more."""
+    if old is None or old.state is AccessState.ACCESSIBLE:
+        return None
+    return Decision(
+        Step.WAIT,
+        "OldVersionNotAccessible",
+        f"the version that protects the resource now must be accessible until the resource has moved: {old.message}",
+    )

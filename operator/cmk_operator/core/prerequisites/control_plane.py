@@ -1,0 +1,142 @@
+"""Prerequisites that only the vault's control plane tells: locks, and who may reach the vault."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.prerequisites.prerequisite import Prerequisite, PrerequisiteFacts, Result, Weight
+from cmk_operator.core.prerequisites.vault_facts import VaultFacts, VaultLock, VaultUnseen, holding_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_READER: Final = "the customer's administrator may grant the application Key Vault Reader on the vault to have it checked"
+_UNSEEN: Final[Mapping[VaultUnseen, str]] = MappingProxyType(
+    {
+        VaultUnseen.NOT_ASKED: "not read yet",
+        VaultUnseen.NOT_GRANTED: f"not visible: {_READER}",
+        VaultUnseen.SILENT: "not visible now: Resource Manager gave no usable answer for the customer's tenant",
+        VaultUnseen.ANOTHER_VAULT: (
+            "not visible: spec.vaultResourceId names another vault than spec.keyUri, so the platform engineer must correct or "
+            "remove it"
+        ),
+    }
+)
+_FIREBREAK: Final = frozenset({"ForbiddenByFirewall", "ForbiddenByConnection"})
+
+
+def check_vault(facts: PrerequisiteFacts) -> tuple[Prerequisite, ...]:
+    """Locks, the way in for Azure's services, and the way in for everybody else."""
+    seen = facts.seen
+    if seen is not None:
+        return (*_locks(facts, seen), _bypass(facts, seen), _network(facts, seen))
+    unseen = _UNSEEN[facts.vault] if isinstance(facts.vault, VaultUnseen) else ""
+    command = _reader(facts) if facts.vault is VaultUnseen.NOT_GRANTED else None
+    network = Prerequisite("NetworkProtection", Result.UNKNOWN, unseen, Weight.ADVISED, command)
+    failure = facts.probe.wanted.failure
+    if failure is not None and failure.inner_code in _FIREBREAK:
+        message = "the vault turned the operator's own address away, so not everybody can reach it"
+        network = Prerequisite("NetworkProtection", Result.PASS, message, Weight.ADVISED)
+    return (
+        Prerequisite("VaultLock", Result.UNKNOWN, unseen, Weight.ADVISED, command),
+        Prerequisite("KeyLock", Result.UNKNOWN, unseen, Weight.ADVISED, command),
+        Prerequisite("TrustedServicesBypass", Result.UNKNOWN, unseen, Weight.HARD, command),
+        network,
+    )
+
+
+def _reader(facts: PrerequisiteFacts) -> str:
+    return (
+        f"az role assignment create --assignee {facts.application_client_id} --role 'Key Vault Reader' "
+        f"--scope {facts.vault_scope}"
+    )
+
+
+def _locks(facts: PrerequisiteFacts, seen: VaultFacts) -> tuple[Prerequisite, ...]:
+    """Absence is told and never forbids anything: a lock holds off Resource Manager only, purge protection guards the key."""
+    vault = seen.resource_id
+    if seen.locks is None:
+        unseen = f"locks are not visible: {_READER}"
+        return tuple(
+            Prerequisite(name, Result.UNKNOWN, unseen, Weight.ADVISED, _reader(facts)) for name in ("VaultLock", "KeyLock")
+        )
+    key = ArmId(f"{vault.text}/keys/{facts.key.key_name}")
+    on_vault = holding_for(seen.locks, vault)
+    on_key = on_vault or holding_for(seen.locks, key)
+    return (
+        _lock("VaultLock", "vault", vault, on_vault),
+        _lock("KeyLock", "key", vault, on_key),
+    )
+
+
+def _lock(name: str, what: str, vault: ArmId, holding: tuple[VaultLock, ...]) -> Prerequisite:
+    if holding:
+        named = ", ".join(f"{lock.name} ({lock.level}, {_place(lock, vault)})" for lock in sorted(holding, key=_lock_order))
+        return Prerequisite(name, Result.PASS, f"the {what} is locked by {named}", Weight.ADVISED)
+    message = (
+        f"no lock keeps the {what} from being deleted through Resource Manager: the customer's administrator must lock the vault, "
+        "whose keys inherit it"
+    )
+    command = f"az lock create --name cmk --lock-type CanNotDelete --resource {vault}"
+    return Prerequisite(name, Result.FAIL, message, Weight.ADVISED, command)
+
+
+def _lock_order(lock: VaultLock) -> tuple[int, str]:
+    return len(lock.scope.segments), lock.name
+
+
+def _place(lock: VaultLock, vault: ArmId) -> str:
+    """Where a lock lies, in a word."""
+    return {2: "on the subscription", 4: "on the resource group"}.get(
+        len(lock.scope.segments), "on the vault" if lock.scope == vault else "on the key"
+    )
+
+
+def _bypass(facts: PrerequisiteFacts, seen: VaultFacts) -> Prerequisite:
+    """Azure's services come from addresses of their own, so a closed vault must let them in as trusted services.
+
+    Source: Key Vault, "Network security for Azure Key Vault", trusted services.
+    """
+    name, weight = "TrustedServicesBypass", Weight.HARD
+    if seen.public_network_access == "securedbyperimeter":
+        message = (
+            "the vault is secured by a network security perimeter, which takes the bypass for trusted services away: whether its "
+            "rules let Azure's services in is for the customer's administrator to check"
+        )
+        return Prerequisite(name, Result.UNKNOWN, message, weight)
+    if seen.trusted_services_bypass:
+        return Prerequisite(name, Result.PASS, "Azure's trusted services may pass the vault's firewall", weight)
+    if seen.public:
+        message = (
+            "the bypass for trusted services is off, which shuts nobody out while the vault is open to all networks; the customer's "
+            "administrator should allow it before closing the firewall"
+        )
+        return Prerequisite(name, Result.PASS, message, weight, _allow_services(facts))
+    message = (
+        "the vault's firewall shuts Azure's services out, because the bypass for trusted services is off: the customer's "
+        "administrator must allow it"
+    )
+    return Prerequisite(name, Result.FAIL, message, weight, _allow_services(facts))
+
+
+def _allow_services(facts: PrerequisiteFacts) -> str:
+    return f"az keyvault update --name {facts.vault_name} --bypass AzureServices"
+
+
+def _network(facts: PrerequisiteFacts, seen: VaultFacts) -> Prerequisite:
+    name, weight = "NetworkProtection", Weight.ADVISED
+    if seen.public_network_access == "securedbyperimeter":
+        return Prerequisite(name, Result.PASS, "the vault is secured by a network security perimeter", weight)
+    if not seen.public:
+        how = (
+            "the vault's firewall denies by default" if seen.public_network_access == "enabled" else "public access is disabled"
+        )
+        return Prerequisite(name, Result.PASS, how, weight)
+    message = (
+        "the vault is open to all networks, so a stolen credential works from anywhere: the customer's administrator must close its "
+        "firewall, with the bypass for trusted services on and the operator's own address admitted"
+    )
+    command = f"az keyvault update --name {facts.vault_name} --default-action Deny --bypass AzureServices"
+    return Prerequisite(name, Result.FAIL, message, weight, command)

@@ -1,0 +1,215 @@
+"""Prerequisites that the vault's data plane tells: with the key itself, or by letting the probe through."""
+
+from __future__ import annotations
+
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.access.verdict import judge_access
+from cmk_operator.core.prerequisites.prerequisite import Prerequisite, PrerequisiteFacts, Result, Weight
+
+if TYPE_CHECKING:
+    from cmk_operator.core.access.state import KeyAttributes
+
+EXPIRY_WARNING: Final = timedelta(days=30)
+WANTED_RETENTION_DAYS: Final = 90
+_NEEDED_OPERATIONS: Final = ("wrapKey", "unwrapKey")
+_SQL_SIZES: Final = frozenset({2048, 3072})
+"""Source: Azure SQL, "Transparent data encryption with customer-managed key", requirements for the TDE protector."""
+
+
+def check_recovery(facts: PrerequisiteFacts, attributes: KeyAttributes | None) -> tuple[Prerequisite, ...]:
+    """Soft delete, purge protection and retention: from the key's recovery level, else from the vault when it is visible."""
+    level = attributes.recovery_level if attributes is not None else ""
+    seen = facts.seen
+    if level:
+        soft_delete = "Recoverable" in level
+        purge_protection = soft_delete and "Purgeable" not in level
+        days = attributes.recoverable_days if attributes is not None else None
+    elif seen is not None:
+        soft_delete, purge_protection, days = True, seen.purge_protection, seen.retention_days
+    elif attributes is None:
+        return ()
+    else:
+        unknown = "the vault does not tell its recovery level"
+        return (
+            Prerequisite("SoftDelete", Result.UNKNOWN, unknown, Weight.HARD),
+            Prerequisite("PurgeProtection", Result.UNKNOWN, unknown, Weight.HARD),
+            Prerequisite("RetentionDays", Result.UNKNOWN, unknown, Weight.ADVISED),
+        )
+    return (
+        _soft_delete(facts, present=soft_delete),
+        _purge_protection(facts, present=purge_protection),
+        _retention(days, present=soft_delete),
+    )
+
+
+def _soft_delete(facts: PrerequisiteFacts, *, present: bool) -> Prerequisite:
+    if present:
+        return Prerequisite("SoftDelete", Result.PASS, "deleted keys can be recovered", Weight.HARD)
+    message = "the vault has no soft delete: the customer's administrator must enable it"
+    command = f"az keyvault update --name {facts.vault_name} --enable-soft-delete true"
+    return Prerequisite("SoftDelete", Result.FAIL, message, Weight.HARD, command)
+
+
+def _purge_protection(facts: PrerequisiteFacts, *, present: bool) -> Prerequisite:
+    if present:
+        message = "nobody can purge a deleted key before its retention ends"
+        return Prerequisite("PurgeProtection", Result.PASS, message, Weight.HARD)
+    message = "the vault has no purge protection: the customer's administrator must enable it"
+    command = f"az keyvault update --name {facts.vault_name} --enable-purge-protection true"
+    return Prerequisite("PurgeProtection", Result.FAIL, message, Weight.HARD, command)
+
+
+def _retention(days: int | None, *, present: bool) -> Prerequisite:
+    name, weight = "RetentionDays", Weight.ADVISED
+    if not present:
+        return Prerequisite(
+            name, Result.FAIL, "nothing is retained without soft delete: the customer's administrator must enable it", weight
+        )
+    if days is None:
+        return Prerequisite(name, Result.UNKNOWN, "the vault does not tell for how long deleted keys can be recovered", weight)
+    if days >= WANTED_RETENTION_DAYS:
+        return Prerequisite(name, Result.PASS, f"deleted keys can be recovered for {days} days", weight)
+    message = (
+        f"deleted keys can be recovered for {days} days only, not {WANTED_RETENTION_DAYS}: that is fixed when a vault is created, "
+        "so the customer's administrator must move the key to a vault with 90 days, or notice a deletion in time"
+    )
+    return Prerequisite(name, Result.FAIL, message, weight)
+
+
+def check_key(facts: PrerequisiteFacts, attributes: KeyAttributes) -> tuple[Prerequisite, ...]:
+    """What a GET of the key version tells."""
+    return (
+        _type(facts, attributes),
+        _size(facts, attributes),
+        _operations(facts, attributes),
+        _enabled(facts, attributes),
+        _expiry(facts, attributes),
+    )
+
+
+def _type(facts: PrerequisiteFacts, attributes: KeyAttributes) -> Prerequisite:
+    if attributes.key_type in {"RSA", "RSA-HSM"}:
+        return Prerequisite("KeyType", Result.PASS, f"the key is {attributes.key_type}", Weight.HARD)
+    message = f"the key is {attributes.key_type}, not RSA: the customer's administrator must create an RSA 2048 key"
+    return Prerequisite("KeyType", Result.FAIL, message, Weight.HARD, _create(facts))
+
+
+def _create(facts: PrerequisiteFacts) -> str:
+    return f"az keyvault key create --vault-name {facts.vault_name} --name {facts.key.key_name} --kty RSA --size 2048"
+
+
+def _size(facts: PrerequisiteFacts, attributes: KeyAttributes) -> Prerequisite:
+    size = attributes.key_size
+    if size is None:
+        return Prerequisite("KeySize", Result.UNKNOWN, "the size is not known for this type of key")
+    if size == 2048:
+        return Prerequisite("KeySize", Result.PASS, "the key has 2048 bits")
+    sql = facts.users.sql
+    if sql and size not in _SQL_SIZES:
+        more = f" and {len(sql) - 1} more" if len(sql) > 1 else ""
+        way_out = f"; SQL servers ({sql[0]}{more}) take 2048 or 3072 bits only"
+    else:
+        way_out = ", or the platform engineer set spec.prerequisites to Warn where every service accepts this size"
+    message = f"the key has {size} bits, not 2048: the customer's administrator must create an RSA 2048 key{way_out}"
+    return Prerequisite("KeySize", Result.FAIL, message, command=_create(facts))
+
+
+def _operations(facts: PrerequisiteFacts, attributes: KeyAttributes) -> Prerequisite:
+    missing = [operation for operation in _NEEDED_OPERATIONS if operation not in attributes.operations]
+    if not missing:
+        return Prerequisite("KeyOperations", Result.PASS, "the key permits wrapKey and unwrapKey", Weight.HARD)
+    message = f"the key's own operations bar {' and '.join(missing)}: the customer's administrator must add them"
+    command = _set_attributes(facts, attributes, f"--ops {' '.join((*attributes.operations, *missing))}")
+    return Prerequisite("KeyOperations", Result.FAIL, message, Weight.HARD, command)
+
+
+def _set_attributes(facts: PrerequisiteFacts, attributes: KeyAttributes, change: str) -> str:
+    return f"az keyvault key set-attributes --id {facts.key.at(attributes.version)} {change}"
+
+
+def _enabled(facts: PrerequisiteFacts, attributes: KeyAttributes) -> Prerequisite:
+    if attributes.enabled:
+        return Prerequisite("KeyEnabled", Result.PASS, "the key version is enabled", Weight.PROBED)
+    message = (
+        "the key version is disabled: the customer's administrator must enable it, or leave it disabled to keep data cut off"
+    )
+    return Prerequisite("KeyEnabled", Result.FAIL, message, Weight.PROBED, _set_attributes(facts, attributes, "--enabled true"))
+
+
+def _expiry(facts: PrerequisiteFacts, attributes: KeyAttributes) -> Prerequisite:
+    expires, now = attributes.expires, facts.probe.at
+    if expires is None:
+        return Prerequisite("KeyExpiry", Result.PASS, "the key version does not expire")
+    day = expires.astimezone(UTC).strftime("%Y-%m-%d")
+    rotate = f"az keyvault key rotate --vault-name {facts.vault_name} --name {facts.key.key_name}"
+    if expires <= now:
+        message = f"the key version expired on {day}: the customer's administrator must rotate"
+        return Prerequisite("KeyExpiry", Result.FAIL, message, command=rotate)
+    if expires - now < EXPIRY_WARNING:
+        message = (
+            f"the key version expires on {day}, in less than {EXPIRY_WARNING.days} days: the customer's administrator should "
+            "create a new version before"
+        )
+        return Prerequisite("KeyExpiry", Result.PASS, message, command=rotate)
+    return Prerequisite("KeyExpiry", Result.PASS, f"the key version expires on {day}")
+
+
+def check_permissions(facts: PrerequisiteFacts) -> Prerequisite:
+    """What the application may do, proven by doing it: roles and policies are never read for this."""
+    name, weight, wanted = "Permissions", Weight.PROBED, facts.probe.wanted
+    if wanted.round_trip:
+        message = "the application has just read the key, and wrapped and unwrapped with it"
+        return Prerequisite(name, Result.PASS, message, weight)
+    access = judge_access(facts.probe)
+    barred = (
+        wanted.attributes is not None
+        and wanted.operation in _NEEDED_OPERATIONS
+        and wanted.operation not in wanted.attributes.operations
+    )
+    if access.state is not AccessState.PERMISSION_DENIED or barred:
+        reason = f"the key itself bars {wanted.operation}" if barred else f"the key is {access.state.value}"
+        return Prerequisite(name, Result.UNKNOWN, f"not proven, because {reason}", weight)
+    return Prerequisite(name, Result.FAIL, access.message, weight, _grant(facts))
+
+
+def _grant(facts: PrerequisiteFacts) -> str:
+    failure, application = facts.probe.wanted.failure, facts.application_client_id
+    by_policy = failure is not None and failure.inner_code == "ForbiddenByPolicy"
+    if by_policy:
+        return f"az keyvault set-policy --name {facts.vault_name} --spn {application} --key-permissions get wrapKey unwrapKey"
+    return (
+        f"az role assignment create --assignee {application} --role 'Key Vault Crypto Service Encryption User' "
+        f"--scope {facts.vault_scope}"
+    )
+
+
+def check_region(facts: PrerequisiteFacts) -> Prerequisite:
+    """Disk encryption sets need a vault in their region, whatever else uses the key.
+
+    Source: Azure Virtual Machines, "Server-side encryption of Azure Disk Storage", restrictions.
+    """
+    name, weight, sets = "VaultRegion", Weight.ADVISED, facts.users.disk_sets
+    attributes = facts.probe.wanted.attributes
+    region = attributes.vault_region if attributes is not None else None
+    region = region or (facts.seen.location if facts.seen is not None else None)
+    if not sets:
+        where = f"the vault lies in {region}; " if region else ""
+        return Prerequisite(name, Result.PASS, f"{where}no disk encryption set uses the key", weight)
+    if region is None:
+        return Prerequisite(name, Result.UNKNOWN, "the vault does not tell its region, which disks need to share", weight)
+    elsewhere = [one for one in sets if one.location is not None and one.location != region]
+    if elsewhere:
+        named = ", ".join(f"{one.name} ({one.location})" for one in elsewhere[:5])
+        message = (
+            f"the vault lies in {region}, and these disk encryption sets do not: {named}: the customer's administrator must "
+            "provide a key in a vault of their region, or the platform engineer put them on another key"
+        )
+        return Prerequisite(name, Result.FAIL, message, weight)
+    unknown = [one.name for one in sets if one.location is None]
+    if unknown:
+        message = f"the vault lies in {region}; the region is not known yet of {', '.join(unknown[:5])}"
+        return Prerequisite(name, Result.UNKNOWN, message, weight)
+    return Prerequisite(name, Result.PASS, f"the vault lies in {region}, as every disk encryption set on the key", weight)

@@ -1,0 +1,1 @@
+"""Registering the identities of the trust path."""

@@ -1,0 +1,77 @@
+"""Federated credentials: whose tokens an application or a managed identity takes, and what is missing or wrong among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from cmk_operator.core.faults.fault import Actor, Fault, blocked
+
+MOST_CREDENTIALS: Final = 20
+"""Federated credentials that an application or a managed identity takes at most.
+
+Source: Entra "Important considerations and restrictions for federated identity credentials".
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FederatedCredential:
+    """A federated credential: whose tokens its owner takes. Entra compares all three exactly, case included."""
+
+    issuer: str
+    subject: str
+    audiences: tuple[str, ...]
+    name: str = ""
+
+    def trusts(self, other: FederatedCredential) -> bool:
+        """Whether it lets in what `other` lets in."""
+        return (self.issuer, self.subject) == (other.issuer, other.subject) and bool(set(self.audiences) & set(other.audiences))
+
+
+def missing_trust(
+    owner: str, present: tuple[FederatedCredential, ...], wanted: FederatedCredential
+) -> FederatedCredential | Fault | None:
+    """The credential to write; None when somebody's lets the same in, whatever its name."""
+    if any(one.trusts(wanted) for one in present):
+        return None
+    ours = next((one for one in present if one.name == wanted.name), None)
+    rival = next((one for one in present if (one.issuer, one.subject) == (wanted.issuer, wanted.subject)), None)
+    if rival is not None and rival is not ours:
+        return blocked(
+            "WrongCredentialAudience",
+            f"the federated credential {rival.name!r} of {owner} has issuer {wanted.issuer} and subject {wanted.subject}, of which "
+            f"there can be only one, but audience {', '.join(rival.audiences)}: the provider's administrator must set it to "
+            f"{wanted.audiences[0]} or remove the credential",
+            Actor.PROVIDER_ADMINISTRATOR,
+        )
+    if ours is None and len(present) >= MOST_CREDENTIALS:
+        return blocked(
+            "TooManyCredentials",
+            f"{owner} has {len(present)} federated credentials and takes no more, and none of them is for issuer {wanted.issuer} and "
+            f"subject {wanted.subject}: the provider's administrator must remove one that is not needed any more "
+            f"({', '.join(sorted(one.name for one in present))})",
+            Actor.PROVIDER_ADMINISTRATOR,
+        )
+    return wanted
+
+
+def nearest_miss(present: tuple[FederatedCredential, ...], wanted: FederatedCredential) -> str:
+    """What is wrong at the credential that was meant, for people; empty when none looks like it.
+
+    Entra takes any value, and refuses only when a token is exchanged.
+    """
+    for one in sorted(present, key=lambda entry: entry.name):
+        if one.issuer.lower() != wanted.issuer.lower():
+            continue
+        wrong = [
+            f"{what} {has!r}"
+            for what, has, must in (
+                ("issuer", one.issuer, wanted.issuer),
+                ("subject", one.subject, wanted.subject),
+                ("audience", ", ".join(one.audiences), ", ".join(wanted.audiences)),
+            )
+            if has != must
+        ]
+        if wrong:
+            return f"its credential {one.name!r} has {' and '.join(wrong)}"
+    return ""

@@ -1,0 +1,264 @@
+"""What registering an identity still needs: the next request, or who must do what first; decided from facts alone."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.core.faults.fault import Actor, Fault, blocked
+from cmk_operator.core.identifiers.cloud import CLOUDS
+from cmk_operator.core.registration.federation import FederatedCredential, missing_trust
+
+if TYPE_CHECKING:
+    from cmk_operator.core.identifiers.arm_id import ArmId
+    from cmk_operator.core.identifiers.cloud import Cloud
+
+MULTITENANT: Final = frozenset({"AzureADMultipleOrgs", "AzureADandPersonalMicrosoftAccount"})
+_PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationFacts:
+    """The application as Microsoft Graph shows it."""
+
+    display_name: str
+    sign_in_audience: str
+    federated_credentials: tuple[FederatedCredential, ...]
+    object_id: str = ""
+    client_id: str = ""
+    unique_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedIdentityFacts:
+    """The managed identity as Resource Manager shows it; its credentials are None where they were not asked for."""
+
+    client_id: str
+    principal_id: str
+    federated_credentials: tuple[FederatedCredential, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Namesake:
+    """An application of the wished display name that does not bear our mark."""
+
+    object_id: str
+    client_id: str
+    sign_in_audience: str
+    unique_name: str | None
+    owned: bool
+    """Whether the registrar owns it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAccount:
+    """Who the operator is, by its own token."""
+
+    issuer: str
+    subject: str
+    audiences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What one manifest asks the operator to register."""
+
+    identity_name: str
+    registrar_client_id: str
+    display_name: str | None
+    """Of the application; None when the manifest names one that exists."""
+    known_client_id: str | None
+    """Of the application that was registered before, if any was."""
+    known_object_id: str | None
+    managed_identity: ArmId
+    location: str | None
+    """Of the managed identity; None when the manifest names one that exists."""
+    entra_issuer: str
+    audience: str
+    service_account: ServiceAccount
+    by_service_account: bool
+
+    @property
+    def unique_name(self) -> str:
+        """Graph's alternate key of the application, immutable and unique in the tenant: our mark, which no crash can double."""
+        return f"cmk-operator-{self.identity_name}"
+
+    @property
+    def trust_in_service_account(self) -> FederatedCredential:
+        """The credential for the operator's ServiceAccount; named after it, because clusters may share an identity."""
+        account = self.service_account
+        name = f"cmk-operator-sa-{_digest(account.issuer, account.subject)}"
+        return FederatedCredential(account.issuer, account.subject, account.audiences[:1], name)
+
+    def trust_in_managed_identity(self, principal_id: str) -> FederatedCredential:
+        """The application's credential for the managed identity; it keeps its name when that is made anew."""
+        name = f"cmk-operator-mi-{_digest(self.managed_identity.key)}"
+        return FederatedCredential(self.entra_issuer, principal_id, (self.audience,), name)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What there is already, as far as it could be read."""
+
+    application: ApplicationFacts | None = None
+    namesakes: tuple[Namesake, ...] = ()
+    managed_identity: ManagedIdentityFacts | None = None
+    application_unread: Fault | None = None
+    managed_identity_unread: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertApplication:
+    """Create the application under its unique name, or set what is wrong at it."""
+
+    unique_name: str
+    display_name: str
+    purpose: str = field(default="register the application", init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MarkApplication:
+    """Adopt an application: give it our unique name, which it keeps for ever."""
+
+    object_id: str
+    unique_name: str
+    purpose: str = field(default="adopt the application", init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CreateManagedIdentity:
+    """Create the user-assigned managed identity."""
+
+    resource_id: ArmId
+    location: str
+    purpose: str = field(default="create the managed identity", init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustAtManagedIdentity:
+    """Let the managed identity take the ServiceAccount's tokens."""
+
+    resource_id: ArmId
+    credential: FederatedCredential
+    purpose: str = field(default="let the operator become the managed identity", init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustAtApplication:
+    """Let the application take somebody's tokens."""
+
+    object_id: str
+    credential: FederatedCredential
+    purpose: str = field(default="let the application trust a federated credential", init=False)
+
+
+Step = UpsertApplication | MarkApplication | CreateManagedIdentity | TrustAtManagedIdentity | TrustAtApplication
+
+
+def judge_token_audience(account: ServiceAccount, cloud: Cloud) -> Fault | None:
+    """Refuse to show another cloud's Entra a token that it would not take; audiences of no cloud are the administrator's choice."""
+    others = {one.token_exchange_audience for one in CLOUDS.values()} - {cloud.token_exchange_audience}
+    if not set(account.audiences) <= others:
+        return None
+    return blocked(
+        "WrongTokenAudience",
+        f"the operator's ServiceAccount token is for {', '.join(account.audiences)}, and that of {cloud.name} is "
+        f"{cloud.token_exchange_audience}: the platform engineer must set azure.tokenAudience of the chart to it, or run another "
+        "operator for this cloud (clouds cannot be mixed)",
+        Actor.PLATFORM_ENGINEER,
+    )
+
+
+def next_step(wish: Wish, seen: Seen) -> Step | Fault | None:
+    """The one request that comes next, or what is in the way of the rest; None when everything is registered.
+
+    What is in the way of the application is not in the way of the managed identity. Nothing is ever deleted.
+    """
+    found = [_application(wish, seen), _managed_identity(wish, seen), _application_trusts(wish, seen)]
+    step = next((one for one in found if one is not None and not isinstance(one, Fault)), None)
+    return step if step is not None else next((one for one in found if one is not None), None)
+
+
+def _managed_identity(wish: Wish, seen: Seen) -> Step | Fault | None:
+    identity = seen.managed_identity
+    if seen.managed_identity_unread is not None or wish.location is None:
+        return seen.managed_identity_unread
+    if identity is None:
+        return CreateManagedIdentity(wish.managed_identity, wish.location)
+    present = identity.federated_credentials or ()
+    trust = missing_trust(f"the managed identity {wish.managed_identity.name!r}", present, wish.trust_in_service_account)
+    return trust if trust is None or isinstance(trust, Fault) else TrustAtManagedIdentity(wish.managed_identity, trust)
+
+
+def _application(wish: Wish, seen: Seen) -> Step | Fault | None:
+    application, display_name = seen.application, wish.display_name
+    if seen.application_unread is not None or display_name is None:
+        return seen.application_unread
+    if application is None and wish.known_client_id is not None:
+        return blocked(
+            "RegisteredApplicationMissing",
+            f"the application {wish.known_client_id} that was registered is gone: the provider's administrator must restore it from "
+            f"the directory's deleted items (object id {wish.known_object_id or 'unknown'}), or delete this manifest and apply it "
+            "again to register another, to which every customer must then consent",
+            _PROVIDER,
+        )
+    if application is None:
+        return _adoption(wish, display_name, seen.namesakes)
+    if application.unique_name == wish.unique_name and (
+        application.display_name != display_name or application.sign_in_audience not in MULTITENANT
+    ):
+        return UpsertApplication(wish.unique_name, display_name)
+    return None
+
+
+def _adoption(wish: Wish, display_name: str, namesakes: tuple[Namesake, ...]) -> Step | Fault:
+    """The registrar's only unmarked application of that name, or a new one if nobody has one of that name."""
+    owned = [one for one in namesakes if one.owned and one.unique_name is None]
+    if len(owned) == 1:
+        if owned[0].sign_in_audience not in MULTITENANT:
+            return blocked(
+                "SingleTenantApplication",
+                f"the application {owned[0].client_id} is named {display_name!r} and is for one tenant only: the provider's "
+                "administrator must set its signInAudience to AzureADMultipleOrgs, or choose another displayName",
+                _PROVIDER,
+            )
+        return MarkApplication(owned[0].object_id, wish.unique_name)
+    found = ", ".join(sorted(one.client_id for one in (owned or namesakes)))
+    if owned:
+        return blocked(
+            "AmbiguousApplication",
+            f"the registrar owns several applications named {display_name!r} ({found}): the provider's administrator must name one by "
+            "spec.application.clientId, or delete the others",
+            _PROVIDER,
+        )
+    if namesakes:
+        return blocked(
+            "ApplicationNotOwned",
+            f"the registrar {wish.registrar_client_id} may not use what is named {display_name!r} already ({found}): the provider's "
+            "administrator must make it an owner of that application, name it by spec.application.clientId, or choose another "
+            "displayName",
+            _PROVIDER,
+        )
+    return UpsertApplication(wish.unique_name, display_name)
+
+
+def _application_trusts(wish: Wish, seen: Seen) -> Step | Fault | None:
+    application, identity = seen.application, seen.managed_identity
+    if wish.display_name is None or application is None:
+        return None
+    wanted: list[FederatedCredential] = []
+    if identity is not None:
+        wanted.append(wish.trust_in_managed_identity(identity.principal_id))
+    if wish.by_service_account:
+        wanted.append(wish.trust_in_service_account)
+    for credential in wanted:
+        trust = missing_trust(f"the application {application.client_id}", application.federated_credentials, credential)
+        if trust is not None:
+            return trust if isinstance(trust, Fault) else TrustAtApplication(application.object_id, trust)
+    return None
+
+
+def _digest(*parts: str) -> str:
+    """Ten characters that tell two wishes apart in the names of credentials."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]

@@ -1,0 +1,133 @@
+"""A pass over a `FederatedIdentity`: register what it asks for, then see whether the operator can sign in, and the application fits."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from cmk_operator.api.conditions import find
+from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.azure.identities import read_application, read_managed_identity, sign_in
+from cmk_operator.azure.registrar import service_account_of
+from cmk_operator.core.faults.fault import Fault, FaultKind
+from cmk_operator.core.registration.faults import judge_registration_failure
+from cmk_operator.core.registration.plan import ServiceAccount, judge_token_audience
+from cmk_operator.core.schedule import BLOCKED, BUSY, Next
+from cmk_operator.reconcile.context import Context, jittered
+from cmk_operator.reconcile.identity.registration import RegistrationOutcome, register, status_after
+from cmk_operator.reconcile.identity.report import Hindrance, report
+from cmk_operator.reconcile.references import chain_of
+from cmk_operator.reconcile.wake import wake_below
+
+if TYPE_CHECKING:
+    from cmk_operator.api.federated_identity import FederatedIdentityStatus
+    from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.core.faults.azure_failure import AzureFailure
+    from cmk_operator.core.registration.plan import ApplicationFacts, ManagedIdentityFacts
+    from cmk_operator.kubernetes.client import ObjectReference
+
+
+async def reconcile_identity(context: Context, reference: ObjectReference) -> Next:
+    """Bring one identity nearer to its manifest, check it, and report."""
+    identity = context.inventory.get(FederatedIdentity, reference.name)
+    if identity is None:
+        return Next()
+    account = await asyncio.to_thread(service_account_of, context.session.token_file.path)
+    failure: AzureFailure | Fault | None = (
+        judge_token_audience(account, identity.spec.endpoints) if isinstance(account, ServiceAccount) else account
+    )
+    outcome = await _register(context, identity, account, failure)
+    known = identity.model_copy(update={"status": status_after(identity, outcome, context.now())})
+    managed, application = _seen(known, outcome)
+    chain = chain_of(known)
+    if failure is None and not isinstance(chain, Fault):
+        failure = await sign_in(context.session, chain)
+        if failure is None:
+            managed, application = await _read(context, known, chain, managed, application)
+    hindrance = None
+    if outcome is not None and outcome.fault is not None:
+        hindrance = Hindrance(outcome.fault, unread=outcome.unread)
+    status = report(known, failure, managed, application, context.now(), hindrance)
+    if await context.writer.write(identity, status):
+        await _tell(context, identity, status)
+        wake_below(context, reference, to_the_leaves=_concerns_all(identity, status))
+    return _next(context, status, outcome, failure)
+
+
+async def _register(
+    context: Context,
+    identity: FederatedIdentity,
+    account: ServiceAccount | AzureFailure,
+    failure: AzureFailure | Fault | None,
+) -> RegistrationOutcome | None:
+    """Register what the manifest asks for, unless the operator cannot even sign in; None when it asks for nothing."""
+    if not identity.spec.registers:
+        return None
+    if isinstance(failure, Fault):
+        return RegistrationOutcome(fault=failure)
+    if isinstance(account, ServiceAccount):
+        return await register(context, identity, account)
+    registrar = identity.spec.registrar.client_id if identity.spec.registrar is not None else ""
+    return RegistrationOutcome(fault=judge_registration_failure(account, registrar, "the identity"))
+
+
+def _seen(
+    identity: FederatedIdentity, outcome: RegistrationOutcome | None
+) -> tuple[ManagedIdentityFacts | AzureFailure | None, ApplicationFacts | AzureFailure | None]:
+    """What the registrar read already: only of what it registers."""
+    if outcome is None:
+        return None, None
+    spec, seen = identity.spec, outcome.seen
+    return (
+        seen.managed_identity if spec.managed_identity.register_ is not None else None,
+        seen.application if spec.application.register_ is not None else None,
+    )
+
+
+async def _read(
+    context: Context,
+    identity: FederatedIdentity,
+    chain: IdentityChain,
+    managed: ManagedIdentityFacts | AzureFailure | None,
+    application: ApplicationFacts | AzureFailure | None,
+) -> tuple[ManagedIdentityFacts | AzureFailure, ApplicationFacts | AzureFailure]:
+    """Read the rest as the managed identity."""
+    if managed is None:
+        managed = await read_managed_identity(context.session, chain, identity.spec.managed_identity.resource_id)
+    if application is None:
+        application = await read_application(context.session, chain)
+    return managed, application
+
+
+def _concerns_all(identity: FederatedIdentity, status: FederatedIdentityStatus) -> bool:
+    """Whether what everything below rests on has changed: the manifest, or the ids."""
+    after = identity.model_copy(update={"status": status})
+    return (
+        identity.status.observed_generation != identity.metadata.generation
+        or identity.application_client_id != after.application_client_id
+        or identity.managed_identity_client_id != after.managed_identity_client_id
+    )
+
+
+async def _tell(context: Context, identity: FederatedIdentity, status: FederatedIdentityStatus) -> None:
+    """An event when a registration is done, or comes to wait for a person."""
+    if not identity.spec.registers:
+        return
+    before, after = find(identity.status.conditions, "Registered"), find(status.conditions, "Registered")
+    if after is None or (before is not None and before.reason == after.reason):
+        return
+    stalled = find(status.conditions, "Stalled") is not None
+    await context.events.record(identity, "Warning" if stalled else "Normal", after.reason, after.message, "Register")
+
+
+def _next(
+    context: Context, status: FederatedIdentityStatus, outcome: RegistrationOutcome | None, failure: AzureFailure | Fault | None
+) -> Next:
+    fault = outcome.fault if outcome is not None else None
+    registered = find(status.conditions, "Registered")
+    if fault is not None and registered is not None and registered.status == "False":
+        return Next(after=fault.retry_after, backoff=BUSY if fault.kind is FaultKind.BUSY else BLOCKED)
+    authenticated = find(status.conditions, "Authenticated")
+    if authenticated is not None and authenticated.reason == "Settling":
+        return Next(backoff=BUSY)
+    return Next(after=jittered(context.intervals.identity_check if failure is None else context.intervals.key_check))

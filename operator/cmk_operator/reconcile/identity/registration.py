@@ -1,0 +1,144 @@
+"""Registers what a `FederatedIdentity` asks the operator to register: observe, decide, one request, and again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.api.federated_identity import (
+    FederatedIdentity,
+    FederatedIdentityStatus,
+    ManagedIdentityReport,
+    Registration,
+)
+from cmk_operator.azure.credentials import IdentityChain
+from cmk_operator.azure.registrar import RegistrarClient
+from cmk_operator.core.faults.fault import Fault, busy, invalid
+from cmk_operator.core.identifiers.arm_id import InvalidArmIdError, parse_arm_id
+from cmk_operator.core.registration.plan import MarkApplication, Seen, TrustAtApplication, UpsertApplication, Wish, next_step
+from cmk_operator.kubernetes.status import reference_of, take_in
+from cmk_operator.reconcile.audit import identity_registered
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from cmk_operator.core.identifiers.arm_id import ArmId
+    from cmk_operator.core.registration.plan import ServiceAccount, Step
+    from cmk_operator.reconcile.context import Context
+
+MOST_STEPS: Final = 10
+"""More than any registration needs; what needs more is not converging, and waits for the next pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationOutcome:
+    """What one attempt came to."""
+
+    seen: Seen = field(default_factory=Seen)
+    fault: Fault | None = None
+    changed: bool = False
+    """Whether Azure was written to; it takes some minutes until that is known everywhere."""
+
+    @property
+    def unread(self) -> bool:
+        """Whether the fault is only that something could not be read, so that it may well be as it must be."""
+        return self.fault is not None and self.fault in {self.seen.application_unread, self.seen.managed_identity_unread}
+
+
+async def register(context: Context, identity: FederatedIdentity, account: ServiceAccount) -> RegistrationOutcome:
+    """Make one step after the other until everything is registered, or something is in the way."""
+    wish = _wish_of(identity, account)
+    if isinstance(wish, Fault):
+        return RegistrationOutcome(fault=wish)
+    client = RegistrarClient(context.session, _registrar(identity, wish.registrar_client_id))
+    outcome = RegistrationOutcome()
+    for _ in range(MOST_STEPS):
+        seen = await client.observe(wish)
+        outcome = replace(outcome, seen=seen)
+        step = next_step(wish, seen)
+        if step is None or isinstance(step, Fault):
+            return replace(outcome, fault=step)
+        if not outcome.changed and not await _still_wanted(context, identity):
+            return replace(outcome, fault=busy("Changed", "the manifest changed meanwhile"))
+        fault = await client.take(wish, step)
+        if fault is not None:
+            return replace(outcome, fault=fault)
+        outcome = replace(outcome, changed=True)
+        _note(context, identity, wish, step)
+    return replace(outcome, fault=busy("Registering", "Azure does not show yet what was registered"))
+
+
+def _wish_of(identity: FederatedIdentity, account: ServiceAccount) -> Wish | Fault:
+    spec, registration = identity.spec, identity.status.registration or Registration()
+    if spec.registrar is None:
+        return invalid("RegistrarMissing", "spec.registrar is required to register anything")
+    try:
+        managed_identity: ArmId = parse_arm_id(spec.managed_identity.resource_id)
+    except InvalidArmIdError as error:
+        return invalid("InvalidResourceId", f"spec.managedIdentity.resourceId is not usable: {error}")
+    registered = spec.application.register_
+    return Wish(
+        identity_name=identity.metadata.name,
+        registrar_client_id=spec.registrar.client_id.lower(),
+        display_name=registered.display_name if registered is not None else None,
+        known_client_id=registration.application_client_id,
+        known_object_id=registration.application_object_id,
+        managed_identity=managed_identity,
+        location=spec.managed_identity.register_.location if spec.managed_identity.register_ is not None else None,
+        entra_issuer=spec.entra_issuer,
+        audience=spec.endpoints.token_exchange_audience,
+        service_account=account,
+        by_service_account=spec.effective_credential == "ServiceAccount",
+    )
+
+
+def _registrar(identity: FederatedIdentity, client_id: str) -> IdentityChain:
+    """The registrar in the place of the managed identity; it becomes no application."""
+    return IdentityChain(identity.spec.endpoints, identity.spec.tenant_id.lower(), client_id, "", by_service_account=False)
+
+
+async def _still_wanted(context: Context, identity: FederatedIdentity) -> bool:
+    """Ask the API server before the first write: a watch may have missed that the manifest is gone or another."""
+    reference = reference_of(identity)
+    body = await context.client.get(reference)
+    if body is None:
+        return False
+    take_in(context.inventory, reference.plural, body, context.wake)
+    now = context.inventory.get(FederatedIdentity, reference.name)
+    return now is not None and (now.metadata.uid, now.metadata.generation) == (
+        identity.metadata.uid,
+        identity.metadata.generation,
+    )
+
+
+def _note(context: Context, identity: FederatedIdentity, wish: Wish, step: Step) -> None:
+    """One entry of the record for each write, by law 8."""
+    at_application = isinstance(step, UpsertApplication | MarkApplication | TrustAtApplication)
+    target = f"application {wish.display_name!r}" if at_application else wish.managed_identity.text
+    context.journal.note(identity_registered(identity, step.purpose, target, wish.registrar_client_id, context.now()))
+
+
+def status_after(identity: FederatedIdentity, outcome: RegistrationOutcome | None, now: datetime) -> FederatedIdentityStatus:
+    """The status with the ids that are known now; everything else stays as it was; pure."""
+    if outcome is None:
+        return identity.status.model_copy(update={"registration": None})
+    before = identity.status.registration or Registration()
+    seen_application = outcome.seen.application
+    registered = identity.spec.application.register_ is not None
+    client_id, object_id = before.application_client_id, before.application_object_id
+    if seen_application is not None:
+        client_id, object_id = seen_application.client_id.lower(), seen_application.object_id
+    registration = Registration(
+        application_client_id=client_id if registered else None,
+        application_object_id=object_id if registered else None,
+        changed_at=now if outcome.changed else before.changed_at,
+    )
+    managed = outcome.seen.managed_identity
+    report = identity.status.managed_identity
+    if managed is not None and managed.client_id and managed.principal_id:
+        report = ManagedIdentityReport(
+            resource_id=identity.spec.managed_identity.resource_id,
+            client_id=managed.client_id.lower(),
+            principal_id=managed.principal_id,
+        )
+    return identity.status.model_copy(update={"registration": registration, "managed_identity": report})

@@ -1,0 +1,35 @@
+"""What a `CustomerManagedKey` asks for, with the values that are in force where it is silent; pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cmk_operator.api.customer_managed_key import EffectiveKey
+from cmk_operator.core.rotation.adoption import AdoptionPolicy
+
+if TYPE_CHECKING:
+    from cmk_operator.api.customer_managed_key import CustomerManagedKey
+
+
+def is_pinned(key: CustomerManagedKey) -> bool:
+    """Whether the manifest names a version."""
+    return "/keys/" in key.spec.key_uri and key.spec.key_uri.rstrip("/").count("/") > 4
+
+
+def adoption_policy(key: CustomerManagedKey) -> AdoptionPolicy:
+    """How new versions of the key are taken over."""
+    effective = effective_of(key)
+    return AdoptionPolicy(by_operator=effective.apply == "Immediately", needs_approval=effective.approval == "Manual")
+
+
+def effective_of(key: CustomerManagedKey) -> EffectiveKey:
+    """Values in force, given or default."""
+    rotation = key.spec.rotation
+    pinned = is_pinned(key)
+    return EffectiveKey(
+        rotation="Pinned" if pinned else "Following",
+        apply=None if pinned else (rotation.apply if rotation is not None else None) or "AzureSchedule",
+        approval=None if pinned else (rotation.approval if rotation is not None else None) or "Automatic",
+        prerequisites=key.spec.prerequisites or "Enforce",
+        hold_superseded_for=(rotation.hold_superseded_for if rotation is not None else None) or "24h",
+    )

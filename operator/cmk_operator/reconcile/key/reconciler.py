@@ -1,0 +1,196 @@
+"""A pass over a `CustomerManagedKey`: probe it, and tell what that means for everything it protects."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal
+
+from cmk_operator.api.conditions import find
+from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus
+from cmk_operator.api.customer_tenant import CustomerTenant
+from cmk_operator.api.model import APPROVED_VERSION
+from cmk_operator.azure.identities import application_is_gone
+from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.access.token_verdict import may_be_a_missing_application, may_be_replication
+from cmk_operator.core.access.verdict import judge_access
+from cmk_operator.core.faults.fault import Fault, busy
+from cmk_operator.core.rotation.adoption import probe_of_adopted
+from cmk_operator.core.schedule import BUSY, Next
+from cmk_operator.kubernetes.client import ObjectReference
+from cmk_operator.kubernetes.status import reference_of
+from cmk_operator.reconcile.audit import key_changes
+from cmk_operator.reconcile.context import Context, jittered
+from cmk_operator.reconcile.identity.report import SETTLING
+from cmk_operator.reconcile.key.guard import guard_of
+from cmk_operator.reconcile.key.policy import adoption_policy
+from cmk_operator.reconcile.key.report import KeyFacts, Usage, report, report_refused, watched_versions
+from cmk_operator.reconcile.notifications.announcements import announce_key
+from cmk_operator.reconcile.notifications.delivery import wake_delivery
+from cmk_operator.reconcile.references import KeyPath, resolve_key
+from cmk_operator.reconcile.wake import is_asked_for, wake_below
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from cmk_operator.core.access.state import KeyProbe
+    from cmk_operator.kubernetes.inventory import Inventory
+
+_SETTLES: Final = busy("Settling", f"the identity of the key's tenant {SETTLING}")
+
+
+async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
+    """Look at one key if that is due, probe it if that is asked for, report, and wake what depends on it."""
+    key = context.inventory.get(CustomerManagedKey, reference.name, reference.namespace)
+    if key is None:
+        context.telemetry.forget_key(reference.namespace, reference.name)
+        return Next()
+    path = resolve_key(context.inventory, key)
+    if isinstance(path, Fault):
+        # Kubernetes objects alone decide this and each change of one wakes the key; the slow pass is a second net.
+        await _write(context, key, report_refused(key, path, usage_of(context.inventory, key, None), context.now()))
+        return Next(after=jittered(context.intervals.identity_check))
+    usage = usage_of(context.inventory, key, path)
+    interval = context.intervals.key_check
+    asked = is_asked_for(key)
+    policy, known = adoption_policy(key), key.status.active_version
+    in_use = frozenset(usage.by_version) | (frozenset({known} if known else ()) if policy.needs_approval else frozenset())
+    in_use |= watched_versions(key.status, context.now())
+    prober, wake = context.prober, partial(context.wake, reference, 0.0)
+    visited, _ = await asyncio.gather(
+        prober.probe(path.probed, in_use, 0.0) if asked else prober.look(path.probed, in_use, interval, reference, wake),
+        context.vaults.read(path.vault, 0.0 if asked else jittered(context.intervals.identity_check)),
+    )
+    if _newly_turned_away(key, visited):
+        # Whether that is so for Azure's services as well is in the vault's settings as they are now.
+        await context.vaults.read(path.vault, 0.0)
+    approved = key.metadata.annotations.get(APPROVED_VERSION)
+    visited = replace(visited, application_missing=await _application_is_gone(context, key, path, visited))
+    probe, adoption = probe_of_adopted(visited, policy, active=known, approved=approved)
+    if _settling(path, probe, context.now()):
+        await _write(context, key, report_refused(key, _SETTLES, usage, context.now()))
+        return Next(backoff=BUSY)
+    status = report(key, KeyFacts(guard_of(context, key, path, probe), usage, adoption.pending), context.now())
+    accessible = status.access is not None and status.access.state == AccessState.ACCESSIBLE
+    proven = (probe.proven_at or probe.at).timestamp() if accessible else None
+    context.telemetry.probed(reference.namespace, reference.name, probe.at.timestamp(), proven)
+    await _write(context, key, status, probe)
+    _wake_tenant(context, path, status)
+    remaining = max(0.0, _until_next(interval) - context.prober.age(path.probed))
+    return Next(after=max(remaining, interval * 0.05))
+
+
+def _until_next(interval: float) -> float:
+    """Seconds between two looks: the interval and a little more, so that many keys spread out and none costs more than one call."""
+    return interval * random.uniform(1.0, 1.15)  # noqa: S311 - jitter, not cryptography
+
+
+def _newly_turned_away(key: CustomerManagedKey, probe: KeyProbe) -> bool:
+    """Whether the vault's firewall has begun to keep the operator out."""
+    known = key.status.access.state if key.status.access is not None else ""
+    behind = {AccessState.FIREWALL_BLOCKS_PROBE, AccessState.FIREWALL_BLOCKS_SERVICES}
+    return judge_access(probe).state is AccessState.FIREWALL_BLOCKS_PROBE and known not in behind
+
+
+async def _application_is_gone(context: Context, key: CustomerManagedKey, path: KeyPath, probe: KeyProbe) -> bool:
+    """Before a loss is called the customer's: whether it was the provider who lost the application."""
+    failure = probe.wanted.failure
+    if failure is None or not may_be_a_missing_application(failure) or path.identity.application_missing:
+        return path.identity.application_missing
+    if key.status.access is not None and key.status.access.state == AccessState.CONSENT_MISSING:
+        return False
+    context.wake(reference_of(path.identity), 0.0)
+    return await application_is_gone(context.session, path.chain)
+
+
+def _settling(path: KeyPath, probe: KeyProbe, now: datetime) -> bool:
+    """Whether no token could be had only because Entra does not know everywhere yet what the operator registered."""
+    failure = probe.wanted.failure
+    return failure is not None and path.identity.settles(now) and may_be_replication(failure)
+
+
+def usage_of(inventory: Inventory, key: CustomerManagedKey, path: KeyPath | None) -> Usage:
+    """Who names the key, and who is on which of its versions, as far as Azure reported it.
+
+    The second is counted over all namespaces and manifests: what has left this manifest but not the key, or uses the key
+    through another manifest, still needs its version.
+    """
+    namespace = key.metadata.namespace or ""
+    names = tuple(inventory.names_on(namespace, key.metadata.name))
+    if path is None:
+        return Usage(names)
+    standing = [
+        (reference.name if reference.namespace == namespace else str(reference), version, reference)
+        for reference, version in inventory.standing_on(str(path.key_uri))
+    ]
+    types = {name: inventory.type_of(reference) for name, _, reference in standing}
+    machines = {name: found for name, _, reference in standing if (found := inventory.machines_of(reference))}
+    return Usage.of(names, [(name, version) for name, version, _ in standing], types, machines)
+
+
+async def _write(
+    context: Context, key: CustomerManagedKey, status: CustomerManagedKeyStatus, probe: KeyProbe | None = None
+) -> None:
+    audience = context.deliveries.audience(context.inventory, key, key)
+    status = announce_key(key, status, audience, context.now())
+    for change in key_changes(key, status, _request_id(probe), context.now()):
+        context.journal.note(change)
+    written = await context.writer.write(key, status)
+    wake_delivery(context, key, status.notifications)
+    if not written:
+        return
+    await _tell(context, key, status)
+    if _meaning(key.status) != _meaning(status):
+        wake_below(context, reference_of(key), to_the_leaves=False)
+
+
+def _request_id(probe: KeyProbe | None) -> str | None:
+    """Azure's id of the request that showed the state of the key."""
+    if probe is None:
+        return None
+    failure, attributes = probe.wanted.failure, probe.wanted.attributes
+    return failure.request_id if failure is not None else attributes.request_id if attributes is not None else None
+
+
+def _meaning(status: CustomerManagedKeyStatus) -> tuple[object, ...]:
+    """What resources depend on; anything else must not wake thousands of them."""
+    prerequisites = find(status.conditions, "PrerequisitesMet")
+    accessible = find(status.conditions, "KeyAccessible")
+    return (
+        status.observed_generation,
+        (status.access.state, status.access.lost_since) if status.access is not None else None,
+        (accessible.reason, accessible.message) if accessible is not None else None,
+        status.active_version,
+        (prerequisites.status, prerequisites.message) if prerequisites is not None else None,
+        tuple((entry.version, entry.access) for entry in status.versions),
+    )
+
+
+async def _tell(context: Context, key: CustomerManagedKey, status: CustomerManagedKeyStatus) -> None:
+    before = key.status.access.state if key.status.access is not None else None
+    after = status.access.state if status.access is not None else None
+    accessible = find(status.conditions, "KeyAccessible")
+    if after != before and accessible is not None:
+        kind: Literal["Normal", "Warning"] = "Normal" if after == AccessState.ACCESSIBLE else "Warning"
+        await context.events.record(key, kind, f"Key{after}", accessible.message, "ProbeKey")
+    rotated = find(status.conditions, "RotationCurrent")
+    told = find(key.status.conditions, "RotationCurrent")
+    if rotated is not None and rotated.reason == "OldVersionLost" and (told is None or told.reason != rotated.reason):
+        await context.events.record(key, "Warning", rotated.reason, rotated.message, "ProbeKey")
+    if len(status.rotations) and status.rotations != key.status.rotations:
+        newest = status.rotations[0]
+        note = f"version {newest.to} follows {newest.from_ or 'none'}"
+        await context.events.record(key, "Normal", "KeyVersionChanged", note, "ProbeKey")
+
+
+def _wake_tenant(context: Context, path: KeyPath, status: CustomerManagedKeyStatus) -> None:
+    """A probe is often the first to see that consent came or went."""
+    consent = path.tenant.status.consent
+    if consent is None or status.access is None:
+        return
+    missing = status.access.state == AccessState.CONSENT_MISSING
+    accessible = status.access.state == AccessState.ACCESSIBLE
+    if (missing and consent.state == "Granted") or (accessible and consent.state != "Granted"):
+        context.wake(ObjectReference(CustomerTenant.plural, "", path.tenant.metadata.name), 0.0)

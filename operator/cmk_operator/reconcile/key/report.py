@@ -1,0 +1,393 @@
+"""The status of a `CustomerManagedKey` from what was probed; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.api.conditions import Aspect, Progress, Truth, dated, truth
+from cmk_operator.api.customer_managed_key import (
+    AccessReport,
+    CustomerManagedKey,
+    CustomerManagedKeyStatus,
+    EffectiveKey,
+    PrerequisiteReport,
+    RotationReport,
+    StopReport,
+    VersionReport,
+)
+from cmk_operator.api.durations import parse_duration
+from cmk_operator.api.model import APPROVED_VERSION, RECONCILE_REQUESTED_AT
+from cmk_operator.core.access.key_verdict import KeyVerdict, judge_key_probe, lost_since
+from cmk_operator.core.access.state import AccessState, KeyAttributes, KeyProbe
+from cmk_operator.core.encryption.service_timing import Stop, longest_use_of_an_old_version, restores_under, stops, timing_of
+from cmk_operator.core.faults.azure_failure import Stage
+from cmk_operator.core.prerequisites.check import (
+    ALL_PREREQUISITES,
+    Prerequisite,
+    PrerequisiteFacts,
+    Result,
+    check_prerequisites,
+    failed,
+)
+from cmk_operator.core.rotation.versions import (
+    HOLD_SUPERSEDED_FOR,
+    KeyVersion,
+    Retirement,
+    VersionFacts,
+    VersionHistory,
+    advance,
+    retire,
+    shortened,
+    users_by_version,
+    watched,
+)
+from cmk_operator.reconcile.key.policy import effective_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cmk_operator.core.faults.fault import Fault
+    from cmk_operator.core.identifiers.key_uri import KeyUri
+
+ROTATIONS_KEPT: Final = 10
+_CONSENT_UNKNOWN: Final = frozenset(
+    {AccessState.UNKNOWN, AccessState.VAULT_UNREACHABLE, AccessState.OPERATOR_NOT_AUTHENTICATED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Which EncryptedResources name a key, and which of them are on which version."""
+
+    names: tuple[str, ...] = ()
+    by_version: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unversioned: tuple[str, ...] = ()
+    """On the key, but Azure does not tell on which version."""
+    types: Mapping[str, str] = field(default_factory=dict)
+    """Resource types in lower case, by the same names."""
+    machines: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Virtual machines that use disks, by the same names."""
+
+    @staticmethod
+    def of(
+        names: tuple[str, ...],
+        standing: list[tuple[str, str]],
+        types: Mapping[str, str] | None = None,
+        machines: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> Usage:
+        """Group names by the version that Azure reports for them, an empty one when it does not."""
+        told = users_by_version((name, version) for name, version in standing if version)
+        unversioned = tuple(name for name, version in standing if not version)
+        return Usage(tuple(sorted(names)), told, unversioned, types or {}, machines or {})
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFacts:
+    """What one pass gathered."""
+
+    guard: PrerequisiteFacts
+    usage: Usage
+    pending: str | None = None
+    """A newer version that passed the probe and waits for approval."""
+
+    @property
+    def key_uri(self) -> KeyUri:
+        """The key, with a version when it is pinned."""
+        return self.guard.key
+
+    @property
+    def probe(self) -> KeyProbe:
+        """What the visit to the vault learnt."""
+        return self.guard.probe
+
+
+def report_refused(key: CustomerManagedKey, fault: Fault, usage: Usage, now: datetime) -> CustomerManagedKeyStatus:
+    """The status of a key that may not be probed; what was known of its versions stays."""
+    unprobed = "the key was not probed"
+    aspects = (
+        Aspect("Ready", "False", fault.reason, fault.message),
+        Aspect("KeyAccessible", "Unknown", fault.reason, unprobed),
+        Aspect("PrerequisitesMet", "Unknown", fault.reason, unprobed),
+        Aspect("RotationCurrent", "Unknown", fault.reason, unprobed),
+        Aspect("ConsentGranted", "Unknown", fault.reason, unprobed),
+    )
+    generation = key.metadata.generation
+    before = key.status
+    return before.model_copy(
+        update={
+            "observed_generation": generation,
+            "conditions": dated(aspects, Progress.of(fault), before.conditions, generation, now),
+            "last_handled_reconcile_at": key.metadata.annotations.get(RECONCILE_REQUESTED_AT),
+            "effective": effective_of(key),
+            "access": _dated_access(before, AccessState.UNKNOWN, now),
+            "used_by": shortened(usage.names),
+            "used_by_count": len(usage.names),
+        }
+    )
+
+
+def report(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerManagedKeyStatus:
+    """The status that follows from one probe."""
+    before = key.status
+    prerequisites = check_prerequisites(facts.guard)
+    verdict = judge_key_probe(
+        facts.probe,
+        facts.usage.by_version,
+        unversioned=bool(facts.usage.unversioned),
+        shut_out=_shut_out(prerequisites),
+    )
+    attributes = facts.probe.wanted.attributes
+    accessible = verdict.wanted.state is AccessState.ACCESSIBLE and attributes is not None
+    history = advance(_history(before), _version_facts(facts, attributes if accessible else None), now)
+    effective = effective_of(key)
+    aspects = (
+        _key_accessible(verdict),
+        _prerequisites_met(prerequisites, effective, readable=attributes is not None),
+        _old_version_lost(verdict, watched_versions(before, now)) or _rotation_current(history, facts, effective),
+        _consent_granted(verdict, facts.probe),
+    )
+    summary, progress = _summary(verdict, aspects)
+    users = _losing(verdict, facts.usage)
+    lost = lost_since(verdict, before.access.lost_since if before.access is not None else None, now) if users else None
+    kinds = frozenset(facts.usage.types.values())
+    generation = key.metadata.generation
+    return CustomerManagedKeyStatus(
+        observed_generation=generation,
+        conditions=dated((summary, *aspects), progress, before.conditions, generation, now),
+        last_handled_reconcile_at=key.metadata.annotations.get(RECONCILE_REQUESTED_AT),
+        effective=effective,
+        access=_access(before, verdict, stops(users, lost, facts.usage.machines) if lost is not None else (), lost, now),
+        vault_region=attributes.vault_region if attributes is not None else before.vault_region,
+        active_version=history.active,
+        pending_version=facts.pending,
+        versions=tuple(_version_report(key, entry, history.active, verdict, kinds) for entry in history.versions),
+        prerequisites=_prerequisite_reports(before, prerequisites),
+        rotations=_rotations(before, history, facts.key_uri, now),
+        used_by=shortened(facts.usage.names),
+        used_by_count=len(facts.usage.names),
+    )
+
+
+def watched_versions(status: CustomerManagedKeyStatus, now: datetime) -> frozenset[str]:
+    """Versions that nothing is on any more, and that must not be disabled yet."""
+    retired = (
+        (entry.version, Retirement(entry.safe_to_disable_after, entry.keep_until, entry.reason))
+        for entry in status.versions
+        if entry.version != status.active_version and not entry.in_use_by
+    )
+    return watched(retired, now)
+
+
+def _dated_access(before: CustomerManagedKeyStatus, state: AccessState, now: datetime) -> AccessReport:
+    same = before.access is not None and before.access.state == state.value
+    return AccessReport(state=state.value, since=before.access.since if same and before.access is not None else now)
+
+
+def _shut_out(prerequisites: tuple[Prerequisite, ...]) -> str | None:
+    """What is known of a firewall that keeps Azure's services out."""
+    found = (one for one in prerequisites if one.name == "TrustedServicesBypass" and one.result is Result.FAIL)
+    return next((one.message for one in found), None)
+
+
+def _losing(verdict: KeyVerdict, usage: Usage) -> list[tuple[str, str]]:
+    """Names and types of what stops while the verdict stands; who comes by another application is not stopped by ours."""
+    names = [name for version, users in usage.by_version.items() if _is_lost(verdict, version) for name in users]
+    typed = [(name, usage.types.get(name, "")) for name in (*names, *usage.unversioned)]
+    spared = verdict.access.state.spares_other_applications
+    return [(name, kind) for name, kind in typed if not (spared and timing_of(kind).own_application)]
+
+
+def _access(
+    before: CustomerManagedKeyStatus, verdict: KeyVerdict, found: tuple[Stop, ...], lost: datetime | None, now: datetime
+) -> AccessReport:
+    """The state with what it stops; nothing stops while every version in use is accessible."""
+    dated = _dated_access(before, verdict.access.state, now)
+    if lost is None:
+        return dated
+    return dated.model_copy(
+        update={
+            "lost_since": lost,
+            "inaccessible_expected_at": found[0].expected_at,
+            "stops": tuple(
+                StopReport(
+                    service=stop.service,
+                    expected_at=stop.expected_at,
+                    resources=shortened(stop.resources),
+                    resource_count=len(stop.resources),
+                    effect=stop.effect,
+                    recovery=stop.recovery,
+                    virtual_machines=shortened(stop.machines),
+                )
+                for stop in found
+            ),
+        }
+    )
+
+
+def _is_lost(verdict: KeyVerdict, version: str) -> bool:
+    own = verdict.by_version.get(version)
+    return own is None or own.state.cuts_data_off
+
+
+def _history(before: CustomerManagedKeyStatus) -> VersionHistory:
+    return VersionHistory(
+        before.active_version,
+        tuple(
+            KeyVersion(
+                version=entry.version,
+                enabled=entry.enabled,
+                created=entry.created,
+                expires=datetime.fromisoformat(entry.expires) if entry.expires else None,
+                users=entry.in_use_by,
+                superseded_at=entry.superseded_at,
+            )
+            for entry in before.versions
+        ),
+    )
+
+
+def _version_facts(facts: KeyFacts, active: KeyAttributes | None) -> VersionFacts:
+    probes = [facts.probe.wanted, *facts.probe.in_use.values()]
+    details = {
+        probe.attributes.version: KeyVersion(
+            version=probe.attributes.version,
+            enabled=probe.attributes.enabled,
+            created=probe.attributes.created,
+            expires=probe.attributes.expires,
+        )
+        for probe in probes
+        if probe.attributes is not None
+    }
+    return VersionFacts(
+        active.version if active is not None else None, details, facts.usage.by_version, facts.usage.unversioned
+    )
+
+
+def _version_report(
+    key: CustomerManagedKey, entry: KeyVersion, active: str | None, verdict: KeyVerdict, kinds: frozenset[str]
+) -> VersionReport:
+    rotation = key.spec.rotation
+    hold = parse_duration(rotation.hold_superseded_for) if rotation and rotation.hold_superseded_for else HOLD_SUPERSEDED_FOR
+    retention = parse_duration(rotation.backup_retention) if rotation and rotation.backup_retention else None
+    retirement = retire(entry, active, hold + longest_use_of_an_old_version(kinds), retention, restores_under(kinds))
+    own = verdict.by_version.get(entry.version)
+    return VersionReport(
+        version=entry.version,
+        access=own.state.value if own is not None else None,
+        enabled=entry.enabled,
+        created=entry.created,
+        expires=entry.expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if entry.expires is not None else None,
+        in_use_by=shortened(entry.users),
+        in_use_by_count=len(entry.users),
+        superseded_at=entry.superseded_at,
+        safe_to_disable_after=retirement.safe_to_disable_after,
+        keep_until=retirement.keep_until,
+        reason=retirement.reason,
+    )
+
+
+def _rotations(
+    before: CustomerManagedKeyStatus, history: VersionHistory, key_uri: KeyUri, now: datetime
+) -> tuple[RotationReport, ...]:
+    if history.active is None or history.active == before.active_version:
+        return before.rotations
+    by = "manifest" if key_uri.version is not None else "Key Vault"
+    entry = RotationReport(from_=before.active_version, to=history.active, at=now, by=by)
+    return (entry, *before.rotations)[:ROTATIONS_KEPT]
+
+
+def _key_accessible(verdict: KeyVerdict) -> Aspect:
+    state = verdict.access.state
+    status: Truth = "True" if state is AccessState.ACCESSIBLE else "False" if state.is_known_loss else "Unknown"
+    return Aspect("KeyAccessible", status, state.value, verdict.access.message)
+
+
+def _prerequisite_reports(
+    before: CustomerManagedKeyStatus, prerequisites: tuple[Prerequisite, ...]
+) -> tuple[PrerequisiteReport, ...]:
+    """What is not known this time, because the key could not be read, stays as it was last seen."""
+    now = {
+        entry.name: PrerequisiteReport(name=entry.name, result=entry.result.value, message=entry.message, command=entry.command)
+        for entry in prerequisites
+    }
+    merged = {entry.name: entry for entry in before.prerequisites if entry.name in ALL_PREREQUISITES} | now
+    return tuple(merged[name] for name in ALL_PREREQUISITES if name in merged)
+
+
+def _prerequisites_met(prerequisites: tuple[Prerequisite, ...], effective: EffectiveKey, *, readable: bool) -> Aspect:
+    kind = "PrerequisitesMet"
+    if not readable:
+        return Aspect(kind, "Unknown", "KeyNotReadable", "the key could not be read")
+    enforced = failed(prerequisites, enforce=effective.prerequisites == "Enforce")
+    if enforced:
+        message = "; ".join(f"{entry.name}: {entry.message}" for entry in enforced)
+        return Aspect(kind, "False", f"{enforced[0].name}Failed", message)
+    told = [entry for entry in prerequisites if entry.result is Result.FAIL]
+    if told:
+        message = "; ".join(f"{entry.name}: {entry.message}" for entry in told)
+        return Aspect(kind, "True", "Warned", f"lacking, but no prerequisite that is enforced: {message}")
+    unknown = ", ".join(entry.name for entry in prerequisites if entry.result is Result.UNKNOWN)
+    message = f"nothing visible is missing; not visible with the present grants: {unknown}" if unknown else "all are met"
+    return Aspect(kind, "True", "Met", message)
+
+
+def _old_version_lost(verdict: KeyVerdict, superseded: frozenset[str]) -> Aspect | None:
+    """A version that was disabled or lost too early, although nothing is on it; while the key itself is lost, that says it all."""
+    if verdict.wanted.state is not AccessState.ACCESSIBLE:
+        return None
+    lost = sorted(one for one in superseded if one in verdict.by_version and verdict.by_version[one].state.is_known_loss)
+    if not lost:
+        return None
+    more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+    message = (
+        f"version {lost[0]}{more}, which no resource is on any more, was lost before services and backups could do without it, and "
+        f"backups made under it cannot be restored: {verdict.by_version[lost[0]].message}"
+    )
+    return Aspect("RotationCurrent", "False", "OldVersionLost", message)
+
+
+def _rotation_current(history: VersionHistory, facts: KeyFacts, effective: EffectiveKey) -> Aspect:
+    kind = "RotationCurrent"
+    if history.active is None:
+        return Aspect(kind, "Unknown", "NoActiveVersion", "no version has passed the probe yet")
+    behind = sorted(name for version, names in facts.usage.by_version.items() if version != history.active for name in names)
+    if behind:
+        more = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
+        pace = (
+            "this operator moves them" if effective.apply != "AzureSchedule" else "Azure's services look for new versions daily"
+        )
+        message = f"{behind[0]}{more} on an older version than {history.active}; {pace}"
+        return Aspect(kind, "False", "ResourcesOnOlderVersion", message)
+    if facts.pending is not None:
+        message = (
+            f"version {facts.pending} waits for approval: the platform engineer must set the annotation {APPROVED_VERSION} of this "
+            "object to it"
+        )
+        return Aspect(kind, "False", "ApprovalPending", message)
+    return Aspect(kind, "True", "Current", f"everything that uses the key is on version {history.active}")
+
+
+def _consent_granted(verdict: KeyVerdict, probe: KeyProbe) -> Aspect:
+    kind = "ConsentGranted"
+    state = verdict.wanted.state
+    if state in _CONSENT_UNKNOWN:
+        return Aspect(kind, "Unknown", state.value, "the customer's tenant could not be asked")
+    if state is AccessState.CONSENT_MISSING:
+        return Aspect(kind, "False", "ConsentMissing", verdict.wanted.message)
+    no_token = probe.wanted.failure is not None and probe.wanted.failure.stage is not Stage.SERVICE
+    if no_token or state in {AccessState.IDENTITY_BROKEN, AccessState.VAULT_IN_ANOTHER_TENANT}:
+        return Aspect(kind, "Unknown", state.value, verdict.wanted.message)
+    return Aspect(kind, truth(value=True), "Granted", "the application may sign in to the customer's tenant")
+
+
+def _summary(verdict: KeyVerdict, aspects: tuple[Aspect, ...]) -> tuple[Aspect, Progress]:
+    accessible, prerequisites = aspects[0], aspects[1]
+    for aspect in (accessible, prerequisites):
+        if aspect.status == "True":
+            continue
+        waiting = verdict.access.state in {AccessState.UNKNOWN, AccessState.VAULT_UNREACHABLE}
+        progress = Progress(reconciling=waiting, stalled=not waiting, reason=aspect.reason, message=aspect.message)
+        return Aspect("Ready", aspect.status, aspect.reason, aspect.message), progress
+    return Aspect("Ready", "True", "Ready", accessible.message), Progress()

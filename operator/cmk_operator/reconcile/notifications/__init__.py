@@ -1,0 +1,1 @@
+"""Events for receivers outside Kubernetes."""

@@ -1,0 +1,145 @@
+"""Which changes of a status are told outside Kubernetes; pure.
+
+They are added to the very status that shows the change: one write holds both, so a crash loses neither or both, and the next
+pass finds the same change again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.api.conditions import find
+from cmk_operator.api.notifications import MOST_PENDING, NotificationsReport, PendingNotification
+from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.notification import NotificationType
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus
+    from cmk_operator.api.encrypted_resource import AppliedKey, EncryptedResource, EncryptedResourceStatus
+    from cmk_operator.api.model import Metadata
+
+ACCESSIBLE: Final = "Accessible"
+LOST: Final = "Lost"
+_MESSAGE_LIMIT: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Who listens to an object's changes (None: not known now), and up to which of its events they were told."""
+
+    listening: bool | None
+    delivered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    type: NotificationType
+    key_uri: str
+    key_version: str | None
+    state: str | None
+    message: str
+
+
+def announce_resource(
+    resource: EncryptedResource, status: EncryptedResourceStatus, audience: Audience, now: datetime
+) -> EncryptedResourceStatus:
+    """The status with what it changes for receivers: encryption with the wanted key began or ended.
+
+    A receiver that is added later is told of what is active already.
+    """
+    before = resource.status.notifications
+    if not audience.listening:
+        return status.model_copy(update={"notifications": before if audience.listening is None else None})
+    announced = before.announced if before is not None else None
+    encrypted, applied = find(status.conditions, "Encrypted"), status.applied
+    truth, message = (encrypted.status, encrypted.message) if encrypted is not None else ("Unknown", "")
+    events: list[_Event] = []
+    key = _key_of(applied)
+    if truth == "True" and key is not None and applied is not None and key != announced:
+        events.append(_Event(NotificationType.ENCRYPTION_ACTIVE, key, applied.version or None, None, message))
+        announced = key
+    elif truth == "False" and announced is not None and key != announced:
+        events.append(_Event(NotificationType.ENCRYPTION_INACTIVE, announced, None, None, message))
+        announced = None
+    told = _posted(resource.metadata, before, audience.delivered, events, now)
+    return status.model_copy(update={"notifications": told.model_copy(update={"announced": announced})})
+
+
+def _key_of(applied: AppliedKey | None) -> str | None:
+    """The key that protects a resource, whatever its version."""
+    return "/".join(applied.key_uri.split("/")[:5]) if applied is not None else None
+
+
+def encryption_changed(before: EncryptedResourceStatus, after: EncryptedResourceStatus) -> NotificationType | None:
+    """Whether encryption with the wanted key began or ended between two statuses; what is not known changes nothing."""
+    was, now = find(before.conditions, "Encrypted"), find(after.conditions, "Encrypted")
+    if now is None or now.status == "Unknown":
+        return None
+    held = _key_of(before.applied) if was is not None and was.status != "False" else None
+    if now.status == "True":
+        return NotificationType.ENCRYPTION_ACTIVE if _key_of(after.applied) != held else None
+    return NotificationType.ENCRYPTION_INACTIVE if held is not None and _key_of(after.applied) != held else None
+
+
+def announce_key(
+    key: CustomerManagedKey, status: CustomerManagedKeyStatus, audience: Audience, now: datetime
+) -> CustomerManagedKeyStatus:
+    """The status with what it changes for receivers: the key was lost, restored or rotated; an outage is none of these."""
+    before = key.status.notifications
+    if not audience.listening:
+        return status.model_copy(update={"notifications": before if audience.listening is None else None})
+    announced = before.announced if before is not None else None
+    version = before.announced_version if before is not None else None
+    state = AccessState(status.access.state) if status.access is not None else AccessState.UNKNOWN
+    accessible = find(status.conditions, "KeyAccessible")
+    message = accessible.message if accessible is not None else ""
+    events: list[_Event] = []
+    if state is AccessState.ACCESSIBLE:
+        if announced == LOST:
+            events.append(_of_key(NotificationType.KEY_RESTORED, key, status, message))
+        announced = ACCESSIBLE
+    elif state.is_known_loss and announced == ACCESSIBLE:
+        events.append(_of_key(NotificationType.KEY_LOST, key, status, message))
+        announced = LOST
+    if status.active_version is not None and status.active_version != version:
+        if version is not None:
+            rotated = f"version {status.active_version} follows {version}"
+            events.append(_of_key(NotificationType.KEY_ROTATED, key, status, rotated))
+        version = status.active_version
+    told = _posted(key.metadata, before, audience.delivered, events, now)
+    update = {"announced": announced, "announced_version": version}
+    return status.model_copy(update={"notifications": told.model_copy(update=update)})
+
+
+def _of_key(kind: NotificationType, key: CustomerManagedKey, status: CustomerManagedKeyStatus, message: str) -> _Event:
+    state = status.access.state if status.access is not None else None
+    return _Event(kind, key.spec.key_uri, status.active_version, state, message)
+
+
+def _posted(
+    metadata: Metadata, before: NotificationsReport | None, delivered: int, events: Sequence[_Event], now: datetime
+) -> NotificationsReport:
+    """What waits now: without what was delivered, with the new events, and at most `MOST_PENDING` of them."""
+    held = before if before is not None else NotificationsReport()
+    waiting = [entry for entry in held.pending if entry.sequence > delivered]
+    for number, event in enumerate(events, start=held.sequence + 1):
+        waiting.append(
+            PendingNotification(
+                id=f"{metadata.uid}.{number}",
+                sequence=number,
+                type=event.type.value,
+                time=now,
+                key_uri=event.key_uri,
+                key_version=event.key_version,
+                state=event.state,
+                message=event.message[:_MESSAGE_LIMIT],
+            )
+        )
+    surplus = max(0, len(waiting) - MOST_PENDING)
+    return NotificationsReport(
+        sequence=held.sequence + len(events), dropped=held.dropped + surplus, pending=tuple(waiting[surplus:])
+    )

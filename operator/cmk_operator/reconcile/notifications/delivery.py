@@ -1,0 +1,214 @@
+"""Delivers what objects' statuses say is still to be told; a lane of its own, so that a silent receiver holds nothing up.
+
+A status is written by the pass over its object alone: here is only remembered how far receivers were told, and the object's
+next pass drops that. What a crash forgets is sent once more, under the same id.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.api.conditions import Aspect, find
+from cmk_operator.api.customer_managed_key import CustomerManagedKey
+from cmk_operator.api.customer_tenant import CustomerTenant
+from cmk_operator.api.encrypted_resource import EncryptedResource
+from cmk_operator.core.faults.fault import Actor, Fault, blocked
+from cmk_operator.core.identifiers.secret_key import SecretKey
+from cmk_operator.core.schedule import BLOCKED, BUSY, Next
+from cmk_operator.kubernetes.client import ObjectReference
+from cmk_operator.kubernetes.secrets import read_secret
+from cmk_operator.kubernetes.status import reference_of
+from cmk_operator.reconcile.context import jittered
+from cmk_operator.reconcile.notifications.announcements import Audience
+from cmk_operator.reconcile.notifications.cloud_event import message_for
+from cmk_operator.sinks.signing import Signer, UnusableSecretError
+
+if TYPE_CHECKING:
+    from cmk_operator.api.notifications import NotificationSink, NotificationsReport, PendingNotification
+    from cmk_operator.kubernetes.inventory import Inventory
+    from cmk_operator.reconcile.context import Context
+    from cmk_operator.sinks.receivers import Receivers
+
+    Announcer = CustomerManagedKey | EncryptedResource
+
+LANE: Final = "deliveries"
+_SECRET_KEPT_FOR: Final = 10.0
+"""Seconds: thousands of events at once must not read one Secret thousands of times."""
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class SinkState:
+    """What this process knows of one tenant's receiver."""
+
+    spec: NotificationSink
+    fault: Fault | None = None
+    proven: bool = False
+    failures: int = 0
+    closed_until: float = 0.0
+    signer: Signer | None = None
+    signer_read_at: float = float("-inf")
+
+    def wait(self) -> float:
+        """Seconds for which the receiver is left alone."""
+        return max(0.0, self.closed_until - time.monotonic())
+
+    def failed(self, fault: Fault) -> bool:
+        """Leave the receiver alone for a while; whether its state is another one now."""
+        self.failures += 1
+        backoff = BLOCKED if fault.needs_a_person else BUSY
+        self.closed_until = time.monotonic() + (fault.retry_after or backoff.bound(self.failures))
+        changed = self.fault is None or self.fault.message != fault.message
+        self.fault, self.proven = fault, False
+        return changed
+
+    def succeeded(self) -> bool:
+        """Whether its state is another one now."""
+        changed = not self.proven
+        self.fault, self.proven, self.failures = None, True, 0
+        return changed
+
+
+@dataclass(slots=True)
+class Deliveries:
+    """How far receivers were told of each object, and how each tenant's receiver is; a crash may forget it."""
+
+    receivers: Receivers
+    namespace: str
+    """Where the operator itself lives: Secrets are there unless a manifest says otherwise."""
+    delivered: dict[ObjectReference, tuple[str, int]] = field(default_factory=dict)
+    states: dict[str, SinkState] = field(default_factory=dict)
+
+    def audience(self, inventory: Inventory, announcer: Announcer, key: CustomerManagedKey | None) -> Audience:
+        """Who listens to an object; nobody knows while its key or tenant does not exist."""
+        tenant = _tenant_of(inventory, key)
+        if tenant is None:
+            return Audience(None)
+        uid, sequence = self.delivered.get(reference_of(announcer), ("", 0))
+        return Audience(tenant.spec.notifications is not None, sequence if uid == announcer.metadata.uid else 0)
+
+    def state(self, tenant: CustomerTenant) -> SinkState | None:
+        """The state of a tenant's receiver, begun anew when its manifest names another; None when it names none."""
+        spec, name = tenant.spec.notifications, tenant.metadata.name
+        if spec is None:
+            self.states.pop(name, None)
+            return None
+        held = self.states.get(name)
+        if held is None or held.spec != spec:
+            held = self.states[name] = SinkState(spec)
+        return held
+
+
+def delivery_of(reference: ObjectReference) -> ObjectReference:
+    """The item of the queue that delivers an object's events."""
+    return ObjectReference(LANE, reference.namespace, f"{reference.plural}/{reference.name}")
+
+
+def wake_delivery(context: Context, announcer: Announcer, told: NotificationsReport | None) -> None:
+    """Wish for a delivery, if the status that has just landed has anything to tell."""
+    if told is not None and told.pending:
+        context.wake(delivery_of(reference_of(announcer)), 0.0)
+
+
+def _tenant_of(inventory: Inventory, key: CustomerManagedKey | None) -> CustomerTenant | None:
+    return inventory.get(CustomerTenant, key.spec.tenant_ref.name) if key is not None else None
+
+
+def key_of(inventory: Inventory, announcer: Announcer) -> CustomerManagedKey | None:
+    """The key that an object is or names."""
+    if isinstance(announcer, CustomerManagedKey):
+        return announcer
+    return inventory.get(CustomerManagedKey, announcer.spec.key_ref.name, announcer.metadata.namespace or "")
+
+
+async def reconcile_delivery(context: Context, reference: ObjectReference) -> Next:
+    """Deliver one object's events in order, or wait with all of them."""
+    plural, _, name = reference.name.partition("/")
+    origin = ObjectReference(plural, reference.namespace, name)
+    announcer = _announcer(context.inventory, origin)
+    deliveries = context.deliveries
+    if announcer is None:
+        deliveries.delivered.pop(origin, None)
+        return Next()
+    tenant = _tenant_of(context.inventory, key_of(context.inventory, announcer))
+    state = deliveries.state(tenant) if tenant is not None else None
+    waiting = _waiting(deliveries, announcer)
+    if tenant is None or state is None or not waiting:
+        return Next()
+    if announcer.metadata.namespace not in tenant.spec.allowed_namespaces:
+        return Next()  # Nothing is told for a namespace that may not use this customer any more.
+    closed = state.wait()
+    if closed > 0:
+        return Next(after=jittered(closed) + 0.05)
+    fault = await _sign(context, state)
+    for entry in waiting if fault is None else ():
+        fault = await deliveries.receivers.send(state.spec.sink, message_for(announcer, tenant, entry), state.signer)
+        context.telemetry.notifications.labels("failed" if fault is not None else "delivered").inc()
+        if fault is not None:
+            break
+        deliveries.delivered[origin] = (announcer.metadata.uid, entry.sequence)
+        context.wake(origin, 0.0)
+        _LOG.info("notification delivered", extra={"object": str(origin), "type": entry.type, "id": entry.id})
+        if state.succeeded():
+            _wake_tenant(context, tenant)
+    if fault is None:
+        return Next()
+    if state.failed(fault):
+        _LOG.warning("notifications wait", extra={"tenant": tenant.metadata.name, "reason": fault.reason, "why": fault.message})
+        _wake_tenant(context, tenant)
+    return Next(after=jittered(state.wait()) + 0.05)
+
+
+def notifications_delivered(tenant: CustomerTenant, state: SinkState | None) -> Aspect:
+    """The condition of a tenant's receiver; after a restart what was known stays until something is sent."""
+    kind = "NotificationsDelivered"
+    if state is None:
+        return Aspect(kind, "True", "NotConfigured", "spec.notifications names no receiver, so there is nothing to deliver")
+    if state.fault is not None:
+        return Aspect(kind, "False", state.fault.reason, state.fault.message)
+    if state.proven:
+        return Aspect(kind, "True", "Delivered", "the receiver takes the events")
+    before = find(tenant.status.conditions, kind)
+    if before is not None and before.reason != "NotConfigured" and before.observed_generation == tenant.metadata.generation:
+        return Aspect(kind, before.status, before.reason, before.message)
+    return Aspect(kind, "Unknown", "NothingSentYet", "no event was sent to the receiver yet")
+
+
+def _announcer(inventory: Inventory, origin: ObjectReference) -> Announcer | None:
+    if origin.plural == CustomerManagedKey.plural:
+        return inventory.get(CustomerManagedKey, origin.name, origin.namespace)
+    return inventory.get(EncryptedResource, origin.name, origin.namespace)
+
+
+def _waiting(deliveries: Deliveries, announcer: Announcer) -> list[PendingNotification]:
+    told = announcer.status.notifications
+    uid, sequence = deliveries.delivered.get(reference_of(announcer), ("", 0))
+    done = sequence if uid == announcer.metadata.uid else 0
+    return [entry for entry in told.pending if entry.sequence > done] if told is not None else []
+
+
+async def _sign(context: Context, state: SinkState) -> Fault | None:
+    """Have the signing secret at hand, if one is named."""
+    given = state.spec.secret_ref
+    if given is None or time.monotonic() - state.signer_read_at < _SECRET_KEPT_FOR:
+        return None
+    wanted = SecretKey(given.namespace or context.deliveries.namespace, given.name, given.key)
+    secret = await read_secret(context.client, wanted, Actor.PROVIDER_ADMINISTRATOR)
+    if isinstance(secret, Fault):
+        return secret
+    try:
+        state.signer = Signer(secret)
+    except UnusableSecretError as error:
+        message = (
+            f"Secret {wanted.namespace}/{wanted.name} cannot sign: the provider's administrator must correct it, since {error}"
+        )
+        return blocked("SecretNotUsable", message, Actor.PROVIDER_ADMINISTRATOR)
+    state.signer_read_at = time.monotonic()
+    return None
+
+
+def _wake_tenant(context: Context, tenant: CustomerTenant) -> None:
+    context.wake(ObjectReference(CustomerTenant.plural, "", tenant.metadata.name), 0.0)

@@ -1,0 +1,200 @@
+"""A pass over a `Preflight`: the checks before a write, made on manifests that are not applied; nothing in Azure is changed.
+
+The same gates, probe and plans as in every pass stand here: only the inventory is another one, with the manifests in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
+
+from cmk_operator.api.conditions import Aspect, Progress, dated, find
+from cmk_operator.api.customer_managed_key import CustomerManagedKey
+from cmk_operator.api.encrypted_resource import EncryptedResource
+from cmk_operator.api.preflight import COMPLETE, CheckReport, Preflight, PreflightStatus
+from cmk_operator.core.faults.fault import Fault, invalid
+from cmk_operator.core.identifiers.arm_id import ArmId, InvalidArmIdError, parse_arm_id
+from cmk_operator.core.preflight import (
+    KEY_STAGES,
+    Check,
+    CheckResult,
+    CheckStage,
+    key_checks,
+    not_reached,
+    of_fault,
+    overall,
+    passed,
+    prerequisite_checks,
+)
+from cmk_operator.core.prerequisites.check import check_prerequisites
+from cmk_operator.core.schedule import Next
+from cmk_operator.reconcile.key.guard import guard_of
+from cmk_operator.reconcile.key.policy import effective_of
+from cmk_operator.reconcile.preflight.resource import check_resource
+from cmk_operator.reconcile.references import resolve_key
+
+if TYPE_CHECKING:
+    from cmk_operator.api.preflight import PlannedManifest
+    from cmk_operator.kubernetes.client import ObjectReference
+    from cmk_operator.kubernetes.inventory import Inventory
+    from cmk_operator.reconcile.context import Context
+
+KEPT: Final = timedelta(minutes=10)
+"""After the checks, for whoever asked to read them."""
+MOST_RESOURCES: Final = 100
+_RESULTS: Final = {
+    CheckResult.PASS: ("Passed", "every check has passed"),
+    CheckResult.FAIL: ("Failed", "a check has failed: the checks say who must do what"),
+    CheckResult.UNCHECKED: ("NotAllChecked", "nothing has failed, and not everything could be checked"),
+}
+
+
+async def reconcile_preflight(context: Context, reference: ObjectReference) -> Next:
+    """Check once, tell, and delete the request when it has been there long enough."""
+    body = await context.client.get(reference)
+    if body is None:
+        return Next()
+    asked = Preflight.model_validate(body)
+    complete = find(asked.status.conditions, COMPLETE)
+    if complete is None or asked.status.observed_generation != asked.metadata.generation:
+        status = await _check(context, asked)
+        wire = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        await context.client.apply_status(reference, "Preflight", asked.metadata.uid, wire)
+        return Next(after=KEPT.total_seconds())
+    left = complete.last_transition_time + KEPT - context.now()
+    if left > timedelta(0):
+        return Next(after=left.total_seconds())
+    await context.client.delete(reference, asked.metadata.uid)
+    return Next()
+
+
+async def _check(context: Context, asked: Preflight) -> PreflightStatus:
+    planned, refused = _planned(context, asked)
+    # A key that is only planned must not wake anything.
+    planning = replace(context, inventory=planned, wake=_nobody)
+    namespace = asked.metadata.namespace or ""
+    refusals = {(kind, name) for kind, name, _ in refused}
+    resources = [name for name in _resources(planned, asked) if (EncryptedResource.__name__, name) not in refusals]
+    keys = [name for name in _keys(planned, asked, resources) if (CustomerManagedKey.__name__, name) not in refusals]
+    found = list(refused)
+    of_keys = await asyncio.gather(*(_check_key(planning, name, namespace) for name in keys))
+    found += [
+        (CustomerManagedKey.__name__, name, check) for name, checks in zip(keys, of_keys, strict=True) for check in checks
+    ]
+    # After the keys: what a resource waits for was then probed a moment ago.
+    of_resources = await asyncio.gather(*(check_resource(planning, name, namespace) for name in resources))
+    found += [
+        (EncryptedResource.__name__, name, check)
+        for name, checks in zip(resources, of_resources, strict=True)
+        for check in checks
+    ]
+    return _status(context, asked, found)
+
+
+def _nobody(_: ObjectReference, __: float) -> None:
+    """Wakes nothing."""
+
+
+def _planned(context: Context, asked: Preflight) -> tuple[Inventory, list[tuple[str, str, Check]]]:
+    """The world with the manifests in it, and what is wrong with those that no manifest can be."""
+    inventory, namespace = context.inventory, asked.metadata.namespace or ""
+    bodies: list[tuple[str, dict[str, Any]]] = []
+    refused: list[tuple[str, str, Check]] = []
+    for manifest in asked.spec.keys or ():
+        body = _body(context, manifest, namespace, inventory.get(CustomerManagedKey, manifest.name, namespace))
+        fault = _fault_of(CustomerManagedKey, body)
+        if fault is None:
+            bodies.append((CustomerManagedKey.plural, body))
+        else:
+            refused.append((CustomerManagedKey.__name__, manifest.name, of_fault(CheckStage.ADMISSION, fault)))
+    for manifest in asked.spec.resources or ():
+        body = _body(context, manifest, namespace, inventory.get(EncryptedResource, manifest.name, namespace))
+        fault = _fault_of(EncryptedResource, body) or _targetless(body)
+        if fault is None:
+            bodies.append((EncryptedResource.plural, body))
+        else:
+            refused.append((EncryptedResource.__name__, manifest.name, of_fault(CheckStage.ADMISSION, fault)))
+    return inventory.planned(bodies), refused
+
+
+def _body(
+    context: Context, manifest: PlannedManifest, namespace: str, known: CustomerManagedKey | EncryptedResource | None
+) -> dict[str, Any]:
+    """The object as it would be: what is there already keeps its age, its annotations and its status."""
+    if known is None:
+        new = {"name": manifest.name, "namespace": namespace, "creationTimestamp": context.now().isoformat()}
+        return {"metadata": new, "spec": manifest.spec}
+    return known.model_dump(mode="json", by_alias=True, exclude_none=True) | {"spec": manifest.spec}
+
+
+def _fault_of(model: type[CustomerManagedKey | EncryptedResource], body: dict[str, Any]) -> Fault | None:
+    """What the API server would not have taken: a request for checks may have been written by hand."""
+    try:
+        model.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        return invalid("InvalidManifest", f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
+    return None
+
+
+def _targetless(body: dict[str, Any]) -> Fault | None:
+    target = EncryptedResource.model_validate(body).spec.target
+    if isinstance(target, ArmId):
+        try:
+            parse_arm_id(target.text)
+        except InvalidArmIdError as error:
+            return invalid("InvalidResourceId", f"spec.resourceId is not usable: {error}")
+    return None
+
+
+def _resources(planned: Inventory, asked: Preflight) -> list[str]:
+    """Those that are asked about, and those that a changed key would take along."""
+    namespace = asked.metadata.namespace or ""
+    names = dict.fromkeys(manifest.name for manifest in asked.spec.resources or ())
+    for key in asked.spec.keys or ():
+        names.update(dict.fromkeys(planned.names_on(namespace, key.name)))
+    return list(names)[:MOST_RESOURCES]
+
+
+def _keys(planned: Inventory, asked: Preflight, resources: list[str]) -> list[str]:
+    """Those that are asked about, and those that the resources name and that are there."""
+    namespace = asked.metadata.namespace or ""
+    names = dict.fromkeys(manifest.name for manifest in asked.spec.keys or ())
+    for name in resources:
+        resource = planned.get(EncryptedResource, name, namespace)
+        if resource is not None and planned.get(CustomerManagedKey, resource.spec.key_ref.name, namespace) is not None:
+            names[resource.spec.key_ref.name] = None
+    return list(names)
+
+
+async def _check_key(context: Context, name: str, namespace: str) -> tuple[Check, ...]:
+    key = context.inventory.get(CustomerManagedKey, name, namespace)
+    if key is None:
+        return ()
+    path = resolve_key(context.inventory, key)
+    if isinstance(path, Fault):
+        return (of_fault(CheckStage.ADMISSION, path), *not_reached(KEY_STAGES, "Admission comes first"))
+    probe, _ = await asyncio.gather(context.prober.probe(path.probed, frozenset(), 0.0), context.vaults.read(path.vault, 0.0))
+    prerequisites = check_prerequisites(guard_of(context, key, path, probe))
+    return (
+        passed(CheckStage.ADMISSION, f"CustomerTenant {path.tenant.metadata.name} allows this namespace and vault"),
+        *key_checks(probe),
+        *prerequisite_checks(prerequisites, enforce=effective_of(key).prerequisites == "Enforce"),
+    )
+
+
+def _status(context: Context, asked: Preflight, found: list[tuple[str, str, Check]]) -> PreflightStatus:
+    verdict = overall(check.result for _, _, check in found)
+    reason, message = _RESULTS[verdict]
+    complete = Aspect(COMPLETE, "True", reason, message)
+    generation = asked.metadata.generation
+    return PreflightStatus(
+        observed_generation=generation,
+        conditions=dated((complete,), Progress(), (), generation, context.now()),
+        result=verdict.value,
+        checks=tuple(CheckReport(kind=kind, name=name, **asdict(check)) for kind, name, check in found),
+    )

@@ -1,0 +1,96 @@
+"""One resource of a preflight: admitted, read, writable, and what would become of it; nothing is written."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from cmk_operator.api.encrypted_resource import EncryptedResource
+from cmk_operator.azure.permissions import permissions_at
+from cmk_operator.core.encryption.required_actions import ASSIGN_IDENTITY, actions_to_write, attaches_identity
+from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.faults.fault import Fault
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.preflight import (
+    RESOURCE_STAGES,
+    Check,
+    CheckResult,
+    CheckStage,
+    Rights,
+    effect_check,
+    not_reached,
+    of_fault,
+    passed,
+    write_check,
+)
+from cmk_operator.providers.registry import unsupported
+from cmk_operator.reconcile.references import resolve_resource
+from cmk_operator.reconcile.resource.change import due_change
+from cmk_operator.reconcile.resource.report import effective_of
+from cmk_operator.reconcile.resource.resource_pass import ResourcePass
+from cmk_operator.reconcile.resource.targets import target_of
+
+if TYPE_CHECKING:
+    from cmk_operator.core.encryption.required_actions import Permission
+    from cmk_operator.providers.protocol import ResourceFacts
+    from cmk_operator.reconcile.context import Context
+
+
+async def check_resource(context: Context, name: str, namespace: str) -> tuple[Check, ...]:
+    """Every stage of one resource of the planned inventory."""
+    resource = context.inventory.get(EncryptedResource, name, namespace)
+    if resource is None:
+        return ()
+    step = await _admit(context, resource)
+    if isinstance(step, Fault):
+        return (of_fault(CheckStage.ADMISSION, step), *not_reached(RESOURCE_STAGES, "Admission comes first"))
+    admitted = passed(CheckStage.ADMISSION, f"CustomerTenant {step.path.path.tenant.metadata.name} allows this resource")
+    seen, writable = await asyncio.gather(step.observe(0.0), _writable(step))
+    if isinstance(seen, AzureFailure):
+        read = of_fault(CheckStage.READ, step.provider.judge(seen, step.path.target.shown_name))
+        return (admitted, read, writable, *not_reached((CheckStage.EFFECT,), "Read comes first"))
+    key = seen.protection.active_key_uri
+    read = passed(CheckStage.READ, f"the resource was read: it is on {key or resource.platform_key}")
+    return (admitted, read, writable, await _effect(step, seen))
+
+
+async def _admit(context: Context, resource: EncryptedResource) -> ResourcePass | Fault:
+    target = resource.spec.target
+    provider = context.providers.get(target.resource_type)
+    if provider is None:
+        return unsupported(target, context.providers)
+    path = resolve_resource(context.inventory, resource)
+    if isinstance(path, Fault):
+        return path
+    aim = await target_of(context.client, resource, path)
+    return aim if isinstance(aim, Fault) else ResourcePass(context, resource, path, provider, aim)
+
+
+async def _writable(step: ResourcePass) -> Check:
+    target, identity = step.path.target, step.path.path.managed_identity
+    if not isinstance(target, ArmId):
+        message = "the service does not tell beforehand what the user and role may do"
+        return Check(CheckStage.WRITE, CheckResult.NOT_VISIBLE, "RightsNotVisible", message)
+    needed = actions_to_write(target.resource_type)
+    wanted = [(target, needed)] + ([(identity, (ASSIGN_IDENTITY,))] if attaches_identity(target.resource_type) else [])
+    found = await asyncio.gather(*(_permissions(step, scope) for scope, _ in wanted))
+    return write_check(
+        Rights(scope.text, actions, permissions) for (scope, actions), permissions in zip(wanted, found, strict=True)
+    )
+
+
+async def _permissions(step: ResourcePass, scope: ArmId) -> tuple[Permission, ...] | AzureFailure:
+    """At the resource; for one that is still to be created, at its group."""
+    session, chain = step.context.session, step.path.path.chain
+    found = await permissions_at(session, chain, scope)
+    if isinstance(found, AzureFailure) and found.status == 404:
+        return await permissions_at(session, chain, ArmId("/".join(scope.text.split("/")[:5])))
+    return found
+
+
+async def _effect(step: ResourcePass, seen: ResourceFacts[Any]) -> Check:
+    due = await due_change(step, seen, observe_only=effective_of(step.resource).mode == "Observe")
+    if isinstance(due.plan, Fault):
+        return of_fault(CheckStage.EFFECT, due.plan)
+    changes = tuple(str(change) for change in due.plan.changes) if due.plan is not None else ()
+    return effect_check(due.decision, due.key_state, changes)

@@ -1,0 +1,123 @@
+"""What the deletion of a manifest does in Azure: nothing under Orphan; a revert, held by our finalizer, where it says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from cmk_operator.core.encryption.decide import Decision, KeyState, Step, decide_deletion
+from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.faults.fault import Fault
+from cmk_operator.core.schedule import BUSY, Next
+from cmk_operator.kubernetes.status import reference_of, take_in
+from cmk_operator.providers.protocol import Started
+from cmk_operator.reconcile.audit import key_change_started, note_unreported
+from cmk_operator.reconcile.context import WAKE_KEY_AFTER, Context
+from cmk_operator.reconcile.resource.operation import ask_after_operation
+from cmk_operator.reconcile.resource.report import ResourceOutcome, effective_of
+from cmk_operator.reconcile.resource.resource_pass import audit, own_version, probe_again, reread
+
+if TYPE_CHECKING:
+    from cmk_operator.api.encrypted_resource import EncryptedResource
+    from cmk_operator.providers.protocol import ResourceFacts
+    from cmk_operator.reconcile.resource.resource_pass import ResourcePass
+
+FINALIZER: Final = "cmk-operator.dev/revert-to-platform-key"
+
+
+async def keep_finalizer_honest(context: Context, resource: EncryptedResource) -> EncryptedResource:
+    """Our finalizer is there exactly while deleting the manifest must write to Azure."""
+    effective = effective_of(resource)
+    needed = effective.deletion_policy == "RevertToPlatformKey" and effective.mode == "Enforce"
+    present = FINALIZER in resource.metadata.finalizers
+    deleting = resource.metadata.deletion_timestamp is not None
+    if needed == present or (deleting and not present):
+        return resource
+    return await _set_finalizer(context, resource, present=needed)
+
+
+async def _set_finalizer(context: Context, resource: EncryptedResource, *, present: bool) -> EncryptedResource:
+    reference = reference_of(resource)
+    answer = await context.client.apply_finalizers(
+        reference, type(resource).__name__, resource.metadata.uid, (FINALIZER,) if present else ()
+    )
+    if "deletionTimestamp" in answer["metadata"] and not answer["metadata"].get("finalizers"):
+        # The API server answers a removal that ended the object with its last state.
+        context.inventory.remove(reference, resource.metadata.uid)
+        context.wake(reference, 0.0)
+    else:
+        take_in(context.inventory, reference.plural, answer, context.wake)
+    return resource.model_copy(
+        update={
+            "metadata": resource.metadata.model_copy(update={"finalizers": tuple(answer["metadata"].get("finalizers", ()))})
+        }
+    )
+
+
+async def delete(step: ResourcePass) -> ResourceOutcome | Next:
+    """Revert to a key of Microsoft if the manifest says so and the key is there, then let the manifest go.
+
+    An outcome is to be reported, because something is in the way; else the next wish.
+    """
+    asked = await ask_after_operation(step)
+    if isinstance(asked, ResourceOutcome):
+        return asked
+    step = asked if asked is not None else step
+    context, path = step.context, step.path
+    seen = await step.observe(0.0)
+    gone = isinstance(seen, AzureFailure) and seen.code.lower() in {"resourcenotfound", "resourcegroupnotfound"}
+    if isinstance(seen, AzureFailure) and not gone:
+        return step.refused(seen)
+    facts = None if isinstance(seen, AzureFailure) else seen
+    state = KeyState(None)
+    if facts is not None and own_version(step, facts) is not None:
+        _, state = await probe_again(step, facts)
+    decision = decide_deletion(
+        revert=effective_of(step.resource).deletion_policy == "RevertToPlatformKey",
+        protection=facts.protection if facts is not None else None,
+        on_our_key=facts is not None and own_version(step, facts) is not None,
+        claimed=len(context.inventory.claims_on(path.target)) > 1,
+        key=state,
+    )
+    if decision.step is Step.WAIT and facts is not None:
+        waiting = Decision(
+            Step.WAIT, "RevertWaitsForKey", f"the manifest is being deleted and reverts first; {decision.message}"
+        )
+        return step.outcome(facts, decision=waiting)
+    if decision.step is Step.REVERT and facts is not None:
+        in_the_way = await _revert(step, facts)
+        if in_the_way is not None:
+            return in_the_way
+    # With the finalizer goes the last place that would show the change.
+    await context.journal.settled(step.resource.metadata.uid)
+    await _set_finalizer(context, step.resource, present=False)
+    context.wake(reference_of(path.key), WAKE_KEY_AFTER)
+    return Next()
+
+
+async def _revert(step: ResourcePass, facts: ResourceFacts[Any]) -> ResourceOutcome | Next | None:
+    """Send the next request of the revert; None when the resource is on a key of Microsoft."""
+    if await reread(step) is None:
+        return Next(backoff=BUSY)
+    plan = step.provider.plan_revert(step.target, facts)
+    if plan is None:
+        return None
+    if isinstance(plan, Fault):
+        return step.obstructed(on_the_way_out(plan), facts)
+    answer = await step.provider.apply(step.path.path.chain, step.target, plan)
+    if isinstance(answer, AzureFailure):
+        return step.refused(answer, facts)
+    old = str(facts.protection.active_key_uri or "")
+    note_unreported(step.context, step.resource, facts.protection, step.path.path.key_uri, reverting=True)
+    if isinstance(answer, Started):
+        step.context.journal.note(key_change_started(step.resource, old, answer.operation, step.context.now()))
+        return step.waits(answer.operation, answer.retry_after, facts)
+    why = f"the manifest is deleted and reverts to {step.resource.platform_key}"
+    audit(step, old, answer.facts.protection, answer.request_id, why)
+    return None if step.provider.plan_revert(step.target, answer.facts) is None else Next(backoff=BUSY)
+
+
+def on_the_way_out(fault: Fault) -> Fault:
+    """A fault in the way of a manifest that is being deleted, with the way to let it go."""
+    escape = "the manifest is being deleted and reverts first: set spec.deletionPolicy to Orphan to let it go as it is"
+    return replace(fault, message=f"{fault.message}; {escape}")

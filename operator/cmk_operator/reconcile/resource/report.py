@@ -1,0 +1,302 @@
+"""The status of an `EncryptedResource` from what was gathered and done; pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
+
+from cmk_operator.api.conditions import Aspect, Progress, Truth, dated, find
+from cmk_operator.api.customer_managed_key import CustomerManagedKey, RotationReport
+from cmk_operator.api.encrypted_resource import (
+    AppliedKey,
+    DetailsReport,
+    EffectiveResource,
+    EncryptedResource,
+    EncryptedResourceStatus,
+    LostAccessReport,
+    OperationReport,
+    PlanReport,
+    RememberedReport,
+    TargetReport,
+)
+from cmk_operator.api.model import RECONCILE_REQUESTED_AT
+from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.encryption.decide import Decision, Step
+from cmk_operator.core.encryption.service_timing import timing_of
+from cmk_operator.core.faults.fault import FaultKind
+from cmk_operator.providers.protocol import Remembered, Shown
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from cmk_operator.core.encryption.long_running import Operation
+    from cmk_operator.core.encryption.protection import Protection
+    from cmk_operator.core.faults.fault import Fault
+    from cmk_operator.providers.protocol import Plan
+
+ROTATIONS_KEPT: Final = 10
+NAMES_SHOWN: Final = 50
+_PRESENT_ACCESS: Final = "Accessible"
+_NOT_PROBED: Final = "NotProbed"
+_PASSES_BY_ITSELF: Final = frozenset(
+    {
+        _NOT_PROBED,
+        "WaitingForKey",
+        "NotTakenOver",
+        "OperationInProgress",
+        AccessState.UNKNOWN.value,
+        AccessState.VAULT_UNREACHABLE.value,
+    }
+)
+"""Reasons to wait for which no person is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceOutcome:
+    """What one pass came to.
+
+    `protection` is what Azure reports (None: not known this time). `fault` is what refused the manifest or the call.
+    """
+
+    target: TargetReport
+    key: CustomerManagedKey | None = None
+    protection: Protection | None = None
+    decision: Decision | None = None
+    plan: Plan | None = None
+    fault: Fault | None = None
+    refused_by_azure: bool = False
+    """Whether `fault` is Azure's answer (then it is tried again), not a refusal before any call."""
+    obstacle: bool = False
+    """Whether `fault` is what stands between the resource and the next request."""
+    keeps_key: bool = False
+    """Whether the resource is on the wanted key whatever else is to be done to it."""
+    written_by_us: bool = False
+    request_id: str | None = None
+    goes_on: bool = False
+    """Whether another request can follow at once."""
+    operation: Operation | None = None
+    """What is being carried out; None leaves what status holds, unless `operation_ended`."""
+    operation_ended: bool = False
+    wait: float | None = None
+    """Seconds until the service is to be asked again."""
+    details: Shown | None = None
+    """None: as before."""
+    remembered: Remembered | None = None
+    """None: as before."""
+
+
+def effective_of(resource: EncryptedResource) -> EffectiveResource:
+    """Values in force, given or default."""
+    return EffectiveResource(mode=resource.spec.mode or "Enforce", deletion_policy=resource.spec.deletion_policy or "Orphan")
+
+
+def report(resource: EncryptedResource, outcome: ResourceOutcome, now: datetime) -> EncryptedResourceStatus:
+    """The status that follows from one pass."""
+    before = resource.status
+    applied = _applied(before.applied, outcome.protection, now)
+    accessible = _for_service(_key_accessible(outcome.key, applied), resource)
+    aspects = (_encrypted(outcome, resource), accessible, _key_current(outcome.key, applied))
+    details = _details(outcome.details) if outcome.details is not None else before.details
+    summary, progress = _summary(outcome, aspects)
+    generation = resource.metadata.generation
+    shows_plan = outcome.decision is not None and outcome.decision.step is Step.SHOW_PLAN and outcome.plan is not None
+    return EncryptedResourceStatus(
+        observed_generation=generation,
+        conditions=dated((summary, *aspects), progress, before.conditions, generation, now),
+        last_handled_reconcile_at=resource.metadata.annotations.get(RECONCILE_REQUESTED_AT),
+        effective=effective_of(resource),
+        target=outcome.target,
+        applied=applied,
+        access=_lost_access(resource, outcome.key, applied, accessible, details),
+        operation=_operation(before.operation, outcome, now),
+        details=details,
+        remembered=_remembered(outcome.remembered) if outcome.remembered is not None else before.remembered,
+        plan=_plan(outcome.plan) if shows_plan and outcome.plan is not None else None,
+        rotations=_rotations(resource, applied, outcome, now),
+    )
+
+
+def _applied(before: AppliedKey | None, protection: Protection | None, now: datetime) -> AppliedKey | None:
+    if protection is None:
+        return before
+    if protection.key_uri is None:
+        return None
+    uri = str(protection.active_key_uri)
+    version = protection.active_version or ""
+    if before is not None and (before.key_uri, before.version) == (uri, version):
+        return before
+    return AppliedKey(key_uri=uri, version=version, since=now)
+
+
+def _operation(before: OperationReport | None, outcome: ResourceOutcome, now: datetime) -> OperationReport | None:
+    running = outcome.operation
+    if running is None:
+        return None if outcome.operation_ended else before
+    if before is not None and before.url == running.url:
+        return before
+    return OperationReport(url=running.url, purpose=running.purpose, started_at=now, request_id=running.request_id)
+
+
+def _details(shown: Shown) -> DetailsReport | None:
+    """Names are shown up to a number, so that no status outgrows etcd."""
+    if shown == Shown():
+        return None
+    known = {
+        field.name: value[:NAMES_SHOWN] if isinstance(value := getattr(shown, field.name), tuple) else value
+        for field in fields(shown)
+    }
+    return DetailsReport(**known)
+
+
+def _remembered(remembered: Remembered) -> RememberedReport | None:
+    if remembered == Remembered():
+        return None
+    return RememberedReport(**asdict(remembered))
+
+
+def _plan(plan: Plan) -> PlanReport:
+    body: Any = plan.body
+    return PlanReport(summary=tuple(str(change) for change in plan.changes), patch=json.dumps(body, sort_keys=True))
+
+
+def _rotations(
+    resource: EncryptedResource, applied: AppliedKey | None, outcome: ResourceOutcome, now: datetime
+) -> tuple[RotationReport, ...]:
+    before = resource.status
+    old, new = before.applied, applied
+    if outcome.protection is None or (old.key_uri if old else None) == (new.key_uri if new else None):
+        return before.rotations
+    entry = RotationReport(
+        from_=old.key_uri if old is not None else None,
+        to=new.key_uri if new is not None else resource.platform_key,
+        at=now,
+        by="cmk-operator" if outcome.written_by_us else f"found in {resource.service}",
+        request_id=outcome.request_id if outcome.written_by_us else None,
+    )
+    return (entry, *before.rotations)[:ROTATIONS_KEPT]
+
+
+def _encrypted(outcome: ResourceOutcome, resource: EncryptedResource) -> Aspect:
+    kind = "Encrypted"
+    decision, protection = outcome.decision, outcome.protection
+    if outcome.keeps_key and protection is not None:
+        return _on_its_key(kind, protection, resource)
+    if outcome.fault is not None:
+        # What Azure was last seen to do is not known to be false only because a manifest was refused or a call failed.
+        return Aspect(kind, "Unknown" if protection is None else "False", outcome.fault.reason, outcome.fault.message)
+    if decision is None or protection is None:
+        return Aspect(kind, "Unknown", "NotObserved", f"{resource.service} has not been asked yet")
+    deleting = resource.metadata.deletion_timestamp is not None
+    reverting = deleting and decision.step is Step.WAIT and outcome.plan is None and protection.customer_managed
+    if decision.step is Step.SETTLED or reverting:
+        return _on_its_key(kind, protection, resource)
+    return Aspect(kind, "False", decision.reason, decision.message)
+
+
+def _on_its_key(kind: str, protection: Protection, resource: EncryptedResource) -> Aspect:
+    message = f"{resource.service} reports that the resource is on {protection.key_uri}"
+    return Aspect(kind, "True", "CustomerManagedKey", message)
+
+
+def _key_accessible(key: CustomerManagedKey | None, applied: AppliedKey | None) -> Aspect:
+    """The state of the version that protects the resource now, else of the key as a whole."""
+    kind = "KeyAccessible"
+    if key is None or key.status.access is None:
+        return Aspect(kind, "Unknown", _NOT_PROBED, "the key has not been probed yet")
+    condition = find(key.status.conditions, kind)
+    if applied is not None:
+        own = next((entry for entry in key.status.versions if entry.version == applied.version), None)
+        if own is not None and own.access == _PRESENT_ACCESS and _is_on(key, applied):
+            return Aspect(kind, "True", _PRESENT_ACCESS, f"version {own.version}, which protects the resource, is accessible")
+    if condition is None:
+        return Aspect(kind, "Unknown", _NOT_PROBED, "the key has not been probed yet")
+    return Aspect(kind, condition.status, condition.reason, condition.message)
+
+
+def _for_service(accessible: Aspect, resource: EncryptedResource) -> Aspect:
+    """What the operator's own way to the key tells of a service that takes another."""
+    timing = timing_of(resource.spec.target.resource_type)
+    ours = accessible.status == "False" and AccessState(accessible.reason).spares_other_applications
+    if not (ours and timing.own_application):
+        return accessible
+    message = f"{accessible.message}; {timing.service} reaches the key by an application of its own, so this says nothing about its data"
+    return Aspect(accessible.type, "Unknown", accessible.reason, message)
+
+
+def _lost_access(
+    resource: EncryptedResource,
+    key: CustomerManagedKey | None,
+    applied: AppliedKey | None,
+    accessible: Aspect,
+    details: DetailsReport | None,
+) -> LostAccessReport | None:
+    """When this kind of resource stops, counted from the loss that the key's status tells of."""
+    lost = key.status.access.lost_since if key is not None and key.status.access is not None else None
+    if key is None or lost is None or accessible.status == "True" or applied is None or not _is_on(key, applied):
+        return None
+    timing = timing_of(resource.spec.target.resource_type)
+    if timing.own_application and AccessState(accessible.reason).spares_other_applications:
+        return None
+    return LostAccessReport(
+        state=accessible.reason,
+        lost_since=lost,
+        inaccessible_expected_at=lost + timing.cut_off_after,
+        effect=timing.loses,
+        recovery=timing.heals,
+        virtual_machines=details.attached_to if details is not None else (),
+    )
+
+
+def _is_on(key: CustomerManagedKey, applied: AppliedKey) -> bool:
+    """Whether that is a version of this key; Key Vault's names do not differ by case."""
+    base = "/".join(key.spec.key_uri.split("/")[:5]) + "/"
+    return f"{applied.key_uri}/".lower().startswith(base.lower())
+
+
+def _key_current(key: CustomerManagedKey | None, applied: AppliedKey | None) -> Aspect:
+    kind = "KeyCurrent"
+    active = key.status.active_version if key is not None else None
+    if active is None or key is None:
+        return Aspect(kind, "Unknown", "NoActiveVersion", "no version of the key has passed the probe yet")
+    if applied is None or not _is_on(key, applied):
+        return Aspect(kind, "False", "NotOnKey", "the resource is not on this key")
+    if not applied.version:
+        return Aspect(kind, "Unknown", "VersionNotTold", "Azure does not tell which version of the key is in force")
+    if applied.version == active:
+        return Aspect(kind, "True", "Current", f"the resource is on the active version {active}")
+    effective = key.status.effective
+    following = effective is not None and effective.rotation == "Following" and effective.apply != "Immediately"
+    waiting = "Azure follows within a day" if following else "the resource is moved as soon as it may be"
+    reason = "AzureWillRotate" if following else "Outdated"
+    return Aspect(kind, "False", reason, f"the resource is on version {applied.version}, the active one is {active}: {waiting}")
+
+
+def _summary(outcome: ResourceOutcome, aspects: tuple[Aspect, ...]) -> tuple[Aspect, Progress]:
+    encrypted, accessible = aspects[0], aspects[1]
+    if outcome.fault is not None:
+        fault = outcome.fault
+        # While Azure is silent nobody knows; once it has answered, or a manifest was refused, it is not ready.
+        silent = fault.kind is FaultKind.BUSY and outcome.protection is None
+        status: Truth = "Unknown" if silent else "False"
+        return Aspect("Ready", status, fault.reason, fault.message), Progress.of(fault)
+    decision = outcome.decision
+    if decision is not None and decision.step is Step.WAIT:
+        stalled = _needs_a_person(decision, accessible)
+        progress = Progress(reconciling=not stalled, stalled=stalled, reason=decision.reason, message=decision.message)
+        return Aspect("Ready", "False", decision.reason, decision.message), progress
+    if encrypted.status != "True":
+        observe = decision is not None and decision.step is Step.SHOW_PLAN
+        progress = Progress(reconciling=not observe, reason=encrypted.reason, message=encrypted.message)
+        return Aspect("Ready", "False", encrypted.reason, encrypted.message), progress
+    if accessible.status != "True":
+        stalled = accessible.reason not in _PASSES_BY_ITSELF
+        progress = Progress(reconciling=not stalled, stalled=stalled, reason=accessible.reason, message=accessible.message)
+        return Aspect("Ready", accessible.status, accessible.reason, accessible.message), progress
+    return Aspect("Ready", "True", "Ready", encrypted.message), Progress()
+
+
+def _needs_a_person(decision: Decision, accessible: Aspect) -> bool:
+    """Whether waiting alone will never end it; the two that wait for a key pass on what the key waits for."""
+    of_the_key = decision.reason in {"RevertWaitsForKey", "OldVersionNotAccessible"}
+    return (accessible.reason if of_the_key else decision.reason) not in _PASSES_BY_ITSELF

@@ -1,0 +1,188 @@
+"""What every way of changing a resource needs: a second look at Kubernetes, a fresh probe, and the audit line."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from cmk_operator.api.encrypted_resource import EncryptedResource, TargetReport
+from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.api.model import APPROVED_VERSION
+from cmk_operator.core.access.key_verdict import judge_key_probe
+from cmk_operator.core.access.verdict import judge_access
+from cmk_operator.core.encryption.decide import Decision, KeyState, Step
+from cmk_operator.core.encryption.protection import KeyChoice
+from cmk_operator.core.faults.fault import Fault
+from cmk_operator.core.prerequisites.check import check_prerequisites, failed
+from cmk_operator.core.rotation.adoption import probe_of_adopted
+from cmk_operator.kubernetes.client import ObjectReference
+from cmk_operator.kubernetes.status import reference_of, take_in
+from cmk_operator.providers.protocol import Target
+from cmk_operator.reconcile.audit import key_changed
+from cmk_operator.reconcile.key.guard import guard_of
+from cmk_operator.reconcile.key.policy import adoption_policy, effective_of
+from cmk_operator.reconcile.references import ResourcePath, resolve_resource
+from cmk_operator.reconcile.resource.report import ResourceOutcome
+from cmk_operator.reconcile.resource.targets import arm_target
+
+if TYPE_CHECKING:
+    from cmk_operator.api.model import Metadata
+    from cmk_operator.core.access.state import Access, KeyAttributes, KeyProbe
+    from cmk_operator.core.encryption.long_running import Operation
+    from cmk_operator.core.encryption.protection import Protection
+    from cmk_operator.core.faults.azure_failure import AzureFailure
+    from cmk_operator.providers.protocol import Provider, ResourceFacts, SnowflakeTarget
+    from cmk_operator.reconcile.context import Context
+
+PROBE_BEFORE_WRITE_MAX_AGE: Final = 55.0
+"""Seconds: a key version counts as just probed for so long. Law 1 says a minute until the write arrives, which takes its time too."""
+LONGEST_WAIT: Final = 60.0
+"""Seconds between two questions after an operation at most, whatever the service says."""
+LATEST_MAX_AGE: Final = 2.0
+"""Seconds since a read that showed the same version, where none is on the wire: Azure takes the latest, whoever made it since.
+
+Not zero, so that many resources that are put on one key share a read.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ResourcePass:
+    """One pass over one resource that is admitted and supported."""
+
+    context: Context
+    resource: EncryptedResource
+    path: ResourcePath
+    provider: Provider[Any, Any]
+    target: Target | SnowflakeTarget
+
+    @property
+    def shown(self) -> TargetReport:
+        """The resource, for people."""
+        return TargetReport(kind=self.provider.shown_kind, name=self.path.target.shown_name)
+
+    async def observe(self, max_age: float) -> ResourceFacts[Any] | AzureFailure:
+        """The facts, at most `max_age` seconds old."""
+        return await self.provider.observe(self.path.path.chain, self.target, max_age=max_age)
+
+    def outcome(self, facts: ResourceFacts[Any] | None, **found: Any) -> ResourceOutcome:  # noqa: ANN401 - fields of the outcome
+        """What the pass came to, with all that `facts` (None: the resource could not be read) say for status."""
+        if facts is None:
+            return ResourceOutcome(self.shown, self.path.key, **found)
+        return ResourceOutcome(
+            self.shown, self.path.key, facts.protection, details=facts.shown, remembered=facts.remembered, **found
+        )
+
+    def refused(self, failure: AzureFailure, facts: ResourceFacts[Any] | None = None, **found: Any) -> ResourceOutcome:  # noqa: ANN401 - fields of the outcome
+        """The outcome when a call was refused; `facts` if the resource could at least be read."""
+        fault = self.provider.judge(failure, self.path.target.shown_name)
+        return self.outcome(facts, fault=fault, refused_by_azure=True, **found)
+
+    def obstructed(self, fault: Fault, facts: ResourceFacts[Any]) -> ResourceOutcome:
+        """The outcome when something must happen before the next request."""
+        return self.outcome(facts, fault=fault, obstacle=True, keeps_key=self.is_on_key(facts))
+
+    def waits(self, operation: Operation, retry_after: float, facts: ResourceFacts[Any] | None) -> ResourceOutcome:
+        """The outcome while the service carries out what was started; `retry_after` in seconds."""
+        purpose = f"waiting for the service to end an operation: {operation.purpose}"
+        return self.outcome(
+            facts,
+            decision=Decision(Step.WAIT, "OperationInProgress", purpose),
+            operation=operation,
+            wait=min(retry_after, LONGEST_WAIT),
+            keeps_key=facts is not None and self.is_on_key(facts),
+        )
+
+    def is_on_key(self, facts: ResourceFacts[Any]) -> bool:
+        """Whether a version of the wanted key protects the resource already."""
+        uri = facts.protection.key_uri
+        return uri is not None and uri.versionless == self.path.path.key_uri.versionless
+
+
+async def reread(step: ResourcePass) -> ResourcePass | None:
+    """The same pass on what the API server says now; None when the manifest or what it rests on has changed meanwhile.
+
+    What is gone is forgotten by the watch or a sweep, which wake all it concerns; till then the pass is repeated.
+    """
+    context, resource = step.context, step.resource
+    reference, tenant = reference_of(resource), step.path.path.tenant
+    identity = ObjectReference(FederatedIdentity.plural, "", tenant.spec.identity_ref.name)
+    shared = (reference_of(step.path.key), reference_of(tenant), identity)
+    bodies = await asyncio.gather(context.client.get(reference), *(context.client.get_shared(known) for known in shared))
+    for known, body in zip((reference, *shared), bodies, strict=True):
+        if body is None:
+            return None
+        take_in(context.inventory, known.plural, body, context.wake)
+    now = context.inventory.get(EncryptedResource, reference.name, reference.namespace)
+    if now is None or not _same(now.metadata, resource.metadata):
+        context.wake(reference, 0.0)
+        return None
+    path = resolve_resource(context.inventory, now)
+    if isinstance(path, Fault):
+        context.wake(reference, 0.0)
+        return None
+    target = arm_target(now, path) if isinstance(step.target, Target) else step.target
+    return replace(step, resource=now, path=path, target=target)
+
+
+def _same(now: Metadata, before: Metadata) -> bool:
+    return (now.uid, now.generation, now.deletion_timestamp) == (before.uid, before.generation, before.deletion_timestamp)
+
+
+async def probe_again(step: ResourcePass, seen: ResourceFacts[Any]) -> tuple[KeyProbe, KeyState]:
+    """Probe the version in force and the one that protects the resource now, through the same identity chain."""
+    key, path = step.path.key, step.path.path
+    policy, active = adoption_policy(key), key.status.active_version
+    versions = frozenset(version for version in (own_version(step, seen), active if policy.needs_approval else None) if version)
+    names_version = policy.by_operator or path.key_uri.version is not None
+    read_max_age = None if names_version else LATEST_MAX_AGE
+    visited = await step.context.prober.probe(path.probed, versions, PROBE_BEFORE_WRITE_MAX_AGE, read_max_age=read_max_age)
+    approved = key.metadata.annotations.get(APPROVED_VERSION)
+    probe, _ = probe_of_adopted(visited, policy, active=active, approved=approved)
+    access = judge_access(probe)
+    known = key.status.access.state if key.status.access is not None else None
+    if access.state.value != known:
+        step.context.wake(reference_of(key), 0.0)
+    if probe.wanted.attributes is None:
+        return probe, KeyState(access)
+    enforce = effective_of(key).prerequisites == "Enforce"
+    broken = failed(check_prerequisites(guard_of(step.context, key, path, probe)), enforce=enforce)
+    if not broken:
+        return probe, KeyState(access)
+    return probe, KeyState(access, f"{broken[0].name}Failed", "; ".join(f"{entry.name}: {entry.message}" for entry in broken))
+
+
+def own_version(step: ResourcePass, seen: ResourceFacts[Any]) -> str | None:
+    """The version of this very key that protects the resource now."""
+    uri = seen.protection.active_key_uri
+    return uri.version if uri is not None and uri.versionless == step.path.path.key_uri.versionless else None
+
+
+def old_version(step: ResourcePass, seen: ResourceFacts[Any], probe: KeyProbe) -> Access | None:
+    """The state of the version that protects the resource now, if it is one of this very key."""
+    old = own_version(step, seen)
+    return judge_key_probe(probe, {}).by_version.get(old) if old is not None else None
+
+
+def choice_of(path: ResourcePath, attributes: KeyAttributes | None) -> KeyChoice:
+    """What the resource must be on: the version that has just passed the probe, or the one that the key's status calls active."""
+    known, key_uri = path.key.status, path.path.key_uri
+    version = (attributes.version if attributes is not None else known.active_version) or ""
+    by_operator = version and adoption_policy(path.key).by_operator
+    return KeyChoice(
+        key_uri.at(version) if by_operator else key_uri,
+        version,
+        path.path.managed_identity,
+        path.path.chain.application_client_id,
+        vault_region=(attributes.vault_region if attributes is not None else None) or known.vault_region,
+        key_size=attributes.key_size if attributes is not None else None,
+        customer_tenant_id=path.path.tenant.spec.tenant_id,
+    )
+
+
+def audit(
+    step: ResourcePass, before: str, after: Protection, request_id: str | None, why: str = "the manifest says so"
+) -> None:
+    """One entry of the record for each change of a key, by law 8; `before` is the URI of the key it was on."""
+    now = step.context.now()
+    step.context.journal.note(key_changed(step.resource, before, str(after.active_key_uri or ""), why, request_id, now))

@@ -1,0 +1,76 @@
+"""The hand-over to the customer, as status shows it: the same steps that `kubectl cmk handoff` writes, with nothing chosen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.api.customer_managed_key import CustomerManagedKey
+from cmk_operator.api.customer_tenant import CustomerTenant, HandoverStep
+from cmk_operator.api.encrypted_resource import EncryptedResource
+from cmk_operator.api.handover import handover_of
+from cmk_operator.core.handover.request import Choices, Handover
+from cmk_operator.core.handover.steps import steps
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.snowflake_account import RESOURCE_TYPE
+from cmk_operator.kubernetes.client import ObjectReference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cmk_operator.api.federated_identity import FederatedIdentity
+    from cmk_operator.kubernetes.inventory import Inventory
+
+MOST_KEYS: Final = 8
+"""A status holds the steps for so many keys at most: each takes about two kilobytes of every copy of the object."""
+_OF_ITS_OWN: Final = frozenset({"microsoft.compute/diskencryptionsets", RESOURCE_TYPE})
+"""Kinds whose every resource has something to say to the customer: its region, or what Snowflake asks for."""
+
+
+def handover_steps(inventory: Inventory, tenant: CustomerTenant, identity: FederatedIdentity) -> tuple[HandoverStep, ...]:
+    """The steps for this tenant's keys."""
+    references = inventory.referring_to(ObjectReference(CustomerTenant.plural, "", tenant.metadata.name))
+    found = (inventory.get(CustomerManagedKey, one.name, one.namespace) for one in sorted(references, key=str))
+    keys = [key for key in found if key is not None]
+    handover = handover_of(tenant, identity, keys, _representatives(inventory, keys))
+    if handover is None:
+        return ()
+    shortened, left_out = _shortened(handover)
+    shown = [
+        HandoverStep(title=step.title, who=step.who, why=step.why, command=step.command or None)
+        for step in steps(shortened, Choices())
+    ]
+    if left_out:
+        shown.append(
+            HandoverStep(
+                title=f"The same for {left_out} more keys",
+                who="the provider's platform engineer",
+                why=f"They are too many for this status: kubectl cmk handoff {tenant.metadata.name} writes the steps for all.",
+            )
+        )
+    return tuple(shown)
+
+
+def _representatives(inventory: Inventory, keys: list[CustomerManagedKey]) -> Iterator[EncryptedResource]:
+    """Of the thousands of accounts and servers on a key one each: it is asked what kinds there are, not how many."""
+    for key in keys:
+        namespace, seen = key.metadata.namespace or "", set[str]()
+        for name, target in inventory.targets_on(namespace, key.metadata.name):
+            kind = RESOURCE_TYPE if target.startswith(f"{RESOURCE_TYPE}:") else ArmId(target).resource_type
+            if kind not in _OF_ITS_OWN and kind in seen:
+                continue
+            seen.add(kind)
+            resource = inventory.get(EncryptedResource, name, namespace)
+            if resource is not None:
+                yield resource
+
+
+def _shortened(handover: Handover) -> tuple[Handover, int]:
+    vaults, room, left_out = [], MOST_KEYS, 0
+    for vault in handover.vaults:
+        kept = vault.keys[: max(room, 0)]
+        room -= len(kept)
+        left_out += len(vault.keys) - len(kept)
+        if kept:
+            vaults.append(replace(vault, keys=kept))
+    return replace(handover, vaults=tuple(vaults)), left_out

@@ -1,0 +1,160 @@
+"""A pass over a `CustomerTenant`: has the customer consented, and still does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from cmk_operator.api.conditions import Aspect, Progress, dated
+from cmk_operator.api.customer_tenant import Consent, ConsentState, CustomerTenant, CustomerTenantStatus, HandoverStep
+from cmk_operator.api.federated_identity import ApplicationHandover
+from cmk_operator.api.model import RECONCILE_REQUESTED_AT
+from cmk_operator.azure.identities import application_is_gone, sign_in_to_customer
+from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.access.token_verdict import judge_token_failure, may_be_a_missing_application, may_be_replication
+from cmk_operator.core.faults.fault import Fault
+from cmk_operator.core.schedule import Next
+from cmk_operator.kubernetes.status import reference_of
+from cmk_operator.reconcile.audit import consent_changed
+from cmk_operator.reconcile.context import Context, jittered
+from cmk_operator.reconcile.identity.report import SETTLING
+from cmk_operator.reconcile.notifications.delivery import notifications_delivered
+from cmk_operator.reconcile.references import resolve_chain
+from cmk_operator.reconcile.tenant.handover import handover_steps
+from cmk_operator.reconcile.wake import wake_below
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from cmk_operator.api.federated_identity import FederatedIdentity
+    from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.core.access.state import Access
+    from cmk_operator.core.faults.azure_failure import AzureFailure
+    from cmk_operator.kubernetes.client import ObjectReference
+
+
+async def reconcile_tenant(context: Context, reference: ObjectReference) -> Next:
+    """Check one customer's consent and report."""
+    tenant = context.inventory.get(CustomerTenant, reference.name)
+    if tenant is None:
+        return Next()
+    resolved = resolve_chain(context.inventory, tenant)
+    delivered = notifications_delivered(tenant, context.deliveries.state(tenant))
+    failure: AzureFailure | None = None
+    if isinstance(resolved, Fault):
+        status = report_refused(tenant, resolved, delivered, context.now())
+        # The identity wakes its tenants when it changes; the slow pass is a second net.
+        wait = Next(after=jittered(context.intervals.identity_check))
+    else:
+        identity, chain = resolved
+        failure = await sign_in_to_customer(context.session, chain, tenant.spec.tenant_id)
+        handover = handover_steps(context.inventory, tenant, identity)
+        gone = await _application_is_gone(context, tenant, identity, chain, failure)
+        status = report(tenant, identity, failure, delivered, context.now(), handover, application_missing=gone)
+        granted = status.consent is not None and status.consent.state == "Granted"
+        wait = Next(after=jittered(context.intervals.identity_check if granted else context.intervals.key_check))
+    change = consent_changed(tenant, status, failure.request_id if failure is not None else None, context.now())
+    if change is not None:
+        context.journal.note(change)
+    if await context.writer.write(tenant, status):
+        await _tell(context, tenant, status)
+        changed = tenant.status.observed_generation != tenant.metadata.generation
+        wake_below(context, reference, to_the_leaves=changed)
+    return wait
+
+
+async def _application_is_gone(
+    context: Context, tenant: CustomerTenant, identity: FederatedIdentity, chain: IdentityChain, failure: AzureFailure | None
+) -> bool:
+    """Before a customer is said to have withdrawn consent: whether it was the provider who lost the application."""
+    if failure is None or not may_be_a_missing_application(failure) or identity.application_missing:
+        return identity.application_missing
+    if tenant.status.consent is None or tenant.status.consent.state != "Granted":
+        return False
+    context.wake(reference_of(identity), 0.0)
+    return await application_is_gone(context.session, chain)
+
+
+async def _tell(context: Context, tenant: CustomerTenant, status: CustomerTenantStatus) -> None:
+    before = tenant.status.consent.state if tenant.status.consent is not None else None
+    after = status.consent.state if status.consent is not None else None
+    if after == before or after is None:
+        return
+    kind: Literal["Normal", "Warning"] = "Warning" if after == "Revoked" else "Normal"
+    note = f"consent of tenant {tenant.spec.tenant_id} is {after}"
+    await context.events.record(tenant, kind, f"Consent{after}", note, "CheckConsent")
+
+
+def report_refused(tenant: CustomerTenant, fault: Fault, delivered: Aspect, now: datetime) -> CustomerTenantStatus:
+    """The status of a tenant whose identity does not exist or is not registered yet; pure."""
+    aspects = (
+        Aspect("Ready", "False", fault.reason, fault.message),
+        Aspect("ConsentGranted", "Unknown", fault.reason, "consent was not checked"),
+        delivered,
+    )
+    generation = tenant.metadata.generation
+    return tenant.status.model_copy(
+        update={
+            "observed_generation": generation,
+            "conditions": dated(aspects, Progress.of(fault), tenant.status.conditions, generation, now),
+            "last_handled_reconcile_at": tenant.metadata.annotations.get(RECONCILE_REQUESTED_AT),
+        }
+    )
+
+
+def report(
+    tenant: CustomerTenant,
+    identity: FederatedIdentity,
+    failure: AzureFailure | None,
+    delivered: Aspect,
+    now: datetime,
+    handover: tuple[HandoverStep, ...] = (),
+    *,
+    application_missing: bool = False,
+) -> CustomerTenantStatus:
+    """The status that follows from one attempt to sign in to the customer's tenant; pure."""
+    before = tenant.status.consent
+    spec = tenant.spec
+    client_id = identity.application_client_id or ""
+    application = identity.status.application
+    if application is None or application.client_id.lower() != client_id:
+        application = ApplicationHandover(client_id=client_id, display_name=identity.spec.application.display_name)
+    url = identity.spec.endpoints.admin_consent_url(spec.tenant_id, client_id)
+    settling = failure is not None and identity.settles(now) and may_be_replication(failure)
+    access = judge_token_failure(failure, application_missing=application_missing) if failure is not None else None
+    state, aspect, progress = _judge(before.state if before is not None else None, access, url, settling=settling)
+    since = before.since if before is not None and before.state == state else now
+    ready = Aspect("Ready", aspect.status, "Ready" if aspect.status == "True" else aspect.reason, aspect.message)
+    generation = tenant.metadata.generation
+    return CustomerTenantStatus(
+        observed_generation=generation,
+        conditions=dated((ready, aspect, delivered), progress, tenant.status.conditions, generation, now),
+        last_handled_reconcile_at=tenant.metadata.annotations.get(RECONCILE_REQUESTED_AT),
+        consent=Consent(state=state, url=url, since=since),
+        application=application,
+        handover=handover,
+    )
+
+
+def _judge(
+    before: ConsentState | None, access: Access | None, url: str, *, settling: bool
+) -> tuple[ConsentState, Aspect, Progress]:
+    kind = "ConsentGranted"
+    if access is None:
+        return "Granted", Aspect(kind, "True", "Granted", "the application may sign in to the customer's tenant"), Progress()
+    if access.state is AccessState.CONSENT_MISSING:
+        state: ConsentState = "Revoked" if before in {"Granted", "Revoked"} else "Pending"
+        verb = "withdrew its consent" if state == "Revoked" else "has not consented yet"
+        message = f"the customer {verb}: the customer's administrator must open {url} and accept ({access.message})"
+        return state, Aspect(kind, "False", state, message), Progress(stalled=True, reason=state, message=message)
+    if settling:
+        message = f"consent was not checked: the identity {SETTLING}"
+        aspect = Aspect(kind, "Unknown", "Settling", message)
+        return before or "Unknown", aspect, Progress(reconciling=True, reason="Settling", message=message)
+    if access.state in {AccessState.UNKNOWN, AccessState.OPERATOR_NOT_AUTHENTICATED}:
+        # Nothing was learnt about the customer, so what was known stays.
+        aspect = Aspect(kind, "Unknown", access.state.value, access.message)
+        waiting = access.state is AccessState.UNKNOWN
+        progress = Progress(reconciling=waiting, stalled=not waiting, reason=access.state.value, message=access.message)
+        return before or "Unknown", aspect, progress
+    aspect = Aspect(kind, "False", access.state.value, access.message)
+    return before or "Unknown", aspect, Progress(stalled=True, reason=access.state.value, message=access.message)
