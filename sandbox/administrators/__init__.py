@@ -5,6 +5,7 @@ They act only over HTTPS through the proxy, each with the client secret of their
 
 from sandbox.administrators.control import SandboxControl
 from sandbox.administrators.customer import CustomerAdministrator
-from sandbox.administrators.provider import ProviderAdministrator, ProviderIdentity, Registrar
+from sandbox.administrators.identities import ProviderIdentity, Registrar
+from sandbox.administrators.provider import ProviderAdministrator
 
 __all__ = ["CustomerAdministrator", "ProviderAdministrator", "ProviderIdentity", "Registrar", "SandboxControl"]

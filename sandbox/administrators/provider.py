@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -11,6 +10,7 @@ from azure.storage.blob.aio import BlobServiceClient
 
 from sandbox.administrators.administrator import Administrator
 from sandbox.administrators.compute import ComputeAdministrator
+from sandbox.administrators.identities import ProviderIdentity, Registrar
 from sandbox.administrators.rest import connection
 from sandbox.administrators.sql import SqlAdministrator
 
@@ -31,27 +31,6 @@ ROLES = (
     "Disk Encryption Set Operator for Managed Disks",
     "Virtual Machine Contributor",  # the only built-in role that may write disks
 )
-
-
-@dataclass(frozen=True)
-class ProviderIdentity:
-    """What the provider prepared for the operator; the application's id and name go to the customer."""
-
-    application_client_id: str
-    application_name: str
-    managed_identity_resource_id: str
-    managed_identity_client_id: str
-    managed_identity_principal_id: str
-    resource_group: str
-
-
-@dataclass(frozen=True)
-class Registrar:
-    """The identity as which the operator registers others, and the group in which it may make managed identities."""
-
-    client_id: str
-    principal_id: str
-    resource_group_id: str
 
 
 class ProviderAdministrator(Administrator):

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sandbox.administrators.administrator import Administrator
-    from sandbox.administrators.provider import ProviderIdentity
+    from sandbox.administrators.identities import ProviderIdentity
 
 SQL = "2025-01-01"
 PASSWORD = "Not-a-Secret-0f-Anything"  # noqa: S105 - no simulated server has a door for it

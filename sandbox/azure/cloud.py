@@ -10,11 +10,13 @@ from sandbox.azure.arm.authorization import Authorization, RoleAssignment
 from sandbox.azure.arm.diagnostics import DiagnosticOperations
 from sandbox.azure.arm.gateway import Gateway, correlation_headers
 from sandbox.azure.arm.identities import Identities, IdentityOperations
-from sandbox.azure.arm.locks import LockOperations, Locks
+from sandbox.azure.arm.lock_operations import LockOperations
+from sandbox.azure.arm.locks import Locks
 from sandbox.azure.arm.operations import Operations
 from sandbox.azure.arm.role_operations import RoleOperations
 from sandbox.azure.arm.roles import BY_NAME
-from sandbox.azure.arm.subscriptions import Subscription, SubscriptionOperations, Subscriptions
+from sandbox.azure.arm.subscription_operations import SubscriptionOperations
+from sandbox.azure.arm.subscriptions import Subscription, Subscriptions
 from sandbox.azure.arm.vault_keys import VaultKeyOperations
 from sandbox.azure.arm.vaults import VaultOperations
 from sandbox.azure.certificates import SNOWFLAKE_SUFFIX

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import grimp
 
 from cmk_operator.api import crd
 
@@ -17,6 +20,12 @@ def test_every_import_goes_down_the_layers_and_the_core_is_pure() -> None:
         [program, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False, env={"PYTHONPATH": "operator"}
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_no_module_of_the_sandbox_imports_itself_in_a_circle() -> None:
+    graph = grimp.build_graph("sandbox", cache_dir=None)
+    imported = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    TopologicalSorter(imported).prepare()  # raises CycleError, which names the circle; imports for types count too
 
 
 def test_the_definitions_are_those_of_the_models() -> None:
