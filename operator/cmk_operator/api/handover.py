@@ -12,6 +12,7 @@ from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.handover.request import Handover, Use, WantedKey, WantedSnowflake, WantedVault
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri
+from cmk_operator.core.identifiers.region import region_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -114,7 +115,7 @@ def _count(
         if use is not None:
             users.uses.add(use)
         creation = resource.spec.disk_encryption_set
-        region = creation.location.replace(" ", "").lower() if creation is not None else ""
+        region = region_of(creation.location) if creation is not None else ""
         if _REGION.fullmatch(region):
             users.regions.add(region)
     elif judge_snowflake_account(grant, target) is None:

@@ -13,6 +13,7 @@ from cmk_operator.azure.credentials import IdentityChain, VaultInAnotherTenantEr
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.core.access.state import DeletedKey, KeyAttributes, KeyProbe, VersionProbe
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
+from cmk_operator.core.identifiers.region import region_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -290,7 +291,7 @@ def attributes_of(key: KeyVaultKey, region: str = "", request_id: str | None = N
         expires=properties.expires_on,
         recovery_level=_text(properties.recovery_level),
         recoverable_days=properties.recoverable_days,
-        vault_region=region.replace(" ", "").lower() or None,
+        vault_region=region_of(region) or None,
         request_id=request_id,
     )
 

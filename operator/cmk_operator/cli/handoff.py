@@ -25,6 +25,7 @@ from cmk_operator.core.handover.letter import letter
 from cmk_operator.core.handover.request import SIZES, Choices, Handover, judge
 from cmk_operator.core.handover.steps import steps
 from cmk_operator.core.handover.terraform import terraform_configuration
+from cmk_operator.core.identifiers.region import region_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -138,7 +139,7 @@ def _chosen(keys: list[CustomerManagedKey], wanted: tuple[str, ...]) -> list[Cus
 def _choices(options: Mapping[str, Any]) -> Choices:
     return Choices(
         resource_group=options["resource_group"],
-        location=options["location"].replace(" ", "").lower() if options["location"] else None,
+        location=region_of(options["location"]) if options["location"] else None,
         subscription=options["subscription"],
         retention_days=options["retention_days"],
         key_size=int(options["key_size"]),

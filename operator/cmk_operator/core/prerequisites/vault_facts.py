@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.region import region_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -66,7 +67,7 @@ def vault_facts(body: Mapping[str, Any], locks: Iterable[VaultLock] | None) -> V
     days = properties.get("softDeleteRetentionInDays")
     return VaultFacts(
         resource_id=ArmId(str(body.get("id", ""))),
-        location=str(body.get("location") or "").replace(" ", "").lower() or None,
+        location=region_of(str(body.get("location") or "")) or None,
         purge_protection=properties.get("enablePurgeProtection") is True,
         retention_days=days if isinstance(days, int) else None,
         rbac=properties.get("enableRbacAuthorization") is True,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy, invalid
 from cmk_operator.core.identifiers.arm_id import ArmId
-from cmk_operator.providers.disk.encryption_set import CREATING, MOVING_STATES, ProtectedDisk, region_of
+from cmk_operator.core.identifiers.region import region_of
+from cmk_operator.providers.disk.encryption_set import CREATING, MOVING_STATES, ProtectedDisk
 from cmk_operator.providers.protocol import DiskPlacement, Plan, ResourceFacts, Shown, Target
 
 if TYPE_CHECKING:

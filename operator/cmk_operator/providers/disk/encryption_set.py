@@ -16,6 +16,7 @@ from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault, busy, invalid
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_key_uri
+from cmk_operator.core.identifiers.region import region_of
 from cmk_operator.providers.protocol import DiskEncryptionSetCreation, Plan, ResourceFacts, Shown, Target
 
 if TYPE_CHECKING:
@@ -55,11 +56,6 @@ class DiskEncryptionSetDetail:
 
 Facts = ResourceFacts[DiskEncryptionSetDetail]
 ABSENT: Final[Facts] = ResourceFacts(Protection(), DiskEncryptionSetDetail(exists=False))
-
-
-def region_of(location: str) -> str:
-    """`West Europe` and `westeurope` are one."""
-    return location.replace(" ", "").lower()
 
 
 def read_set(body: Mapping[str, Any]) -> Facts:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.region import region_of
 from cmk_operator.core.prerequisites.check import PrerequisiteFacts
 from cmk_operator.core.prerequisites.key_users import DiskSet, KeyUsers
 
@@ -44,4 +45,4 @@ def key_users(inventory: Inventory, key: CustomerManagedKey) -> KeyUsers:
 def _disk_set(inventory: Inventory, namespace: str, name: str) -> DiskSet:
     resource = inventory.get(EncryptedResource, name, namespace)
     creation = resource.spec.disk_encryption_set if resource is not None else None
-    return DiskSet(name, creation.location.replace(" ", "").lower() if creation is not None else None)
+    return DiskSet(name, region_of(creation.location) if creation is not None else None)
