@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bench.fleet import OWN_GRANTS_VAULT, VAULT, in_batches
 from bench.floor import peak_memory, processor_seconds
 from bench.measurements import PATIENCE, Row
+from bench.watching import watching
 from sandbox.azure.timings import WITHOUT_LIMITS, Timings
 from sandbox.operator_process import start_operator
 
@@ -76,12 +77,13 @@ class Detection:
         for index, resource_id in enumerate(fleet.accounts[self.namespace]):
             self.users.setdefault(names[index % len(names)], []).append(resource_id.rsplit("/", 1)[-1])
         self.console.print("all new, without limits …")
-        operator = self.bench.start()
-        try:
-            await self.bench.all_ready(operator, self.namespace, len(fleet.accounts[self.namespace]))
-            await self.bench.settled(operator)
-        finally:
-            operator.stop()
+        async with watching(fleet.objects, self.namespace) as readiness:
+            operator = await asyncio.to_thread(self.bench.start)
+            try:
+                await readiness.until_ready(len(fleet.accounts[self.namespace]), PATIENCE)
+                await readiness.until_settled()
+            finally:
+                operator.stop()
         azure = Timings()
         await fleet.control.set_timings(**{name: getattr(azure, name) for name in WITHOUT_LIMITS})
         operator = start_operator(fleet.cluster, self.bench.env, self.bench.directory / "operator")

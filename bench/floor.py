@@ -155,6 +155,15 @@ def peak_memory(pid: int) -> float:
 
 def processor_seconds(pid: int) -> float:
     """Processor time of a process so far, in seconds."""
-    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:  # noqa: PTH123 - a kernel file
-        fields = stat.read().rsplit(")", 1)[1].split()
+    fields = _stat(pid)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def started(pid: int) -> float:
+    """When a process was started, in seconds since the start of the machine."""
+    return int(_stat(pid)[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str]:
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:  # noqa: PTH123 - a kernel file
+        return stat.read().rsplit(")", 1)[1].split()

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.fleet import IDENTITY, VAULT, in_batches
-from bench.measurements import Row
+from bench.measurements import PATIENCE, Row
+from bench.watching import SETTLED_AFTER, watching
 from sandbox.administrators.snowflake import SnowflakeAdministrator, private_pem
 from sandbox.operator_process import NAMESPACE, SERVICE_ACCOUNT
 
@@ -51,21 +52,23 @@ class Kinds:
             await fleet.control.set_timings(snowflake_activation_wait_seconds=0, snowflake_rekey_seconds=0)
             await self._prepare(snowflake)
             await fleet.control.clear_requests()
-            operator = self.bench.start()
-            try:
-                await self.bench.all_ready(operator, GROUP, 4 * NUMBER + ACCOUNTS)
-                await self.bench.settled(operator)
-                new = await self._requests()
-            finally:
-                operator.stop()
-            operator = self.bench.start({"CMK_OPERATOR_DRIFT_CHECK_INTERVAL": f"{LOOK_SECONDS:.0f}"})
-            try:
-                await self.bench.settled(operator)
-                await fleet.control.clear_requests()
-                await asyncio.sleep(LOOKS * LOOK_SECONDS)
-                steady = await self._requests()
-            finally:
-                operator.stop()
+            async with watching(fleet.objects, GROUP) as readiness:
+                operator = await asyncio.to_thread(self.bench.start)
+                try:
+                    await readiness.until_ready(4 * NUMBER + ACCOUNTS, PATIENCE)
+                    await readiness.until_settled()
+                    new = await self._requests()
+                finally:
+                    operator.stop()
+                settings = {"CMK_OPERATOR_DRIFT_CHECK_INTERVAL": f"{LOOK_SECONDS:.0f}"}
+                operator = await asyncio.to_thread(self.bench.start, settings)
+                try:
+                    await asyncio.sleep(SETTLED_AFTER)
+                    await fleet.control.clear_requests()
+                    await asyncio.sleep(LOOKS * LOOK_SECONDS)
+                    steady = await self._requests()
+                finally:
+                    operator.stop()
         return [
             Row(
                 f"{kind}: requests until Ready",
