@@ -1,7 +1,7 @@
 """kopf watches, and tells the inventory and the queue what it saw; it decides, retries and writes nothing.
 
 Why: a status patch that fails once through kopf's own patching is lost for good, and a crash between its two patches leaves
-an object wrong for ever. Measured; see operator/README.md.
+an object wrong for ever. Measured; see docs/decisions/0001-kopf-only-watches.md.
 """
 
 from __future__ import annotations
