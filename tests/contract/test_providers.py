@@ -8,10 +8,10 @@ import pytest
 
 from cmk_operator.api.handover import USES
 from cmk_operator.core.encryption.long_running import Failed
-from cmk_operator.core.encryption.service_timing import KNOWN_TYPES
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Actor, FaultKind
 from cmk_operator.providers.protocol import Plan, Started
+from cmk_operator.providers.registry import KINDS as DESCRIBED
 from cmk_operator.providers.registry import make_providers
 from tests.contract.kinds import KINDS
 
@@ -31,9 +31,10 @@ def test_the_suite_runs_over_every_registered_kind_of_azure(session: AzureSessio
     assert registered == {kind.resource_type for kind in KINDS}
 
 
-def test_every_kind_has_its_timing_and_its_name_in_the_letter_to_the_customer(session: AzureSession) -> None:
-    for resource_type in make_providers(session, 1.0):
-        assert resource_type in KNOWN_TYPES, "core/encryption/service_timing.py: else status tells the times of another service"
+def test_every_kind_that_is_described_has_a_provider_of_the_same_description(session: AzureSession) -> None:
+    made = make_providers(session, 1.0)
+    assert {name: provider.kind for name, provider in made.items()} == DESCRIBED
+    for resource_type in made:
         assert resource_type == "snowflake" or resource_type in USES, "api/handover.py: else the letter does not name it"
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from cmk_operator.core.encryption.service_timing import longest_use_of_an_old_version, restores_under, stops, timing_of
+from cmk_operator.core.encryption.service_timing import longest_use_of_an_old_version, restores_under, stops
+from cmk_operator.providers.disk.kind import DISK, DISK_ENCRYPTION_SET
+from cmk_operator.providers.registry import timing_of
+from cmk_operator.providers.snowflake.kind import SNOWFLAKE_ACCOUNT
+from cmk_operator.providers.sql.kind import SQL_DATABASE, SQL_SERVER
+from cmk_operator.providers.storage.kind import STORAGE_ACCOUNT
 from tests.unit.samples import NOW
 
-STORAGE, SERVER, DISKS = "microsoft.storage/storageaccounts", "microsoft.sql/servers", "microsoft.compute/diskencryptionsets"
+STORAGE, SERVER, DISKS = STORAGE_ACCOUNT.timing, SQL_SERVER.timing, DISK_ENCRYPTION_SET.timing
 
 
 def test_each_service_stops_at_its_own_time_the_earliest_first() -> None:
@@ -22,16 +27,14 @@ def test_each_service_stops_at_its_own_time_the_earliest_first() -> None:
 
 def test_machines_stop_with_the_disks_that_they_use_and_with_nothing_else() -> None:
     machines = {"set": ("vm2", "vm1"), "data": ("vm1",)}
-    disks, storage = stops([("set", DISKS), ("data", "microsoft.compute/disks"), ("docs", STORAGE)], NOW, machines)[::-1]
+    disks, storage = stops([("set", DISKS), ("data", DISK.timing), ("docs", STORAGE)], NOW, machines)[::-1]
     assert (disks.resources, disks.machines) == (("data", "set"), ("vm1", "vm2"))
     assert storage.machines == ()
 
 
 def test_only_sql_restores_its_own_past_under_an_old_version() -> None:
-    assert restores_under([STORAGE, DISKS, "snowflake"]) == ()
-    assert restores_under([SERVER, "microsoft.sql/servers/databases"]) == (
-        "point-in-time restores of its databases to a moment before",
-    )
+    assert restores_under([STORAGE, DISKS, SNOWFLAKE_ACCOUNT.timing]) == ()
+    assert restores_under([SERVER, SQL_DATABASE.timing]) == ("point-in-time restores of its databases to a moment before",)
 
 
 def test_nothing_stops_where_nothing_uses_the_key() -> None:

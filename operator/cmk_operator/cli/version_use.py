@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.encryption.service_timing import Stop, restores_under, stops
 from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
+from cmk_operator.providers.registry import timing_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -150,12 +151,16 @@ def impact(
     users = users_of(key, resources)
     hit = [user for user in users if version is None or user.version in {version, ""}]
     reports = [entry for entry in key.status.versions if version in {None, entry.version}]
-    needing = ", and ".join(("backups made under it", *restores_under(user.resource_type for user in users)))
+    needing = ", and ".join(("backups made under it", *restores_under(timing_of(user.resource_type) for user in users)))
     counted = sum(entry.in_use_by_count for entry in reports)
     lingering = [entry.safe_to_disable_after for entry in reports if entry.safe_to_disable_after is not None]
     return Impact(
         version=version,
-        stops=stops([(user.name, user.resource_type) for user in hit], disabled_at, {user.name: user.machines for user in hit}),
+        stops=stops(
+            [(user.name, timing_of(user.resource_type)) for user in hit],
+            disabled_at,
+            {user.name: user.machines for user in hit},
+        ),
         backups=tuple(found for entry in reports if (found := _backups(key, entry, needing, disabled_at)) is not None),
         waiting=waiting_for(key, resources) if version in {None, key.status.active_version} else (),
         unaffected=tuple(user.name for user in users if user not in hit),

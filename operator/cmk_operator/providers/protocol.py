@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.faults.fault import Fault
     from cmk_operator.core.identifiers.arm_id import ArmId
     from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
+    from cmk_operator.core.kind import Kind
 
 DetailT = TypeVar("DetailT")
 TargetT_contra = TypeVar("TargetT_contra", contravariant=True)
@@ -155,12 +156,8 @@ class Provider(Protocol[TargetT_contra, DetailT]):
     """One kind of resource, such as storage accounts. Adding a kind is one folder and one line in the registry."""
 
     @property
-    def resource_type(self) -> str:
-        """`namespace/type` in lower case."""
-
-    @property
-    def shown_kind(self) -> str:
-        """The kind for people, such as `StorageAccount`."""
+    def kind(self) -> Kind:
+        """What is particular to the kind."""
 
     async def observe(
         self, chain: IdentityChain, target: TargetT_contra, *, max_age: float

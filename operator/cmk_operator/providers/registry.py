@@ -1,24 +1,34 @@
-"""Which provider serves which resource type: the one list to add a kind to."""
+"""Which folder holds which kinds: the one list to add a kind to.
+
+A folder's `kind` module describes its kinds and imports no SDK, so that the command line may read it. Its `provider` module is
+imported when providers are made.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
-from cmk_operator.providers.disk.provider import make_disk_providers
-from cmk_operator.providers.snowflake.provider import SnowflakeProvider
-from cmk_operator.providers.sql.provider import make_sql_providers
-from cmk_operator.providers.storage.provider import StorageAccountProvider
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from cmk_operator.azure.session import AzureSession
+    from cmk_operator.core.encryption.service_timing import ServiceTiming
     from cmk_operator.core.identifiers.arm_id import ArmId
     from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
+    from cmk_operator.core.kind import Kind
     from cmk_operator.providers.protocol import Provider
 
+FOLDERS: Final = (
+    "storage",
+    "sql",
+    "disk",
+    "snowflake",
+)
+"""In the order in which people are told of the kinds."""
 Providers = MappingProxyType[str, "Provider[Any, Any]"]
 
 # Types that will never do, with the reason. Source: Azure Event Hubs and Databricks, "Configure customer-managed keys".
@@ -27,15 +37,31 @@ _SAME_TENANT_ONLY: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+def _described() -> Iterator[Kind]:
+    for folder in FOLDERS:
+        yield from import_module(f"{__package__}.{folder}.kind").KINDS
+
+
+KINDS: Final[Mapping[str, Kind]] = MappingProxyType({kind.resource_type: kind for kind in _described()})
+"""Every kind, by resource type."""
+_FASTEST: Final = min((kind.timing for kind in KINDS.values()), key=lambda timing: timing.cut_off_after)
+
+
+def timing_of(resource_type: str) -> ServiceTiming:
+    """The timing of a type in lower case; one that is not known is taken for the fastest to stop."""
+    kind = KINDS.get(resource_type)
+    return kind.timing if kind is not None else _FASTEST
+
+
 def make_providers(session: AzureSession, list_max_age: float) -> Providers:
     """All providers, by resource type in lower case; lists of resources are trusted for `list_max_age` seconds."""
-    kinds: tuple[Provider[Any, Any], ...] = (
-        StorageAccountProvider(session, list_max_age),
-        *make_disk_providers(session, list_max_age),
-        *make_sql_providers(session, list_max_age),
-        SnowflakeProvider(session, list_max_age),
-    )
-    return MappingProxyType({kind.resource_type: kind for kind in kinds})
+    made: dict[str, Provider[Any, Any]] = {}
+    for folder in FOLDERS:
+        providers: tuple[Provider[Any, Any], ...] = import_module(f"{__package__}.{folder}.provider").make_providers(
+            session, list_max_age
+        )
+        made |= {provider.kind.resource_type: provider for provider in providers}
+    return MappingProxyType(made)
 
 
 def unsupported(target: ArmId | SnowflakeAccount, providers: Providers) -> Fault:
@@ -47,7 +73,7 @@ def unsupported(target: ArmId | SnowflakeAccount, providers: Providers) -> Fault
             "another tenant: the platform engineer must remove this manifest"
         )
         return Fault(FaultKind.INVALID, "CrossTenantKeyNotSupported", message, Actor.PLATFORM_ENGINEER)
-    kinds = ", ".join(sorted(provider.resource_type for provider in providers.values()))
+    kinds = ", ".join(sorted(providers))
     message = (
         f"resources of type {target.shown_type} are not supported (supported: {kinds}): the platform engineer must remove this "
         "manifest or correct spec.resourceId"

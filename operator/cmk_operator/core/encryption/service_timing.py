@@ -1,7 +1,6 @@
-"""How long each of Azure's services, and Snowflake, go on without their key, and how long they need an old version.
+"""How long a service goes on without its key, and how long it needs an old version.
 
-Sources: Azure Storage "Customer-managed keys for account encryption"; Azure SQL "TDE with customer-managed key"; "Server-side
-encryption of Azure managed disks"; Snowflake "Tri-Secret Secure".
+The times themselves are in each kind's folder under `providers`.
 """
 
 from __future__ import annotations
@@ -35,49 +34,7 @@ class ServiceTiming:
     """What of its own still needs an old version afterwards, until it has aged out."""
 
 
-_TEN_MINUTES: Final = timedelta(minutes=10)
-STORAGE: Final = ServiceTiming(
-    "Azure Storage", _TEN_MINUTES, "reads and writes of its data are refused with 403", "it heals by itself"
-)
-SQL: Final = ServiceTiming(
-    "Azure SQL",
-    _TEN_MINUTES,
-    "its databases become Inaccessible",
-    "it heals by itself when the key was away for less than 30 minutes; else the operator revalidates the key, and failover groups, "
-    "restore history and tags may be lost",
-    restores="point-in-time restores of its databases to a moment before",
-)
-DISK: Final = ServiceTiming(
-    "managed disks",
-    timedelta(hours=1),
-    "its reads and writes fail; virtual machines that use it shut down before that, Azure names no time, and do not start",
-    "the provider's administrator must start the virtual machines again",
-    timedelta(hours=1),
-)
-SNOWFLAKE: Final = ServiceTiming(
-    "Snowflake", _TEN_MINUTES, "all operations on its data stop", "it heals by itself", own_application=True
-)
-
-_BY_TYPE: Final[Mapping[str, ServiceTiming]] = MappingProxyType(
-    {
-        "microsoft.storage/storageaccounts": STORAGE,
-        "microsoft.sql/servers": SQL,
-        "microsoft.sql/servers/databases": SQL,
-        "microsoft.compute/diskencryptionsets": DISK,
-        "microsoft.compute/disks": DISK,
-        "snowflake": SNOWFLAKE,
-    }
-)
-KNOWN_TYPES: Final = frozenset(_BY_TYPE)
-"""The resource types with a timing of their own."""
-
-
 _NO_MACHINES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
-
-
-def timing_of(resource_type: str) -> ServiceTiming:
-    """The timing of a type in lower case; one that is not known is taken for the fastest to stop."""
-    return _BY_TYPE.get(resource_type, STORAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +51,12 @@ class Stop:
 
 
 def stops(
-    users: Iterable[tuple[str, str]], lost_since: datetime, machines: Mapping[str, tuple[str, ...]] = _NO_MACHINES
+    users: Iterable[tuple[str, ServiceTiming]], lost_since: datetime, machines: Mapping[str, tuple[str, ...]] = _NO_MACHINES
 ) -> tuple[Stop, ...]:
-    """What stops, the earliest first; `users` are names of resources with their types, `machines` those that use them."""
+    """What stops, the earliest first; `users` are names of resources with their timing, `machines` those that use them."""
     grouped: dict[ServiceTiming, list[str]] = {}
-    for name, resource_type in users:
-        grouped.setdefault(timing_of(resource_type), []).append(name)
+    for name, timing in users:
+        grouped.setdefault(timing, []).append(name)
     found = (
         Stop(
             timing.service,
@@ -114,11 +71,11 @@ def stops(
     return tuple(sorted(found, key=lambda stop: (stop.expected_at, stop.service)))
 
 
-def longest_use_of_an_old_version(resource_types: Iterable[str]) -> timedelta:
+def longest_use_of_an_old_version(timings: Iterable[ServiceTiming]) -> timedelta:
     """How long the slowest of several resources may still use an old version after it has moved."""
-    return max((timing_of(one).old_version_needed_for for one in resource_types), default=timedelta(0))
+    return max((timing.old_version_needed_for for timing in timings), default=timedelta(0))
 
 
-def restores_under(resource_types: Iterable[str]) -> tuple[str, ...]:
-    """What of resources of these types still needs a version that they have left."""
-    return tuple(sorted({timing_of(one).restores for one in resource_types} - {""}))
+def restores_under(timings: Iterable[ServiceTiming]) -> tuple[str, ...]:
+    """What of resources with these timings still needs a version that they have left."""
+    return tuple(sorted({timing.restores for timing in timings} - {""}))

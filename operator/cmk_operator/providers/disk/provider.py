@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.core.faults.azure_failure import Stage
 from cmk_operator.providers.arm import ArmProvider, send_plan
 from cmk_operator.providers.disk import disk, encryption_set
+from cmk_operator.providers.disk.kind import DISK, DISK_ENCRYPTION_SET
 from cmk_operator.providers.listing import Listing
 from cmk_operator.providers.protocol import Applied, DiskPlacement, Plan, Started, Target
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.faults.azure_failure import AzureFailure
     from cmk_operator.core.faults.fault import Fault
     from cmk_operator.core.identifiers.arm_id import ArmId
+    from cmk_operator.providers.protocol import Provider
 
 API_VERSION: Final = "2026-03-02"
 _ABSENT: Final = "resourcenotfound"
@@ -65,8 +67,7 @@ def judge_compute_failure(failure: AzureFailure, name: str) -> Fault:
 class DiskEncryptionSetProvider(ArmProvider):
     """Creates disk encryption sets on a customer's key, or puts existing ones on it. Azure carries both out by itself."""
 
-    resource_type = "microsoft.compute/diskencryptionsets"
-    shown_kind = "DiskEncryptionSet"
+    kind = DISK_ENCRYPTION_SET
 
     def __init__(self, lists: ComputeLists) -> None:
         super().__init__(lists.session)
@@ -112,8 +113,7 @@ class DiskEncryptionSetProvider(ArmProvider):
 class DiskProvider(ArmProvider):
     """Puts disks on a disk encryption set that is on the customer's key, and back on a key of Microsoft."""
 
-    resource_type = "microsoft.compute/disks"
-    shown_kind = "Disk"
+    kind = DISK
 
     def __init__(self, lists: ComputeLists) -> None:
         super().__init__(lists.session)
@@ -162,7 +162,7 @@ class DiskProvider(ArmProvider):
         return judge_compute_failure(failure, name)
 
 
-def make_disk_providers(session: AzureSession, list_max_age: float) -> tuple[DiskEncryptionSetProvider, DiskProvider]:
+def make_providers(session: AzureSession, list_max_age: float) -> tuple[Provider[Any, Any], ...]:
     """Both, on the same lists."""
     sets = Listing(session, "Microsoft.Compute/diskEncryptionSets", API_VERSION, encryption_set.read_set, list_max_age)
     disks = Listing(session, "Microsoft.Compute/disks", API_VERSION, disk.read_disk, list_max_age)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES
 from cmk_operator.core.encryption.long_running import Ended, Failed, Operation, Running
 from cmk_operator.core.encryption.protection import KeyChoice, Protection
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
-from cmk_operator.core.identifiers.snowflake_account import RESOURCE_TYPE
 from cmk_operator.providers.protocol import Applied, Plan, Remembered, ResourceFacts, Shown, SnowflakeTarget, Started
 from cmk_operator.providers.snowflake import statements
 from cmk_operator.providers.snowflake.answers import (
@@ -36,12 +35,14 @@ from cmk_operator.providers.snowflake.faults import (
     WAIT,
     judge_snowflake_failure,
 )
+from cmk_operator.providers.snowflake.kind import SNOWFLAKE_ACCOUNT
 from cmk_operator.providers.snowflake.planning import LOOK_AGAIN, plan_key, plan_platform_key
 
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.faults.fault import Fault
+    from cmk_operator.providers.protocol import Provider
 
 ACTIVATION_WAIT: Final = timedelta(hours=72)
 CLOCKS_DIFFER: Final = timedelta(minutes=10)
@@ -78,8 +79,7 @@ class _Known:
 class SnowflakeProvider:
     """Puts Snowflake accounts on a customer's key."""
 
-    resource_type = RESOURCE_TYPE
-    shown_kind = "SnowflakeAccount"
+    kind = SNOWFLAKE_ACCOUNT
 
     def __init__(self, session: AzureSession, drift_check: float) -> None:
         self._session = session
@@ -209,6 +209,11 @@ class SnowflakeProvider:
         begun = _version(operation.url.removeprefix(_OPERATION))
         active = facts.detail.info.active
         return Ended(str(begun) if begun is not None and active == begun.versionless else None)
+
+
+def make_providers(session: AzureSession, list_max_age: float) -> tuple[Provider[Any, Any], ...]:
+    """The one of Snowflake accounts."""
+    return (SnowflakeProvider(session, list_max_age),)
 
 
 async def _details(client: SnowflakeClient, target: SnowflakeTarget, info: CmkInfo, known: _Known) -> AzureFailure | None:

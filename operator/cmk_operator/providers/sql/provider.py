@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.core.faults.azure_failure import AzureFailure
@@ -19,6 +19,7 @@ from cmk_operator.providers.protocol import Applied, Plan, ResourceFacts, Starte
 from cmk_operator.providers.sql import database, server, server_plan
 from cmk_operator.providers.sql.client import Readings, SqlClient
 from cmk_operator.providers.sql.faults import judge_sql_failure
+from cmk_operator.providers.sql.kind import SQL_DATABASE, SQL_SERVER
 from cmk_operator.providers.sql.wire import API_VERSION
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.encryption.protection import KeyChoice
     from cmk_operator.core.faults.fault import Fault
     from cmk_operator.core.identifiers.arm_id import ArmId
+    from cmk_operator.providers.protocol import Provider
 
 GROUPS_MAX_AGE: Final = 900.0
 """Seconds that failover groups are trusted while nothing is to be written."""
@@ -64,8 +66,7 @@ class _SqlProvider(ArmProvider, ABC, Generic[DetailT]):
 class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
     """Puts servers on a customer's key, one long-running request after the other."""
 
-    resource_type = "microsoft.sql/servers"
-    shown_kind = "SqlServer"
+    kind = SQL_SERVER
 
     def __init__(self, client: SqlClient, list_max_age: float) -> None:
         super().__init__(client)
@@ -142,8 +143,7 @@ class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
 class SqlDatabaseProvider(_SqlProvider[database.SqlDatabaseDetail]):
     """Puts databases on a key of their own; one list tells all databases of a server."""
 
-    resource_type = "microsoft.sql/servers/databases"
-    shown_kind = "SqlDatabase"
+    kind = SQL_DATABASE
 
     def __init__(self, client: SqlClient) -> None:
         super().__init__(client)
@@ -185,7 +185,7 @@ class SqlDatabaseProvider(_SqlProvider[database.SqlDatabaseDetail]):
         return database.plan_database_revert(target, seen)
 
 
-def make_sql_providers(session: AzureSession, list_max_age: float) -> tuple[SqlServerProvider, SqlDatabaseProvider]:
+def make_providers(session: AzureSession, list_max_age: float) -> tuple[Provider[Any, Any], ...]:
     """Both, on one client."""
     client = SqlClient(session)
     return SqlServerProvider(client, list_max_age), SqlDatabaseProvider(client)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.core.encryption.arm_faults import judge_arm_failure
@@ -10,6 +10,7 @@ from cmk_operator.providers.arm import ArmProvider
 from cmk_operator.providers.listing import Listing
 from cmk_operator.providers.protocol import Applied, Plan, ResourceFacts, Target
 from cmk_operator.providers.storage.encryption import StorageAccountDetail, plan_key, plan_platform_key, read_account
+from cmk_operator.providers.storage.kind import STORAGE_ACCOUNT
 
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.encryption.protection import KeyChoice
     from cmk_operator.core.faults.azure_failure import AzureFailure
     from cmk_operator.core.faults.fault import Fault
+    from cmk_operator.providers.protocol import Provider
 
 Facts = ResourceFacts[StorageAccountDetail]
 API_VERSION: Final = "2026-09-01"
@@ -25,8 +27,7 @@ API_VERSION: Final = "2026-09-01"
 class StorageAccountProvider(ArmProvider):
     """Puts storage accounts on a customer's key. PATCH of an account is synchronous, and idempotent."""
 
-    resource_type = "microsoft.storage/storageaccounts"
-    shown_kind = "StorageAccount"
+    kind = STORAGE_ACCOUNT
 
     def __init__(self, session: AzureSession, list_max_age: float) -> None:
         super().__init__(session)
@@ -59,3 +60,8 @@ class StorageAccountProvider(ArmProvider):
     def judge(self, failure: AzureFailure, name: str) -> Fault:
         """See `judge_arm_failure`."""
         return judge_arm_failure(failure, name, "Storage Account Contributor")
+
+
+def make_providers(session: AzureSession, list_max_age: float) -> tuple[Provider[Any, Any], ...]:
+    """The one of storage accounts."""
+    return (StorageAccountProvider(session, list_max_age),)

@@ -21,7 +21,13 @@ from cmk_operator.api.durations import parse_duration
 from cmk_operator.api.model import APPROVED_VERSION, RECONCILE_REQUESTED_AT
 from cmk_operator.core.access.key_verdict import KeyVerdict, judge_key_probe, lost_since
 from cmk_operator.core.access.state import AccessState, KeyAttributes, KeyProbe
-from cmk_operator.core.encryption.service_timing import Stop, longest_use_of_an_old_version, restores_under, stops, timing_of
+from cmk_operator.core.encryption.service_timing import (
+    ServiceTiming,
+    Stop,
+    longest_use_of_an_old_version,
+    restores_under,
+    stops,
+)
 from cmk_operator.core.faults.azure_failure import Stage
 from cmk_operator.core.prerequisites.check import (
     ALL_PREREQUISITES,
@@ -43,6 +49,7 @@ from cmk_operator.core.rotation.versions import (
     users_by_version,
     watched,
 )
+from cmk_operator.providers.registry import timing_of
 from cmk_operator.reconcile.key.policy import effective_of
 
 if TYPE_CHECKING:
@@ -151,7 +158,7 @@ def report(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerM
     summary, progress = _summary(verdict, aspects)
     users = _losing(verdict, facts.usage)
     lost = lost_since(verdict, before.access.lost_since if before.access is not None else None, now) if users else None
-    kinds = frozenset(facts.usage.types.values())
+    timings = frozenset(map(timing_of, facts.usage.types.values()))
     generation = key.metadata.generation
     return CustomerManagedKeyStatus(
         observed_generation=generation,
@@ -162,7 +169,7 @@ def report(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerM
         vault_region=attributes.vault_region if attributes is not None else before.vault_region,
         active_version=history.active,
         pending_version=facts.pending,
-        versions=tuple(_version_report(key, entry, history.active, verdict, kinds) for entry in history.versions),
+        versions=tuple(_version_report(key, entry, history.active, verdict, timings) for entry in history.versions),
         prerequisites=_prerequisite_reports(before, prerequisites),
         rotations=_rotations(before, history, facts.key_uri, now),
         used_by=shortened(facts.usage.names),
@@ -191,12 +198,12 @@ def _shut_out(prerequisites: tuple[Prerequisite, ...]) -> str | None:
     return next((one.message for one in found), None)
 
 
-def _losing(verdict: KeyVerdict, usage: Usage) -> list[tuple[str, str]]:
-    """Names and types of what stops while the verdict stands; who comes by another application is not stopped by ours."""
+def _losing(verdict: KeyVerdict, usage: Usage) -> list[tuple[str, ServiceTiming]]:
+    """Names and timings of what stops while the verdict stands; who comes by another application is not stopped by ours."""
     names = [name for version, users in usage.by_version.items() if _is_lost(verdict, version) for name in users]
-    typed = [(name, usage.types.get(name, "")) for name in (*names, *usage.unversioned)]
+    timed = [(name, timing_of(usage.types.get(name, ""))) for name in (*names, *usage.unversioned)]
     spared = verdict.access.state.spares_other_applications
-    return [(name, kind) for name, kind in typed if not (spared and timing_of(kind).own_application)]
+    return [(name, timing) for name, timing in timed if not (spared and timing.own_application)]
 
 
 def _access(
@@ -266,12 +273,12 @@ def _version_facts(facts: KeyFacts, active: KeyAttributes | None) -> VersionFact
 
 
 def _version_report(
-    key: CustomerManagedKey, entry: KeyVersion, active: str | None, verdict: KeyVerdict, kinds: frozenset[str]
+    key: CustomerManagedKey, entry: KeyVersion, active: str | None, verdict: KeyVerdict, timings: frozenset[ServiceTiming]
 ) -> VersionReport:
     rotation = key.spec.rotation
     hold = parse_duration(rotation.hold_superseded_for) if rotation and rotation.hold_superseded_for else HOLD_SUPERSEDED_FOR
     retention = parse_duration(rotation.backup_retention) if rotation and rotation.backup_retention else None
-    retirement = retire(entry, active, hold + longest_use_of_an_old_version(kinds), retention, restores_under(kinds))
+    retirement = retire(entry, active, hold + longest_use_of_an_old_version(timings), retention, restores_under(timings))
     own = verdict.by_version.get(entry.version)
     return VersionReport(
         version=entry.version,

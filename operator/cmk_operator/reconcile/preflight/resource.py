@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.azure.permissions import permissions_at
-from cmk_operator.core.encryption.required_actions import ASSIGN_IDENTITY, actions_to_write, attaches_identity
+from cmk_operator.core.encryption.required_actions import ASSIGN_IDENTITY, RightsNotVisible
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.identifiers.arm_id import ArmId
@@ -67,12 +67,12 @@ async def _admit(context: Context, resource: EncryptedResource) -> ResourcePass 
 
 
 async def _writable(step: ResourcePass) -> Check:
-    target, identity = step.path.target, step.path.path.managed_identity
-    if not isinstance(target, ArmId):
-        message = "the service does not tell beforehand what the user and role may do"
-        return Check(CheckStage.WRITE, CheckResult.NOT_VISIBLE, "RightsNotVisible", message)
-    needed = actions_to_write(target.resource_type)
-    wanted = [(target, needed)] + ([(identity, (ASSIGN_IDENTITY,))] if attaches_identity(target.resource_type) else [])
+    rights, identity = step.provider.kind.rights, step.path.path.managed_identity
+    if isinstance(rights, RightsNotVisible):
+        return Check(CheckStage.WRITE, CheckResult.NOT_VISIBLE, "RightsNotVisible", rights.why)
+    wanted: list[tuple[ArmId, tuple[str, ...]]] = [(ArmId(step.path.target.text), rights.on_resource)]
+    if rights.attaches_identity:
+        wanted.append((identity, (ASSIGN_IDENTITY,)))
     found = await asyncio.gather(*(_permissions(step, scope) for scope, _ in wanted))
     return write_check(
         Rights(scope.text, actions, permissions) for (scope, actions), permissions in zip(wanted, found, strict=True)

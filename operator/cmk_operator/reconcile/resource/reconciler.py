@@ -68,7 +68,7 @@ async def _refuse(context: Context, resource: EncryptedResource, provider: Provi
     key = context.inventory.get(CustomerManagedKey, resource.spec.key_ref.name, resource.metadata.namespace or "")
     if resource.metadata.deletion_timestamp is not None:
         fault = on_the_way_out(fault)
-    shown = TargetReport(kind=provider.shown_kind, name=resource.spec.target.shown_name)
+    shown = TargetReport(kind=provider.kind.shown, name=resource.spec.target.shown_name)
     return await _finish(context, resource, ResourceOutcome(shown, key, fault=fault))
 
 

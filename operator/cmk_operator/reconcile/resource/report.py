@@ -23,9 +23,9 @@ from cmk_operator.api.encrypted_resource import (
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.encryption.decide import Decision, Step
-from cmk_operator.core.encryption.service_timing import timing_of
 from cmk_operator.core.faults.fault import FaultKind
 from cmk_operator.providers.protocol import Remembered, Shown
+from cmk_operator.providers.registry import timing_of
 
 if TYPE_CHECKING:
     from datetime import datetime

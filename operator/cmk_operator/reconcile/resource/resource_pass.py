@@ -59,7 +59,7 @@ class ResourcePass:
     @property
     def shown(self) -> TargetReport:
         """The resource, for people."""
-        return TargetReport(kind=self.provider.shown_kind, name=self.path.target.shown_name)
+        return TargetReport(kind=self.provider.kind.shown, name=self.path.target.shown_name)
 
     async def observe(self, max_age: float) -> ResourceFacts[Any] | AzureFailure:
         """The facts, at most `max_age` seconds old."""

@@ -1,0 +1,24 @@
+"""What a kind of resource is, apart from how it is read and written; each folder of `providers` describes its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cmk_operator.core.encryption.required_actions import RequiredActions, RightsNotVisible
+    from cmk_operator.core.encryption.service_timing import ServiceTiming
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """All that the engine must know of a kind. Nothing that a wrong default could hide has one."""
+
+    resource_type: str
+    """`namespace/type` in lower case."""
+    shown: str
+    """The kind for people, such as `StorageAccount`."""
+    timing: ServiceTiming
+    """How long it goes on without its key."""
+    rights: RequiredActions | RightsNotVisible
+    """What the operator must be allowed to do."""

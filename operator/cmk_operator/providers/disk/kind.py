@@ -1,0 +1,36 @@
+"""What is particular to disk encryption sets and to disks.
+
+Sources: Azure Virtual Machines, "Server-side encryption of Azure Disk Storage"; Azure role-based access control, "Resource provider
+operations".
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from cmk_operator.core.encryption.required_actions import RequiredActions
+from cmk_operator.core.encryption.service_timing import ServiceTiming
+from cmk_operator.core.kind import Kind
+
+_TIMING: Final = ServiceTiming(
+    "managed disks",
+    timedelta(hours=1),
+    "its reads and writes fail; virtual machines that use it shut down before that, Azure names no time, and do not start",
+    "the provider's administrator must start the virtual machines again",
+    timedelta(hours=1),
+)
+DISK_ENCRYPTION_SET: Final = Kind(
+    resource_type="microsoft.compute/diskencryptionsets",
+    shown="DiskEncryptionSet",
+    timing=_TIMING,
+    rights=RequiredActions(("Microsoft.Compute/diskEncryptionSets/write",)),
+)
+DISK: Final = Kind(
+    resource_type="microsoft.compute/disks",
+    shown="Disk",
+    timing=_TIMING,
+    # A disk is on a set, which has the identity.
+    rights=RequiredActions(("Microsoft.Compute/disks/write",), attaches_identity=False),
+)
+KINDS: Final = (DISK_ENCRYPTION_SET, DISK)

@@ -1,0 +1,44 @@
+"""What is particular to SQL servers and to databases with a key of their own.
+
+Sources: Azure SQL, "Transparent data encryption with customer-managed key"; Azure role-based access control, "Resource provider
+operations".
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from cmk_operator.core.encryption.required_actions import RequiredActions
+from cmk_operator.core.encryption.service_timing import ServiceTiming
+from cmk_operator.core.kind import Kind
+
+_SQL: Final = "Microsoft.Sql/servers"
+_TIMING: Final = ServiceTiming(
+    "Azure SQL",
+    timedelta(minutes=10),
+    "its databases become Inaccessible",
+    "it heals by itself when the key was away for less than 30 minutes; else the operator revalidates the key, and failover groups, "
+    "restore history and tags may be lost",
+    restores="point-in-time restores of its databases to a moment before",
+)
+SQL_SERVER: Final = Kind(
+    resource_type="microsoft.sql/servers",
+    shown="SqlServer",
+    timing=_TIMING,
+    rights=RequiredActions(
+        (
+            f"{_SQL}/write",
+            f"{_SQL}/keys/write",
+            f"{_SQL}/encryptionProtector/write",
+            f"{_SQL}/encryptionProtector/revalidate/action",
+        )
+    ),
+)
+SQL_DATABASE: Final = Kind(
+    resource_type="microsoft.sql/servers/databases",
+    shown="SqlDatabase",
+    timing=_TIMING,
+    rights=RequiredActions((f"{_SQL}/databases/write", f"{_SQL}/databases/encryptionProtector/revalidate/action")),
+)
+KINDS: Final = (SQL_SERVER, SQL_DATABASE)
