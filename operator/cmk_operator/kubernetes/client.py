@@ -115,7 +115,8 @@ class KubernetesClient:
     def __init__(self, session: aiohttp.ClientSession, telemetry: Telemetry) -> None:
         self._session = session
         self._telemetry = telemetry
-        self._shared: dict[ObjectReference, tuple[float, asyncio.Future[dict[str, Any] | None]]] = {}
+        self._shared: dict[ObjectReference, asyncio.Future[dict[str, Any] | None]] = {}
+        """Each for `SHARED_FOR` seconds: an answer weighs 27 kB, and the objects may be gone long since."""
 
     async def get(self, reference: ObjectReference) -> dict[str, Any] | None:
         """One object as the API server has it now; None when there is none."""
@@ -128,10 +129,10 @@ class KubernetesClient:
 
     async def get_shared(self, reference: ObjectReference) -> dict[str, Any] | None:
         """As `get`, but callers within `SHARED_FOR` seconds share one answer: what a thousand writes must know of one tenant."""
-        at, answer = self._shared.get(reference, (float("-inf"), None))
-        if answer is None or time.monotonic() - at > SHARED_FOR:
-            answer = asyncio.ensure_future(self.get(reference))
-            self._shared[reference] = (time.monotonic(), answer)
+        answer = self._shared.get(reference)
+        if answer is None:
+            answer = self._shared[reference] = asyncio.ensure_future(self.get(reference))
+            asyncio.get_running_loop().call_later(SHARED_FOR, self._shared.pop, reference)
         return await asyncio.shield(answer)
 
     async def pages(self, plural: str) -> AsyncIterator[Page]:
