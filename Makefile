@@ -20,7 +20,7 @@ COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no
 BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sandbox sandbox-down bench soak lint format crds lock binaries controller-manager az clean python-is-recent
+.PHONY: help demo test sandbox sandbox-down bench soak lint format hooks crds lock binaries controller-manager az clean python-is-recent
 
 help: ## Show this help
 	@echo 'make TARGET, where TARGET is one of:'
@@ -55,6 +55,9 @@ lint: $(READY) binaries ## Check style, types, layers, the generated CRDs and th
 format: $(READY) ## Format the code
 	$(VENV)/bin/ruff format
 	$(VENV)/bin/ruff check --fix
+
+hooks: $(READY) ## Install the pre-commit hooks: the checks at each commit, and the length of its subject
+	$(VENV)/bin/pre-commit install
 
 crds: $(READY) ## Generate crds/ and the chart's copy of it from the pydantic models
 	$(RUN) -m cmk_operator.api.crd

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -47,3 +48,15 @@ def test_a_definition_that_differs_or_is_missing_is_named(tmp_path: Path) -> Non
     assert "crds/cmk-operator.dev_customertenants.yaml" in answer.stderr
     assert "files/crds/cmk-operator.dev_encryptedresources.yaml" in answer.stderr
     assert "customermanagedkeys" not in answer.stderr
+
+
+def test_the_unit_tests_need_no_program_and_no_server() -> None:
+    """They are what runs in a minute anywhere: nothing is built or started for them."""
+    for path in (ROOT / "tests" / "unit").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.ImportFrom(module=str(module)):
+                    assert not module.startswith("sandbox.kubernetes"), f"{path}: {module}"
+                case ast.FunctionDef() | ast.AsyncFunctionDef() if node.name.startswith("test_"):
+                    asked = {argument.arg for argument in node.args.args}
+                    assert not asked & {"cluster", "empty_cluster", "azure"}, f"{path}: {node.name}"
