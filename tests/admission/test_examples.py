@@ -15,8 +15,9 @@ from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.handover import handover_of, refused_keys
 from cmk_operator.core.authority import judge_namespace, judge_snowflake_account, judge_target
-from cmk_operator.core.handover.request import Choices, Use, judge
+from cmk_operator.core.handover.request import Choices, judge
 from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.providers.registry import KINDS
 from tests.admission.api import NAMESPACE
 from tests.admission.manifests import GUID, IDENTITY, OTHER_GUID
 
@@ -39,6 +40,7 @@ VALUES = {
     "DISK_ENCRYPTION_SET": "fabrikam-disks",
     "DISK": "fabrikam-data",
 }
+USES = {kind.key_use for kind in KINDS.values()}
 WHOLE = ["one-key-for-all", "one-key-for-each-kind"]
 
 
@@ -93,10 +95,10 @@ def test_the_manifests_of_a_folder_fit_together_and_show_every_kind_of_target(fo
     handover = handover_of(tenant, identity, keys, resources)
     assert handover is not None
     assert judge(handover, Choices()) == ()
-    assert {use for vault in handover.vaults for key in vault.keys for use in key.uses} == set(Use)
+    assert {use for vault in handover.vaults for key in vault.keys for use in key.uses} == USES
 
 
 def test_one_key_is_one_key_and_a_key_for_each_kind_protects_nothing_else() -> None:
     one, each = ([one for one in manifests(EXAMPLES / folder) if one["kind"] == "EncryptedResource"] for folder in WHOLE)
     assert len({resource["spec"]["keyRef"]["name"] for resource in one}) == 1
-    assert len({resource["spec"]["keyRef"]["name"] for resource in each}) == len(Use)
+    assert len({resource["spec"]["keyRef"]["name"] for resource in each}) == len(USES)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cmk_operator.api.handover import USES
 from cmk_operator.core.encryption.long_running import Failed
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Actor, FaultKind
@@ -34,8 +33,6 @@ def test_the_suite_runs_over_every_registered_kind_of_azure(session: AzureSessio
 def test_every_kind_that_is_described_has_a_provider_of_the_same_description(session: AzureSession) -> None:
     made = make_providers(session, 1.0)
     assert {name: provider.kind for name, provider in made.items()} == DESCRIBED
-    for resource_type in made:
-        assert resource_type == "snowflake" or resource_type in USES, "api/handover.py: else the letter does not name it"
 
 
 async def test_a_resource_comes_onto_a_key_that_is_followed_and_then_nothing_is_left(world: World, subject: Subject) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from pycep import BicepParser
 
 from cmk_operator.core.handover.bicep import bicep_file
-from cmk_operator.core.handover.request import Choices, Handover, Use, WantedKey, WantedVault
+from cmk_operator.core.handover.request import Choices, Handover, WantedKey, WantedVault
 from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
 from cmk_operator.core.identifiers.key_uri import parse_key_uri
+from cmk_operator.providers.storage.kind import STORAGE_ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -74,7 +75,7 @@ async def test_a_deployment_makes_vault_key_grants_log_and_lock_and_may_be_repea
         application=application,
         application_name="Contoso",
         consent_url=CLOUDS[CloudName.PUBLIC].admin_consent_url(customer.tenant_id, application),
-        vaults=(WantedVault(uri.vault_host, (WantedKey(uri, (Use.STORAGE,)),)),),
+        vaults=(WantedVault(uri.vault_host, (WantedKey(uri, (STORAGE_ACCOUNT.key_use,)),)),),
     )
     await customer.create_resource_group(group)
     workspace = f"{customer.subscription}/resourceGroups/{group}/providers/Microsoft.OperationalInsights/workspaces/logs"

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmk_operator.core.prerequisites.check import ALL_PREREQUISITES, Prerequisite, Result, Weight, check_prerequisites, failed
-from cmk_operator.core.prerequisites.key_users import DiskSet, KeyUsers
+from cmk_operator.core.prerequisites.key_users import KeyUsers, RegionalUser, SizedUsers
 from cmk_operator.core.prerequisites.vault_facts import VaultUnseen
+from cmk_operator.providers.disk.kind import DISK_ENCRYPTION_SET
+from cmk_operator.providers.sql.kind import SQL_SERVER
 from tests.unit.samples import (
     APPLICATION,
     CUSTOMER_VAULT,
@@ -274,18 +276,20 @@ def test_permissions_are_proven_by_the_probe_or_not_known(
 
 
 def sets(**locations: str | None) -> KeyUsers:
-    return KeyUsers(disk_sets=tuple(DiskSet(name, location) for name, location in locations.items()))
+    shown = DISK_ENCRYPTION_SET.shares_vault_region
+    assert shown is not None
+    return KeyUsers(regional=tuple(RegionalUser(name, location, shown) for name, location in locations.items()))
 
 
 @pytest.mark.parametrize(
     ("region", "users", "result", "words"),
     [
-        ("westeurope", KeyUsers(), PASS, "no disk encryption set uses the key"),
-        ("westeurope", sets(a="westeurope"), PASS, "lies in westeurope, as every"),
+        ("westeurope", KeyUsers(), PASS, "nothing that uses the key needs a vault in its own region"),
+        ("westeurope", sets(a="westeurope"), PASS, "lies in westeurope, as all disk encryption sets on the key"),
         ("westeurope", sets(a="westeurope", b="eastus"), FAIL, "these disk encryption sets do not: b (eastus): the customer's"),
         ("westeurope", sets(a=None), UNKNOWN, "the region is not known yet of a"),
         (None, sets(a="westeurope"), UNKNOWN, "does not tell its region"),
-        (None, KeyUsers(), PASS, "no disk encryption set"),
+        (None, KeyUsers(), PASS, "nothing that uses the key needs"),
     ],
 )
 def test_only_disks_need_the_vaults_region(region: str | None, users: KeyUsers, result: Result, words: str) -> None:
@@ -300,7 +304,7 @@ def test_resource_manager_tells_the_region_where_the_data_plane_does_not() -> No
 
 
 def test_a_size_that_sql_does_not_take_names_the_servers() -> None:
-    users = KeyUsers(sql=("orders", "people"))
+    users = KeyUsers(sized=(SizedUsers(SQL_SERVER.key_use, ("orders", "people")),))
     assert (
         "SQL servers (orders and 1 more) take 2048 or 3072 bits only"
         in check(healthy(key_size=4096), users=users)["KeySize"].message

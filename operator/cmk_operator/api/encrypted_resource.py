@@ -13,6 +13,7 @@ from cmk_operator.api.model import Metadata, NamedReference, ObjectName, Shape, 
 from cmk_operator.api.notifications import NotificationsReport
 from cmk_operator.api.rules import Rule, first_broken, immutable, validations
 from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.region import region_of
 from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
 
 
@@ -159,6 +160,11 @@ class EncryptedResourceSpec(Shape):
             "to a key of Microsoft, while the customer's key is still accessible."
         ),
     )
+
+    @property
+    def region(self) -> str | None:
+        """The region that the manifest names for what it creates, as Azure compares regions; None: it names none."""
+        return region_of(self.disk_encryption_set.location) if self.disk_encryption_set is not None else None
 
     @property
     def target(self) -> ArmId | SnowflakeAccount:

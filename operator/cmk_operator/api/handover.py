@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.authority import judge_key, judge_namespace, judge_snowflake_account
 from cmk_operator.core.faults.fault import Fault
-from cmk_operator.core.handover.request import Handover, Use, WantedKey, WantedSnowflake, WantedVault
+from cmk_operator.core.handover.request import Handover, WantedKey, WantedSnowflake, WantedVault
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri
-from cmk_operator.core.identifiers.region import region_of
+from cmk_operator.providers.registry import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,18 +22,13 @@ if TYPE_CHECKING:
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.api.federated_identity import FederatedIdentity
     from cmk_operator.core.authority import TenantGrant
+    from cmk_operator.core.encryption.key_use import KeyUse
     from cmk_operator.core.identifiers.cloud import Cloud
     from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
 
 DEFAULT_KEY: Final = "cmk"
 """What a key is called while no manifest names one."""
-USES: Final = {
-    "microsoft.storage/storageaccounts": Use.STORAGE,
-    "microsoft.sql/servers": Use.SQL,
-    "microsoft.sql/servers/databases": Use.SQL,
-    "microsoft.compute/diskencryptionsets": Use.DISKS,
-    "microsoft.compute/disks": Use.DISKS,
-}
+_USES: Final = tuple(dict.fromkeys(kind.key_use for kind in KINDS.values()))
 _REGION: Final = re.compile("[a-z0-9]+")
 
 
@@ -41,7 +36,7 @@ _REGION: Final = re.compile("[a-z0-9]+")
 class _Users:
     """What is known of the resources on one key."""
 
-    uses: set[Use] = field(default_factory=set)
+    uses: set[KeyUse] = field(default_factory=set)
     regions: set[str] = field(default_factory=set)
 
 
@@ -70,7 +65,7 @@ def handover_of(
     if not uris:
         uris = {KeyUri(host, DEFAULT_KEY) for host in tenant.spec.allowed_vaults if host.endswith(f".{cloud.key_vault_suffix}")}
     wanted = [
-        WantedKey(uri, tuple(use for use in Use if use in users[uri].uses), tuple(sorted(users[uri].regions)))
+        WantedKey(uri, tuple(use for use in _USES if use in users[uri].uses), tuple(sorted(users[uri].regions)))
         for uri in sorted(uris, key=str)
     ]
     shown = identity.status.application
@@ -109,17 +104,15 @@ def _count(
     users: _Users,
     accounts: dict[SnowflakeAccount, WantedSnowflake],
 ) -> None:
-    target = resource.spec.target
+    target, region = resource.spec.target, resource.spec.region
+    kind = KINDS.get(target.resource_type)
     if isinstance(target, ArmId):
-        use = USES.get(target.resource_type)
-        if use is not None:
-            users.uses.add(use)
-        creation = resource.spec.disk_encryption_set
-        region = region_of(creation.location) if creation is not None else ""
-        if _REGION.fullmatch(region):
+        if kind is not None:
+            users.uses.add(kind.key_use)
+        if region is not None and _REGION.fullmatch(region):
             users.regions.add(region)
-    elif judge_snowflake_account(grant, target) is None:
-        users.uses.add(Use.SNOWFLAKE)
+    elif kind is not None and judge_snowflake_account(grant, target) is None:
+        users.uses.add(kind.key_use)
         details, before = resource.status.details, accounts.get(target)
         accounts[target] = WantedSnowflake(
             account=target.text,

@@ -161,7 +161,7 @@ def _data(handover: Handover, choices: Choices, form: str | None) -> dict[str, A
         "application": {"clientId": handover.application, "displayName": handover.application_name},
         "consentUrl": handover.consent_url,
         "keys": [
-            {"keyUri": str(key.uri), "protects": [str(use) for use in key.uses]}
+            {"keyUri": str(key.uri), "protects": [use.protects for use in key.uses]}
             for vault in handover.vaults
             for key in vault.keys
         ],

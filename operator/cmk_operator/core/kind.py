@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cmk_operator.core.encryption.key_use import KeyUse
     from cmk_operator.core.encryption.required_actions import RequiredActions, RightsNotVisible
     from cmk_operator.core.encryption.service_timing import ServiceTiming
 
@@ -22,3 +23,7 @@ class Kind:
     """How long it goes on without its key."""
     rights: RequiredActions | RightsNotVisible
     """What the operator must be allowed to do."""
+    key_use: KeyUse
+    """What the kind uses its key for; kinds of one service share it."""
+    shares_vault_region: str | None = None
+    """For a kind that takes only a key from a vault in its own region: such resources in the plural; None: any vault will do."""

@@ -182,15 +182,10 @@ class Inventory:
         """Names of the EncryptedResources that name a key, in order."""
         return sorted(reference.name for reference in self._pointers.get(("key", f"{namespace}/{key_name}"), ()))
 
-    def targets_on(self, namespace: str, key_name: str) -> list[tuple[str, str]]:
-        """As `names_on`, each with the key of its target, without parsing thousands of manifests."""
+    def types_on(self, namespace: str, key_name: str) -> list[tuple[str, str]]:
+        """As `names_on`, each with the type of its target, without parsing thousands of manifests."""
         found = sorted(self._pointers.get(("key", f"{namespace}/{key_name}"), ()), key=str)
-        return [
-            (reference.name, pointer)
-            for reference in found
-            for relation, pointer in self._entries[reference].points_to
-            if relation == "target"
-        ]
+        return [(reference.name, self.type_of(reference)) for reference in found]
 
     def standing_on(self, key_uri: str) -> list[tuple[ObjectReference, str]]:
         """Every EncryptedResource that Azure reports on a key, whatever it names now, with its version, in order of names."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cmk_operator.core.handover.request import Choices, Use, WantedVault, judge
+from cmk_operator.core.handover.request import Choices, WantedVault, judge
+from cmk_operator.providers.disk.kind import DISK
 from tests.unit.handover.variants import ALL_CHOICES, BITING, EVERYTHING, PLAIN, key
 
 
@@ -49,7 +50,7 @@ def test_a_choice_that_azure_or_the_shell_would_not_bear_is_refused(choice: dict
 
 def test_disks_of_two_regions_cannot_share_a_vault() -> None:
     both = tuple(
-        key(f"https://fabrikam-kv.vault.azure.net/keys/{region}", Use.DISKS, regions=(region,))
+        key(f"https://fabrikam-kv.vault.azure.net/keys/{region}", DISK.key_use, regions=(region,))
         for region in ("eastus", "westus2")
     )
     handover = replace(PLAIN, vaults=(WantedVault("fabrikam-kv.vault.azure.net", both),))

@@ -12,8 +12,11 @@ from cmk_operator.api.customer_tenant import CustomerTenantStatus
 from cmk_operator.api.encrypted_resource import EncryptedResource, EncryptedResourceStatus
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.handover import handover_of, refused_keys
-from cmk_operator.core.handover.request import Handover, Use
 from cmk_operator.kubernetes.inventory import Inventory
+from cmk_operator.providers.disk.kind import DISK
+from cmk_operator.providers.snowflake.kind import SNOWFLAKE_ACCOUNT
+from cmk_operator.providers.sql.kind import SQL_SERVER
+from cmk_operator.providers.storage.kind import STORAGE_ACCOUNT
 from cmk_operator.reconcile.tenant.handover import MOST_KEYS, handover_steps
 from tests.unit.samples import (
     APPLICATION,
@@ -29,6 +32,8 @@ from tests.unit.schema import complaints, status_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from cmk_operator.core.handover.request import Handover
 
 ACCOUNTS = "contoso-prod"
 SET = f"{GROUP}/providers/Microsoft.Compute/diskEncryptionSets/disks"
@@ -96,7 +101,7 @@ def test_what_each_key_protects_is_told_and_the_region_of_disks() -> None:
         snowflake(),
     )
     ((key,),) = (vault.keys for vault in collected(keys(key_body()), on_it, allowedSnowflakeAccounts=[ACCOUNTS]).vaults)
-    assert key.uses == (Use.STORAGE, Use.SQL, Use.DISKS, Use.SNOWFLAKE)
+    assert key.uses == (STORAGE_ACCOUNT.key_use, SQL_SERVER.key_use, DISK.key_use, SNOWFLAKE_ACCOUNT.key_use)
     assert key.disk_regions == ("westeurope",)
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from cmk_operator.core.handover.request import Choices, Handover, Use, WantedKey, WantedSnowflake, WantedVault
+from cmk_operator.core.handover.request import Choices, Handover, WantedKey, WantedSnowflake, WantedVault
 from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
 from cmk_operator.core.identifiers.key_uri import parse_key_uri
+from cmk_operator.providers.disk.kind import DISK
+from cmk_operator.providers.snowflake.kind import SNOWFLAKE_ACCOUNT
+from cmk_operator.providers.sql.kind import SQL_SERVER
+from cmk_operator.providers.storage.kind import STORAGE_ACCOUNT
+
+if TYPE_CHECKING:
+    from cmk_operator.core.encryption.key_use import KeyUse
 
 TENANT: Final = "22222222-2222-4222-8222-222222222222"
 APPLICATION: Final = "33333333-3333-4333-8333-333333333333"
@@ -20,7 +27,7 @@ BITING: Final = (
 )
 
 
-def key(uri: str, *uses: Use, regions: tuple[str, ...] = ()) -> WantedKey:
+def key(uri: str, *uses: KeyUse, regions: tuple[str, ...] = ()) -> WantedKey:
     """A wanted key by its URI."""
     return WantedKey(parse_key_uri(uri), uses, regions)
 
@@ -32,11 +39,15 @@ PLAIN: Final = Handover(
     application=APPLICATION,
     application_name="Contoso",
     consent_url=CLOUDS[CloudName.PUBLIC].admin_consent_url(TENANT, APPLICATION),
-    vaults=(WantedVault("fabrikam-kv.vault.azure.net", (key("https://fabrikam-kv.vault.azure.net/keys/cmk", Use.STORAGE),)),),
+    vaults=(
+        WantedVault(
+            "fabrikam-kv.vault.azure.net", (key("https://fabrikam-kv.vault.azure.net/keys/cmk", STORAGE_ACCOUNT.key_use),)
+        ),
+    ),
 )
-_DOCUMENTS = key("https://fabrikam-kv.vault.azure.net/keys/documents", Use.STORAGE, Use.SQL)
-_WAREHOUSE = key("https://fabrikam-kv.vault.azure.net/keys/warehouse", Use.SNOWFLAKE)
-_DISKS = key("https://fabrikam-vm.vault.azure.net/keys/disks", Use.DISKS, regions=("westeurope",))
+_DOCUMENTS = key("https://fabrikam-kv.vault.azure.net/keys/documents", STORAGE_ACCOUNT.key_use, SQL_SERVER.key_use)
+_WAREHOUSE = key("https://fabrikam-kv.vault.azure.net/keys/warehouse", SNOWFLAKE_ACCOUNT.key_use)
+_DISKS = key("https://fabrikam-vm.vault.azure.net/keys/disks", DISK.key_use, regions=("westeurope",))
 EVERYTHING: Final = replace(
     PLAIN,
     application_name=BITING,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from cmk_operator.core.encryption.key_use import KeyUse
     from cmk_operator.core.identifiers.cloud import Cloud
     from cmk_operator.core.identifiers.key_uri import KeyUri
 
@@ -40,22 +40,18 @@ _SUBNET: Final = re.compile(
 )
 
 
-class Use(StrEnum):
-    """What a key protects, in the words of the letter."""
-
-    STORAGE = "storage accounts"
-    SQL = "SQL servers"
-    DISKS = "disks"
-    SNOWFLAKE = "Snowflake accounts"
-
-
 @dataclass(frozen=True, slots=True)
 class WantedKey:
     """A key in the customer's vault, what it will protect, and the regions of the disks among that."""
 
     uri: KeyUri
-    uses: tuple[Use, ...] = ()
+    uses: tuple[KeyUse, ...] = ()
     disk_regions: tuple[str, ...] = ()
+
+    @property
+    def shown_uses(self) -> str:
+        """What it protects, as the end of a sentence."""
+        return " and ".join(use.protects for use in self.uses) or "what the provider will put on it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +71,10 @@ class WantedVault:
         """The regions of all disks that any key of the vault protects."""
         return tuple(sorted({region for key in self.keys for region in key.disk_regions}))
 
-    def uses(self, use: Use) -> bool:
-        """Whether a key of the vault protects such targets."""
-        return any(use in key.uses for key in self.keys)
+    @property
+    def uses(self) -> frozenset[KeyUse]:
+        """What the keys of the vault protect."""
+        return frozenset(use for key in self.keys for use in key.uses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +185,9 @@ def _judge_key(handover: Handover, choices: Choices) -> tuple[str, ...]:
         found.append("retention must be 7 to 90 days")
     if choices.key_size not in SIZES:
         found.append(f"an RSA key has {', '.join(map(str, SIZES))} bits")
-    if choices.key_size == 4096 and any(vault.uses(Use.SQL) for vault in handover.vaults):
-        found.append("SQL servers take keys of 2048 or 3072 bits only")
+    else:
+        refusing = {use for vault in handover.vaults for use in vault.uses if not use.takes(choices.key_size)}
+        found += sorted(f"{use.protects} take keys of {use.shown_sizes}" for use in refusing)
     rotate, expire = choices.rotate_after_days, choices.expire_after_days
     if rotate is not None and rotate < LEAST_ROTATION_DAYS:
         found.append(f"a key may rotate after {LEAST_ROTATION_DAYS} days at the earliest")

@@ -11,7 +11,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.core.handover.request import CRYPTO_USER, READER, SERVICE_ENCRYPTION_USER, Use, printable
+from cmk_operator.core.encryption.key_use import NEEDED_OPERATIONS
+from cmk_operator.core.handover.request import CRYPTO_USER, READER, SERVICE_ENCRYPTION_USER, printable
 from cmk_operator.core.handover.shell import Variable, captured, line, quoted, when
 from cmk_operator.core.identifiers.cloud import CloudName
 
@@ -183,7 +184,7 @@ def _have_vault(choices: Choices, vault: WantedVault) -> Step:
 
 def key_body(choices: Choices, key: WantedKey) -> dict[str, Any]:
     """Properties of a new key, as Resource Manager takes them."""
-    operations = ["wrapKey", "unwrapKey", *(["sign", "verify"] if Use.SNOWFLAKE in key.uses else [])]
+    operations = [*NEEDED_OPERATIONS, *dict.fromkeys(one for use in key.uses for one in use.more_operations)]
     properties: dict[str, Any] = {"kty": choices.key_type, "keySize": choices.key_size, "keyOps": operations}
     if choices.rotate_after_days is not None:
         trigger = {"timeAfterCreate": f"P{choices.rotate_after_days}D"}
@@ -199,8 +200,9 @@ def _have_key(choices: Choices, key: WantedKey) -> Step:
     url = (_VAULT, f"/keys/{key.uri.key_name}?api-version={KEYS_API_VERSION}")
     make = ("az", "rest", "--method", "put", "--url", url, "--body", body, "--query", "properties.keyUriWithVersion", *_TEXT)
     why = (
-        f"It protects {' and '.join(key.uses)}." if key.uses else "It protects what the provider will put on it."
-    ) + " Made through Resource Manager, which needs no right to use keys; a key that exists is left as it is."
+        f"It protects {key.shown_uses}."
+        " Made through Resource Manager, which needs no right to use keys; a key that exists is left as it is."
+    )
     if choices.rotate_after_days is not None:
         why += " An existing key also keeps its rotation policy: change that with az keyvault key rotation-policy update."
     return Step(

@@ -175,7 +175,7 @@ def _key(choices: Choices, key: WantedKey, label: str, vault_id: Expression) -> 
     }
     # The first version is made here; rotation makes the next ones, and Terraform must not see that as a difference.
     lifecycle = Block("lifecycle", {**_KEEP, "ignore_changes": Expression("[body]")})
-    remark = f"It protects {' and '.join(key.uses)}." if key.uses else "It protects what the provider will put on it."
+    remark = f"It protects {key.shown_uses}."
     return Block(f'resource "azapi_resource" "{label}"', arguments, (lifecycle,), remark)
 
 

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.access.verdict import judge_access
+from cmk_operator.core.encryption.key_use import NEEDED_OPERATIONS
 from cmk_operator.core.prerequisites.prerequisite import Prerequisite, PrerequisiteFacts, Result, Weight
 
 if TYPE_CHECKING:
     from cmk_operator.core.access.state import KeyAttributes
+    from cmk_operator.core.prerequisites.key_users import SizedUsers
 
 EXPIRY_WARNING: Final = timedelta(days=30)
 WANTED_RETENTION_DAYS: Final = 90
-_NEEDED_OPERATIONS: Final = ("wrapKey", "unwrapKey")
-_SQL_SIZES: Final = frozenset({2048, 3072})
-"""Source: Azure SQL, "Transparent data encryption with customer-managed key", requirements for the TDE protector."""
 
 
 def check_recovery(facts: PrerequisiteFacts, attributes: KeyAttributes | None) -> tuple[Prerequisite, ...]:
@@ -107,18 +106,21 @@ def _size(facts: PrerequisiteFacts, attributes: KeyAttributes) -> Prerequisite:
         return Prerequisite("KeySize", Result.UNKNOWN, "the size is not known for this type of key")
     if size == 2048:
         return Prerequisite("KeySize", Result.PASS, "the key has 2048 bits")
-    sql = facts.users.sql
-    if sql and size not in _SQL_SIZES:
-        more = f" and {len(sql) - 1} more" if len(sql) > 1 else ""
-        way_out = f"; SQL servers ({sql[0]}{more}) take 2048 or 3072 bits only"
-    else:
+    refusing = [users for users in facts.users.sized if not users.use.takes(size)]
+    way_out = "".join(f"; {_shown(users)} take {users.use.shown_sizes}" for users in refusing)
+    if not refusing:
         way_out = ", or the platform engineer set spec.prerequisites to Warn where every service accepts this size"
     message = f"the key has {size} bits, not 2048: the customer's administrator must create an RSA 2048 key{way_out}"
     return Prerequisite("KeySize", Result.FAIL, message, command=_create(facts))
 
 
+def _shown(users: SizedUsers) -> str:
+    more = f" and {len(users.names) - 1} more" if len(users.names) > 1 else ""
+    return f"{users.use.protects} ({users.names[0]}{more})"
+
+
 def _operations(facts: PrerequisiteFacts, attributes: KeyAttributes) -> Prerequisite:
-    missing = [operation for operation in _NEEDED_OPERATIONS if operation not in attributes.operations]
+    missing = [operation for operation in NEEDED_OPERATIONS if operation not in attributes.operations]
     if not missing:
         return Prerequisite("KeyOperations", Result.PASS, "the key permits wrapKey and unwrapKey", Weight.HARD)
     message = f"the key's own operations bar {' and '.join(missing)}: the customer's administrator must add them"
@@ -166,7 +168,7 @@ def check_permissions(facts: PrerequisiteFacts) -> Prerequisite:
     access = judge_access(facts.probe)
     barred = (
         wanted.attributes is not None
-        and wanted.operation in _NEEDED_OPERATIONS
+        and wanted.operation in NEEDED_OPERATIONS
         and wanted.operation not in wanted.attributes.operations
     )
     if access.state is not AccessState.PERMISSION_DENIED or barred:
@@ -187,29 +189,28 @@ def _grant(facts: PrerequisiteFacts) -> str:
 
 
 def check_region(facts: PrerequisiteFacts) -> Prerequisite:
-    """Disk encryption sets need a vault in their region, whatever else uses the key.
-
-    Source: Azure Virtual Machines, "Server-side encryption of Azure Disk Storage", restrictions.
-    """
-    name, weight, sets = "VaultRegion", Weight.ADVISED, facts.users.disk_sets
+    """Some kinds, such as disk encryption sets, need a vault in their own region, whatever else uses the key."""
+    name, weight, users = "VaultRegion", Weight.ADVISED, facts.users.regional
+    shown = " and ".join(dict.fromkeys(user.shown for user in users))
     attributes = facts.probe.wanted.attributes
     region = attributes.vault_region if attributes is not None else None
     region = region or (facts.seen.location if facts.seen is not None else None)
-    if not sets:
+    if not users:
         where = f"the vault lies in {region}; " if region else ""
-        return Prerequisite(name, Result.PASS, f"{where}no disk encryption set uses the key", weight)
+        return Prerequisite(name, Result.PASS, f"{where}nothing that uses the key needs a vault in its own region", weight)
     if region is None:
-        return Prerequisite(name, Result.UNKNOWN, "the vault does not tell its region, which disks need to share", weight)
-    elsewhere = [one for one in sets if one.location is not None and one.location != region]
+        message = f"the vault does not tell its region, which {shown} need to share"
+        return Prerequisite(name, Result.UNKNOWN, message, weight)
+    elsewhere = [one for one in users if one.location is not None and one.location != region]
     if elsewhere:
         named = ", ".join(f"{one.name} ({one.location})" for one in elsewhere[:5])
         message = (
-            f"the vault lies in {region}, and these disk encryption sets do not: {named}: the customer's administrator must "
+            f"the vault lies in {region}, and these {shown} do not: {named}: the customer's administrator must "
             "provide a key in a vault of their region, or the platform engineer put them on another key"
         )
         return Prerequisite(name, Result.FAIL, message, weight)
-    unknown = [one.name for one in sets if one.location is None]
+    unknown = [one.name for one in users if one.location is None]
     if unknown:
         message = f"the vault lies in {region}; the region is not known yet of {', '.join(unknown[:5])}"
         return Prerequisite(name, Result.UNKNOWN, message, weight)
-    return Prerequisite(name, Result.PASS, f"the vault lies in {region}, as every disk encryption set on the key", weight)
+    return Prerequisite(name, Result.PASS, f"the vault lies in {region}, as all {shown} on the key", weight)

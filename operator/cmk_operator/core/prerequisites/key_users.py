@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cmk_operator.core.encryption.key_use import KeyUse
 
 
 @dataclass(frozen=True, slots=True)
-class DiskSet:
-    """A disk encryption set on the key: its manifest's name, and its region when that is known."""
+class SizedUsers:
+    """Manifests of resources that take keys of some sizes only."""
+
+    use: KeyUse
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RegionalUser:
+    """A resource that needs the vault in its own region: its manifest's name, and that region when it is known."""
 
     name: str
     location: str | None
+    shown: str
+    """Such resources in the plural, such as `disk encryption sets`."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyUsers:
     """Manifests that name the key, by what the key must be for them."""
 
-    sql: tuple[str, ...] = ()
-    disk_sets: tuple[DiskSet, ...] = ()
+    sized: tuple[SizedUsers, ...] = ()
+    regional: tuple[RegionalUser, ...] = ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
+from cmk_operator.core.encryption.key_use import KeyUse
 from cmk_operator.core.encryption.required_actions import RequiredActions
 from cmk_operator.core.encryption.service_timing import ServiceTiming
 from cmk_operator.core.kind import Kind
@@ -20,11 +21,14 @@ _TIMING: Final = ServiceTiming(
     "the provider's administrator must start the virtual machines again",
     timedelta(hours=1),
 )
+_KEY_USE: Final = KeyUse("disks")
 DISK_ENCRYPTION_SET: Final = Kind(
     resource_type="microsoft.compute/diskencryptionsets",
     shown="DiskEncryptionSet",
     timing=_TIMING,
     rights=RequiredActions(("Microsoft.Compute/diskEncryptionSets/write",)),
+    key_use=_KEY_USE,
+    shares_vault_region="disk encryption sets",
 )
 DISK: Final = Kind(
     resource_type="microsoft.compute/disks",
@@ -32,5 +36,6 @@ DISK: Final = Kind(
     timing=_TIMING,
     # A disk is on a set, which has the identity.
     rights=RequiredActions(("Microsoft.Compute/disks/write",), attaches_identity=False),
+    key_use=_KEY_USE,
 )
 KINDS: Final = (DISK_ENCRYPTION_SET, DISK)

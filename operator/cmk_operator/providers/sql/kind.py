@@ -1,6 +1,6 @@
 """What is particular to SQL servers and to databases with a key of their own.
 
-Sources: Azure SQL, "Transparent data encryption with customer-managed key"; Azure role-based access control, "Resource provider
+Sources: Azure SQL, "Transparent data encryption with customer-managed key", with its requirements for the TDE protector; Azure role-based access control, "Resource provider
 operations".
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
+from cmk_operator.core.encryption.key_use import KeyUse
 from cmk_operator.core.encryption.required_actions import RequiredActions
 from cmk_operator.core.encryption.service_timing import ServiceTiming
 from cmk_operator.core.kind import Kind
@@ -22,6 +23,7 @@ _TIMING: Final = ServiceTiming(
     "restore history and tags may be lost",
     restores="point-in-time restores of its databases to a moment before",
 )
+SQL_KEY_USE: Final = KeyUse("SQL servers", sizes=frozenset({2048, 3072}))
 SQL_SERVER: Final = Kind(
     resource_type="microsoft.sql/servers",
     shown="SqlServer",
@@ -34,11 +36,13 @@ SQL_SERVER: Final = Kind(
             f"{_SQL}/encryptionProtector/revalidate/action",
         )
     ),
+    key_use=SQL_KEY_USE,
 )
 SQL_DATABASE: Final = Kind(
     resource_type="microsoft.sql/servers/databases",
     shown="SqlDatabase",
     timing=_TIMING,
     rights=RequiredActions((f"{_SQL}/databases/write", f"{_SQL}/databases/encryptionProtector/revalidate/action")),
+    key_use=SQL_KEY_USE,
 )
 KINDS: Final = (SQL_SERVER, SQL_DATABASE)

@@ -13,6 +13,7 @@ from cmk_operator.core.encryption.protection import Protection
 from cmk_operator.core.faults.fault import Actor, Fault, FaultKind, invalid
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_key_uri
+from cmk_operator.providers.sql.kind import SQL_KEY_USE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +26,6 @@ AZURE_KEY_VAULT: Final = "AzureKeyVault"
 SERVICE_MANAGED: Final = "ServiceManaged"
 LONGEST_NAMES: Final = 94
 """Characters of a vault's and a key's name together."""
-_SIZES: Final = frozenset({2048, 3072})
 
 
 def server_key_name(uri: KeyUri) -> str:
@@ -73,9 +73,9 @@ def unfit(want: KeyChoice, name: str) -> Fault | None:
             f"{LONGEST_NAMES}: the platform engineer must name a key with a shorter name in keyUri"
         )
         return invalid("KeyNameTooLong", message)
-    if want.key_size is not None and want.key_size not in _SIZES:
+    if want.key_size is not None and not SQL_KEY_USE.takes(want.key_size):
         message = (
-            f"the key has {want.key_size} bits, but SQL takes RSA keys of 2048 or 3072 bits only for {name}: the customer's "
+            f"the key has {want.key_size} bits, but SQL takes RSA keys of {SQL_KEY_USE.shown_sizes} for {name}: the customer's "
             "administrator must make a key of such a size"
         )
         return Fault(FaultKind.BLOCKED, "KeySizeNotSupported", message, Actor.CUSTOMER_ADMINISTRATOR)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
+from cmk_operator.core.encryption.key_use import KeyUse
 from cmk_operator.core.encryption.required_actions import RequiredActions
 from cmk_operator.core.encryption.service_timing import ServiceTiming
 from cmk_operator.core.kind import Kind
@@ -19,5 +20,6 @@ STORAGE_ACCOUNT: Final = Kind(
         "Azure Storage", timedelta(minutes=10), "reads and writes of its data are refused with 403", "it heals by itself"
     ),
     rights=RequiredActions(("Microsoft.Storage/storageAccounts/write",)),
+    key_use=KeyUse("storage accounts"),
 )
 KINDS: Final = (STORAGE_ACCOUNT,)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections import defaultdict
+from typing import TYPE_CHECKING
 
 from cmk_operator.api.encrypted_resource import EncryptedResource
-from cmk_operator.core.identifiers.arm_id import ArmId
-from cmk_operator.core.identifiers.region import region_of
 from cmk_operator.core.prerequisites.check import PrerequisiteFacts
-from cmk_operator.core.prerequisites.key_users import DiskSet, KeyUsers
+from cmk_operator.core.prerequisites.key_users import KeyUsers, RegionalUser, SizedUsers
+from cmk_operator.providers.registry import KINDS
 
 if TYPE_CHECKING:
     from cmk_operator.api.customer_managed_key import CustomerManagedKey
     from cmk_operator.core.access.state import KeyProbe
+    from cmk_operator.core.encryption.key_use import KeyUse
     from cmk_operator.kubernetes.inventory import Inventory
     from cmk_operator.reconcile.context import Context
     from cmk_operator.reconcile.references import KeyPath
-
-_SQL: Final = frozenset({"microsoft.sql/servers", "microsoft.sql/servers/databases"})
-_DISK_SET: Final = "microsoft.compute/diskencryptionsets"
 
 
 def guard_of(context: Context, key: CustomerManagedKey, path: KeyPath, probe: KeyProbe) -> PrerequisiteFacts:
@@ -35,14 +33,16 @@ def guard_of(context: Context, key: CustomerManagedKey, path: KeyPath, probe: Ke
 def key_users(inventory: Inventory, key: CustomerManagedKey) -> KeyUsers:
     """The manifests that name the key, sorted by what they need of it."""
     namespace = key.metadata.namespace or ""
-    typed = [(name, ArmId(target).resource_type) for name, target in inventory.targets_on(namespace, key.metadata.name)]
-    return KeyUsers(
-        sql=tuple(name for name, kind in typed if kind in _SQL),
-        disk_sets=tuple(_disk_set(inventory, namespace, name) for name, kind in typed if kind == _DISK_SET),
-    )
-
-
-def _disk_set(inventory: Inventory, namespace: str, name: str) -> DiskSet:
-    resource = inventory.get(EncryptedResource, name, namespace)
-    creation = resource.spec.disk_encryption_set if resource is not None else None
-    return DiskSet(name, region_of(creation.location) if creation is not None else None)
+    sized: defaultdict[KeyUse, list[str]] = defaultdict(list)
+    regional: list[RegionalUser] = []
+    for name, resource_type in inventory.types_on(namespace, key.metadata.name):
+        kind = KINDS.get(resource_type)
+        if kind is None:
+            continue
+        if kind.key_use.sizes is not None:
+            sized[kind.key_use].append(name)
+        if kind.shares_vault_region is not None:
+            resource = inventory.get(EncryptedResource, name, namespace)
+            location = resource.spec.region if resource is not None else None
+            regional.append(RegionalUser(name, location, kind.shares_vault_region))
+    return KeyUsers(tuple(SizedUsers(use, tuple(names)) for use, names in sized.items()), tuple(regional))

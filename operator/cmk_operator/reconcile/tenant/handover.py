@@ -11,9 +11,8 @@ from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.handover import handover_of
 from cmk_operator.core.handover.request import Choices, Handover
 from cmk_operator.core.handover.steps import steps
-from cmk_operator.core.identifiers.arm_id import ArmId
-from cmk_operator.core.identifiers.snowflake_account import RESOURCE_TYPE
 from cmk_operator.kubernetes.client import ObjectReference
+from cmk_operator.providers.registry import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +22,10 @@ if TYPE_CHECKING:
 
 MOST_KEYS: Final = 8
 """A status holds the steps for so many keys at most: each takes about two kilobytes of every copy of the object."""
-_OF_ITS_OWN: Final = frozenset({"microsoft.compute/diskencryptionsets", RESOURCE_TYPE})
-"""Kinds whose every resource has something to say to the customer: its region, or what Snowflake asks for."""
+_OF_ITS_OWN: Final = frozenset(
+    name for name, kind in KINDS.items() if kind.shares_vault_region is not None or kind.timing.own_application
+)
+"""Kinds whose every resource has something to say to the customer: its region, or what its own application needs."""
 
 
 def handover_steps(inventory: Inventory, tenant: CustomerTenant, identity: FederatedIdentity) -> tuple[HandoverStep, ...]:
@@ -55,8 +56,7 @@ def _representatives(inventory: Inventory, keys: list[CustomerManagedKey]) -> It
     """Of the thousands of accounts and servers on a key one each: it is asked what kinds there are, not how many."""
     for key in keys:
         namespace, seen = key.metadata.namespace or "", set[str]()
-        for name, target in inventory.targets_on(namespace, key.metadata.name):
-            kind = RESOURCE_TYPE if target.startswith(f"{RESOURCE_TYPE}:") else ArmId(target).resource_type
+        for name, kind in inventory.types_on(namespace, key.metadata.name):
             if kind not in _OF_ITS_OWN and kind in seen:
                 continue
             seen.add(kind)
