@@ -11,6 +11,7 @@ import ssl
 import sys
 import tempfile
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,10 +29,11 @@ from cmk_operator.api.preflight import Preflight
 from cmk_operator.audit.journal import Journal
 from cmk_operator.audit.sink import AuditSink
 from cmk_operator.audit.store import AuditStore
-from cmk_operator.azure.call_budget import BudgetRates, Rate
+from cmk_operator.azure.call_budget import BudgetRates
 from cmk_operator.azure.prober import KeyProber
 from cmk_operator.azure.session import AzureSession, TokenFile
 from cmk_operator.azure.vault_reader import VaultReader
+from cmk_operator.core.call_rates import Rate
 from cmk_operator.handlers import Watches, stop_at_signals
 from cmk_operator.health import Health
 from cmk_operator.kubernetes.client import Connection, KubernetesClient, ObjectReference
@@ -41,7 +43,7 @@ from cmk_operator.kubernetes.leadership import Leadership
 from cmk_operator.kubernetes.status import StatusWriter
 from cmk_operator.logs import configure_logging
 from cmk_operator.metrics.exposition import Exposition, Work
-from cmk_operator.providers.registry import make_providers
+from cmk_operator.providers.registry import RATES, make_providers
 from cmk_operator.queue import WorkQueue
 from cmk_operator.reconcile.audit import note_unseen_deletions
 from cmk_operator.reconcile.context import Context, Intervals
@@ -54,6 +56,8 @@ from cmk_operator.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from cmk_operator.core.call_rates import ServiceRates
 
 _SERVICE_ACCOUNT_TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 RECORD_SECONDS: Final = 5.0
@@ -99,10 +103,20 @@ def rates_of(settings: Settings) -> BudgetRates:
     return BudgetRates(
         resource_manager_reads=Rate(settings.arm_reads, 10),
         resource_manager_writes=Rate(settings.arm_writes, 18),
-        storage_reads=Rate(settings.storage_reads, 300),
-        storage_lists=Rate(settings.storage_lists, 300),
-        storage_writes=Rate(settings.storage_writes, 3600),
         vault_calls=Rate(settings.vault_calls, 10),
+        services=tuple(_with_flags(rates, settings) for rates in RATES),
+    )
+
+
+def _with_flags(rates: ServiceRates, settings: Settings) -> ServiceRates:
+    """What the kind's folder says, but where there are flags for it, such as `--storage-reads`."""
+    flags = settings.model_dump()
+
+    def rate(calls: str, own: Rate) -> Rate:
+        return Rate(flags.get(f"{rates.name}_{calls}", own.burst), own.period)
+
+    return replace(
+        rates, reads=rate("reads", rates.reads), lists=rate("lists", rates.lists), writes=rate("writes", rates.writes)
     )
 
 

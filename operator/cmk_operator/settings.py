@@ -8,6 +8,8 @@ from typing import Literal
 from pydantic import AliasChoices, Field, HttpUrl
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from cmk_operator.providers.storage.kind import STORAGE_RATES
+
 
 class Settings(BaseSettings):
     """The operator keeps Azure resources encrypted with customers' own keys, as custom resources in Kubernetes declare.
@@ -42,9 +44,15 @@ class Settings(BaseSettings):
     arm_writes: float = Field(
         default=150, gt=0, description="Resource Manager writes per subscription at once, refilled in 18 s."
     )
-    storage_reads: float = Field(default=700, gt=0, description="Storage account reads per subscription in 5 minutes.")
-    storage_lists: float = Field(default=80, gt=0, description="Storage account lists per subscription in 5 minutes.")
-    storage_writes: float = Field(default=1100, gt=0, description="Storage account writes per subscription in an hour.")
+    storage_reads: float = Field(
+        default=STORAGE_RATES.reads.burst, gt=0, description="Storage account reads per subscription in 5 minutes."
+    )
+    storage_lists: float = Field(
+        default=STORAGE_RATES.lists.burst, gt=0, description="Storage account lists per subscription in 5 minutes."
+    )
+    storage_writes: float = Field(
+        default=STORAGE_RATES.writes.burst, gt=0, description="Storage account writes per subscription in an hour."
+    )
     vault_calls: float = Field(default=400, gt=0, description="Calls per vault in 10 s.")
     resource_metrics: bool = Field(default=True, description="Whether there is one metric for each EncryptedResource.")
     audit_segment_bytes: int = Field(

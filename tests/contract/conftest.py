@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cmk_operator.azure.call_budget import BudgetRates, Rate
+from cmk_operator.azure.call_budget import BudgetRates
 from cmk_operator.azure.session import AzureSession, TokenFile
+from cmk_operator.core.call_rates import Rate
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.providers.protocol import Target
 from cmk_operator.providers.registry import make_providers
@@ -87,7 +88,7 @@ def proxied(env: Mapping[str, str]) -> Iterator[None]:
 
 @pytest.fixture
 async def session(proxied: None, token_file: Path) -> AsyncIterator[AzureSession]:
-    rates = BudgetRates(_MANY, _MANY, _MANY, _MANY, _MANY, _MANY, _MANY)
+    rates = BudgetRates(_MANY, _MANY, _MANY, _MANY)
     async with AzureSession(Telemetry(), TokenFile(token_file), rates) as opened:
         yield opened
 

@@ -12,10 +12,11 @@ import aiohttp
 
 from cmk_operator.audit.journal import Journal
 from cmk_operator.audit.store import AuditStore
-from cmk_operator.azure.call_budget import BudgetRates, Rate
+from cmk_operator.azure.call_budget import BudgetRates
 from cmk_operator.azure.prober import KeyProber
 from cmk_operator.azure.session import AzureSession, TokenFile
 from cmk_operator.azure.vault_reader import VaultReader
+from cmk_operator.core.call_rates import Rate
 from cmk_operator.kubernetes.client import Connection, KubernetesClient, ObjectReference
 from cmk_operator.kubernetes.events import EventRecorder
 from cmk_operator.kubernetes.inventory import MODELS, Change, Inventory
@@ -92,7 +93,7 @@ class Incarnation:
         tls = ssl.create_default_context(cafile=str(place.ca_file))
         connection = Connection(place.server, tls, token=place.token, namespace=NAMESPACE)
         http = await stack.enter_async_context(connection.open(telemetry.kubernetes_trace()))
-        rates = BudgetRates(_MANY, _MANY, _MANY, _MANY, _MANY, _MANY, _MANY)
+        rates = BudgetRates(_MANY, _MANY, _MANY, _MANY)
         session = await stack.enter_async_context(AzureSession(telemetry, TokenFile(place.azure_token_file), rates, time.now))
         client = KubernetesClient(http, telemetry)
         inventory = Inventory()

@@ -12,9 +12,13 @@ from azure.core.exceptions import ServiceRequestError
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.core.rest import HttpRequest
 
+from cmk_operator.__main__ import rates_of
 from cmk_operator.azure import call_budget
-from cmk_operator.azure.call_budget import BudgetedTransport, BudgetRates, CallBudget, Rate
+from cmk_operator.azure.call_budget import BudgetedTransport, BudgetRates, CallBudget
 from cmk_operator.azure.failures import BudgetSpentError, failure_of
+from cmk_operator.core.call_rates import Rate, ServiceRates
+from cmk_operator.providers.registry import RATES as PUBLISHED
+from cmk_operator.settings import Settings
 from cmk_operator.telemetry import Telemetry
 from tests.unit.leaping_loop import run
 from tests.unit.samples import SUBSCRIPTION
@@ -25,7 +29,8 @@ if TYPE_CHECKING:
 ARM = "https://management.azure.com"
 ACCOUNTS = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.Storage/storageAccounts"
 FEW = Rate(3, 300)
-RATES = BudgetRates(FEW, FEW, FEW, FEW, FEW, FEW, FEW)
+STORAGE = ServiceRates(namespace="microsoft.storage", listed="storageaccounts", reads=FEW, lists=FEW, writes=FEW)
+RATES = BudgetRates(FEW, FEW, FEW, FEW, (STORAGE,))
 
 
 @pytest.fixture(autouse=True)
@@ -255,14 +260,37 @@ def test_every_attempt_is_counted_also_one_that_breaks() -> None:
 
 
 def test_the_rates_stay_below_azure_s_published_limits() -> None:
-    rates = BudgetRates()
+    rates = rates_of(Settings())
     assert rates.resource_manager_reads.burst <= 250
     assert rates.resource_manager_reads.burst / rates.resource_manager_reads.period <= 25
     assert rates.resource_manager_writes.burst <= 200
     assert rates.resource_manager_writes.burst / rates.resource_manager_writes.period <= 10
-    assert rates.storage_reads.burst <= 800 * rates.storage_reads.period / 300
-    assert rates.storage_lists.burst <= 100 * rates.storage_lists.period / 300
-    assert rates.storage_writes.burst <= 1200 * rates.storage_writes.period / 3600
+    (storage,) = rates.services
+    assert storage.namespace == "microsoft.storage"
+    assert storage.reads.burst <= 800 * storage.reads.period / 300
+    assert storage.lists.burst <= 100 * storage.lists.period / 300
+    assert storage.writes.burst <= 1200 * storage.writes.period / 3600
+
+
+def test_a_kind_s_own_rates_hold_unless_a_flag_says_otherwise() -> None:
+    assert rates_of(Settings()).services == PUBLISHED
+    (storage,) = rates_of(Settings(storage_lists=5)).services
+    assert (storage.lists, storage.reads, storage.writes) == (Rate(5, 300), PUBLISHED[0].reads, PUBLISHED[0].writes)
+
+
+def test_a_service_with_limits_of_its_own_has_buckets_of_its_own() -> None:
+    things = ServiceRates(
+        namespace="microsoft.example", listed="things", reads=Rate(5, 300), lists=Rate(1, 300), writes=Rate(2, 300)
+    )
+    url = f"{ARM}/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.Example/things"
+
+    async def tell(client: Client) -> None:
+        for method, path in (("GET", url), ("GET", f"{url}/a"), ("PUT", f"{url}/a"), ("GET", f"{ARM}{ACCOUNTS}/a")):
+            assert await client.call(method, path) == 200
+        drawn_on = {state.bucket for state in client.budget.drawn_on()}
+        assert drawn_on == {"reads", "writes", "example lists", "example reads", "example writes"}
+
+    story(tell, rates=BudgetRates(services=(things,)))
 
 
 def test_what_is_left_of_a_budget_is_told_while_it_is_not_full() -> None:

@@ -18,12 +18,14 @@ from azure.core.pipeline.transport import AioHttpTransport
 
 from cmk_operator.azure.failures import BudgetSpentError, seconds_to_wait
 from cmk_operator.azure.request_labels import operation_of, service_of, shown_host
+from cmk_operator.core.call_rates import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import aiohttp
 
+    from cmk_operator.core.call_rates import ServiceRates
     from cmk_operator.telemetry import Telemetry
 
 LONGEST_WAIT: Final = 5.0
@@ -31,29 +33,19 @@ LONGEST_WAIT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """A token bucket: `burst` calls at once, refilled over `period` seconds."""
-
-    burst: float
-    period: float
-
-
-@dataclass(frozen=True, slots=True)
 class BudgetRates:
     """How much of Azure's published limits the operator takes; each stays below them, because others call too.
 
     Sources: "Understand how Azure Resource Manager throttles requests" (250 reads + 25/s, 200 writes + 10/s per
-    subscription and principal); "Storage resource provider limits" (800 reads and 100 lists per 5 minutes, 1,200 writes
-    per hour, per subscription and region); Key Vault service limits (4,000 RSA 2048 operations per 10 s).
+    subscription and principal); Key Vault service limits (4,000 RSA 2048 operations per 10 s).
     """
 
-    resource_manager_reads: Rate = Rate(200, 10)
-    resource_manager_writes: Rate = Rate(150, 18)
-    storage_reads: Rate = Rate(700, 300)
-    storage_lists: Rate = Rate(80, 300)
-    storage_writes: Rate = Rate(1100, 3600)
-    vault_calls: Rate = Rate(400, 10)
-    token_calls: Rate = Rate(200, 10)
+    resource_manager_reads: Rate = Rate(200, 10)  # noqa: RUF009 - frozen, so it may be shared
+    resource_manager_writes: Rate = Rate(150, 18)  # noqa: RUF009 - frozen, so it may be shared
+    vault_calls: Rate = Rate(400, 10)  # noqa: RUF009 - frozen, so it may be shared
+    token_calls: Rate = Rate(200, 10)  # noqa: RUF009 - frozen, so it may be shared
+    services: tuple[ServiceRates, ...] = ()
+    """Of resource providers with limits of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +100,12 @@ class CallBudget:
             "reads" if reads else "writes",
             self.rates.resource_manager_reads if reads else self.rates.resource_manager_writes,
         )
-        if "microsoft.storage" in segments:
-            lists = reads and segments[-1] == "storageaccounts"
-            name = "storage lists" if lists else "storage reads" if reads else "storage writes"
-            rate = self.rates.storage_lists if lists else self.rates.storage_reads if reads else self.rates.storage_writes
-            yield self._bucket(subscription, name, rate)
+        for service in self.rates.services:
+            if service.namespace in segments:
+                lists = reads and segments[-1] == service.listed
+                name = "lists" if lists else "reads" if reads else "writes"
+                rate = service.lists if lists else service.reads if reads else service.writes
+                yield self._bucket(subscription, f"{service.name} {name}", rate)
 
     def _bucket(self, owner: str, name: str, rate: Rate) -> _Bucket:
         key = (owner, name)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cmk_operator.core.call_rates import ServiceRates
     from cmk_operator.core.encryption.key_use import KeyUse
     from cmk_operator.core.encryption.required_actions import RequiredActions, RightsNotVisible
     from cmk_operator.core.encryption.service_timing import ServiceTiming
@@ -27,3 +28,5 @@ class Kind:
     """What the kind uses its key for; kinds of one service share it."""
     shares_vault_region: str | None = None
     """For a kind that takes only a key from a vault in its own region: such resources in the plural; None: any vault will do."""
+    rates: ServiceRates | None = None
+    """Limits of its resource provider; None: it publishes none beyond those of Resource Manager."""

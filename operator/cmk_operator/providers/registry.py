@@ -47,6 +47,10 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType({kind.resource_type: kind fo
 _FASTEST: Final = min((kind.timing for kind in KINDS.values()), key=lambda timing: timing.cut_off_after)
 
 
+RATES: Final = tuple(dict.fromkeys(kind.rates for kind in KINDS.values() if kind.rates is not None))
+"""The resource providers with limits of their own."""
+
+
 def timing_of(resource_type: str) -> ServiceTiming:
     """The timing of a type in lower case; one that is not known is taken for the fastest to stop."""
     kind = KINDS.get(resource_type)

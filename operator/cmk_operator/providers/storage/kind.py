@@ -8,11 +8,20 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
+from cmk_operator.core.call_rates import Rate, ServiceRates
 from cmk_operator.core.encryption.key_use import KeyUse
 from cmk_operator.core.encryption.required_actions import RequiredActions
 from cmk_operator.core.encryption.service_timing import ServiceTiming
 from cmk_operator.core.kind import Kind
 
+STORAGE_RATES: Final = ServiceRates(
+    namespace="microsoft.storage",
+    listed="storageaccounts",
+    reads=Rate(700, 300),
+    lists=Rate(80, 300),
+    writes=Rate(1100, 3600),
+)
+"""Source: "Storage resource provider limits" (800 reads and 100 lists per 5 minutes, 1,200 writes per hour)."""
 STORAGE_ACCOUNT: Final = Kind(
     resource_type="microsoft.storage/storageaccounts",
     shown="StorageAccount",
@@ -21,5 +30,6 @@ STORAGE_ACCOUNT: Final = Kind(
     ),
     rights=RequiredActions(("Microsoft.Storage/storageAccounts/write",)),
     key_use=KeyUse("storage accounts"),
+    rates=STORAGE_RATES,
 )
 KINDS: Final = (STORAGE_ACCOUNT,)
