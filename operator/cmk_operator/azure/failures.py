@@ -42,6 +42,13 @@ class BudgetSpentError(AzureError):
         self.retry_after = retry_after
 
 
+class AnotherHostError(AzureError):
+    """The call was not sent: what Azure answered links to a host that the client does not belong to."""
+
+    def __init__(self) -> None:
+        super().__init__("an answer of Azure links to another host, to which nothing is sent")
+
+
 def failure_of(error: BaseException, stage: Stage = Stage.SERVICE) -> AzureFailure:
     """Describe an error of `EXPECTED_FAILURES`; raises TypeError for any other."""
     if isinstance(error, TokenUnavailableError):

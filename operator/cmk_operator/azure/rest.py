@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import DecodeError
 from azure.core.rest import HttpRequest
 
 from cmk_operator.azure.failures import seconds_to_wait
+from cmk_operator.azure.management import CONNECTION_TIMEOUT, READ_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from azure.core import AsyncPipelineClient
-
-CONNECTION_TIMEOUT: Final = 5.0
-READ_TIMEOUT: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from cmk_operator.azure.credentials import (
     service_account_assertion,
 )
 from cmk_operator.azure.failures import TokenUnavailableError
-from cmk_operator.azure.rest import CONNECTION_TIMEOUT, READ_TIMEOUT, RestClient
+from cmk_operator.azure.management import CONNECTION_TIMEOUT, READ_TIMEOUT, ClientT, OneHost, Sdk, WholeAnswer
+from cmk_operator.azure.rest import RestClient
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.access.token_verdict import judge_token_failure
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from azure.core.credentials_async import AsyncTokenCredential
-    from azure.core.pipeline.policies import AsyncHTTPPolicy
+    from azure.core.pipeline.policies import AsyncHTTPPolicy, SansIOHTTPPolicy
 
     from cmk_operator.telemetry import Telemetry
 
@@ -41,6 +42,8 @@ T = TypeVar("T")
 CONNECTIONS: Final = 16
 """Enough for all workers: each waits for one answer at a time, and each TLS connection costs a quarter of a megabyte."""
 USER_AGENT: Final = "cmk-operator"
+UNUSED_FOR: Final = 3600.0
+"""Seconds after which the client of a subscription that nothing asked for is dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ class AzureSession:
     _http: aiohttp.ClientSession | None = None
     _budget: CallBudget | None = None
     _kept: dict[tuple[object, ...], Any] = field(default_factory=dict)
+    _used: dict[tuple[object, ...], float] = field(default_factory=dict)
+    """When each client of a management SDK was asked for last, the longest unused first."""
 
     async def __aenter__(self) -> Self:
         # aiohttp's own context is as old as its import; this one trusts what SSL_CERT_FILE names now.
@@ -197,9 +202,12 @@ class AzureSession:
         """Drop the clients of one managed identity with the tokens in them, which know no permission granted since."""
         credential = self._kept.pop(("managed identity", chain), None)
         for key in [
-            key for key in self._kept if key == ("resource manager", chain) or (key[0] == "rest" and key[1] is credential)
+            key
+            for key in self._kept
+            if key[:2] in {("resource manager", chain), ("management", chain)} or (key[0] == "rest" and key[1] is credential)
         ]:
             del self._kept[key]
+            self._used.pop(key, None)
 
     def forget_credential(self, credential: AsyncTokenCredential) -> None:
         """Drop the clients of `rest` that sign in with a credential which has been replaced."""
@@ -238,15 +246,66 @@ class AzureSession:
         policy = policies.AsyncBearerTokenCredentialPolicy(credential, scope)
         return self._rest(base_url, policy, ("rest", credential, base_url))
 
+    async def management(self, sdk: Sdk[ClientT], chain: IdentityChain, subscription_id: str) -> ClientT:
+        """A management SDK's client for one subscription, as the managed identity; imports the SDK on first use.
+
+        Raises `TokenUnavailableError` without a token file.
+        """
+        key = ("management", chain, sdk.package, subscription_id.lower())
+        if key not in self._kept:
+            await self._make_management(sdk, chain, subscription_id, key)
+        client: ClientT = self._kept[key]
+        self._used.pop(key, None)
+        self._used[key] = self.monotonic()
+        self._drop_unused()
+        return client
+
+    async def _make_management(
+        self, sdk: Sdk[ClientT], chain: IdentityChain, subscription_id: str, key: tuple[object, ...]
+    ) -> None:
+        client_class = await sdk.client_class()
+        credential = self.managed_identity(chain)
+        base_url, scope = f"https://{chain.cloud.resource_manager}", chain.cloud.resource_manager_scope
+
+        def make() -> ClientT:
+            authentication = AsyncARMChallengeAuthenticationPolicy(credential, scope)
+            transport, chained = self._pipeline(base_url, authentication)
+            return client_class(
+                credential,
+                subscription_id,
+                base_url,
+                credential_scopes=[scope],
+                authentication_policy=authentication,
+                policies=[WholeAnswer(), *chained],
+                transport=transport,
+            )
+
+        self._keep(key, make)
+
+    def _drop_unused(self) -> None:
+        """Drop the SDKs' clients of subscriptions that no manifest names any more; there is nothing in them to close."""
+        while self._used:
+            key, used = next(iter(self._used.items()))
+            if self.monotonic() - used <= UNUSED_FOR:
+                return
+            del self._used[key], self._kept[key]
+
+    def _pipeline(
+        self, base_url: str, authentication: AsyncHTTPPolicy[Any, Any]
+    ) -> tuple[BudgetedTransport, list[AsyncHTTPPolicy[Any, Any] | SansIOHTTPPolicy[Any, Any]]]:
+        """A transport and the policies above it, new for each client: shared ones would mix up the requests of two."""
+        options = self.client_options()
+        return options["transport"], [
+            OneHost(base_url),
+            policies.RequestIdPolicy(),
+            policies.UserAgentPolicy(**options),
+            policies.AsyncRetryPolicy(**options),
+            authentication,
+        ]
+
     def _rest(self, base_url: str, authentication: AsyncHTTPPolicy[Any, Any], key: tuple[object, ...]) -> RestClient:
         def make() -> RestClient:
-            options = self.client_options()
-            chained = [
-                policies.RequestIdPolicy(),
-                policies.UserAgentPolicy(**options),
-                policies.AsyncRetryPolicy(**options),
-                authentication,
-            ]
-            return RestClient(AsyncPipelineClient(base_url, policies=chained, transport=options["transport"]))
+            transport, chained = self._pipeline(base_url, authentication)
+            return RestClient(AsyncPipelineClient(base_url, policies=chained, transport=transport))
 
         return self._keep(key, make)

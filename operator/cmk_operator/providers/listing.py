@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.identifiers.arm_id import ArmId
 
 FactsT = TypeVar("FactsT")
+FactsT_co = TypeVar("FactsT_co", covariant=True)
 
 
 @dataclass(slots=True)
@@ -27,21 +28,44 @@ class _Listed(Generic[FactsT]):
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Listing(Generic[FactsT]):
-    """Resources of one type; `resource_type` in Azure's spelling, `read` turns a body into (hashable) facts."""
+class Source(Protocol[FactsT_co]):
+    """Where the resources of one type are read from; facts are hashable."""
+
+    async def read(self, chain: IdentityChain, target: ArmId) -> FactsT_co:
+        """One resource. Raises what an Azure call raises."""
+
+    def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[Sequence[tuple[str, FactsT_co]]]:
+        """All resources of a subscription, each with its id. Raises what an Azure call raises."""
+
+
+class ByRest(Generic[FactsT]):
+    """Read with azure-core's pipeline alone; `resource_type` in Azure's spelling, `read_body` turns a body into facts."""
 
     def __init__(
-        self,
-        session: AzureSession,
-        resource_type: str,
-        api_version: str,
-        read: Callable[[Mapping[str, Any]], FactsT],
-        max_age: float,
+        self, session: AzureSession, resource_type: str, api_version: str, read_body: Callable[[Mapping[str, Any]], FactsT]
     ) -> None:
         self._session = session
         self._resource_type = resource_type
         self._query = {"api-version": api_version}
-        self._read = read
+        self._read_body = read_body
+
+    async def read(self, chain: IdentityChain, target: ArmId) -> FactsT:
+        """GET the resource."""
+        return self._read_body(await self._session.resource_manager(chain).call("GET", target.text, self._query))
+
+    async def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[Sequence[tuple[str, FactsT]]]:
+        """GET the subscription's list."""
+        path = f"/subscriptions/{subscription_id}/providers/{self._resource_type}"
+        async for page in self._session.resource_manager(chain).pages(path, self._query):
+            yield [(str(body["id"]), self._read_body(body)) for body in page]
+
+
+class Listing(Generic[FactsT]):
+    """Resources of one type, from the subscription's list or each by itself."""
+
+    def __init__(self, session: AzureSession, source: Source[FactsT], max_age: float) -> None:
+        self._session = session
+        self._source = source
         self._max_age = max_age
         self._listed: dict[tuple[IdentityChain, str], _Listed[FactsT]] = {}
 
@@ -55,8 +79,7 @@ class Listing(Generic[FactsT]):
             found = listed.resources.get(target.key)
             if found is not None:
                 return found
-        body = await self._session.resource_manager(chain).call("GET", target.text, self._query)
-        return self.remember(chain, target, self._read(body))
+        return self.remember(chain, target, await self._source.read(chain, target))
 
     async def all(self, chain: IdentityChain, subscription_id: str, max_age: float) -> Mapping[str, FactsT]:
         """The facts of all resources of a subscription, by `ArmId.key`. Raises what an Azure call raises."""
@@ -79,14 +102,11 @@ class Listing(Generic[FactsT]):
 
     async def _list(self, chain: IdentityChain, subscription_id: str, listed: _Listed[FactsT]) -> None:
         began = self._session.monotonic()
-        path = f"/subscriptions/{subscription_id}/providers/{self._resource_type}"
         # Most resources of a subscription look alike to us, so equal facts are kept once.
         alike: dict[FactsT, FactsT] = {}
         found: dict[str, FactsT] = {}
-        async for page in self._session.resource_manager(chain).pages(path, self._query):
-            for body in page:
-                facts = self._read(body)
-                found[str(body["id"]).lower()] = alike.setdefault(facts, facts)
+        async for page in self._source.pages(chain, subscription_id):
+            found |= {resource_id.lower(): alike.setdefault(facts, facts) for resource_id, facts in page}
         listed.read = {key: (at, facts) for key, (at, facts) in listed.read.items() if at > began}
         found |= {key: facts for key, (_, facts) in listed.read.items()}
         listed.resources, listed.at = found, self._session.monotonic()

@@ -11,7 +11,7 @@ from cmk_operator.core.faults.azure_failure import Stage
 from cmk_operator.providers.arm import ArmProvider, send_plan
 from cmk_operator.providers.disk import disk, encryption_set
 from cmk_operator.providers.disk.kind import DISK, DISK_ENCRYPTION_SET
-from cmk_operator.providers.listing import Listing
+from cmk_operator.providers.listing import ByRest, Listing
 from cmk_operator.providers.protocol import Applied, DiskPlacement, Plan, Started, Target
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class DiskProvider(ArmProvider):
 
 def make_providers(session: AzureSession, list_max_age: float) -> tuple[Provider[Any, Any], ...]:
     """Both, on the same lists."""
-    sets = Listing(session, "Microsoft.Compute/diskEncryptionSets", API_VERSION, encryption_set.read_set, list_max_age)
-    disks = Listing(session, "Microsoft.Compute/disks", API_VERSION, disk.read_disk, list_max_age)
-    lists = ComputeLists(session, sets, disks, list_max_age)
+    sets = ByRest(session, "Microsoft.Compute/diskEncryptionSets", API_VERSION, encryption_set.read_set)
+    disks = ByRest(session, "Microsoft.Compute/disks", API_VERSION, disk.read_disk)
+    lists = ComputeLists(session, Listing(session, sets, list_max_age), Listing(session, disks, list_max_age), list_max_age)
     return DiskEncryptionSetProvider(lists), DiskProvider(lists)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.providers.arm import ArmProvider
-from cmk_operator.providers.listing import Listing
+from cmk_operator.providers.listing import ByRest, Listing
 from cmk_operator.providers.protocol import Applied, Plan, ResourceFacts, Started, Target
 from cmk_operator.providers.sql import database, server, server_plan
 from cmk_operator.providers.sql.client import Readings, SqlClient
@@ -70,7 +70,7 @@ class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
 
     def __init__(self, client: SqlClient, list_max_age: float) -> None:
         super().__init__(client)
-        self._servers = Listing(client.session, _SERVERS, API_VERSION, server.read_server, list_max_age)
+        self._servers = Listing(client.session, ByRest(client.session, _SERVERS, API_VERSION, server.read_server), list_max_age)
         self._protectors: Readings[server.Protector] = Readings(client.session.monotonic)
         self._closed: Readings[tuple[server.ClosedDatabase, ...]] = Readings(client.session.monotonic)
         self._partners: Readings[tuple[server.Partner, ...]] = Readings(client.session.monotonic)

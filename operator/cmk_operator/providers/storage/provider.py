@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.providers.arm import ArmProvider
-from cmk_operator.providers.listing import Listing
+from cmk_operator.providers.listing import ByRest, Listing
 from cmk_operator.providers.protocol import Applied, Plan, ResourceFacts, Target
 from cmk_operator.providers.storage.encryption import StorageAccountDetail, plan_key, plan_platform_key, read_account
 from cmk_operator.providers.storage.kind import STORAGE_ACCOUNT
@@ -31,7 +31,8 @@ class StorageAccountProvider(ArmProvider):
 
     def __init__(self, session: AzureSession, list_max_age: float) -> None:
         super().__init__(session)
-        self._accounts = Listing(session, "Microsoft.Storage/storageAccounts", API_VERSION, read_account, list_max_age)
+        accounts = ByRest(session, "Microsoft.Storage/storageAccounts", API_VERSION, read_account)
+        self._accounts = Listing(session, accounts, list_max_age)
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> Facts | AzureFailure:
         """The account, from the subscription's list where that is young enough."""

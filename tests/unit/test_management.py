@@ -1,0 +1,307 @@
+"""The management SDKs on the operator's own pipeline: imported on first use, bound to one host, and odd answers are values."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+from azure.core.pipeline import PipelineContext, PipelineRequest, PipelineResponse
+from azure.core.pipeline.policies import AsyncHTTPPolicy
+from azure.core.rest import HttpRequest
+from azure.core.utils import case_insensitive_dict
+from azure.mgmt.storage.aio import StorageManagementClient
+from azure.mgmt.storage.models import StorageAccount
+
+from cmk_operator.azure.credentials import IdentityChain
+from cmk_operator.azure.failures import EXPECTED_FAILURES, AnotherHostError, failure_of
+from cmk_operator.azure.management import (
+    CONNECTION_TIMEOUT,
+    LONGEST_LIST,
+    READ_TIMEOUT,
+    STORAGE,
+    FirstAnswer,
+    OneHost,
+    Received,
+    WholeAnswer,
+    pages_of,
+    typed_answer,
+)
+from cmk_operator.azure.session import UNUSED_FOR, AzureSession, TokenFile
+from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
+from cmk_operator.telemetry import Telemetry
+from tests.unit.samples import APPLICATION, SUBSCRIPTION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from azure.core.credentials import AccessToken
+
+    from cmk_operator.core.faults.azure_failure import AzureFailure
+
+ARM = "https://management.azure.com"
+CHAIN = IdentityChain(CLOUDS[CloudName.PUBLIC], APPLICATION, APPLICATION, APPLICATION, by_service_account=False)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_an_operator_for_storage_alone_imports_no_other_sdk(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("x")
+    program = f"""
+import asyncio, sys
+from pathlib import Path
+import cmk_operator.__main__
+from cmk_operator.azure.credentials import IdentityChain
+from cmk_operator.azure.management import STORAGE
+from cmk_operator.azure.session import AzureSession, TokenFile
+from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
+from cmk_operator.telemetry import Telemetry
+
+def imported():
+    return sorted(name for name in ("storage", "sql", "compute") if "azure.mgmt." + name in sys.modules)
+
+async def main():
+    chain = IdentityChain(CLOUDS[CloudName.PUBLIC], "{APPLICATION}", "{APPLICATION}", "{APPLICATION}", False)
+    async with AzureSession(Telemetry(), TokenFile(Path({str(tmp_path / "token")!r}))) as session:
+        print(imported())
+        client = await session.management(STORAGE, chain, "{SUBSCRIPTION}")
+        print(imported(), type(client).__name__)
+
+asyncio.run(main())
+"""
+    environment = {"PYTHONPATH": str(ROOT / "operator")}
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+    assert answer.stdout.splitlines() == ["[]", "['storage'] StorageManagementClient"], answer.stderr
+
+
+class Clock:
+    """Seconds, moved by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_a_client_is_kept_for_its_subscription_and_dropped_when_nothing_asks_for_it(tmp_path: Path) -> None:
+    clock, other = Clock(), APPLICATION
+    async with AzureSession(Telemetry(), TokenFile(tmp_path / "token"), monotonic=clock) as session:
+        first = await session.management(STORAGE, CHAIN, SUBSCRIPTION)
+        assert await session.management(STORAGE, CHAIN, SUBSCRIPTION.upper()) is first
+        clock.now = 0.6 * UNUSED_FOR
+        used = await session.management(STORAGE, CHAIN, other)
+        clock.now = 1.2 * UNUSED_FOR
+        assert used is not first
+        assert await session.management(STORAGE, CHAIN, other) is used
+        assert await session.management(STORAGE, CHAIN, SUBSCRIPTION) is not first
+
+
+async def test_a_managed_identity_that_is_forgotten_takes_its_clients_along(tmp_path: Path) -> None:
+    async with AzureSession(Telemetry(), TokenFile(tmp_path / "token")) as session:
+        first = await session.management(STORAGE, CHAIN, SUBSCRIPTION)
+        session.forget_managed_identity(CHAIN)
+        assert await session.management(STORAGE, CHAIN, SUBSCRIPTION) is not first
+
+
+class Answer:
+    """What a transport gives to the policies above it."""
+
+    def __init__(self, status: int, body: Any = None, headers: dict[str, str] | None = None) -> None:
+        self.status_code = status
+        self.reason = "Reason"
+        self.headers = case_insensitive_dict({"Content-Type": "application/json"} | (headers or {}))
+        self.content_type = "application/json"
+        self.content = b"" if body is None else body.encode() if isinstance(body, str) else json.dumps(body).encode()
+
+    def text(self) -> str:
+        return self.content.decode()
+
+    def body(self) -> bytes:
+        return self.content
+
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+    async def read(self) -> bytes:
+        return self.content
+
+    def iter_bytes(self) -> None:
+        """Not used: the SDK's own stream."""
+
+    def raise_for_status(self) -> None:
+        from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - as azure-core's own
+
+        if self.status_code >= 400:
+            raise HttpResponseError(response=self)  # type: ignore[arg-type]  # the part that is read
+
+
+class Wire(AsyncHTTPPolicy[Any, Any]):
+    """In the place of retries, authentication and transport: gives the answers, and keeps the requests and options."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.urls: list[str] = []
+        self.options: list[dict[str, Any]] = []
+
+    async def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
+        self.urls.append(request.http_request.url)
+        self.options.append(dict(request.context.options))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return PipelineResponse(request.http_request, answer, request.context)
+
+
+class NoCredential:
+    """Never asked: nothing here signs in."""
+
+    async def get_token(self, *_: str, **__: Any) -> AccessToken:
+        raise NotImplementedError
+
+    async def close(self) -> None: ...
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+def client_on(wire: Wire) -> StorageManagementClient:
+    policies = [WholeAnswer(), OneHost(ARM), wire]
+    return StorageManagementClient(NoCredential(), SUBSCRIPTION, ARM, policies=policies)
+
+
+async def key_name(client: StorageManagementClient) -> str | None:
+    with typed_answer():
+        account = await client.storage_accounts.get_properties("rg", "account")
+        assert account.properties is not None
+        assert account.properties.encryption is not None
+        key = account.properties.encryption.key_vault_properties
+        return key.key_name if key is not None else None
+
+
+async def failed(body: Any, status: int = 200) -> AzureFailure:
+    client = client_on(Wire(Answer(status, body)))
+    with pytest.raises(EXPECTED_FAILURES) as raised:
+        await key_name(client)
+    return failure_of(raised.value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>a proxy's page</html>",
+        "",
+        "null",
+        [],
+        "text",
+        {"properties": "text"},
+        {"properties": {"encryption": ["text"]}},
+        {"properties": {"encryption": {"keyvaultproperties": 7}}},
+    ],
+    ids=str,
+)
+async def test_an_odd_answer_is_a_listed_failure(body: Any) -> None:
+    failure = await failed(body)
+    assert (failure.status, failure.code) == (None, "DecodeError")
+    assert "proxy" not in failure.message
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"error": {"code": "ResourceNotFound", "message": "gone"}}, "ResourceNotFound"),
+        ({"error": "text"}, "text"),
+        ([], "Http404"),
+        ("<html>", "Http404"),
+        ({"error": {"code": "A", "details": 7, "target": []}}, "A"),
+    ],
+    ids=str,
+)
+async def test_errors_are_read_by_the_one_translation(body: Any, code: str) -> None:
+    failure = await failed(body, 404)
+    assert (failure.status, failure.code) == (404, code)
+
+
+def page(*names: str, link: str | None = None) -> Answer:
+    return Answer(200, {"value": [{"id": name} for name in names]} | ({"nextLink": link} if link else {}))
+
+
+async def names_in(wire: Wire) -> list[str | None]:
+    return [account.id async for found in pages_of(client_on(wire).storage_accounts.list()) for account in found]
+
+
+@pytest.mark.parametrize("value", [None, "text", 7, {"a": 1}, ["text"], [7]], ids=str)
+async def test_an_odd_list_is_a_listed_failure(value: Any) -> None:
+    with pytest.raises(EXPECTED_FAILURES), typed_answer():
+        await names_in(Wire(Answer(200, {"value": value})))
+
+
+async def test_every_page_is_read_also_behind_an_empty_one_and_by_its_port() -> None:
+    wire = Wire(page("a", link=f"{ARM}:443/next?api-version=2019-06-01&$skipToken=1"), page(link=f"{ARM}/more"), page("b"))
+    assert await names_in(wire) == ["a", "b"]
+    assert "api-version=2026-09-01" in wire.urls[1]
+    assert "skipToken=1" in wire.urls[1]
+
+
+@pytest.mark.parametrize("link", ["https://elsewhere.example/next", "http://management.azure.com/next", f"{ARM}.evil/next"])
+async def test_no_link_leads_a_token_to_another_host(link: str) -> None:
+    wire = Wire(page("a", link=link), page("b"))
+    with pytest.raises(AnotherHostError) as raised:
+        await names_in(wire)
+    assert len(wire.urls) == 1
+    assert failure_of(raised.value).code == "AnotherHostError"
+
+
+async def test_a_list_without_an_end_is_left() -> None:
+    wire = Wire(page("a", link=f"{ARM}/next"))
+    with pytest.raises(EXPECTED_FAILURES):
+        await names_in(wire)
+    assert len(wire.urls) == LONGEST_LIST
+
+
+async def test_answers_are_read_whole_within_the_operator_s_times_and_leave_their_request_id() -> None:
+    wire, received = Wire(Answer(200, {"name": "account"}, {"x-ms-request-id": "r-1"})), Received()
+    account = await client_on(wire).storage_accounts.get_properties("rg", "account", cls=received)
+    assert (account.name, received.request_id) == ("account", "r-1")
+    assert wire.options[0]["stream"] is False
+    assert wire.options[0]["connection_timeout"] == CONNECTION_TIMEOUT
+    assert wire.options[0]["read_timeout"] == READ_TIMEOUT
+
+
+async def begun(answer: Answer) -> tuple[FirstAnswer[StorageAccount], Wire]:
+    wire, first = Wire(answer), FirstAnswer[StorageAccount]()
+    parameters: Any = {"location": "westeurope"}
+    await client_on(wire).storage_accounts.begin_create("rg", "account", parameters, polling=first)
+    return first, wire
+
+
+async def test_a_long_operation_is_its_first_answer_and_nothing_is_polled() -> None:
+    headers = {"Azure-AsyncOperation": f"{ARM}/operations/1", "Retry-After": "7", "x-ms-request-id": "r-2"}
+    first, wire = await begun(Answer(202, None, headers))
+    assert (first.operation_url, first.retry_after, first.request_id) == (f"{ARM}/operations/1", 7.0, "r-2")
+    assert len(wire.urls) == 1
+    with pytest.raises(EXPECTED_FAILURES):
+        first.resource()
+
+
+@pytest.mark.parametrize(("status", "url"), [(202, f"{ARM}/operations/2"), (200, None)])
+async def test_a_location_is_an_operation_only_where_the_request_was_just_accepted(status: int, url: str | None) -> None:
+    first, _ = await begun(Answer(status, {"name": "account"}, {"Location": f"{ARM}/operations/2"}))
+    assert first.operation_url == url
+    assert first.resource().name == "account"
+
+
+def test_the_sdks_are_imported_nowhere_but_where_they_are_first_used() -> None:
+    command = [sys.executable, "-m", "ruff", "check", "--select", "TID253", "--quiet", "operator"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+
+
+def make_request(url: str) -> PipelineRequest[Any]:
+    return PipelineRequest(HttpRequest("GET", url), PipelineContext(None))
+
+
+@pytest.mark.parametrize("url", [f"{ARM}/subscriptions", f"{ARM.upper()}/subscriptions", f"{ARM}:443?x=1"])
+def test_spelling_and_the_usual_port_make_no_other_host(url: str) -> None:
+    send: Callable[[PipelineRequest[Any]], object] = OneHost(ARM).on_request
+    assert send(make_request(url)) is None
