@@ -50,6 +50,7 @@ from cmk_operator.reconcile.context import Context, Intervals
 from cmk_operator.reconcile.dispatch import reconcile
 from cmk_operator.reconcile.notifications.delivery import LANE as DELIVERIES
 from cmk_operator.reconcile.notifications.delivery import Deliveries
+from cmk_operator.reconcile.resource.authorship import Authorship
 from cmk_operator.settings import Settings
 from cmk_operator.sinks.receivers import Receivers
 from cmk_operator.telemetry import Telemetry
@@ -163,6 +164,7 @@ async def run(settings: Settings, connection: Connection) -> int:
             wake=queue.add,
             telemetry=telemetry,
             deliveries=Deliveries(receivers, connection.namespace),
+            authorship=Authorship(journal, _utc_now),
         )
         watches = Watches(connection, client, inventory, queue, telemetry, lambda item: first_look(intervals, item))
         exposition = Exposition(

@@ -19,13 +19,13 @@ from cmk_operator.api.federated_identity import (
     Registration,
 )
 from cmk_operator.api.preflight import CheckReport, PreflightStatus
-from cmk_operator.core.encryption.decide import Decision, Step
 from cmk_operator.core.encryption.protection import Protection
 from cmk_operator.core.identifiers.key_uri import KeyUri
+from cmk_operator.providers.protocol import ResourceFacts
 from cmk_operator.reconcile.key import report as key_report
 from cmk_operator.reconcile.key.report import KeyFacts, Usage
 from cmk_operator.reconcile.resource import report as resource_report
-from cmk_operator.reconcile.resource.report import ResourceOutcome
+from cmk_operator.reconcile.resource.outcome import Settled
 from tests.admission.api import NAMESPACE, path_of
 from tests.admission.manifests import GUID, IDENTITY, KEY, KINDS, manifest
 from tests.unit import samples
@@ -56,8 +56,8 @@ def _resource_status() -> Shape:
     key = samples.customer_managed_key(_key_status())
     protection = Protection(KeyUri("contoso.vault.azure.net", "storage"), V1)
     target = TargetReport(kind="StorageAccount", name="contosodata")
-    outcome = ResourceOutcome(target, key, protection, Decision(Step.SETTLED))
-    return resource_report.report(samples.encrypted_resource(), outcome, NOW)
+    settled = Settled(ResourceFacts(protection, None))
+    return resource_report.report(samples.encrypted_resource(), settled, NOW, target=target, key=key, own=None)
 
 
 STATUSES: dict[str, Shape] = {

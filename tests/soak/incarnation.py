@@ -27,6 +27,7 @@ from cmk_operator.reconcile.audit import note_unseen_deletions
 from cmk_operator.reconcile.context import Context, Intervals
 from cmk_operator.reconcile.dispatch import reconcile
 from cmk_operator.reconcile.notifications.delivery import Deliveries
+from cmk_operator.reconcile.resource.authorship import Authorship
 from cmk_operator.sinks.receivers import Receivers
 from cmk_operator.telemetry import Telemetry
 from sandbox.operator_process import NAMESPACE
@@ -117,6 +118,7 @@ class Incarnation:
             wake=agenda.add,
             telemetry=telemetry,
             deliveries=Deliveries(receivers, NAMESPACE),
+            authorship=Authorship(journal, time.moment),
         )
         life = cls(context, agenda, telemetry, stack)
         await life.list_all()

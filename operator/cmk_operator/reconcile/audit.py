@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.api.federated_identity import FederatedIdentity
     from cmk_operator.core.encryption.long_running import Operation
-    from cmk_operator.core.encryption.protection import Protection
-    from cmk_operator.core.identifiers.key_uri import KeyUri
     from cmk_operator.kubernetes.inventory import CustomResource
     from cmk_operator.reconcile.context import Context
 
@@ -180,26 +178,6 @@ def key_change_found(resource: EncryptedResource, after: str, now: datetime) -> 
         NOT_BY_US,
         resource.spec.target.text,
     )
-
-
-def note_unreported(
-    context: Context, resource: EncryptedResource, seen: Protection, wanted: KeyUri, *, reverting: bool = False
-) -> None:
-    """Before this operator changes the key: if the one seen is not the one in status, that was a change too.
-
-    It was this operator's own only if an operation of its own has ended in this very pass, and it leads to where that went:
-    the `wanted` key, or its platform key when `reverting`. What others did meanwhile is theirs.
-    """
-    applied, operation = resource.status.applied, resource.status.operation
-    before, now = applied.key_uri if applied is not None else "", str(seen.active_key_uri or "")
-    if now == before:
-        return
-    there = reverting if seen.key_uri is None else seen.key_uri.versionless == wanted.versionless
-    if operation is not None and there:
-        change = key_changed(resource, before, now, operation.purpose, operation.request_id, context.now())
-    else:
-        change = key_change_found(resource, now or resource.platform_key, context.now())
-    context.journal.note(change)
 
 
 def key_changes(

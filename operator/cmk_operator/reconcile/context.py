@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cmk_operator.kubernetes.status import StatusWriter
     from cmk_operator.providers.registry import Providers
     from cmk_operator.reconcile.notifications.delivery import Deliveries
+    from cmk_operator.reconcile.resource.authorship import Authorship
     from cmk_operator.telemetry import Telemetry
 
 
@@ -34,14 +35,6 @@ class Intervals:
     key_check: float
     drift_check: float
     identity_check: float
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A change of key that this process made: to what, and the id of the request that made it."""
-
-    key_uri: str
-    request_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +55,7 @@ class Context:
     wake: Callable[[ObjectReference, float], None]
     telemetry: Telemetry
     deliveries: Deliveries
-    unreported: dict[ObjectReference, Written] = field(default_factory=dict)
-    """Changes of key whose status has not landed yet, so that a later pass does not take them for somebody else's.
-
-    The change itself needs none of this; after a crash in between, status says that it was found.
-    """
+    authorship: Authorship
 
     def now(self) -> datetime:
         """The present, to the second: what Kubernetes' times hold."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.access.state import Access, AccessState
 
 if TYPE_CHECKING:
     from cmk_operator.core.encryption.protection import Protection
+
+
+PLAN_ONLY: Final = "the manifest says to observe only; status.plan shows what would be written"
 
 
 class Step(Enum):
@@ -49,9 +52,7 @@ def decide(*, change_is_due: bool, observe_only: bool, key: KeyState) -> Decisio
     if not change_is_due:
         return Decision(Step.SETTLED)
     if observe_only:
-        return Decision(
-            Step.SHOW_PLAN, "PlanOnly", "the manifest says to observe only; status.plan shows what would be written"
-        )
+        return Decision(Step.SHOW_PLAN, "PlanOnly", PLAN_ONLY)
     return _gate(key, Step.WRITE)
 
 

@@ -6,20 +6,20 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.core.encryption.decide import Decision, Step, decide, old_version_blocks
+from cmk_operator.core.encryption.decide import Step, decide, old_version_blocks
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault, FaultKind
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.protocol import Plan, Started
-from cmk_operator.reconcile.audit import key_change_started, note_unreported
-from cmk_operator.reconcile.context import Written
-from cmk_operator.reconcile.resource.resource_pass import audit, choice_of, old_version, probe_again, reread
+from cmk_operator.reconcile.audit import key_change_started
+from cmk_operator.reconcile.resource.outcome import CallRefused, Settled, Waiting
+from cmk_operator.reconcile.resource.resource_pass import choice_of, old_version, probe_again, reread
 
 if TYPE_CHECKING:
-    from cmk_operator.core.encryption.decide import KeyState
-    from cmk_operator.core.encryption.protection import KeyChoice, Protection
+    from cmk_operator.core.encryption.decide import Decision, KeyState
+    from cmk_operator.core.encryption.protection import KeyChoice
     from cmk_operator.providers.protocol import Applied, ResourceFacts
-    from cmk_operator.reconcile.resource.report import ResourceOutcome
+    from cmk_operator.reconcile.resource.outcome import Obstructed, Operating, ResourceOutcome
     from cmk_operator.reconcile.resource.resource_pass import ResourcePass
 
 REQUESTS_IN_ONE_PASS: Final = 12
@@ -33,42 +33,46 @@ async def write_key(step: ResourcePass, seen: ResourceFacts[Any] | None = None) 
     `seen` are facts that were read in this pass, not from a list; without them the resource is read again. None when the
     manifest changed meanwhile and a new pass is due.
     """
-    outcome = await _write_next(step, seen)
+    left = await _write_next(step, seen)
     for _ in range(REQUESTS_IN_ONE_PASS - 1):
-        if outcome is None or not outcome.goes_on:
-            break
-        before, outcome = outcome, await _write_next(step, None)
-        if outcome is not None and before.written_by_us and not outcome.written_by_us:
-            outcome = replace(outcome, written_by_us=True, request_id=before.request_id)
-    return outcome
+        if not isinstance(left, _Unfinished):
+            return left
+        left = await _write_next(step, None)
+    return _not_taken_over(step, left) if isinstance(left, _Unfinished) else left
 
 
-async def _write_next(step: ResourcePass, known: ResourceFacts[Any] | None) -> ResourceOutcome | None:
+@dataclass(frozen=True, slots=True)
+class _Unfinished:
+    """A request was carried out, and `plan` is what is left to do."""
+
+    plan: Plan
+    seen: ResourceFacts[Any]
+
+
+async def _write_next(step: ResourcePass, known: ResourceFacts[Any] | None) -> ResourceOutcome | _Unfinished | None:
     """Re-read all that a write must not be wrong about, probe the key through the same identity, then write once."""
     fresh = await reread(step)
     if fresh is None:
         return None
     seen = known if known is not None else await fresh.observe(0.0)
     if isinstance(seen, AzureFailure):
-        return fresh.refused(seen)
+        return CallRefused(fresh.judge(seen), None)
     due = await due_change(fresh, seen, observe_only=False)
     plan, decision = due.plan, due.decision
     if isinstance(plan, Fault):
         return fresh.obstructed(plan, seen)
     if decision.step is not Step.WRITE or plan is None:
-        keeps_key = plan is not None and plan.keeps_key and fresh.is_on_key(seen)
-        return fresh.outcome(seen, decision=decision, plan=plan, keeps_key=keeps_key)
+        return fresh.unwritten(decision, plan, seen)
     answer = await fresh.provider.apply(fresh.path.path.chain, fresh.target, plan)
     if isinstance(answer, AzureFailure):
-        outcome = fresh.refused(answer, seen)
+        fault = fresh.judge(answer)
         # What only takes its time, such as Snowflake's 72 hours, is no reason to look into a log.
-        waits = outcome.fault is not None and outcome.fault.kind is FaultKind.BUSY
-        level = logging.INFO if waits else logging.WARNING
+        level = logging.INFO if fault.kind is FaultKind.BUSY else logging.WARNING
         _log(fresh, "a change of key was refused", plan.purpose, answer.request_id, level=level, code=answer.code)
-        return outcome
+        return CallRefused(fault, seen)
     if isinstance(answer, Started):
         return _started(fresh, seen, answer)
-    return await _applied(fresh, seen, answer, due, plan)
+    return _applied(fresh, seen, answer, due, plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,49 +103,36 @@ def _log(
     _LOG.log(level, message, extra={**about, "azureRequestId": request_id, **more})
 
 
-def _started(step: ResourcePass, seen: ResourceFacts[Any], answer: Started) -> ResourceOutcome:
+def _started(step: ResourcePass, seen: ResourceFacts[Any], answer: Started) -> Operating:
     operation = answer.operation
     old = str(seen.protection.active_key_uri or "")
-    note_unreported(step.context, step.resource, seen.protection, step.path.path.key_uri)
+    step.context.authorship.note_unreported(step.resource, seen.protection, step.path.path.key_uri)
     step.context.journal.note(key_change_started(step.resource, old, operation, step.context.now()))
     _log(step, "a long-running operation was started", operation.purpose, operation.request_id)
-    outcome = step.waits(operation, answer.retry_after, seen)
-    return outcome if answer.remembered is None else replace(outcome, remembered=answer.remembered)
+    if answer.remembered is not None:
+        seen = replace(seen, remembered=answer.remembered)
+    return step.operating(operation, answer.retry_after, seen)
 
 
-async def _applied(
+def _applied(
     step: ResourcePass, seen: ResourceFacts[Any], answer: Applied[Any], due: DueChange, plan: Plan
-) -> ResourceOutcome:
+) -> Obstructed | Settled | Waiting | _Unfinished:
     facts = answer.facts
     old, new = str(seen.protection.active_key_uri or ""), str(facts.protection.active_key_uri or "")
-    changed = old != new
-    if changed:
-        note_unreported(step.context, step.resource, seen.protection, step.path.path.key_uri)
-        await tell_changed(step, old, facts.protection, answer.request_id)
+    if old != new:
+        step.context.authorship.note_unreported(step.resource, seen.protection, step.path.path.key_uri)
+        step.context.authorship.made(step.resource, old, facts.protection, answer.request_id)
     else:
         _log(step, "a request towards the key was carried out", plan.purpose, answer.request_id)
     left = step.provider.plan(step.target, due.want, facts)
     if isinstance(left, Fault):
-        return replace(step.obstructed(left, facts), written_by_us=changed, request_id=answer.request_id)
-    decision = decide(change_is_due=left is not None, observe_only=False, key=due.key_state)
-    goes_on = left is not None and left != plan
-    if decision.step is not Step.SETTLED and not goes_on:
-        decision = Decision(Step.WAIT, "NotTakenOver", "Azure has not taken the change over")
-    return step.outcome(
-        facts,
-        decision=decision,
-        plan=left,
-        written_by_us=changed,
-        request_id=answer.request_id,
-        goes_on=goes_on,
-        keeps_key=left is not None and left.keeps_key and step.is_on_key(facts),
-    )
+        return step.obstructed(left, facts)
+    if left is None:
+        return Settled(facts)
+    unfinished = _Unfinished(left, facts)
+    return unfinished if left != plan else _not_taken_over(step, unfinished)
 
 
-async def tell_changed(step: ResourcePass, old: str, protection: Protection, request_id: str | None) -> None:
-    """Audit and announce a change of key that this operator made, and keep it for a status that does not land."""
-    step.context.unreported[reference_of(step.resource)] = Written(str(protection.active_key_uri or ""), request_id)
-    audit(step, old, protection, request_id)
-    if protection.customer_managed:
-        message = f"the resource was put on {protection.key_uri}"
-        await step.context.events.record(step.resource, "Normal", "KeyApplied", message, "ApplyKey")
+def _not_taken_over(step: ResourcePass, left: _Unfinished) -> Waiting:
+    keeps_key = left.plan.keeps_key and step.is_on_key(left.seen)
+    return Waiting("NotTakenOver", "Azure has not taken the change over", left.seen, keeps_key=keeps_key)

@@ -5,22 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.core.encryption.decide import Decision, KeyState, Step, decide_deletion
+from cmk_operator.core.encryption.decide import KeyState, Step, decide_deletion
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.schedule import BUSY, Next
 from cmk_operator.kubernetes.status import reference_of, take_in
 from cmk_operator.providers.protocol import Started
-from cmk_operator.reconcile.audit import key_change_started, note_unreported
+from cmk_operator.reconcile.audit import key_change_started
 from cmk_operator.reconcile.context import WAKE_KEY_AFTER, Context
 from cmk_operator.reconcile.resource.operation import ask_after_operation
-from cmk_operator.reconcile.resource.report import ResourceOutcome, effective_of
-from cmk_operator.reconcile.resource.resource_pass import audit, own_version, probe_again, reread
+from cmk_operator.reconcile.resource.outcome import CallRefused, Waiting
+from cmk_operator.reconcile.resource.report import effective_of
+from cmk_operator.reconcile.resource.resource_pass import ResourcePass, own_version, probe_again, reread
 
 if TYPE_CHECKING:
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.providers.protocol import ResourceFacts
-    from cmk_operator.reconcile.resource.resource_pass import ResourcePass
+    from cmk_operator.reconcile.resource.outcome import ResourceOutcome
 
 FINALIZER: Final = "cmk-operator.dev/revert-to-platform-key"
 
@@ -60,16 +61,19 @@ async def delete(step: ResourcePass) -> ResourceOutcome | Next:
     An outcome is to be reported, because something is in the way; else the next wish.
     """
     asked = await ask_after_operation(step)
-    if isinstance(asked, ResourceOutcome):
+    if not isinstance(asked, ResourcePass):
         return asked
-    step = asked if asked is not None else step
+    step = asked
     context, path = step.context, step.path
     seen = await step.observe(0.0)
     gone = isinstance(seen, AzureFailure) and seen.code.lower() in {"resourcenotfound", "resourcegroupnotfound"}
     if isinstance(seen, AzureFailure) and not gone:
-        return step.refused(seen)
+        return CallRefused(step.judge(seen), None)
     facts = None if isinstance(seen, AzureFailure) else seen
     state = KeyState(None)
+    if facts is not None:
+        # What an operation came to is recorded here: with the finalizer goes the last place that would show it.
+        await context.authorship.of(step.resource, facts.protection, path.path.key_uri)
     if facts is not None and own_version(step, facts) is not None:
         _, state = await probe_again(step, facts)
     decision = decide_deletion(
@@ -80,15 +84,12 @@ async def delete(step: ResourcePass) -> ResourceOutcome | Next:
         key=state,
     )
     if decision.step is Step.WAIT and facts is not None:
-        waiting = Decision(
-            Step.WAIT, "RevertWaitsForKey", f"the manifest is being deleted and reverts first; {decision.message}"
-        )
-        return step.outcome(facts, decision=waiting)
+        message = f"the manifest is being deleted and reverts first; {decision.message}"
+        return Waiting("RevertWaitsForKey", message, facts, keeps_key=True)
     if decision.step is Step.REVERT and facts is not None:
         in_the_way = await _revert(step, facts)
         if in_the_way is not None:
             return in_the_way
-    # With the finalizer goes the last place that would show the change.
     await context.journal.settled(step.resource.metadata.uid)
     await _set_finalizer(context, step.resource, present=False)
     context.wake(reference_of(path.key), WAKE_KEY_AFTER)
@@ -106,14 +107,13 @@ async def _revert(step: ResourcePass, facts: ResourceFacts[Any]) -> ResourceOutc
         return step.obstructed(on_the_way_out(plan), facts)
     answer = await step.provider.apply(step.path.path.chain, step.target, plan)
     if isinstance(answer, AzureFailure):
-        return step.refused(answer, facts)
+        return CallRefused(step.judge(answer), facts)
     old = str(facts.protection.active_key_uri or "")
-    note_unreported(step.context, step.resource, facts.protection, step.path.path.key_uri, reverting=True)
     if isinstance(answer, Started):
         step.context.journal.note(key_change_started(step.resource, old, answer.operation, step.context.now()))
-        return step.waits(answer.operation, answer.retry_after, facts)
-    why = f"the manifest is deleted and reverts to {step.resource.platform_key}"
-    audit(step, old, answer.facts.protection, answer.request_id, why)
+        return step.operating(answer.operation, answer.retry_after, facts)
+    if str(answer.facts.protection.active_key_uri or "") != old:
+        step.context.authorship.made(step.resource, old, answer.facts.protection, answer.request_id)
     return None if step.provider.plan_revert(step.target, answer.facts) is None else Next(backoff=BUSY)
 
 

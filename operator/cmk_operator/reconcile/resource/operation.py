@@ -8,31 +8,29 @@ from typing import TYPE_CHECKING
 from cmk_operator.core.encryption.long_running import Ended, Failed, Operation, Running
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.providers.protocol import SnowflakeTarget
+from cmk_operator.reconcile.resource.outcome import CallRefused, OperationUnknown
 
 if TYPE_CHECKING:
-    from cmk_operator.reconcile.resource.report import ResourceOutcome
+    from cmk_operator.reconcile.resource.outcome import Operating
     from cmk_operator.reconcile.resource.resource_pass import ResourcePass
 
 
-async def ask_after_operation(step: ResourcePass) -> ResourcePass | ResourceOutcome | None:
-    """What became of the operation in status: an outcome while it is to be waited for or has failed; None without one.
-
-    When it has ended, the pass that goes on from there.
-    """
+async def ask_after_operation(step: ResourcePass) -> ResourcePass | Operating | CallRefused | OperationUnknown:
+    """The pass that goes on, because no operation is in status or it has ended; else what became of the operation."""
     kept = step.resource.status.operation
     if kept is None:
-        return None
+        return step
     operation = Operation(kept.url, kept.purpose, kept.request_id)
     answer = await step.provider.poll(step.path.path.chain, step.target, operation)
     if isinstance(answer, Ended):
         return _knowing(step, answer.version)
     if isinstance(answer, AzureFailure):
-        return step.refused(answer)
+        return OperationUnknown(step.judge(answer))
     seen = await step.observe(step.context.intervals.drift_check * 0.85 if isinstance(answer, Running) else 0.0)
     facts = None if isinstance(seen, AzureFailure) else seen
     if isinstance(answer, Failed):
-        return step.refused(answer.failure, facts, operation_ended=True)
-    return step.waits(operation, answer.retry_after, facts)
+        return CallRefused(step.judge(answer.failure), facts)
+    return step.operating(operation, answer.retry_after, facts)
 
 
 def _knowing(step: ResourcePass, version: str | None) -> ResourcePass:

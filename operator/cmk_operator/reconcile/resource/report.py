@@ -3,37 +3,48 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.api.conditions import Aspect, Progress, Truth, dated, find
-from cmk_operator.api.customer_managed_key import CustomerManagedKey, RotationReport
+from cmk_operator.api.customer_managed_key import RotationReport
 from cmk_operator.api.encrypted_resource import (
     AppliedKey,
     DetailsReport,
     EffectiveResource,
-    EncryptedResource,
     EncryptedResourceStatus,
     LostAccessReport,
     OperationReport,
     PlanReport,
     RememberedReport,
-    TargetReport,
 )
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.access.state import AccessState
-from cmk_operator.core.encryption.decide import Decision, Step
+from cmk_operator.core.encryption.decide import PLAN_ONLY
 from cmk_operator.core.faults.fault import FaultKind
 from cmk_operator.providers.protocol import Remembered, Shown
 from cmk_operator.providers.registry import timing_of
+from cmk_operator.reconcile.resource.outcome import (
+    CallRefused,
+    Obstructed,
+    Operating,
+    OperationUnknown,
+    Planned,
+    Refused,
+    Settled,
+    Waiting,
+    facts_of,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from cmk_operator.core.encryption.long_running import Operation
+    from cmk_operator.api.customer_managed_key import CustomerManagedKey
+    from cmk_operator.api.encrypted_resource import EncryptedResource, TargetReport
     from cmk_operator.core.encryption.protection import Protection
-    from cmk_operator.core.faults.fault import Fault
     from cmk_operator.providers.protocol import Plan
+    from cmk_operator.reconcile.resource.authorship import OwnChange
+    from cmk_operator.reconcile.resource.outcome import ResourceOutcome
 
 ROTATIONS_KEPT: Final = 10
 NAMES_SHOWN: Final = 50
@@ -44,7 +55,6 @@ _PASSES_BY_ITSELF: Final = frozenset(
         _NOT_PROBED,
         "WaitingForKey",
         "NotTakenOver",
-        "OperationInProgress",
         AccessState.UNKNOWN.value,
         AccessState.VAULT_UNREACHABLE.value,
     }
@@ -52,74 +62,45 @@ _PASSES_BY_ITSELF: Final = frozenset(
 """Reasons to wait for which no person is needed."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceOutcome:
-    """What one pass came to.
-
-    `protection` is what Azure reports (None: not known this time). `fault` is what refused the manifest or the call.
-    """
-
-    target: TargetReport
-    key: CustomerManagedKey | None = None
-    protection: Protection | None = None
-    decision: Decision | None = None
-    plan: Plan | None = None
-    fault: Fault | None = None
-    refused_by_azure: bool = False
-    """Whether `fault` is Azure's answer (then it is tried again), not a refusal before any call."""
-    obstacle: bool = False
-    """Whether `fault` is what stands between the resource and the next request."""
-    keeps_key: bool = False
-    """Whether the resource is on the wanted key whatever else is to be done to it."""
-    written_by_us: bool = False
-    request_id: str | None = None
-    goes_on: bool = False
-    """Whether another request can follow at once."""
-    operation: Operation | None = None
-    """What is being carried out; None leaves what status holds, unless `operation_ended`."""
-    operation_ended: bool = False
-    wait: float | None = None
-    """Seconds until the service is to be asked again."""
-    details: Shown | None = None
-    """None: as before."""
-    remembered: Remembered | None = None
-    """None: as before."""
-
-
 def effective_of(resource: EncryptedResource) -> EffectiveResource:
     """Values in force, given or default."""
     return EffectiveResource(mode=resource.spec.mode or "Enforce", deletion_policy=resource.spec.deletion_policy or "Orphan")
 
 
-def report(resource: EncryptedResource, outcome: ResourceOutcome, now: datetime) -> EncryptedResourceStatus:
-    """The status that follows from one pass."""
-    before = resource.status
-    applied = _applied(before.applied, outcome.protection, now)
-    accessible = _for_service(_key_accessible(outcome.key, applied), resource)
-    aspects = (_encrypted(outcome, resource), accessible, _key_current(outcome.key, applied))
-    details = _details(outcome.details) if outcome.details is not None else before.details
+def report(
+    resource: EncryptedResource,
+    outcome: ResourceOutcome,
+    now: datetime,
+    *,
+    target: TargetReport,
+    key: CustomerManagedKey | None,
+    own: OwnChange | None,
+) -> EncryptedResourceStatus:
+    """The status that follows from one pass; `own` is the operator's own change of key that it shows, if it shows one."""
+    before, seen = resource.status, facts_of(outcome)
+    applied = _applied(before.applied, seen.protection, now) if seen is not None else before.applied
+    accessible = _for_service(_key_accessible(key, applied), resource)
+    aspects = (_encrypted(outcome, resource), accessible, _key_current(key, applied))
+    details = _details(seen.shown) if seen is not None else before.details
     summary, progress = _summary(outcome, aspects)
     generation = resource.metadata.generation
-    shows_plan = outcome.decision is not None and outcome.decision.step is Step.SHOW_PLAN and outcome.plan is not None
     return EncryptedResourceStatus(
         observed_generation=generation,
         conditions=dated((summary, *aspects), progress, before.conditions, generation, now),
         last_handled_reconcile_at=resource.metadata.annotations.get(RECONCILE_REQUESTED_AT),
         effective=effective_of(resource),
-        target=outcome.target,
+        target=target,
         applied=applied,
-        access=_lost_access(resource, outcome.key, applied, accessible, details),
+        access=_lost_access(resource, key, applied, accessible, details),
         operation=_operation(before.operation, outcome, now),
         details=details,
-        remembered=_remembered(outcome.remembered) if outcome.remembered is not None else before.remembered,
-        plan=_plan(outcome.plan) if shows_plan and outcome.plan is not None else None,
-        rotations=_rotations(resource, applied, outcome, now),
+        remembered=_remembered(seen.remembered) if seen is not None and seen.remembered is not None else before.remembered,
+        plan=_plan(outcome.plan) if isinstance(outcome, Planned) else None,
+        rotations=_rotations(resource, applied, own, now),
     )
 
 
-def _applied(before: AppliedKey | None, protection: Protection | None, now: datetime) -> AppliedKey | None:
-    if protection is None:
-        return before
+def _applied(before: AppliedKey | None, protection: Protection, now: datetime) -> AppliedKey | None:
     if protection.key_uri is None:
         return None
     uri = str(protection.active_key_uri)
@@ -130,12 +111,16 @@ def _applied(before: AppliedKey | None, protection: Protection | None, now: date
 
 
 def _operation(before: OperationReport | None, outcome: ResourceOutcome, now: datetime) -> OperationReport | None:
-    running = outcome.operation
-    if running is None:
-        return None if outcome.operation_ended else before
-    if before is not None and before.url == running.url:
-        return before
-    return OperationReport(url=running.url, purpose=running.purpose, started_at=now, request_id=running.request_id)
+    match outcome:
+        case Operating(running):
+            if before is not None and before.url == running.url:
+                return before
+            return OperationReport(url=running.url, purpose=running.purpose, started_at=now, request_id=running.request_id)
+        case Refused() | OperationUnknown():
+            return before
+        case CallRefused() | Obstructed() | Waiting() | Planned() | Settled():
+            # Each of these comes after the question what became of the operation: it has ended.
+            return None
 
 
 def _details(shown: Shown) -> DetailsReport | None:
@@ -161,37 +146,46 @@ def _plan(plan: Plan) -> PlanReport:
 
 
 def _rotations(
-    resource: EncryptedResource, applied: AppliedKey | None, outcome: ResourceOutcome, now: datetime
+    resource: EncryptedResource, applied: AppliedKey | None, own: OwnChange | None, now: datetime
 ) -> tuple[RotationReport, ...]:
     before = resource.status
     old, new = before.applied, applied
-    if outcome.protection is None or (old.key_uri if old else None) == (new.key_uri if new else None):
+    if (old.key_uri if old else None) == (new.key_uri if new else None):
         return before.rotations
     entry = RotationReport(
         from_=old.key_uri if old is not None else None,
         to=new.key_uri if new is not None else resource.platform_key,
         at=now,
-        by="cmk-operator" if outcome.written_by_us else f"found in {resource.service}",
-        request_id=outcome.request_id if outcome.written_by_us else None,
+        by="cmk-operator" if own is not None else f"found in {resource.service}",
+        request_id=own.request_id if own is not None else None,
     )
     return (entry, *before.rotations)[:ROTATIONS_KEPT]
 
 
 def _encrypted(outcome: ResourceOutcome, resource: EncryptedResource) -> Aspect:
-    kind = "Encrypted"
-    decision, protection = outcome.decision, outcome.protection
-    if outcome.keeps_key and protection is not None:
-        return _on_its_key(kind, protection, resource)
-    if outcome.fault is not None:
-        # What Azure was last seen to do is not known to be false only because a manifest was refused or a call failed.
-        return Aspect(kind, "Unknown" if protection is None else "False", outcome.fault.reason, outcome.fault.message)
-    if decision is None or protection is None:
-        return Aspect(kind, "Unknown", "NotObserved", f"{resource.service} has not been asked yet")
-    deleting = resource.metadata.deletion_timestamp is not None
-    reverting = deleting and decision.step is Step.WAIT and outcome.plan is None and protection.customer_managed
-    if decision.step is Step.SETTLED or reverting:
-        return _on_its_key(kind, protection, resource)
-    return Aspect(kind, "False", decision.reason, decision.message)
+    kind, seen = "Encrypted", facts_of(outcome)
+    match outcome:
+        case Settled(found) | Obstructed(seen=found, keeps_key=True):
+            return _on_its_key(kind, found.protection, resource)
+        case Waiting(seen=found, keeps_key=True) | Planned(seen=found, keeps_key=True):
+            return _on_its_key(kind, found.protection, resource)
+        case Operating(seen=found, keeps_key=True) if found is not None:
+            return _on_its_key(kind, found.protection, resource)
+        case Refused(fault) | OperationUnknown(fault) | CallRefused(fault) | Obstructed(fault):
+            # What Azure was last seen to do is not known to be false only because a manifest was refused or a call failed.
+            return Aspect(kind, "Unknown" if seen is None else "False", fault.reason, fault.message)
+        case Operating():
+            if seen is None:
+                return Aspect(kind, "Unknown", "NotObserved", f"{resource.service} has not been asked yet")
+            return Aspect(kind, "False", "OperationInProgress", _operating(outcome))
+        case Waiting():
+            return Aspect(kind, "False", outcome.reason, outcome.message)
+        case Planned():
+            return Aspect(kind, "False", "PlanOnly", PLAN_ONLY)
+
+
+def _operating(outcome: Operating) -> str:
+    return f"waiting for the service to end an operation: {outcome.operation.purpose}"
 
 
 def _on_its_key(kind: str, protection: Protection, resource: EncryptedResource) -> Aspect:
@@ -274,29 +268,36 @@ def _key_current(key: CustomerManagedKey | None, applied: AppliedKey | None) -> 
 
 def _summary(outcome: ResourceOutcome, aspects: tuple[Aspect, ...]) -> tuple[Aspect, Progress]:
     encrypted, accessible = aspects[0], aspects[1]
-    if outcome.fault is not None:
-        fault = outcome.fault
-        # While Azure is silent nobody knows; once it has answered, or a manifest was refused, it is not ready.
-        silent = fault.kind is FaultKind.BUSY and outcome.protection is None
-        status: Truth = "Unknown" if silent else "False"
-        return Aspect("Ready", status, fault.reason, fault.message), Progress.of(fault)
-    decision = outcome.decision
-    if decision is not None and decision.step is Step.WAIT:
-        stalled = _needs_a_person(decision, accessible)
-        progress = Progress(reconciling=not stalled, stalled=stalled, reason=decision.reason, message=decision.message)
-        return Aspect("Ready", "False", decision.reason, decision.message), progress
-    if encrypted.status != "True":
-        observe = decision is not None and decision.step is Step.SHOW_PLAN
-        progress = Progress(reconciling=not observe, reason=encrypted.reason, message=encrypted.message)
-        return Aspect("Ready", "False", encrypted.reason, encrypted.message), progress
-    if accessible.status != "True":
-        stalled = accessible.reason not in _PASSES_BY_ITSELF
-        progress = Progress(reconciling=not stalled, stalled=stalled, reason=accessible.reason, message=accessible.message)
-        return Aspect("Ready", accessible.status, accessible.reason, accessible.message), progress
-    return Aspect("Ready", "True", "Ready", encrypted.message), Progress()
+    match outcome:
+        case Refused(fault) | OperationUnknown(fault) | CallRefused(fault) | Obstructed(fault):
+            # While Azure is silent nobody knows; once it has answered, or a manifest was refused, it is not ready.
+            silent = fault.kind is FaultKind.BUSY and facts_of(outcome) is None
+            status: Truth = "Unknown" if silent else "False"
+            return Aspect("Ready", status, fault.reason, fault.message), Progress.of(fault)
+        case Operating():
+            message = _operating(outcome)
+            progress = Progress(reconciling=True, reason="OperationInProgress", message=message)
+            return Aspect("Ready", "False", "OperationInProgress", message), progress
+        case Waiting(reason, message):
+            stalled = _needs_a_person(reason, accessible)
+            progress = Progress(reconciling=not stalled, stalled=stalled, reason=reason, message=message)
+            return Aspect("Ready", "False", reason, message), progress
+        case Planned(keeps_key=False):
+            return Aspect("Ready", "False", encrypted.reason, encrypted.message), Progress()
+        case Planned() | Settled():
+            return _on_key_summary(encrypted, accessible)
 
 
-def _needs_a_person(decision: Decision, accessible: Aspect) -> bool:
+def _on_key_summary(encrypted: Aspect, accessible: Aspect) -> tuple[Aspect, Progress]:
+    """Ready, if the key that protects the resource is accessible."""
+    if accessible.status == "True":
+        return Aspect("Ready", "True", "Ready", encrypted.message), Progress()
+    stalled = accessible.reason not in _PASSES_BY_ITSELF
+    progress = Progress(reconciling=not stalled, stalled=stalled, reason=accessible.reason, message=accessible.message)
+    return Aspect("Ready", accessible.status, accessible.reason, accessible.message), progress
+
+
+def _needs_a_person(reason: str, accessible: Aspect) -> bool:
     """Whether waiting alone will never end it; the two that wait for a key pass on what the key waits for."""
-    of_the_key = decision.reason in {"RevertWaitsForKey", "OldVersionNotAccessible"}
-    return (accessible.reason if of_the_key else decision.reason) not in _PASSES_BY_ITSELF
+    of_the_key = reason in {"RevertWaitsForKey", "OldVersionNotAccessible"}
+    return (accessible.reason if of_the_key else reason) not in _PASSES_BY_ITSELF

@@ -1,4 +1,4 @@
-"""What every way of changing a resource needs: a second look at Kubernetes, a fresh probe, and the audit line."""
+"""What every way of changing a resource needs: a second look at Kubernetes, and a fresh probe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import APPROVED_VERSION
 from cmk_operator.core.access.key_verdict import judge_key_probe
 from cmk_operator.core.access.verdict import judge_access
-from cmk_operator.core.encryption.decide import Decision, KeyState, Step
+from cmk_operator.core.encryption.decide import KeyState, Step
 from cmk_operator.core.encryption.protection import KeyChoice
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.prerequisites.check import check_prerequisites, failed
@@ -19,20 +19,19 @@ from cmk_operator.core.rotation.adoption import probe_of_adopted
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of, take_in
 from cmk_operator.providers.protocol import Target
-from cmk_operator.reconcile.audit import key_changed
 from cmk_operator.reconcile.key.guard import guard_of
 from cmk_operator.reconcile.key.policy import adoption_policy, effective_of
 from cmk_operator.reconcile.references import ResourcePath, resolve_resource
-from cmk_operator.reconcile.resource.report import ResourceOutcome
+from cmk_operator.reconcile.resource.outcome import Obstructed, Operating, Planned, Settled, Waiting
 from cmk_operator.reconcile.resource.targets import arm_target
 
 if TYPE_CHECKING:
     from cmk_operator.api.model import Metadata
     from cmk_operator.core.access.state import Access, KeyAttributes, KeyProbe
+    from cmk_operator.core.encryption.decide import Decision
     from cmk_operator.core.encryption.long_running import Operation
-    from cmk_operator.core.encryption.protection import Protection
     from cmk_operator.core.faults.azure_failure import AzureFailure
-    from cmk_operator.providers.protocol import Provider, ResourceFacts, SnowflakeTarget
+    from cmk_operator.providers.protocol import Plan, Provider, ResourceFacts, SnowflakeTarget
     from cmk_operator.reconcile.context import Context
 
 PROBE_BEFORE_WRITE_MAX_AGE: Final = 55.0
@@ -65,33 +64,27 @@ class ResourcePass:
         """The facts, at most `max_age` seconds old."""
         return await self.provider.observe(self.path.path.chain, self.target, max_age=max_age)
 
-    def outcome(self, facts: ResourceFacts[Any] | None, **found: Any) -> ResourceOutcome:  # noqa: ANN401 - fields of the outcome
-        """What the pass came to, with all that `facts` (None: the resource could not be read) say for status."""
-        if facts is None:
-            return ResourceOutcome(self.shown, self.path.key, **found)
-        return ResourceOutcome(
-            self.shown, self.path.key, facts.protection, details=facts.shown, remembered=facts.remembered, **found
-        )
+    def judge(self, failure: AzureFailure) -> Fault:
+        """Who must act on a refused call."""
+        return self.provider.judge(failure, self.path.target.shown_name)
 
-    def refused(self, failure: AzureFailure, facts: ResourceFacts[Any] | None = None, **found: Any) -> ResourceOutcome:  # noqa: ANN401 - fields of the outcome
-        """The outcome when a call was refused; `facts` if the resource could at least be read."""
-        fault = self.provider.judge(failure, self.path.target.shown_name)
-        return self.outcome(facts, fault=fault, refused_by_azure=True, **found)
-
-    def obstructed(self, fault: Fault, facts: ResourceFacts[Any]) -> ResourceOutcome:
+    def obstructed(self, fault: Fault, seen: ResourceFacts[Any]) -> Obstructed:
         """The outcome when something must happen before the next request."""
-        return self.outcome(facts, fault=fault, obstacle=True, keeps_key=self.is_on_key(facts))
+        return Obstructed(fault, seen, keeps_key=self.is_on_key(seen))
 
-    def waits(self, operation: Operation, retry_after: float, facts: ResourceFacts[Any] | None) -> ResourceOutcome:
+    def operating(self, operation: Operation, retry_after: float, seen: ResourceFacts[Any] | None) -> Operating:
         """The outcome while the service carries out what was started; `retry_after` in seconds."""
-        purpose = f"waiting for the service to end an operation: {operation.purpose}"
-        return self.outcome(
-            facts,
-            decision=Decision(Step.WAIT, "OperationInProgress", purpose),
-            operation=operation,
-            wait=min(retry_after, LONGEST_WAIT),
-            keeps_key=facts is not None and self.is_on_key(facts),
-        )
+        keeps_key = seen is not None and self.is_on_key(seen)
+        return Operating(operation, min(retry_after, LONGEST_WAIT), seen, keeps_key=keeps_key)
+
+    def unwritten(self, decision: Decision, plan: Plan | None, seen: ResourceFacts[Any]) -> Settled | Planned | Waiting:
+        """The outcome when nothing is to be written, or not now."""
+        if plan is None:
+            return Settled(seen)
+        keeps_key = plan.keeps_key and self.is_on_key(seen)
+        if decision.step is Step.SHOW_PLAN:
+            return Planned(plan, seen, keeps_key=keeps_key)
+        return Waiting(decision.reason, decision.message, seen, keeps_key=keeps_key)
 
     def is_on_key(self, facts: ResourceFacts[Any]) -> bool:
         """Whether a version of the wanted key protects the resource already."""
@@ -178,11 +171,3 @@ def choice_of(path: ResourcePath, attributes: KeyAttributes | None) -> KeyChoice
         key_size=attributes.key_size if attributes is not None else None,
         customer_tenant_id=path.path.tenant.spec.tenant_id,
     )
-
-
-def audit(
-    step: ResourcePass, before: str, after: Protection, request_id: str | None, why: str = "the manifest says so"
-) -> None:
-    """One entry of the record for each change of a key, by law 8; `before` is the URI of the key it was on."""
-    now = step.context.now()
-    step.context.journal.note(key_changed(step.resource, before, str(after.active_key_uri or ""), why, request_id, now))
