@@ -30,10 +30,10 @@ _QUERY = "keyUri may not carry a query or a fragment"
 _USER = "keyUri may not carry user info"
 _HTTPS = "keyUri must start with https://"
 _HSM = "keyUri names a managed HSM: only keys in a Key Vault are supported"
-_APPROVAL = "approval Manual needs apply Immediately: on their own schedule Azure's services ask nobody"
-_HOLD = "holdSupersededFor must be at least 24h: services look for new versions daily"
-_LONG_HOLD = "holdSupersededFor may be at most 876000h, which are 100 years"
-_RETENTION = "backupRetention may be at most 876000h, which are 100 years"
+_APPROVAL = "approval Manual needs apply Immediately: on their own schedule Azure's services do not wait for an approval"
+_HOLD = "holdSupersededFor must be at least 24h: Azure's services check for new versions once a day"
+_LONG_HOLD = "holdSupersededFor may be at most 876000h (100 years)"
+_RETENTION = "backupRetention may be at most 876000h (100 years)"
 _SCOPE = "an allowed scope must be the id of a subscription, resource group or resource, without a trailing slash"
 _VAULT = "an allowed vault must be a Key Vault host in lower case, such as contoso.vault.azure.net"
 _RESOURCE = "resourceId must be /subscriptions/<id>/resourceGroups/<name>/providers/<namespace>/<type>/<name>"
@@ -207,17 +207,17 @@ REFUSED: dict[tuple[str, str], dict[str, list[Any]]] = {
         ]
     },
     ("customertenants", "notifications.sink"): {
-        "sink must start with https://: events name keys and resources": [
+        "sink must start with https://: notifications name keys and resources": [
             "http://hooks.example.com/",
             "ftp://x",
             "hooks.example.com",
         ],
-        "sink may not carry user info: sign with secretRef instead": [
+        "sink may not carry user info: use secretRef to sign notifications instead": [
             "https://user:password@hooks.example.com/",
             "https://a@b",
         ],
         "sink may not carry a fragment": ["https://hooks.example.com/#here"],
-        "sink must be https://<host>[:<port>][/<path>][?<query>], without blanks": [
+        "sink must be https://<host>[:<port>][/<path>][?<query>], without spaces": [
             "https://",
             "https:///events",
             "https://hooks example/",
@@ -262,7 +262,7 @@ REFUSED: dict[tuple[str, str], dict[str, list[Any]]] = {
         ],
     },
     ("encryptedresources", ""): {
-        "name exactly one target: resourceId or snowflake": [
+        "set exactly one target: resourceId or snowflake": [
             {"resourceId": None},
             {"snowflake": _SNOWFLAKE["snowflake"]},
         ],
@@ -287,23 +287,23 @@ REFUSED: dict[tuple[str, str], dict[str, list[Any]]] = {
         _IDENTITY: [GUID, ACCOUNT, f"{IDENTITY}/", f"{IDENTITY}/x/y", GROUP, IDENTITY.replace("Microsoft.", "Microsoft")]
     },
     ("federatedidentities", "application"): {
-        "application needs either clientId, of one that exists, or register, but not both": [
+        "application needs either clientId (of an existing application) or register, but not both": [
             {},
             {"displayName": "Fabrikam CMK"},
             {"clientId": GUID, "register": {"displayName": "Fabrikam CMK"}},
         ],
-        "displayName belongs inside register when the operator registers the application": [
+        "displayName belongs inside register if the operator registers the application": [
             {"register": {"displayName": "Fabrikam CMK"}, "displayName": "Fabrikam CMK"},
         ],
     },
     ("federatedidentities", "managedIdentity"): {
-        "managedIdentity needs either clientId, of one that exists, or register, but not both": [
+        "managedIdentity needs either clientId (of an existing identity) or register, but not both": [
             {"resourceId": IDENTITY},
             {"resourceId": IDENTITY, "clientId": GUID, "register": {"location": "westeurope"}},
         ]
     },
     ("federatedidentities", ""): {
-        "registrar is required when application or managedIdentity is registered by the operator": [
+        "registrar is required if the operator registers application or managedIdentity": [
             _REGISTERED_APPLICATION | {"registrar": None},
             _REGISTERED_IDENTITY | {"registrar": None},
             _REGISTERED_APPLICATION | _REGISTERED_IDENTITY | {"registrar": None},

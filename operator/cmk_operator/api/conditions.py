@@ -24,7 +24,7 @@ class Condition(Shape):
     Source: Kubernetes API conventions, "Typical status properties".
     """
 
-    model_config = ConfigDict(json_schema_extra={"description": "One aspect of the object, as metav1.Condition."})
+    model_config = ConfigDict(json_schema_extra={"description": "One aspect of the object, in the shape of metav1.Condition."})
 
     type: str = Field(max_length=316)
     status: Truth

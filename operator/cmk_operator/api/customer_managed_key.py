@@ -42,13 +42,13 @@ KEY_URI_RULES: Final = first_broken(
 
 
 class RotationPolicy(Shape):
-    """How new versions are taken over, and how long old ones must be kept."""
+    """How resources move to a new version of the key, and how long old versions must be kept."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(
             Rule(
                 "!has(self.approval) || self.approval != 'Manual' || (has(self.apply) && self.apply == 'Immediately')",
-                "approval Manual needs apply Immediately: on their own schedule Azure's services ask nobody",
+                "approval Manual needs apply Immediately: on their own schedule Azure's services do not wait for an approval",
             )
         )
     )
@@ -56,56 +56,56 @@ class RotationPolicy(Shape):
     apply: Literal["AzureSchedule", "Immediately"] | None = Field(
         default=None,
         description=(
-            "How a new version of a followed key is taken over. AzureSchedule (when absent): each service looks for it by itself, "
-            "within a day. Immediately: this operator puts each resource on it as soon as old and new version pass the probe."
+            "How resources move to a new version of the key. AzureSchedule (the default): each Azure service checks for it once a "
+            "day. Immediately: the operator moves each resource as soon as both the old and the new version pass the probe."
         ),
     )
     approval: Literal["Automatic", "Manual"] | None = Field(
         default=None,
         description=(
-            "Automatic (when absent), or Manual: a new version waits in status.pendingVersion until the annotation "
+            "Automatic (the default), or Manual: a new version waits in status.pendingVersion until the annotation "
             "cmk-operator.dev/approved-version of this object names it."
         ),
     )
     hold_superseded_for: Duration | None = Field(
         default=None,
         description=(
-            "How long a superseded version must stay enabled after the last resource has moved off it, such as 24h (when absent)."
+            "How long a superseded version must stay enabled after the last resource has moved off it. The default is 24h."
         ),
         json_schema_extra=validations(
             Rule(
                 "duration(self) >= duration('24h')",
-                "holdSupersededFor must be at least 24h: services look for new versions daily",
+                "holdSupersededFor must be at least 24h: Azure's services check for new versions once a day",
             ),
-            Rule("duration(self) <= duration('876000h')", "holdSupersededFor may be at most 876000h, which are 100 years"),
+            Rule("duration(self) <= duration('876000h')", "holdSupersededFor may be at most 876000h (100 years)"),
         ),
     )
     backup_retention: Duration | None = Field(
         default=None,
-        description="How long backups are kept, such as 840h: until then they need the version they were made under.",
+        description="How long backups are kept, such as 840h. Until then a backup needs the key version that was in use when it was made.",
         json_schema_extra=validations(
-            Rule("duration(self) <= duration('876000h')", "backupRetention may be at most 876000h, which are 100 years")
+            Rule("duration(self) <= duration('876000h')", "backupRetention may be at most 876000h (100 years)")
         ),
     )
 
 
 class CustomerManagedKeySpec(Shape):
-    """Which key, whose, and how strictly it must be guarded."""
+    """Which key, whose it is, and how strictly its prerequisites are enforced."""
 
     tenant_ref: NamedReference = Field(
         description="The CustomerTenant that owns the vault.", json_schema_extra=validations(immutable("tenantRef"))
     )
     key_uri: str = Field(
         max_length=300,
-        description="Identifier of the key: with a version it is pinned, without one the latest version is followed.",
+        description="Identifier of the key. With a version, the key is pinned to it. Without one, the operator follows the latest version.",
         json_schema_extra=validations(*KEY_URI_RULES),
     )
     vault_resource_id: str | None = Field(
         default=None,
         max_length=400,
         description=(
-            "Azure Resource Manager id of the vault. When absent the vault is looked for in the subscriptions that the customer has "
-            "let the application see. Read for prerequisites that the vault itself does not tell."
+            "Azure Resource Manager id of the vault. The operator reads it for the prerequisites that the vault's data plane does not "
+            "show. When absent, the operator searches the subscriptions that the application may read in the customer's tenant."
         ),
         json_schema_extra=validations(
             Rule(
@@ -116,28 +116,31 @@ class CustomerManagedKeySpec(Shape):
         ),
     )
     rotation: RotationPolicy | None = Field(
-        default=None, description="How new versions are taken over, and how long old ones must be kept."
+        default=None, description="How resources move to a new version, and how long old versions must be kept."
     )
     prerequisites: Literal["Enforce", "Warn"] | None = Field(
         default=None,
         description=(
-            "Enforce (when absent): nothing new is put on a key that lacks what the provider asks for. Warn: only what Azure itself "
-            "refuses is enforced, the rest is told. Locks, retention and network protection are told in both."
+            "Enforce (the default): no further resource is moved to a key that does not meet the provider's requirements. Warn: only "
+            "what Azure itself requires is enforced, and the rest is reported. Locks, retention and network protection are only "
+            "reported in both cases."
         ),
     )
 
 
 class StopReport(Shape):
-    """What stops if the key stays lost: the resources of one service."""
+    """The resources of one service that stop if the key stays lost."""
 
     service: str
-    expected_at: datetime = Field(description="About when it stops; the services look at different paces.")
+    expected_at: datetime = Field(
+        description="Approximate time at which they stop. Each service checks its keys at its own interval."
+    )
     resources: tuple[str, ...] = Field(description="EncryptedResources that stop (at most 20 names).")
     resource_count: int
     effect: str
-    recovery: str = Field(description="What brings it back once the key is accessible again.")
+    recovery: str = Field(description="What restores the service once the key is accessible again.")
     virtual_machines: tuple[str, ...] = Field(
-        default=(), description="Disks: virtual machines that are expected to shut down, before that time (at most 20 names)."
+        default=(), description="Disks: virtual machines that are expected to shut down before that time (at most 20 names)."
     )
 
 
@@ -147,53 +150,61 @@ class AccessReport(Shape):
     state: str
     since: datetime = Field(description="When the state was first seen.")
     inaccessible_expected_at: datetime | None = Field(
-        default=None, description="About when the first data on this key becomes inaccessible if nothing changes."
+        default=None,
+        description="Approximate time at which the first data on this key becomes inaccessible if nothing changes.",
     )
-    lost_since: datetime | None = Field(default=None, description="When the loss was first seen, whatever its cause since.")
-    stops: tuple[StopReport, ...] = Field(default=(), description="What stops when, the earliest first.")
+    lost_since: datetime | None = Field(
+        default=None, description="When the loss was first seen, even if its cause has changed since."
+    )
+    stops: tuple[StopReport, ...] = Field(default=(), description="What stops at what time, earliest first.")
 
 
 class VersionReport(Shape):
-    """One version of the key that protects, or protected, something."""
+    """One version of the key that protects something, or did."""
 
     version: str
-    access: str | None = Field(default=None, description="Access state of this version; absent: not probed, because unused.")
-    enabled: bool | None = Field(default=None, description="Absent: not readable with the present grants.")
+    access: str | None = Field(
+        default=None, description="Access state of this version. Absent: it is unused and therefore not probed."
+    )
+    enabled: bool | None = Field(default=None, description="Absent: the operator's permissions do not allow it to read this.")
     created: datetime | None = None
-    expires: str | None = Field(default=None, description="Expiry in RFC 3339; absent: it does not expire.")
+    expires: str | None = Field(default=None, description="Expiry date (RFC 3339). Absent: the version does not expire.")
     in_use_by: tuple[str, ...] = Field(default=(), description="EncryptedResources on this version (at most 20 names).")
     in_use_by_count: int = 0
     superseded_at: datetime | None = None
     safe_to_disable_after: datetime | None = Field(
-        default=None, description="From then on no resource needs it; backups may, see keepUntil."
+        default=None, description="From this time on no resource needs the version. Backups may still need it: see keepUntil."
     )
-    keep_until: datetime | None = Field(default=None, description="Backups made under this version may exist until then.")
+    keep_until: datetime | None = Field(
+        default=None, description="Until this time there may be backups that need this version."
+    )
     reason: str = ""
 
 
 class PrerequisiteReport(Shape):
-    """One thing that guards the key against loss."""
+    """One condition that protects the key against loss."""
 
     name: str
     result: Literal["Pass", "Fail", "Unknown"]
     message: str
     command: str | None = Field(
-        default=None, description="The az command by which whom the message names does it, or lets the operator see it."
+        default=None,
+        description="The az command for the person that the message names: it does what is missing, or lets the operator read it.",
     )
 
 
 class RotationReport(Shape):
-    """One change of version that was seen."""
+    """One observed change of the key version."""
 
     from_: str | None = Field(default=None, alias="from")
     to: str
     at: datetime
     by: str
-    request_id: str | None = Field(default=None, description="Azure's request id, where this operator made the change.")
+    request_id: str | None = Field(default=None, description="Azure's request id, if this operator made the change.")
 
 
 class EffectiveKey(Shape):
-    """Values in force, given or default."""
+    """The effective values, specified or default."""
 
     rotation: Literal["Pinned", "Following"]
     apply: Literal["AzureSchedule", "Immediately"] | None = Field(default=None, description="Absent for a pinned key.")
@@ -203,22 +214,22 @@ class EffectiveKey(Shape):
 
 
 class CustomerManagedKeyStatus(Shape):
-    """What the last probes found."""
+    """The result of the last probes."""
 
     observed_generation: int = -1
     conditions: tuple[Condition, ...] = ()
     last_handled_reconcile_at: str | None = None
     effective: EffectiveKey | None = None
     access: AccessReport | None = None
-    vault_region: str | None = Field(default=None, description="Where the vault lies, as it tells itself, such as westeurope.")
-    active_version: str | None = Field(default=None, description="The version that new and moved resources are put on.")
+    vault_region: str | None = Field(default=None, description="Azure region that the vault reports, such as westeurope.")
+    active_version: str | None = Field(default=None, description="The version to which the operator moves resources.")
     pending_version: str | None = Field(
-        default=None, description="A newer version that waits for approval; see spec.rotation.approval."
+        default=None, description="A newer version that waits for approval (spec.rotation.approval)."
     )
     versions: tuple[VersionReport, ...] = ()
     prerequisites: tuple[PrerequisiteReport, ...] = ()
     rotations: tuple[RotationReport, ...] = ()
-    used_by: tuple[str, ...] = Field(default=(), description="EncryptedResources that name this key (at most 20 names).")
+    used_by: tuple[str, ...] = Field(default=(), description="EncryptedResources that refer to this key (at most 20 names).")
     used_by_count: int = 0
     notifications: NotificationsReport | None = None
 

@@ -29,7 +29,7 @@ _VAULT = Rule(
 
 
 class CustomerTenantSpec(Shape):
-    """Who may use which customer's keys for what. Everything not listed here is refused before any call to Azure."""
+    """Which namespaces may use this customer's keys, and for what. The operator refuses everything else before any call to Azure."""
 
     tenant_id: Guid = Field(
         description="Entra tenant of the customer, which owns the vaults.",
@@ -57,11 +57,11 @@ class CustomerTenantSpec(Shape):
     allowed_snowflake_accounts: list[SnowflakeIdentifier] | None = Field(
         default=None,
         max_length=100,
-        description="Identifiers of this customer's Snowflake accounts, such as contoso-prod; none when absent.",
+        description="Identifiers of this customer's Snowflake accounts, such as contoso-prod. None when absent.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     notifications: NotificationSink | None = Field(
-        default=None, description="Where changes of this customer's encryption and keys are told. Nowhere when absent."
+        default=None, description="Receiver of notifications about this customer's keys and encryption. None when absent."
     )
 
 
@@ -74,18 +74,19 @@ class Consent(Shape):
 
 
 class HandoverStep(Shape):
-    """One thing that the customer's administrator does."""
+    """One step for the customer's administrator."""
 
     title: str
     who: str
     why: str
     command: str | None = Field(
-        default=None, description="Commands of the az CLI in bash, on top of those before; absent: only a person can do it."
+        default=None,
+        description="az CLI commands (bash) that follow those of the steps before. Absent: a person must do it by hand.",
     )
 
 
 class CustomerTenantStatus(Shape):
-    """What the last pass found."""
+    """The result of the last reconcile."""
 
     observed_generation: int = -1
     conditions: tuple[Condition, ...] = ()
@@ -93,12 +94,12 @@ class CustomerTenantStatus(Shape):
     consent: Consent | None = None
     application: ApplicationHandover | None = None
     handover: tuple[HandoverStep, ...] = Field(
-        default=(), description="What the customer's administrator does, in order; it may all be done again at any time."
+        default=(), description="Steps for the customer's administrator, in order. All of them may be repeated at any time."
     )
 
 
 class CustomerTenant(Shape):
-    """A customer whose keys may be used, by whom, and for which resources."""
+    """A customer: which namespaces may use its keys, from which vaults, and for which resources."""
 
     model_config = ConfigDict(title="CustomerTenant")
     plural: ClassVar[str] = "customertenants"

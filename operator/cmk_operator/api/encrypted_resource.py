@@ -18,26 +18,26 @@ from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
 
 
 class DiskEncryptionSet(Shape):
-    """How to create the disk encryption set when it does not exist; an existing one is adopted as it is."""
+    """How to create the disk encryption set if it does not exist. An existing one is used as it is."""
 
     location: str = Field(
         pattern="^[A-Za-z0-9 ]+$",
         max_length=60,
-        description="Azure region, such as westeurope: that of the vault and of the disks.",
+        description="Azure region, such as westeurope. It must be the region of the vault and of the disks.",
     )
     encryption_type: Literal[
         "EncryptionAtRestWithCustomerKey",
         "EncryptionAtRestWithPlatformAndCustomerKeys",
         "ConfidentialVmEncryptedWithCustomerKey",
-    ] = Field(description="Type of encryption; it cannot be changed later.")
+    ] = Field(description="Type of encryption. It cannot be changed later.")
 
 
 class Disk(Shape):
-    """Where a disk gets its key from."""
+    """The disk encryption set from which a disk gets its key."""
 
     disk_encryption_set_id: str = Field(
         max_length=400,
-        description="Azure Resource Manager id of the disk encryption set that the disk must be on.",
+        description="Azure Resource Manager id of the disk encryption set that the disk must use.",
         json_schema_extra=validations(
             Rule(
                 "self.matches('(?i)^/subscriptions/[0-9a-f-]{36}/resourceGroups/[^/]+/providers/"
@@ -50,13 +50,13 @@ class Disk(Shape):
 
 
 class SqlServer(Shape):
-    """What is allowed on the way of a SQL server to the key."""
+    """What the operator may do to move a SQL server to the key."""
 
     switch_through_service_managed_key: bool | None = Field(
         default=None,
         description=(
-            "Whether a server that reaches its present key by another application may be put on a key of Microsoft for a moment, "
-            "which is Azure's documented way to change the application. False when absent."
+            "Whether the operator may put a server on a Microsoft-managed key for a moment, if the server reaches its current key "
+            "through another application. Azure documents no other way to change the application. The default is false."
         ),
     )
 
@@ -66,27 +66,32 @@ class PrivateKeyReference(Shape):
 
     name: ObjectName = Field(description="Name of the Secret.")
     key: str | None = Field(
-        default=None, max_length=253, description="Entry with the private key in PEM; privateKey when absent."
+        default=None, max_length=253, description="Entry that holds the private key (PEM). The default is privateKey."
     )
     passphrase_key: str | None = Field(
-        default=None, max_length=253, description="Entry with the passphrase of the private key; none when absent."
+        default=None, max_length=253, description="Entry that holds the passphrase of the private key. None when absent."
     )
 
 
 class Snowflake(Shape):
-    """A Snowflake account under Tri-Secret Secure, and how to sign in to it."""
+    """A Snowflake account with Tri-Secret Secure, and how to sign in to it."""
 
     account: SnowflakeIdentifier = Field(description="Account identifier, such as contoso-prod.")
     user: str = Field(
-        pattern="^[A-Za-z_][A-Za-z0-9_$.@-]*$", max_length=255, description="User whose public key Snowflake knows."
+        pattern="^[A-Za-z_][A-Za-z0-9_$.@-]*$",
+        max_length=255,
+        description="User that has the matching public key in Snowflake.",
     )
     role: str | None = Field(
-        default=None, pattern="^[A-Za-z_][A-Za-z0-9_$]*$", max_length=255, description="Role to use; ACCOUNTADMIN when absent."
+        default=None,
+        pattern="^[A-Za-z_][A-Za-z0-9_$]*$",
+        max_length=255,
+        description="Role to use. The default is ACCOUNTADMIN.",
     )
     private_key_secret_ref: PrivateKeyReference = Field(description="The user's private key.")
     network_rules: bool | None = Field(
         default=None,
-        description="Whether status shows Snowflake's subnets, for a vault whose firewall must let them in. False when absent.",
+        description="Whether status lists Snowflake's subnets, which the vault's firewall must admit. The default is false.",
     )
 
 
@@ -95,7 +100,7 @@ _CROSS_TENANT: Final = (
     "needs its key vault in its own tenant, so it cannot be encrypted with a customer's key from another tenant"
 )
 _SPEC_RULES: Final = (
-    Rule("has(self.resourceId) != has(self.snowflake)", "name exactly one target: resourceId or snowflake"),
+    Rule("has(self.resourceId) != has(self.snowflake)", "set exactly one target: resourceId or snowflake"),
     Rule(
         "has(self.resourceId) == has(oldSelf.resourceId) && (!has(self.snowflake) || !has(oldSelf.snowflake) || "
         "self.snowflake.account == oldSelf.snowflake.account)",
@@ -117,7 +122,7 @@ _SPEC_RULES: Final = (
 
 
 class EncryptedResourceSpec(Shape):
-    """What to protect with which key, and what happens when the manifest goes."""
+    """What to encrypt with which key, and what happens when the manifest is deleted."""
 
     model_config = ConfigDict(json_schema_extra=validations(*_SPEC_RULES))
 
@@ -125,7 +130,7 @@ class EncryptedResourceSpec(Shape):
     resource_id: str | None = Field(
         default=None,
         max_length=400,
-        description="Azure Resource Manager id of the resource; its type says which provider is used.",
+        description="Azure Resource Manager id of the resource.",
         json_schema_extra=validations(
             # A rule that looks at the old object is skipped for a new one, so it stands by itself.
             immutable("resourceId"),
@@ -144,20 +149,24 @@ class EncryptedResourceSpec(Shape):
             ),
         ),
     )
-    snowflake: Snowflake | None = Field(default=None, description="A Snowflake account, in place of resourceId.")
+    snowflake: Snowflake | None = Field(default=None, description="A Snowflake account, instead of resourceId.")
     disk_encryption_set: DiskEncryptionSet | None = Field(
-        default=None, description="How to create the disk encryption set that resourceId names; an existing one is adopted."
+        default=None,
+        description="How to create the disk encryption set that resourceId names. An existing one is used as it is.",
     )
     disk: Disk | None = Field(default=None, description="The disk encryption set for the disk that resourceId names.")
-    sql_server: SqlServer | None = Field(default=None, description="What is allowed for the SQL server that resourceId names.")
+    sql_server: SqlServer | None = Field(
+        default=None, description="What the operator may do with the SQL server that resourceId names."
+    )
     mode: Literal["Enforce", "Observe"] | None = Field(
-        default=None, description="Enforce (when absent) makes it so; Observe writes nothing to Azure and shows status.plan."
+        default=None,
+        description="Enforce (the default): the operator makes the changes. Observe: it writes nothing to Azure and shows the changes in status.plan.",
     )
     deletion_policy: Literal["Orphan", "RevertToPlatformKey"] | None = Field(
         default=None,
         description=(
-            "What deleting this manifest does in Azure. Orphan (when absent): nothing. RevertToPlatformKey: the resource goes back "
-            "to a key of Microsoft, while the customer's key is still accessible."
+            "What happens in Azure when this manifest is deleted. Orphan (the default): nothing. RevertToPlatformKey: the resource "
+            "returns to a Microsoft-managed key, which needs the customer's key to be accessible."
         ),
     )
 
@@ -173,7 +182,7 @@ class EncryptedResourceSpec(Shape):
 
 
 class TargetReport(Shape):
-    """The resource, for people."""
+    """The kind and name of the resource, for people."""
 
     kind: str
     name: str
@@ -188,20 +197,20 @@ class AppliedKey(Shape):
 
 
 class LostAccessReport(Shape):
-    """What stops, and when, because the key version that protects the resource cannot be reached."""
+    """What stops at what time, because the key version that protects the resource cannot be reached."""
 
     state: str
-    lost_since: datetime = Field(description="When the loss was first seen, whatever its cause since.")
-    inaccessible_expected_at: datetime = Field(description="About when this kind of resource stops if nothing changes.")
-    effect: str = Field(description="What stops then.")
-    recovery: str = Field(description="What brings it back once the key is accessible again.")
+    lost_since: datetime = Field(description="When the loss was first seen, even if its cause has changed since.")
+    inaccessible_expected_at: datetime = Field(description="Approximate time at which the resource stops if nothing changes.")
+    effect: str = Field(description="What stops at that time.")
+    recovery: str = Field(description="What restores the resource once the key is accessible again.")
     virtual_machines: tuple[str, ...] = Field(
-        default=(), description="Disks: virtual machines that are expected to shut down, before that time (at most 50 names)."
+        default=(), description="Disks: virtual machines that are expected to shut down before that time (at most 50 names)."
     )
 
 
 class OperationReport(Shape):
-    """A long-running operation that was started and has not ended; after a restart it is asked after, not started again."""
+    """A long-running operation that has not ended. After a restart the operator polls it and does not start another one."""
 
     url: str
     purpose: str
@@ -210,7 +219,7 @@ class OperationReport(Shape):
 
 
 class RememberedReport(Shape):
-    """What the service will not tell again."""
+    """What the service reports only once."""
 
     version: str | None = None
     registered_at: datetime | None = None
@@ -218,44 +227,48 @@ class RememberedReport(Shape):
 
 
 class DetailsReport(Shape):
-    """What is known of the resource beyond its key; each kind of resource fills in its own."""
+    """What is known of the resource besides its key. Each kind of resource sets its own fields."""
 
-    inaccessible_databases: tuple[str, ...] = Field(default=(), description="SQL: databases that cannot use the key now.")
-    geo_secondaries: tuple[str, ...] = Field(default=(), description="SQL: servers in failover groups with this one.")
+    inaccessible_databases: tuple[str, ...] = Field(
+        default=(), description="SQL: databases that cannot use the key at the moment."
+    )
+    geo_secondaries: tuple[str, ...] = Field(default=(), description="SQL: servers in a failover group with this one.")
     encrypted_disks: tuple[str, ...] = Field(
-        default=(), description="Disk encryption set: what it protects (at most 50 names)."
+        default=(), description="Disk encryption set: the resources that it encrypts (at most 50 names)."
     )
     attached_to: tuple[str, ...] = Field(default=(), description="Disks: virtual machines that use them (at most 50 names).")
     previous_keys: tuple[str, ...] = Field(
-        default=(), description="Disk encryption set: keys that a rotation still moves away from."
+        default=(), description="Disk encryption set: keys that a running rotation has not left yet."
     )
-    rotation_error: str | None = Field(default=None, description="Disk encryption set: why Azure does not rotate by itself.")
+    rotation_error: str | None = Field(
+        default=None, description="Disk encryption set: why Azure does not rotate automatically."
+    )
     consent_url: str | None = Field(
         default=None, description="Snowflake: page on which the customer consents to Snowflake's application."
     )
-    service_principal_name: str | None = Field(default=None, description="Snowflake: its application, to be granted the key.")
-    network_subnets: tuple[str, ...] = Field(
-        default=(), description="Snowflake: subnets that the vault's firewall must let in."
+    service_principal_name: str | None = Field(
+        default=None, description="Snowflake: the application that needs access to the key."
     )
-    waits_until: datetime | None = Field(default=None, description="When a waiting time ends.")
+    network_subnets: tuple[str, ...] = Field(default=(), description="Snowflake: subnets that the vault's firewall must admit.")
+    waits_until: datetime | None = Field(default=None, description="When the waiting period ends.")
 
 
 class PlanReport(Shape):
     """A change that is due but not made (mode Observe)."""
 
-    summary: tuple[str, ...] = Field(description="One line a field: path, present and intended value.")
-    patch: str = Field(description="Body of the next request, as JSON.")
+    summary: tuple[str, ...] = Field(description="One line for each field: its path, current value and intended value.")
+    patch: str = Field(description="Body of the next request (JSON).")
 
 
 class EffectiveResource(Shape):
-    """Values in force, given or default."""
+    """The effective values, specified or default."""
 
     mode: Literal["Enforce", "Observe"]
     deletion_policy: Literal["Orphan", "RevertToPlatformKey"]
 
 
 class EncryptedResourceStatus(Shape):
-    """What the last pass found."""
+    """The result of the last reconcile."""
 
     observed_generation: int = -1
     conditions: tuple[Condition, ...] = ()
@@ -263,7 +276,7 @@ class EncryptedResourceStatus(Shape):
     effective: EffectiveResource | None = None
     target: TargetReport | None = None
     applied: AppliedKey | None = None
-    access: LostAccessReport | None = Field(default=None, description="Absent while the key in force is accessible.")
+    access: LostAccessReport | None = Field(default=None, description="Absent while the key version in use is accessible.")
     operation: OperationReport | None = None
     details: DetailsReport | None = None
     remembered: RememberedReport | None = None

@@ -22,23 +22,23 @@ Source: Entra "Important considerations and restrictions for federated identity 
 
 
 class RegisteredApplication(Shape):
-    """How to register the application when it does not exist; the registrar's own one of that name is adopted."""
+    """How to register the application if it does not exist. One that the registrar owns under that name is used."""
 
-    display_name: str = Field(min_length=1, max_length=120, description="Name under which the customer sees the application.")
+    display_name: str = Field(min_length=1, max_length=120, description="Name that the customer sees for the application.")
 
 
 class Application(Shape):
-    """The multitenant application that the customer consents to: one that exists, or one that the operator registers."""
+    """The multitenant application that the customer consents to: an existing one, or one that the operator registers."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(
             Rule(
                 "has(self.clientId) != has(self.register)",
-                "application needs either clientId, of one that exists, or register, but not both",
+                "application needs either clientId (of an existing application) or register, but not both",
             ),
             Rule(
                 "!has(self.register) || !has(self.displayName)",
-                "displayName belongs inside register when the operator registers the application",
+                "displayName belongs inside register if the operator registers the application",
             ),
         )
     )
@@ -49,29 +49,29 @@ class Application(Shape):
     display_name: str | None = Field(
         default=None,
         max_length=120,
-        description="Name to hand to the customer. When absent it is read from Microsoft Graph, if the managed identity may.",
+        description="Name to give to the customer. When absent, the operator reads it from Microsoft Graph, if the managed identity is allowed to.",
     )
     register_: RegisteredApplication | None = Field(
         default=None,
         alias="register",
-        description="Lets the operator register the application, and its federated credentials, as spec.registrar.",
+        description="Makes the operator register the application and its federated credentials. It signs in as spec.registrar.",
     )
 
 
 class RegisteredManagedIdentity(Shape):
-    """How to create the managed identity when it does not exist; one that exists under that id is adopted."""
+    """How to create the managed identity if it does not exist. An existing one with that id is used."""
 
     location: str = Field(pattern="^[A-Za-z0-9 ]+$", max_length=60, description="Azure region, such as westeurope.")
 
 
 class ManagedIdentity(Shape):
-    """The user-assigned managed identity that the encrypted resources carry: one that exists, or one that the operator creates."""
+    """The user-assigned managed identity of the encrypted resources: an existing one, or one that the operator creates."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(
             Rule(
                 "has(self.clientId) != has(self.register)",
-                "managedIdentity needs either clientId, of one that exists, or register, but not both",
+                "managedIdentity needs either clientId (of an existing identity) or register, but not both",
             )
         )
     )
@@ -93,14 +93,14 @@ class ManagedIdentity(Shape):
         default=None,
         alias="register",
         description=(
-            "Lets the operator create the managed identity, and its federated credential for the operator's ServiceAccount, as "
-            "spec.registrar."
+            "Makes the operator create the managed identity and its federated credential for the operator's ServiceAccount. It signs "
+            "in as spec.registrar."
         ),
     )
 
 
 class Registrar(Shape):
-    """Who registers: an identity of the provider that trusts the operator's ServiceAccount, and is used for nothing else."""
+    """The identity that registers the others. It trusts the operator's ServiceAccount and is used for nothing else."""
 
     client_id: Guid = Field(
         description=(
@@ -112,30 +112,30 @@ class Registrar(Shape):
 
 
 class FederatedIdentitySpec(Shape):
-    """The chain from the operator's ServiceAccount to the application."""
+    """The chain of identities from the operator's ServiceAccount to the application."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(
             Rule(
                 "has(self.registrar) || (!has(self.application.register) && !has(self.managedIdentity.register))",
-                "registrar is required when application or managedIdentity is registered by the operator",
+                "registrar is required if the operator registers application or managedIdentity",
             )
         )
     )
 
-    cloud: CloudName | None = Field(default=None, description="Azure cloud; AzurePublic when absent.")
+    cloud: CloudName | None = Field(default=None, description="Azure cloud. The default is AzurePublic.")
     tenant_id: Guid = Field(
         description="Entra tenant of the provider, which owns the application and the encrypted resources.",
         json_schema_extra=validations(immutable("tenantId")),
     )
     application: Application = Field(description="The multitenant application.")
     managed_identity: ManagedIdentity = Field(description="The user-assigned managed identity.")
-    registrar: Registrar | None = Field(default=None, description="The identity as which the operator registers the others.")
+    registrar: Registrar | None = Field(default=None, description="The identity that the operator uses to register the others.")
     operator_credential: OperatorCredential | None = Field(
         default=None,
         description=(
-            "How the operator proves itself to the application: as the managed identity (the path that Azure's services take; "
-            "when absent), or by a federated credential for its own ServiceAccount (one hop fewer)."
+            "How the operator signs in as the application. ManagedIdentity (the default): through the managed identity, as Azure's "
+            "services do. ServiceAccount: by a federated credential for its own ServiceAccount, which is one step shorter."
         ),
     )
 
@@ -164,11 +164,11 @@ class ApplicationHandover(Shape):
     """What the customer needs to know about the application."""
 
     client_id: str
-    display_name: str | None = Field(default=None, description="Absent: not given in the spec and not readable from Graph.")
+    display_name: str | None = Field(default=None, description="Absent: neither in the spec nor readable from Microsoft Graph.")
 
 
 class ManagedIdentityReport(Shape):
-    """The managed identity, as Azure knows it."""
+    """The managed identity, as Azure reports it."""
 
     resource_id: str
     client_id: str
@@ -176,24 +176,24 @@ class ManagedIdentityReport(Shape):
 
 
 class Registration(Shape):
-    """What the operator registered, remembered so that it never registers a second one."""
+    """What the operator has registered. It is kept so that nothing is registered twice."""
 
     application_client_id: str | None = None
-    application_object_id: str | None = Field(default=None, description="What restoring a deleted application asks for.")
+    application_object_id: str | None = Field(default=None, description="Needed to restore a deleted application.")
     changed_at: datetime | None = Field(
-        default=None, description="When the operator last wrote; Entra takes some minutes to know it everywhere."
+        default=None, description="When the operator last wrote. Entra needs some minutes to replicate a change."
     )
 
 
 class EffectiveIdentity(Shape):
-    """Values in force, given or default."""
+    """The effective values, specified or default."""
 
     cloud: str
     operator_credential: str
 
 
 class FederatedIdentityStatus(Shape):
-    """What the last pass found."""
+    """The result of the last reconcile."""
 
     observed_generation: int = -1
     conditions: tuple[Condition, ...] = ()
@@ -205,7 +205,7 @@ class FederatedIdentityStatus(Shape):
 
 
 class FederatedIdentity(Shape):
-    """A way for the operator and for Azure's services to become the multitenant application, without a secret."""
+    """How the operator and Azure's services sign in as the multitenant application, without a secret."""
 
     model_config = ConfigDict(title="FederatedIdentity")
     plural: ClassVar[str] = "federatedidentities"

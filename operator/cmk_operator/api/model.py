@@ -53,4 +53,4 @@ class Metadata(Shape):
 class NamedReference(Shape):
     """A reference by name."""
 
-    name: ObjectName = Field(description="Name of the object referred to.")
+    name: ObjectName = Field(description="Name of the object.")

@@ -13,12 +13,12 @@ from cmk_operator.api.rules import Rule, first_broken, validations
 MOST_PENDING: Final = 20
 
 _SINK_RULES: Final = first_broken(
-    Rule("self.startsWith('https://')", "sink must start with https://: events name keys and resources"),
-    Rule("!self.matches('^https://[^/?#]*@')", "sink may not carry user info: sign with secretRef instead"),
+    Rule("self.startsWith('https://')", "sink must start with https://: notifications name keys and resources"),
+    Rule("!self.matches('^https://[^/?#]*@')", "sink may not carry user info: use secretRef to sign notifications instead"),
     Rule("!self.contains('#')", "sink may not carry a fragment"),
     Rule(
         "self.matches('^https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?([/?][!-~]*)?$')",
-        "sink must be https://<host>[:<port>][/<path>][?<query>], without blanks",
+        "sink must be https://<host>[:<port>][/<path>][?<query>], without spaces",
     ),
 )
 
@@ -29,7 +29,7 @@ class SecretKeyReference(Shape):
     name: ObjectName = Field(description="Name of the Secret.")
     namespace: ObjectName | None = Field(
         default=None,
-        description="Its namespace, which the chart's value rbac.secretNamespaces must list; the operator's own when absent.",
+        description="Namespace of the Secret. The chart's value rbac.secretNamespaces must list it. The default is the operator's own namespace.",
     )
     key: str = Field(min_length=1, max_length=253, pattern="^[-._a-zA-Z0-9]+$", description="Entry in the Secret.")
 
@@ -39,22 +39,23 @@ class NotificationSink(Shape):
 
     sink: str = Field(
         max_length=2000,
-        description="URL to which events are posted. Redirects are not followed.",
+        description="URL to which notifications are posted. Redirects are not followed.",
         json_schema_extra=validations(*_SINK_RULES),
     )
     secret_ref: SecretKeyReference | None = Field(
         default=None,
         description=(
-            "Signing secret (whsec_ and base64 of 24 to 64 bytes): events are signed as Standard Webhooks describes. Unsigned when absent."
+            "Signing secret (whsec_ and base64 of 24 to 64 bytes). Notifications are signed as Standard Webhooks specifies. They are "
+            "not signed when it is absent."
         ),
     )
 
 
 class PendingNotification(Shape):
-    """An event that no receiver has taken yet."""
+    """A notification that the receiver has not accepted yet."""
 
-    id: str = Field(description="Same at every try, so that a receiver can drop duplicates.")
-    sequence: int = Field(description="Position among the events of this object, from 1.")
+    id: str = Field(description="The same at every attempt, so that a receiver can discard duplicates.")
+    sequence: int = Field(description="Number of the notification among those of this object, from 1.")
     type: str
     time: datetime
     key_uri: str
@@ -64,14 +65,17 @@ class PendingNotification(Shape):
 
 
 class NotificationsReport(Shape):
-    """Which changes were told, and which still have to be."""
+    """Which changes were reported to the receiver, and which are still pending."""
 
-    announced: str | None = Field(default=None, description="What receivers were last told of this object, or will be.")
-    announced_version: str | None = Field(default=None, description="The key version that they were last told of.")
-    sequence: int = Field(default=0, description="Events of this object so far.")
+    announced: str | None = Field(default=None, description="The last state that was reported, or is pending.")
+    announced_version: str | None = Field(default=None, description="The last key version that was reported, or is pending.")
+    sequence: int = Field(default=0, description="Number of notifications of this object so far.")
     dropped: int = Field(
-        default=0, description="Events that were given up because too many waited; their numbers are missing at the receiver."
+        default=0,
+        description="Notifications that were discarded because too many were pending. The receiver sees a gap in the numbers.",
     )
     pending: tuple[PendingNotification, ...] = Field(
-        default=(), max_length=MOST_PENDING, description="Oldest first; delivered in this order."
+        default=(),
+        max_length=MOST_PENDING,
+        description="Pending notifications, oldest first. They are delivered in this order.",
     )

@@ -14,43 +14,46 @@ COMPLETE = "Complete"
 
 
 class PlannedManifest(Shape):
-    """One manifest that is not applied, or not yet as it is here."""
+    """One manifest that is not applied, or differs from the applied one."""
 
-    name: ObjectName = Field(description="Its metadata.name.")
+    name: ObjectName = Field(description="The manifest's metadata.name.")
     spec: Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})] = Field(
-        description="Its spec."
+        description="The manifest's spec."
     )
 
 
 class PreflightSpec(Shape):
-    """Manifests of this namespace, in the place of those that are there under the same names."""
+    """Manifests for this namespace. Each takes the place of an existing object with the same name."""
 
-    keys: list[PlannedManifest] | None = Field(default=None, max_length=20, description="CustomerManagedKeys.")
-    resources: list[PlannedManifest] | None = Field(default=None, max_length=100, description="EncryptedResources.")
+    keys: list[PlannedManifest] | None = Field(default=None, max_length=20, description="CustomerManagedKeys to check.")
+    resources: list[PlannedManifest] | None = Field(default=None, max_length=100, description="EncryptedResources to check.")
 
 
 class CheckReport(Shape):
-    """One stage of one manifest."""
+    """The result of one check of one manifest."""
 
     kind: str
     name: str
     stage: str = Field(
-        description="Admission, Token, Consent, Get, Wrap, Unwrap, Prerequisite, Read, Write or Effect, in this order."
+        description="Admission, Token, Consent, Get, Wrap, Unwrap, Prerequisite, Read, Write or Effect. The checks run in this order."
     )
     result: Literal["Pass", "Warn", "Fail", "NotVisible", "Unchecked"] = Field(
         description=(
-            "Fail: applied like this, it would not come to be. Warn: told, and forbids nothing. NotVisible: the present grants do not "
-            "show it. Unchecked: something before it failed, or Azure gave no usable answer."
+            "Fail: if applied now, the manifest would not take effect. Warn: reported only; the manifest would take effect. "
+            "NotVisible: the operator's permissions do not allow it to check this. Unchecked: an earlier check failed, or Azure gave "
+            "no usable answer."
         )
     )
     reason: str
     message: str
-    command: str | None = Field(default=None, description="The az command by which whom the message names does it.")
-    changes: tuple[str, ...] = Field(default=(), description="Effect: each field that would change, with both values.")
+    command: str | None = Field(default=None, description="The az command for the person that the message names.")
+    changes: tuple[str, ...] = Field(
+        default=(), description="Effect: each field that would change, with its current and intended value."
+    )
 
 
 class PreflightStatus(Shape):
-    """The verdicts."""
+    """The results of the checks."""
 
     observed_generation: int = -1
     conditions: tuple[Condition, ...] = ()
@@ -59,7 +62,7 @@ class PreflightStatus(Shape):
 
 
 class Preflight(Shape):
-    """Manifests to be checked before they are applied. It writes nothing to Azure; the operator deletes it after ten minutes."""
+    """Checks manifests before they are applied. Nothing is written to Azure. The operator deletes the object after ten minutes."""
 
     model_config = ConfigDict(title="Preflight")
     plural: ClassVar[str] = "preflights"
