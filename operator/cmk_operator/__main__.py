@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import kopf
 from pydantic import ValidationError
@@ -46,11 +46,13 @@ from cmk_operator.metrics.exposition import Exposition, Work
 from cmk_operator.providers.registry import RATES, make_providers
 from cmk_operator.queue import WorkQueue
 from cmk_operator.reconcile.audit import note_unseen_deletions
-from cmk_operator.reconcile.context import Context, Intervals
-from cmk_operator.reconcile.dispatch import reconcile
+from cmk_operator.reconcile.cluster import Cluster
+from cmk_operator.reconcile.dispatch import make_passes
+from cmk_operator.reconcile.intervals import Intervals
+from cmk_operator.reconcile.key.reading import KeyReading
 from cmk_operator.reconcile.notifications.delivery import LANE as DELIVERIES
 from cmk_operator.reconcile.notifications.delivery import Deliveries
-from cmk_operator.reconcile.resource.authorship import Authorship
+from cmk_operator.reconcile.reporting import Reporting
 from cmk_operator.settings import Settings
 from cmk_operator.sinks.receivers import Receivers
 from cmk_operator.telemetry import Telemetry
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cmk_operator.core.call_rates import ServiceRates
+    from cmk_operator.core.schedule import Next
 
 _SERVICE_ACCOUNT_TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 RECORD_SECONDS: Final = 5.0
@@ -139,8 +142,8 @@ async def run(settings: Settings, connection: Connection) -> int:
         receivers = Receivers()
         stack.push_async_callback(receivers.close)
 
-        async def process(reference: ObjectReference) -> Any:  # noqa: ANN401 - core.schedule.Next, which only the queue reads
-            return await reconcile(context, reference)
+        async def process(reference: ObjectReference) -> Next:
+            return await passes.reconcile(reference)
 
         queue: WorkQueue[ObjectReference] = WorkQueue(process, lambda item: item.plural, lanes_of(settings), telemetry)
         store = AuditStore(client, connection.namespace, settings.audit_segment_bytes)
@@ -149,22 +152,18 @@ async def run(settings: Settings, connection: Connection) -> int:
             copies = AuditSink(str(settings.audit_sink_url), settings.audit_sink_token_file)
             send = (await stack.enter_async_context(copies)).send
         journal = Journal(store, _utc_now, telemetry, send)
-        context = Context(
-            inventory=inventory,
-            client=client,
-            writer=StatusWriter(client, inventory, telemetry, queue.add, journal.settled),
-            events=EventRecorder(client, settings.instance),
-            journal=journal,
+        cluster = Cluster(client, inventory, queue.add)
+        writer = StatusWriter(client, inventory, telemetry, queue.add, journal.settled)
+        reporting = Reporting(writer, EventRecorder(client, settings.instance), journal, _utc_now)
+        passes = make_passes(
+            cluster,
+            reporting,
+            intervals,
             session=session,
-            prober=KeyProber(session, _utc_now, settings.key_workers),
-            vaults=VaultReader(session),
+            reading=KeyReading(KeyProber(session, _utc_now, settings.key_workers), VaultReader(session)),
             providers=make_providers(session, settings.drift_check_interval),
-            intervals=intervals,
-            clock=_utc_now,
-            wake=queue.add,
-            telemetry=telemetry,
             deliveries=Deliveries(receivers, connection.namespace),
-            authorship=Authorship(journal, _utc_now),
+            telemetry=telemetry,
         )
         watches = Watches(connection, client, inventory, queue, telemetry, lambda item: first_look(intervals, item))
         exposition = Exposition(
@@ -181,7 +180,7 @@ async def run(settings: Settings, connection: Connection) -> int:
         leadership = Leadership(
             KubernetesClient(lease_http, telemetry), connection.namespace, settings.instance, settings.lease_duration
         )
-        unseen = functools.partial(note_unseen_deletions, context, lambda: watches.listed)
+        unseen = functools.partial(note_unseen_deletions, cluster, reporting, lambda: watches.listed)
         leading = asyncio.create_task(
             lead(leadership, queue, stop, settings.shutdown_grace, journal, unseen), name="leadership"
         )

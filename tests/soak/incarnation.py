@@ -24,10 +24,12 @@ from cmk_operator.kubernetes.relist import relist
 from cmk_operator.kubernetes.status import StatusWriter
 from cmk_operator.providers.registry import make_providers
 from cmk_operator.reconcile.audit import note_unseen_deletions
-from cmk_operator.reconcile.context import Context, Intervals
-from cmk_operator.reconcile.dispatch import reconcile
+from cmk_operator.reconcile.cluster import Cluster
+from cmk_operator.reconcile.dispatch import Passes, make_passes
+from cmk_operator.reconcile.intervals import Intervals
+from cmk_operator.reconcile.key.reading import KeyReading
 from cmk_operator.reconcile.notifications.delivery import Deliveries
-from cmk_operator.reconcile.resource.authorship import Authorship
+from cmk_operator.reconcile.reporting import Reporting
 from cmk_operator.sinks.receivers import Receivers
 from cmk_operator.telemetry import Telemetry
 from sandbox.operator_process import NAMESPACE
@@ -81,7 +83,7 @@ class CountingTelemetry(Telemetry):
 class Incarnation:
     """Made by `start`; ended by `stop`, or by a crash."""
 
-    context: Context
+    passes: Passes
     agenda: Agenda
     telemetry: CountingTelemetry
     _stack: AsyncExitStack = field(repr=False)
@@ -103,32 +105,28 @@ class Incarnation:
         stack.push_async_callback(receivers.close)
         journal = Journal(AuditStore(client, NAMESPACE, SEGMENT_BYTES), time.moment, telemetry)
         stack.push_async_callback(journal.close, 5.0)
-        context = Context(
-            inventory=inventory,
-            client=client,
-            writer=StatusWriter(client, inventory, telemetry, agenda.add, journal.settled),
-            events=EventRecorder(client, "soak"),
-            journal=journal,
+        cluster = Cluster(client, inventory, agenda.add)
+        writer = StatusWriter(client, inventory, telemetry, agenda.add, journal.settled)
+        reporting = Reporting(writer, EventRecorder(client, "soak"), journal, time.moment)
+        passes = make_passes(
+            cluster,
+            reporting,
+            INTERVALS,
             session=session,
-            prober=KeyProber(session, time.moment, 16, time.now),
-            vaults=VaultReader(session),
+            reading=KeyReading(KeyProber(session, time.moment, 16, time.now), VaultReader(session)),
             providers=make_providers(session, INTERVALS.drift_check),
-            intervals=INTERVALS,
-            clock=time.moment,
-            wake=agenda.add,
-            telemetry=telemetry,
             deliveries=Deliveries(receivers, NAMESPACE),
-            authorship=Authorship(journal, time.moment),
+            telemetry=telemetry,
         )
-        life = cls(context, agenda, telemetry, stack)
+        life = cls(passes, agenda, telemetry, stack)
         await life.list_all()
-        await note_unseen_deletions(context, lambda: True)
+        await note_unseen_deletions(cluster, reporting, lambda: True)
         return life
 
     async def list_all(self) -> None:
         """What `Watches` does at the start and in each sweep; nothing is spread out."""
         for plural in MODELS:
-            listing = await relist(self.context.client, self.context.inventory, plural)
+            listing = await relist(self.passes.cluster.client, self.passes.cluster.inventory, plural)
             for reference in sorted(listing.unsettled | listing.settled, key=str):
                 self.agenda.add(reference)
             for reference in sorted(listing.gone, key=str):
@@ -136,13 +134,13 @@ class Incarnation:
 
     def see(self, plural: str, body: Mapping[str, Any]) -> None:
         """An event of a watch about an object that is there."""
-        reference, change = self.context.inventory.put(plural, body)
+        reference, change = self.passes.cluster.inventory.put(plural, body)
         if change is Change.WORK:
             self.agenda.add(reference)
 
     def gone(self, reference: ObjectReference, uid: str | None = None) -> None:
         """An event of a watch, or a list, about an object that is no more."""
-        inventory = self.context.inventory
+        inventory = self.passes.cluster.inventory
         concerned = inventory.related_to(reference) | inventory.referring_to(reference)
         if not inventory.remove(reference, uid):
             return
@@ -160,7 +158,7 @@ class Incarnation:
     ) -> bool:
         """One pass, interrupted after so many answered requests; whether the interruption came. Raises CrashedError for a crash."""
         self.agenda.take(reference)
-        inner = reconcile(self.context, reference)
+        inner = self.passes.reconcile(reference)
         if interrupted_after is None:
             self.agenda.settle(reference, await inner)
             return False

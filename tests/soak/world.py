@@ -287,12 +287,12 @@ class World:
         """The manifest with its status; only the operator writes it, so what it knows is what the API server has."""
         if self.life is None:
             return self._read_manifests.get(manifest.name)
-        return self.life.context.inventory.get(EncryptedResource, manifest.name, self.name)
+        return self.life.passes.cluster.inventory.get(EncryptedResource, manifest.name, self.name)
 
     def key_status(self, name: str) -> CustomerManagedKey | None:
         if self.life is None:
             return self._read_keys.get(name)
-        return self.life.context.inventory.get(CustomerManagedKey, name, self.name)
+        return self.life.passes.cluster.inventory.get(CustomerManagedKey, name, self.name)
 
     async def read_statuses(self) -> None:
         """For an operator that runs in a process of its own: take the statuses from the API server."""

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.api.federated_identity import FederatedIdentity
     from cmk_operator.core.encryption.long_running import Operation
+    from cmk_operator.kubernetes.client import KubernetesClient
     from cmk_operator.kubernetes.inventory import CustomResource
-    from cmk_operator.reconcile.context import Context
+    from cmk_operator.reconcile.cluster import Cluster
+    from cmk_operator.reconcile.reporting import Reporting
 
 _LOOK_BACK_AGAIN: Final = 0.5
 _TELLS_ABOUT_THE_KEY: Final = frozenset(state for state in AccessState if state.is_known_loss) | {AccessState.ACCESSIBLE}
@@ -47,12 +49,12 @@ def author_of(resource: CustomResource) -> str:
     return f"field manager {manager}" if manager else UNTOLD
 
 
-def note_configuration(context: Context, reference: ObjectReference) -> None:
+def note_configuration(cluster: Cluster, reporting: Reporting, reference: ObjectReference) -> None:
     """Record a spec that no status has answered yet."""
-    resource = context.inventory.get(MODELS[reference.plural], reference.name, reference.namespace)  # type: ignore[type-var]
+    resource = cluster.inventory.get(MODELS[reference.plural], reference.name, reference.namespace)  # type: ignore[type-var]
     if resource is not None and resource.metadata.generation != resource.status.observed_generation:
         # The status that answers it waits for the record anyway; till then it can share a write.
-        context.journal.note(configuration_changed(resource, context.now()), at_once=False)
+        reporting.journal.note(configuration_changed(resource, reporting.now()), at_once=False)
 
 
 def configuration_changed(resource: CustomResource, now: datetime) -> Change:
@@ -74,23 +76,23 @@ def configuration_changed(resource: CustomResource, now: datetime) -> Change:
     )
 
 
-async def record_departed(context: Context, reference: ObjectReference) -> None:
+async def record_departed(cluster: Cluster, reporting: Reporting, reference: ObjectReference) -> None:
     """Record objects of this name that are gone. Raises what kept the record from it."""
-    departed = context.inventory.departed(reference)
+    departed = cluster.inventory.departed(reference)
     for uid in departed:
         subject = Subject(MODELS[reference.plural].__name__, reference.namespace, reference.name, uid)
-        context.journal.note(deleted(subject, context.now()))
-        await context.journal.settled(uid)
+        reporting.journal.note(deleted(subject, reporting.now()))
+        await reporting.journal.settled(uid)
     if departed:
-        context.inventory.forget_departed(reference, departed)
+        cluster.inventory.forget_departed(reference, departed)
 
 
-async def note_unseen_deletions(context: Context, listed: Callable[[], bool]) -> None:
+async def note_unseen_deletions(cluster: Cluster, reporting: Reporting, listed: Callable[[], bool]) -> None:
     """Record objects that the record knows and the API server does not: they were deleted while no operator watched."""
     living = None
     while living is None or not listed():
         with suppress(KubernetesError):  # the journal says so when it has something to record
-            living = await context.journal.living()
+            living = await reporting.journal.living()
         await asyncio.sleep(_LOOK_BACK_AGAIN)
     plurals = {model.__name__: plural for plural, model in MODELS.items()}
     for subject in living:
@@ -98,17 +100,17 @@ async def note_unseen_deletions(context: Context, listed: Callable[[], bool]) ->
         if plural is None:
             continue
         reference = ObjectReference(plural, subject.namespace, subject.name)
-        known = context.inventory.get(MODELS[plural], subject.name, subject.namespace)  # type: ignore[type-var]
-        if (known is None or known.metadata.uid != subject.uid) and await _is_gone(context, reference, subject.uid):
-            context.journal.note(deleted(subject, context.now()))
+        known = cluster.inventory.get(MODELS[plural], subject.name, subject.namespace)  # type: ignore[type-var]
+        if (known is None or known.metadata.uid != subject.uid) and await _is_gone(cluster.client, reference, subject.uid):
+            reporting.journal.note(deleted(subject, reporting.now()))
 
 
-async def _is_gone(context: Context, reference: ObjectReference, uid: str) -> bool:
+async def _is_gone(client: KubernetesClient, reference: ObjectReference, uid: str) -> bool:
     """Ask once more; an API server that does not know the kind says nothing about its objects."""
     try:
-        body = await context.client.get(reference)
+        body = await client.get(reference)
         if body is None:
-            await context.client.request("GET", collection_path(reference.plural), query={"limit": "1"})
+            await client.request("GET", collection_path(reference.plural), query={"limit": "1"})
     except KubernetesError:
         return False
     return body is None or body["metadata"]["uid"] != uid

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from types import MappingProxyType
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
@@ -15,43 +16,84 @@ from cmk_operator.core.schedule import FAILED, Next
 from cmk_operator.kubernetes.client import KubernetesError
 from cmk_operator.kubernetes.inventory import MODELS
 from cmk_operator.reconcile.audit import note_configuration, record_departed
+from cmk_operator.reconcile.identity.context import IdentityContext
 from cmk_operator.reconcile.identity.reconciler import reconcile_identity
+from cmk_operator.reconcile.key.context import KeyContext
 from cmk_operator.reconcile.key.reconciler import reconcile_key
 from cmk_operator.reconcile.notifications.delivery import LANE as DELIVERIES
-from cmk_operator.reconcile.notifications.delivery import reconcile_delivery
+from cmk_operator.reconcile.notifications.delivery import DeliveryContext, reconcile_delivery
+from cmk_operator.reconcile.preflight.context import PreflightContext
 from cmk_operator.reconcile.preflight.reconciler import reconcile_preflight
+from cmk_operator.reconcile.resource.authorship import Authorship
+from cmk_operator.reconcile.resource.context import ResourceContext
 from cmk_operator.reconcile.resource.reconciler import reconcile_resource
+from cmk_operator.reconcile.tenant.context import TenantContext
 from cmk_operator.reconcile.tenant.reconciler import reconcile_tenant
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from cmk_operator.azure.session import AzureSession
     from cmk_operator.kubernetes.client import ObjectReference
-    from cmk_operator.reconcile.context import Context
+    from cmk_operator.providers.registry import Providers
+    from cmk_operator.reconcile.cluster import Cluster
+    from cmk_operator.reconcile.intervals import Intervals
+    from cmk_operator.reconcile.key.reading import KeyReading
+    from cmk_operator.reconcile.notifications.delivery import Deliveries
+    from cmk_operator.reconcile.reporting import Reporting
+    from cmk_operator.telemetry import Telemetry
 
 _LOG: Final = logging.getLogger(__name__)
-PASSES: Final[Mapping[str, Callable[[Context, ObjectReference], Awaitable[Next]]]] = MappingProxyType(
-    {
-        FederatedIdentity.plural: reconcile_identity,
-        CustomerTenant.plural: reconcile_tenant,
-        CustomerManagedKey.plural: reconcile_key,
-        EncryptedResource.plural: reconcile_resource,
-        DELIVERIES: reconcile_delivery,
-        Preflight.plural: reconcile_preflight,
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """The pass over each kind, with what it needs."""
+
+    cluster: Cluster
+    reporting: Reporting
+    by_plural: Mapping[str, Callable[[ObjectReference], Awaitable[Next]]]
+
+    async def reconcile(self, reference: ObjectReference) -> Next:
+        """One pass over one object. A refusal by the Kubernetes API is expected now and then, and the pass is repeated."""
+        try:
+            if reference.plural in MODELS:
+                await record_departed(self.cluster, self.reporting, reference)
+                note_configuration(self.cluster, self.reporting, reference)
+            return await self.by_plural[reference.plural](reference)
+        except KubernetesError as error:
+            _LOG.warning(
+                "the Kubernetes API did not take a request; the pass will be repeated",
+                extra={"object": str(reference), "kind": reference.plural, "error": str(error)},
+            )
+            return Next(backoff=FAILED)
+
+
+def make_passes(
+    cluster: Cluster,
+    reporting: Reporting,
+    intervals: Intervals,
+    *,
+    session: AzureSession,
+    reading: KeyReading,
+    providers: Providers,
+    deliveries: Deliveries,
+    telemetry: Telemetry,
+) -> Passes:
+    """Hand each pass its collaborators."""
+    authorship = Authorship(reporting.journal, reporting.clock)
+    identity = IdentityContext(cluster, reporting, session, intervals)
+    tenant = TenantContext(cluster, reporting, session, intervals, deliveries)
+    key = KeyContext(cluster, reporting, session, reading, intervals, deliveries, telemetry)
+    resource = ResourceContext(cluster, reporting, reading, providers, intervals, deliveries, authorship)
+    delivery = DeliveryContext(cluster, deliveries, telemetry)
+    preflight = PreflightContext(cluster, session, reading, providers, reporting.now)
+    by_plural = {
+        FederatedIdentity.plural: partial(reconcile_identity, identity),
+        CustomerTenant.plural: partial(reconcile_tenant, tenant),
+        CustomerManagedKey.plural: partial(reconcile_key, key),
+        EncryptedResource.plural: partial(reconcile_resource, resource),
+        DELIVERIES: partial(reconcile_delivery, delivery),
+        Preflight.plural: partial(reconcile_preflight, preflight),
     }
-)
-
-
-async def reconcile(context: Context, reference: ObjectReference) -> Next:
-    """One pass over one object. A refusal by the Kubernetes API is expected now and then, and the pass is repeated."""
-    try:
-        if reference.plural in MODELS:
-            await record_departed(context, reference)
-            note_configuration(context, reference)
-        return await PASSES[reference.plural](context, reference)
-    except KubernetesError as error:
-        _LOG.warning(
-            "the Kubernetes API did not take a request; the pass will be repeated",
-            extra={"object": str(reference), "kind": reference.plural, "error": str(error)},
-        )
-        return Next(backoff=FAILED)
+    return Passes(cluster, reporting, by_plural)

@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from cmk_operator.api.customer_managed_key import CustomerManagedKey
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.kubernetes.client import ObjectReference
-    from cmk_operator.reconcile.context import Context
+    from cmk_operator.reconcile.cluster import Cluster
 
 
-def wake_below(context: Context, reference: ObjectReference, *, to_the_leaves: bool) -> None:
+def wake_below(cluster: Cluster, reference: ObjectReference, *, to_the_leaves: bool) -> None:
     """Wake what refers to an object, and with `to_the_leaves` everything that refers to that in turn.
 
     A changed spec of an identity or tenant can change what every resource below it may or must be.
     """
-    for referrer in context.inventory.referring_to(reference):
-        context.wake(referrer, 0.0)
+    for referrer in cluster.inventory.referring_to(reference):
+        cluster.wake(referrer, 0.0)
         if to_the_leaves:
-            wake_below(context, referrer, to_the_leaves=True)
+            wake_below(cluster, referrer, to_the_leaves=True)
 
 
 def is_asked_for(resource: CustomerManagedKey | EncryptedResource) -> bool:

@@ -13,9 +13,9 @@ from cmk_operator.core.faults.fault import Fault, FaultKind
 from cmk_operator.core.registration.faults import judge_registration_failure
 from cmk_operator.core.registration.plan import ServiceAccount, judge_token_audience
 from cmk_operator.core.schedule import BLOCKED, BUSY, Next
-from cmk_operator.reconcile.context import Context, jittered
 from cmk_operator.reconcile.identity.registration import RegistrationOutcome, register, status_after
 from cmk_operator.reconcile.identity.report import Hindrance, report
+from cmk_operator.reconcile.intervals import jittered
 from cmk_operator.reconcile.references import chain_of
 from cmk_operator.reconcile.wake import wake_below
 
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from cmk_operator.core.faults.azure_failure import AzureFailure
     from cmk_operator.core.registration.plan import ApplicationFacts, ManagedIdentityFacts
     from cmk_operator.kubernetes.client import ObjectReference
+    from cmk_operator.reconcile.identity.context import IdentityContext
 
 
-async def reconcile_identity(context: Context, reference: ObjectReference) -> Next:
+async def reconcile_identity(context: IdentityContext, reference: ObjectReference) -> Next:
     """Bring one identity nearer to its manifest, check it, and report."""
-    identity = context.inventory.get(FederatedIdentity, reference.name)
+    identity = context.cluster.inventory.get(FederatedIdentity, reference.name)
     if identity is None:
         return Next()
     account = await asyncio.to_thread(service_account_of, context.session.token_file.path)
@@ -37,7 +38,7 @@ async def reconcile_identity(context: Context, reference: ObjectReference) -> Ne
         judge_token_audience(account, identity.spec.endpoints) if isinstance(account, ServiceAccount) else account
     )
     outcome = await _register(context, identity, account, failure)
-    known = identity.model_copy(update={"status": status_after(identity, outcome, context.now())})
+    known = identity.model_copy(update={"status": status_after(identity, outcome, context.reporting.now())})
     managed, application = _seen(known, outcome)
     chain = chain_of(known)
     if failure is None and not isinstance(chain, Fault):
@@ -47,15 +48,15 @@ async def reconcile_identity(context: Context, reference: ObjectReference) -> Ne
     hindrance = None
     if outcome is not None and outcome.fault is not None:
         hindrance = Hindrance(outcome.fault, unread=outcome.unread)
-    status = report(known, failure, managed, application, context.now(), hindrance)
-    if await context.writer.write(identity, status):
+    status = report(known, failure, managed, application, context.reporting.now(), hindrance)
+    if await context.reporting.writer.write(identity, status):
         await _tell(context, identity, status)
-        wake_below(context, reference, to_the_leaves=_concerns_all(identity, status))
+        wake_below(context.cluster, reference, to_the_leaves=_concerns_all(identity, status))
     return _next(context, status, outcome, failure)
 
 
 async def _register(
-    context: Context,
+    context: IdentityContext,
     identity: FederatedIdentity,
     account: ServiceAccount | AzureFailure,
     failure: AzureFailure | Fault | None,
@@ -85,7 +86,7 @@ def _seen(
 
 
 async def _read(
-    context: Context,
+    context: IdentityContext,
     identity: FederatedIdentity,
     chain: IdentityChain,
     managed: ManagedIdentityFacts | AzureFailure | None,
@@ -109,7 +110,7 @@ def _concerns_all(identity: FederatedIdentity, status: FederatedIdentityStatus) 
     )
 
 
-async def _tell(context: Context, identity: FederatedIdentity, status: FederatedIdentityStatus) -> None:
+async def _tell(context: IdentityContext, identity: FederatedIdentity, status: FederatedIdentityStatus) -> None:
     """An event when a registration is done, or comes to wait for a person."""
     if not identity.spec.registers:
         return
@@ -117,11 +118,14 @@ async def _tell(context: Context, identity: FederatedIdentity, status: Federated
     if after is None or (before is not None and before.reason == after.reason):
         return
     stalled = find(status.conditions, "Stalled") is not None
-    await context.events.record(identity, "Warning" if stalled else "Normal", after.reason, after.message, "Register")
+    await context.reporting.events.record(identity, "Warning" if stalled else "Normal", after.reason, after.message, "Register")
 
 
 def _next(
-    context: Context, status: FederatedIdentityStatus, outcome: RegistrationOutcome | None, failure: AzureFailure | Fault | None
+    context: IdentityContext,
+    status: FederatedIdentityStatus,
+    outcome: RegistrationOutcome | None,
+    failure: AzureFailure | Fault | None,
 ) -> Next:
     fault = outcome.fault if outcome is not None else None
     registered = find(status.conditions, "Registered")

@@ -16,7 +16,7 @@ from cmk_operator.azure.registrar import RegistrarClient
 from cmk_operator.core.faults.fault import Fault, busy, invalid
 from cmk_operator.core.identifiers.arm_id import InvalidArmIdError, parse_arm_id
 from cmk_operator.core.registration.plan import MarkApplication, Seen, TrustAtApplication, UpsertApplication, Wish, next_step
-from cmk_operator.kubernetes.status import reference_of, take_in
+from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.audit import identity_registered
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cmk_operator.core.identifiers.arm_id import ArmId
     from cmk_operator.core.registration.plan import ServiceAccount, Step
-    from cmk_operator.reconcile.context import Context
+    from cmk_operator.reconcile.identity.context import IdentityContext
 
 MOST_STEPS: Final = 10
 """More than any registration needs; what needs more is not converging, and waits for the next pass."""
@@ -45,7 +45,7 @@ class RegistrationOutcome:
         return self.fault is not None and self.fault in {self.seen.application_unread, self.seen.managed_identity_unread}
 
 
-async def register(context: Context, identity: FederatedIdentity, account: ServiceAccount) -> RegistrationOutcome:
+async def register(context: IdentityContext, identity: FederatedIdentity, account: ServiceAccount) -> RegistrationOutcome:
     """Make one step after the other until everything is registered, or something is in the way."""
     wish = _wish_of(identity, account)
     if isinstance(wish, Fault):
@@ -97,25 +97,27 @@ def _registrar(identity: FederatedIdentity, client_id: str) -> IdentityChain:
     return IdentityChain(identity.spec.endpoints, identity.spec.tenant_id.lower(), client_id, "", by_service_account=False)
 
 
-async def _still_wanted(context: Context, identity: FederatedIdentity) -> bool:
+async def _still_wanted(context: IdentityContext, identity: FederatedIdentity) -> bool:
     """Ask the API server before the first write: a watch may have missed that the manifest is gone or another."""
     reference = reference_of(identity)
-    body = await context.client.get(reference)
+    body = await context.cluster.client.get(reference)
     if body is None:
         return False
-    take_in(context.inventory, reference.plural, body, context.wake)
-    now = context.inventory.get(FederatedIdentity, reference.name)
+    context.cluster.take_in(reference, body)
+    now = context.cluster.inventory.get(FederatedIdentity, reference.name)
     return now is not None and (now.metadata.uid, now.metadata.generation) == (
         identity.metadata.uid,
         identity.metadata.generation,
     )
 
 
-def _note(context: Context, identity: FederatedIdentity, wish: Wish, step: Step) -> None:
+def _note(context: IdentityContext, identity: FederatedIdentity, wish: Wish, step: Step) -> None:
     """One entry of the record for each write, by law 8."""
     at_application = isinstance(step, UpsertApplication | MarkApplication | TrustAtApplication)
     target = f"application {wish.display_name!r}" if at_application else wish.managed_identity.text
-    context.journal.note(identity_registered(identity, step.purpose, target, wish.registrar_client_id, context.now()))
+    context.reporting.journal.note(
+        identity_registered(identity, step.purpose, target, wish.registrar_client_id, context.reporting.now())
+    )
 
 
 def status_after(identity: FederatedIdentity, outcome: RegistrationOutcome | None, now: datetime) -> FederatedIdentityStatus:

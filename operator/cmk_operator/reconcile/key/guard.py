@@ -15,18 +15,20 @@ if TYPE_CHECKING:
     from cmk_operator.core.access.state import KeyProbe
     from cmk_operator.core.encryption.key_use import KeyUse
     from cmk_operator.kubernetes.inventory import Inventory
-    from cmk_operator.reconcile.context import Context
+    from cmk_operator.reconcile.key.reading import KeyReading
     from cmk_operator.reconcile.references import KeyPath
 
 
-def guard_of(context: Context, key: CustomerManagedKey, path: KeyPath, probe: KeyProbe) -> PrerequisiteFacts:
+def guard_of(
+    inventory: Inventory, reading: KeyReading, key: CustomerManagedKey, path: KeyPath, probe: KeyProbe
+) -> PrerequisiteFacts:
     """The facts as they are known now; nothing is asked."""
     return PrerequisiteFacts(
         probe=probe,
         key=path.key_uri,
         application_client_id=path.chain.application_client_id,
-        vault=context.vaults.last(path.vault),
-        users=key_users(context.inventory, key),
+        vault=reading.vaults.last(path.vault),
+        users=key_users(inventory, key),
     )
 
 

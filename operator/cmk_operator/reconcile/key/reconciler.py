@@ -22,8 +22,8 @@ from cmk_operator.core.schedule import BUSY, Next
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.audit import key_changes
-from cmk_operator.reconcile.context import Context, jittered
 from cmk_operator.reconcile.identity.report import SETTLING
+from cmk_operator.reconcile.intervals import jittered
 from cmk_operator.reconcile.key.guard import guard_of
 from cmk_operator.reconcile.key.policy import adoption_policy
 from cmk_operator.reconcile.key.report import KeyFacts, Usage, report, report_refused, watched_versions
@@ -37,48 +37,55 @@ if TYPE_CHECKING:
 
     from cmk_operator.core.access.state import KeyProbe
     from cmk_operator.kubernetes.inventory import Inventory
+    from cmk_operator.reconcile.key.context import KeyContext
 
 _SETTLES: Final = busy("Settling", f"the identity of the key's tenant {SETTLING}")
 
 
-async def reconcile_key(context: Context, reference: ObjectReference) -> Next:
+async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next:
     """Look at one key if that is due, probe it if that is asked for, report, and wake what depends on it."""
-    key = context.inventory.get(CustomerManagedKey, reference.name, reference.namespace)
+    key = context.cluster.inventory.get(CustomerManagedKey, reference.name, reference.namespace)
     if key is None:
         context.telemetry.forget_key(reference.namespace, reference.name)
         return Next()
-    path = resolve_key(context.inventory, key)
+    path = resolve_key(context.cluster.inventory, key)
     if isinstance(path, Fault):
         # Kubernetes objects alone decide this and each change of one wakes the key; the slow pass is a second net.
-        await _write(context, key, report_refused(key, path, usage_of(context.inventory, key, None), context.now()))
+        await _write(
+            context, key, report_refused(key, path, usage_of(context.cluster.inventory, key, None), context.reporting.now())
+        )
         return Next(after=jittered(context.intervals.identity_check))
-    usage = usage_of(context.inventory, key, path)
+    usage = usage_of(context.cluster.inventory, key, path)
     interval = context.intervals.key_check
     asked = is_asked_for(key)
     policy, known = adoption_policy(key), key.status.active_version
     in_use = frozenset(usage.by_version) | (frozenset({known} if known else ()) if policy.needs_approval else frozenset())
-    in_use |= watched_versions(key.status, context.now())
-    prober, wake = context.prober, partial(context.wake, reference, 0.0)
+    in_use |= watched_versions(key.status, context.reporting.now())
+    prober, wake = context.reading.prober, partial(context.cluster.wake, reference, 0.0)
     visited, _ = await asyncio.gather(
         prober.probe(path.probed, in_use, 0.0) if asked else prober.look(path.probed, in_use, interval, reference, wake),
-        context.vaults.read(path.vault, 0.0 if asked else jittered(context.intervals.identity_check)),
+        context.reading.vaults.read(path.vault, 0.0 if asked else jittered(context.intervals.identity_check)),
     )
     if _newly_turned_away(key, visited):
         # Whether that is so for Azure's services as well is in the vault's settings as they are now.
-        await context.vaults.read(path.vault, 0.0)
+        await context.reading.vaults.read(path.vault, 0.0)
     approved = key.metadata.annotations.get(APPROVED_VERSION)
     visited = replace(visited, application_missing=await _application_is_gone(context, key, path, visited))
     probe, adoption = probe_of_adopted(visited, policy, active=known, approved=approved)
-    if _settling(path, probe, context.now()):
-        await _write(context, key, report_refused(key, _SETTLES, usage, context.now()))
+    if _settling(path, probe, context.reporting.now()):
+        await _write(context, key, report_refused(key, _SETTLES, usage, context.reporting.now()))
         return Next(backoff=BUSY)
-    status = report(key, KeyFacts(guard_of(context, key, path, probe), usage, adoption.pending), context.now())
+    status = report(
+        key,
+        KeyFacts(guard_of(context.cluster.inventory, context.reading, key, path, probe), usage, adoption.pending),
+        context.reporting.now(),
+    )
     accessible = status.access is not None and status.access.state == AccessState.ACCESSIBLE
     proven = (probe.proven_at or probe.at).timestamp() if accessible else None
     context.telemetry.probed(reference.namespace, reference.name, probe.at.timestamp(), proven)
     await _write(context, key, status, probe)
     _wake_tenant(context, path, status)
-    remaining = max(0.0, _until_next(interval) - context.prober.age(path.probed))
+    remaining = max(0.0, _until_next(interval) - context.reading.prober.age(path.probed))
     return Next(after=max(remaining, interval * 0.05))
 
 
@@ -94,14 +101,14 @@ def _newly_turned_away(key: CustomerManagedKey, probe: KeyProbe) -> bool:
     return judge_access(probe).state is AccessState.FIREWALL_BLOCKS_PROBE and known not in behind
 
 
-async def _application_is_gone(context: Context, key: CustomerManagedKey, path: KeyPath, probe: KeyProbe) -> bool:
+async def _application_is_gone(context: KeyContext, key: CustomerManagedKey, path: KeyPath, probe: KeyProbe) -> bool:
     """Before a loss is called the customer's: whether it was the provider who lost the application."""
     failure = probe.wanted.failure
     if failure is None or not may_be_a_missing_application(failure) or path.identity.application_missing:
         return path.identity.application_missing
     if key.status.access is not None and key.status.access.state == AccessState.CONSENT_MISSING:
         return False
-    context.wake(reference_of(path.identity), 0.0)
+    context.cluster.wake(reference_of(path.identity), 0.0)
     return await application_is_gone(context.session, path.chain)
 
 
@@ -131,19 +138,19 @@ def usage_of(inventory: Inventory, key: CustomerManagedKey, path: KeyPath | None
 
 
 async def _write(
-    context: Context, key: CustomerManagedKey, status: CustomerManagedKeyStatus, probe: KeyProbe | None = None
+    context: KeyContext, key: CustomerManagedKey, status: CustomerManagedKeyStatus, probe: KeyProbe | None = None
 ) -> None:
-    audience = context.deliveries.audience(context.inventory, key, key)
-    status = announce_key(key, status, audience, context.now())
-    for change in key_changes(key, status, _request_id(probe), context.now()):
-        context.journal.note(change)
-    written = await context.writer.write(key, status)
-    wake_delivery(context, key, status.notifications)
+    audience = context.deliveries.audience(context.cluster.inventory, key, key)
+    status = announce_key(key, status, audience, context.reporting.now())
+    for change in key_changes(key, status, _request_id(probe), context.reporting.now()):
+        context.reporting.journal.note(change)
+    written = await context.reporting.writer.write(key, status)
+    wake_delivery(context.cluster, key, status.notifications)
     if not written:
         return
     await _tell(context, key, status)
     if _meaning(key.status) != _meaning(status):
-        wake_below(context, reference_of(key), to_the_leaves=False)
+        wake_below(context.cluster, reference_of(key), to_the_leaves=False)
 
 
 def _request_id(probe: KeyProbe | None) -> str | None:
@@ -168,24 +175,24 @@ def _meaning(status: CustomerManagedKeyStatus) -> tuple[object, ...]:
     )
 
 
-async def _tell(context: Context, key: CustomerManagedKey, status: CustomerManagedKeyStatus) -> None:
+async def _tell(context: KeyContext, key: CustomerManagedKey, status: CustomerManagedKeyStatus) -> None:
     before = key.status.access.state if key.status.access is not None else None
     after = status.access.state if status.access is not None else None
     accessible = find(status.conditions, "KeyAccessible")
     if after != before and accessible is not None:
         kind: Literal["Normal", "Warning"] = "Normal" if after == AccessState.ACCESSIBLE else "Warning"
-        await context.events.record(key, kind, f"Key{after}", accessible.message, "ProbeKey")
+        await context.reporting.events.record(key, kind, f"Key{after}", accessible.message, "ProbeKey")
     rotated = find(status.conditions, "RotationCurrent")
     told = find(key.status.conditions, "RotationCurrent")
     if rotated is not None and rotated.reason == "OldVersionLost" and (told is None or told.reason != rotated.reason):
-        await context.events.record(key, "Warning", rotated.reason, rotated.message, "ProbeKey")
+        await context.reporting.events.record(key, "Warning", rotated.reason, rotated.message, "ProbeKey")
     if len(status.rotations) and status.rotations != key.status.rotations:
         newest = status.rotations[0]
         note = f"version {newest.to} follows {newest.from_ or 'none'}"
-        await context.events.record(key, "Normal", "KeyVersionChanged", note, "ProbeKey")
+        await context.reporting.events.record(key, "Normal", "KeyVersionChanged", note, "ProbeKey")
 
 
-def _wake_tenant(context: Context, path: KeyPath, status: CustomerManagedKeyStatus) -> None:
+def _wake_tenant(context: KeyContext, path: KeyPath, status: CustomerManagedKeyStatus) -> None:
     """A probe is often the first to see that consent came or went."""
     consent = path.tenant.status.consent
     if consent is None or status.access is None:
@@ -193,4 +200,4 @@ def _wake_tenant(context: Context, path: KeyPath, status: CustomerManagedKeyStat
     missing = status.access.state == AccessState.CONSENT_MISSING
     accessible = status.access.state == AccessState.ACCESSIBLE
     if (missing and consent.state == "Granted") or (accessible and consent.state != "Granted"):
-        context.wake(ObjectReference(CustomerTenant.plural, "", path.tenant.metadata.name), 0.0)
+        context.cluster.wake(ObjectReference(CustomerTenant.plural, "", path.tenant.metadata.name), 0.0)

@@ -21,7 +21,7 @@ from cmk_operator.core.schedule import BLOCKED, BUSY, Next
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.secrets import read_secret
 from cmk_operator.kubernetes.status import reference_of
-from cmk_operator.reconcile.context import jittered
+from cmk_operator.reconcile.intervals import jittered
 from cmk_operator.reconcile.notifications.announcements import Audience
 from cmk_operator.reconcile.notifications.cloud_event import message_for
 from cmk_operator.sinks.signing import Signer, UnusableSecretError
@@ -29,8 +29,9 @@ from cmk_operator.sinks.signing import Signer, UnusableSecretError
 if TYPE_CHECKING:
     from cmk_operator.api.notifications import NotificationSink, NotificationsReport, PendingNotification
     from cmk_operator.kubernetes.inventory import Inventory
-    from cmk_operator.reconcile.context import Context
+    from cmk_operator.reconcile.cluster import Cluster
     from cmk_operator.sinks.receivers import Receivers
+    from cmk_operator.telemetry import Telemetry
 
     Announcer = CustomerManagedKey | EncryptedResource
 
@@ -102,15 +103,24 @@ class Deliveries:
         return held
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryContext:
+    """The collaborators of a delivery."""
+
+    cluster: Cluster
+    deliveries: Deliveries
+    telemetry: Telemetry
+
+
 def delivery_of(reference: ObjectReference) -> ObjectReference:
     """The item of the queue that delivers an object's events."""
     return ObjectReference(LANE, reference.namespace, f"{reference.plural}/{reference.name}")
 
 
-def wake_delivery(context: Context, announcer: Announcer, told: NotificationsReport | None) -> None:
+def wake_delivery(cluster: Cluster, announcer: Announcer, told: NotificationsReport | None) -> None:
     """Wish for a delivery, if the status that has just landed has anything to tell."""
     if told is not None and told.pending:
-        context.wake(delivery_of(reference_of(announcer)), 0.0)
+        cluster.wake(delivery_of(reference_of(announcer)), 0.0)
 
 
 def _tenant_of(inventory: Inventory, key: CustomerManagedKey | None) -> CustomerTenant | None:
@@ -124,16 +134,16 @@ def key_of(inventory: Inventory, announcer: Announcer) -> CustomerManagedKey | N
     return inventory.get(CustomerManagedKey, announcer.spec.key_ref.name, announcer.metadata.namespace or "")
 
 
-async def reconcile_delivery(context: Context, reference: ObjectReference) -> Next:
+async def reconcile_delivery(context: DeliveryContext, reference: ObjectReference) -> Next:
     """Deliver one object's events in order, or wait with all of them."""
     plural, _, name = reference.name.partition("/")
     origin = ObjectReference(plural, reference.namespace, name)
-    announcer = _announcer(context.inventory, origin)
+    announcer = _announcer(context.cluster.inventory, origin)
     deliveries = context.deliveries
     if announcer is None:
         deliveries.delivered.pop(origin, None)
         return Next()
-    tenant = _tenant_of(context.inventory, key_of(context.inventory, announcer))
+    tenant = _tenant_of(context.cluster.inventory, key_of(context.cluster.inventory, announcer))
     state = deliveries.state(tenant) if tenant is not None else None
     waiting = _waiting(deliveries, announcer)
     if tenant is None or state is None or not waiting:
@@ -150,15 +160,15 @@ async def reconcile_delivery(context: Context, reference: ObjectReference) -> Ne
         if fault is not None:
             break
         deliveries.delivered[origin] = (announcer.metadata.uid, entry.sequence)
-        context.wake(origin, 0.0)
+        context.cluster.wake(origin, 0.0)
         _LOG.info("notification delivered", extra={"object": str(origin), "type": entry.type, "id": entry.id})
         if state.succeeded():
-            _wake_tenant(context, tenant)
+            _wake_tenant(context.cluster, tenant)
     if fault is None:
         return Next()
     if state.failed(fault):
         _LOG.warning("notifications wait", extra={"tenant": tenant.metadata.name, "reason": fault.reason, "why": fault.message})
-        _wake_tenant(context, tenant)
+        _wake_tenant(context.cluster, tenant)
     return Next(after=jittered(state.wait()) + 0.05)
 
 
@@ -190,13 +200,13 @@ def _waiting(deliveries: Deliveries, announcer: Announcer) -> list[PendingNotifi
     return [entry for entry in told.pending if entry.sequence > done] if told is not None else []
 
 
-async def _sign(context: Context, state: SinkState) -> Fault | None:
+async def _sign(context: DeliveryContext, state: SinkState) -> Fault | None:
     """Have the signing secret at hand, if one is named."""
     given = state.spec.secret_ref
     if given is None or time.monotonic() - state.signer_read_at < _SECRET_KEPT_FOR:
         return None
     wanted = SecretKey(given.namespace or context.deliveries.namespace, given.name, given.key)
-    secret = await read_secret(context.client, wanted, Actor.PROVIDER_ADMINISTRATOR)
+    secret = await read_secret(context.cluster.client, wanted, Actor.PROVIDER_ADMINISTRATOR)
     if isinstance(secret, Fault):
         return secret
     try:
@@ -210,5 +220,5 @@ async def _sign(context: Context, state: SinkState) -> Fault | None:
     return None
 
 
-def _wake_tenant(context: Context, tenant: CustomerTenant) -> None:
-    context.wake(ObjectReference(CustomerTenant.plural, "", tenant.metadata.name), 0.0)
+def _wake_tenant(cluster: Cluster, tenant: CustomerTenant) -> None:
+    cluster.wake(ObjectReference(CustomerTenant.plural, "", tenant.metadata.name), 0.0)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from cmk_operator.api.preflight import PlannedManifest
     from cmk_operator.kubernetes.client import ObjectReference
     from cmk_operator.kubernetes.inventory import Inventory
-    from cmk_operator.reconcile.context import Context
+    from cmk_operator.reconcile.preflight.context import PreflightContext
 
 KEPT: Final = timedelta(minutes=10)
 """After the checks, for whoever asked to read them."""
@@ -53,9 +53,9 @@ _RESULTS: Final = {
 }
 
 
-async def reconcile_preflight(context: Context, reference: ObjectReference) -> Next:
+async def reconcile_preflight(context: PreflightContext, reference: ObjectReference) -> Next:
     """Check once, tell, and delete the request when it has been there long enough."""
-    body = await context.client.get(reference)
+    body = await context.cluster.client.get(reference)
     if body is None:
         return Next()
     asked = Preflight.model_validate(body)
@@ -63,19 +63,19 @@ async def reconcile_preflight(context: Context, reference: ObjectReference) -> N
     if complete is None or asked.status.observed_generation != asked.metadata.generation:
         status = await _check(context, asked)
         wire = status.model_dump(mode="json", by_alias=True, exclude_none=True)
-        await context.client.apply_status(reference, "Preflight", asked.metadata.uid, wire)
+        await context.cluster.client.apply_status(reference, "Preflight", asked.metadata.uid, wire)
         return Next(after=KEPT.total_seconds())
     left = complete.last_transition_time + KEPT - context.now()
     if left > timedelta(0):
         return Next(after=left.total_seconds())
-    await context.client.delete(reference, asked.metadata.uid)
+    await context.cluster.client.delete(reference, asked.metadata.uid)
     return Next()
 
 
-async def _check(context: Context, asked: Preflight) -> PreflightStatus:
+async def _check(context: PreflightContext, asked: Preflight) -> PreflightStatus:
     planned, refused = _planned(context, asked)
     # A key that is only planned must not wake anything.
-    planning = replace(context, inventory=planned, wake=_nobody)
+    planning = replace(context, cluster=replace(context.cluster, inventory=planned, wake=_nobody))
     namespace = asked.metadata.namespace or ""
     refusals = {(kind, name) for kind, name, _ in refused}
     resources = [name for name in _resources(planned, asked) if (EncryptedResource.__name__, name) not in refusals]
@@ -99,9 +99,9 @@ def _nobody(_: ObjectReference, __: float) -> None:
     """Wakes nothing."""
 
 
-def _planned(context: Context, asked: Preflight) -> tuple[Inventory, list[tuple[str, str, Check]]]:
+def _planned(context: PreflightContext, asked: Preflight) -> tuple[Inventory, list[tuple[str, str, Check]]]:
     """The world with the manifests in it, and what is wrong with those that no manifest can be."""
-    inventory, namespace = context.inventory, asked.metadata.namespace or ""
+    inventory, namespace = context.cluster.inventory, asked.metadata.namespace or ""
     bodies: list[tuple[str, dict[str, Any]]] = []
     refused: list[tuple[str, str, Check]] = []
     for manifest in asked.spec.keys or ():
@@ -122,7 +122,7 @@ def _planned(context: Context, asked: Preflight) -> tuple[Inventory, list[tuple[
 
 
 def _body(
-    context: Context, manifest: PlannedManifest, namespace: str, known: CustomerManagedKey | EncryptedResource | None
+    context: PreflightContext, manifest: PlannedManifest, namespace: str, known: CustomerManagedKey | EncryptedResource | None
 ) -> dict[str, Any]:
     """The object as it would be: what is there already keeps its age, its annotations and its status."""
     if known is None:
@@ -171,15 +171,17 @@ def _keys(planned: Inventory, asked: Preflight, resources: list[str]) -> list[st
     return list(names)
 
 
-async def _check_key(context: Context, name: str, namespace: str) -> tuple[Check, ...]:
-    key = context.inventory.get(CustomerManagedKey, name, namespace)
+async def _check_key(context: PreflightContext, name: str, namespace: str) -> tuple[Check, ...]:
+    key = context.cluster.inventory.get(CustomerManagedKey, name, namespace)
     if key is None:
         return ()
-    path = resolve_key(context.inventory, key)
+    path = resolve_key(context.cluster.inventory, key)
     if isinstance(path, Fault):
         return (of_fault(CheckStage.ADMISSION, path), *not_reached(KEY_STAGES, "Admission comes first"))
-    probe, _ = await asyncio.gather(context.prober.probe(path.probed, frozenset(), 0.0), context.vaults.read(path.vault, 0.0))
-    prerequisites = check_prerequisites(guard_of(context, key, path, probe))
+    probe, _ = await asyncio.gather(
+        context.reading.prober.probe(path.probed, frozenset(), 0.0), context.reading.vaults.read(path.vault, 0.0)
+    )
+    prerequisites = check_prerequisites(guard_of(context.cluster.inventory, context.reading, key, path, probe))
     return (
         passed(CheckStage.ADMISSION, f"CustomerTenant {path.tenant.metadata.name} allows this namespace and vault"),
         *key_checks(probe),
@@ -187,7 +189,7 @@ async def _check_key(context: Context, name: str, namespace: str) -> tuple[Check
     )
 
 
-def _status(context: Context, asked: Preflight, found: list[tuple[str, str, Check]]) -> PreflightStatus:
+def _status(context: PreflightContext, asked: Preflight, found: list[tuple[str, str, Check]]) -> PreflightStatus:
     verdict = overall(check.result for _, _, check in found)
     reason, message = _RESULTS[verdict]
     complete = Aspect(COMPLETE, "True", reason, message)

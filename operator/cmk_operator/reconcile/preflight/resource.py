@@ -31,21 +31,23 @@ from cmk_operator.reconcile.resource.resource_pass import ResourcePass
 from cmk_operator.reconcile.resource.targets import target_of
 
 if TYPE_CHECKING:
+    from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.encryption.required_actions import Permission
     from cmk_operator.providers.protocol import ResourceFacts
-    from cmk_operator.reconcile.context import Context
+    from cmk_operator.reconcile.preflight.context import PreflightContext
 
 
-async def check_resource(context: Context, name: str, namespace: str) -> tuple[Check, ...]:
+async def check_resource(context: PreflightContext, name: str, namespace: str) -> tuple[Check, ...]:
     """Every stage of one resource of the planned inventory."""
-    resource = context.inventory.get(EncryptedResource, name, namespace)
+    resource = context.cluster.inventory.get(EncryptedResource, name, namespace)
     if resource is None:
         return ()
     step = await _admit(context, resource)
     if isinstance(step, Fault):
         return (of_fault(CheckStage.ADMISSION, step), *not_reached(RESOURCE_STAGES, "Admission comes first"))
     admitted = passed(CheckStage.ADMISSION, f"CustomerTenant {step.path.path.tenant.metadata.name} allows this resource")
-    seen, writable = await asyncio.gather(step.observe(0.0), _writable(step))
+    seen, writable = await asyncio.gather(step.observe(0.0), _writable(context.session, step))
     if isinstance(seen, AzureFailure):
         read = of_fault(CheckStage.READ, step.provider.judge(seen, step.path.target.shown_name))
         return (admitted, read, writable, *not_reached((CheckStage.EFFECT,), "Read comes first"))
@@ -54,34 +56,33 @@ async def check_resource(context: Context, name: str, namespace: str) -> tuple[C
     return (admitted, read, writable, await _effect(step, seen))
 
 
-async def _admit(context: Context, resource: EncryptedResource) -> ResourcePass | Fault:
+async def _admit(context: PreflightContext, resource: EncryptedResource) -> ResourcePass | Fault:
     target = resource.spec.target
     provider = context.providers.get(target.resource_type)
     if provider is None:
         return unsupported(target, context.providers)
-    path = resolve_resource(context.inventory, resource)
+    path = resolve_resource(context.cluster.inventory, resource)
     if isinstance(path, Fault):
         return path
-    aim = await target_of(context.client, resource, path)
-    return aim if isinstance(aim, Fault) else ResourcePass(context, resource, path, provider, aim)
+    aim = await target_of(context.cluster.client, resource, path)
+    return aim if isinstance(aim, Fault) else ResourcePass(context.cluster, context.reading, resource, path, provider, aim)
 
 
-async def _writable(step: ResourcePass) -> Check:
+async def _writable(session: AzureSession, step: ResourcePass) -> Check:
     rights, identity = step.provider.kind.rights, step.path.path.managed_identity
     if isinstance(rights, RightsNotVisible):
         return Check(CheckStage.WRITE, CheckResult.NOT_VISIBLE, "RightsNotVisible", rights.why)
     wanted: list[tuple[ArmId, tuple[str, ...]]] = [(ArmId(step.path.target.text), rights.on_resource)]
     if rights.attaches_identity:
         wanted.append((identity, (ASSIGN_IDENTITY,)))
-    found = await asyncio.gather(*(_permissions(step, scope) for scope, _ in wanted))
+    found = await asyncio.gather(*(_permissions(session, step.path.path.chain, scope) for scope, _ in wanted))
     return write_check(
         Rights(scope.text, actions, permissions) for (scope, actions), permissions in zip(wanted, found, strict=True)
     )
 
 
-async def _permissions(step: ResourcePass, scope: ArmId) -> tuple[Permission, ...] | AzureFailure:
+async def _permissions(session: AzureSession, chain: IdentityChain, scope: ArmId) -> tuple[Permission, ...] | AzureFailure:
     """At the resource; for one that is still to be created, at its group."""
-    session, chain = step.context.session, step.path.path.chain
     found = await permissions_at(session, chain, scope)
     if isinstance(found, AzureFailure) and found.status == 404:
         return await permissions_at(session, chain, ArmId("/".join(scope.text.split("/")[:5])))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.encryption.decide import Decision, KeyState
     from cmk_operator.core.encryption.protection import KeyChoice
     from cmk_operator.providers.protocol import Applied, ResourceFacts
+    from cmk_operator.reconcile.resource.context import ResourceContext
     from cmk_operator.reconcile.resource.outcome import Obstructed, Operating, ResourceOutcome
     from cmk_operator.reconcile.resource.resource_pass import ResourcePass
 
@@ -27,17 +28,19 @@ REQUESTS_IN_ONE_PASS: Final = 12
 _LOG: Final = logging.getLogger(__name__)
 
 
-async def write_key(step: ResourcePass, seen: ResourceFacts[Any] | None = None) -> ResourceOutcome | None:
+async def write_key(
+    context: ResourceContext, step: ResourcePass, seen: ResourceFacts[Any] | None = None
+) -> ResourceOutcome | None:
     """Send the requests that put the resource on its key, until one is long-running, refused, or the last.
 
     `seen` are facts that were read in this pass, not from a list; without them the resource is read again. None when the
     manifest changed meanwhile and a new pass is due.
     """
-    left = await _write_next(step, seen)
+    left = await _write_next(context, step, seen)
     for _ in range(REQUESTS_IN_ONE_PASS - 1):
         if not isinstance(left, _Unfinished):
             return left
-        left = await _write_next(step, None)
+        left = await _write_next(context, step, None)
     return _not_taken_over(step, left) if isinstance(left, _Unfinished) else left
 
 
@@ -49,7 +52,9 @@ class _Unfinished:
     seen: ResourceFacts[Any]
 
 
-async def _write_next(step: ResourcePass, known: ResourceFacts[Any] | None) -> ResourceOutcome | _Unfinished | None:
+async def _write_next(
+    context: ResourceContext, step: ResourcePass, known: ResourceFacts[Any] | None
+) -> ResourceOutcome | _Unfinished | None:
     """Re-read all that a write must not be wrong about, probe the key through the same identity, then write once."""
     fresh = await reread(step)
     if fresh is None:
@@ -71,8 +76,8 @@ async def _write_next(step: ResourcePass, known: ResourceFacts[Any] | None) -> R
         _log(fresh, "a change of key was refused", plan.purpose, answer.request_id, level=level, code=answer.code)
         return CallRefused(fault, seen)
     if isinstance(answer, Started):
-        return _started(fresh, seen, answer)
-    return _applied(fresh, seen, answer, due, plan)
+        return _started(context, fresh, seen, answer)
+    return _applied(context, fresh, seen, answer, due, plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +108,11 @@ def _log(
     _LOG.log(level, message, extra={**about, "azureRequestId": request_id, **more})
 
 
-def _started(step: ResourcePass, seen: ResourceFacts[Any], answer: Started) -> Operating:
+def _started(context: ResourceContext, step: ResourcePass, seen: ResourceFacts[Any], answer: Started) -> Operating:
     operation = answer.operation
     old = str(seen.protection.active_key_uri or "")
-    step.context.authorship.note_unreported(step.resource, seen.protection, step.path.path.key_uri)
-    step.context.journal.note(key_change_started(step.resource, old, operation, step.context.now()))
+    context.authorship.note_unreported(step.resource, seen.protection, step.path.path.key_uri)
+    context.reporting.journal.note(key_change_started(step.resource, old, operation, context.reporting.now()))
     _log(step, "a long-running operation was started", operation.purpose, operation.request_id)
     if answer.remembered is not None:
         seen = replace(seen, remembered=answer.remembered)
@@ -115,13 +120,13 @@ def _started(step: ResourcePass, seen: ResourceFacts[Any], answer: Started) -> O
 
 
 def _applied(
-    step: ResourcePass, seen: ResourceFacts[Any], answer: Applied[Any], due: DueChange, plan: Plan
+    context: ResourceContext, step: ResourcePass, seen: ResourceFacts[Any], answer: Applied[Any], due: DueChange, plan: Plan
 ) -> Obstructed | Settled | Waiting | _Unfinished:
     facts = answer.facts
     old, new = str(seen.protection.active_key_uri or ""), str(facts.protection.active_key_uri or "")
     if old != new:
-        step.context.authorship.note_unreported(step.resource, seen.protection, step.path.path.key_uri)
-        step.context.authorship.made(step.resource, old, facts.protection, answer.request_id)
+        context.authorship.note_unreported(step.resource, seen.protection, step.path.path.key_uri)
+        context.authorship.made(step.resource, old, facts.protection, answer.request_id)
     else:
         _log(step, "a request towards the key was carried out", plan.purpose, answer.request_id)
     left = step.provider.plan(step.target, due.want, facts)

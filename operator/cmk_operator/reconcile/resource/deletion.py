@@ -9,10 +9,10 @@ from cmk_operator.core.encryption.decide import KeyState, Step, decide_deletion
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.schedule import BUSY, Next
-from cmk_operator.kubernetes.status import reference_of, take_in
+from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.protocol import Started
 from cmk_operator.reconcile.audit import key_change_started
-from cmk_operator.reconcile.context import WAKE_KEY_AFTER, Context
+from cmk_operator.reconcile.cluster import WAKE_KEY_AFTER
 from cmk_operator.reconcile.resource.operation import ask_after_operation
 from cmk_operator.reconcile.resource.outcome import CallRefused, Waiting
 from cmk_operator.reconcile.resource.report import effective_of
@@ -21,12 +21,14 @@ from cmk_operator.reconcile.resource.resource_pass import ResourcePass, own_vers
 if TYPE_CHECKING:
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.providers.protocol import ResourceFacts
+    from cmk_operator.reconcile.cluster import Cluster
+    from cmk_operator.reconcile.resource.context import ResourceContext
     from cmk_operator.reconcile.resource.outcome import ResourceOutcome
 
 FINALIZER: Final = "cmk-operator.dev/revert-to-platform-key"
 
 
-async def keep_finalizer_honest(context: Context, resource: EncryptedResource) -> EncryptedResource:
+async def keep_finalizer_honest(cluster: Cluster, resource: EncryptedResource) -> EncryptedResource:
     """Our finalizer is there exactly while deleting the manifest must write to Azure."""
     effective = effective_of(resource)
     needed = effective.deletion_policy == "RevertToPlatformKey" and effective.mode == "Enforce"
@@ -34,20 +36,20 @@ async def keep_finalizer_honest(context: Context, resource: EncryptedResource) -
     deleting = resource.metadata.deletion_timestamp is not None
     if needed == present or (deleting and not present):
         return resource
-    return await _set_finalizer(context, resource, present=needed)
+    return await _set_finalizer(cluster, resource, present=needed)
 
 
-async def _set_finalizer(context: Context, resource: EncryptedResource, *, present: bool) -> EncryptedResource:
+async def _set_finalizer(cluster: Cluster, resource: EncryptedResource, *, present: bool) -> EncryptedResource:
     reference = reference_of(resource)
-    answer = await context.client.apply_finalizers(
+    answer = await cluster.client.apply_finalizers(
         reference, type(resource).__name__, resource.metadata.uid, (FINALIZER,) if present else ()
     )
     if "deletionTimestamp" in answer["metadata"] and not answer["metadata"].get("finalizers"):
         # The API server answers a removal that ended the object with its last state.
-        context.inventory.remove(reference, resource.metadata.uid)
-        context.wake(reference, 0.0)
+        cluster.inventory.remove(reference, resource.metadata.uid)
+        cluster.wake(reference, 0.0)
     else:
-        take_in(context.inventory, reference.plural, answer, context.wake)
+        cluster.take_in(reference, answer)
     return resource.model_copy(
         update={
             "metadata": resource.metadata.model_copy(update={"finalizers": tuple(answer["metadata"].get("finalizers", ()))})
@@ -55,16 +57,16 @@ async def _set_finalizer(context: Context, resource: EncryptedResource, *, prese
     )
 
 
-async def delete(step: ResourcePass) -> ResourceOutcome | Next:
+async def delete(context: ResourceContext, step: ResourcePass) -> ResourceOutcome | Next:
     """Revert to a key of Microsoft if the manifest says so and the key is there, then let the manifest go.
 
     An outcome is to be reported, because something is in the way; else the next wish.
     """
-    asked = await ask_after_operation(step)
+    asked = await ask_after_operation(step, context.intervals.drift_check)
     if not isinstance(asked, ResourcePass):
         return asked
     step = asked
-    context, path = step.context, step.path
+    path = step.path
     seen = await step.observe(0.0)
     gone = isinstance(seen, AzureFailure) and seen.code.lower() in {"resourcenotfound", "resourcegroupnotfound"}
     if isinstance(seen, AzureFailure) and not gone:
@@ -80,23 +82,23 @@ async def delete(step: ResourcePass) -> ResourceOutcome | Next:
         revert=effective_of(step.resource).deletion_policy == "RevertToPlatformKey",
         protection=facts.protection if facts is not None else None,
         on_our_key=facts is not None and own_version(step, facts) is not None,
-        claimed=len(context.inventory.claims_on(path.target)) > 1,
+        claimed=len(context.cluster.inventory.claims_on(path.target)) > 1,
         key=state,
     )
     if decision.step is Step.WAIT and facts is not None:
         message = f"the manifest is being deleted and reverts first; {decision.message}"
         return Waiting("RevertWaitsForKey", message, facts, keeps_key=True)
     if decision.step is Step.REVERT and facts is not None:
-        in_the_way = await _revert(step, facts)
+        in_the_way = await _revert(context, step, facts)
         if in_the_way is not None:
             return in_the_way
-    await context.journal.settled(step.resource.metadata.uid)
-    await _set_finalizer(context, step.resource, present=False)
-    context.wake(reference_of(path.key), WAKE_KEY_AFTER)
+    await context.reporting.journal.settled(step.resource.metadata.uid)
+    await _set_finalizer(context.cluster, step.resource, present=False)
+    context.cluster.wake(reference_of(path.key), WAKE_KEY_AFTER)
     return Next()
 
 
-async def _revert(step: ResourcePass, facts: ResourceFacts[Any]) -> ResourceOutcome | Next | None:
+async def _revert(context: ResourceContext, step: ResourcePass, facts: ResourceFacts[Any]) -> ResourceOutcome | Next | None:
     """Send the next request of the revert; None when the resource is on a key of Microsoft."""
     if await reread(step) is None:
         return Next(backoff=BUSY)
@@ -110,10 +112,10 @@ async def _revert(step: ResourcePass, facts: ResourceFacts[Any]) -> ResourceOutc
         return CallRefused(step.judge(answer), facts)
     old = str(facts.protection.active_key_uri or "")
     if isinstance(answer, Started):
-        step.context.journal.note(key_change_started(step.resource, old, answer.operation, step.context.now()))
+        context.reporting.journal.note(key_change_started(step.resource, old, answer.operation, context.reporting.now()))
         return step.operating(answer.operation, answer.retry_after, facts)
     if str(answer.facts.protection.active_key_uri or "") != old:
-        step.context.authorship.made(step.resource, old, answer.facts.protection, answer.request_id)
+        context.authorship.made(step.resource, old, answer.facts.protection, answer.request_id)
     return None if step.provider.plan_revert(step.target, answer.facts) is None else Next(backoff=BUSY)
 
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.resource.resource_pass import ResourcePass
 
 
-async def ask_after_operation(step: ResourcePass) -> ResourcePass | Operating | CallRefused | OperationUnknown:
+async def ask_after_operation(
+    step: ResourcePass, drift_check: float
+) -> ResourcePass | Operating | CallRefused | OperationUnknown:
     """The pass that goes on, because no operation is in status or it has ended; else what became of the operation."""
     kept = step.resource.status.operation
     if kept is None:
@@ -26,7 +28,7 @@ async def ask_after_operation(step: ResourcePass) -> ResourcePass | Operating | 
         return _knowing(step, answer.version)
     if isinstance(answer, AzureFailure):
         return OperationUnknown(step.judge(answer))
-    seen = await step.observe(step.context.intervals.drift_check * 0.85 if isinstance(answer, Running) else 0.0)
+    seen = await step.observe(drift_check * 0.85 if isinstance(answer, Running) else 0.0)
     facts = None if isinstance(seen, AzureFailure) else seen
     if isinstance(answer, Failed):
         return CallRefused(step.judge(answer.failure), facts)

@@ -15,7 +15,8 @@ from cmk_operator.core.notification import NotificationType
 from cmk_operator.core.schedule import BLOCKED, BUSY, Backoff, Next
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.registry import unsupported
-from cmk_operator.reconcile.context import WAKE_KEY_AFTER, Context, jittered
+from cmk_operator.reconcile.cluster import WAKE_KEY_AFTER
+from cmk_operator.reconcile.intervals import jittered
 from cmk_operator.reconcile.notifications.announcements import announce_resource, encryption_changed
 from cmk_operator.reconcile.notifications.delivery import wake_delivery
 from cmk_operator.reconcile.references import resolve_resource
@@ -43,15 +44,16 @@ if TYPE_CHECKING:
     from cmk_operator.kubernetes.client import ObjectReference
     from cmk_operator.providers.protocol import Provider
     from cmk_operator.reconcile.resource.authorship import OwnChange
+    from cmk_operator.reconcile.resource.context import ResourceContext
 
 
-async def reconcile_resource(context: Context, reference: ObjectReference) -> Next:
+async def reconcile_resource(context: ResourceContext, reference: ObjectReference) -> Next:
     """Bring one resource nearer to its manifest, and report."""
-    resource = context.inventory.get(EncryptedResource, reference.name, reference.namespace)
+    resource = context.cluster.inventory.get(EncryptedResource, reference.name, reference.namespace)
     if resource is None:
         context.authorship.reported(reference)
         return Next()
-    resource = await keep_finalizer_honest(context, resource)
+    resource = await keep_finalizer_honest(context.cluster, resource)
     if resource.metadata.deletion_timestamp is not None and FINALIZER not in resource.metadata.finalizers:
         return Next()
     target = resource.spec.target
@@ -59,14 +61,14 @@ async def reconcile_resource(context: Context, reference: ObjectReference) -> Ne
     if provider is None:
         shown = TargetReport(kind=target.shown_type, name=target.shown_name)
         return await _finish(context, resource, shown, None, Refused(unsupported(target, context.providers)))
-    path = resolve_resource(context.inventory, resource)
+    path = resolve_resource(context.cluster.inventory, resource)
     if isinstance(path, Fault):
         return await _refuse(context, resource, provider, path)
-    aim = await target_of(context.client, resource, path)
+    aim = await target_of(context.cluster.client, resource, path)
     if isinstance(aim, Fault):
         return await _refuse(context, resource, provider, aim)
-    step = ResourcePass(context, resource, path, provider, aim)
-    outcome = await (delete(step) if resource.metadata.deletion_timestamp is not None else _keep(step))
+    step = ResourcePass(context.cluster, context.reading, resource, path, provider, aim)
+    outcome = await (delete(context, step) if resource.metadata.deletion_timestamp is not None else _keep(context, step))
     if outcome is None:
         return Next(backoff=BUSY)
     if isinstance(outcome, Next):
@@ -76,25 +78,25 @@ async def reconcile_resource(context: Context, reference: ObjectReference) -> Ne
     return await _finish(context, resource, step.shown, path.key, outcome, own)
 
 
-async def _refuse(context: Context, resource: EncryptedResource, provider: Provider[Any, Any], fault: Fault) -> Next:
+async def _refuse(context: ResourceContext, resource: EncryptedResource, provider: Provider[Any, Any], fault: Fault) -> Next:
     """Report what the manifest lacks before any call."""
-    key = context.inventory.get(CustomerManagedKey, resource.spec.key_ref.name, resource.metadata.namespace or "")
+    key = context.cluster.inventory.get(CustomerManagedKey, resource.spec.key_ref.name, resource.metadata.namespace or "")
     if resource.metadata.deletion_timestamp is not None:
         fault = on_the_way_out(fault)
     shown = TargetReport(kind=provider.kind.shown, name=resource.spec.target.shown_name)
     return await _finish(context, resource, shown, key, Refused(fault))
 
 
-async def _keep(step: ResourcePass) -> ResourceOutcome | None:
+async def _keep(context: ResourceContext, step: ResourcePass) -> ResourceOutcome | None:
     """Ask after what is under way, observe, and write if that is due and allowed; None when a new pass is due."""
-    asked = await ask_after_operation(step)
+    asked = await ask_after_operation(step, context.intervals.drift_check)
     if not isinstance(asked, ResourcePass):
         return asked
-    return await _bring_nearer(asked, fresh=step.resource.status.operation is not None)
+    return await _bring_nearer(context, asked, fresh=step.resource.status.operation is not None)
 
 
-async def _bring_nearer(step: ResourcePass, *, fresh: bool) -> ResourceOutcome | None:
-    context, resource, path = step.context, step.resource, step.path
+async def _bring_nearer(context: ResourceContext, step: ResourcePass, *, fresh: bool) -> ResourceOutcome | None:
+    resource, path = step.resource, step.path
     asked = fresh or (is_asked_for(resource) and resource.status.observed_generation >= 0)
     seen = await step.observe(0.0 if asked else context.intervals.drift_check * 0.85)
     if isinstance(seen, AzureFailure):
@@ -108,7 +110,7 @@ async def _bring_nearer(step: ResourcePass, *, fresh: bool) -> ResourceOutcome |
         key=_key_state(path.key),
     )
     if decision.step is Step.WRITE:
-        return await write_key(step, seen if asked else None)
+        return await write_key(context, step, seen if asked else None)
     return step.unwritten(decision, plan, seen)
 
 
@@ -130,23 +132,23 @@ def _key_state(key: CustomerManagedKey) -> KeyState:
 
 
 async def _finish(
-    context: Context,
+    context: ResourceContext,
     resource: EncryptedResource,
     target: TargetReport,
     key: CustomerManagedKey | None,
     outcome: ResourceOutcome,
     own: OwnChange | None = None,
 ) -> Next:
-    audience = context.deliveries.audience(context.inventory, resource, key)
-    status = report(resource, outcome, context.now(), target=target, key=key, own=own)
-    status = announce_resource(resource, status, audience, context.now())
-    written = await context.writer.write(resource, status)
-    wake_delivery(context, resource, status.notifications)
+    audience = context.deliveries.audience(context.cluster.inventory, resource, key)
+    status = report(resource, outcome, context.reporting.now(), target=target, key=key, own=own)
+    status = announce_resource(resource, status, audience, context.reporting.now())
+    written = await context.reporting.writer.write(resource, status)
+    wake_delivery(context.cluster, resource, status.notifications)
     context.authorship.reported(reference_of(resource))
     if written:
         await _tell(context, resource, status, own)
         if key is not None and _counts_anew(resource.status, status):
-            context.wake(reference_of(key), WAKE_KEY_AFTER)
+            context.cluster.wake(reference_of(key), WAKE_KEY_AFTER)
     return _next(outcome, context.intervals.drift_check)
 
 
@@ -179,22 +181,28 @@ def _backoff(fault: Fault) -> Backoff:
     return BUSY if fault.kind is FaultKind.BUSY else BLOCKED
 
 
-async def _tell(context: Context, resource: EncryptedResource, status: EncryptedResourceStatus, own: OwnChange | None) -> None:
+async def _tell(
+    context: ResourceContext, resource: EncryptedResource, status: EncryptedResourceStatus, own: OwnChange | None
+) -> None:
     if own is not None and own.key_uri:
-        await context.events.record(resource, "Normal", "KeyApplied", f"the resource was put on {own.key_uri}", "ApplyKey")
+        await context.reporting.events.record(
+            resource, "Normal", "KeyApplied", f"the resource was put on {own.key_uri}", "ApplyKey"
+        )
     encryption = encryption_changed(resource.status, status)
     encrypted = find(status.conditions, "Encrypted")
     if encryption is not None and encrypted is not None:
         active = encryption is NotificationType.ENCRYPTION_ACTIVE
         reason = "EncryptionActive" if active else "EncryptionInactive"
-        await context.events.record(resource, "Normal" if active else "Warning", reason, encrypted.message, "Reconcile")
+        await context.reporting.events.record(
+            resource, "Normal" if active else "Warning", reason, encrypted.message, "Reconcile"
+        )
     lost, accessible = resource.status.access, find(status.conditions, "KeyAccessible")
     if lost is not None and status.access is None and accessible is not None and accessible.status == "True":
         shut = f" ({', '.join(lost.virtual_machines)})" if lost.virtual_machines else ""
-        await context.events.record(
+        await context.reporting.events.record(
             resource, "Normal", "KeyRestored", f"{accessible.message}; {lost.recovery}{shut}", "Reconcile"
         )
     before, after = find(resource.status.conditions, "Ready"), find(status.conditions, "Ready")
     if after is not None and (before is None or before.reason != after.reason) and after.reason != "Ready":
         kind: Literal["Normal", "Warning"] = "Warning" if find(status.conditions, "Stalled") is not None else "Normal"
-        await context.events.record(resource, kind, after.reason, after.message, "Reconcile")
+        await context.reporting.events.record(resource, kind, after.reason, after.message, "Reconcile")

@@ -17,7 +17,7 @@ from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.prerequisites.check import check_prerequisites, failed
 from cmk_operator.core.rotation.adoption import probe_of_adopted
 from cmk_operator.kubernetes.client import ObjectReference
-from cmk_operator.kubernetes.status import reference_of, take_in
+from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.protocol import Target
 from cmk_operator.reconcile.key.guard import guard_of
 from cmk_operator.reconcile.key.policy import adoption_policy, effective_of
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from cmk_operator.core.encryption.long_running import Operation
     from cmk_operator.core.faults.azure_failure import AzureFailure
     from cmk_operator.providers.protocol import Plan, Provider, ResourceFacts, SnowflakeTarget
-    from cmk_operator.reconcile.context import Context
+    from cmk_operator.reconcile.cluster import Cluster
+    from cmk_operator.reconcile.key.reading import KeyReading
 
 PROBE_BEFORE_WRITE_MAX_AGE: Final = 55.0
 """Seconds: a key version counts as just probed for so long. Law 1 says a minute until the write arrives, which takes its time too."""
@@ -49,7 +50,8 @@ Not zero, so that many resources that are put on one key share a read.
 class ResourcePass:
     """One pass over one resource that is admitted and supported."""
 
-    context: Context
+    cluster: Cluster
+    reading: KeyReading
     resource: EncryptedResource
     path: ResourcePath
     provider: Provider[Any, Any]
@@ -97,22 +99,22 @@ async def reread(step: ResourcePass) -> ResourcePass | None:
 
     What is gone is forgotten by the watch or a sweep, which wake all it concerns; till then the pass is repeated.
     """
-    context, resource = step.context, step.resource
+    cluster, resource = step.cluster, step.resource
     reference, tenant = reference_of(resource), step.path.path.tenant
     identity = ObjectReference(FederatedIdentity.plural, "", tenant.spec.identity_ref.name)
     shared = (reference_of(step.path.key), reference_of(tenant), identity)
-    bodies = await asyncio.gather(context.client.get(reference), *(context.client.get_shared(known) for known in shared))
+    bodies = await asyncio.gather(cluster.client.get(reference), *(cluster.client.get_shared(known) for known in shared))
     for known, body in zip((reference, *shared), bodies, strict=True):
         if body is None:
             return None
-        take_in(context.inventory, known.plural, body, context.wake)
-    now = context.inventory.get(EncryptedResource, reference.name, reference.namespace)
+        cluster.take_in(known, body)
+    now = cluster.inventory.get(EncryptedResource, reference.name, reference.namespace)
     if now is None or not _same(now.metadata, resource.metadata):
-        context.wake(reference, 0.0)
+        cluster.wake(reference, 0.0)
         return None
-    path = resolve_resource(context.inventory, now)
+    path = resolve_resource(cluster.inventory, now)
     if isinstance(path, Fault):
-        context.wake(reference, 0.0)
+        cluster.wake(reference, 0.0)
         return None
     target = arm_target(now, path) if isinstance(step.target, Target) else step.target
     return replace(step, resource=now, path=path, target=target)
@@ -129,17 +131,17 @@ async def probe_again(step: ResourcePass, seen: ResourceFacts[Any]) -> tuple[Key
     versions = frozenset(version for version in (own_version(step, seen), active if policy.needs_approval else None) if version)
     names_version = policy.by_operator or path.key_uri.version is not None
     read_max_age = None if names_version else LATEST_MAX_AGE
-    visited = await step.context.prober.probe(path.probed, versions, PROBE_BEFORE_WRITE_MAX_AGE, read_max_age=read_max_age)
+    visited = await step.reading.prober.probe(path.probed, versions, PROBE_BEFORE_WRITE_MAX_AGE, read_max_age=read_max_age)
     approved = key.metadata.annotations.get(APPROVED_VERSION)
     probe, _ = probe_of_adopted(visited, policy, active=active, approved=approved)
     access = judge_access(probe)
     known = key.status.access.state if key.status.access is not None else None
     if access.state.value != known:
-        step.context.wake(reference_of(key), 0.0)
+        step.cluster.wake(reference_of(key), 0.0)
     if probe.wanted.attributes is None:
         return probe, KeyState(access)
     enforce = effective_of(key).prerequisites == "Enforce"
-    broken = failed(check_prerequisites(guard_of(step.context, key, path, probe)), enforce=enforce)
+    broken = failed(check_prerequisites(guard_of(step.cluster.inventory, step.reading, key, path, probe)), enforce=enforce)
     if not broken:
         return probe, KeyState(access)
     return probe, KeyState(access, f"{broken[0].name}Failed", "; ".join(f"{entry.name}: {entry.message}" for entry in broken))

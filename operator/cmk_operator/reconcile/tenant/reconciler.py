@@ -15,8 +15,8 @@ from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.schedule import Next
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.audit import consent_changed
-from cmk_operator.reconcile.context import Context, jittered
 from cmk_operator.reconcile.identity.report import SETTLING
+from cmk_operator.reconcile.intervals import jittered
 from cmk_operator.reconcile.notifications.delivery import notifications_delivered
 from cmk_operator.reconcile.references import resolve_chain
 from cmk_operator.reconcile.tenant.handover import handover_steps
@@ -30,58 +30,63 @@ if TYPE_CHECKING:
     from cmk_operator.core.access.state import Access
     from cmk_operator.core.faults.azure_failure import AzureFailure
     from cmk_operator.kubernetes.client import ObjectReference
+    from cmk_operator.reconcile.tenant.context import TenantContext
 
 
-async def reconcile_tenant(context: Context, reference: ObjectReference) -> Next:
+async def reconcile_tenant(context: TenantContext, reference: ObjectReference) -> Next:
     """Check one customer's consent and report."""
-    tenant = context.inventory.get(CustomerTenant, reference.name)
+    tenant = context.cluster.inventory.get(CustomerTenant, reference.name)
     if tenant is None:
         return Next()
-    resolved = resolve_chain(context.inventory, tenant)
+    resolved = resolve_chain(context.cluster.inventory, tenant)
     delivered = notifications_delivered(tenant, context.deliveries.state(tenant))
     failure: AzureFailure | None = None
     if isinstance(resolved, Fault):
-        status = report_refused(tenant, resolved, delivered, context.now())
+        status = report_refused(tenant, resolved, delivered, context.reporting.now())
         # The identity wakes its tenants when it changes; the slow pass is a second net.
         wait = Next(after=jittered(context.intervals.identity_check))
     else:
         identity, chain = resolved
         failure = await sign_in_to_customer(context.session, chain, tenant.spec.tenant_id)
-        handover = handover_steps(context.inventory, tenant, identity)
+        handover = handover_steps(context.cluster.inventory, tenant, identity)
         gone = await _application_is_gone(context, tenant, identity, chain, failure)
-        status = report(tenant, identity, failure, delivered, context.now(), handover, application_missing=gone)
+        status = report(tenant, identity, failure, delivered, context.reporting.now(), handover, application_missing=gone)
         granted = status.consent is not None and status.consent.state == "Granted"
         wait = Next(after=jittered(context.intervals.identity_check if granted else context.intervals.key_check))
-    change = consent_changed(tenant, status, failure.request_id if failure is not None else None, context.now())
+    change = consent_changed(tenant, status, failure.request_id if failure is not None else None, context.reporting.now())
     if change is not None:
-        context.journal.note(change)
-    if await context.writer.write(tenant, status):
+        context.reporting.journal.note(change)
+    if await context.reporting.writer.write(tenant, status):
         await _tell(context, tenant, status)
         changed = tenant.status.observed_generation != tenant.metadata.generation
-        wake_below(context, reference, to_the_leaves=changed)
+        wake_below(context.cluster, reference, to_the_leaves=changed)
     return wait
 
 
 async def _application_is_gone(
-    context: Context, tenant: CustomerTenant, identity: FederatedIdentity, chain: IdentityChain, failure: AzureFailure | None
+    context: TenantContext,
+    tenant: CustomerTenant,
+    identity: FederatedIdentity,
+    chain: IdentityChain,
+    failure: AzureFailure | None,
 ) -> bool:
     """Before a customer is said to have withdrawn consent: whether it was the provider who lost the application."""
     if failure is None or not may_be_a_missing_application(failure) or identity.application_missing:
         return identity.application_missing
     if tenant.status.consent is None or tenant.status.consent.state != "Granted":
         return False
-    context.wake(reference_of(identity), 0.0)
+    context.cluster.wake(reference_of(identity), 0.0)
     return await application_is_gone(context.session, chain)
 
 
-async def _tell(context: Context, tenant: CustomerTenant, status: CustomerTenantStatus) -> None:
+async def _tell(context: TenantContext, tenant: CustomerTenant, status: CustomerTenantStatus) -> None:
     before = tenant.status.consent.state if tenant.status.consent is not None else None
     after = status.consent.state if status.consent is not None else None
     if after == before or after is None:
         return
     kind: Literal["Normal", "Warning"] = "Warning" if after == "Revoked" else "Normal"
     note = f"consent of tenant {tenant.spec.tenant_id} is {after}"
-    await context.events.record(tenant, kind, f"Consent{after}", note, "CheckConsent")
+    await context.reporting.events.record(tenant, kind, f"Consent{after}", note, "CheckConsent")
 
 
 def report_refused(tenant: CustomerTenant, fault: Fault, delivered: Aspect, now: datetime) -> CustomerTenantStatus:

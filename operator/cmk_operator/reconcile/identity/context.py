@@ -1,0 +1,22 @@
+"""What a pass over a `FederatedIdentity` needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cmk_operator.azure.session import AzureSession
+    from cmk_operator.reconcile.cluster import Cluster
+    from cmk_operator.reconcile.intervals import Intervals
+    from cmk_operator.reconcile.reporting import Reporting
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityContext:
+    """The collaborators of the pass."""
+
+    cluster: Cluster
+    reporting: Reporting
+    session: AzureSession
+    intervals: Intervals

@@ -1,0 +1,28 @@
+"""What a pass over a `CustomerManagedKey` needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cmk_operator.azure.session import AzureSession
+    from cmk_operator.reconcile.cluster import Cluster
+    from cmk_operator.reconcile.intervals import Intervals
+    from cmk_operator.reconcile.key.reading import KeyReading
+    from cmk_operator.reconcile.notifications.delivery import Deliveries
+    from cmk_operator.reconcile.reporting import Reporting
+    from cmk_operator.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class KeyContext:
+    """The collaborators of the pass."""
+
+    cluster: Cluster
+    reporting: Reporting
+    session: AzureSession
+    reading: KeyReading
+    intervals: Intervals
+    deliveries: Deliveries
+    telemetry: Telemetry

@@ -1,0 +1,26 @@
+"""What a pass over a `Preflight` needs: it writes to nothing but the preflight itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from cmk_operator.azure.session import AzureSession
+    from cmk_operator.providers.registry import Providers
+    from cmk_operator.reconcile.cluster import Cluster
+    from cmk_operator.reconcile.key.reading import KeyReading
+
+
+@dataclass(frozen=True, slots=True)
+class PreflightContext:
+    """The collaborators of the pass."""
+
+    cluster: Cluster
+    session: AzureSession
+    reading: KeyReading
+    providers: Providers
+    now: Callable[[], datetime]

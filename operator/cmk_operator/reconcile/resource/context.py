@@ -1,0 +1,28 @@
+"""What a pass over an `EncryptedResource` needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cmk_operator.providers.registry import Providers
+    from cmk_operator.reconcile.cluster import Cluster
+    from cmk_operator.reconcile.intervals import Intervals
+    from cmk_operator.reconcile.key.reading import KeyReading
+    from cmk_operator.reconcile.notifications.delivery import Deliveries
+    from cmk_operator.reconcile.reporting import Reporting
+    from cmk_operator.reconcile.resource.authorship import Authorship
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceContext:
+    """The collaborators of the pass."""
+
+    cluster: Cluster
+    reporting: Reporting
+    reading: KeyReading
+    providers: Providers
+    intervals: Intervals
+    deliveries: Deliveries
+    authorship: Authorship

@@ -1,0 +1,24 @@
+"""What a pass over a `CustomerTenant` needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cmk_operator.azure.session import AzureSession
+    from cmk_operator.reconcile.cluster import Cluster
+    from cmk_operator.reconcile.intervals import Intervals
+    from cmk_operator.reconcile.notifications.delivery import Deliveries
+    from cmk_operator.reconcile.reporting import Reporting
+
+
+@dataclass(frozen=True, slots=True)
+class TenantContext:
+    """The collaborators of the pass."""
+
+    cluster: Cluster
+    reporting: Reporting
+    session: AzureSession
+    intervals: Intervals
+    deliveries: Deliveries
