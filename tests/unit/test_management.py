@@ -6,12 +6,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pytest
 from azure.core.pipeline import PipelineContext, PipelineRequest, PipelineResponse
 from azure.core.pipeline.policies import AsyncHTTPPolicy
 from azure.core.rest import HttpRequest
+from azure.core.rest._aiohttp import RestAioHttpTransportResponse
 from azure.core.utils import case_insensitive_dict
 from azure.mgmt.storage.aio import StorageManagementClient
 from azure.mgmt.storage.models import StorageAccount
@@ -283,6 +284,33 @@ async def test_a_long_operation_is_its_first_answer_and_nothing_is_polled() -> N
     assert len(wire.urls) == 1
     with pytest.raises(EXPECTED_FAILURES):
         first.resource()
+
+
+@pytest.mark.parametrize(("header", "wait"), [("0.5", 1.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("soon", None)])
+async def test_no_wait_that_azure_asks_for_loses_the_operation(header: str, wait: float | None) -> None:
+    first, _ = await begun(Answer(202, None, {"Azure-AsyncOperation": f"{ARM}/operations/1", "Retry-After": header}))
+    assert (first.operation_url, first.retry_after) == (f"{ARM}/operations/1", wait)
+
+
+class EmptyAcceptance:
+    """What aiohttp has of an answer without a body."""
+
+    status = 202
+    reason = "Accepted"
+    headers: ClassVar[dict[str, str]] = {"Azure-AsyncOperation": f"{ARM}/operations/1"}
+
+    async def read(self) -> bytes:
+        return b""
+
+    def close(self) -> None: ...
+
+
+async def test_an_acceptance_without_a_body_is_read_once() -> None:
+    accepted: Any = RestAioHttpTransportResponse(
+        request=HttpRequest("PUT", ARM), internal_response=EmptyAcceptance(), block_size=4096
+    )
+    first, _ = await begun(accepted)
+    assert first.operation_url == f"{ARM}/operations/1"
 
 
 @pytest.mark.parametrize(("status", "url"), [(202, f"{ARM}/operations/2"), (200, None)])

@@ -7,6 +7,7 @@ An SDK brings the typed models and the paths. Credential, transport, call budget
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
@@ -18,7 +19,7 @@ from azure.core.polling import AsyncPollingMethod
 from cmk_operator.azure.failures import AnotherHostError, seconds_to_wait
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
 
     from azure.core.async_paging import AsyncItemPaged
     from azure.core.pipeline import PipelineRequest, PipelineResponse
@@ -99,24 +100,39 @@ def _origin_of(url: str) -> str:
 class WholeAnswer(AsyncHTTPPolicy[Any, Any]):
     """Reads each answer whole, within the operator's times; lets an SDK see JSON objects and no errors.
 
-    An SDK would stream the first answer of a long-running operation, in which a broken connection is an aiohttp error that
-    `failure_of` does not know, and would read an error by models that an odd body breaks.
+    An SDK reads the first answer of a long-running operation by itself, and errors by models that an odd body breaks.
     """
 
     async def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
         """Raises `HttpResponseError` for any status from 400, `DecodeError` for what is no JSON object."""
         options = request.context.options
-        options["stream"] = False
         options.setdefault("connection_timeout", CONNECTION_TIMEOUT)
         options.setdefault("read_timeout", READ_TIMEOUT)
+        streamed = bool(options.get("stream"))
         answer: PipelineResponse[Any, Any] = await self.next.send(request)
         response = answer.http_response
+        if streamed and response.status_code in {202, 204}:
+            # Left to the SDK: azure-core's answer over aiohttp fails when it is empty and read for a second time.
+            _round_wait(response.headers)
+            return answer
+        if streamed:
+            await response.read()
         response.raise_for_status()
         empty = response.status_code in {202, 204} and not response.content
         if not empty:
             with typed_answer():
                 _require_object(response.json())
         return answer
+
+
+def _round_wait(headers: MutableMapping[str, str]) -> None:
+    """An SDK fails on a `Retry-After` that is no whole number, after Azure has accepted the request: make it one."""
+    if headers.get("Retry-After", "0").isdecimal():
+        return
+    seconds = seconds_to_wait(headers)
+    del headers["Retry-After"]
+    if seconds is not None:
+        headers["Retry-After"] = str(math.ceil(seconds))
 
 
 def _require_object(body: object) -> None:
