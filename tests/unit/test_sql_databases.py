@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from azure.mgmt.sql.models import Database
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from cmk_operator.providers.sql.database import (
     recovering,
     with_server,
 )
+from cmk_operator.providers.sql.requests import RevalidateDatabase, RevertDatabase, SetDatabaseKey
 from tests.unit.samples import APPLICATION, GROUP, IDENTITY, V1, V2, VAULT
 
 DATABASE = f"{GROUP}/providers/Microsoft.Sql/servers/one/databases/orders"
@@ -42,6 +44,10 @@ def body(uri: KeyUri | None = None, *, following: bool = True, identity: str = I
     }
 
 
+def read_body(answer: dict[str, Any]) -> Facts:
+    return read_database(Database(answer))
+
+
 def planned(facts: Facts, choice: KeyChoice | None = None) -> Plan:
     result = plan_database(TARGET, choice or want(), facts)
     assert isinstance(result, Plan), result
@@ -54,9 +60,11 @@ def refused(result: Plan | Fault | None) -> str:
 
 
 def test_one_patch_sets_everything_to_the_letter() -> None:
-    plan = planned(read_database(body()))
+    plan = planned(read_body(body()))
     key = str(KEY.at(V1))
-    assert (plan.method, plan.path) == ("PATCH", DATABASE)
+    request = plan.request
+    assert isinstance(request, SetDatabaseKey)
+    assert (request.database, request.key) == (ArmId(DATABASE), KEY.at(V1))
     assert plan.body == {
         "identity": {"type": "UserAssigned", "userAssignedIdentities": {IDENTITY: {}}},
         "properties": {
@@ -70,46 +78,44 @@ def test_one_patch_sets_everything_to_the_letter() -> None:
 
 
 def test_the_one_identity_that_a_database_may_have_is_replaced() -> None:
-    plan = planned(read_database(body(KEY.at(V1), identity=OTHER_IDENTITY)))
+    plan = planned(read_body(body(KEY.at(V1), identity=OTHER_IDENTITY)))
     assert plan.body["identity"]["userAssignedIdentities"] == {IDENTITY: {}, OTHER_IDENTITY: None}
     assert plan.keeps_key
 
 
 def test_a_version_that_sql_moved_to_by_itself_is_never_fought() -> None:
-    assert plan_database(TARGET, want(version=V1), read_database(body(KEY.at(V2)))) is None
-    assert plan_database(TARGET, want(KEY.at(V1)), read_database(body(KEY.at(V1), following=False))) is None
-    assert (
-        "encryptionProtector" in planned(read_database(body(KEY.at(V2), following=False)), want(KEY.at(V1))).body["properties"]
-    )
+    assert plan_database(TARGET, want(version=V1), read_body(body(KEY.at(V2)))) is None
+    assert plan_database(TARGET, want(KEY.at(V1)), read_body(body(KEY.at(V1), following=False))) is None
+    assert "encryptionProtector" in planned(read_body(body(KEY.at(V2), following=False)), want(KEY.at(V1))).body["properties"]
 
 
 def test_a_closed_database_is_revalidated_and_otherwise_left_alone() -> None:
-    closed = read_database(body(KEY.at(V1), status="inaccessible"))
+    closed = read_body(body(KEY.at(V1), status="inaccessible"))
     plan = planned(closed)
-    assert (plan.method, plan.path, dict(plan.body)) == ("POST", f"{DATABASE}/encryptionProtector/current/revalidate", {})
+    assert (plan.request, dict(plan.body)) == (RevalidateDatabase(ArmId(DATABASE)), {})
     assert closed.shown.inaccessible_databases == ("orders",)
     assert refused(plan_database(TARGET, want(), recovering(closed))) == "DatabasesRecovering"
-    elsewhere = read_database(body(KeyUri(VAULT, "other", V1), status="Inaccessible"))
+    elsewhere = read_body(body(KeyUri(VAULT, "other", V1), status="Inaccessible"))
     assert refused(plan_database(TARGET, want(), elsewhere)) == "DatabasesInaccessible"
-    under_its_server = read_database(body(status="Inaccessible"))
+    under_its_server = read_body(body(status="Inaccessible"))
     assert refused(plan_database(TARGET, want(), under_its_server)) == "DatabasesInaccessible"
     first = plan_database_revert(TARGET, closed)
     assert isinstance(first, Plan)
-    assert first.path == plan.path, "Azure reverts no closed database, and opens none that was closed for half an hour"
+    assert first.request == plan.request, "Azure reverts no closed database, and opens none that was closed for half an hour"
     assert refused(plan_database_revert(TARGET, recovering(closed))) == "DatabasesRecovering"
 
 
 def test_a_reversion_needs_a_server_on_microsofts_key() -> None:
-    facts = read_database(body(KEY.at(V1)))
+    facts = read_body(body(KEY.at(V1)))
     assert refused(plan_database_revert(TARGET, with_server(facts, customer_managed=True))) == "ServerOnCustomerKey"
     plan = plan_database_revert(TARGET, with_server(facts, customer_managed=False))
     assert isinstance(plan, Plan)
-    assert (plan.method, plan.path) == ("POST", f"{DATABASE}/encryptionProtector/current/revert")
-    assert plan_database_revert(TARGET, read_database(body())) is None
+    assert (plan.request, dict(plan.body)) == (RevertDatabase(ArmId(DATABASE)), {})
+    assert plan_database_revert(TARGET, read_body(body())) is None
 
 
 def test_what_sql_will_not_take_is_told_before_anything_is_written() -> None:
-    result = plan_database(TARGET, want(size=4096), read_database(body()))
+    result = plan_database(TARGET, want(size=4096), read_body(body()))
     assert isinstance(result, Fault)
     assert "database one/orders" in result.message
 
@@ -130,7 +136,7 @@ def test_after_the_patch_there_is_nothing_more_to_do(
 ) -> None:
     choice = want(KEY.at(V1) if pinned else KEY)
     before = body(uri, following=following, identity=identity, federatedClientId=client)
-    plan = plan_database(TARGET, choice, read_database(before))
+    plan = plan_database(TARGET, choice, read_body(before))
     if plan is None:
         return
     assert isinstance(plan, Plan)
@@ -142,4 +148,4 @@ def test_after_the_patch_there_is_nothing_more_to_do(
         "identity": {"type": "UserAssigned", "userAssignedIdentities": identities},
         "properties": before["properties"] | plan.body["properties"],
     }
-    assert plan_database(TARGET, choice, read_database(after)) is None
+    assert plan_database(TARGET, choice, read_body(after)) is None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from azure.mgmt.sql.models import Database, EncryptionProtector, FailoverGroup, Server, ServerKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,14 @@ from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.providers.protocol import Plan, SqlServerOptions, Target
+from cmk_operator.providers.sql.requests import (
+    AddServerKey,
+    RevalidateServer,
+    SetProtector,
+    SetServerIdentity,
+    SetServiceManagedProtector,
+    SqlRequest,
+)
 from cmk_operator.providers.sql.server import (
     ClosedDatabase,
     Facts,
@@ -33,9 +42,6 @@ from cmk_operator.providers.sql.server import (
 )
 from cmk_operator.providers.sql.server_plan import plan_server, plan_server_revert
 from tests.unit.samples import APPLICATION, GROUP, IDENTITY, V1, V2, VAULT
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SERVER = f"{GROUP}/providers/Microsoft.Sql/servers/one"
 SECONDARY = f"{GROUP}/providers/Microsoft.Sql/servers/two"
@@ -83,24 +89,21 @@ def refused(result: Plan | Fault | None) -> Fault:
 
 def test_the_three_requests_are_azures_to_the_letter() -> None:
     first = planned(plan_server(target(), want(), server()))
-    assert (first.method, first.path, first.body) == (
-        "PATCH",
-        SERVER,
+    assert (first.request, first.body) == (
+        SetServerIdentity(ArmId(SERVER), "UserAssigned", (ArmId(IDENTITY),), ArmId(IDENTITY), APPLICATION),
         {
             "identity": {"type": "UserAssigned", "userAssignedIdentities": {IDENTITY: {}}},
             "properties": {"primaryUserAssignedIdentityId": IDENTITY, "federatedClientId": APPLICATION},
         },
     )
     second = planned(plan_server(target(), want(), server(READY)))
-    assert (second.method, second.path, second.body) == (
-        "PUT",
-        f"{SERVER}/keys/{NAME}",
+    assert (second.request, second.body) == (
+        AddServerKey(ArmId(SERVER), NAME, KEY.at(V1)),
         {"properties": {"serverKeyType": "AzureKeyVault", "uri": str(KEY.at(V1))}},
     )
     third = planned(plan_server(target(), want(), server(READY, known=frozenset({NAME.lower()}))))
-    assert (third.method, third.path, third.body) == (
-        "PUT",
-        f"{SERVER}/encryptionProtector/current",
+    assert (third.request, third.body) == (
+        SetProtector(ArmId(SERVER), NAME, follow_latest=True),
         {"properties": {"serverKeyType": "AzureKeyVault", "serverKeyName": NAME, "autoRotationEnabled": True}},
     )
 
@@ -133,7 +136,7 @@ def test_a_version_that_sql_moved_to_by_itself_is_never_fought() -> None:
     assert plan_server(target(), want(version=V1), moved) is None
     flag = planned(plan_server(target(), want(version=V1), server(READY, protected_by(KEY.at(V2), following=False))))
     assert flag.body["properties"]["serverKeyName"].endswith(V2)
-    assert planned(plan_server(target(), want(KEY.at(V1)), moved)).path.endswith(f"/keys/{NAME}")
+    assert planned(plan_server(target(), want(KEY.at(V1)), moved)).request == AddServerKey(ArmId(SERVER), NAME, KEY.at(V1))
 
 
 def test_other_identities_stay() -> None:
@@ -147,7 +150,7 @@ def test_other_identities_stay() -> None:
 
 def test_another_key_by_the_same_application_is_left_directly() -> None:
     plan = planned(plan_server(target(), want(), server(READY, protected_by(OTHER_KEY.at(V1), following=True))))
-    assert plan.path == f"{SERVER}/keys/{NAME}"
+    assert plan.request == AddServerKey(ArmId(SERVER), NAME, KEY.at(V1))
 
 
 @pytest.mark.parametrize("field", ["primary", "application_client_id"])
@@ -166,18 +169,19 @@ def test_another_key_as_someone_else_is_left_over_a_key_of_microsoft_only_where_
     assert plan.body == {"properties": {"serverKeyType": "ServiceManaged", "serverKeyName": "ServiceManaged"}}
     assert plan.changes[0].after == "ServiceManaged"
     on_the_same_key = server(replace(READY, **{field: changed}), protected_by(KEY.at(V1), following=True))
-    assert planned(plan_server(target(), want(), on_the_same_key)).method == "PATCH"
+    assert isinstance(planned(plan_server(target(), want(), on_the_same_key)).request, SetServerIdentity)
 
 
-SECONDARIES: dict[str, tuple[Secondary, bool, str]] = {
-    "it knows the key": (Secondary(ArmId(SECONDARY), READY, frozenset({NAME.lower()})), True, "encryptionProtector"),
-    "it can be told": (Secondary(ArmId(SECONDARY), READY, frozenset()), True, "two/keys"),
+PROTECT = SetProtector(ArmId(SERVER), NAME, follow_latest=True)
+SECONDARIES: dict[str, tuple[Secondary, bool, str | SqlRequest]] = {
+    "it knows the key": (Secondary(ArmId(SECONDARY), READY, frozenset({NAME.lower()})), True, PROTECT),
+    "it can be told": (Secondary(ArmId(SECONDARY), READY, frozenset()), True, AddServerKey(ArmId(SECONDARY), NAME, KEY.at(V1))),
     "another identity": (Secondary(ArmId(SECONDARY), ServerIdentity(), frozenset()), True, "GeoSecondaryNotReady"),
     "out of scope": (Secondary(ArmId(SECONDARY), READY, frozenset()), False, "GeoSecondaryOutOfScope"),
     "out of scope, and it knows the key": (
         Secondary(ArmId(SECONDARY), ServerIdentity(), frozenset({NAME.lower()})),
         False,
-        "encryptionProtector",
+        PROTECT,
     ),
     "unread": (Secondary(ArmId(SECONDARY), failure=AzureFailure(403, "X", "")), True, "GeoSecondaryUnreachable"),
     "silent": (Secondary(ArmId(SECONDARY), failure=AzureFailure(None, "", "")), True, "GeoSecondaryUnreachable"),
@@ -194,12 +198,13 @@ def test_a_geo_secondary_knows_the_key_before_its_primary_is_protected_by_it(cas
         assert "geo-secondary two of server one" in result.message
         assert (result.kind is FaultKind.BUSY) == (case == "silent")
     else:
-        assert expected in planned(result).path
+        assert planned(result).request == expected
 
 
 def test_the_key_comes_to_the_server_itself_before_a_secondary_is_asked_for() -> None:
     unready = Secondary(ArmId(SECONDARY), ServerIdentity(), frozenset())
-    assert planned(plan_server(target(), want(), server(READY, secondaries=(unready,)))).path == f"{SERVER}/keys/{NAME}"
+    first = planned(plan_server(target(), want(), server(READY, secondaries=(unready,))))
+    assert first.request == AddServerKey(ArmId(SERVER), NAME, KEY.at(V1))
     on_it = server(READY, protected_by(KEY.at(V1), following=True), secondaries=(unready,))
     assert plan_server(target(), want(), on_it) is None
 
@@ -207,7 +212,7 @@ def test_the_key_comes_to_the_server_itself_before_a_secondary_is_asked_for() ->
 def test_closed_databases_are_opened_and_nothing_else_is_tried() -> None:
     seen = server(READY, protected_by(KEY.at(V2), following=False), closed=("a", "b"))
     plan = planned(plan_server(target(), want(KEY.at(V1)), seen))
-    assert (plan.method, plan.path, dict(plan.body)) == ("POST", f"{SERVER}/encryptionProtector/current/revalidate", {})
+    assert (plan.request, dict(plan.body)) == (RevalidateServer(ArmId(SERVER)), {})
     assert plan.keeps_key
     assert "a, b" in plan.changes[0].path
     waiting = replace(seen, detail=replace(seen.detail, recovering=True))
@@ -216,7 +221,7 @@ def test_closed_databases_are_opened_and_nothing_else_is_tried() -> None:
 
 def test_a_server_that_lost_its_way_to_the_key_gets_its_identity_back_before_its_databases_are_opened() -> None:
     seen = server(replace(READY, application_client_id=""), protected_by(KEY.at(V1), following=True), closed=("a",))
-    assert planned(plan_server(target(), want(), seen)).method == "PATCH"
+    assert isinstance(planned(plan_server(target(), want(), seen)).request, SetServerIdentity)
 
 
 def test_a_closed_database_with_a_key_of_its_own_is_shown_and_is_no_matter_of_the_servers_key() -> None:
@@ -230,13 +235,13 @@ def test_a_server_with_closed_databases_never_leaves_its_key(switch: bool) -> No
     seen = server(READY, protected_by(OTHER_KEY.at(V1), following=False), closed=("a",))
     assert refused(plan_server(target(switch=switch), want(), seen)).reason == "DatabasesInaccessible"
     first = planned(plan_server_revert(target(), seen))
-    assert (first.method, first.path) == ("POST", f"{SERVER}/encryptionProtector/current/revalidate"), "it is opened first"
+    assert first.request == RevalidateServer(ArmId(SERVER)), "it is opened first"
 
 
 def test_a_reversion_goes_to_microsofts_key_and_touches_neither_identity_nor_keys() -> None:
     assert plan_server_revert(target(), server(READY)) is None
     plan = planned(plan_server_revert(target(), server(READY, protected_by(KEY.at(V1), following=True))))
-    assert (plan.method, plan.path) == ("PUT", f"{SERVER}/encryptionProtector/current")
+    assert plan.request == SetServiceManagedProtector(ArmId(SERVER))
     assert plan.body == {"properties": {"serverKeyType": "ServiceManaged", "serverKeyName": "ServiceManaged"}}
 
 
@@ -244,37 +249,39 @@ def test_what_sql_will_not_take_is_told_before_anything_is_written() -> None:
     assert refused(plan_server(target(), want(size=4096), server())).reason == "KeySizeNotSupported"
     long = want(KeyUri(VAULT, "k" * (95 - len(VAULT.split(".")[0]))))
     assert refused(plan_server(target(), long, server())).reason == "KeyNameTooLong"
-    assert (
-        planned(plan_server(target(), want(KeyUri(VAULT, "k" * (94 - len(VAULT.split(".")[0])))), server())).method == "PATCH"
-    )
-    assert planned(plan_server(target(), want(size=None), server())).method == "PATCH"
+    longest = want(KeyUri(VAULT, "k" * (94 - len(VAULT.split(".")[0]))))
+    for fits in (longest, want(size=None)):
+        assert isinstance(planned(plan_server(target(), fits, server())).request, SetServerIdentity)
 
 
 def test_the_wire_is_read_whatever_its_spelling() -> None:
     assert read_server(
-        {
-            "identity": {"type": "SystemAssigned, UserAssigned", "userAssignedIdentities": {IDENTITY.upper(): {}}},
-            "properties": {"primaryUserAssignedIdentityId": IDENTITY.lower(), "federatedClientId": APPLICATION},
-        }
+        Server(
+            {
+                "identity": {"type": "SystemAssigned, UserAssigned", "userAssignedIdentities": {IDENTITY.upper(): {}}},
+                "properties": {"primaryUserAssignedIdentityId": IDENTITY.lower(), "federatedClientId": APPLICATION},
+            }
+        )
     ) == replace(READY, kind="SystemAssigned,UserAssigned")
-    assert read_server({}) == ServerIdentity()
+    assert read_server(Server({})) == ServerIdentity()
     following = {"serverKeyType": "azurekeyvault", "serverKeyName": NAME, "uri": str(KEY.at(V1)), "autoRotationEnabled": True}
-    assert read_protector({"properties": following}) == protected_by(KEY.at(V1), following=True)
+    assert read_protector(EncryptionProtector({"properties": following})) == protected_by(KEY.at(V1), following=True)
     versionless = {"serverKeyType": "AzureKeyVault", "serverKeyName": "v_k", "uri": str(KEY), "keyVersion": V2}
-    assert read_protector({"properties": versionless}).protection == Protection(KEY, V2)
-    assert read_protector({"properties": {"serverKeyType": "ServiceManaged"}}) == Protector()
-    assert read_known_keys([{"id": f"{SERVER}/keys/{NAME}", "name": "other"}]) == frozenset({NAME.lower()})
+    assert read_protector(EncryptionProtector({"properties": versionless})).protection == Protection(KEY, V2)
+    assert read_protector(EncryptionProtector({"properties": {"serverKeyType": "ServiceManaged"}})) == Protector()
+    assert read_known_keys([ServerKey({"id": f"{SERVER}/keys/{NAME}", "name": "other"})]) == frozenset({NAME.lower()})
     closed = {"name": "a", "properties": {"status": "inaccessible"}}
     own = {"name": "b", "properties": {"status": "Inaccessible", "encryptionProtector": str(KEY)}}
-    assert read_closed([own, closed, {"name": "c", "properties": {"status": "Online"}}]) == (
+    opened = {"name": "c", "properties": {"status": "Online"}}
+    assert read_closed([Database(own), Database(closed), Database(opened), Database({})]) == (
         ClosedDatabase("a", own_key=False),
         ClosedDatabase("b", own_key=True),
     )
 
 
 def test_partners_are_secondaries_only_where_the_server_is_the_primary() -> None:
-    def group(role: str, *partners: str) -> Mapping[str, Any]:
-        return {"properties": {"replicationRole": role, "partnerServers": [{"id": one} for one in partners]}}
+    def group(role: str, *partners: str) -> FailoverGroup:
+        return FailoverGroup({"properties": {"replicationRole": role, "partnerServers": [{"id": one} for one in partners]}})
 
     assert read_partners([group("Primary", SECONDARY, "no id")]) == (Partner(ArmId(SECONDARY), secondary=True),)
     assert read_partners([group("Secondary", SECONDARY)]) == (Partner(ArmId(SECONDARY), secondary=False),)
@@ -318,39 +325,40 @@ class AzureSql:
         self.facts = facts
 
     def take(self, plan: Plan) -> None:
-        detail = self.facts.detail
-        if plan.path.startswith(SECONDARY):
-            known = frozenset({plan.path.rsplit("/", 1)[-1].lower()})
-            (secondary,) = detail.secondaries
-            told = replace(secondary, known_keys=(secondary.known_keys or frozenset()) | known)
-            self.facts = replace(self.facts, detail=replace(detail, secondaries=(told,)))
-        elif plan.method == "PATCH":
-            body = json.loads(json.dumps(plan.body))
-            self.facts = replace(self.facts, detail=replace(detail, identity=read_server(body)))
-        elif "/keys/" in plan.path:
-            assert detail.identity.reaches_as(ArmId(IDENTITY), APPLICATION), "the identity comes first"
-            assert detail.known_keys is not None
-            known = detail.known_keys | {plan.path.rsplit("/", 1)[-1].lower()}
-            self.facts = replace(self.facts, detail=replace(detail, known_keys=known))
-        else:
-            self._protect(plan)
+        match plan.request:
+            case SetServerIdentity():
+                identity = read_server(Server(json.loads(json.dumps(plan.body))))
+                self.facts = replace(self.facts, detail=replace(self.facts.detail, identity=identity))
+            case AddServerKey(server=ArmId(text=text), name=name) if text == SECONDARY:
+                (secondary,) = self.facts.detail.secondaries
+                told = replace(secondary, known_keys=(secondary.known_keys or frozenset()) | {name.lower()})
+                self.facts = replace(self.facts, detail=replace(self.facts.detail, secondaries=(told,)))
+            case AddServerKey(name=name):
+                detail = self.facts.detail
+                assert detail.identity.reaches_as(ArmId(IDENTITY), APPLICATION), "the identity comes first"
+                assert detail.known_keys is not None
+                self.facts = replace(self.facts, detail=replace(detail, known_keys=detail.known_keys | {name.lower()}))
+            case SetProtector(key_name=name, follow_latest=following):
+                self._protect(protected_by(self._known(name.lower()), following=following))
+            case SetServiceManagedProtector():
+                self._protect(Protector())
+            case unexpected:
+                pytest.fail(f"{unexpected}")
 
-    def _protect(self, plan: Plan) -> None:
-        detail, sent = self.facts.detail, plan.body["properties"]
-        if sent["serverKeyType"] == "ServiceManaged":
-            protector = Protector()
-        else:
-            assert detail.known_keys is not None
-            name = sent["serverKeyName"].lower()
-            assert name in detail.known_keys, "the key comes before the protector"
-            if name != detail.server_key_name.lower():
-                assert all(one.known_keys and name in one.known_keys for one in detail.secondaries), "the secondary comes first"
-            _, key, version = name.split("_")
-            protector = protected_by(KeyUri(VAULT, key, version), following=sent["autoRotationEnabled"])
+    def _known(self, name: str) -> KeyUri:
+        detail = self.facts.detail
+        assert detail.known_keys is not None
+        assert name in detail.known_keys, "the key comes before the protector"
+        if name != detail.server_key_name.lower():
+            assert all(one.known_keys and name in one.known_keys for one in detail.secondaries), "the secondary comes first"
+        _, key, version = name.split("_")
+        return KeyUri(VAULT, key, version)
+
+    def _protect(self, protector: Protector) -> None:
         self.facts = replace(
             self.facts,
             protection=protector.protection,
-            detail=replace(detail, server_key_name=protector.server_key_name, auto_rotation=protector.auto_rotation),
+            detail=replace(self.facts.detail, server_key_name=protector.server_key_name, auto_rotation=protector.auto_rotation),
         )
 
 
@@ -367,8 +375,9 @@ def test_from_any_state_the_steps_lead_to_the_key_in_azures_order_or_end_at_a_fa
         if not isinstance(result, Plan):
             break
         assert result.changes
-        service_managed = result.body.get("properties", {}).get("serverKeyType") == "ServiceManaged"
-        assert switch or not service_managed, "nothing is weakened unless the manifest says so"
+        assert switch or not isinstance(result.request, SetServiceManagedProtector), (
+            "nothing is weakened unless the manifest says so"
+        )
         azure.take(result)
     else:
         pytest.fail("no end")

@@ -132,6 +132,8 @@ class Plan:
     method: str = "PATCH"
     keeps_key: bool = False
     """Whether the resource is on the wanted key already, and the request mends something else."""
+    request: object = None
+    """What its provider sends, in a type of the provider's own."""
 
 
 @dataclass(frozen=True, slots=True)

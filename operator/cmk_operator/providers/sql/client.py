@@ -1,26 +1,47 @@
-"""The requests that both SQL providers send, and what they remember of their own."""
+"""Microsoft.Sql through azure-mgmt-sql's async client: each call that the providers need, and what they remember of their own.
+
+Every method raises what an Azure call raises; an answer of another shape than the SDK's models is one of these.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, assert_never
 
-from cmk_operator.providers.arm import send_plan
-from cmk_operator.providers.sql.wire import API_VERSION
+from cmk_operator.azure.management import SQL, FirstAnswer, pages_of, typed_answer
+from cmk_operator.providers.sql import bodies
+from cmk_operator.providers.sql.database import read_database
+from cmk_operator.providers.sql.requests import (
+    AddServerKey,
+    RevalidateDatabase,
+    RevalidateServer,
+    RevertDatabase,
+    SetDatabaseKey,
+    SetProtector,
+    SetServerIdentity,
+    SetServiceManagedProtector,
+    SqlRequest,
+)
+from cmk_operator.providers.sql.server import read_closed, read_known_keys, read_partners, read_protector, read_server
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+
+    from azure.core.async_paging import AsyncItemPaged
+    from azure.mgmt.sql.aio import SqlManagementClient
 
     from cmk_operator.azure.credentials import IdentityChain
-    from cmk_operator.azure.rest import Answer
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.identifiers.arm_id import ArmId
-    from cmk_operator.providers.protocol import Plan, Started, Target
+    from cmk_operator.providers.sql.database import Facts as DatabaseFacts
+    from cmk_operator.providers.sql.server import ClosedDatabase, Partner, Protector, ServerIdentity
 
 FactsT = TypeVar("FactsT")
-QUERY: Final = {"api-version": API_VERSION}
+ModelT = TypeVar("ModelT")
 RECOVERY_SECONDS: Final = 600.0
 """How long SQL is left to open databases after it was asked, before it is asked again."""
+_PROTECTOR: Final = "current"
+"""The only protector that a server or a database has."""
 
 
 @dataclass(slots=True)
@@ -48,19 +69,63 @@ class SqlClient:
     session: AzureSession
     _asked: dict[tuple[IdentityChain, str], float] = field(default_factory=dict)
 
-    async def get(self, chain: IdentityChain, path: str) -> dict[str, Any]:
-        """One resource. Raises what an Azure call raises."""
-        return await self.session.resource_manager(chain).call("GET", path, QUERY)
+    async def read(self, chain: IdentityChain, target: ArmId) -> ServerIdentity:
+        """A server."""
+        client = await self._of(chain, target)
+        with typed_answer():
+            return read_server(await client.servers.get(*_server(target)))
 
-    async def all_of(self, chain: IdentityChain, path: str) -> list[dict[str, Any]]:
-        """All pages of a list. Raises what an Azure call raises."""
-        return [body async for page in self.session.resource_manager(chain).pages(path, QUERY) for body in page]
+    async def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[Sequence[tuple[str, ServerIdentity]]]:
+        """All servers of a subscription, each with its id."""
+        client = await self.session.management(SQL, chain, subscription_id)
+        async for page in pages_of(client.servers.list()):
+            with typed_answer():
+                found = [(str(server.id), read_server(server)) for server in page]
+            yield found
 
-    async def send(self, chain: IdentityChain, target: Target, plan: Plan) -> Answer | Started:
-        """The plan's one request. Raises what an Azure call raises."""
-        answer = await send_plan(self.session, chain, target, plan, API_VERSION)
-        if plan.path.endswith("/revalidate"):
-            self._asked[chain, target.id.key] = self.session.monotonic()
+    async def protector(self, chain: IdentityChain, server: ArmId) -> Protector:
+        """What protects a server, of which `server` may be a database."""
+        client = await self._of(chain, server)
+        with typed_answer():
+            return read_protector(await client.encryption_protectors.get(*_server(server), _PROTECTOR))
+
+    async def known_keys(self, chain: IdentityChain, server: ArmId) -> frozenset[str]:
+        """The keys that a server knows."""
+        client = await self._of(chain, server)
+        return await _all(client.server_keys.list_by_server(*_server(server)), read_known_keys)
+
+    async def partners(self, chain: IdentityChain, server: ArmId) -> tuple[Partner, ...]:
+        """The servers in failover groups with this one."""
+        client = await self._of(chain, server)
+        return await _all(client.failover_groups.list_by_server(*_server(server)), read_partners)
+
+    async def closed_databases(self, chain: IdentityChain, server: ArmId) -> tuple[ClosedDatabase, ...]:
+        """The databases of a server that cannot use their key."""
+        client = await self._of(chain, server)
+        return await _all(client.databases.list_inaccessible_by_server(*_server(server)), read_closed)
+
+    async def database(self, chain: IdentityChain, database: ArmId) -> DatabaseFacts:
+        """A database."""
+        client = await self._of(chain, database)
+        with typed_answer():
+            return read_database(await client.databases.get(*_server(database), database.name))
+
+    async def databases(self, chain: IdentityChain, database: ArmId) -> dict[str, DatabaseFacts]:
+        """All databases of a database's server, by `ArmId.key`."""
+        client = await self._of(chain, database)
+        return await _all(
+            client.databases.list_by_server(*_server(database)),
+            lambda found: {str(one.id).lower(): read_database(one) for one in found},
+        )
+
+    async def send(self, chain: IdentityChain, request: SqlRequest) -> FirstAnswer[Any]:
+        """Send one request; whatever it started goes on without this process."""
+        answer: FirstAnswer[Any] = FirstAnswer()
+        call = _call(await self._of(chain, _target(request)), request, answer)
+        with typed_answer():
+            await call
+        if isinstance(request, RevalidateServer | RevalidateDatabase):
+            self._asked[chain, _target(request).key] = self.session.monotonic()
         return answer
 
     def recovering(self, chain: IdentityChain, target: ArmId, *, closed: bool) -> bool:
@@ -70,3 +135,45 @@ class SqlClient:
             self._asked.pop((chain, target.key), None)
             return False
         return asked is not None and self.session.monotonic() - asked < RECOVERY_SECONDS
+
+    async def _of(self, chain: IdentityChain, target: ArmId) -> SqlManagementClient:
+        return await self.session.management(SQL, chain, target.subscription_id)
+
+
+def _server(target: ArmId) -> tuple[str, str]:
+    """The resource group and the name of a server, or of a database's server."""
+    return target.resource_group, target.shown_name.partition("/")[0]
+
+
+def _target(request: SqlRequest) -> ArmId:
+    return request.database if isinstance(request, SetDatabaseKey | RevalidateDatabase | RevertDatabase) else request.server
+
+
+def _call(client: SqlManagementClient, request: SqlRequest, answer: FirstAnswer[Any]) -> Awaitable[object]:
+    target = _target(request)
+    server, database = _server(target), (*_server(target), target.name)
+    match request:
+        case SetServerIdentity():
+            return client.servers.begin_update(*server, bodies.server_update(request), polling=answer)
+        case AddServerKey():
+            body = bodies.server_key(request)
+            return client.server_keys.begin_create_or_update(*server, request.name, body, polling=answer)
+        case SetProtector() | SetServiceManagedProtector():
+            protector = bodies.protector(request)
+            return client.encryption_protectors.begin_create_or_update(*server, _PROTECTOR, protector, polling=answer)
+        case RevalidateServer():
+            return client.encryption_protectors.begin_revalidate(*server, _PROTECTOR, polling=answer)
+        case SetDatabaseKey():
+            return client.databases.begin_update(*database, bodies.database_update(request), polling=answer)
+        case RevalidateDatabase():
+            return client.database_encryption_protectors.begin_revalidate(*database, _PROTECTOR, polling=answer)
+        case RevertDatabase():
+            return client.database_encryption_protectors.begin_revert(*database, _PROTECTOR, polling=answer)
+        case _:
+            assert_never(request)
+
+
+async def _all(listed: AsyncItemPaged[ModelT], read: Callable[[list[ModelT]], FactsT]) -> FactsT:
+    models = [model async for page in pages_of(listed) for model in page]
+    with typed_answer():
+        return read(models)

@@ -6,20 +6,20 @@ Source: azure-mgmt-sql, `Database`; "Transparent data encryption with customer-m
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
 from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown
-from cmk_operator.providers.sql.wire import on_key, read_identities, read_key, unfit, wire_key
+from cmk_operator.providers.sql.bodies import planned
+from cmk_operator.providers.sql.requests import RevalidateDatabase, RevertDatabase, SetDatabaseKey
+from cmk_operator.providers.sql.wire import is_inaccessible, on_key, read_identities, read_key, unfit, wire_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from azure.mgmt.sql.models import Database
 
     from cmk_operator.core.identifiers.arm_id import ArmId
     from cmk_operator.providers.protocol import Target
-
-_PROTECTOR = "encryptionProtector/current"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +39,17 @@ class SqlDatabaseDetail:
 Facts = ResourceFacts[SqlDatabaseDetail]
 
 
-def read_database(body: Mapping[str, Any]) -> Facts:
-    """Read a database in Resource Manager's wire format. Without a key of its own, its server's protects it."""
-    properties: Mapping[str, Any] = body.get("properties") or {}
-    _, identities = read_identities(body)
-    following = bool(properties.get("encryptionProtectorAutoRotation"))
-    own = properties.get("encryptionProtector")
-    closed = str(properties.get("status", "")).lower() == "inaccessible"
-    detail = SqlDatabaseDetail(identities, str(properties.get("federatedClientId") or ""), following, closed)
-    shown = Shown(inaccessible_databases=(str(body.get("name", "")),) if closed else ())
+def read_database(database: Database) -> Facts:
+    """Read a database as Azure answers it. Without a key of its own, its server's protects it."""
+    _, identities = read_identities(database.identity)
+    properties = database.properties
+    if properties is None:
+        return ResourceFacts(Protection(), SqlDatabaseDetail(identities))
+    following = bool(properties.encryption_protector_auto_rotation)
+    own = properties.encryption_protector
+    closed = is_inaccessible(properties)
+    detail = SqlDatabaseDetail(identities, properties.federated_client_id or "", following, closed)
+    shown = Shown(inaccessible_databases=(database.name or "",) if closed else ())
     return ResourceFacts(read_key(own, None, following=following) if own else Protection(), detail, shown)
 
 
@@ -71,20 +73,17 @@ def plan_database(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault 
     wrong = unfit(want, f"database {target.id.shown_name}")
     if wrong is not None:
         return wrong
-    key = str(wire_key(want))
     moves = not on_key(want, seen.protection)
-    identities: dict[str, Any] = {want.managed_identity.text: {}}
-    # A database takes one identity only, and a PATCH may merge.
-    identities |= {one.text: None for one in seen.detail.identity if one != want.managed_identity}
-    properties: dict[str, Any] = {
-        "federatedClientId": want.application_client_id,
-        "encryptionProtectorAutoRotation": want.key_uri.version is None,
-    }
-    if moves:
-        properties |= {"encryptionProtector": key, "keys": {key: {}}}
-    body = {"identity": {"type": "UserAssigned", "userAssignedIdentities": identities}, "properties": properties}
+    request = SetDatabaseKey(
+        database=target.id,
+        identity=want.managed_identity,
+        dropped=tuple(one for one in seen.detail.identity if one != want.managed_identity),
+        application_client_id=want.application_client_id,
+        key=wire_key(want) if moves else None,
+        follow_latest=want.key_uri.version is None,
+    )
     purpose = "protect the database with the key" if moves else "correct how the database reaches its key"
-    return Plan(body, changes, purpose, path=target.id.text, keeps_key=not moves)
+    return planned(request, changes, purpose, keeps_key=not moves)
 
 
 def plan_database_revert(target: Target, seen: Facts) -> Plan | Fault | None:
@@ -102,8 +101,7 @@ def plan_database_revert(target: Target, seen: Facts) -> Plan | Fault | None:
             "the server first, or set deletionPolicy to Orphan"
         )
         return blocked("ServerOnCustomerKey", message, Actor.PLATFORM_ENGINEER)
-    path = f"{target.id.text}/{_PROTECTOR}/revert"
-    return Plan({}, (change,), "put the database back under its server", path=path, method="POST")
+    return planned(RevertDatabase(target.id), (change,), "put the database back under its server")
 
 
 def _changes(want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
@@ -147,5 +145,4 @@ def _revalidate(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -
     if seen.detail.recovering:
         return busy("DatabasesRecovering", f"SQL is opening database {target.id.shown_name}")
     opened = FieldChange("properties.status", "Inaccessible", "Online")
-    path = f"{target.id.text}/{_PROTECTOR}/revalidate"
-    return Plan({}, (opened, *changes), "revalidate the key", path=path, method="POST", keeps_key=True)
+    return planned(RevalidateDatabase(target.id), (opened, *changes), "revalidate the key", keeps_key=True)

@@ -12,15 +12,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.azure.long_running import RETRY_AFTER
+from cmk_operator.core.encryption.long_running import Operation
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.providers.arm import ArmProvider
-from cmk_operator.providers.listing import ByRest, Listing
+from cmk_operator.providers.listing import Listing
 from cmk_operator.providers.protocol import Applied, Plan, ResourceFacts, Started, Target
 from cmk_operator.providers.sql import database, server, server_plan
+from cmk_operator.providers.sql.bodies import request_of
 from cmk_operator.providers.sql.client import Readings, SqlClient
 from cmk_operator.providers.sql.faults import judge_sql_failure
 from cmk_operator.providers.sql.kind import SQL_DATABASE, SQL_SERVER
-from cmk_operator.providers.sql.wire import API_VERSION
 
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
 GROUPS_MAX_AGE: Final = 900.0
 """Seconds that failover groups are trusted while nothing is to be written."""
-_SERVERS: Final = "Microsoft.Sql/servers"
 DetailT = TypeVar("DetailT")
 
 
@@ -50,11 +51,13 @@ class _SqlProvider(ArmProvider, ABC, Generic[DetailT]):
     async def apply(self, chain: IdentityChain, target: Target, plan: Plan) -> Applied[DetailT] | Started | AzureFailure:
         """Send the request; an answer at once is followed by a reading of the whole, as it tells a part only."""
         try:
-            answer = await self._client.send(chain, target, plan)
+            answer = await self._client.send(chain, request_of(plan))
         except EXPECTED_FAILURES as error:
             return failure_of(error)
-        if isinstance(answer, Started):
-            return answer
+        if answer.operation_url is not None:
+            # A word of Azure to ask at once is taken: should the operation run on, the next question is what waits.
+            wait = answer.retry_after if answer.retry_after is not None else RETRY_AFTER
+            return Started(Operation(answer.operation_url, plan.purpose, answer.request_id), wait)
         facts = await self.observe(chain, target, max_age=0.0)
         return facts if isinstance(facts, AzureFailure) else Applied(facts, answer.request_id)
 
@@ -70,7 +73,7 @@ class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
 
     def __init__(self, client: SqlClient, list_max_age: float) -> None:
         super().__init__(client)
-        self._servers = Listing(client.session, ByRest(client.session, _SERVERS, API_VERSION, server.read_server), list_max_age)
+        self._servers = Listing(client.session, client, list_max_age)
         self._protectors: Readings[server.Protector] = Readings(client.session.monotonic)
         self._closed: Readings[tuple[server.ClosedDatabase, ...]] = Readings(client.session.monotonic)
         self._partners: Readings[tuple[server.Partner, ...]] = Readings(client.session.monotonic)
@@ -79,10 +82,12 @@ class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
         """The server, its protector, its closed databases; before a write also what it and its geo-secondaries know."""
         try:
             identity = await self._servers.get(chain, target.id, max_age)
+            key, sql = (chain, target.id), self._client
+            groups_age = max(max_age, GROUPS_MAX_AGE) if max_age > 0 else 0.0
             protector, closed, partners = await asyncio.gather(
-                self._protector(chain, target.id, max_age),
-                self._closed_databases(chain, target.id, max_age),
-                self._partner_servers(chain, target.id, max_age),
+                self._protectors.get(key, max_age, lambda: sql.protector(chain, target.id)),
+                self._closed.get(key, max_age, lambda: sql.closed_databases(chain, target.id)),
+                self._partners.get(key, groups_age, lambda: sql.partners(chain, target.id)),
             )
             facts = server.facts_of(identity, protector, closed, partners)
             if max_age <= 0:
@@ -92,44 +97,22 @@ class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
         recovering = self._client.recovering(chain, target.id, closed=bool(facts.detail.inaccessible))
         return replace(facts, detail=replace(facts.detail, recovering=recovering))
 
-    async def _protector(self, chain: IdentityChain, server_id: ArmId, max_age: float) -> server.Protector:
-        async def read() -> server.Protector:
-            return server.read_protector(await self._client.get(chain, f"{server_id.text}/encryptionProtector/current"))
-
-        return await self._protectors.get((chain, server_id), max_age, read)
-
-    async def _closed_databases(
-        self, chain: IdentityChain, server_id: ArmId, max_age: float
-    ) -> tuple[server.ClosedDatabase, ...]:
-        async def read() -> tuple[server.ClosedDatabase, ...]:
-            return server.read_closed(await self._client.all_of(chain, f"{server_id.text}/inaccessibleDatabases"))
-
-        return await self._closed.get((chain, server_id), max_age, read)
-
-    async def _partner_servers(self, chain: IdentityChain, server_id: ArmId, max_age: float) -> tuple[server.Partner, ...]:
-        async def read() -> tuple[server.Partner, ...]:
-            return server.read_partners(await self._client.all_of(chain, f"{server_id.text}/failoverGroups"))
-
-        age = max(max_age, GROUPS_MAX_AGE) if max_age > 0 else 0.0
-        return await self._partners.get((chain, server_id), age, read)
-
     async def _before_a_write(self, chain: IdentityChain, server_id: ArmId, facts: server.Facts) -> server.Facts:
         known, secondaries = await asyncio.gather(
-            self._known_keys(chain, server_id),
+            self._client.known_keys(chain, server_id),
             asyncio.gather(*(self._secondary(chain, one.id) for one in facts.detail.secondaries)),
         )
         return server.with_keys(facts, known, tuple(secondaries))
 
-    async def _known_keys(self, chain: IdentityChain, server_id: ArmId) -> frozenset[str]:
-        return server.read_known_keys(await self._client.all_of(chain, f"{server_id.text}/keys"))
-
     async def _secondary(self, chain: IdentityChain, server_id: ArmId) -> server.Secondary:
         """A geo-secondary that cannot be read is a fact about the primary, and stops nothing that does not need it."""
         try:
-            body, known = await asyncio.gather(self._client.get(chain, server_id.text), self._known_keys(chain, server_id))
+            identity, known = await asyncio.gather(
+                self._client.read(chain, server_id), self._client.known_keys(chain, server_id)
+            )
         except EXPECTED_FAILURES as error:
             return server.Secondary(server_id, failure=replace(failure_of(error), request_id=None))
-        return server.Secondary(server_id, server.read_server(body), known)
+        return server.Secondary(server_id, identity, known)
 
     def plan(self, target: Target, want: KeyChoice, seen: server.Facts) -> Plan | Fault | None:
         """See `server_plan.plan_server`."""
@@ -160,21 +143,13 @@ class SqlDatabaseProvider(_SqlProvider[database.SqlDatabaseDetail]):
         return facts
 
     async def _read(self, chain: IdentityChain, target: ArmId, max_age: float) -> database.Facts:
-        server_path = target.text.rsplit("/", 2)[0]
         if max_age > 0:
-            listed = await self._databases.get((chain, server_path.lower()), max_age, lambda: self._list(chain, server_path))
+            server_key = target.key.rsplit("/", 2)[0]
+            listed = await self._databases.get((chain, server_key), max_age, lambda: self._client.databases(chain, target))
             if target.key in listed:
                 return listed[target.key]
-        body, protector = await asyncio.gather(
-            self._client.get(chain, target.text),
-            self._client.get(chain, f"{server_path}/encryptionProtector/current"),
-        )
-        customer_managed = server.read_protector(protector).protection.customer_managed
-        return database.with_server(database.read_database(body), customer_managed=customer_managed)
-
-    async def _list(self, chain: IdentityChain, server_path: str) -> dict[str, database.Facts]:
-        bodies = await self._client.all_of(chain, f"{server_path}/databases")
-        return {str(body["id"]).lower(): database.read_database(body) for body in bodies}
+        facts, protector = await asyncio.gather(self._client.database(chain, target), self._client.protector(chain, target))
+        return database.with_server(facts, customer_managed=protector.protection.customer_managed)
 
     def plan(self, target: Target, want: KeyChoice, seen: database.Facts) -> Plan | Fault | None:
         """See `database.plan_database`."""

@@ -6,15 +6,24 @@ Source: azure-mgmt-sql, `Server`, `EncryptionProtector`, `FailoverGroup`, `Datab
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cmk_operator.core.encryption.protection import Protection
 from cmk_operator.core.identifiers.arm_id import ArmId, InvalidArmIdError, parse_arm_id
 from cmk_operator.providers.protocol import ResourceFacts, Shown
-from cmk_operator.providers.sql.wire import AZURE_KEY_VAULT, SERVICE_MANAGED, read_identities, read_key
+from cmk_operator.providers.sql.wire import (
+    AZURE_KEY_VAULT,
+    SERVICE_MANAGED,
+    is_inaccessible,
+    read_identities,
+    read_key,
+    wire_value,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
+
+    from azure.mgmt.sql.models import Database, EncryptionProtector, FailoverGroup, Server, ServerKey
 
     from cmk_operator.core.faults.azure_failure import AzureFailure
 
@@ -86,38 +95,39 @@ class ClosedDatabase:
     own_key: bool
 
 
-def read_server(body: Mapping[str, Any]) -> ServerIdentity:
-    """The identity of a server in Resource Manager's wire format."""
-    properties: Mapping[str, Any] = body.get("properties") or {}
-    kind, assigned = read_identities(body)
-    primary = properties.get("primaryUserAssignedIdentityId")
-    return ServerIdentity(kind, assigned, ArmId(primary) if primary else None, str(properties.get("federatedClientId") or ""))
+def read_server(server: Server) -> ServerIdentity:
+    """The identity of a server as Azure answers it."""
+    kind, assigned = read_identities(server.identity)
+    properties = server.properties
+    if properties is None:
+        return ServerIdentity(kind, assigned)
+    primary = properties.primary_user_assigned_identity_id
+    return ServerIdentity(kind, assigned, ArmId(primary) if primary else None, properties.federated_client_id or "")
 
 
-def read_protector(body: Mapping[str, Any]) -> Protector:
-    """The protector in Resource Manager's wire format; enum values in any case."""
-    properties: Mapping[str, Any] = body.get("properties") or {}
-    if str(properties.get("serverKeyType", "")).lower() != AZURE_KEY_VAULT.lower():
+def read_protector(protector: EncryptionProtector) -> Protector:
+    """The protector as Azure answers it; enum values in any case."""
+    properties = protector.properties
+    if properties is None or wire_value(properties.server_key_type).lower() != AZURE_KEY_VAULT.lower():
         return Protector()
-    following = bool(properties.get("autoRotationEnabled"))
-    protection = read_key(properties.get("uri"), properties.get("keyVersion"), following=following)
-    return Protector(protection, str(properties.get("serverKeyName") or ""), following)
+    following = bool(properties.auto_rotation_enabled)
+    protection = read_key(properties.uri, properties.key_version, following=following)
+    return Protector(protection, properties.server_key_name or "", following)
 
 
-def read_known_keys(bodies: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+def read_known_keys(keys: Iterable[ServerKey]) -> frozenset[str]:
     """The names of the keys that a server knows, in lower case; the id tells them, `name` does not always."""
-    return frozenset(str(body["id"]).rsplit("/", 1)[-1].lower() for body in bodies)
+    return frozenset((key.id or "").rsplit("/", 1)[-1].lower() for key in keys)
 
 
-def read_partners(bodies: Iterable[Mapping[str, Any]]) -> tuple[Partner, ...]:
+def read_partners(groups: Iterable[FailoverGroup]) -> tuple[Partner, ...]:
     """The servers in failover groups with this one; `secondary` where this one is the primary."""
     found: dict[ArmId, Partner] = {}
-    for body in bodies:
-        properties: Mapping[str, Any] = body.get("properties") or {}
-        primary = str(properties.get("replicationRole", "")).lower() == "primary"
-        for partner in properties.get("partnerServers") or ():
+    for properties in filter(None, (group.properties for group in groups)):
+        primary = wire_value(properties.replication_role).lower() == "primary"
+        for partner in properties.partner_servers or ():
             try:
-                partner_id = parse_arm_id(str(partner.get("id", "")))
+                partner_id = parse_arm_id(partner.id or "")
             except InvalidArmIdError:
                 continue
             known = found.get(partner_id)
@@ -125,12 +135,12 @@ def read_partners(bodies: Iterable[Mapping[str, Any]]) -> tuple[Partner, ...]:
     return tuple(sorted(found.values(), key=lambda partner: partner.id.key))
 
 
-def read_closed(bodies: Iterable[Mapping[str, Any]]) -> tuple[ClosedDatabase, ...]:
+def read_closed(databases: Iterable[Database]) -> tuple[ClosedDatabase, ...]:
     """Databases of a list that are inaccessible; those with a key of their own are no matter of the server's key."""
     found = [
-        ClosedDatabase(str(body.get("name", "")), bool((body.get("properties") or {}).get("encryptionProtector")))
-        for body in bodies
-        if str((body.get("properties") or {}).get("status", "")).lower() == "inaccessible"
+        ClosedDatabase(database.name or "", bool(database.properties.encryption_protector))
+        for database in databases
+        if database.properties is not None and is_inaccessible(database.properties)
     ]
     return tuple(sorted(found, key=lambda database: database.name))
 

@@ -6,14 +6,21 @@ application); "Azure SQL transparent data encryption with customer-managed key" 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.encryption.protection import FieldChange
 from cmk_operator.core.faults.fault import Actor, Fault, FaultKind, blocked, busy
 from cmk_operator.providers.protocol import Plan, SqlServerOptions
+from cmk_operator.providers.sql.bodies import planned
 from cmk_operator.providers.sql.faults import judge_sql_failure
+from cmk_operator.providers.sql.requests import (
+    AddServerKey,
+    RevalidateServer,
+    SetProtector,
+    SetServerIdentity,
+    SetServiceManagedProtector,
+)
 from cmk_operator.providers.sql.wire import (
-    AZURE_KEY_VAULT,
     SERVICE_MANAGED,
     names_shown,
     on_key,
@@ -25,10 +32,10 @@ from cmk_operator.providers.sql.wire import (
 if TYPE_CHECKING:
     from cmk_operator.core.encryption.protection import KeyChoice
     from cmk_operator.core.faults.azure_failure import AzureFailure
+    from cmk_operator.core.identifiers.arm_id import ArmId
     from cmk_operator.providers.protocol import Target
     from cmk_operator.providers.sql.server import Facts, Secondary
 
-_PROTECTOR: Final = "encryptionProtector/current"
 _UNSET: Final = ""
 
 
@@ -125,18 +132,12 @@ def _wanted_name(want: KeyChoice, seen: Facts) -> str:
 def _identify(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan:
     """Keep the server's other identities: others may use them."""
     identity = seen.detail.identity
-    identities: dict[str, dict[str, Any]] = {one.text: {} for one in identity.user_assigned}
-    if want.managed_identity not in identity.user_assigned:
-        identities[want.managed_identity.text] = {}
-    body = {
-        "identity": {"type": _identity_type(identity.kind), "userAssignedIdentities": identities},
-        "properties": {
-            "primaryUserAssignedIdentityId": want.managed_identity.text,
-            "federatedClientId": want.application_client_id,
-        },
-    }
-    keeps_key = on_key(want, seen.protection)
-    return Plan(body, changes, "set the server's identity", path=target.id.text, keeps_key=keeps_key)
+    present = identity.user_assigned
+    kept = present if want.managed_identity in present else (*present, want.managed_identity)
+    request = SetServerIdentity(
+        target.id, _identity_type(identity.kind), kept, want.managed_identity, want.application_client_id
+    )
+    return planned(request, changes, "set the server's identity", keeps_key=on_key(want, seen.protection))
 
 
 def _switch(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan | Fault:
@@ -155,8 +156,7 @@ def _switch(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Pl
 
 
 def _service_managed(target: Target, changes: tuple[FieldChange, ...], purpose: str) -> Plan:
-    body = {"properties": {"serverKeyType": SERVICE_MANAGED, "serverKeyName": SERVICE_MANAGED}}
-    return Plan(body, changes, purpose, path=f"{target.id.text}/{_PROTECTOR}", method="PUT")
+    return planned(SetServiceManagedProtector(target.id), changes, purpose)
 
 
 def _closed_on_another_key(target: Target, seen: Facts) -> Fault:
@@ -174,36 +174,27 @@ def _reopen(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Pl
     if seen.detail.recovering:
         return busy("DatabasesRecovering", f"SQL is opening databases of server {target.id.name}: {names_shown(closed)}")
     opened = FieldChange(f"status of databases {names_shown(closed)}", "Inaccessible", "Online")
-    path = f"{target.id.text}/{_PROTECTOR}/revalidate"
-    return Plan({}, (opened, *changes), "revalidate the key", path=path, method="POST", keeps_key=True)
+    return planned(RevalidateServer(target.id), (opened, *changes), "revalidate the key", keeps_key=True)
 
 
 def _protect(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan | Fault:
     detail, name = seen.detail, _wanted_name(want, seen)
     moves = name.lower() != detail.server_key_name.lower()
     if moves and (detail.known_keys is None or name.lower() not in detail.known_keys):
-        return _add_key(target.id.text, want, changes, "add the key to the server")
+        return _add_key(target.id, want, changes, "add the key to the server")
     if moves:
         for secondary in detail.secondaries:
             first = _secondary_first(target, want, secondary, changes)
             if first is not None:
                 return first
-    body = {
-        "properties": {
-            "serverKeyType": AZURE_KEY_VAULT,
-            "serverKeyName": name,
-            "autoRotationEnabled": want.key_uri.version is None,
-        }
-    }
+    request = SetProtector(target.id, name, want.key_uri.version is None)
     purpose = "protect the server with the key" if moves else "correct the automatic rotation of the key"
-    keeps_key = on_key(want, seen.protection)
-    return Plan(body, changes, purpose, path=f"{target.id.text}/{_PROTECTOR}", method="PUT", keeps_key=keeps_key)
+    return planned(request, changes, purpose, keeps_key=on_key(want, seen.protection))
 
 
-def _add_key(server: str, want: KeyChoice, changes: tuple[FieldChange, ...], purpose: str) -> Plan:
+def _add_key(server: ArmId, want: KeyChoice, changes: tuple[FieldChange, ...], purpose: str) -> Plan:
     key = wire_key(want)
-    body = {"properties": {"serverKeyType": AZURE_KEY_VAULT, "uri": str(key)}}
-    return Plan(body, changes, purpose, path=f"{server}/keys/{server_key_name(key)}", method="PUT")
+    return planned(AddServerKey(server, server_key_name(key), key), changes, purpose)
 
 
 def _secondary_first(
@@ -230,7 +221,7 @@ def _secondary_first(
             f"application yet: the platform engineer must declare an EncryptedResource for {name} with the same key"
         )
         return blocked("GeoSecondaryNotReady", message, Actor.PLATFORM_ENGINEER)
-    return _add_key(secondary.id.text, want, changes, f"add the key to geo-secondary {name}")
+    return _add_key(secondary.id, want, changes, f"add the key to geo-secondary {name}")
 
 
 def _unread(server: str, name: str, failure: AzureFailure) -> Fault:

@@ -7,7 +7,7 @@ encryption with customer-managed key", requirements.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.encryption.protection import Protection
 from cmk_operator.core.faults.fault import Actor, Fault, FaultKind, invalid
@@ -16,12 +16,11 @@ from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_key_
 from cmk_operator.providers.sql.kind import SQL_KEY_USE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from azure.mgmt.sql.models import DatabaseIdentity, DatabaseProperties, ResourceIdentity
 
     from cmk_operator.core.encryption.protection import KeyChoice
     from cmk_operator.core.identifiers.key_uri import KeyUri
 
-API_VERSION: Final = "2025-01-01"
 AZURE_KEY_VAULT: Final = "AzureKeyVault"
 SERVICE_MANAGED: Final = "ServiceManaged"
 LONGEST_NAMES: Final = 94
@@ -39,20 +38,30 @@ def wire_key(want: KeyChoice) -> KeyUri:
     return want.key_uri.at(want.probed_version)
 
 
-def read_key(uri: object, key_version: object, *, following: bool) -> Protection:
+def read_key(uri: str | None, key_version: str | None, *, following: bool) -> Protection:
     """What a key identifier says, with the version in force; SQL moves the version by itself when it follows."""
     with suppress(InvalidKeyUriError):
-        key = parse_key_uri(str(uri or ""))
-        active = key.version or (str(key_version) if key_version else None)
+        key = parse_key_uri(uri or "")
+        active = key.version or key_version or None
         return Protection(key.versionless if following else key, active)
     return Protection()
 
 
-def read_identities(body: Mapping[str, Any]) -> tuple[str, tuple[ArmId, ...]]:
+def read_identities(identity: ResourceIdentity | DatabaseIdentity | None) -> tuple[str, tuple[ArmId, ...]]:
     """The identity's type without spaces, and the user-assigned identities."""
-    identity: Mapping[str, Any] = body.get("identity") or {}
-    kind = str(identity.get("type") or "None").replace(" ", "")
-    return kind, tuple(ArmId(text) for text in identity.get("userAssignedIdentities") or {})
+    if identity is None:
+        return "None", ()
+    return wire_value(identity.type or "None").replace(" ", ""), tuple(map(ArmId, identity.user_assigned_identities or ()))
+
+
+def is_inaccessible(database: DatabaseProperties) -> bool:
+    """Whether the database cannot use its key."""
+    return wire_value(database.status).lower() == "inaccessible"
+
+
+def wire_value(value: object) -> str:
+    """What Azure wrote, of an enum of the SDK, of a value that the SDK does not know yet, or of nothing."""
+    return str(getattr(value, "value", value) or "")
 
 
 def on_key(want: KeyChoice, seen: Protection) -> bool:

@@ -1,0 +1,109 @@
+"""The bodies of the requests as azure-mgmt-sql types them, and plans that show them.
+
+The SDK is imported when the first body is made: by then the resource has been read, by the same SDK.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cmk_operator.providers.protocol import Plan
+from cmk_operator.providers.sql.requests import (
+    AddServerKey,
+    SetDatabaseKey,
+    SetProtector,
+    SetServerIdentity,
+    SetServiceManagedProtector,
+    SqlRequest,
+)
+from cmk_operator.providers.sql.wire import AZURE_KEY_VAULT, SERVICE_MANAGED
+
+if TYPE_CHECKING:
+    from azure.mgmt.sql.models import DatabaseUpdate, DatabaseUserIdentity, EncryptionProtector, ServerKey, ServerUpdate
+
+    from cmk_operator.core.encryption.protection import FieldChange
+
+
+def server_update(request: SetServerIdentity) -> ServerUpdate:
+    """PATCH of a server."""
+    from azure.mgmt.sql.models import ResourceIdentity, ServerProperties, ServerUpdate, UserIdentity
+
+    return ServerUpdate(
+        identity=ResourceIdentity(
+            type=request.kind, user_assigned_identities={one.text: UserIdentity() for one in request.user_assigned}
+        ),
+        properties=ServerProperties(
+            primary_user_assigned_identity_id=request.primary.text, federated_client_id=request.application_client_id
+        ),
+    )
+
+
+def server_key(request: AddServerKey) -> ServerKey:
+    """PUT of a server key."""
+    from azure.mgmt.sql.models import ServerKey, ServerKeyProperties
+
+    return ServerKey(properties=ServerKeyProperties(server_key_type=AZURE_KEY_VAULT, uri=str(request.key)))
+
+
+def protector(request: SetProtector | SetServiceManagedProtector) -> EncryptionProtector:
+    """PUT of the encryption protector."""
+    from azure.mgmt.sql.models import EncryptionProtector, EncryptionProtectorProperties
+
+    if isinstance(request, SetServiceManagedProtector):
+        properties = EncryptionProtectorProperties(server_key_type=SERVICE_MANAGED, server_key_name=SERVICE_MANAGED)
+    else:
+        properties = EncryptionProtectorProperties(
+            server_key_type=AZURE_KEY_VAULT, server_key_name=request.key_name, auto_rotation_enabled=request.follow_latest
+        )
+    return EncryptionProtector(properties=properties)
+
+
+def database_update(request: SetDatabaseKey) -> DatabaseUpdate:
+    """PATCH of a database; null takes an identity away."""
+    from azure.mgmt.sql.models import (
+        DatabaseIdentity,
+        DatabaseKey,
+        DatabaseUpdate,
+        DatabaseUpdateProperties,
+        DatabaseUserIdentity,
+    )
+
+    identities: dict[str, DatabaseUserIdentity | None] = {request.identity.text: DatabaseUserIdentity()}
+    identities |= dict.fromkeys(one.text for one in request.dropped)
+    properties = DatabaseUpdateProperties(
+        federated_client_id=request.application_client_id,
+        encryption_protector_auto_rotation=request.follow_latest,
+        encryption_protector=str(request.key) if request.key is not None else None,
+        keys_property={str(request.key): DatabaseKey()} if request.key is not None else None,
+    )
+    identity = DatabaseIdentity(
+        type="UserAssigned",
+        user_assigned_identities=identities,  # type: ignore[arg-type]  # the SDK's type leaves out null, which it sends
+    )
+    return DatabaseUpdate(identity=identity, properties=properties)
+
+
+def planned(request: SqlRequest, changes: tuple[FieldChange, ...], purpose: str, *, keeps_key: bool = False) -> Plan:
+    """A plan of one request, with its body as it is sent."""
+    return Plan(_shown(request), changes, purpose, keeps_key=keeps_key, request=request)
+
+
+def request_of(plan: Plan) -> SqlRequest:
+    """What a plan of this folder sends."""
+    if not isinstance(plan.request, SqlRequest):
+        raise TypeError(f"not a plan for Microsoft.Sql: {plan.purpose}")
+    return plan.request
+
+
+def _shown(request: SqlRequest) -> dict[str, Any]:
+    match request:
+        case SetServerIdentity():
+            return server_update(request).as_dict()
+        case AddServerKey():
+            return server_key(request).as_dict()
+        case SetProtector() | SetServiceManagedProtector():
+            return protector(request).as_dict()
+        case SetDatabaseKey():
+            return database_update(request).as_dict()
+        case _:
+            return {}

@@ -1,0 +1,209 @@
+"""What goes over the wire to Microsoft.Sql, to the letter, and what an answer of another shape becomes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+from azure.mgmt.sql.aio import SqlManagementClient
+
+from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.azure.management import OneHost, WholeAnswer
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.key_uri import KeyUri
+from cmk_operator.providers.sql.client import SqlClient
+from cmk_operator.providers.sql.requests import (
+    AddServerKey,
+    RevalidateDatabase,
+    RevalidateServer,
+    RevertDatabase,
+    SetDatabaseKey,
+    SetProtector,
+    SetServerIdentity,
+    SetServiceManagedProtector,
+    SqlRequest,
+)
+from tests.unit.samples import APPLICATION, GROUP, IDENTITY, SUBSCRIPTION, V1, VAULT
+from tests.unit.test_management import ARM, CHAIN, Answer, NoCredential, Wire, page
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from azure.core.pipeline import PipelineRequest
+
+SERVER = ArmId(f"{GROUP}/providers/Microsoft.Sql/servers/one")
+DATABASE = ArmId(f"{SERVER}/databases/orders 2026")
+OTHER_IDENTITY = ArmId(IDENTITY.replace("/cmk", "/other"))
+KEY = KeyUri(VAULT, "sql", V1)
+NAME = f"{VAULT.split('.')[0]}_sql_{V1}"
+PROTECTOR = "encryptionProtector/current"
+
+
+class Recorded(Wire):
+    """As `Wire`, with the whole requests."""
+
+    def __init__(self, *answers: Answer) -> None:
+        super().__init__(*answers)
+        self.requests: list[Any] = []
+
+    async def send(self, request: PipelineRequest[Any]) -> Any:
+        self.requests.append(request.http_request)
+        return await super().send(request)
+
+
+class Session:
+    """Gives the SDK's client on a wire."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.subscriptions: list[str] = []
+
+    async def management(self, _: object, __: object, subscription_id: str) -> SqlManagementClient:
+        self.subscriptions.append(subscription_id)
+        return SqlManagementClient(NoCredential(), subscription_id, ARM, policies=[WholeAnswer(), OneHost(ARM), self._wire])
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+def client_on(wire: Wire) -> SqlClient:
+    session: Any = Session(wire)
+    return SqlClient(session)
+
+
+SENT: dict[str, tuple[SqlRequest, str, str, dict[str, Any] | None]] = {
+    "identity": (
+        SetServerIdentity(SERVER, "UserAssigned", (OTHER_IDENTITY, ArmId(IDENTITY)), ArmId(IDENTITY), APPLICATION),
+        "PATCH",
+        "one",
+        {
+            "identity": {"type": "UserAssigned", "userAssignedIdentities": {OTHER_IDENTITY.text: {}, IDENTITY: {}}},
+            "properties": {"primaryUserAssignedIdentityId": IDENTITY, "federatedClientId": APPLICATION},
+        },
+    ),
+    "key": (
+        AddServerKey(SERVER, NAME, KEY),
+        "PUT",
+        f"one/keys/{NAME}",
+        {"properties": {"serverKeyType": "AzureKeyVault", "uri": str(KEY)}},
+    ),
+    "protector": (
+        SetProtector(SERVER, NAME, follow_latest=False),
+        "PUT",
+        f"one/{PROTECTOR}",
+        {"properties": {"serverKeyType": "AzureKeyVault", "serverKeyName": NAME, "autoRotationEnabled": False}},
+    ),
+    "Microsoft's key": (
+        SetServiceManagedProtector(SERVER),
+        "PUT",
+        f"one/{PROTECTOR}",
+        {"properties": {"serverKeyType": "ServiceManaged", "serverKeyName": "ServiceManaged"}},
+    ),
+    "revalidate a server": (RevalidateServer(SERVER), "POST", f"one/{PROTECTOR}/revalidate", None),
+    "a database's key": (
+        SetDatabaseKey(DATABASE, ArmId(IDENTITY), (OTHER_IDENTITY,), APPLICATION, KEY, follow_latest=True),
+        "PATCH",
+        "one/databases/orders%202026",
+        {
+            "identity": {"type": "UserAssigned", "userAssignedIdentities": {IDENTITY: {}, OTHER_IDENTITY.text: None}},
+            "properties": {
+                "federatedClientId": APPLICATION,
+                "encryptionProtectorAutoRotation": True,
+                "encryptionProtector": str(KEY),
+                "keys": {str(KEY): {}},
+            },
+        },
+    ),
+    "a database that stays on its key": (
+        SetDatabaseKey(DATABASE, ArmId(IDENTITY), (), APPLICATION, None, follow_latest=False),
+        "PATCH",
+        "one/databases/orders%202026",
+        {
+            "identity": {"type": "UserAssigned", "userAssignedIdentities": {IDENTITY: {}}},
+            "properties": {"federatedClientId": APPLICATION, "encryptionProtectorAutoRotation": False},
+        },
+    ),
+    "revalidate a database": (
+        RevalidateDatabase(DATABASE),
+        "POST",
+        f"one/databases/orders%202026/{PROTECTOR}/revalidate",
+        None,
+    ),
+    "revert a database": (RevertDatabase(DATABASE), "POST", f"one/databases/orders%202026/{PROTECTOR}/revert", None),
+}
+
+
+@pytest.mark.parametrize("case", SENT)
+async def test_each_request_is_azures_to_the_letter_and_an_operation_stays_azures(case: str) -> None:
+    request, method, path, body = SENT[case]
+    operation = f"{ARM}/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Sql/operations/1"
+    wire = Recorded(Answer(202, None, {"Azure-AsyncOperation": operation, "Location": ARM, "Retry-After": "15"}))
+    answer = await client_on(wire).send(CHAIN, request)
+    assert (answer.operation_url, answer.retry_after) == (operation, 15.0)
+    (sent,) = wire.requests
+    url = urlsplit(sent.url)
+    assert (sent.method, url.path, url.query) == (
+        method,
+        f"{GROUP}/providers/Microsoft.Sql/servers/{path}",
+        "api-version=2025-01-01",
+    )
+    assert (json.loads(sent.content) if sent.content else None) == body
+
+
+async def test_a_geo_secondary_is_written_to_in_its_own_subscription() -> None:
+    wire, other = Wire(Answer(202)), "99999999-9999-4999-8999-999999999999"
+    session: Any = Session(wire)
+    await SqlClient(session).send(CHAIN, AddServerKey(ArmId(SERVER.text.replace(SUBSCRIPTION, other)), NAME, KEY))
+    assert session.subscriptions == [other]
+    assert f"/subscriptions/{other}/" in wire.urls[0]
+
+
+async def _servers(client: SqlClient) -> object:
+    return [one async for found in client.pages(CHAIN, SUBSCRIPTION) for one in found]
+
+
+ONE: dict[str, Callable[[SqlClient], Awaitable[object]]] = {
+    "server": lambda client: client.read(CHAIN, SERVER),
+    "protector": lambda client: client.protector(CHAIN, SERVER),
+    "database": lambda client: client.database(CHAIN, DATABASE),
+}
+LISTS: dict[str, Callable[[SqlClient], Awaitable[object]]] = {
+    "servers": _servers,
+    "known keys": lambda client: client.known_keys(CHAIN, SERVER),
+    "partners": lambda client: client.partners(CHAIN, SERVER),
+    "closed databases": lambda client: client.closed_databases(CHAIN, SERVER),
+    "databases": lambda client: client.databases(CHAIN, DATABASE),
+}
+ODD = ["<html>", "", "null", [], "text", 7]
+
+
+@pytest.mark.parametrize("what", ONE)
+@pytest.mark.parametrize("body", [*ODD, {"properties": []}, {"properties": "text"}], ids=str)
+async def test_a_resource_of_another_shape_is_a_listed_failure(what: str, body: Any) -> None:
+    with pytest.raises(EXPECTED_FAILURES) as raised:
+        await ONE[what](client_on(Wire(Answer(200, body))))
+    assert failure_of(raised.value).code == "DecodeError"
+
+
+@pytest.mark.parametrize("what", LISTS)
+@pytest.mark.parametrize("body", [*ODD, {"value": None}, {"value": ["text"]}, {"value": [None]}, {"value": 7}], ids=str)
+async def test_a_list_of_another_shape_is_a_listed_failure(what: str, body: Any) -> None:
+    with pytest.raises(EXPECTED_FAILURES) as raised:
+        await LISTS[what](client_on(Wire(Answer(200, body))))
+    assert failure_of(raised.value).code == "DecodeError"
+
+
+@pytest.mark.parametrize("what", LISTS)
+async def test_every_page_of_a_list_is_read(what: str) -> None:
+    wire = Wire(page(link=f"{ARM}/next"), page())
+    assert not await LISTS[what](client_on(wire))
+    assert len(wire.urls) == 2
+
+
+async def test_a_resource_without_properties_is_one_on_microsofts_key() -> None:
+    protector = await client_on(Wire(Answer(200, {}))).protector(CHAIN, SERVER)
+    assert not protector.protection.customer_managed
+    database = await client_on(Wire(Answer(200, {"name": "orders"}))).database(CHAIN, DATABASE)
+    assert not database.protection.customer_managed
