@@ -408,6 +408,13 @@ def test_the_page_of_metrics_lists_each_of_them_with_its_type_and_its_labels() -
     assert listed == known_metrics(), "docs/metrics.md must list every metric with its type and labels, and no other"
 
 
+def test_the_page_of_metrics_explains_each_of_them_as_its_help_does() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    explained = dict(re.findall(r"^\| `(cmk_\w+)` \| \w+ \| [^|]* \| (.+) \|$", page, re.MULTILINE))
+    help_texts = dict(re.findall(r"^# HELP (cmk_\w+) (.+)$", every_metric_as_text(), re.MULTILINE))
+    assert explained == help_texts, "docs/metrics.md explains a metric in other words than its help text"
+
+
 def known_metrics() -> dict[str, tuple[str, tuple[str, ...]]]:
     """Type and labels of every metric of the operator, by the name that Prometheus sees."""
     found = {family.name: ("gauge", family.labels) for family in FAMILIES}

@@ -1,4 +1,4 @@
-"""Every metric that is read off at scrape time: its name, its meaning and its labels; docs/metrics.md lists them."""
+"""Every metric that is computed at a scrape: its name, meaning and labels. docs/metrics.md lists them."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ class Family:
 _KEY: Final = ("namespace", "name")
 _BY_KIND: Final = (*_KEY, "kind")
 
-LEADING: Final = Family("cmk_operator_leading", "1 in the process that works, 0 in one that stands by.")
-VERSION: Final = Family("cmk_operator_info", "1, with the operator's version.", ("version",))
+LEADING: Final = Family("cmk_operator_leading", "1 in the leader, 0 in a standby.")
+VERSION: Final = Family("cmk_operator_info", "Always 1. The label version is the operator's version.", ("version",))
 CHECK_INTERVAL: Final = Family(
-    "cmk_operator_check_interval_seconds", "How often keys, resources (drift) and identities are checked.", ("check",)
+    "cmk_operator_check_interval_seconds", "Interval at which keys, resources (drift) and identities are checked.", ("check",)
 )
-QUEUE_DEPTH: Final = Family("cmk_queue_depth", "Objects that wait for a worker now.", ("kind",))
+QUEUE_DEPTH: Final = Family("cmk_queue_depth", "Objects in the queue that are due and wait for a worker.", ("kind",))
 QUEUE_OVERDUE: Final = Family(
-    "cmk_queue_overdue_seconds", "By how much the most overdue pass is late; grows only when workers hang."
+    "cmk_queue_overdue_seconds", "How late the most overdue reconcile is. It grows only if workers hang."
 )
 BUDGET_LEFT: Final = Family(
     "cmk_azure_budget_left_ratio",
-    "Share of a call budget that is left, by its owner (a subscription or a host); absent while full.",
+    "Share of a call budget that is left, by its owner (a subscription or a host). Absent while the budget is full.",
     ("owner", "bucket"),
 )
 BUDGET_CLOSED: Final = Family(
     "cmk_azure_budget_closed_seconds",
-    "For how long Azure asked to be left alone (Retry-After); absent while it did not.",
+    "Time for which Azure has asked the operator to wait (Retry-After). Absent if it has not.",
     ("owner", "bucket"),
 )
 IDENTITY_READY: Final = Family("cmk_identity_ready", "1 while a FederatedIdentity is Ready.", ("name",))
 TENANT_READY: Final = Family("cmk_tenant_ready", "1 while a CustomerTenant is Ready.", ("name",))
 TENANT_CONSENT: Final = Family(
     "cmk_tenant_consent_state",
-    "1 for the present state of the customer's consent (Pending, Granted, Revoked, Unknown).",
+    "1 for the current state of the customer's consent (Pending, Granted, Revoked, Unknown).",
     ("name", "state"),
 )
 KEY_READY: Final = Family("cmk_key_ready", "1 while a CustomerManagedKey is Ready.", _KEY)
@@ -63,93 +63,99 @@ KEY_ACCESS: Final = Family(
     "cmk_key_access_state", "1 for the access state that the last probe of the key found.", (*_KEY, "state")
 )
 KEY_ACCESS_START: Final = Family(
-    "cmk_key_access_state_start_timestamp_seconds", "Unix time at which the present access state was first seen.", _KEY
+    "cmk_key_access_state_start_timestamp_seconds", "Unix time at which the current access state was first seen.", _KEY
 )
 KEY_CUT_OFF: Final = Family(
     "cmk_key_data_cut_off_timestamp_seconds",
-    "Unix time at about which data becomes inaccessible if nothing changes; absent while nothing that is protected is in danger.",
+    "Approximate Unix time at which the first data becomes inaccessible if nothing changes. Absent while no data is at risk.",
     _KEY,
 )
 KEY_SERVICE_STOP: Final = Family(
     "cmk_key_service_stop_timestamp_seconds",
-    "Unix time at about which one service's data on the key stops if nothing changes; absent while it is in no danger.",
+    "Approximate Unix time at which one service's data on the key becomes inaccessible if nothing changes. Absent while no data is at risk.",
     (*_KEY, "service"),
 )
 KEY_EXPIRATION: Final = Family(
     "cmk_key_expiration_timestamp_seconds",
-    "Unix time at which the first version that is active or in use expires; absent while none does.",
+    "Unix time at which the first version that is active or in use expires. Absent if none expires.",
     _KEY,
 )
 KEY_PREREQUISITES: Final = Family(
-    "cmk_key_prerequisites", "Number of prerequisites by verdict (Pass, Fail, Unknown).", (*_KEY, "result")
+    "cmk_key_prerequisites", "Number of prerequisites by result (Pass, Fail, Unknown).", (*_KEY, "result")
 )
 KEY_PREREQUISITE_FAILED: Final = Family(
-    "cmk_key_prerequisite_failed", "1 for each prerequisite that is not met; absent while it is.", (*_KEY, "prerequisite")
+    "cmk_key_prerequisite_failed", "1 for each prerequisite that is not met. Absent while it is met.", (*_KEY, "prerequisite")
 )
 KEY_VERSIONS: Final = Family(
     "cmk_key_versions",
-    "Number of known versions by phase: Active; InUse by a resource; Held, until services have surely left it; "
+    "Number of known versions by phase: Active; InUse (by a resource); Held (no resource uses it, but an Azure service still may); "
     "NeededByBackups; SafeToDisable.",
     (*_KEY, "phase"),
 )
 KEY_SAFE_TO_DISABLE: Final = Family(
     "cmk_key_version_safe_to_disable_timestamp_seconds",
-    "Unix time from which no resource needs a superseded version; backups may, see phase NeededByBackups.",
+    "Unix time from which no resource needs a superseded version. Backups may still need it: see phase NeededByBackups.",
     (*_KEY, "version"),
 )
 KEY_LOST_OLD_VERSIONS: Final = Family(
     "cmk_key_lost_old_versions",
-    "Number of old versions that are lost though resources still use them, while the active version is accessible.",
+    "Number of old versions that are lost while resources still use them and the active version is accessible.",
     _KEY,
 )
 KEY_LOST_SUPERSEDED_VERSIONS: Final = Family(
     "cmk_key_lost_superseded_versions",
-    "Number of versions that no resource is on any more, lost before services and backups could do without them; "
-    "absent while there are none.",
+    "Number of versions that no resource uses any more and that were lost before services and backups stopped needing them. "
+    "Absent if there are none.",
     _KEY,
 )
 KEY_AWAITING_APPROVAL: Final = Family(
-    "cmk_key_version_awaiting_approval", "1 while a newer version of the key waits for approval; absent while none does.", _KEY
+    "cmk_key_version_awaiting_approval", "1 while a newer version of the key waits for approval. Absent if none waits.", _KEY
 )
 NOTIFICATIONS_PENDING: Final = Family(
-    "cmk_notifications_pending", "Events that a customer's receiver has not taken yet.", ("tenant",)
+    "cmk_notifications_pending", "Notifications that a customer's receiver has not accepted yet.", ("tenant",)
 )
 NOTIFICATIONS_DROPPED: Final = Family(
     "cmk_notifications_dropped",
-    "Events of the present objects that were given up because too many waited; absent while there are none.",
+    "Notifications of existing objects that were discarded because too many were pending. Absent if there are none.",
     ("tenant",),
 )
-RESOURCES: Final = Family("cmk_key_resources", "EncryptedResources that name the key, by kind of resource.", _BY_KIND)
-RESOURCES_NOT_READY: Final = Family("cmk_key_resources_not_ready", "Those that are not Ready.", _BY_KIND)
+RESOURCES: Final = Family("cmk_key_resources", "EncryptedResources that refer to the key, by kind of resource.", _BY_KIND)
+RESOURCES_NOT_READY: Final = Family(
+    "cmk_key_resources_not_ready", "EncryptedResources of the key that are not Ready.", _BY_KIND
+)
 RESOURCES_NOT_ENCRYPTED: Final = Family(
-    "cmk_key_resources_not_encrypted", "Those that Azure does not report as encrypted as the manifest wants.", _BY_KIND
-)
-RESOURCES_ON_OLD_VERSION: Final = Family(
-    "cmk_key_resources_on_old_version", "Those on another version of the key than the active one.", _BY_KIND
-)
-RESOURCES_STALLED: Final = Family("cmk_key_resources_stalled", "Those for which a person must act (Stalled).", _BY_KIND)
-LAG_START: Final = Family(
-    "cmk_key_version_lag_start_timestamp_seconds",
-    "Unix time since which the slowest resource has been on an old version; absent while all are on the active one.",
+    "cmk_key_resources_not_encrypted",
+    "EncryptedResources of the key that Azure does not report as encrypted in the way that the manifest specifies.",
     _BY_KIND,
 )
-OPERATIONS: Final = Family(
-    "cmk_key_operations_in_progress", "Long-running operations of Azure that were started and have not ended.", _BY_KIND
+RESOURCES_ON_OLD_VERSION: Final = Family(
+    "cmk_key_resources_on_old_version", "EncryptedResources on another version of the key than the active one.", _BY_KIND
 )
+RESOURCES_STALLED: Final = Family(
+    "cmk_key_resources_stalled", "EncryptedResources of the key for which a person must act (Stalled).", _BY_KIND
+)
+LAG_START: Final = Family(
+    "cmk_key_version_lag_start_timestamp_seconds",
+    "Unix time since which the slowest resource has been on an old version. Absent while all are on the active version.",
+    _BY_KIND,
+)
+OPERATIONS: Final = Family("cmk_key_operations_in_progress", "Long-running operations of Azure that have not ended.", _BY_KIND)
 OPERATION_START: Final = Family(
-    "cmk_key_oldest_operation_start_timestamp_seconds", "Unix time at which the oldest of them was started.", _BY_KIND
+    "cmk_key_oldest_operation_start_timestamp_seconds",
+    "Unix time at which the oldest long-running operation was started.",
+    _BY_KIND,
 )
 INACCESSIBLE_DATABASES: Final = Family(
-    "cmk_key_inaccessible_sql_databases", "SQL databases that cannot use the key now; absent while there are none.", _KEY
+    "cmk_key_inaccessible_sql_databases", "SQL databases that cannot use the key at the moment. Absent if there are none.", _KEY
 )
 ROTATION_ERRORS: Final = Family(
     "cmk_key_resources_with_rotation_error",
-    "Disk encryption sets that Azure could not rotate by itself; absent while there are none.",
+    "Disk encryption sets that Azure could not rotate automatically. Absent if there are none.",
     _KEY,
 )
 RESOURCE_READY: Final = Family(
     "cmk_resource_ready",
-    "1 while an EncryptedResource is Ready: the only family that grows with resources; the setting resource_metrics ends it.",
+    "1 while an EncryptedResource is Ready. Only this metric grows with the number of resources. The setting resource_metrics turns it off.",
     ("namespace", "name", "kind", "key"),
 )
 
