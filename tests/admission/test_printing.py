@@ -19,7 +19,9 @@ from cmk_operator.api.federated_identity import (
     Registration,
 )
 from cmk_operator.api.preflight import CheckReport, PreflightStatus
+from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.encryption.protection import Protection
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.providers.protocol import ResourceFacts
 from cmk_operator.reconcile.key import report as key_report
@@ -42,8 +44,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.cluster
 
 URL = f"https://login.microsoftonline.com/{GUID}/adminconsent?client_id={GUID}"
-ASPECTS = (Aspect("Ready", "False", "Pending", "the customer has not consented yet"),)
-CONDITIONS = dated(ASPECTS, Kstatus(stalled=True, reason="Pending", message="somebody must act"), (), 1, NOW)
+ASPECTS = (Aspect(ConditionType.READY, "False", Reason.PENDING, "the customer has not consented yet"),)
+CONDITIONS = dated(ASPECTS, Kstatus(stalled=True, reason=Reason.PENDING, message="somebody must act"), (), 1, NOW)
 
 
 def _key_status(found: KeyProbe | None = None) -> Shape:
@@ -75,7 +77,7 @@ STATUSES: dict[str, Shape] = {
     "encryptedresources": _resource_status(),
     "preflights": PreflightStatus(
         observed_generation=1,
-        conditions=dated((Aspect("Complete", "True", "Failed", "a check has failed"),), Kstatus(), (), 1, NOW),
+        conditions=dated((Aspect(ConditionType.COMPLETE, "True", Reason.FAILED, "a check has failed"),), Kstatus(), (), 1, NOW),
         result="Fail",
         checks=(
             CheckReport(
@@ -83,7 +85,7 @@ STATUSES: dict[str, Shape] = {
                 name="data",
                 stage="Effect",
                 result="Fail",
-                reason="Disabled",
+                reason=Reason.DISABLED,
                 message="waiting for the key",
                 command="az version",
                 changes=("a: b -> c",),

@@ -8,6 +8,7 @@ from cmk_operator.api.conditions import find
 from cmk_operator.core.audit.chain import parse_entry
 from cmk_operator.core.audit.layout import head_of, lines_of
 from cmk_operator.core.audit.verification import verify
+from cmk_operator.core.conditions import ConditionType
 from sandbox.operator_process import NAMESPACE
 from tests.soak.world import ViolationError
 
@@ -49,7 +50,7 @@ def _lost(world: World, key: str, version: str) -> bool:
 def _lies_of(world: World, manifest: Manifest, resource: EncryptedResource, truth: Truth) -> set[str]:
     found: set[str] = set()
     conditions, applied = resource.status.conditions, resource.status.applied
-    encrypted, accessible = find(conditions, "Encrypted"), find(conditions, "KeyAccessible")
+    encrypted, accessible = find(conditions, ConditionType.ENCRYPTED), find(conditions, ConditionType.KEY_ACCESSIBLE)
     key = world.vault.uri(resource.spec.key_ref.name)
     if encrypted is not None and encrypted.status == "True" and truth.key != key:
         found.add(f"{manifest.name} is said to be Encrypted ({encrypted.reason}) on {key}, and is on {truth.uri}")
@@ -134,7 +135,7 @@ def _unsettled_resource(world: World, manifest: Manifest, truth: Truth) -> list[
 def _ready(world: World, manifest: Manifest) -> str:
     """What the manifest says of itself."""
     resource = world.status_of(manifest)
-    ready = find(resource.status.conditions, "Ready") if resource is not None else None
+    ready = find(resource.status.conditions, ConditionType.READY) if resource is not None else None
     return f"{ready.status} {ready.reason}: {ready.message}" if ready is not None else "no condition"
 
 

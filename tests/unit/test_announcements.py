@@ -14,6 +14,8 @@ from cmk_operator.api.customer_managed_key import AccessReport, CustomerManagedK
 from cmk_operator.api.encrypted_resource import AppliedKey, EncryptedResourceStatus
 from cmk_operator.api.notifications import MOST_PENDING
 from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.conditions import ConditionType
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.notification import NotificationType
 from cmk_operator.reconcile.notifications.announcements import Audience, announce_key, announce_resource, encryption_changed
 from tests.unit.samples import KEY, LATER, NOW, V1, V2, customer_managed_key, encrypted_resource
@@ -29,7 +31,7 @@ LOST, RESTORED, ROTATED = NotificationType.KEY_LOST, NotificationType.KEY_RESTOR
 
 
 def of_resource(encrypted: Truth, applied: str | None = f"{KEY}/{V1}") -> EncryptedResourceStatus:
-    aspect = Aspect("Encrypted", encrypted, "AsTold", f"encrypted: {encrypted}")
+    aspect = Aspect(ConditionType.ENCRYPTED, encrypted, Reason.UNKNOWN, f"encrypted: {encrypted}")
     return EncryptedResourceStatus(
         observed_generation=1,
         conditions=dated([aspect], Progress(), (), 1, NOW),
@@ -39,7 +41,10 @@ def of_resource(encrypted: Truth, applied: str | None = f"{KEY}/{V1}") -> Encryp
 
 def of_key(state: AccessState, version: str | None = V1) -> CustomerManagedKeyStatus:
     aspect = Aspect(
-        "KeyAccessible", "True" if state is AccessState.ACCESSIBLE else "False", state.value, f"it is {state.value}"
+        ConditionType.KEY_ACCESSIBLE,
+        "True" if state is AccessState.ACCESSIBLE else "False",
+        state.reason,
+        f"it is {state.value}",
     )
     return CustomerManagedKeyStatus(
         observed_generation=1,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor, FaultKind, invalid
+from cmk_operator.core.faults.reason import Reason
 from tests.unit.samples import entra, transient_failures
 
 BLOCKED, BUSY = FaultKind.BLOCKED, FaultKind.BUSY
@@ -124,5 +125,5 @@ def test_when_azure_asks_to_wait_it_is_waited_for(failure: AzureFailure) -> None
 
 
 def test_only_a_manifest_that_must_change_is_invalid() -> None:
-    fault = invalid("Wrong", "the platform engineer must correct it")
+    fault = invalid(Reason.WRONG_CLOUD, "the platform engineer must correct it")
     assert (fault.kind, fault.actor, fault.needs_a_person) == (FaultKind.INVALID, Actor.PLATFORM_ENGINEER, True)

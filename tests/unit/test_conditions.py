@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 
 from cmk_operator.api.conditions import Aspect, Progress, Truth, dated, find
 from cmk_operator.api.durations import parse_duration
+from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
+from cmk_operator.core.faults.reason import Reason
 from tests.unit.samples import NOW
 
 LATER = NOW + timedelta(hours=1)
-TYPES = ("Ready", "KeyAccessible")
+TYPES = (ConditionType.READY, ConditionType.KEY_ACCESSIBLE)
 
 
 def aspects(*truths: Truth) -> tuple[Aspect, ...]:
-    return tuple(Aspect(kind, truth, "Reason", "message") for kind, truth in zip(TYPES, truths, strict=True))
+    return tuple(Aspect(kind, truth, Reason.UNKNOWN, "message") for kind, truth in zip(TYPES, truths, strict=True))
 
 
 def test_every_type_is_there_from_the_first_visit() -> None:
@@ -32,7 +34,10 @@ def test_every_type_is_there_from_the_first_visit() -> None:
 def test_a_time_moves_with_the_status_and_with_nothing_else() -> None:
     first = dated(aspects("True", "True"), Progress(), (), 1, NOW)
     second = dated(
-        (Aspect("Ready", "True", "OtherReason", "other message"), Aspect("KeyAccessible", "False", "Disabled", "gone")),
+        (
+            Aspect(ConditionType.READY, "True", Reason.NOT_OBSERVED, "other message"),
+            Aspect(ConditionType.KEY_ACCESSIBLE, "False", Reason.DISABLED, "gone"),
+        ),
         Progress(),
         first,
         2,
@@ -46,21 +51,24 @@ def test_a_time_moves_with_the_status_and_with_nothing_else() -> None:
     ("progress", "shown"),
     [
         (Progress(), set()),
-        (Progress(reconciling=True, reason="Busy", message="wait"), {"Reconciling"}),
-        (Progress(stalled=True, reason="Blocked", message="act"), {"Stalled"}),
+        (Progress(reconciling=True, reason=Reason.CONFLICT, message="wait"), {"Reconciling"}),
+        (Progress(stalled=True, reason=Reason.SCOPE_LOCKED, message="act"), {"Stalled"}),
     ],
 )
 def test_the_kstatus_pair_is_there_only_while_true(progress: Progress, shown: set[str]) -> None:
-    before = dated(aspects("True", "True"), Progress(reconciling=True, reason="Busy", message="wait"), (), 1, NOW)
+    before = dated(aspects("True", "True"), Progress(reconciling=True, reason=Reason.CONFLICT, message="wait"), (), 1, NOW)
     conditions = dated(aspects("True", "True"), progress, before, 1, LATER)
     assert {condition.type for condition in conditions} - set(TYPES) == shown
     assert all(condition.status == "True" for condition in conditions if condition.type in shown)
 
 
-@pytest.mark.parametrize("kind", list(FaultKind))
-def test_a_fault_is_stalled_exactly_if_a_person_must_act(kind: FaultKind) -> None:
-    progress = Progress.of(Fault(kind, "Reason", "message", Actor.AZURE))
-    assert progress.stalled is (kind in {FaultKind.INVALID, FaultKind.BLOCKED})
+@pytest.mark.parametrize("reason", list(Reason))
+@pytest.mark.parametrize("cause", [FaultKind.BLOCKED, FaultKind.BUSY])
+def test_a_fault_is_stalled_exactly_if_a_person_must_act(reason: Reason, cause: FaultKind) -> None:
+    fault = Fault(reason, "message", Actor.AZURE, cause=cause)
+    progress = Progress.of(fault)
+    assert progress.stalled is (fault.kind in {FaultKind.INVALID, FaultKind.BLOCKED})
+    assert fault.kind is (reason.kind if reason.kind not in {None, FaultKind.INHERITED} else cause)
     assert progress.reconciling is not progress.stalled
 
 
@@ -79,8 +87,8 @@ def test_each_time_is_the_last_change_of_that_status(life: list[tuple[Truth, Tru
 
 def test_a_condition_is_found_by_its_type() -> None:
     conditions = dated(aspects("True", "False"), Progress(), (), 1, NOW)
-    assert find(conditions, "KeyAccessible") is conditions[1]
-    assert find(conditions, "Stalled") is None
+    assert find(conditions, ConditionType.KEY_ACCESSIBLE) is conditions[1]
+    assert find(conditions, ConditionType.STALLED) is None
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cmk_operator.core.access.state import Access, AccessState
 from cmk_operator.core.encryption.decide import Decision, KeyState, Step, decide, decide_deletion, old_version_blocks
 from cmk_operator.core.encryption.protection import Protection
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from tests.unit.samples import V1, VAULT
 
@@ -16,7 +17,7 @@ accesses = st.builds(Access, st.sampled_from(list(AccessState)), st.just("the cu
 key_states = st.builds(
     KeyState,
     st.one_of(st.none(), accesses),
-    st.sampled_from(["", "PurgeProtectionFailed"]),
+    st.sampled_from([None, Reason.PURGE_PROTECTION_FAILED]),
     st.just("the vault has no purge protection"),
 )
 protections = st.one_of(
@@ -103,19 +104,19 @@ def test_a_manifest_goes_at_once_when_there_is_nothing_of_ours_to_revert(
 
 
 def test_a_failed_prerequisite_does_not_hold_a_revert_back() -> None:
-    lacking = KeyState(Access(AccessState.ACCESSIBLE, "fine"), "KeySizeFailed", "too long")
+    lacking = KeyState(Access(AccessState.ACCESSIBLE, "fine"), Reason.KEY_SIZE_FAILED, "too long")
     assert decide_deletion(revert=True, protection=ON_KEY, on_our_key=True, claimed=False, key=lacking).step is Step.REVERT
 
 
-@pytest.mark.parametrize("prerequisite", ["", "PurgeProtectionFailed"])
+@pytest.mark.parametrize("prerequisite", [None, Reason.PURGE_PROTECTION_FAILED])
 @pytest.mark.parametrize("state", [None, *AccessState])
 def test_a_due_change_is_written_exactly_if_the_key_is_accessible_and_lacks_nothing(
-    state: AccessState | None, prerequisite: str
+    state: AccessState | None, prerequisite: Reason | None
 ) -> None:
     access = Access(state, "the customer's administrator must do it") if state is not None else None
     key = KeyState(access, prerequisite, "the vault has no purge protection")
     decision = decide(change_is_due=True, observe_only=False, key=key)
-    allowed = state is AccessState.ACCESSIBLE and not prerequisite
+    allowed = state is AccessState.ACCESSIBLE and prerequisite is None
     assert decision.step is (Step.WRITE if allowed else Step.WAIT)
     if state is AccessState.ACCESSIBLE and prerequisite:
         assert decision.reason == "PurgeProtectionFailed"

@@ -111,7 +111,8 @@ def test_a_set_that_does_not_exist_is_put_whole_with_the_version_that_passed_the
 
 def test_a_set_that_does_not_exist_and_may_not_be_created_names_the_field_that_would_say_how() -> None:
     fault = refused(want(), ABSENT)
-    assert (fault.kind, fault.actor) == (FaultKind.INVALID, Actor.PLATFORM_ENGINEER)
+    assert (fault.reason, fault.actor) == ("DiskEncryptionSetNotFound", Actor.PLATFORM_ENGINEER)
+    assert fault.needs_a_person
     assert "spec.diskEncryptionSet" in fault.message
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cmk_operator.api.conditions import Condition, find
 from cmk_operator.api.customer_tenant import CustomerTenant, CustomerTenantStatus
 from cmk_operator.api.federated_identity import FederatedIdentity, FederatedIdentityStatus
+from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.registration.federation import FederatedCredential
@@ -57,7 +58,7 @@ def identity(**spec: Any) -> FederatedIdentity:
 
 
 def condition(status: FederatedIdentityStatus | CustomerTenantStatus, kind: str) -> Condition:
-    found = find(status.conditions, kind)
+    found = next((one for one in status.conditions if one.type == kind), None)
     assert found is not None
     return found
 
@@ -137,7 +138,7 @@ def test_every_status_of_an_identity_is_complete_stable_and_fits_the_definition(
     assert complaints(wire(status), status_schema("federatedidentities")) == []
     assert FederatedIdentityStatus.model_validate(wire(status)) == status
     assert identities.report(resource.model_copy(update={"status": status}), failure, managed, read, LATER) == status
-    stalled = find(status.conditions, "Stalled")
+    stalled = find(status.conditions, ConditionType.STALLED)
     if stalled is not None:
         assert " must " in stalled.message
 
@@ -146,7 +147,7 @@ def test_every_status_of_an_identity_is_complete_stable_and_fits_the_definition(
 def test_an_outage_of_entra_is_not_a_broken_identity(failure: AzureFailure) -> None:
     status = identities.report(identity(), failure, None, None, NOW)
     assert condition(status, "Authenticated").status == "Unknown"
-    assert find(status.conditions, "Reconciling") is not None
+    assert find(status.conditions, ConditionType.RECONCILING) is not None
 
 
 def test_a_name_that_graph_once_told_stays_when_graph_does_not_answer() -> None:
@@ -176,7 +177,7 @@ def test_before_consent_the_status_shows_whom_to_ask_for_what() -> None:
     told = condition(status, "ConsentGranted")
     assert (told.status, told.reason) == ("False", "Pending")
     assert f"the customer's administrator must open {status.consent.url}" in told.message
-    assert find(status.conditions, "Stalled") is not None
+    assert find(status.conditions, ConditionType.STALLED) is not None
 
 
 def test_a_consent_that_was_once_given_is_revoked_not_pending() -> None:
@@ -213,7 +214,7 @@ def test_every_status_of_a_tenant_is_complete_stable_and_fits_the_definition(
     assert CustomerTenantStatus.model_validate(wire(status)) == status
     held = customer_tenant().model_copy(update={"status": status})
     assert tenants.report(held, identity(), failure, DELIVERED, LATER) == status
-    stalled = find(status.conditions, "Stalled")
+    stalled = find(status.conditions, ConditionType.STALLED)
     if stalled is not None:
         assert " must " in stalled.message
 

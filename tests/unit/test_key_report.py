@@ -13,6 +13,7 @@ from cmk_operator.api.conditions import Condition, find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus
 from cmk_operator.core.access.state import AccessState, KeyProbe, VersionProbe
 from cmk_operator.core.authority import TenantGrant, judge_namespace
+from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.reconcile.key.policy import effective_of
 from cmk_operator.reconcile.key.report import KeyFacts, Usage, report, report_refused, watched_versions
@@ -49,7 +50,7 @@ def facts(found: KeyProbe, users: dict[str, tuple[str, ...]] | None = None, uri:
 
 
 def condition(status: CustomerManagedKeyStatus, kind: str) -> Condition:
-    found = find(status.conditions, kind)
+    found = next((one for one in status.conditions if one.type == kind), None)
     assert found is not None
     return found
 
@@ -85,10 +86,12 @@ def test_seeing_the_same_again_later_writes_nothing(found: KeyProbe, users: dict
 def test_exactly_one_of_ready_reconciling_and_stalled_is_true(found: KeyProbe, users: dict[str, tuple[str, ...]]) -> None:
     status = report(customer_managed_key(), facts(found, users), NOW)
     ready = condition(status, "Ready").status == "True"
-    assert [ready, find(status.conditions, "Reconciling") is not None, find(status.conditions, "Stalled") is not None].count(
-        True
-    ) == 1
-    stalled = find(status.conditions, "Stalled")
+    assert [
+        ready,
+        find(status.conditions, ConditionType.RECONCILING) is not None,
+        find(status.conditions, ConditionType.STALLED) is not None,
+    ].count(True) == 1
+    stalled = find(status.conditions, ConditionType.STALLED)
     if stalled is not None:
         assert " must " in stalled.message
 
@@ -185,7 +188,7 @@ def test_a_key_that_lacks_a_hard_prerequisite_is_not_ready_even_under_warn() -> 
         customer_managed_key(prerequisites="Warn"), facts(probe(healthy(recovery_level="Recoverable+Purgeable"))), NOW
     )
     assert condition(status, "PrerequisitesMet").reason == "PurgeProtectionFailed"
-    assert find(status.conditions, "Stalled") is not None
+    assert find(status.conditions, ConditionType.STALLED) is not None
 
 
 def test_warn_tells_what_it_does_not_enforce() -> None:

@@ -11,7 +11,8 @@ from cmk_operator.core.access.state import Access, AccessState, KeyProbe
 from cmk_operator.core.encryption.decide import Decision, KeyState, Step
 from cmk_operator.core.encryption.required_actions import Permission
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
-from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
+from cmk_operator.core.faults.fault import Actor, Fault
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.preflight import (
     KEY_STAGES,
     CheckResult,
@@ -85,8 +86,8 @@ def test_the_operation_or_hop_that_was_refused_is_the_stage(found: KeyProbe, sta
 
 def test_a_prerequisite_fails_only_where_it_keeps_writes_back() -> None:
     facts = guard(probe(healthy(key_size=3072, expires=NOW + timedelta(days=10))))
-    enforced = {check.reason: check for check in prerequisite_checks(check_prerequisites(facts), enforce=True)}
-    warned = {check.reason: check.result for check in prerequisite_checks(check_prerequisites(facts), enforce=False)}
+    enforced = {str(check.reason): check for check in prerequisite_checks(check_prerequisites(facts), enforce=True)}
+    warned = {str(check.reason): check.result for check in prerequisite_checks(check_prerequisites(facts), enforce=False)}
     assert (enforced["KeySize"].result, warned["KeySize"]) == (FAIL, CheckResult.WARN)
     assert enforced["KeySize"].command is not None
     assert (enforced["KeyType"].result, enforced["KeyType"].command) == (PASS, None)
@@ -114,10 +115,10 @@ def test_rights_that_cannot_be_seen_are_not_called_missing() -> None:
     [
         pytest.param(Decision(Step.SETTLED), None, PASS, "Passed", id="settled"),
         pytest.param(Decision(Step.WRITE), None, PASS, "WouldChange", id="write"),
-        pytest.param(Decision(Step.SHOW_PLAN, "PlanOnly", ""), None, PASS, "PlanOnly", id="observe"),
-        pytest.param(Decision(Step.WAIT, "Disabled", ""), Access(AccessState.DISABLED, "", Actor.CUSTOMER_ADMINISTRATOR), FAIL, "Disabled", id="lost"),
-        pytest.param(Decision(Step.WAIT, "KeySizeFailed", ""), Access(AccessState.ACCESSIBLE, ""), FAIL, "KeySizeFailed", id="prerequisite"),
-        pytest.param(Decision(Step.WAIT, "VaultUnreachable", ""), Access(AccessState.VAULT_UNREACHABLE, "", Actor.AZURE), UNCHECKED, "VaultUnreachable", id="outage"),
+        pytest.param(Decision(Step.SHOW_PLAN, Reason.PLAN_ONLY, ""), None, PASS, "PlanOnly", id="observe"),
+        pytest.param(Decision(Step.WAIT, Reason.DISABLED, ""), Access(AccessState.DISABLED, "", Actor.CUSTOMER_ADMINISTRATOR), FAIL, "Disabled", id="lost"),
+        pytest.param(Decision(Step.WAIT, Reason.KEY_SIZE_FAILED, ""), Access(AccessState.ACCESSIBLE, ""), FAIL, "KeySizeFailed", id="prerequisite"),
+        pytest.param(Decision(Step.WAIT, Reason.VAULT_UNREACHABLE, ""), Access(AccessState.VAULT_UNREACHABLE, "", Actor.AZURE), UNCHECKED, "VaultUnreachable", id="outage"),
     ],
 )  # fmt: skip
 def test_the_effect_on_a_resource_is_what_a_pass_would_decide(
@@ -129,9 +130,9 @@ def test_the_effect_on_a_resource_is_what_a_pass_would_decide(
 
 
 def test_a_fault_fails_a_stage_only_when_somebody_must_act() -> None:
-    waiting = Fault(FaultKind.BUSY, "Throttled", "wait", Actor.AZURE)
+    waiting = Fault(Reason.TOO_MANY_REQUESTS, "wait", Actor.AZURE)
     assert of_fault(CheckStage.READ, waiting).result is UNCHECKED
-    assert of_fault(CheckStage.READ, replace(waiting, kind=FaultKind.BLOCKED)).result is FAIL
+    assert of_fault(CheckStage.READ, replace(waiting, reason=Reason.SCOPE_LOCKED)).result is FAIL
 
 
 def test_one_failure_outweighs_what_could_not_be_checked() -> None:

@@ -12,8 +12,10 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.federated_identity import REPLICATION, FederatedIdentity, FederatedIdentityStatus
 from cmk_operator.azure.credentials import IdentityChain
+from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.azure_failure import Stage
 from cmk_operator.core.faults.fault import Actor, Fault, FaultKind, blocked
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.registration.federation import FederatedCredential
 from cmk_operator.core.registration.plan import ApplicationFacts, ManagedIdentityFacts, Seen
 from cmk_operator.kubernetes.inventory import Inventory
@@ -57,7 +59,9 @@ APPLICATION_SEEN = ApplicationFacts(
 )
 IDENTITY_SEEN = ManagedIdentityFacts(CLIENT, PRINCIPAL, ())
 ALL = Seen(APPLICATION_SEEN, (), IDENTITY_SEEN)
-DENIED = blocked("Authorization_RequestDenied", "the provider's administrator must grant it", Actor.PROVIDER_ADMINISTRATOR)
+DENIED = blocked(
+    Reason.AUTHORIZATION_REQUEST_DENIED, "the provider's administrator must grant it", Actor.PROVIDER_ADMINISTRATOR
+)
 
 DELIVERED = notifications_delivered(customer_tenant(), None)
 
@@ -119,7 +123,7 @@ def test_what_could_not_be_read_keeps_the_ids_that_were_known() -> None:
         (RegistrationOutcome(Seen(), DENIED), ("False", DENIED.reason), ("False", DENIED.reason), "Stalled"),
         (RegistrationOutcome(Seen(APPLICATION_SEEN), DENIED), ("False", DENIED.reason), ("False", DENIED.reason), "Stalled"),
         (
-            RegistrationOutcome(ALL, Fault(FaultKind.BUSY, "Conflict", "another change", Actor.AZURE)),
+            RegistrationOutcome(ALL, Fault(Reason.CONFLICT, "another change", Actor.AZURE)),
             ("False", "Conflict"),
             ("False", "Conflict"),
             "Reconciling",
@@ -148,7 +152,7 @@ def test_a_registrar_that_lost_its_rights_later_breaks_nothing_that_works() -> N
     )
     assert reasons(status)["Registered"] == ("Unknown", DENIED.reason)
     assert reasons(status)["Ready"] == ("True", "Ready")
-    assert find(status.conditions, "Stalled") is None
+    assert find(status.conditions, ConditionType.STALLED) is None
 
 
 @pytest.mark.parametrize(
@@ -166,7 +170,7 @@ def test_what_entra_does_not_know_yet_is_waited_out_for_some_minutes_only(
     changed = after(RegistrationOutcome(ALL, changed=True))
     status = identity_report.report(changed, entra(code, Stage.OPERATOR_TOKEN), None, None, NOW + age)
     assert reasons(status)["Authenticated"][1] == reason
-    told = find(status.conditions, paired)
+    told = next((one for one in status.conditions if one.type == paired), None)
     assert told is not None
     assert told.reason == reason
 

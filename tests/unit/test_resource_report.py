@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 from cmk_operator.api.conditions import Condition, find
 from cmk_operator.api.encrypted_resource import EncryptedResourceStatus, TargetReport
+from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.core.encryption.long_running import Operation
 from cmk_operator.core.encryption.protection import FieldChange, Protection
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import FaultKind, invalid
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown
 from cmk_operator.reconcile.audit import key_change_found
@@ -108,7 +111,7 @@ def settled(
 
 
 def waiting(
-    reason: str,
+    reason: Reason,
     message: str,
     key: CustomerManagedKey,
     protection: Protection = ON_MICROSOFT,
@@ -119,7 +122,7 @@ def waiting(
 
 
 def condition(status: EncryptedResourceStatus, kind: str) -> Condition:
-    found = find(status.conditions, kind)
+    found = next((one for one in status.conditions if one.type == kind), None)
     assert found is not None
     return found
 
@@ -130,14 +133,14 @@ def wire(status: EncryptedResourceStatus) -> dict[str, Any]:
 
 waits = st.sampled_from(
     [
-        ("Disabled", "waiting for the key: the customer's administrator must enable it"),
-        ("WaitingForKey", "the key has not been probed yet"),
-        ("KeySizeFailed", "the key lacks a prerequisite: the customer's administrator must create an RSA 2048 key"),
-        ("NotTakenOver", "Azure has not taken the change over"),
+        (Reason.DISABLED, "waiting for the key: the customer's administrator must enable it"),
+        (Reason.WAITING_FOR_KEY, "the key has not been probed yet"),
+        (Reason.KEY_SIZE_FAILED, "the key lacks a prerequisite: the customer's administrator must create an RSA 2048 key"),
+        (Reason.NOT_TAKEN_OVER, "Azure has not taken the change over"),
     ]
 )
 faults = st.one_of(
-    st.just(invalid("UnsupportedResourceType", "the platform engineer must remove this manifest")),
+    st.just(invalid(Reason.UNSUPPORTED_RESOURCE_TYPE, "the platform engineer must remove this manifest")),
     transient_failures.map(lambda failure: judge_arm_failure(failure, "contosodata")),
     st.sampled_from(["AuthorizationFailed", "KeyVaultAuthenticationFailure", "Unheard"]).map(
         lambda code: judge_arm_failure(AzureFailure(400, code, ""), "contosodata")
@@ -199,7 +202,7 @@ def test_coming_to_the_same_again_later_writes_nothing(found: Found) -> None:
 def test_ready_is_true_exactly_if_neither_reconciling_nor_stalled_is(found: Found) -> None:
     status = report(encrypted_resource(), found, NOW)
     ready = condition(status, "Ready").status == "True"
-    reconciling, stalled = find(status.conditions, "Reconciling"), find(status.conditions, "Stalled")
+    reconciling, stalled = find(status.conditions, ConditionType.RECONCILING), find(status.conditions, ConditionType.STALLED)
     assert reconciling is None or stalled is None
     only_shown = isinstance(found.outcome, Planned) and not found.outcome.keeps_key
     assert ready is (reconciling is None and stalled is None and not only_shown)
@@ -257,8 +260,8 @@ def test_the_healthy_resource_says_so_in_every_condition() -> None:
 
 def test_a_person_is_called_when_a_prerequisite_is_missing() -> None:
     message = "the key lacks a prerequisite: the customer's administrator must create a key"
-    found = waiting("KeySizeFailed", message, probed(probe(healthy(key_size=4096))))
-    assert find(report(encrypted_resource(), found, NOW).conditions, "Stalled") is not None
+    found = waiting(Reason.KEY_SIZE_FAILED, message, probed(probe(healthy(key_size=4096))))
+    assert find(report(encrypted_resource(), found, NOW).conditions, ConditionType.STALLED) is not None
 
 
 @pytest.mark.parametrize(
@@ -267,21 +270,21 @@ def test_a_person_is_called_when_a_prerequisite_is_missing() -> None:
 def test_a_person_is_called_when_the_key_waits_for_one(name: str) -> None:
     key = probed(states()[name])
     told = condition_of(key)
-    for found in (waiting(name, f"waiting for the key: {told.message}", key), settled(key=key)):
-        assert find(report(encrypted_resource(), found, NOW).conditions, "Stalled") is not None
+    for found in (waiting(AccessState(name).reason, f"waiting for the key: {told.message}", key), settled(key=key)):
+        assert find(report(encrypted_resource(), found, NOW).conditions, ConditionType.STALLED) is not None
 
 
 @pytest.mark.parametrize("name", ["Unknown", "VaultUnreachable"])
 def test_an_outage_is_only_waited_for(name: str) -> None:
     key = probed(states()[name])
-    for found in (waiting(name, "waiting for the key: nothing is concluded", key), settled(key=key)):
+    for found in (waiting(AccessState(name).reason, "waiting for the key: nothing is concluded", key), settled(key=key)):
         status = report(encrypted_resource(), found, NOW)
-        assert find(status.conditions, "Reconciling") is not None
+        assert find(status.conditions, ConditionType.RECONCILING) is not None
         assert condition(status, "KeyAccessible").status == "Unknown"
 
 
 def condition_of(key: CustomerManagedKey) -> Condition:
-    found = find(key.status.conditions, "KeyAccessible")
+    found = find(key.status.conditions, ConditionType.KEY_ACCESSIBLE)
     assert found is not None
     return found
 
@@ -305,13 +308,13 @@ def test_a_resource_whose_own_version_is_accessible_is_ready_though_the_latest_i
 
 def test_while_a_revert_waits_the_resource_is_still_encrypted() -> None:
     message = "the manifest is being deleted and reverts first; the customer's administrator must enable it"
-    found = waiting("RevertWaitsForKey", message, probed(probe(disabled())), ON_V1, keeps_key=True)
+    found = waiting(Reason.REVERT_WAITS_FOR_KEY, message, probed(probe(disabled())), ON_V1, keeps_key=True)
     resource = encrypted_resource()
     going = resource.model_copy(update={"metadata": resource.metadata.model_copy(update={"deletion_timestamp": NOW})})
     status = report(going, found, NOW)
     assert condition(status, "Encrypted").status == "True"
     assert (condition(status, "Ready").status, condition(status, "Ready").reason) == ("False", "RevertWaitsForKey")
-    assert find(status.conditions, "Stalled") is not None
+    assert find(status.conditions, ConditionType.STALLED) is not None
 
 
 def test_on_its_way_to_another_key_a_resource_is_not_said_to_be_encrypted_with_it() -> None:
@@ -334,7 +337,7 @@ def test_an_outage_of_azure_says_nothing_about_the_encryption() -> None:
     assert fault.kind is FaultKind.BUSY
     status = report(encrypted_resource(), Found(CallRefused(fault, None), probed()), NOW)
     assert condition(status, "Encrypted").status == "Unknown"
-    assert find(status.conditions, "Reconciling") is not None
+    assert find(status.conditions, ConditionType.RECONCILING) is not None
 
 
 @pytest.mark.parametrize(
@@ -403,7 +406,7 @@ def test_effective_values_are_told() -> None:
 def test_a_key_that_was_never_probed_is_told_as_such() -> None:
     status = report(
         encrypted_resource(),
-        waiting("WaitingForKey", "the key has not been probed yet", customer_managed_key()),
+        waiting(Reason.WAITING_FOR_KEY, "the key has not been probed yet", customer_managed_key()),
         NOW,
     )
     assert condition(status, "KeyAccessible").reason == "NotProbed"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import ConfigDict, Field
 
 from cmk_operator.api.model import Shape
+from cmk_operator.core.conditions import ConditionType
+from cmk_operator.core.faults.reason import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,11 +18,13 @@ if TYPE_CHECKING:
     from cmk_operator.core.faults.fault import Fault
 
 Truth = Literal["True", "False", "Unknown"]
+_LONGEST_MESSAGE: Final = 32768
 
 
 class Condition(Shape):
-    """One aspect of an object, in the shape of `metav1.Condition`.
+    """One aspect of an object, in the shape of `metav1.Condition`: text, because another release may have written it.
 
+    Only `dated` makes one, from the words of `ConditionType` and `Reason`.
     Source: Kubernetes API conventions, "Typical status properties".
     """
 
@@ -31,16 +35,21 @@ class Condition(Shape):
     observed_generation: int = Field(ge=0)
     last_transition_time: datetime
     reason: str = Field(min_length=1, max_length=1024, pattern="^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
-    message: str = Field(max_length=32768)
+    message: str = Field(max_length=_LONGEST_MESSAGE)
+
+    @property
+    def known_reason(self) -> Reason:
+        """The reason as this release knows it."""
+        return Reason.read(self.reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Aspect:
     """A condition before it is dated: what is so, why in one word, and a deterministic sentence."""
 
-    type: str
+    type: ConditionType
     status: Truth
-    reason: str
+    reason: Reason
     message: str
 
 
@@ -55,7 +64,7 @@ class Progress:
 
     reconciling: bool = False
     stalled: bool = False
-    reason: str = ""
+    reason: Reason = Reason.READY
     message: str = ""
 
     @staticmethod
@@ -74,26 +83,26 @@ def dated(
     """
     wanted = list(aspects)
     if progress.reconciling:
-        wanted.append(Aspect("Reconciling", "True", progress.reason, progress.message))
+        wanted.append(Aspect(ConditionType.RECONCILING, "True", progress.reason, progress.message))
     if progress.stalled:
-        wanted.append(Aspect("Stalled", "True", progress.reason, progress.message))
+        wanted.append(Aspect(ConditionType.STALLED, "True", progress.reason, progress.message))
     before = {condition.type: condition for condition in previous}
 
     def date(aspect: Aspect) -> Condition:
         old = before.get(aspect.type)
         since = old.last_transition_time if old is not None and old.status == aspect.status else now
         return Condition(
-            type=aspect.type,
+            type=aspect.type.value,
             status=aspect.status,
             observed_generation=generation,
             last_transition_time=since,
-            reason=aspect.reason,
-            message=aspect.message,
+            reason=aspect.reason.value,
+            message=aspect.message[:_LONGEST_MESSAGE],
         )
 
     return tuple(date(aspect) for aspect in wanted)
 
 
-def find(conditions: Iterable[Condition], condition_type: str) -> Condition | None:
+def find(conditions: Iterable[Condition], condition_type: ConditionType) -> Condition | None:
     """The condition of that type, if present."""
     return next((condition for condition in conditions if condition.type == condition_type), None)

@@ -20,6 +20,7 @@ from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import GROUP, VERSION, Shape
 from cmk_operator.api.preflight import COMPLETE, Preflight
+from cmk_operator.core.conditions import ConditionType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,15 +56,15 @@ class Kind:
         return self.model.__name__
 
 
-def _condition(condition_type: str, field: str) -> str:
+def _condition(condition_type: ConditionType, field: str) -> str:
     return f".status.conditions[?(@.type=='{condition_type}')].{field}"
 
 
 _READY: Final = (
-    Column("Ready", _condition("Ready", "status")),
-    Column("Reason", _condition("Ready", "reason")),
+    Column("Ready", _condition(ConditionType.READY, "status")),
+    Column("Reason", _condition(ConditionType.READY, "reason")),
     Column("Age", ".metadata.creationTimestamp", "date"),
-    Column("Message", _condition("Ready", "message"), priority=1),
+    Column("Message", _condition(ConditionType.READY, "message"), priority=1),
 )
 
 KINDS: Final = (
@@ -118,7 +119,7 @@ KINDS: Final = (
             Column("Target", ".status.target.name"),
             Column("Key", ".spec.keyRef.name"),
             Column("Version", ".status.applied.version"),
-            Column("Access", _condition("KeyAccessible", "reason")),
+            Column("Access", _condition(ConditionType.KEY_ACCESSIBLE, "reason")),
             *_READY,
         ),
         (".spec.keyRef.name",),

@@ -10,6 +10,8 @@ from pydantic import ConfigDict, Field
 from cmk_operator.api.conditions import Condition
 from cmk_operator.api.model import Guid, Metadata, Shape
 from cmk_operator.api.rules import Rule, immutable, validations
+from cmk_operator.core.conditions import ConditionType
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.cloud import CLOUDS, Cloud, CloudName
 
@@ -234,7 +236,10 @@ class FederatedIdentity(Shape):
     @property
     def application_missing(self) -> bool:
         """Whether the provider's tenant was last seen without the application."""
-        gone = {("ApplicationFederated", "ApplicationNotFound"), ("Registered", "RegisteredApplicationMissing")}
+        gone = {
+            (ConditionType.APPLICATION_FEDERATED, Reason.APPLICATION_NOT_FOUND),
+            (ConditionType.REGISTERED, Reason.REGISTERED_APPLICATION_MISSING),
+        }
         return any(one.status == "False" and (one.type, one.reason) in gone for one in self.status.conditions)
 
     def settles(self, now: datetime) -> bool:

@@ -8,8 +8,9 @@ from pydantic import ConfigDict, Field
 
 from cmk_operator.api.conditions import Condition
 from cmk_operator.api.model import Metadata, ObjectName, Shape
+from cmk_operator.core.conditions import ConditionType
 
-COMPLETE = "Complete"
+COMPLETE = ConditionType.COMPLETE
 """The condition that is True once every check has been made."""
 
 

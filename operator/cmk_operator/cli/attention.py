@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.api.conditions import find
+from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.fault import Actor
+from cmk_operator.core.faults.reason import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,9 +37,9 @@ class Attention:
 
 def attention(conditions: Sequence[Condition]) -> Attention:
     """Read the summary off the conditions; the object was not seen by the operator yet when there are none."""
-    ready, stalled = find(conditions, "Ready"), find(conditions, "Stalled")
+    ready, stalled = find(conditions, ConditionType.READY), find(conditions, ConditionType.STALLED)
     if ready is None:
-        return Attention("Unknown", "NotSeen", "the operator has not seen it yet: is it running?", None)
+        return Attention("Unknown", Reason.NOT_SEEN.value, "the operator has not seen it yet: is it running?", None)
     if ready.status == "True":
         return Attention(ready.status, ready.reason, ready.message, None)
     message = (stalled or ready).message

@@ -21,6 +21,7 @@ from cmk_operator.api.model import API_VERSION
 from cmk_operator.api.preflight import Preflight
 from cmk_operator.cli.cluster import Cluster, cluster_options
 from cmk_operator.cli.presentation import console, printable, show_json
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.preflight import CheckResult, overall
 
 if TYPE_CHECKING:
@@ -131,8 +132,8 @@ def _of(body: dict[str, Any], stage: str, result: CheckResult, reason: str, mess
 def _schema(body: dict[str, Any], refusal: str | None) -> Verdict:
     if refusal is None:
         return _of(body, SCHEMA, CheckResult.PASS, "Admitted", "the API server would take it from you")
-    reason = "Forbidden" if "(Forbidden)" in refusal else "Refused"
-    return _of(body, SCHEMA, CheckResult.FAIL, reason, refusal)
+    reason = Reason.FORBIDDEN if "(Forbidden)" in refusal else Reason.REFUSED
+    return _of(body, SCHEMA, CheckResult.FAIL, reason.value, refusal)
 
 
 def _applied_yet(cluster: Cluster, judged: dict[str, Any]) -> list[Verdict]:

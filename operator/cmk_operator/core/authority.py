@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cmk_operator.core.faults.fault import Actor, Fault, FaultKind, invalid
+from cmk_operator.core.faults.fault import Actor, Fault, invalid
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ def judge_namespace(grant: TenantGrant, namespace: str) -> Fault | None:
     if namespace in grant.namespaces:
         return None
     return Fault(
-        FaultKind.BLOCKED,
-        "NamespaceNotAllowed",
+        Reason.NAMESPACE_NOT_ALLOWED,
         f"CustomerTenant {grant.name!r} does not allow namespace {namespace!r}: the provider's administrator must add it to "
         "spec.allowedNamespaces, or the platform engineer use another tenant",
         Actor.PROVIDER_ADMINISTRATOR,
@@ -53,17 +53,16 @@ def judge_key(grant: TenantGrant, cloud: Cloud, key_uri: str) -> KeyUri | Fault:
     try:
         parsed = parse_key_uri(key_uri)
     except InvalidKeyUriError as error:
-        return invalid("InvalidKeyUri", f"spec.keyUri is not usable: {error}")
+        return invalid(Reason.INVALID_KEY_URI, f"spec.keyUri is not usable: {error}")
     if not parsed.vault_host.endswith(f".{cloud.key_vault_suffix}"):
         return invalid(
-            "WrongCloud",
+            Reason.WRONG_CLOUD,
             f"spec.keyUri names vault {parsed.vault_host!r}, but the FederatedIdentity is in {cloud.name}, whose vaults end in "
             f".{cloud.key_vault_suffix}: clouds cannot be mixed",
         )
     if parsed.vault_host not in grant.vault_hosts:
         return Fault(
-            FaultKind.BLOCKED,
-            "VaultNotAllowed",
+            Reason.VAULT_NOT_ALLOWED,
             f"CustomerTenant {grant.name!r} does not allow vault {parsed.vault_host!r}: the provider's administrator must add it "
             "to spec.allowedVaults, or the platform engineer correct spec.keyUri",
             Actor.PROVIDER_ADMINISTRATOR,
@@ -76,8 +75,7 @@ def judge_target(grant: TenantGrant, target: ArmId) -> Fault | None:
     if grant.covers(target):
         return None
     return Fault(
-        FaultKind.BLOCKED,
-        "ScopeNotAllowed",
+        Reason.SCOPE_NOT_ALLOWED,
         f"{target} lies in no scope of CustomerTenant {grant.name!r}: the provider's administrator must add it to "
         "spec.allowedScopes, or the platform engineer correct spec.resourceId",
         Actor.PROVIDER_ADMINISTRATOR,
@@ -89,8 +87,7 @@ def judge_snowflake_account(grant: TenantGrant, account: SnowflakeAccount) -> Fa
     if account in grant.snowflake_accounts:
         return None
     return Fault(
-        FaultKind.BLOCKED,
-        "SnowflakeAccountNotAllowed",
+        Reason.SNOWFLAKE_ACCOUNT_NOT_ALLOWED,
         f"CustomerTenant {grant.name!r} does not allow Snowflake account {account}: the provider's administrator must add it to "
         "spec.allowedSnowflakeAccounts, or the platform engineer correct spec.snowflake.account",
         Actor.PROVIDER_ADMINISTRATOR,

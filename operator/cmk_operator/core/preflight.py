@@ -12,6 +12,7 @@ from cmk_operator.core.encryption.decide import Step
 from cmk_operator.core.encryption.required_actions import Permission, missing_actions
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor, Fault
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.prerequisites.check import Result, failed
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.access.state import Access, KeyProbe
     from cmk_operator.core.encryption.decide import Decision, KeyState
     from cmk_operator.core.prerequisites.check import Prerequisite
+    from cmk_operator.core.prerequisites.prerequisite import PrerequisiteName
 
 
 class CheckStage(StrEnum):
@@ -57,7 +59,7 @@ class Check:
 
     stage: CheckStage
     result: CheckResult
-    reason: str
+    reason: Reason | PrerequisiteName
     message: str
     command: str | None = None
     changes: tuple[str, ...] = ()
@@ -79,12 +81,12 @@ _PASSED: Final = {
 
 def passed(stage: CheckStage, message: str) -> Check:
     """A stage that holds."""
-    return Check(stage, CheckResult.PASS, "Passed", message)
+    return Check(stage, CheckResult.PASS, Reason.PASSED, message)
 
 
 def not_reached(stages: Iterable[CheckStage], why: str) -> tuple[Check, ...]:
     """Stages behind one that failed."""
-    return tuple(Check(stage, CheckResult.UNCHECKED, "NotReached", why) for stage in stages)
+    return tuple(Check(stage, CheckResult.UNCHECKED, Reason.NOT_REACHED, why) for stage in stages)
 
 
 def of_fault(stage: CheckStage, fault: Fault) -> Check:
@@ -103,7 +105,7 @@ def key_checks(probe: KeyProbe) -> tuple[Check, ...]:
     before = tuple(passed(stage, _PASSED[stage]) for stage in KEY_STAGES[:position])
     person = access.actor is not None and access.actor is not Actor.AZURE
     result = CheckResult.FAIL if person else CheckResult.UNCHECKED
-    here = Check(at, result, access.state.value, access.message)
+    here = Check(at, result, access.state.reason, access.message)
     return (*before, here, *not_reached(KEY_STAGES[position + 1 :], f"{at.value} comes first"))
 
 
@@ -162,11 +164,11 @@ def write_check(rights: Iterable[Rights]) -> Check:
             f"the operator's managed identity lacks {', '.join(missing)}: the provider's administrator must assign it a role that "
             "allows this (a new assignment takes some minutes)"
         )
-        return Check(CheckStage.WRITE, CheckResult.FAIL, "RoleMissing", message)
+        return Check(CheckStage.WRITE, CheckResult.FAIL, Reason.ROLE_MISSING, message)
     if unseen:
         scopes = ", ".join(entry.scope for entry in unseen)
         message = f"the operator cannot see what its managed identity may do on {scopes}"
-        return Check(CheckStage.WRITE, CheckResult.NOT_VISIBLE, "RightsNotVisible", message)
+        return Check(CheckStage.WRITE, CheckResult.NOT_VISIBLE, Reason.RIGHTS_NOT_VISIBLE, message)
     message = "the roles of the operator's managed identity allow it; locks and policies show only when something is written"
     return passed(CheckStage.WRITE, message)
 
@@ -176,10 +178,12 @@ def effect_check(decision: Decision, key: KeyState, changes: tuple[str, ...]) ->
     if decision.step is Step.SETTLED:
         return passed(CheckStage.EFFECT, "nothing changes: the resource is as wanted")
     if decision.step is Step.WRITE:
-        return Check(CheckStage.EFFECT, CheckResult.PASS, "WouldChange", "the operator makes these changes", changes=changes)
+        return Check(
+            CheckStage.EFFECT, CheckResult.PASS, Reason.WOULD_CHANGE, "the operator makes these changes", changes=changes
+        )
     if decision.step is Step.SHOW_PLAN:
         message = "the manifest says to observe only: these changes are shown in status.plan and not made"
-        return Check(CheckStage.EFFECT, CheckResult.PASS, "PlanOnly", message, changes=changes)
+        return Check(CheckStage.EFFECT, CheckResult.PASS, Reason.PLAN_ONLY, message, changes=changes)
     access = key.access
     passes = access is not None and access.state is not AccessState.ACCESSIBLE and access.actor in {None, Actor.AZURE}
     result = CheckResult.UNCHECKED if passes else CheckResult.FAIL

@@ -15,6 +15,7 @@ from cmk_operator.kubernetes.client import FIELD_MANAGER, KubernetesClient, Kube
 from cmk_operator.kubernetes.status import reference_of
 
 if TYPE_CHECKING:
+    from cmk_operator.core.faults.reason import EventReason, Reason
     from cmk_operator.kubernetes.inventory import CustomResource
 
 _NOTE_LIMIT: Final = 1000
@@ -29,7 +30,7 @@ class EventRecorder:
         self._instance = instance
 
     async def record(
-        self, resource: CustomResource, kind: Literal["Normal", "Warning"], reason: str, note: str, action: str
+        self, resource: CustomResource, kind: Literal["Normal", "Warning"], reason: Reason | EventReason, note: str, action: str
     ) -> None:
         """Tell of one change of `resource`."""
         reference = reference_of(resource)
@@ -40,7 +41,7 @@ class EventRecorder:
             "metadata": {"name": f"{reference.name[:200]}.{secrets.token_hex(8)}", "namespace": namespace},
             "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "type": kind,
-            "reason": reason,
+            "reason": reason.value,
             "action": action,
             "note": note[:_NOTE_LIMIT],
             "regarding": {
@@ -56,4 +57,4 @@ class EventRecorder:
         try:
             await self._client.create_event(namespace, event)
         except KubernetesError as error:
-            _LOG.warning("event not recorded", extra={"object": str(reference), "reason": reason, "error": str(error)})
+            _LOG.warning("event not recorded", extra={"object": str(reference), "reason": reason.value, "error": str(error)})

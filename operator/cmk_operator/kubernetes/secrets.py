@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from cmk_operator.core.faults.fault import Actor, Fault, blocked
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.kubernetes.client import KubernetesError
 
 if TYPE_CHECKING:
@@ -26,16 +27,16 @@ async def read_secret(client: KubernetesClient, wanted: SecretKey, owner: Actor)
     except KubernetesError as error:
         if error.status == 404:
             message = f"{shown} does not exist: the {owner} must create it or correct the reference"
-            return blocked("SecretNotFound", message, owner)
+            return blocked(Reason.SECRET_NOT_FOUND, message, owner)
         if error.status == 403:
             message = (
                 f"the operator may not read Secrets in namespace {wanted.namespace!r}: the provider's administrator must add it "
                 "to the chart's value rbac.secretNamespaces"
             )
-            return blocked("SecretForbidden", message, Actor.PROVIDER_ADMINISTRATOR)
+            return blocked(Reason.SECRET_FORBIDDEN, message, Actor.PROVIDER_ADMINISTRATOR)
         raise
     value = base64.b64decode((secret.get("data") or {}).get(wanted.key) or "")
     if not value:
         message = f"{shown} has no value under the key {wanted.key!r}: the {owner} must add it or correct the reference"
-        return blocked("SecretKeyMissing", message, owner)
+        return blocked(Reason.SECRET_KEY_MISSING, message, owner)
     return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from cmk_operator.core.conditions import ConditionType
 from cmk_operator.kubernetes.client import KubernetesError, ObjectReference
 from cmk_operator.kubernetes.inventory import Change
 
@@ -22,23 +23,7 @@ if TYPE_CHECKING:
     Recorded = Callable[[str], Awaitable[None]]
     Status = FederatedIdentityStatus | CustomerTenantStatus | CustomerManagedKeyStatus | EncryptedResourceStatus
 
-OWN_CONDITIONS: Final = frozenset(
-    {
-        "Ready",
-        "Reconciling",
-        "Stalled",
-        "Registered",
-        "Authenticated",
-        "ApplicationFederated",
-        "ConsentGranted",
-        "KeyAccessible",
-        "PrerequisitesMet",
-        "RotationCurrent",
-        "Encrypted",
-        "KeyCurrent",
-        "NotificationsDelivered",
-    }
-)
+OWN_CONDITIONS: Final = frozenset(one.value for one in ConditionType)
 """Condition types that this operator owns; those of other field managers are neither compared nor touched."""
 
 

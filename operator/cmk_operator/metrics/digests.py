@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.api.conditions import find
 from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.conditions import ConditionType
+from cmk_operator.core.faults.reason import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,7 +136,7 @@ def digest_key(key: CustomerManagedKey) -> KeyDigest:
     return KeyDigest(
         vault_host=key.spec.key_uri.split("/")[2].lower(),
         tenant=key.spec.tenant_ref.name,
-        ready=_is_true(status.conditions, "Ready"),
+        ready=_is_true(status.conditions, ConditionType.READY),
         state=access.state if access is not None else AccessState.UNKNOWN.value,
         since=_unix(access.since) if access is not None else None,
         cut_off=_unix(access.inaccessible_expected_at) if access is not None else None,
@@ -170,14 +172,14 @@ _LOST: Final = frozenset(state.value for state in AccessState if state.is_known_
 def digest_resource(resource: EncryptedResource) -> ResourceDigest:
     """What metrics need of a resource."""
     status = resource.status
-    current = find(status.conditions, "KeyCurrent")
-    lags = current is not None and current.status == "False" and current.reason != "NotOnKey"
+    current = find(status.conditions, ConditionType.KEY_CURRENT)
+    lags = current is not None and current.status == "False" and current.reason != Reason.NOT_ON_KEY
     return ResourceDigest(
         key=resource.spec.key_ref.name,
         kind=status.target.kind if status.target is not None else UNKNOWN_KIND,
-        ready=_is_true(status.conditions, "Ready"),
-        encrypted=_is_true(status.conditions, "Encrypted"),
-        stalled=_is_true(status.conditions, "Stalled"),
+        ready=_is_true(status.conditions, ConditionType.READY),
+        encrypted=_is_true(status.conditions, ConditionType.ENCRYPTED),
+        stalled=_is_true(status.conditions, ConditionType.STALLED),
         lag_since=_unix(current.last_transition_time) if current is not None and lags else None,
         operation_since=_unix(status.operation.started_at) if status.operation is not None else None,
         inaccessible_databases=len(status.details.inaccessible_databases) if status.details is not None else 0,
@@ -196,15 +198,17 @@ def _told(notifications: NotificationsReport | None) -> Told:
 def digest_tenant(tenant: CustomerTenant) -> TenantDigest:
     """What metrics need of a tenant."""
     consent = tenant.status.consent
-    return TenantDigest(_is_true(tenant.status.conditions, "Ready"), consent.state if consent is not None else "Unknown")
+    return TenantDigest(
+        _is_true(tenant.status.conditions, ConditionType.READY), consent.state if consent is not None else "Unknown"
+    )
 
 
 def digest_identity(identity: FederatedIdentity) -> IdentityDigest:
     """What metrics need of an identity."""
-    return IdentityDigest(_is_true(identity.status.conditions, "Ready"))
+    return IdentityDigest(_is_true(identity.status.conditions, ConditionType.READY))
 
 
-def _is_true(conditions: Sequence[Condition], kind: str) -> bool:
+def _is_true(conditions: Sequence[Condition], kind: ConditionType) -> bool:
     condition = find(conditions, kind)
     return condition is not None and condition.status == "True"
 

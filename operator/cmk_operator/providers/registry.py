@@ -10,7 +10,8 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
+from cmk_operator.core.faults.fault import Actor, Fault
+from cmk_operator.core.faults.reason import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -76,10 +77,10 @@ def unsupported(target: ArmId | SnowflakeAccount, providers: Providers) -> Fault
             f"{service} needs its key vault in its own tenant, so {target} cannot be encrypted with a customer's key from "
             "another tenant: the platform engineer must remove this manifest"
         )
-        return Fault(FaultKind.INVALID, "CrossTenantKeyNotSupported", message, Actor.PLATFORM_ENGINEER)
+        return Fault(Reason.CROSS_TENANT_KEY_NOT_SUPPORTED, message, Actor.PLATFORM_ENGINEER)
     kinds = ", ".join(sorted(providers))
     message = (
         f"resources of type {target.shown_type} are not supported (supported: {kinds}): the platform engineer must remove this "
         "manifest or correct spec.resourceId"
     )
-    return Fault(FaultKind.INVALID, "UnsupportedResourceType", message, Actor.PLATFORM_ENGINEER)
+    return Fault(Reason.UNSUPPORTED_RESOURCE_TYPE, message, Actor.PLATFORM_ENGINEER)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from cmk_operator.api.conditions import find
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.audit.change import OBSERVED, OPERATOR, UNTOLD, Change, Event, Subject, identity_of
+from cmk_operator.core.conditions import ConditionType
 from cmk_operator.kubernetes.client import KubernetesError, ObjectReference, collection_path
 from cmk_operator.kubernetes.inventory import MODELS
 
@@ -188,7 +189,7 @@ def key_changes(
     """What the next status of a key says anew about its access and its active version."""
     found: list[Change] = []
     before, after = key.status.access, status.access
-    accessible = find(status.conditions, "KeyAccessible")
+    accessible = find(status.conditions, ConditionType.KEY_ACCESSIBLE)
     if after is not None and accessible is not None and (before is None or before.state != after.state):
         found.append(
             Change(
@@ -232,7 +233,7 @@ def consent_changed(
     if after is None or (before is not None and before.state == after.state):
         return None
     since = before.since.isoformat() if before is not None and before.since is not None else ""
-    granted = find(status.conditions, "ConsentGranted")
+    granted = find(status.conditions, ConditionType.CONSENT_GRANTED)
     return Change(
         identity_of(tenant.metadata.uid, "consent", since, after.state),
         _at(now),

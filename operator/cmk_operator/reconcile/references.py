@@ -12,7 +12,8 @@ from cmk_operator.azure.credentials import IdentityChain
 from cmk_operator.azure.key_vault import ProbedKey
 from cmk_operator.azure.vault_reader import ReadVault
 from cmk_operator.core.authority import TenantGrant, judge_key, judge_namespace, judge_snowflake_account, judge_target
-from cmk_operator.core.faults.fault import Actor, Fault, FaultKind, blocked, invalid
+from cmk_operator.core.faults.fault import Actor, Fault, blocked, invalid
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId, InvalidArmIdError, parse_arm_id
 from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
 
@@ -56,8 +57,7 @@ def chain_of(identity: FederatedIdentity) -> IdentityChain | Fault:
     if application is None or managed_identity is None:
         missing = "application" if application is None else "managed identity"
         return Fault(
-            FaultKind.BUSY,
-            "IdentityNotRegistered",
+            Reason.IDENTITY_NOT_REGISTERED,
             f"FederatedIdentity {identity.metadata.name!r} has not registered its {missing} yet: its own status says what it waits "
             "for, and who must act",
             Actor.PROVIDER_ADMINISTRATOR,
@@ -77,7 +77,7 @@ def resolve_identity(inventory: Inventory, tenant: CustomerTenant) -> FederatedI
     identity = inventory.get(FederatedIdentity, name)
     if identity is None:
         return blocked(
-            "IdentityNotFound",
+            Reason.IDENTITY_NOT_FOUND,
             f"FederatedIdentity {name!r} does not exist: the provider's administrator must create it, or correct "
             f"spec.identityRef of CustomerTenant {tenant.metadata.name!r}",
             Actor.PROVIDER_ADMINISTRATOR,
@@ -100,7 +100,7 @@ def resolve_key(inventory: Inventory, key: CustomerManagedKey) -> KeyPath | Faul
     tenant = inventory.get(CustomerTenant, name)
     if tenant is None:
         return blocked(
-            "TenantNotFound",
+            Reason.TENANT_NOT_FOUND,
             f"CustomerTenant {name!r} does not exist: the provider's administrator must create it, or the platform engineer "
             "correct spec.tenantRef",
             Actor.PROVIDER_ADMINISTRATOR,
@@ -121,7 +121,7 @@ def resolve_key(inventory: Inventory, key: CustomerManagedKey) -> KeyPath | Faul
     try:
         read = ReadVault(chain, tenant.spec.tenant_id.lower(), key_uri.vault_host, parse_arm_id(vault_id) if vault_id else None)
     except InvalidArmIdError as error:
-        return invalid("InvalidVaultResourceId", f"spec.vaultResourceId is not usable: {error}")
+        return invalid(Reason.INVALID_VAULT_RESOURCE_ID, f"spec.vaultResourceId is not usable: {error}")
     return KeyPath(key_uri, chain, tenant, grant, ArmId(identity.spec.managed_identity.resource_id), read, identity)
 
 
@@ -144,7 +144,7 @@ def _admit(inventory: Inventory, resource: EncryptedResource) -> ResourcePath | 
     key = inventory.get(CustomerManagedKey, name, namespace)
     if key is None:
         return blocked(
-            "KeyNotFound",
+            Reason.KEY_NOT_FOUND,
             f"CustomerManagedKey {name!r} does not exist in namespace {namespace!r}: the platform engineer must create it or "
             "correct spec.keyRef",
             Actor.PLATFORM_ENGINEER,
@@ -159,7 +159,7 @@ def _admit(inventory: Inventory, resource: EncryptedResource) -> ResourcePath | 
     try:
         target = parse_arm_id(target.text)
     except InvalidArmIdError as error:
-        return invalid("InvalidResourceId", f"spec.resourceId is not usable: {error}")
+        return invalid(Reason.INVALID_RESOURCE_ID, f"spec.resourceId is not usable: {error}")
     refused = judge_target(path.grant, target)
     return refused if refused is not None else ResourcePath(target, key, path)
 
@@ -172,7 +172,7 @@ def _seniority(resource: EncryptedResource) -> tuple[str, bool, str, str]:
 
 
 _CLAIMED = blocked(
-    "TargetClaimed",
+    Reason.TARGET_CLAIMED,
     "EncryptedResource {namespace}/{name} is older and names {target} too: the platform engineer must remove one of the two",
     Actor.PLATFORM_ENGINEER,
 )

@@ -18,7 +18,8 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
-from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
+from cmk_operator.core.faults.fault import Actor, Fault
+from cmk_operator.core.faults.reason import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,18 +103,18 @@ def _judge_answer(host: str, status: int, headers: Mapping[str, str]) -> Fault |
     wait = _retry_after(headers)
     if status in {408, 425, 429} or status >= 500:
         message = f"the receiver at {host} answers {status}: whoever runs it must look into it if that lasts"
-        return Fault(FaultKind.BUSY, "SinkBusy", message, Actor.PROVIDER_ADMINISTRATOR, wait)
+        return Fault(Reason.SINK_BUSY, message, Actor.PROVIDER_ADMINISTRATOR, wait)
     if 300 <= status < 400:
         message = (
             f"the receiver at {host} answers {status}, and redirects are not followed: the provider's administrator must name the "
             "final address in spec.notifications.sink"
         )
-        return Fault(FaultKind.BLOCKED, "SinkRedirects", message, Actor.PROVIDER_ADMINISTRATOR, wait)
+        return Fault(Reason.SINK_REDIRECTS, message, Actor.PROVIDER_ADMINISTRATOR, wait)
     message = (
         f"the receiver at {host} refuses events with {status}: the provider's administrator must correct spec.notifications, or "
         "whoever runs the receiver must let them in"
     )
-    return Fault(FaultKind.BLOCKED, "SinkRefuses", message, Actor.PROVIDER_ADMINISTRATOR, wait)
+    return Fault(Reason.SINK_REFUSES, message, Actor.PROVIDER_ADMINISTRATOR, wait)
 
 
 def _judge_silence(host: str, error: BaseException) -> Fault:
@@ -123,16 +124,16 @@ def _judge_silence(host: str, error: BaseException) -> Fault:
             f"no trusted TLS connection to the receiver at {host}: whoever runs it must correct its certificate, or the provider's "
             "administrator must let the operator trust its authority (SSL_CERT_FILE)"
         )
-        return Fault(FaultKind.BLOCKED, "SinkNotTrusted", message, administrator)
+        return Fault(Reason.SINK_NOT_TRUSTED, message, administrator)
     if isinstance(error, aiohttp.InvalidURL | ValueError):
         message = f"spec.notifications.sink names no usable address ({host}): the provider's administrator must correct it"
-        return Fault(FaultKind.BLOCKED, "SinkAddressNotUsable", message, administrator)
+        return Fault(Reason.SINK_ADDRESS_NOT_USABLE, message, administrator)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         message = f"the name of the receiver at {host} is not known: the provider's administrator must correct spec.notifications.sink"
-        return Fault(FaultKind.BLOCKED, "SinkNotFound", message, administrator)
+        return Fault(Reason.SINK_NOT_FOUND, message, administrator)
     what = "does not answer in time" if isinstance(error, TimeoutError | asyncio.TimeoutError) else "cannot be reached"
     message = f"the receiver at {host} {what}: whoever runs it must look into it if that lasts"
-    return Fault(FaultKind.BUSY, "SinkUnreachable", message, administrator)
+    return Fault(Reason.SINK_UNREACHABLE, message, administrator)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from cmk_operator.core.faults.reason import Reason
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -15,24 +17,34 @@ if TYPE_CHECKING:
 
 
 class AccessState(StrEnum):
-    """What the last probe found; also the reasons of the `KeyAccessible` condition."""
+    """What the last probe found. Each state is also a reason of the `KeyAccessible` condition, and has its word from there."""
 
-    ACCESSIBLE = "Accessible"
-    DISABLED = "Disabled"
-    EXPIRED = "Expired"
-    NOT_YET_VALID = "NotYetValid"
-    DELETED = "Deleted"
-    PURGED = "Purged"
-    VERSION_MISSING = "VersionMissing"
-    PERMISSION_DENIED = "PermissionDenied"
-    CONSENT_MISSING = "ConsentMissing"
-    VAULT_IN_ANOTHER_TENANT = "VaultInAnotherTenant"
-    IDENTITY_BROKEN = "IdentityBroken"
-    OPERATOR_NOT_AUTHENTICATED = "OperatorNotAuthenticated"
-    FIREWALL_BLOCKS_SERVICES = "FirewallBlocksServices"
-    FIREWALL_BLOCKS_PROBE = "FirewallBlocksProbe"
-    VAULT_UNREACHABLE = "VaultUnreachable"
-    UNKNOWN = "Unknown"
+    ACCESSIBLE = Reason.ACCESSIBLE.value
+    DISABLED = Reason.DISABLED.value
+    EXPIRED = Reason.EXPIRED.value
+    NOT_YET_VALID = Reason.NOT_YET_VALID.value
+    DELETED = Reason.DELETED.value
+    PURGED = Reason.PURGED.value
+    VERSION_MISSING = Reason.VERSION_MISSING.value
+    PERMISSION_DENIED = Reason.PERMISSION_DENIED.value
+    CONSENT_MISSING = Reason.CONSENT_MISSING.value
+    VAULT_IN_ANOTHER_TENANT = Reason.VAULT_IN_ANOTHER_TENANT.value
+    IDENTITY_BROKEN = Reason.IDENTITY_BROKEN.value
+    OPERATOR_NOT_AUTHENTICATED = Reason.OPERATOR_NOT_AUTHENTICATED.value
+    FIREWALL_BLOCKS_SERVICES = Reason.FIREWALL_BLOCKS_SERVICES.value
+    FIREWALL_BLOCKS_PROBE = Reason.FIREWALL_BLOCKS_PROBE.value
+    VAULT_UNREACHABLE = Reason.VAULT_UNREACHABLE.value
+    UNKNOWN = Reason.UNKNOWN.value
+
+    @property
+    def reason(self) -> Reason:
+        """The reason that a condition gives for this state."""
+        return Reason.read(self.value)
+
+    @staticmethod
+    def read(text: str) -> AccessState:
+        """A state from a status or a condition; what another release or another hindrance wrote there is no state."""
+        return _BY_WORD.get(text, AccessState.UNKNOWN)
 
     @property
     def is_known_loss(self) -> bool:
@@ -50,6 +62,7 @@ class AccessState(StrEnum):
         return self in _OF_OUR_WAY
 
 
+_BY_WORD: Final = {state.value: state for state in AccessState}
 _OF_OUR_WAY: Final = frozenset(
     {
         AccessState.PERMISSION_DENIED,

@@ -109,7 +109,7 @@ def judge_token_failure(failure: AzureFailure, *, application_missing: bool = Fa
     """
     codes = failure.entra_codes
     if failure.stage is Stage.OPERATOR_TOKEN:
-        shown = _shown(codes) or failure.code
+        shown = _shown(codes) or failure.shown_code
         if _NO_SUCH_PRINCIPAL in codes:
             # What Entra does not know, no service of Azure can be either: unlike every other refusal, this one is not ours alone.
             return Access(
@@ -150,10 +150,20 @@ def judge_token_failure(failure: AzureFailure, *, application_missing: bool = Fa
         )
     return Access(
         AccessState.UNKNOWN,
-        f"Entra gives no usable answer ({_shown(codes) or failure.code})",
+        f"Entra gives no usable answer ({_shown(codes) or failure.shown_code})"
+        f"{failure.quoted if is_an_unknown_refusal(failure) else ''}",
         Actor.AZURE,
         failure.request_id,
     )
+
+
+def is_an_unknown_refusal(failure: AzureFailure) -> bool:
+    """Whether Entra refused by a code that no table here knows, where the same request is not known to succeed later.
+
+    Nothing is concluded from it about the customer's consent or the key.
+    """
+    known = _ENTRA.keys() | _FEDERATION | _ENTRA_BUSY | {_NO_SUCH_PRINCIPAL}
+    return failure.answered and not failure.transient and not failure.entra_codes & known
 
 
 def _shown(codes: frozenset[int]) -> str:

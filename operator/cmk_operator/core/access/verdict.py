@@ -11,6 +11,7 @@ from cmk_operator.core.access.state import Access, AccessState, KeyAttributes, K
 from cmk_operator.core.access.token_verdict import judge_token_failure
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor
+from cmk_operator.core.faults.foreign_text import shown_code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,7 +124,7 @@ def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe)
         if found is None:
             return Access(
                 AccessState.PERMISSION_DENIED,
-                f"Key Vault refuses {wanted.operation} ({failure.inner_code or failure.code}): the customer's administrator must "
+                f"Key Vault refuses {wanted.operation} ({shown_code(failure.inner_code) or failure.shown_code}): the customer's administrator must "
                 "grant the application get, wrapKey and unwrapKey",
                 _CUSTOMER,
                 failure.request_id,
@@ -133,7 +134,7 @@ def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe)
     if failure.status is None or failure.status >= 500 or failure.status == 421:  # 421: no such vault behind this connection
         return Access(
             AccessState.VAULT_UNREACHABLE,
-            f"the vault gives no usable answer ({failure.code}): nothing is concluded about the key; if Azure's services cannot "
+            f"the vault gives no usable answer ({failure.shown_code}): nothing is concluded about the key; if Azure's services cannot "
             "reach it either, data becomes inaccessible; an outage ends by itself, a deleted vault the customer's administrator must "
             "recover",
             Actor.AZURE,
@@ -142,14 +143,14 @@ def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe)
     if failure.status == 401 and failure.key_vault_codes:
         return Access(
             AccessState.IDENTITY_BROKEN,
-            f"Key Vault does not accept the application's token ({failure.code}): the provider's administrator must check that "
+            f"Key Vault does not accept the application's token ({failure.shown_code}): the provider's administrator must check that "
             "FederatedIdentity and vault are in one cloud",
             _PROVIDER,
             failure.request_id,
         )
     return Access(
         AccessState.UNKNOWN,
-        f"the vault's address answered {failure.status} {failure.code}: nothing is concluded about the key",
+        f"the vault's address answered {failure.status} {failure.shown_code}: nothing is concluded about the key",
         Actor.AZURE,
         failure.request_id,
     )

@@ -9,10 +9,11 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.core.access.state import AccessState
-from cmk_operator.core.access.token_verdict import judge_token_failure
+from cmk_operator.core.access.state import Access, AccessState
+from cmk_operator.core.access.token_verdict import is_an_unknown_refusal, judge_token_failure
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
-from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
+from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
+from cmk_operator.core.faults.reason import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,130 +21,109 @@ if TYPE_CHECKING:
 _CUSTOMER: Final = Actor.CUSTOMER_ADMINISTRATOR
 _PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
 
-# Error codes of Azure Resource Manager and Microsoft.Storage, in lower case: Azure does not keep their spelling.
-_TABLE: Final[Mapping[str, tuple[FaultKind, Actor, str]]] = MappingProxyType(
+# Error codes of Azure Resource Manager and Microsoft.Storage.
+_TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
     {
-        "authorizationfailed": (
-            FaultKind.BLOCKED,
+        Reason.AUTHORIZATION_FAILED: (
             _PROVIDER,
             "the operator's managed identity may not do this on {target}: the provider's administrator must assign it a role "
             "there, such as {role}",
         ),
-        "linkedauthorizationfailed": (
-            FaultKind.BLOCKED,
+        Reason.LINKED_AUTHORIZATION_FAILED: (
             _PROVIDER,
             "the operator's managed identity may not attach the managed identity to {target}: the provider's administrator must "
             "assign it Managed Identity Operator on that identity, and on those that {target} already has",
         ),
-        "resourcenotfound": (
-            FaultKind.BLOCKED,
+        Reason.RESOURCE_NOT_FOUND: (
             _PROVIDER,
             "{target} does not exist: the provider's administrator must create it, or the platform engineer correct resourceId",
         ),
-        "resourcegroupnotfound": (
-            FaultKind.BLOCKED,
+        Reason.RESOURCE_GROUP_NOT_FOUND: (
             _PROVIDER,
             "the resource group of {target} does not exist: the provider's administrator must create it, or the platform "
             "engineer correct resourceId",
         ),
-        "subscriptionnotfound": (
-            FaultKind.BLOCKED,
+        Reason.SUBSCRIPTION_NOT_FOUND: (
             _PROVIDER,
             "the subscription of {target} is not visible to the operator's managed identity: the provider's administrator must "
             "assign it a role there",
         ),
-        "scopelocked": (
-            FaultKind.BLOCKED,
+        Reason.SCOPE_LOCKED: (
             _PROVIDER,
             "a ReadOnly lock forbids changes to {target}: the provider's administrator must lift it",
         ),
-        "requestdisallowedbypolicy": (
-            FaultKind.BLOCKED,
+        Reason.REQUEST_DISALLOWED_BY_POLICY: (
             _PROVIDER,
             "an Azure Policy forbids this change to {target}: the provider's administrator must exempt it",
         ),
-        "keyvaultpolicyerror": (
-            FaultKind.BLOCKED,
+        Reason.KEY_VAULT_POLICY_ERROR: (
             _CUSTOMER,
             "the vault lacks soft delete or purge protection: the customer's administrator must enable both",
         ),
-        "keyvaultauthenticationfailure": (
-            FaultKind.BLOCKED,
+        Reason.KEY_VAULT_AUTHENTICATION_FAILURE: (
             _CUSTOMER,
             "Azure's service could not use the key yet: the customer's administrator must make sure that the application holds Key "
             "Vault Crypto Service Encryption User and that the vault lets trusted Microsoft services through its firewall (a new "
             "assignment takes some minutes)",
         ),
-        "keyvaultencryptionkeynotfound": (
-            FaultKind.BLOCKED,
+        Reason.KEY_VAULT_ENCRYPTION_KEY_NOT_FOUND: (
             _CUSTOMER,
             "Azure's service does not find an enabled key that it may use: the customer's administrator must enable or restore it",
         ),
-        "keyvaultaccesstokencannotbeacquired": (
-            FaultKind.BLOCKED,
+        Reason.KEY_VAULT_ACCESS_TOKEN_CANNOT_BE_ACQUIRED: (
             _PROVIDER,
             "Azure's service gets no token for the application: the provider's administrator must check the managed identity on "
             "{target} and the application's federated credential",
         ),
-        "keyvaultvaultnotfound": (
-            FaultKind.BLOCKED,
+        Reason.KEY_VAULT_VAULT_NOT_FOUND: (
             _CUSTOMER,
             "Azure's service does not find the vault: the customer's administrator must recover it",
         ),
         # Microsoft.Compute.
-        "keyvaultaccessforbidden": (
-            FaultKind.BLOCKED,
+        Reason.KEY_VAULT_ACCESS_FORBIDDEN: (
             _CUSTOMER,
             "Azure's service could not use the key yet: the customer's administrator must make sure that the application holds Key "
             "Vault Crypto Service Encryption User, that the vault lets trusted Microsoft services through its firewall, and that the "
             "key has not expired (a new assignment takes some minutes)",
         ),
-        "keyvaultkeynotenabled": (
-            FaultKind.BLOCKED,
+        Reason.KEY_VAULT_KEY_NOT_ENABLED: (
             _CUSTOMER,
             "Azure's service finds the key version disabled: the customer's administrator must enable it",
         ),
-        "keyvaultkeynotfound": (
-            FaultKind.BLOCKED,
+        Reason.KEY_VAULT_KEY_NOT_FOUND: (
             _CUSTOMER,
             "Azure's service does not find the key version: the customer's administrator must recover the key",
         ),
-        "keyvaultnotfound": (
-            FaultKind.BLOCKED,
+        Reason.KEY_VAULT_NOT_FOUND: (
             _CUSTOMER,
             "Azure's service does not find the vault: the customer's administrator must recover it",
         ),
-        "keyvaultnotpurgeprotectionenabled": (
-            FaultKind.BLOCKED,
+        Reason.KEY_VAULT_NOT_PURGE_PROTECTION_ENABLED: (
             _CUSTOMER,
             "the vault lacks soft delete or purge protection: the customer's administrator must enable both",
         ),
-        "keyvaultanddiskindifferentregions": (
-            FaultKind.BLOCKED,
+        Reason.KEY_VAULT_AND_DISK_IN_DIFFERENT_REGIONS: (
             Actor.PLATFORM_ENGINEER,
             "the vault lies in another region than {target}: the platform engineer must name a key in a vault of the same region",
         ),
-        "managedserviceidentitynotfound": (
-            FaultKind.BLOCKED,
+        Reason.MANAGED_SERVICE_IDENTITY_NOT_FOUND: (
             _PROVIDER,
             "the managed identity of {target} does not exist any more: the provider's administrator must restore it",
         ),
-        "operationnotallowed": (
-            FaultKind.BLOCKED,
+        Reason.OPERATION_NOT_ALLOWED: (
             _PROVIDER,
             "Azure does not allow the change of {target} while something uses it: the provider's administrator must deallocate the "
             "virtual machine that it is attached to, or end what else holds it, such as an export or incremental snapshots",
         ),
-        "propertychangenotallowed": (
-            FaultKind.BLOCKED,
+        Reason.PROPERTY_CHANGE_NOT_ALLOWED: (
             _PROVIDER,
             "Azure does not allow this property of {target} to change: the provider's administrator must make a new resource",
         ),
-        "storageaccountoperationinprogress": (FaultKind.BUSY, Actor.AZURE, "another operation on {target} is in progress"),
-        "conflict": (FaultKind.BUSY, Actor.AZURE, "another operation on {target} is in progress"),
-        "toomanyrequests": (FaultKind.BUSY, Actor.AZURE, "Azure throttles requests for {target}"),
-        "subscriptionrequeststhrottled": (FaultKind.BUSY, Actor.AZURE, "Azure throttles requests for {target}"),
-        "operationnotallowedonresource": (FaultKind.BUSY, Actor.AZURE, "another operation on {target} is in progress"),
+        Reason.STORAGE_ACCOUNT_OPERATION_IN_PROGRESS: (Actor.AZURE, "another operation on {target} is in progress"),
+        Reason.CONFLICT: (Actor.AZURE, "another operation on {target} is in progress"),
+        Reason.TOO_MANY_REQUESTS: (Actor.AZURE, "Azure throttles requests for {target}"),
+        Reason.SUBSCRIPTION_REQUESTS_THROTTLED: (Actor.AZURE, "Azure throttles requests for {target}"),
+        Reason.OPERATION_NOT_ALLOWED_ON_RESOURCE: (Actor.AZURE, "another operation on {target} is in progress"),
     }
 )
 
@@ -151,34 +131,49 @@ _TABLE: Final[Mapping[str, tuple[FaultKind, Actor, str]]] = MappingProxyType(
 def judge_arm_failure(failure: AzureFailure, target: str, role: str = "Contributor") -> Fault:
     """Say who must act on a refused Resource Manager call on `target` (a name for people)."""
     if failure.stage is not Stage.SERVICE:
-        access = judge_token_failure(failure)
-        kind = FaultKind.BUSY if access.state is AccessState.UNKNOWN else FaultKind.BLOCKED
-        return Fault(
-            kind, access.state.value, access.message, access.actor or Actor.AZURE, failure.retry_after, failure.request_id
-        )
-    found = _TABLE.get(failure.code.lower())
-    if found is not None:
-        kind, actor, message = found
-        return Fault(
-            kind, failure.code, message.format(target=target, role=role), actor, failure.retry_after, failure.request_id
-        )
+        return _without_a_token(failure)
+    reason = Reason.of_code(failure.code)
+    found = _TABLE.get(reason) if reason is not None else None
+    if reason is not None and found is not None:
+        actor, message = found
+        return Fault(reason, message.format(target=target, role=role), actor, failure.retry_after, failure.request_id)
     if "Missing pre-requisites" in failure.message:
         message = f"Azure does not see the managed identity on {target} yet"
-        return Fault(FaultKind.BUSY, "IdentityNotReady", message, Actor.AZURE, failure.retry_after, failure.request_id)
+        return busy(Reason.IDENTITY_NOT_READY, message, failure.retry_after, failure.request_id)
     if failure.entra_codes:
-        access = judge_token_failure(AzureFailure(failure.status, failure.code, failure.message, stage=Stage.APPLICATION_TOKEN))
-        if access.state is AccessState.UNKNOWN:
-            message = f"Azure's service was not served by Entra; {access.message}"
-            return Fault(FaultKind.BUSY, "AzureUnavailable", message, Actor.AZURE, failure.retry_after, failure.request_id)
-        message = f"Azure's service was refused by Entra; {access.message}"
-        return Fault(FaultKind.BLOCKED, access.state.value, message, access.actor or Actor.AZURE, request_id=failure.request_id)
+        return _service_without_a_token(failure)
     if failure.transient:
-        message = f"Azure gives no usable answer for {target} ({failure.code})"
-        return Fault(FaultKind.BUSY, "AzureUnavailable", message, Actor.AZURE, failure.retry_after, failure.request_id)
+        message = f"Azure gives no usable answer for {target} ({failure.shown_code})"
+        return busy(Reason.AZURE_UNAVAILABLE, message, failure.retry_after, failure.request_id)
     if failure.status in {401, 403}:
-        message = (
-            f"Azure refuses access to {target} ({failure.code}): the provider's administrator must check the role assignments"
+        refused = f"Azure refuses access to {target} ({failure.shown_code}): the provider's administrator must check the role assignments"
+    else:
+        refused = (
+            f"Azure refuses the change to {target} ({failure.shown_code}): the provider's administrator must check the resource"
         )
-        return Fault(FaultKind.BLOCKED, failure.code or "Forbidden", message, _PROVIDER, request_id=failure.request_id)
-    message = f"Azure refuses the change to {target} ({failure.code}): the provider's administrator must check the resource"
-    return Fault(FaultKind.BLOCKED, failure.code or "Refused", message, _PROVIDER, request_id=failure.request_id)
+    return blocked(Reason.AZURE_REFUSED, f"{refused}{failure.quoted}", _PROVIDER, failure.request_id)
+
+
+def _without_a_token(failure: AzureFailure) -> Fault:
+    access = judge_token_failure(failure)
+    if access.state is AccessState.UNKNOWN and is_an_unknown_refusal(failure):
+        return blocked(Reason.ENTRA_REFUSED, _entra_refused(access), _PROVIDER, failure.request_id)
+    return Fault(access.state.reason, access.message, access.actor or Actor.AZURE, failure.retry_after, failure.request_id)
+
+
+def _service_without_a_token(failure: AzureFailure) -> Fault:
+    """Read what Entra said to a service of Azure, which passes it on in its own answer."""
+    passed_on = AzureFailure(failure.status, failure.code, failure.message, stage=Stage.APPLICATION_TOKEN)
+    access = judge_token_failure(passed_on)
+    if access.state is not AccessState.UNKNOWN:
+        message = f"Azure's service was refused by Entra; {access.message}"
+        return Fault(access.state.reason, message, access.actor or Actor.AZURE, request_id=failure.request_id)
+    if is_an_unknown_refusal(passed_on):
+        message = f"Azure's service was refused by Entra; {_entra_refused(access)}"
+        return blocked(Reason.ENTRA_REFUSED, message, _PROVIDER, failure.request_id)
+    message = f"Azure's service was not served by Entra; {access.message}"
+    return busy(Reason.AZURE_UNAVAILABLE, message, failure.retry_after, failure.request_id)
+
+
+def _entra_refused(access: Access) -> str:
+    return f"{access.message}; the provider's administrator must look the code up and correct what it names"

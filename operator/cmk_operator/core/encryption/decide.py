@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.access.state import Access, AccessState
+from cmk_operator.core.faults.reason import Reason
 
 if TYPE_CHECKING:
     from cmk_operator.core.encryption.protection import Protection
@@ -28,10 +29,10 @@ class Step(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The step, and for WAIT one word and a sentence on what must happen and by whom."""
+    """The step, and for WAIT the reason and a sentence on what must happen and by whom."""
 
     step: Step
-    reason: str = ""
+    reason: Reason = Reason.READY
     message: str = ""
 
 
@@ -40,7 +41,7 @@ class KeyState:
     """What is known of the key: the state of its wanted version and a failed prerequisite that forbids new writes."""
 
     access: Access | None
-    prerequisite_reason: str = ""
+    prerequisite_reason: Reason | None = None
     prerequisite_message: str = ""
 
 
@@ -52,7 +53,7 @@ def decide(*, change_is_due: bool, observe_only: bool, key: KeyState) -> Decisio
     if not change_is_due:
         return Decision(Step.SETTLED)
     if observe_only:
-        return Decision(Step.SHOW_PLAN, "PlanOnly", PLAN_ONLY)
+        return Decision(Step.SHOW_PLAN, Reason.PLAN_ONLY, PLAN_ONLY)
     return _gate(key, Step.WRITE)
 
 
@@ -70,10 +71,10 @@ def decide_deletion(*, revert: bool, protection: Protection | None, on_our_key: 
 
 def _gate(key: KeyState, step: Step) -> Decision:
     if key.access is None:
-        return Decision(Step.WAIT, "WaitingForKey", "the key has not been probed yet")
+        return Decision(Step.WAIT, Reason.WAITING_FOR_KEY, "the key has not been probed yet")
     if key.access.state is not AccessState.ACCESSIBLE:
-        return Decision(Step.WAIT, key.access.state.value, f"waiting for the key: {key.access.message}")
-    if key.prerequisite_reason:
+        return Decision(Step.WAIT, key.access.state.reason, f"waiting for the key: {key.access.message}")
+    if key.prerequisite_reason is not None:
         return Decision(Step.WAIT, key.prerequisite_reason, f"the key lacks a prerequisite: {key.prerequisite_message}")
     return Decision(step)
 
@@ -84,6 +85,6 @@ def old_version_blocks(old: Access | None) -> Decision | None:
         return None
     return Decision(
         Step.WAIT,
-        "OldVersionNotAccessible",
+        Reason.OLD_VERSION_NOT_ACCESSIBLE,
         f"the version that protects the resource now must be accessible until the resource has moved: {old.message}",
     )

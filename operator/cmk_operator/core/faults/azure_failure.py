@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from cmk_operator.core.faults.foreign_text import quoted, shown_code
+
 _ENTRA_CODE: Final = re.compile(r"AADSTS(\d+)")
 _KEY_VAULT_CODE: Final = re.compile(r"AKV(\d+)")
 
@@ -40,6 +42,16 @@ class AzureFailure:
     def key_vault_codes(self) -> frozenset[int]:
         """Numbers of the AKV codes in the message (Key Vault's authentication refusals)."""
         return frozenset(int(code) for code in _KEY_VAULT_CODE.findall(self.message))
+
+    @property
+    def shown_code(self) -> str:
+        """The code, fit for a message."""
+        return shown_code(self.code)
+
+    @property
+    def quoted(self) -> str:
+        """The end of a message that quotes what was answered, fit for a status."""
+        return quoted(self.message)
 
     @property
     def answered(self) -> bool:

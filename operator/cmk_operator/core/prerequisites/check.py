@@ -6,29 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.prerequisites.control_plane import check_vault
 from cmk_operator.core.prerequisites.data_plane import check_key, check_permissions, check_recovery, check_region
-from cmk_operator.core.prerequisites.prerequisite import Prerequisite, PrerequisiteFacts, Result, Weight
+from cmk_operator.core.prerequisites.prerequisite import Prerequisite, PrerequisiteFacts, PrerequisiteName, Result, Weight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["ALL_PREREQUISITES", "Prerequisite", "PrerequisiteFacts", "Result", "Weight", "check_prerequisites", "failed"]
 
-ALL_PREREQUISITES: Final = (
-    "SoftDelete",
-    "PurgeProtection",
-    "RetentionDays",
-    "KeyType",
-    "KeySize",
-    "KeyOperations",
-    "KeyEnabled",
-    "KeyExpiry",
-    "Permissions",
-    "VaultLock",
-    "KeyLock",
-    "TrustedServicesBypass",
-    "NetworkProtection",
-    "VaultRegion",
-)
+ALL_PREREQUISITES: Final = tuple(PrerequisiteName)
 """In the order in which they are shown."""
 
 

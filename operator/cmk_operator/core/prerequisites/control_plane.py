@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.identifiers.arm_id import ArmId
-from cmk_operator.core.prerequisites.prerequisite import Prerequisite, PrerequisiteFacts, Result, Weight
+from cmk_operator.core.prerequisites.prerequisite import Prerequisite, PrerequisiteFacts, PrerequisiteName, Result, Weight
 from cmk_operator.core.prerequisites.vault_facts import VaultFacts, VaultLock, VaultUnseen, holding_for
 
 if TYPE_CHECKING:
@@ -34,15 +34,15 @@ def check_vault(facts: PrerequisiteFacts) -> tuple[Prerequisite, ...]:
         return (*_locks(facts, seen), _bypass(facts, seen), _network(facts, seen))
     unseen = _UNSEEN[facts.vault] if isinstance(facts.vault, VaultUnseen) else ""
     command = _reader(facts) if facts.vault is VaultUnseen.NOT_GRANTED else None
-    network = Prerequisite("NetworkProtection", Result.UNKNOWN, unseen, Weight.ADVISED, command)
+    network = Prerequisite(PrerequisiteName.NETWORK_PROTECTION, Result.UNKNOWN, unseen, Weight.ADVISED, command)
     failure = facts.probe.wanted.failure
     if failure is not None and failure.inner_code in _FIREBREAK:
         message = "the vault turned the operator's own address away, so not everybody can reach it"
-        network = Prerequisite("NetworkProtection", Result.PASS, message, Weight.ADVISED)
+        network = Prerequisite(PrerequisiteName.NETWORK_PROTECTION, Result.PASS, message, Weight.ADVISED)
     return (
-        Prerequisite("VaultLock", Result.UNKNOWN, unseen, Weight.ADVISED, command),
-        Prerequisite("KeyLock", Result.UNKNOWN, unseen, Weight.ADVISED, command),
-        Prerequisite("TrustedServicesBypass", Result.UNKNOWN, unseen, Weight.HARD, command),
+        Prerequisite(PrerequisiteName.VAULT_LOCK, Result.UNKNOWN, unseen, Weight.ADVISED, command),
+        Prerequisite(PrerequisiteName.KEY_LOCK, Result.UNKNOWN, unseen, Weight.ADVISED, command),
+        Prerequisite(PrerequisiteName.TRUSTED_SERVICES_BYPASS, Result.UNKNOWN, unseen, Weight.HARD, command),
         network,
     )
 
@@ -60,18 +60,19 @@ def _locks(facts: PrerequisiteFacts, seen: VaultFacts) -> tuple[Prerequisite, ..
     if seen.locks is None:
         unseen = f"locks are not visible: {_READER}"
         return tuple(
-            Prerequisite(name, Result.UNKNOWN, unseen, Weight.ADVISED, _reader(facts)) for name in ("VaultLock", "KeyLock")
+            Prerequisite(name, Result.UNKNOWN, unseen, Weight.ADVISED, _reader(facts))
+            for name in (PrerequisiteName.VAULT_LOCK, PrerequisiteName.KEY_LOCK)
         )
     key = ArmId(f"{vault.text}/keys/{facts.key.key_name}")
     on_vault = holding_for(seen.locks, vault)
     on_key = on_vault or holding_for(seen.locks, key)
     return (
-        _lock("VaultLock", "vault", vault, on_vault),
-        _lock("KeyLock", "key", vault, on_key),
+        _lock(PrerequisiteName.VAULT_LOCK, "vault", vault, on_vault),
+        _lock(PrerequisiteName.KEY_LOCK, "key", vault, on_key),
     )
 
 
-def _lock(name: str, what: str, vault: ArmId, holding: tuple[VaultLock, ...]) -> Prerequisite:
+def _lock(name: PrerequisiteName, what: str, vault: ArmId, holding: tuple[VaultLock, ...]) -> Prerequisite:
     if holding:
         named = ", ".join(f"{lock.name} ({lock.level}, {_place(lock, vault)})" for lock in sorted(holding, key=_lock_order))
         return Prerequisite(name, Result.PASS, f"the {what} is locked by {named}", Weight.ADVISED)
@@ -99,7 +100,7 @@ def _bypass(facts: PrerequisiteFacts, seen: VaultFacts) -> Prerequisite:
 
     Source: Key Vault, "Network security for Azure Key Vault", trusted services.
     """
-    name, weight = "TrustedServicesBypass", Weight.HARD
+    name, weight = PrerequisiteName.TRUSTED_SERVICES_BYPASS, Weight.HARD
     if seen.public_network_access == "securedbyperimeter":
         message = (
             "the vault is secured by a network security perimeter, which takes the bypass for trusted services away: whether its "
@@ -126,7 +127,7 @@ def _allow_services(facts: PrerequisiteFacts) -> str:
 
 
 def _network(facts: PrerequisiteFacts, seen: VaultFacts) -> Prerequisite:
-    name, weight = "NetworkProtection", Weight.ADVISED
+    name, weight = PrerequisiteName.NETWORK_PROTECTION, Weight.ADVISED
     if seen.public_network_access == "securedbyperimeter":
         return Prerequisite(name, Result.PASS, "the vault is secured by a network security perimeter", weight)
     if not seen.public:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.access.verdict import judge_access
 from cmk_operator.core.encryption.key_use import NEEDED_OPERATIONS
-from cmk_operator.core.prerequisites.prerequisite import Prerequisite, PrerequisiteFacts, Result, Weight
+from cmk_operator.core.prerequisites.prerequisite import Prerequisite, PrerequisiteFacts, PrerequisiteName, Result, Weight
 
 if TYPE_CHECKING:
     from cmk_operator.core.access.state import KeyAttributes
@@ -33,9 +33,9 @@ def check_recovery(facts: PrerequisiteFacts, attributes: KeyAttributes | None) -
     else:
         unknown = "the vault does not tell its recovery level"
         return (
-            Prerequisite("SoftDelete", Result.UNKNOWN, unknown, Weight.HARD),
-            Prerequisite("PurgeProtection", Result.UNKNOWN, unknown, Weight.HARD),
-            Prerequisite("RetentionDays", Result.UNKNOWN, unknown, Weight.ADVISED),
+            Prerequisite(PrerequisiteName.SOFT_DELETE, Result.UNKNOWN, unknown, Weight.HARD),
+            Prerequisite(PrerequisiteName.PURGE_PROTECTION, Result.UNKNOWN, unknown, Weight.HARD),
+            Prerequisite(PrerequisiteName.RETENTION_DAYS, Result.UNKNOWN, unknown, Weight.ADVISED),
         )
     return (
         _soft_delete(facts, present=soft_delete),
@@ -46,23 +46,23 @@ def check_recovery(facts: PrerequisiteFacts, attributes: KeyAttributes | None) -
 
 def _soft_delete(facts: PrerequisiteFacts, *, present: bool) -> Prerequisite:
     if present:
-        return Prerequisite("SoftDelete", Result.PASS, "deleted keys can be recovered", Weight.HARD)
+        return Prerequisite(PrerequisiteName.SOFT_DELETE, Result.PASS, "deleted keys can be recovered", Weight.HARD)
     message = "the vault has no soft delete: the customer's administrator must enable it"
     command = f"az keyvault update --name {facts.vault_name} --enable-soft-delete true"
-    return Prerequisite("SoftDelete", Result.FAIL, message, Weight.HARD, command)
+    return Prerequisite(PrerequisiteName.SOFT_DELETE, Result.FAIL, message, Weight.HARD, command)
 
 
 def _purge_protection(facts: PrerequisiteFacts, *, present: bool) -> Prerequisite:
     if present:
         message = "nobody can purge a deleted key before its retention ends"
-        return Prerequisite("PurgeProtection", Result.PASS, message, Weight.HARD)
+        return Prerequisite(PrerequisiteName.PURGE_PROTECTION, Result.PASS, message, Weight.HARD)
     message = "the vault has no purge protection: the customer's administrator must enable it"
     command = f"az keyvault update --name {facts.vault_name} --enable-purge-protection true"
-    return Prerequisite("PurgeProtection", Result.FAIL, message, Weight.HARD, command)
+    return Prerequisite(PrerequisiteName.PURGE_PROTECTION, Result.FAIL, message, Weight.HARD, command)
 
 
 def _retention(days: int | None, *, present: bool) -> Prerequisite:
-    name, weight = "RetentionDays", Weight.ADVISED
+    name, weight = PrerequisiteName.RETENTION_DAYS, Weight.ADVISED
     if not present:
         return Prerequisite(
             name, Result.FAIL, "nothing is retained without soft delete: the customer's administrator must enable it", weight
@@ -91,9 +91,9 @@ def check_key(facts: PrerequisiteFacts, attributes: KeyAttributes) -> tuple[Prer
 
 def _type(facts: PrerequisiteFacts, attributes: KeyAttributes) -> Prerequisite:
     if attributes.key_type in {"RSA", "RSA-HSM"}:
-        return Prerequisite("KeyType", Result.PASS, f"the key is {attributes.key_type}", Weight.HARD)
+        return Prerequisite(PrerequisiteName.KEY_TYPE, Result.PASS, f"the key is {attributes.key_type}", Weight.HARD)
     message = f"the key is {attributes.key_type}, not RSA: the customer's administrator must create an RSA 2048 key"
-    return Prerequisite("KeyType", Result.FAIL, message, Weight.HARD, _create(facts))
+    return Prerequisite(PrerequisiteName.KEY_TYPE, Result.FAIL, message, Weight.HARD, _create(facts))
 
 
 def _create(facts: PrerequisiteFacts) -> str:
@@ -103,15 +103,15 @@ def _create(facts: PrerequisiteFacts) -> str:
 def _size(facts: PrerequisiteFacts, attributes: KeyAttributes) -> Prerequisite:
     size = attributes.key_size
     if size is None:
-        return Prerequisite("KeySize", Result.UNKNOWN, "the size is not known for this type of key")
+        return Prerequisite(PrerequisiteName.KEY_SIZE, Result.UNKNOWN, "the size is not known for this type of key")
     if size == 2048:
-        return Prerequisite("KeySize", Result.PASS, "the key has 2048 bits")
+        return Prerequisite(PrerequisiteName.KEY_SIZE, Result.PASS, "the key has 2048 bits")
     refusing = [users for users in facts.users.sized if not users.use.takes(size)]
     way_out = "".join(f"; {_shown(users)} take {users.use.shown_sizes}" for users in refusing)
     if not refusing:
         way_out = ", or the platform engineer set spec.prerequisites to Warn where every service accepts this size"
     message = f"the key has {size} bits, not 2048: the customer's administrator must create an RSA 2048 key{way_out}"
-    return Prerequisite("KeySize", Result.FAIL, message, command=_create(facts))
+    return Prerequisite(PrerequisiteName.KEY_SIZE, Result.FAIL, message, command=_create(facts))
 
 
 def _shown(users: SizedUsers) -> str:
@@ -122,10 +122,10 @@ def _shown(users: SizedUsers) -> str:
 def _operations(facts: PrerequisiteFacts, attributes: KeyAttributes) -> Prerequisite:
     missing = [operation for operation in NEEDED_OPERATIONS if operation not in attributes.operations]
     if not missing:
-        return Prerequisite("KeyOperations", Result.PASS, "the key permits wrapKey and unwrapKey", Weight.HARD)
+        return Prerequisite(PrerequisiteName.KEY_OPERATIONS, Result.PASS, "the key permits wrapKey and unwrapKey", Weight.HARD)
     message = f"the key's own operations bar {' and '.join(missing)}: the customer's administrator must add them"
     command = _set_attributes(facts, attributes, f"--ops {' '.join((*attributes.operations, *missing))}")
-    return Prerequisite("KeyOperations", Result.FAIL, message, Weight.HARD, command)
+    return Prerequisite(PrerequisiteName.KEY_OPERATIONS, Result.FAIL, message, Weight.HARD, command)
 
 
 def _set_attributes(facts: PrerequisiteFacts, attributes: KeyAttributes, change: str) -> str:
@@ -134,34 +134,36 @@ def _set_attributes(facts: PrerequisiteFacts, attributes: KeyAttributes, change:
 
 def _enabled(facts: PrerequisiteFacts, attributes: KeyAttributes) -> Prerequisite:
     if attributes.enabled:
-        return Prerequisite("KeyEnabled", Result.PASS, "the key version is enabled", Weight.PROBED)
+        return Prerequisite(PrerequisiteName.KEY_ENABLED, Result.PASS, "the key version is enabled", Weight.PROBED)
     message = (
         "the key version is disabled: the customer's administrator must enable it, or leave it disabled to keep data cut off"
     )
-    return Prerequisite("KeyEnabled", Result.FAIL, message, Weight.PROBED, _set_attributes(facts, attributes, "--enabled true"))
+    return Prerequisite(
+        PrerequisiteName.KEY_ENABLED, Result.FAIL, message, Weight.PROBED, _set_attributes(facts, attributes, "--enabled true")
+    )
 
 
 def _expiry(facts: PrerequisiteFacts, attributes: KeyAttributes) -> Prerequisite:
     expires, now = attributes.expires, facts.probe.at
     if expires is None:
-        return Prerequisite("KeyExpiry", Result.PASS, "the key version does not expire")
+        return Prerequisite(PrerequisiteName.KEY_EXPIRY, Result.PASS, "the key version does not expire")
     day = expires.astimezone(UTC).strftime("%Y-%m-%d")
     rotate = f"az keyvault key rotate --vault-name {facts.vault_name} --name {facts.key.key_name}"
     if expires <= now:
         message = f"the key version expired on {day}: the customer's administrator must rotate"
-        return Prerequisite("KeyExpiry", Result.FAIL, message, command=rotate)
+        return Prerequisite(PrerequisiteName.KEY_EXPIRY, Result.FAIL, message, command=rotate)
     if expires - now < EXPIRY_WARNING:
         message = (
             f"the key version expires on {day}, in less than {EXPIRY_WARNING.days} days: the customer's administrator should "
             "create a new version before"
         )
-        return Prerequisite("KeyExpiry", Result.PASS, message, command=rotate)
-    return Prerequisite("KeyExpiry", Result.PASS, f"the key version expires on {day}")
+        return Prerequisite(PrerequisiteName.KEY_EXPIRY, Result.PASS, message, command=rotate)
+    return Prerequisite(PrerequisiteName.KEY_EXPIRY, Result.PASS, f"the key version expires on {day}")
 
 
 def check_permissions(facts: PrerequisiteFacts) -> Prerequisite:
     """What the application may do, proven by doing it: roles and policies are never read for this."""
-    name, weight, wanted = "Permissions", Weight.PROBED, facts.probe.wanted
+    name, weight, wanted = PrerequisiteName.PERMISSIONS, Weight.PROBED, facts.probe.wanted
     if wanted.round_trip:
         message = "the application has just read the key, and wrapped and unwrapped with it"
         return Prerequisite(name, Result.PASS, message, weight)
@@ -190,7 +192,7 @@ def _grant(facts: PrerequisiteFacts) -> str:
 
 def check_region(facts: PrerequisiteFacts) -> Prerequisite:
     """Some kinds, such as disk encryption sets, need a vault in their own region, whatever else uses the key."""
-    name, weight, users = "VaultRegion", Weight.ADVISED, facts.users.regional
+    name, weight, users = PrerequisiteName.VAULT_REGION, Weight.ADVISED, facts.users.regional
     shown = " and ".join(dict.fromkeys(user.shown for user in users))
     attributes = facts.probe.wanted.attributes
     region = attributes.vault_region if attributes is not None else None

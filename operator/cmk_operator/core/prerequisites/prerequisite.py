@@ -4,14 +4,43 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.prerequisites.key_users import KeyUsers
 from cmk_operator.core.prerequisites.vault_facts import VaultFacts, VaultUnseen
 
 if TYPE_CHECKING:
     from cmk_operator.core.access.state import KeyProbe
     from cmk_operator.core.identifiers.key_uri import KeyUri
+
+
+class PrerequisiteName(StrEnum):
+    """What guards a key, in the order in which it is shown, each with the reason that a condition gives where it fails."""
+
+    failed: Reason
+
+    def __new__(cls, word: str, failed: Reason) -> Self:
+        """Give a name its reason."""
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.failed = failed
+        return member
+
+    SOFT_DELETE = "SoftDelete", Reason.SOFT_DELETE_FAILED
+    PURGE_PROTECTION = "PurgeProtection", Reason.PURGE_PROTECTION_FAILED
+    RETENTION_DAYS = "RetentionDays", Reason.RETENTION_DAYS_FAILED
+    KEY_TYPE = "KeyType", Reason.KEY_TYPE_FAILED
+    KEY_SIZE = "KeySize", Reason.KEY_SIZE_FAILED
+    KEY_OPERATIONS = "KeyOperations", Reason.KEY_OPERATIONS_FAILED
+    KEY_ENABLED = "KeyEnabled", Reason.KEY_ENABLED_FAILED
+    KEY_EXPIRY = "KeyExpiry", Reason.KEY_EXPIRY_FAILED
+    PERMISSIONS = "Permissions", Reason.PERMISSIONS_FAILED
+    VAULT_LOCK = "VaultLock", Reason.VAULT_LOCK_FAILED
+    KEY_LOCK = "KeyLock", Reason.KEY_LOCK_FAILED
+    TRUSTED_SERVICES_BYPASS = "TrustedServicesBypass", Reason.TRUSTED_SERVICES_BYPASS_FAILED
+    NETWORK_PROTECTION = "NetworkProtection", Reason.NETWORK_PROTECTION_FAILED
+    VAULT_REGION = "VaultRegion", Reason.VAULT_REGION_FAILED
 
 
 class Result(StrEnum):
@@ -35,7 +64,7 @@ class Weight(Enum):
 class Prerequisite:
     """The verdict, who must do what, and the az command by which that person does it."""
 
-    name: str
+    name: PrerequisiteName
     result: Result
     message: str
     weight: Weight = Weight.ENFORCED

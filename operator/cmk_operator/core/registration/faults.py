@@ -8,82 +8,72 @@ from typing import TYPE_CHECKING, Final
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.access.token_verdict import judge_token_failure
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
-from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
+from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
+from cmk_operator.core.faults.reason import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
 
-# In lower case. Graph: "Microsoft Graph error responses", and the texts that its clients report; Resource Manager: "Troubleshoot
+# Graph: "Microsoft Graph error responses", and the texts that its clients report; Resource Manager: "Troubleshoot
 # common Azure deployment errors", and Entra "Important considerations … for federated identity credentials" for the serial writes.
-_TABLE: Final[Mapping[str, tuple[FaultKind, Actor, str]]] = MappingProxyType(
+_TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
     {
-        "authorization_requestdenied": (
-            FaultKind.BLOCKED,
+        Reason.AUTHORIZATION_REQUEST_DENIED: (
             _PROVIDER,
             "the registrar {registrar} may not register applications: the provider's administrator must grant it the Microsoft Graph "
             "permission Application.ReadWrite.OwnedBy, and make it an owner of an application that exists",
         ),
-        "authorizationfailed": (
-            FaultKind.BLOCKED,
+        Reason.AUTHORIZATION_FAILED: (
             _PROVIDER,
             "the registrar {registrar} may not create {target} or its federated credentials: the provider's administrator must assign "
             "it Managed Identity Contributor on the resource group (a new assignment takes some minutes)",
         ),
-        "resourcegroupnotfound": (
-            FaultKind.BLOCKED,
+        Reason.RESOURCE_GROUP_NOT_FOUND: (
             _PROVIDER,
             "the resource group of {target} does not exist: the provider's administrator must create it, or correct "
             "spec.managedIdentity.resourceId",
         ),
-        "subscriptionnotfound": (
-            FaultKind.BLOCKED,
+        Reason.SUBSCRIPTION_NOT_FOUND: (
             _PROVIDER,
             "the subscription of {target} is not visible to the registrar {registrar}: the provider's administrator must assign it "
             "Managed Identity Contributor on the resource group, or correct spec.managedIdentity.resourceId",
         ),
-        "resourcenotfound": (
-            FaultKind.BLOCKED,
+        Reason.RESOURCE_NOT_FOUND: (
             _PROVIDER,
             "{target} does not exist: the provider's administrator must create it, or have it created by "
             "spec.managedIdentity.register",
         ),
-        "locationnotavailableforresourcetype": (
-            FaultKind.BLOCKED,
+        Reason.LOCATION_NOT_AVAILABLE: (
             _PROVIDER,
             "managed identities cannot lie in that region: the provider's administrator must correct "
             "spec.managedIdentity.register.location",
         ),
-        "requestdisallowedbypolicy": (
-            FaultKind.BLOCKED,
+        Reason.REQUEST_DISALLOWED_BY_POLICY: (
             _PROVIDER,
             "an Azure Policy forbids {target}: the provider's administrator must exempt it",
         ),
-        "scopelocked": (
-            FaultKind.BLOCKED,
+        Reason.SCOPE_LOCKED: (
             _PROVIDER,
             "a ReadOnly lock forbids changes to {target}: the provider's administrator must lift it",
         ),
-        "directory_quotaexceeded": (
-            FaultKind.BLOCKED,
+        Reason.DIRECTORY_QUOTA_EXCEEDED: (
             _PROVIDER,
             "the directory's quota of objects is spent: the provider's administrator must delete some, or raise it",
         ),
-        "directory_concurrencyviolation": (FaultKind.BUSY, Actor.AZURE, "another change to the application is under way"),
-        "request_multipleobjectswithsamekeyvalue": (
-            FaultKind.BUSY,
+        Reason.DIRECTORY_CONCURRENCY_VIOLATION: (Actor.AZURE, "another change to the application is under way"),
+        Reason.REQUEST_MULTIPLE_OBJECTS: (
             Actor.AZURE,
             "another change to the application is under way",
         ),
-        "concurrentfederatedidentitycredentialswritesforsinglemanagedidentity": (
-            FaultKind.BUSY,
+        Reason.CONCURRENT_CREDENTIAL_WRITES: (
             Actor.AZURE,
             "another change to the managed identity is under way",
         ),
-        "conflict": (FaultKind.BUSY, Actor.AZURE, "another change to {target} is under way"),
-        "request_resourcenotfound": (FaultKind.BUSY, Actor.AZURE, "the directory does not know the application everywhere yet"),
-        "toomanyrequests": (FaultKind.BUSY, Actor.AZURE, "Azure throttles requests for {target}"),
+        Reason.CONFLICT: (Actor.AZURE, "another change to {target} is under way"),
+        Reason.REQUEST_RESOURCE_NOT_FOUND: (Actor.AZURE, "the directory does not know the application everywhere yet"),
+        Reason.TOO_MANY_REQUESTS: (Actor.AZURE, "Azure throttles requests for {target}"),
     }
 )
 
@@ -97,29 +87,30 @@ def judge_registration_failure(failure: AzureFailure, registrar: str, target: st
             f"the directory keeps the unique name of {target} for an application that was deleted: the provider's administrator must "
             "restore that application from the directory's deleted items, or delete it for good"
         )
-        return Fault(FaultKind.BLOCKED, "UniqueNameTaken", message, _PROVIDER, request_id=failure.request_id)
-    found = _TABLE.get(failure.code.lower())
-    if found is not None:
-        kind, actor, text = found
+        return blocked(Reason.UNIQUE_NAME_TAKEN, message, _PROVIDER, failure.request_id)
+    reason = Reason.of_code(failure.code)
+    found = _TABLE.get(reason) if reason is not None else None
+    if reason is not None and found is not None:
+        actor, text = found
         message = text.format(registrar=registrar, target=target)
-        return Fault(kind, failure.code, message, actor, failure.retry_after, failure.request_id)
+        return Fault(reason, message, actor, failure.retry_after, failure.request_id)
     if failure.transient:
-        message = f"Azure gives no usable answer about {target} ({failure.code})"
-        return Fault(FaultKind.BUSY, "AzureUnavailable", message, Actor.AZURE, failure.retry_after, failure.request_id)
+        message = f"Azure gives no usable answer about {target} ({failure.shown_code})"
+        return busy(Reason.AZURE_UNAVAILABLE, message, failure.retry_after, failure.request_id)
     message = (
-        f"Azure refuses the registration of {target} ({failure.code}): the provider's administrator must check it and the registrar's "
-        "rights"
+        f"Azure refuses the registration of {target} ({failure.shown_code}): the provider's administrator must check it and the "
+        f"registrar's rights{failure.quoted}"
     )
-    return Fault(FaultKind.BLOCKED, failure.code or "Refused", message, _PROVIDER, request_id=failure.request_id)
+    return blocked(Reason.AZURE_REFUSED, message, _PROVIDER, failure.request_id)
 
 
 def _no_token(failure: AzureFailure, registrar: str) -> Fault:
     access = judge_token_failure(failure)
     if access.state is AccessState.UNKNOWN:
-        return Fault(FaultKind.BUSY, access.state.value, access.message, Actor.AZURE, failure.retry_after, failure.request_id)
-    shown = ", ".join(f"AADSTS{code}" for code in sorted(failure.entra_codes)) or failure.code
+        return busy(access.state.reason, access.message, failure.retry_after, failure.request_id)
+    shown = ", ".join(f"AADSTS{code}" for code in sorted(failure.entra_codes)) or failure.shown_code
     message = (
         f"the operator cannot sign in as the registrar {registrar} ({shown}): the provider's administrator must check that it exists "
         "in this tenant and has a federated credential for the operator's ServiceAccount"
     )
-    return Fault(FaultKind.BLOCKED, "RegistrarNotAuthenticated", message, _PROVIDER, request_id=failure.request_id)
+    return blocked(Reason.REGISTRAR_NOT_AUTHENTICATED, message, _PROVIDER, failure.request_id)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cmk_operator.core.faults.fault import Actor, Fault, blocked
+from cmk_operator.core.faults.reason import Reason
 
 MOST_CREDENTIALS: Final = 20
 """Federated credentials that an application or a managed identity takes at most.
@@ -38,7 +39,7 @@ def missing_trust(
     rival = next((one for one in present if (one.issuer, one.subject) == (wanted.issuer, wanted.subject)), None)
     if rival is not None and rival is not ours:
         return blocked(
-            "WrongCredentialAudience",
+            Reason.WRONG_CREDENTIAL_AUDIENCE,
             f"the federated credential {rival.name!r} of {owner} has issuer {wanted.issuer} and subject {wanted.subject}, of which "
             f"there can be only one, but audience {', '.join(rival.audiences)}: the provider's administrator must set it to "
             f"{wanted.audiences[0]} or remove the credential",
@@ -46,7 +47,7 @@ def missing_trust(
         )
     if ours is None and len(present) >= MOST_CREDENTIALS:
         return blocked(
-            "TooManyCredentials",
+            Reason.TOO_MANY_CREDENTIALS,
             f"{owner} has {len(present)} federated credentials and takes no more, and none of them is for issuer {wanted.issuer} and "
             f"subject {wanted.subject}: the provider's administrator must remove one that is not needed any more "
             f"({', '.join(sorted(one.name for one in present))})",

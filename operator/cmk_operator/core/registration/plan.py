@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.faults.fault import Actor, Fault, blocked
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.cloud import CLOUDS
 from cmk_operator.core.registration.federation import FederatedCredential, missing_trust
 
@@ -162,7 +163,7 @@ def judge_token_audience(account: ServiceAccount, cloud: Cloud) -> Fault | None:
     if not set(account.audiences) <= others:
         return None
     return blocked(
-        "WrongTokenAudience",
+        Reason.WRONG_TOKEN_AUDIENCE,
         f"the operator's ServiceAccount token is for {', '.join(account.audiences)}, and that of {cloud.name} is "
         f"{cloud.token_exchange_audience}: the platform engineer must set azure.tokenAudience of the chart to it, or run another "
         "operator for this cloud (clouds cannot be mixed)",
@@ -197,7 +198,7 @@ def _application(wish: Wish, seen: Seen) -> Step | Fault | None:
         return seen.application_unread
     if application is None and wish.known_client_id is not None:
         return blocked(
-            "RegisteredApplicationMissing",
+            Reason.REGISTERED_APPLICATION_MISSING,
             f"the application {wish.known_client_id} that was registered is gone: the provider's administrator must restore it from "
             f"the directory's deleted items (object id {wish.known_object_id or 'unknown'}), or delete this manifest and apply it "
             "again to register another, to which every customer must then consent",
@@ -218,7 +219,7 @@ def _adoption(wish: Wish, display_name: str, namesakes: tuple[Namesake, ...]) ->
     if len(owned) == 1:
         if owned[0].sign_in_audience not in MULTITENANT:
             return blocked(
-                "SingleTenantApplication",
+                Reason.SINGLE_TENANT_APPLICATION,
                 f"the application {owned[0].client_id} is named {display_name!r} and is for one tenant only: the provider's "
                 "administrator must set its signInAudience to AzureADMultipleOrgs, or choose another displayName",
                 _PROVIDER,
@@ -227,14 +228,14 @@ def _adoption(wish: Wish, display_name: str, namesakes: tuple[Namesake, ...]) ->
     found = ", ".join(sorted(one.client_id for one in (owned or namesakes)))
     if owned:
         return blocked(
-            "AmbiguousApplication",
+            Reason.AMBIGUOUS_APPLICATION,
             f"the registrar owns several applications named {display_name!r} ({found}): the provider's administrator must name one by "
             "spec.application.clientId, or delete the others",
             _PROVIDER,
         )
     if namesakes:
         return blocked(
-            "ApplicationNotOwned",
+            Reason.APPLICATION_NOT_OWNED,
             f"the registrar {wish.registrar_client_id} may not use what is named {display_name!r} already ({found}): the provider's "
             "administrator must make it an owner of that application, name it by spec.application.clientId, or choose another "
             "displayName",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy, invalid
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.region import region_of
 from cmk_operator.providers.disk.encryption_set import CREATING, MOVING_STATES, ProtectedDisk
@@ -81,7 +82,8 @@ def plan_disk(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | No
     placement = target.options
     if not isinstance(placement, DiskPlacement):
         return invalid(
-            "NoDiskEncryptionSet", "the platform engineer must name the set of the disk in spec.disk.diskEncryptionSetId"
+            Reason.NO_DISK_ENCRYPTION_SET,
+            "the platform engineer must name the set of the disk in spec.disk.diskEncryptionSetId",
         )
     set_id, detail = placement.disk_encryption_set, seen.detail
     unfit = _unfit(target, set_id, want, detail)
@@ -95,7 +97,7 @@ def plan_disk(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | No
     if in_the_way is not None:
         return in_the_way
     if MOVING_STATES & {detail.state.lower(), wanted.state.lower()}:
-        return busy("OperationInProgress", f"Azure is still changing disk {target.id.name} or its disk encryption set")
+        return busy(Reason.OPERATION_IN_PROGRESS, f"Azure is still changing disk {target.id.name} or its disk encryption set")
     body = {"properties": {"encryption": {"type": wanted.encryption_type, "diskEncryptionSetId": set_id.text}}}
     encryption = "properties.encryption"
     pairs = (
@@ -114,34 +116,34 @@ def _unfit(target: Target, set_id: ArmId, want: KeyChoice, detail: DiskDetail) -
             f"disk encryption set {set_id.text} lies outside the scopes that the CustomerTenant allows: the platform engineer must "
             "name another in spec.disk.diskEncryptionSetId"
         )
-        return invalid("DiskEncryptionSetNotAllowed", message)
+        return invalid(Reason.DISK_ENCRYPTION_SET_NOT_ALLOWED, message)
     if set_id.subscription_id != target.id.subscription_id:
         message = (
             f"disk encryption set {name} is in another subscription than disk {target.id.name}: the platform engineer must name one "
             "in the same subscription"
         )
-        return invalid("DiskEncryptionSetInAnotherSubscription", message)
+        return invalid(Reason.DISK_ENCRYPTION_SET_IN_ANOTHER_SUBSCRIPTION, message)
     found = detail.wanted_set
     if found is None:
         message = (
             f"disk encryption set {name} does not exist: the platform engineer must apply an EncryptedResource that creates it, or "
             "correct spec.disk.diskEncryptionSetId"
         )
-        return blocked("DiskEncryptionSetNotFound", message, Actor.PLATFORM_ENGINEER)
+        return blocked(Reason.DISK_ENCRYPTION_SET_NOT_FOUND, message, Actor.PLATFORM_ENGINEER)
     if found.detail.location != detail.location:
         message = (
             f"disk {target.id.name} lies in {detail.location} and disk encryption set {name} in {found.detail.location}: the platform "
             "engineer must name a set in the region of the disk"
         )
-        return invalid("DiskEncryptionSetInAnotherRegion", message)
+        return invalid(Reason.DISK_ENCRYPTION_SET_IN_ANOTHER_REGION, message)
     if found.detail.encryption_type.lower() == _CONFIDENTIAL:
         message = (
             f"disk encryption set {name} is for confidential virtual machines ({found.detail.encryption_type}): the platform engineer "
             "must name a set of another encryptionType"
         )
-        return invalid("DiskEncryptionSetOfAnotherType", message)
+        return invalid(Reason.DISK_ENCRYPTION_SET_OF_ANOTHER_TYPE, message)
     if found.detail.state.lower() == CREATING:
-        return busy("OperationInProgress", f"Azure is still creating disk encryption set {name}")
+        return busy(Reason.OPERATION_IN_PROGRESS, f"Azure is still creating disk encryption set {name}")
     return _on_another_key(name, want, found)
 
 
@@ -153,20 +155,20 @@ def _on_another_key(name: str, want: KeyChoice, found: SetFacts) -> Fault | None
             f"disk encryption set {name} is not on {want.key_uri}: the platform engineer must apply an EncryptedResource that puts "
             "the set on the key of this manifest"
         )
-        return blocked("DiskEncryptionSetOnAnotherKey", message, Actor.PLATFORM_ENGINEER)
+        return blocked(Reason.DISK_ENCRYPTION_SET_ON_ANOTHER_KEY, message, Actor.PLATFORM_ENGINEER)
     reached = want.managed_identity in found.detail.user_assigned
     if not reached or found.detail.application_client_id.lower() != want.application_client_id.lower():
         message = (
             f"disk encryption set {name} does not reach its key by the identity of this CustomerTenant: the platform engineer must "
             "apply an EncryptedResource for the set"
         )
-        return blocked("DiskEncryptionSetOfAnotherIdentity", message, Actor.PLATFORM_ENGINEER)
+        return blocked(Reason.DISK_ENCRYPTION_SET_OF_ANOTHER_IDENTITY, message, Actor.PLATFORM_ENGINEER)
     if want.key_uri.version not in {None, now.version}:
         message = (
             f"disk encryption set {name} is not on version {want.key_uri.version} yet: the EncryptedResource of the set moves it, "
             "which the platform engineer must apply if there is none"
         )
-        return busy("DiskEncryptionSetRotating", message)
+        return busy(Reason.DISK_ENCRYPTION_SET_ROTATING, message)
     return None
 
 
@@ -175,7 +177,7 @@ def _version_is_probed(set_id: ArmId, want: KeyChoice, found: SetFacts) -> Fault
     if not want.probed_version or found.protection.active_version == want.probed_version:
         return None
     message = f"disk encryption set {set_id.name} is not on the key's active version yet: Azure moves it within an hour"
-    return busy("DiskEncryptionSetRotating", message)
+    return busy(Reason.DISK_ENCRYPTION_SET_ROTATING, message)
 
 
 def _held(target: Target, detail: DiskDetail) -> Fault | None:
@@ -190,11 +192,11 @@ def _held(target: Target, detail: DiskDetail) -> Fault | None:
             f"disk {name} is attached to the virtual machine {machines}, which is not deallocated: the provider's administrator must "
             "deallocate it, then the disk is changed and the machine can be started again (the operator never stops a machine)"
         )
-        return blocked("DiskAttached", message, Actor.PROVIDER_ADMINISTRATOR)
+        return blocked(Reason.DISK_ATTACHED, message, Actor.PROVIDER_ADMINISTRATOR)
     message = (
         f"disk {name} is being exported or uploaded ({detail.disk_state}): the provider's administrator must end that access"
     )
-    return blocked("DiskInUse", message, Actor.PROVIDER_ADMINISTRATOR)
+    return blocked(Reason.DISK_IN_USE, message, Actor.PROVIDER_ADMINISTRATOR)
 
 
 def plan_disk_revert(target: Target, seen: Facts) -> Plan | Fault | None:
@@ -206,7 +208,7 @@ def plan_disk_revert(target: Target, seen: Facts) -> Plan | Fault | None:
     if held is not None:
         return held
     if detail.state.lower() in MOVING_STATES:
-        return busy("OperationInProgress", f"Azure is still changing disk {target.id.name}")
+        return busy(Reason.OPERATION_IN_PROGRESS, f"Azure is still changing disk {target.id.name}")
     change = FieldChange("properties.encryption.type", detail.encryption_type, PLATFORM_KEY)
     body = {"properties": {"encryption": {"type": PLATFORM_KEY}}}
     return Plan(body, (change,), "put the disk back on a key of Microsoft")

@@ -14,6 +14,7 @@ from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault, busy, invalid
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_key_uri
 from cmk_operator.core.identifiers.region import region_of
@@ -147,7 +148,7 @@ def plan_set(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | Non
 
 
 def _still_changing(target: Target) -> Fault:
-    return busy("OperationInProgress", f"Azure is still carrying out a request on disk encryption set {target.id.name}")
+    return busy(Reason.OPERATION_IN_PROGRESS, f"Azure is still carrying out a request on disk encryption set {target.id.name}")
 
 
 def _creation(target: Target, want: KeyChoice) -> Plan | Fault:
@@ -157,7 +158,7 @@ def _creation(target: Target, want: KeyChoice) -> Plan | Fault:
             f"disk encryption set {target.id.name} does not exist: the platform engineer must say in spec.diskEncryptionSet how to "
             "create it (location and encryptionType), or correct spec.resourceId"
         )
-        return invalid("DiskEncryptionSetNotFound", message)
+        return invalid(Reason.DISK_ENCRYPTION_SET_NOT_FOUND, message)
     location = region_of(given.location)
     elsewhere = _other_region(target, location, want, f"set spec.diskEncryptionSet.location to {want.vault_region}, or ")
     if elsewhere is not None:
@@ -189,7 +190,7 @@ def _other_region(target: Target, location: str, want: KeyChoice, remedy: str) -
         f"the vault {want.key_uri.vault_host} lies in {want.vault_region} and disk encryption set {target.id.name} in {location}, but "
         f"Azure needs both in one region: the platform engineer must {remedy}name a key in a vault of {location}"
     )
-    return invalid("VaultInAnotherRegion", message)
+    return invalid(Reason.VAULT_IN_ANOTHER_REGION, message)
 
 
 def _wire_key(want: KeyChoice) -> str:
@@ -253,4 +254,4 @@ def plan_set_revert(target: Target, seen: Facts) -> Fault | None:
         f"disk encryption set {target.id.name} cannot be on a key of Microsoft: the platform engineer must revert its disks one by "
         f"one, by deleting an EncryptedResource of each with deletionPolicy RevertToPlatformKey ({disks})"
     )
-    return invalid("NoPlatformKeyForSets", message)
+    return invalid(Reason.NO_PLATFORM_KEY_FOR_SETS, message)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.snowflake.sign_in import KeyPairCredential, PrivateKeyUnusableError
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ STATEMENT_TIMEOUT: Final = 120
 PATIENCE: Final = 30.0
 """Seconds that a pass waits for a statement which takes longer than Snowflake answers at once."""
 PAUSE: Final = 1.0
-STILL_RUNNING: Final = "StatementStillRunning"
-KEY_UNUSABLE: Final = "PrivateKeyUnusable"
+STILL_RUNNING: Final = Reason.STATEMENT_STILL_RUNNING.value
+KEY_UNUSABLE: Final = Reason.PRIVATE_KEY_UNUSABLE.value
 _HEADERS: Final = {"X-Snowflake-Authorization-Token-Type": "KEYPAIR_JWT", "Accept": "application/json"}
 
 

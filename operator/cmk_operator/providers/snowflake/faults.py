@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.core.faults.azure_failure import Stage
-from cmk_operator.core.faults.fault import Actor, Fault, FaultKind, blocked, busy
+from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.snowflake.answers import Verification, cause_of, is_key_refusal
 
 if TYPE_CHECKING:
@@ -22,73 +23,55 @@ if TYPE_CHECKING:
 ROLE_FOR_SNOWFLAKE: Final = "Key Vault Crypto User"
 """Snowflake signs and verifies with the key as well, which the role for Azure's own services does not allow."""
 
-WAIT: Final = "WaitingForActivation"
-APPROVAL: Final = "MultiPartyApprovalRequired"
-NEWER_VERSION: Final = "KeyVersionChanged"
-LATEST_UNKNOWN: Final = "LatestVersionUnknown"
-PINNED: Final = "PinnedVersionNotLatest"
-OTHER_KEY: Final = "OtherKeyRegistered"
-EDITION: Final = "EditionTooLow"
-
 _PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
-_BLOCKED: Final = FaultKind.BLOCKED
-_TABLE: Final[Mapping[str, tuple[FaultKind, str, Actor, str]]] = MappingProxyType(
+_TABLE: Final[Mapping[str, tuple[Reason, Actor, str]]] = MappingProxyType(
     {
         "390144": (
-            _BLOCKED,
-            "KeyPairNotAccepted",
+            Reason.KEY_PAIR_NOT_ACCEPTED,
             _PROVIDER,
             "Snowflake account {name} does not accept the private key for this user: the provider's administrator must give the user "
             "the public key (ALTER USER … SET RSA_PUBLIC_KEY), or the platform engineer correct spec.snowflake or the Secret",
         ),
         "390101": (
-            _BLOCKED,
-            "UserDisabled",
+            Reason.USER_DISABLED,
             _PROVIDER,
             "the user is disabled in Snowflake account {name}: the provider's administrator must enable it",
         ),
         "390102": (
-            _BLOCKED,
-            "UserLocked",
+            Reason.USER_LOCKED,
             _PROVIDER,
             "the user is locked in Snowflake account {name}: the provider's administrator must unlock it",
         ),
         "390186": (
-            _BLOCKED,
-            "RoleNotGranted",
+            Reason.ROLE_NOT_GRANTED,
             _PROVIDER,
             "the user does not hold the role in Snowflake account {name}: the provider's administrator must grant it, or the platform "
             "engineer correct spec.snowflake.role",
         ),
         "390189": (
-            _BLOCKED,
-            "RoleNotGranted",
+            Reason.ROLE_NOT_GRANTED,
             _PROVIDER,
             "the role does not exist in Snowflake account {name} or is not granted to the user: the provider's administrator must "
             "grant it, or the platform engineer correct spec.snowflake.role",
         ),
         "390913": (
-            _BLOCKED,
-            "AccountSuspended",
+            Reason.ACCOUNT_SUSPENDED,
             _PROVIDER,
             "Snowflake account {name} is suspended: the provider's administrator must have Snowflake open it again",
         ),
         "390422": (
-            _BLOCKED,
-            "NetworkPolicy",
+            Reason.NETWORK_POLICY,
             _PROVIDER,
             "a network policy of Snowflake account {name} keeps the operator out: the provider's administrator must add its address",
         ),
         "003001": (
-            _BLOCKED,
-            "RoleNotSufficient",
+            Reason.ROLE_NOT_SUFFICIENT,
             _PROVIDER,
             "the role may not do this in Snowflake account {name}: the provider's administrator must grant the user ACCOUNTADMIN, and "
             "the platform engineer name it in spec.snowflake.role",
         ),
         "002141": (
-            _BLOCKED,
-            "FunctionNotAvailable",
+            Reason.FUNCTION_NOT_AVAILABLE,
             _PROVIDER,
             "Snowflake account {name} does not know the functions of Tri-Secret Secure: the provider's administrator must ask Snowflake's "
             "support to make self-registration available",
@@ -96,53 +79,50 @@ _TABLE: Final[Mapping[str, tuple[FaultKind, str, Actor, str]]] = MappingProxyTyp
     }
 )
 # By words, where no source shows a code; in this order.
-_WORDS: Final[tuple[tuple[tuple[str, ...], str, Actor, str], ...]] = (
+_WORDS: Final[tuple[tuple[tuple[str, ...], Reason, Actor, str], ...]] = (
     (
         ("unsupported feature", "business critical"),
-        EDITION,
+        Reason.EDITION_TOO_LOW,
         _PROVIDER,
         "Snowflake account {name} is below the edition Business Critical, which Tri-Secret Secure needs: the provider's administrator "
         "must have it upgraded",
     ),
     (
         ("deregister", "already pre-registered", "already registered"),
-        OTHER_KEY,
+        Reason.OTHER_KEY_REGISTERED,
         _PROVIDER,
         "another key is registered in Snowflake account {name}: the provider's administrator must run SELECT "
         "SYSTEM$DEREGISTER_CMK_INFO() there",
     ),
     (
         ("locked", "suspended"),
-        "AccountLocked",
+        Reason.ACCOUNT_LOCKED,
         _PROVIDER,
         "Snowflake account {name} or its user is locked: the provider's administrator must unlock it",
     ),
 )
-_OWN: Final[Mapping[str, tuple[FaultKind, Actor, str]]] = MappingProxyType(
+# What this product itself found out before or after a statement: the code of such a failure is the word of its reason.
+_OWN: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
     {
-        "PrivateKeyUnusable": (
-            _BLOCKED,
+        Reason.PRIVATE_KEY_UNUSABLE: (
             Actor.PLATFORM_ENGINEER,
             "the Secret holds no RSA private key in PEM that can be used for Snowflake account {name}: the platform engineer must "
             "correct the Secret, or name its passphrase",
         ),
-        NEWER_VERSION: (
-            FaultKind.BUSY,
+        Reason.KEY_VERSION_CHANGED: (
             Actor.AZURE,
             "the key has a newer version than the one that was probed, and Snowflake takes the latest: the newer one is probed first",
         ),
-        LATEST_UNKNOWN: (
-            FaultKind.BUSY,
+        Reason.LATEST_VERSION_UNKNOWN: (
             Actor.AZURE,
             "the vault did not tell the key's latest version, which Snowflake would take",
         ),
-        PINNED: (
-            FaultKind.INVALID,
+        Reason.PINNED_VERSION_NOT_LATEST: (
             Actor.PLATFORM_ENGINEER,
             "Snowflake takes no version and always uses the latest, which is not the one that the CustomerManagedKey is pinned to: the "
             "platform engineer must use a key without a version for Snowflake account {name}, or pin the latest version",
         ),
-        "StatementStillRunning": (FaultKind.BUSY, Actor.AZURE, "Snowflake is still working on a statement for account {name}"),
+        Reason.STATEMENT_STILL_RUNNING: (Actor.AZURE, "Snowflake is still working on a statement for account {name}"),
     }
 )
 
@@ -151,29 +131,31 @@ def judge_snowflake_failure(failure: AzureFailure, name: str) -> Fault:
     """Say who must act on what Snowflake account `name` refused."""
     if failure.stage is not Stage.SERVICE:
         return judge_arm_failure(failure, name)
-    if failure.code in _OWN:
-        kind, actor, message = _OWN[failure.code]
-        return Fault(kind, failure.code, message.format(name=name), actor, failure.retry_after)
-    if failure.code == WAIT:
+    own = Reason.of_code(failure.code)
+    if own is not None and own in _OWN:
+        actor, message = _OWN[own]
+        return Fault(own, message.format(name=name), actor, failure.retry_after)
+    if own is Reason.WAITING_FOR_ACTIVATION:
         return still_waiting(name)
-    if failure.code == APPROVAL:
+    if own is Reason.MULTI_PARTY_APPROVAL_REQUIRED:
         return _approval(failure, name)
     if failure.code in _TABLE:
-        kind, reason, actor, message = _TABLE[failure.code]
-        return Fault(kind, reason, message.format(name=name), actor, failure.retry_after)
+        reason, actor, message = _TABLE[failure.code]
+        return Fault(reason, message.format(name=name), actor, failure.retry_after)
     if is_key_refusal(failure.message):
         return verification_fault(cause_of(failure.message), None)
     if failure.transient:
-        message = f"Snowflake account {name} gives no usable answer ({failure.code})"
-        return busy("SnowflakeUnavailable", message, failure.retry_after)
+        message = f"Snowflake account {name} gives no usable answer ({failure.shown_code})"
+        return busy(Reason.SNOWFLAKE_UNAVAILABLE, message, failure.retry_after)
     lower = failure.message.lower()
     for words, reason, actor, message in _WORDS:
         if any(word in lower for word in words):
             return blocked(reason, message.format(name=name), actor)
     message = (
-        f"Snowflake account {name} refuses a statement ({failure.code}): the provider's administrator must look at it there"
+        f"Snowflake account {name} refuses a statement ({failure.shown_code}): the provider's administrator must look at it "
+        f"there{failure.quoted}"
     )
-    return blocked("SnowflakeRefused", message, _PROVIDER)
+    return blocked(Reason.SNOWFLAKE_REFUSED, message, _PROVIDER)
 
 
 def still_waiting(name: str, retry_after: float | None = None) -> Fault:
@@ -182,7 +164,7 @@ def still_waiting(name: str, retry_after: float | None = None) -> Fault:
         f"the key is registered in Snowflake account {name}, which activates it no sooner than 72 hours after that; "
         "status.details.waitsUntil says when"
     )
-    return busy(WAIT, message, retry_after)
+    return busy(Reason.WAITING_FOR_ACTIVATION, message, retry_after)
 
 
 def _approval(failure: AzureFailure, name: str) -> Fault:
@@ -191,7 +173,7 @@ def _approval(failure: AzureFailure, name: str) -> Fault:
         f"Snowflake account {name} is under Multi-party Approval: the approvers named in its policy must approve{request} in "
         "Snowsight (Governance & Security, Requests & approvals); the provider's administrator can tell who they are"
     )
-    return blocked(APPROVAL, message, _PROVIDER)
+    return blocked(Reason.MULTI_PARTY_APPROVAL_REQUIRED, message, _PROVIDER)
 
 
 def verification_fault(cause: Verification, shown: Shown | None) -> Fault:
@@ -211,17 +193,17 @@ def verification_fault(cause: Verification, shown: Shown | None) -> Fault:
         Verification.KEY_UNUSABLE: f"Snowflake cannot use the key: {who} enable or restore it",
     }.get(cause, f"{application} does not reach the key, and Snowflake tells no cause: {who} {page}, {grant}, and {subnets}")
     reasons = {
-        Verification.CONSENT_MISSING: "SnowflakeConsentMissing",
-        Verification.NOT_PERMITTED: "SnowflakeNotPermitted",
-        Verification.FIREWALL: "SnowflakeBlockedByFirewall",
-        Verification.KEY_UNUSABLE: "SnowflakeCannotUseKey",
+        Verification.CONSENT_MISSING: Reason.SNOWFLAKE_CONSENT_MISSING,
+        Verification.NOT_PERMITTED: Reason.SNOWFLAKE_NOT_PERMITTED,
+        Verification.FIREWALL: Reason.SNOWFLAKE_BLOCKED_BY_FIREWALL,
+        Verification.KEY_UNUSABLE: Reason.SNOWFLAKE_CANNOT_USE_KEY,
     }
     if cause is Verification.NOT_UNDERSTOOD:
         return not_understood("SYSTEM$VERIFY_CMK_INFO()")
-    return blocked(reasons.get(cause, "SnowflakeVerificationFailed"), message, Actor.CUSTOMER_ADMINISTRATOR)
+    return blocked(reasons.get(cause, Reason.SNOWFLAKE_VERIFICATION_FAILED), message, Actor.CUSTOMER_ADMINISTRATOR)
 
 
 def not_understood(function: str) -> Fault:
     """Snowflake's words have changed: nothing is done on a guess."""
     message = f"the answer of {function} is not understood, so nothing is done: the maintainers of cmk-operator must learn its wording"
-    return blocked("SnowflakeAnswerNotUnderstood", message, Actor.MAINTAINER)
+    return blocked(Reason.SNOWFLAKE_ANSWER_NOT_UNDERSTOOD, message, Actor.MAINTAINER)

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.encryption.protection import FieldChange, KeyChoice
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.protocol import Plan, SnowflakeTarget
 from cmk_operator.providers.snowflake import statements
 from cmk_operator.providers.snowflake.answers import Verification
-from cmk_operator.providers.snowflake.faults import OTHER_KEY, not_understood, still_waiting, verification_fault
+from cmk_operator.providers.snowflake.faults import not_understood, still_waiting, verification_fault
 
 if TYPE_CHECKING:
     from cmk_operator.core.identifiers.key_uri import KeyUri
     from cmk_operator.providers.snowflake.facts import Facts
 
-IN_PROGRESS: Final = "RekeyInProgress"
 LOOK_AGAIN: Final = 60.0
 """Seconds between two looks at a rekey that takes hours."""
 
@@ -37,7 +37,7 @@ def plan_key(target: SnowflakeTarget, want: KeyChoice, seen: Facts) -> Plan | Fa
             f"another key, {info.registered}, is registered in Snowflake account {target.id}: the provider's administrator must run "
             "SELECT SYSTEM$DEREGISTER_CMK_INFO() there unless that key is the one to use, or the platform engineer name that key"
         )
-        return blocked(OTHER_KEY, message, Actor.PROVIDER_ADMINISTRATOR)
+        return blocked(Reason.OTHER_KEY_REGISTERED, message, Actor.PROVIDER_ADMINISTRATOR)
     activated = FieldChange("activated key", str(info.active or ""), str(wanted))
     if info.registered != wanted:
         registered = FieldChange("registered key", str(info.registered or ""), str(wanted))
@@ -90,4 +90,4 @@ def _version(want: KeyChoice) -> KeyUri:
 
 def _in_progress(target: SnowflakeTarget) -> Fault:
     message = f"Snowflake encrypts the keys of account {target.id} anew, which takes up to a day; the account stays usable"
-    return busy(IN_PROGRESS, message, LOOK_AGAIN)
+    return busy(Reason.REKEY_IN_PROGRESS, message, LOOK_AGAIN)

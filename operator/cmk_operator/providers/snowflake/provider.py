@@ -11,6 +11,7 @@ from cmk_operator.azure.failures import EXPECTED_FAILURES
 from cmk_operator.core.encryption.long_running import Ended, Failed, Operation, Running
 from cmk_operator.core.encryption.protection import KeyChoice, Protection
 from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
 from cmk_operator.providers.protocol import Applied, Plan, Remembered, ResourceFacts, Shown, SnowflakeTarget, Started
 from cmk_operator.providers.snowflake import statements
@@ -28,11 +29,6 @@ from cmk_operator.providers.snowflake.answers import (
 from cmk_operator.providers.snowflake.client import STILL_RUNNING, Said, SnowflakeClient, SnowflakeClients
 from cmk_operator.providers.snowflake.facts import Facts, SnowflakeDetail
 from cmk_operator.providers.snowflake.faults import (
-    APPROVAL,
-    LATEST_UNKNOWN,
-    NEWER_VERSION,
-    PINNED,
-    WAIT,
     judge_snowflake_failure,
 )
 from cmk_operator.providers.snowflake.kind import SNOWFLAKE_ACCOUNT
@@ -165,10 +161,11 @@ class SnowflakeProvider:
             keys = self._session.keys(chain, target.customer_tenant_id, wanted.vault_url)
             latest = (await keys.get_key(wanted.key_name)).properties.version
         except EXPECTED_FAILURES:
-            return AzureFailure(None, LATEST_UNKNOWN, "the vault does not tell its latest version")
+            return AzureFailure(None, Reason.LATEST_VERSION_UNKNOWN.value, "the vault does not tell its latest version")
         if latest == wanted.version:
             return None
-        return AzureFailure(409, PINNED if pinned else NEWER_VERSION, "Snowflake would take another version")
+        refusal = Reason.PINNED_VERSION_NOT_LATEST if pinned else Reason.KEY_VERSION_CHANGED
+        return AzureFailure(409, refusal.value, "Snowflake would take another version")
 
     async def _refused(
         self, client: SnowflakeClient, target: SnowflakeTarget, known: _Known, failure: AzureFailure
@@ -182,7 +179,7 @@ class SnowflakeProvider:
                 # Without a reason no approver is asked; only who asked can give it.
                 said = await client.ask(statements.justify(approval, _REASON))
                 known.justified = approval if isinstance(said, Said) else ""
-            return replace(failure, code=APPROVAL, inner_code=approval)
+            return replace(failure, code=Reason.MULTI_PARTY_APPROVAL_REQUIRED.value, inner_code=approval)
         wait = read_remaining_wait(failure.message) if failure.status == 422 else None
         if wait is None:
             return failure
@@ -191,7 +188,7 @@ class SnowflakeProvider:
         believed = known.registered_at or target.remembered.registered_at
         if wait and (believed is None or abs(told - believed) > CLOCKS_DIFFER):
             known.registered_at = told
-        return replace(failure, code=WAIT)
+        return replace(failure, code=Reason.WAITING_FOR_ACTIVATION.value)
 
     def judge(self, failure: AzureFailure, name: str) -> Fault:
         """See `judge_snowflake_failure`."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown
 from cmk_operator.providers.sql.bodies import planned
 from cmk_operator.providers.sql.requests import RevalidateDatabase, RevertDatabase, SetDatabaseKey
@@ -100,7 +101,7 @@ def plan_database_revert(target: Target, seen: Facts) -> Plan | Fault | None:
             f"Azure cannot take database {name} back under its server while that is on a customer's key: the platform engineer must revert "
             "the server first, or set deletionPolicy to Orphan"
         )
-        return blocked("ServerOnCustomerKey", message, Actor.PLATFORM_ENGINEER)
+        return blocked(Reason.SERVER_ON_CUSTOMER_KEY, message, Actor.PLATFORM_ENGINEER)
     return planned(RevertDatabase(target.id), (change,), "put the database back under its server")
 
 
@@ -137,12 +138,12 @@ def _reopen(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldCh
             f"database {name} cannot use {key}, and Azure moves it only when it can: whoever owns that key must restore the access, as told "
             "by the provider's administrator"
         )
-        return blocked("DatabasesInaccessible", message, Actor.PROVIDER_ADMINISTRATOR)
+        return blocked(Reason.DATABASES_INACCESSIBLE, message, Actor.PROVIDER_ADMINISTRATOR)
     return _revalidate(target, seen, changes)
 
 
 def _revalidate(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan | Fault:
     if seen.detail.recovering:
-        return busy("DatabasesRecovering", f"SQL is opening database {target.id.shown_name}")
+        return busy(Reason.DATABASES_RECOVERING, f"SQL is opening database {target.id.shown_name}")
     opened = FieldChange("properties.status", "Inaccessible", "Online")
     return planned(RevalidateDatabase(target.id), (opened, *changes), "revalidate the key", keeps_key=True)

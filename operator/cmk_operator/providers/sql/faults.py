@@ -12,122 +12,105 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.core.faults.azure_failure import Stage
-from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
+from cmk_operator.core.faults.fault import Actor, Fault
+from cmk_operator.core.faults.reason import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cmk_operator.core.faults.azure_failure import AzureFailure
 
-_BLOCKED, _BUSY = FaultKind.BLOCKED, FaultKind.BUSY
 _CUSTOMER: Final = Actor.CUSTOMER_ADMINISTRATOR
 _PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
 _ENGINEER: Final = Actor.PLATFORM_ENGINEER
 _ANOTHER_NAME: Final = (
-    _BLOCKED,
     _ENGINEER,
     "SQL does not take the key's identifier for {target}: the platform engineer must name another key in keyUri",
 )
 
-# Codes in lower case: Azure does not keep their spelling.
-_TABLE: Final[Mapping[str, tuple[FaultKind, Actor, str]]] = MappingProxyType(
+_TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
     {
-        "authorizationfailed": (
-            _BLOCKED,
+        Reason.AUTHORIZATION_FAILED: (
             _PROVIDER,
             "the operator's managed identity may not do this on {target}: the provider's administrator must assign it a role there, "
             "such as SQL Server Contributor",
         ),
-        "azurekeyvaultmissingpermissions": (
-            _BLOCKED,
+        Reason.AZURE_KEY_VAULT_MISSING_PERMISSIONS: (
             _CUSTOMER,
             "SQL could not use the key for {target} yet: the customer's administrator must make sure that the application holds Key "
             "Vault Crypto Service Encryption User and that the vault lets trusted Microsoft services through its firewall (a new "
             "assignment takes some minutes)",
         ),
-        "azurekeyvaultkeydisabled": (
-            _BLOCKED,
+        Reason.AZURE_KEY_VAULT_KEY_DISABLED: (
             _CUSTOMER,
             "SQL finds the key of {target} disabled: the customer's administrator must enable it",
         ),
-        "azurekeyvaultkeynamenotfound": (
-            _BLOCKED,
+        Reason.AZURE_KEY_VAULT_KEY_NAME_NOT_FOUND: (
             _CUSTOMER,
             "SQL does not find the key of {target}: the customer's administrator must recover it",
         ),
-        "azurekeyvaultinvalidexpirationdate": (
-            _BLOCKED,
+        Reason.AZURE_KEY_VAULT_INVALID_EXPIRATION_DATE: (
             _CUSTOMER,
             "SQL takes no key for {target} that has expired or is not valid yet: the customer's administrator must correct its dates or "
             "make a new version",
         ),
-        "securityinvalidazurekeyvaultrecoverylevel": (
-            _BLOCKED,
+        Reason.SECURITY_INVALID_AZURE_KEY_VAULT_RECOVERY_LEVEL: (
             _CUSTOMER,
             "the vault lacks soft delete or purge protection, without which SQL takes no key for {target}: the customer's administrator "
             "must enable both",
         ),
-        "azurekeyvaultrsakeynotsupported": (
-            _BLOCKED,
+        Reason.AZURE_KEY_VAULT_RSA_KEY_NOT_SUPPORTED: (
             _CUSTOMER,
             "SQL takes RSA keys of 2048 or 3072 bits only for {target}: the customer's administrator must make a key of such a size",
         ),
-        "azurekeyvaultnoserveridentity": (
-            _BLOCKED,
+        Reason.AZURE_KEY_VAULT_NO_SERVER_IDENTITY: (
             _PROVIDER,
             "{target} has no managed identity that exists: the provider's administrator must restore it",
         ),
-        "adalserviceprincipalnotfound": (
-            _BLOCKED,
+        Reason.ADAL_SERVICE_PRINCIPAL_NOT_FOUND: (
             _CUSTOMER,
             "SQL does not find the application in the customer's tenant: the customer's administrator must consent to it",
         ),
-        "adalgenericerror": (
-            _BLOCKED,
+        Reason.ADAL_GENERIC_ERROR: (
             _PROVIDER,
             "SQL gets no token for the application: the provider's administrator must check the managed identity on {target} and the "
             "application's federated credential",
         ),
-        "keymaterialnotfoundonremoteserver": (
-            _BLOCKED,
+        Reason.KEY_MATERIAL_NOT_FOUND_ON_REMOTE_SERVER: (
             _PROVIDER,
             "a geo-secondary of {target} does not know the key: the platform engineer must declare an EncryptedResource for it too, or the "
             "provider's administrator add the key to it",
         ),
-        "securityazurekeyvaultgeochainerror": (
-            _BLOCKED,
+        Reason.SECURITY_AZURE_KEY_VAULT_GEO_CHAIN_ERROR: (
             _PROVIDER,
             "SQL takes no customer's key for {target} while one of its geo-secondaries has a geo-secondary itself: the provider's "
             "administrator must remove that one from its failover group",
         ),
-        "azurekeyvaultkeyinuse": (
-            _BLOCKED,
+        Reason.AZURE_KEY_VAULT_KEY_IN_USE: (
             _PROVIDER,
             "a key of {target} is still in use: the provider's administrator must wait until no backup needs it",
         ),
-        "databaseinaccessible": (
-            _BLOCKED,
+        Reason.DATABASE_INACCESSIBLE: (
             _CUSTOMER,
             "the database {target} cannot use its key: the customer's administrator must restore the access",
         ),
-        "securityazurekeyvaulturlnullorempty": _ANOTHER_NAME,
-        "azurekeyvaultinvaliduri": _ANOTHER_NAME,
-        "azurekeyvaultmalformedvaulturi": _ANOTHER_NAME,
-        "securityazurekeyvaultinvalidkeyname": _ANOTHER_NAME,
+        Reason.SECURITY_AZURE_KEY_VAULT_URL_NULL_OR_EMPTY: _ANOTHER_NAME,
+        Reason.AZURE_KEY_VAULT_INVALID_URI: _ANOTHER_NAME,
+        Reason.AZURE_KEY_VAULT_MALFORMED_VAULT_URI: _ANOTHER_NAME,
+        Reason.SECURITY_AZURE_KEY_VAULT_INVALID_KEY_NAME: _ANOTHER_NAME,
         # The next pass adds the key first.
-        "serverkeydoesnotexists": (_BUSY, Actor.AZURE, "{target} does not know the key yet"),
-        "serverkeynotfound": (_BUSY, Actor.AZURE, "{target} does not know the key yet"),
-        "serverkeynamealreadyexists": (_BUSY, Actor.AZURE, "{target} is being told of the key"),
-        "serverkeyurialreadyexists": (_BUSY, Actor.AZURE, "{target} is being told of the key"),
-        "azurekeyvaultconnectionfailed": (
-            _BUSY,
+        Reason.SERVER_KEY_DOES_NOT_EXISTS: (Actor.AZURE, "{target} does not know the key yet"),
+        Reason.SERVER_KEY_NOT_FOUND: (Actor.AZURE, "{target} does not know the key yet"),
+        Reason.SERVER_KEY_NAME_ALREADY_EXISTS: (Actor.AZURE, "{target} is being told of the key"),
+        Reason.SERVER_KEY_URI_ALREADY_EXISTS: (Actor.AZURE, "{target} is being told of the key"),
+        Reason.AZURE_KEY_VAULT_CONNECTION_FAILED: (
             Actor.AZURE,
             "SQL does not reach the vault for {target}: if that lasts, the customer's administrator must see whether the vault was deleted",
         ),
-        "azurekeyvaultgenericconnectionerror": (_BUSY, Actor.AZURE, "SQL is not served by the vault for {target}"),
-        "conflictingserveroperation": (_BUSY, Actor.AZURE, "another operation on {target} is in progress"),
-        "conflictingdatabaseoperation": (_BUSY, Actor.AZURE, "another operation on {target} is in progress"),
-        "operationinprogress": (_BUSY, Actor.AZURE, "another operation on {target} is in progress"),
+        Reason.AZURE_KEY_VAULT_GENERIC_CONNECTION_ERROR: (Actor.AZURE, "SQL is not served by the vault for {target}"),
+        Reason.CONFLICTING_SERVER_OPERATION: (Actor.AZURE, "another operation on {target} is in progress"),
+        Reason.CONFLICTING_DATABASE_OPERATION: (Actor.AZURE, "another operation on {target} is in progress"),
+        Reason.OPERATION_IN_PROGRESS: (Actor.AZURE, "another operation on {target} is in progress"),
     }
 )
 
@@ -141,8 +124,9 @@ def judge_sql_failure(failure: AzureFailure, target: str) -> Fault:
         return judge_arm_failure(failure, target)
     if failure.entra_codes:
         return judge_arm_failure(replace(failure, code=""), target)
-    found = _TABLE.get(failure.code.lower())
-    if found is None:
+    reason = Reason.of_code(failure.code)
+    found = _TABLE.get(reason) if reason is not None else None
+    if reason is None or found is None:
         return judge_arm_failure(failure, target, "SQL Server Contributor")
-    kind, actor, message = found
-    return Fault(kind, failure.code, message.format(target=target), actor, failure.retry_after, failure.request_id)
+    actor, message = found
+    return Fault(reason, message.format(target=target), actor, failure.retry_after, failure.request_id)

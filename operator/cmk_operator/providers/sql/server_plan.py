@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.encryption.protection import FieldChange
-from cmk_operator.core.faults.fault import Actor, Fault, FaultKind, blocked, busy
+from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.protocol import Plan, SqlServerOptions
 from cmk_operator.providers.sql.bodies import planned
 from cmk_operator.providers.sql.faults import judge_sql_failure
@@ -152,7 +153,7 @@ def _switch(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Pl
         "application it would lose that key before it has the new one: the platform engineer must allow a moment on a key of Microsoft "
         "with spec.sqlServer.switchThroughServiceManagedKey, or the provider's administrator put the server on the new key"
     )
-    return blocked("SwitchNeedsServiceManagedKey", message, Actor.PLATFORM_ENGINEER)
+    return blocked(Reason.SWITCH_NEEDS_SERVICE_MANAGED_KEY, message, Actor.PLATFORM_ENGINEER)
 
 
 def _service_managed(target: Target, changes: tuple[FieldChange, ...], purpose: str) -> Plan:
@@ -165,14 +166,14 @@ def _closed_on_another_key(target: Target, seen: Facts) -> Fault:
         f"({names_shown(seen.detail.inaccessible)}), and Azure moves none of them until they can: whoever owns that key must restore the "
         "access, as told by the provider's administrator"
     )
-    return blocked("DatabasesInaccessible", message, Actor.PROVIDER_ADMINISTRATOR)
+    return blocked(Reason.DATABASES_INACCESSIBLE, message, Actor.PROVIDER_ADMINISTRATOR)
 
 
 def _reopen(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan | Fault:
     """Revalidate at once, and do not wait for Azure to do it: the key has just passed the probe, and it only opens them sooner."""
     closed = seen.detail.inaccessible
     if seen.detail.recovering:
-        return busy("DatabasesRecovering", f"SQL is opening databases of server {target.id.name}: {names_shown(closed)}")
+        return busy(Reason.DATABASES_RECOVERING, f"SQL is opening databases of server {target.id.name}: {names_shown(closed)}")
     opened = FieldChange(f"status of databases {names_shown(closed)}", "Inaccessible", "Online")
     return planned(RevalidateServer(target.id), (opened, *changes), "revalidate the key", keeps_key=True)
 
@@ -214,17 +215,16 @@ def _secondary_first(
             f"geo-secondary {name} of server {server} must know the key first, but lies outside the tenant's allowedScopes: the "
             "provider's administrator must add the key to it, or its scope to the CustomerTenant"
         )
-        return blocked("GeoSecondaryOutOfScope", message, Actor.PROVIDER_ADMINISTRATOR)
+        return blocked(Reason.GEO_SECONDARY_OUT_OF_SCOPE, message, Actor.PROVIDER_ADMINISTRATOR)
     if secondary.identity is None or not secondary.identity.reaches_as(want.managed_identity, want.application_client_id):
         message = (
             f"geo-secondary {name} of server {server} must know the key first, but does not reach it by the same identity and "
             f"application yet: the platform engineer must declare an EncryptedResource for {name} with the same key"
         )
-        return blocked("GeoSecondaryNotReady", message, Actor.PLATFORM_ENGINEER)
+        return blocked(Reason.GEO_SECONDARY_NOT_READY, message, Actor.PLATFORM_ENGINEER)
     return _add_key(secondary.id, want, changes, f"add the key to geo-secondary {name}")
 
 
 def _unread(server: str, name: str, failure: AzureFailure) -> Fault:
     fault = judge_sql_failure(failure, f"geo-secondary {name} of server {server}")
-    kind = FaultKind.BUSY if fault.kind is FaultKind.BUSY else FaultKind.BLOCKED
-    return Fault(kind, "GeoSecondaryUnreachable", fault.message, fault.actor, fault.retry_after)
+    return Fault(Reason.GEO_SECONDARY_UNREACHABLE, fault.message, fault.actor, fault.retry_after, cause=fault.kind)

@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.encryption.protection import Protection
-from cmk_operator.core.faults.fault import Actor, Fault, FaultKind, invalid
+from cmk_operator.core.faults.fault import Actor, Fault, invalid
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_key_uri
 from cmk_operator.providers.sql.kind import SQL_KEY_USE
@@ -81,13 +82,13 @@ def unfit(want: KeyChoice, name: str) -> Fault | None:
             f"the names of vault {vault} and key {want.key_uri.key_name} have {length} characters together, but SQL takes at most "
             f"{LONGEST_NAMES}: the platform engineer must name a key with a shorter name in keyUri"
         )
-        return invalid("KeyNameTooLong", message)
+        return invalid(Reason.KEY_NAME_TOO_LONG, message)
     if want.key_size is not None and not SQL_KEY_USE.takes(want.key_size):
         message = (
             f"the key has {want.key_size} bits, but SQL takes RSA keys of {SQL_KEY_USE.shown_sizes} for {name}: the customer's "
             "administrator must make a key of such a size"
         )
-        return Fault(FaultKind.BLOCKED, "KeySizeNotSupported", message, Actor.CUSTOMER_ADMINISTRATOR)
+        return Fault(Reason.KEY_SIZE_NOT_SUPPORTED, message, Actor.CUSTOMER_ADMINISTRATOR)
     return None
 
 

@@ -9,7 +9,9 @@ from cmk_operator.api.conditions import find
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.azure.identities import read_application, read_managed_identity, sign_in
 from cmk_operator.azure.registrar import service_account_of
+from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.fault import Fault, FaultKind
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.registration.faults import judge_registration_failure
 from cmk_operator.core.registration.plan import ServiceAccount, judge_token_audience
 from cmk_operator.core.schedule import BLOCKED, BUSY, Next
@@ -114,11 +116,16 @@ async def _tell(context: IdentityContext, identity: FederatedIdentity, status: F
     """An event when a registration is done, or comes to wait for a person."""
     if not identity.spec.registers:
         return
-    before, after = find(identity.status.conditions, "Registered"), find(status.conditions, "Registered")
+    before, after = (
+        find(identity.status.conditions, ConditionType.REGISTERED),
+        find(status.conditions, ConditionType.REGISTERED),
+    )
     if after is None or (before is not None and before.reason == after.reason):
         return
-    stalled = find(status.conditions, "Stalled") is not None
-    await context.reporting.events.record(identity, "Warning" if stalled else "Normal", after.reason, after.message, "Register")
+    stalled = find(status.conditions, ConditionType.STALLED) is not None
+    await context.reporting.events.record(
+        identity, "Warning" if stalled else "Normal", after.known_reason, after.message, "Register"
+    )
 
 
 def _next(
@@ -128,10 +135,10 @@ def _next(
     failure: AzureFailure | Fault | None,
 ) -> Next:
     fault = outcome.fault if outcome is not None else None
-    registered = find(status.conditions, "Registered")
+    registered = find(status.conditions, ConditionType.REGISTERED)
     if fault is not None and registered is not None and registered.status == "False":
         return Next(after=fault.retry_after, backoff=BUSY if fault.kind is FaultKind.BUSY else BLOCKED)
-    authenticated = find(status.conditions, "Authenticated")
-    if authenticated is not None and authenticated.reason == "Settling":
+    authenticated = find(status.conditions, ConditionType.AUTHENTICATED)
+    if authenticated is not None and authenticated.reason == Reason.SETTLING:
         return Next(backoff=BUSY)
     return Next(after=jittered(context.intervals.identity_check if failure is None else context.intervals.key_check))

@@ -14,6 +14,7 @@ from cmk_operator.api.federated_identity import (
 from cmk_operator.azure.credentials import IdentityChain
 from cmk_operator.azure.registrar import RegistrarClient
 from cmk_operator.core.faults.fault import Fault, busy, invalid
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import InvalidArmIdError, parse_arm_id
 from cmk_operator.core.registration.plan import MarkApplication, Seen, TrustAtApplication, UpsertApplication, Wish, next_step
 from cmk_operator.kubernetes.status import reference_of
@@ -59,23 +60,23 @@ async def register(context: IdentityContext, identity: FederatedIdentity, accoun
         if step is None or isinstance(step, Fault):
             return replace(outcome, fault=step)
         if not outcome.changed and not await _still_wanted(context, identity):
-            return replace(outcome, fault=busy("Changed", "the manifest changed meanwhile"))
+            return replace(outcome, fault=busy(Reason.CHANGED, "the manifest changed meanwhile"))
         fault = await client.take(wish, step)
         if fault is not None:
             return replace(outcome, fault=fault)
         outcome = replace(outcome, changed=True)
         _note(context, identity, wish, step)
-    return replace(outcome, fault=busy("Registering", "Azure does not show yet what was registered"))
+    return replace(outcome, fault=busy(Reason.REGISTERING, "Azure does not show yet what was registered"))
 
 
 def _wish_of(identity: FederatedIdentity, account: ServiceAccount) -> Wish | Fault:
     spec, registration = identity.spec, identity.status.registration or Registration()
     if spec.registrar is None:
-        return invalid("RegistrarMissing", "spec.registrar is required to register anything")
+        return invalid(Reason.REGISTRAR_MISSING, "spec.registrar is required to register anything")
     try:
         managed_identity: ArmId = parse_arm_id(spec.managed_identity.resource_id)
     except InvalidArmIdError as error:
-        return invalid("InvalidResourceId", f"spec.managedIdentity.resourceId is not usable: {error}")
+        return invalid(Reason.INVALID_RESOURCE_ID, f"spec.managedIdentity.resourceId is not usable: {error}")
     registered = spec.application.register_
     return Wish(
         identity_name=identity.metadata.name,

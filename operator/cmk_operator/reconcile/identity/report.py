@@ -16,8 +16,10 @@ from cmk_operator.api.federated_identity import (
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.access.token_verdict import judge_token_failure, may_be_replication
+from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.registration.federation import FederatedCredential, nearest_miss
 from cmk_operator.core.registration.plan import MULTITENANT, ApplicationFacts, ManagedIdentityFacts
@@ -48,18 +50,20 @@ def report(
     """The status that follows from one attempt to register, to sign in, and to read; `identity` holds the ids known by now."""
     known = identity.application_client_id is not None and identity.managed_identity_client_id is not None
     registered = _registered(identity, hindrance, known=known)
-    authenticated = _authenticated(identity, failure, now) if known else Aspect(*_not_registered("Authenticated"))
-    federated = _federated(identity, managed, application) if known else Aspect(*_not_registered("ApplicationFederated"))
+    authenticated = _authenticated(identity, failure, now) if known else _not_registered(ConditionType.AUTHENTICATED)
+    federated = _federated(identity, managed, application) if known else _not_registered(ConditionType.APPLICATION_FEDERATED)
     broken = next((aspect for aspect in (registered, authenticated, federated) if aspect.status == "False"), None)
-    ready = Aspect("Ready", "True", "Ready", "the operator can sign in as the managed identity and become the application")
+    ready = Aspect(
+        ConditionType.READY, "True", Reason.READY, "the operator can sign in as the managed identity and become the application"
+    )
     progress = Progress()
     if broken is not None:
-        ready = Aspect("Ready", "False", broken.reason, broken.message)
+        ready = Aspect(ConditionType.READY, "False", broken.reason, broken.message)
         progress = Progress(stalled=True, reason=broken.reason, message=broken.message)
         if broken is registered and hindrance is not None:
             progress = Progress.of(hindrance.fault)
     elif authenticated.status == "Unknown":
-        ready = Aspect("Ready", "Unknown", authenticated.reason, authenticated.message)
+        ready = Aspect(ConditionType.READY, "Unknown", authenticated.reason, authenticated.message)
         progress = Progress(reconciling=True, reason=authenticated.reason, message=authenticated.message)
     generation = identity.metadata.generation
     return FederatedIdentityStatus(
@@ -73,8 +77,8 @@ def report(
     )
 
 
-def _not_registered(kind: str) -> tuple[str, Truth, str, str]:
-    return kind, "Unknown", "NotRegistered", _NOT_REGISTERED
+def _not_registered(kind: ConditionType) -> Aspect:
+    return Aspect(kind, "Unknown", Reason.NOT_REGISTERED, _NOT_REGISTERED)
 
 
 def _handover(identity: FederatedIdentity, application: ApplicationFacts | AzureFailure | None) -> ApplicationHandover | None:
@@ -97,25 +101,25 @@ def _managed(identity: FederatedIdentity, managed: ManagedIdentityFacts | AzureF
 
 
 def _registered(identity: FederatedIdentity, hindrance: Hindrance | None, *, known: bool) -> Aspect:
-    kind = "Registered"
+    kind = ConditionType.REGISTERED
     if not identity.spec.registers:
-        return Aspect(kind, "True", "Given", "the manifest names an application and a managed identity that exist")
+        return Aspect(kind, "True", Reason.GIVEN, "the manifest names an application and a managed identity that exist")
     if hindrance is None:
-        return Aspect(kind, "True", "Registered", "everything that the manifest asks for is registered")
+        return Aspect(kind, "True", Reason.REGISTERED, "everything that the manifest asks for is registered")
     status: Truth = "Unknown" if known and hindrance.unread else "False"
     return Aspect(kind, status, hindrance.fault.reason, hindrance.fault.message)
 
 
 def _authenticated(identity: FederatedIdentity, failure: AzureFailure | Fault | None, now: datetime) -> Aspect:
     if failure is None:
-        return Aspect("Authenticated", "True", "SignedIn", "the operator signs in as the managed identity")
+        return Aspect(ConditionType.AUTHENTICATED, "True", Reason.SIGNED_IN, "the operator signs in as the managed identity")
     if isinstance(failure, Fault):
-        return Aspect("Authenticated", "False", failure.reason, failure.message)
+        return Aspect(ConditionType.AUTHENTICATED, "False", failure.reason, failure.message)
     if identity.settles(now) and may_be_replication(failure):
-        return Aspect("Authenticated", "Unknown", "Settling", f"the managed identity {SETTLING}")
+        return Aspect(ConditionType.AUTHENTICATED, "Unknown", Reason.SETTLING, f"the managed identity {SETTLING}")
     access = judge_token_failure(failure)
     status: Truth = "Unknown" if access.state is AccessState.UNKNOWN else "False"
-    return Aspect("Authenticated", status, access.state.value, access.message)
+    return Aspect(ConditionType.AUTHENTICATED, status, access.state.reason, access.message)
 
 
 def _federated(
@@ -123,36 +127,38 @@ def _federated(
     managed: ManagedIdentityFacts | AzureFailure | None,
     application: ApplicationFacts | AzureFailure | None,
 ) -> Aspect:
-    kind = "ApplicationFederated"
+    kind = ConditionType.APPLICATION_FEDERATED
     if isinstance(managed, ManagedIdentityFacts) and managed.client_id.lower() != identity.managed_identity_client_id:
         message = (
             f"the managed identity's client id is {managed.client_id}, not spec.managedIdentity.clientId: the provider's "
             "administrator must correct the manifest"
         )
-        return Aspect(kind, "False", "ClientIdMismatch", message)
+        return Aspect(kind, "False", Reason.CLIENT_ID_MISMATCH, message)
     gone = _gone(identity, managed, application)
     if gone is not None:
         return gone
     if application is None:
-        return Aspect(kind, "Unknown", "NotAuthenticated", "the application was not read, because the operator cannot sign in")
+        return Aspect(
+            kind, "Unknown", Reason.NOT_AUTHENTICATED, "the application was not read, because the operator cannot sign in"
+        )
     if isinstance(application, AzureFailure):
         message = (
             "the application is not readable: the provider's administrator may grant the managed identity the Microsoft Graph "
             "permission Application.Read.All to have it checked here"
         )
-        return Aspect(kind, "Unknown", "NotReadable", message)
+        return Aspect(kind, "Unknown", Reason.NOT_READABLE, message)
     if application.sign_in_audience not in MULTITENANT:
         message = (
             f"the application's signInAudience is {application.sign_in_audience}: the provider's administrator must set it to "
             "AzureADMultipleOrgs, or no customer can consent"
         )
-        return Aspect(kind, "False", "SingleTenantApplication", message)
+        return Aspect(kind, "False", Reason.SINGLE_TENANT_APPLICATION, message)
     if not isinstance(managed, ManagedIdentityFacts):
         message = (
             "the managed identity is not readable: the provider's administrator may grant it Reader on itself to have its "
             "federated credential checked here"
         )
-        return Aspect(kind, "Unknown", "NotReadable", message)
+        return Aspect(kind, "Unknown", Reason.NOT_READABLE, message)
     return _trusted(identity, application, managed)
 
 
@@ -162,31 +168,31 @@ def _gone(
     application: ApplicationFacts | AzureFailure | None,
 ) -> Aspect | None:
     """What the manifest names and Azure does not have; who may not look is answered otherwise."""
-    kind = "ApplicationFederated"
+    kind = ConditionType.APPLICATION_FEDERATED
     if isinstance(application, AzureFailure) and application.code == "Request_ResourceNotFound":
         message = (
             f"the provider's tenant has no application {identity.application_client_id}: the provider's administrator must register "
             "it, or correct spec.application.clientId"
         )
-        return Aspect(kind, "False", "ApplicationNotFound", message)
+        return Aspect(kind, "False", Reason.APPLICATION_NOT_FOUND, message)
     if isinstance(managed, AzureFailure) and managed.code == "ResourceNotFound":
         message = (
             f"{identity.spec.managed_identity.resource_id} does not exist: the provider's administrator must create it, or correct "
             "spec.managedIdentity.resourceId"
         )
-        return Aspect(kind, "False", "ManagedIdentityNotFound", message)
+        return Aspect(kind, "False", Reason.MANAGED_IDENTITY_NOT_FOUND, message)
     return None
 
 
 def _trusted(identity: FederatedIdentity, application: ApplicationFacts, managed: ManagedIdentityFacts) -> Aspect:
-    kind, spec = "ApplicationFederated", identity.spec
+    kind, spec = ConditionType.APPLICATION_FEDERATED, identity.spec
     wanted = FederatedCredential(spec.entra_issuer, managed.principal_id, (spec.endpoints.token_exchange_audience,))
     if any(credential.trusts(wanted) for credential in application.federated_credentials):
-        return Aspect(kind, "True", "Federated", "the application trusts the managed identity")
+        return Aspect(kind, "True", Reason.FEDERATED, "the application trusts the managed identity")
     miss = nearest_miss(application.federated_credentials, wanted)
     message = (
         f"the application has no federated credential with issuer {wanted.issuer}, subject {wanted.subject} (the managed identity's "
         f"principal id) and audience {wanted.audiences[0]}{f' ({miss})' if miss else ''}: the provider's administrator must "
         f"{'correct or ' if miss else ''}add it, or no Azure service can reach a customer's key"
     )
-    return Aspect(kind, "False", "FederatedCredentialMissing", message)
+    return Aspect(kind, "False", Reason.FEDERATED_CREDENTIAL_MISSING, message)

@@ -16,7 +16,9 @@ from cmk_operator.azure.identities import application_is_gone
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.access.token_verdict import may_be_a_missing_application, may_be_replication
 from cmk_operator.core.access.verdict import judge_access
+from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.fault import Fault, busy
+from cmk_operator.core.faults.reason import EventReason, Reason
 from cmk_operator.core.rotation.adoption import probe_of_adopted
 from cmk_operator.core.schedule import BUSY, Next
 from cmk_operator.kubernetes.client import ObjectReference
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from cmk_operator.kubernetes.inventory import Inventory
     from cmk_operator.reconcile.key.context import KeyContext
 
-_SETTLES: Final = busy("Settling", f"the identity of the key's tenant {SETTLING}")
+_SETTLES: Final = busy(Reason.SETTLING, f"the identity of the key's tenant {SETTLING}")
 
 
 async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next:
@@ -163,8 +165,8 @@ def _request_id(probe: KeyProbe | None) -> str | None:
 
 def _meaning(status: CustomerManagedKeyStatus) -> tuple[object, ...]:
     """What resources depend on; anything else must not wake thousands of them."""
-    prerequisites = find(status.conditions, "PrerequisitesMet")
-    accessible = find(status.conditions, "KeyAccessible")
+    prerequisites = find(status.conditions, ConditionType.PREREQUISITES_MET)
+    accessible = find(status.conditions, ConditionType.KEY_ACCESSIBLE)
     return (
         status.observed_generation,
         (status.access.state, status.access.lost_since) if status.access is not None else None,
@@ -178,18 +180,20 @@ def _meaning(status: CustomerManagedKeyStatus) -> tuple[object, ...]:
 async def _tell(context: KeyContext, key: CustomerManagedKey, status: CustomerManagedKeyStatus) -> None:
     before = key.status.access.state if key.status.access is not None else None
     after = status.access.state if status.access is not None else None
-    accessible = find(status.conditions, "KeyAccessible")
+    accessible = find(status.conditions, ConditionType.KEY_ACCESSIBLE)
     if after != before and accessible is not None:
         kind: Literal["Normal", "Warning"] = "Normal" if after == AccessState.ACCESSIBLE else "Warning"
-        await context.reporting.events.record(key, kind, f"Key{after}", accessible.message, "ProbeKey")
-    rotated = find(status.conditions, "RotationCurrent")
-    told = find(key.status.conditions, "RotationCurrent")
-    if rotated is not None and rotated.reason == "OldVersionLost" and (told is None or told.reason != rotated.reason):
-        await context.reporting.events.record(key, "Warning", rotated.reason, rotated.message, "ProbeKey")
+        await context.reporting.events.record(
+            key, kind, EventReason.of_access(AccessState.read(after or "").reason), accessible.message, "ProbeKey"
+        )
+    rotated = find(status.conditions, ConditionType.ROTATION_CURRENT)
+    told = find(key.status.conditions, ConditionType.ROTATION_CURRENT)
+    if rotated is not None and rotated.reason == Reason.OLD_VERSION_LOST and (told is None or told.reason != rotated.reason):
+        await context.reporting.events.record(key, "Warning", rotated.known_reason, rotated.message, "ProbeKey")
     if len(status.rotations) and status.rotations != key.status.rotations:
         newest = status.rotations[0]
         note = f"version {newest.to} follows {newest.from_ or 'none'}"
-        await context.reporting.events.record(key, "Normal", "KeyVersionChanged", note, "ProbeKey")
+        await context.reporting.events.record(key, "Normal", EventReason.KEY_VERSION_CHANGED, note, "ProbeKey")
 
 
 def _wake_tenant(context: KeyContext, path: KeyPath, status: CustomerManagedKeyStatus) -> None:

@@ -21,6 +21,7 @@ from cmk_operator.api.durations import parse_duration
 from cmk_operator.api.model import APPROVED_VERSION, RECONCILE_REQUESTED_AT
 from cmk_operator.core.access.key_verdict import KeyVerdict, judge_key_probe, lost_since
 from cmk_operator.core.access.state import AccessState, KeyAttributes, KeyProbe
+from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.encryption.service_timing import (
     ServiceTiming,
     Stop,
@@ -29,6 +30,7 @@ from cmk_operator.core.encryption.service_timing import (
     stops,
 )
 from cmk_operator.core.faults.azure_failure import Stage
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.prerequisites.check import (
     ALL_PREREQUISITES,
     Prerequisite,
@@ -37,6 +39,7 @@ from cmk_operator.core.prerequisites.check import (
     check_prerequisites,
     failed,
 )
+from cmk_operator.core.prerequisites.prerequisite import PrerequisiteName
 from cmk_operator.core.rotation.versions import (
     HOLD_SUPERSEDED_FOR,
     KeyVersion,
@@ -114,11 +117,11 @@ def report_refused(key: CustomerManagedKey, fault: Fault, usage: Usage, now: dat
     """The status of a key that may not be probed; what was known of its versions stays."""
     unprobed = "the key was not probed"
     aspects = (
-        Aspect("Ready", "False", fault.reason, fault.message),
-        Aspect("KeyAccessible", "Unknown", fault.reason, unprobed),
-        Aspect("PrerequisitesMet", "Unknown", fault.reason, unprobed),
-        Aspect("RotationCurrent", "Unknown", fault.reason, unprobed),
-        Aspect("ConsentGranted", "Unknown", fault.reason, unprobed),
+        Aspect(ConditionType.READY, "False", fault.reason, fault.message),
+        Aspect(ConditionType.KEY_ACCESSIBLE, "Unknown", fault.reason, unprobed),
+        Aspect(ConditionType.PREREQUISITES_MET, "Unknown", fault.reason, unprobed),
+        Aspect(ConditionType.ROTATION_CURRENT, "Unknown", fault.reason, unprobed),
+        Aspect(ConditionType.CONSENT_GRANTED, "Unknown", fault.reason, unprobed),
     )
     generation = key.metadata.generation
     before = key.status
@@ -194,7 +197,7 @@ def _dated_access(before: CustomerManagedKeyStatus, state: AccessState, now: dat
 
 def _shut_out(prerequisites: tuple[Prerequisite, ...]) -> str | None:
     """What is known of a firewall that keeps Azure's services out."""
-    found = (one for one in prerequisites if one.name == "TrustedServicesBypass" and one.result is Result.FAIL)
+    found = (one for one in prerequisites if one.name is PrerequisiteName.TRUSTED_SERVICES_BYPASS and one.result is Result.FAIL)
     return next((one.message for one in found), None)
 
 
@@ -308,7 +311,7 @@ def _rotations(
 def _key_accessible(verdict: KeyVerdict) -> Aspect:
     state = verdict.access.state
     status: Truth = "True" if state is AccessState.ACCESSIBLE else "False" if state.is_known_loss else "Unknown"
-    return Aspect("KeyAccessible", status, state.value, verdict.access.message)
+    return Aspect(ConditionType.KEY_ACCESSIBLE, status, state.reason, verdict.access.message)
 
 
 def _prerequisite_reports(
@@ -324,20 +327,20 @@ def _prerequisite_reports(
 
 
 def _prerequisites_met(prerequisites: tuple[Prerequisite, ...], effective: EffectiveKey, *, readable: bool) -> Aspect:
-    kind = "PrerequisitesMet"
+    kind = ConditionType.PREREQUISITES_MET
     if not readable:
-        return Aspect(kind, "Unknown", "KeyNotReadable", "the key could not be read")
+        return Aspect(kind, "Unknown", Reason.KEY_NOT_READABLE, "the key could not be read")
     enforced = failed(prerequisites, enforce=effective.prerequisites == "Enforce")
     if enforced:
         message = "; ".join(f"{entry.name}: {entry.message}" for entry in enforced)
-        return Aspect(kind, "False", f"{enforced[0].name}Failed", message)
+        return Aspect(kind, "False", enforced[0].name.failed, message)
     told = [entry for entry in prerequisites if entry.result is Result.FAIL]
     if told:
         message = "; ".join(f"{entry.name}: {entry.message}" for entry in told)
-        return Aspect(kind, "True", "Warned", f"lacking, but no prerequisite that is enforced: {message}")
+        return Aspect(kind, "True", Reason.WARNED, f"lacking, but no prerequisite that is enforced: {message}")
     unknown = ", ".join(entry.name for entry in prerequisites if entry.result is Result.UNKNOWN)
     message = f"nothing visible is missing; not visible with the present grants: {unknown}" if unknown else "all are met"
-    return Aspect(kind, "True", "Met", message)
+    return Aspect(kind, "True", Reason.MET, message)
 
 
 def _old_version_lost(verdict: KeyVerdict, superseded: frozenset[str]) -> Aspect | None:
@@ -352,13 +355,13 @@ def _old_version_lost(verdict: KeyVerdict, superseded: frozenset[str]) -> Aspect
         f"version {lost[0]}{more}, which no resource is on any more, was lost before services and backups could do without it, and "
         f"backups made under it cannot be restored: {verdict.by_version[lost[0]].message}"
     )
-    return Aspect("RotationCurrent", "False", "OldVersionLost", message)
+    return Aspect(ConditionType.ROTATION_CURRENT, "False", Reason.OLD_VERSION_LOST, message)
 
 
 def _rotation_current(history: VersionHistory, facts: KeyFacts, effective: EffectiveKey) -> Aspect:
-    kind = "RotationCurrent"
+    kind = ConditionType.ROTATION_CURRENT
     if history.active is None:
-        return Aspect(kind, "Unknown", "NoActiveVersion", "no version has passed the probe yet")
+        return Aspect(kind, "Unknown", Reason.NO_ACTIVE_VERSION, "no version has passed the probe yet")
     behind = sorted(name for version, names in facts.usage.by_version.items() if version != history.active for name in names)
     if behind:
         more = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
@@ -366,27 +369,27 @@ def _rotation_current(history: VersionHistory, facts: KeyFacts, effective: Effec
             "this operator moves them" if effective.apply != "AzureSchedule" else "Azure's services look for new versions daily"
         )
         message = f"{behind[0]}{more} on an older version than {history.active}; {pace}"
-        return Aspect(kind, "False", "ResourcesOnOlderVersion", message)
+        return Aspect(kind, "False", Reason.RESOURCES_ON_OLDER_VERSION, message)
     if facts.pending is not None:
         message = (
             f"version {facts.pending} waits for approval: the platform engineer must set the annotation {APPROVED_VERSION} of this "
             "object to it"
         )
-        return Aspect(kind, "False", "ApprovalPending", message)
-    return Aspect(kind, "True", "Current", f"everything that uses the key is on version {history.active}")
+        return Aspect(kind, "False", Reason.APPROVAL_PENDING, message)
+    return Aspect(kind, "True", Reason.CURRENT, f"everything that uses the key is on version {history.active}")
 
 
 def _consent_granted(verdict: KeyVerdict, probe: KeyProbe) -> Aspect:
-    kind = "ConsentGranted"
+    kind = ConditionType.CONSENT_GRANTED
     state = verdict.wanted.state
     if state in _CONSENT_UNKNOWN:
-        return Aspect(kind, "Unknown", state.value, "the customer's tenant could not be asked")
+        return Aspect(kind, "Unknown", state.reason, "the customer's tenant could not be asked")
     if state is AccessState.CONSENT_MISSING:
-        return Aspect(kind, "False", "ConsentMissing", verdict.wanted.message)
+        return Aspect(kind, "False", Reason.CONSENT_MISSING, verdict.wanted.message)
     no_token = probe.wanted.failure is not None and probe.wanted.failure.stage is not Stage.SERVICE
     if no_token or state in {AccessState.IDENTITY_BROKEN, AccessState.VAULT_IN_ANOTHER_TENANT}:
-        return Aspect(kind, "Unknown", state.value, verdict.wanted.message)
-    return Aspect(kind, truth(value=True), "Granted", "the application may sign in to the customer's tenant")
+        return Aspect(kind, "Unknown", state.reason, verdict.wanted.message)
+    return Aspect(kind, truth(value=True), Reason.GRANTED, "the application may sign in to the customer's tenant")
 
 
 def _summary(verdict: KeyVerdict, aspects: tuple[Aspect, ...]) -> tuple[Aspect, Progress]:
@@ -394,7 +397,7 @@ def _summary(verdict: KeyVerdict, aspects: tuple[Aspect, ...]) -> tuple[Aspect, 
     for aspect in (accessible, prerequisites):
         if aspect.status == "True":
             continue
-        waiting = verdict.access.state in {AccessState.UNKNOWN, AccessState.VAULT_UNREACHABLE}
+        waiting = verdict.access.state.reason.passes_by_itself
         progress = Progress(reconciling=waiting, stalled=not waiting, reason=aspect.reason, message=aspect.message)
-        return Aspect("Ready", aspect.status, aspect.reason, aspect.message), progress
-    return Aspect("Ready", "True", "Ready", accessible.message), Progress()
+        return Aspect(ConditionType.READY, aspect.status, aspect.reason, aspect.message), progress
+    return Aspect(ConditionType.READY, "True", Reason.READY, accessible.message), Progress()

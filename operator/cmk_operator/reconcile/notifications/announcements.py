@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from cmk_operator.api.conditions import find
 from cmk_operator.api.notifications import MOST_PENDING, NotificationsReport, PendingNotification
 from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.notification import NotificationType
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def announce_resource(
     if not audience.listening:
         return status.model_copy(update={"notifications": before if audience.listening is None else None})
     announced = before.announced if before is not None else None
-    encrypted, applied = find(status.conditions, "Encrypted"), status.applied
+    encrypted, applied = find(status.conditions, ConditionType.ENCRYPTED), status.applied
     truth, message = (encrypted.status, encrypted.message) if encrypted is not None else ("Unknown", "")
     events: list[_Event] = []
     key = _key_of(applied)
@@ -76,7 +77,7 @@ def _key_of(applied: AppliedKey | None) -> str | None:
 
 def encryption_changed(before: EncryptedResourceStatus, after: EncryptedResourceStatus) -> NotificationType | None:
     """Whether encryption with the wanted key began or ended between two statuses; what is not known changes nothing."""
-    was, now = find(before.conditions, "Encrypted"), find(after.conditions, "Encrypted")
+    was, now = find(before.conditions, ConditionType.ENCRYPTED), find(after.conditions, ConditionType.ENCRYPTED)
     if now is None or now.status == "Unknown":
         return None
     held = _key_of(before.applied) if was is not None and was.status != "False" else None
@@ -94,8 +95,8 @@ def announce_key(
         return status.model_copy(update={"notifications": before if audience.listening is None else None})
     announced = before.announced if before is not None else None
     version = before.announced_version if before is not None else None
-    state = AccessState(status.access.state) if status.access is not None else AccessState.UNKNOWN
-    accessible = find(status.conditions, "KeyAccessible")
+    state = AccessState.read(status.access.state) if status.access is not None else AccessState.UNKNOWN
+    accessible = find(status.conditions, ConditionType.KEY_ACCESSIBLE)
     message = accessible.message if accessible is not None else ""
     events: list[_Event] = []
     if state is AccessState.ACCESSIBLE:

@@ -15,7 +15,9 @@ from cmk_operator.api.conditions import Aspect, find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
+from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.fault import Actor, Fault, blocked
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.secret_key import SecretKey
 from cmk_operator.core.schedule import BLOCKED, BUSY, Next
 from cmk_operator.kubernetes.client import ObjectReference
@@ -174,17 +176,23 @@ async def reconcile_delivery(context: DeliveryContext, reference: ObjectReferenc
 
 def notifications_delivered(tenant: CustomerTenant, state: SinkState | None) -> Aspect:
     """The condition of a tenant's receiver; after a restart what was known stays until something is sent."""
-    kind = "NotificationsDelivered"
+    kind = ConditionType.NOTIFICATIONS_DELIVERED
     if state is None:
-        return Aspect(kind, "True", "NotConfigured", "spec.notifications names no receiver, so there is nothing to deliver")
+        return Aspect(
+            kind, "True", Reason.NOT_CONFIGURED, "spec.notifications names no receiver, so there is nothing to deliver"
+        )
     if state.fault is not None:
         return Aspect(kind, "False", state.fault.reason, state.fault.message)
     if state.proven:
-        return Aspect(kind, "True", "Delivered", "the receiver takes the events")
+        return Aspect(kind, "True", Reason.DELIVERED, "the receiver takes the events")
     before = find(tenant.status.conditions, kind)
-    if before is not None and before.reason != "NotConfigured" and before.observed_generation == tenant.metadata.generation:
-        return Aspect(kind, before.status, before.reason, before.message)
-    return Aspect(kind, "Unknown", "NothingSentYet", "no event was sent to the receiver yet")
+    if (
+        before is not None
+        and before.reason != Reason.NOT_CONFIGURED
+        and before.observed_generation == tenant.metadata.generation
+    ):
+        return Aspect(kind, before.status, before.known_reason, before.message)
+    return Aspect(kind, "Unknown", Reason.NOTHING_SENT_YET, "no event was sent to the receiver yet")
 
 
 def _announcer(inventory: Inventory, origin: ObjectReference) -> Announcer | None:
@@ -215,7 +223,7 @@ async def _sign(context: DeliveryContext, state: SinkState) -> Fault | None:
         message = (
             f"Secret {wanted.namespace}/{wanted.name} cannot sign: the provider's administrator must correct it, since {error}"
         )
-        return blocked("SecretNotUsable", message, Actor.PROVIDER_ADMINISTRATOR)
+        return blocked(Reason.SECRET_NOT_USABLE, message, Actor.PROVIDER_ADMINISTRATOR)
     state.signer_read_at = time.monotonic()
     return None
 

@@ -17,6 +17,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.preflight import COMPLETE, CheckReport, Preflight, PreflightStatus
 from cmk_operator.core.faults.fault import Fault, invalid
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId, InvalidArmIdError, parse_arm_id
 from cmk_operator.core.preflight import (
     KEY_STAGES,
@@ -47,9 +48,9 @@ KEPT: Final = timedelta(minutes=10)
 """After the checks, for whoever asked to read them."""
 MOST_RESOURCES: Final = 100
 _RESULTS: Final = {
-    CheckResult.PASS: ("Passed", "every check has passed"),
-    CheckResult.FAIL: ("Failed", "a check has failed: the checks say who must do what"),
-    CheckResult.UNCHECKED: ("NotAllChecked", "nothing has failed, and not everything could be checked"),
+    CheckResult.PASS: (Reason.PASSED, "every check has passed"),
+    CheckResult.FAIL: (Reason.FAILED, "a check has failed: the checks say who must do what"),
+    CheckResult.UNCHECKED: (Reason.NOT_ALL_CHECKED, "nothing has failed, and not everything could be checked"),
 }
 
 
@@ -137,7 +138,7 @@ def _fault_of(model: type[CustomerManagedKey | EncryptedResource], body: dict[st
         model.model_validate(body)
     except ValidationError as error:
         first = error.errors()[0]
-        return invalid("InvalidManifest", f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
+        return invalid(Reason.INVALID_MANIFEST, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
     return None
 
 
@@ -147,7 +148,7 @@ def _targetless(body: dict[str, Any]) -> Fault | None:
         try:
             parse_arm_id(target.text)
         except InvalidArmIdError as error:
-            return invalid("InvalidResourceId", f"spec.resourceId is not usable: {error}")
+            return invalid(Reason.INVALID_RESOURCE_ID, f"spec.resourceId is not usable: {error}")
     return None
 
 

@@ -10,6 +10,7 @@ from cmk_operator.azure.permissions import permissions_at
 from cmk_operator.core.encryption.required_actions import ASSIGN_IDENTITY, RightsNotVisible
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.preflight import (
     RESOURCE_STAGES,
@@ -71,7 +72,7 @@ async def _admit(context: PreflightContext, resource: EncryptedResource) -> Reso
 async def _writable(session: AzureSession, step: ResourcePass) -> Check:
     rights, identity = step.provider.kind.rights, step.path.path.managed_identity
     if isinstance(rights, RightsNotVisible):
-        return Check(CheckStage.WRITE, CheckResult.NOT_VISIBLE, "RightsNotVisible", rights.why)
+        return Check(CheckStage.WRITE, CheckResult.NOT_VISIBLE, Reason.RIGHTS_NOT_VISIBLE, rights.why)
     wanted: list[tuple[ArmId, tuple[str, ...]]] = [(ArmId(step.path.target.text), rights.on_resource)]
     if rights.attaches_identity:
         wanted.append((identity, (ASSIGN_IDENTITY,)))

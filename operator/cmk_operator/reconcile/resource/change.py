@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cmk_operator.core.encryption.decide import Step, decide, old_version_blocks
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault, FaultKind
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.protocol import Plan, Started
 from cmk_operator.reconcile.audit import key_change_started
@@ -140,4 +141,4 @@ def _applied(
 
 def _not_taken_over(step: ResourcePass, left: _Unfinished) -> Waiting:
     keeps_key = left.plan.keeps_key and step.is_on_key(left.seen)
-    return Waiting("NotTakenOver", "Azure has not taken the change over", left.seen, keeps_key=keeps_key)
+    return Waiting(Reason.NOT_TAKEN_OVER, "Azure has not taken the change over", left.seen, keeps_key=keeps_key)

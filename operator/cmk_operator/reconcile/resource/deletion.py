@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cmk_operator.core.encryption.decide import KeyState, Step, decide_deletion
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.schedule import BUSY, Next
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.protocol import Started
@@ -87,7 +88,7 @@ async def delete(context: ResourceContext, step: ResourcePass) -> ResourceOutcom
     )
     if decision.step is Step.WAIT and facts is not None:
         message = f"the manifest is being deleted and reverts first; {decision.message}"
-        return Waiting("RevertWaitsForKey", message, facts, keeps_key=True)
+        return Waiting(Reason.REVERT_WAITS_FOR_KEY, message, facts, keeps_key=True)
     if decision.step is Step.REVERT and facts is not None:
         in_the_way = await _revert(context, step, facts)
         if in_the_way is not None:

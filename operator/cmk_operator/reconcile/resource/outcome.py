@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cmk_operator.core.encryption.long_running import Operation
     from cmk_operator.core.faults.fault import Fault
+    from cmk_operator.core.faults.reason import Reason
     from cmk_operator.providers.protocol import Plan, ResourceFacts
 
 
@@ -58,7 +59,7 @@ class Operating:
 class Waiting:
     """A change is due, and something else must happen first."""
 
-    reason: str
+    reason: Reason
     message: str
     seen: ResourceFacts[Any]
     keeps_key: bool

@@ -8,9 +8,11 @@ from cmk_operator.api.conditions import find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.encrypted_resource import EncryptedResource, EncryptedResourceStatus, TargetReport
 from cmk_operator.core.access.state import Access, AccessState
+from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.encryption.decide import KeyState, Step, decide
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault, FaultKind
+from cmk_operator.core.faults.reason import EventReason, Reason
 from cmk_operator.core.notification import NotificationType
 from cmk_operator.core.schedule import BLOCKED, BUSY, Backoff, Next
 from cmk_operator.kubernetes.status import reference_of
@@ -120,14 +122,14 @@ def _key_state(key: CustomerManagedKey) -> KeyState:
     if status.access is None or status.observed_generation != key.metadata.generation:
         return KeyState(None)
     active = next((entry for entry in status.versions if entry.version == status.active_version), None)
-    accessible = find(status.conditions, "KeyAccessible")
-    state = AccessState(status.access.state)
+    accessible = find(status.conditions, ConditionType.KEY_ACCESSIBLE)
+    state = AccessState.read(status.access.state)
     if active is not None and active.access == AccessState.ACCESSIBLE.value:
         state = AccessState.ACCESSIBLE
     access = Access(state, accessible.message if accessible is not None else "")
-    prerequisites = find(status.conditions, "PrerequisitesMet")
+    prerequisites = find(status.conditions, ConditionType.PREREQUISITES_MET)
     if prerequisites is not None and prerequisites.status == "False":
-        return KeyState(access, prerequisites.reason, prerequisites.message)
+        return KeyState(access, prerequisites.known_reason, prerequisites.message)
     return KeyState(access)
 
 
@@ -186,23 +188,25 @@ async def _tell(
 ) -> None:
     if own is not None and own.key_uri:
         await context.reporting.events.record(
-            resource, "Normal", "KeyApplied", f"the resource was put on {own.key_uri}", "ApplyKey"
+            resource, "Normal", EventReason.KEY_APPLIED, f"the resource was put on {own.key_uri}", "ApplyKey"
         )
     encryption = encryption_changed(resource.status, status)
-    encrypted = find(status.conditions, "Encrypted")
+    encrypted = find(status.conditions, ConditionType.ENCRYPTED)
     if encryption is not None and encrypted is not None:
         active = encryption is NotificationType.ENCRYPTION_ACTIVE
-        reason = "EncryptionActive" if active else "EncryptionInactive"
+        reason = EventReason.ENCRYPTION_ACTIVE if active else EventReason.ENCRYPTION_INACTIVE
         await context.reporting.events.record(
             resource, "Normal" if active else "Warning", reason, encrypted.message, "Reconcile"
         )
-    lost, accessible = resource.status.access, find(status.conditions, "KeyAccessible")
+    lost, accessible = resource.status.access, find(status.conditions, ConditionType.KEY_ACCESSIBLE)
     if lost is not None and status.access is None and accessible is not None and accessible.status == "True":
         shut = f" ({', '.join(lost.virtual_machines)})" if lost.virtual_machines else ""
         await context.reporting.events.record(
-            resource, "Normal", "KeyRestored", f"{accessible.message}; {lost.recovery}{shut}", "Reconcile"
+            resource, "Normal", EventReason.KEY_RESTORED, f"{accessible.message}; {lost.recovery}{shut}", "Reconcile"
         )
-    before, after = find(resource.status.conditions, "Ready"), find(status.conditions, "Ready")
-    if after is not None and (before is None or before.reason != after.reason) and after.reason != "Ready":
-        kind: Literal["Normal", "Warning"] = "Warning" if find(status.conditions, "Stalled") is not None else "Normal"
-        await context.reporting.events.record(resource, kind, after.reason, after.message, "Reconcile")
+    before, after = find(resource.status.conditions, ConditionType.READY), find(status.conditions, ConditionType.READY)
+    if after is not None and (before is None or before.reason != after.reason) and after.reason != Reason.READY:
+        kind: Literal["Normal", "Warning"] = (
+            "Warning" if find(status.conditions, ConditionType.STALLED) is not None else "Normal"
+        )
+        await context.reporting.events.record(resource, kind, after.known_reason, after.message, "Reconcile")

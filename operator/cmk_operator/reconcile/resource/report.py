@@ -20,8 +20,10 @@ from cmk_operator.api.encrypted_resource import (
 )
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.encryption.decide import PLAN_ONLY
 from cmk_operator.core.faults.fault import FaultKind
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.protocol import Remembered, Shown
 from cmk_operator.providers.registry import timing_of
 from cmk_operator.reconcile.resource.outcome import (
@@ -48,18 +50,6 @@ if TYPE_CHECKING:
 
 ROTATIONS_KEPT: Final = 10
 NAMES_SHOWN: Final = 50
-_PRESENT_ACCESS: Final = "Accessible"
-_NOT_PROBED: Final = "NotProbed"
-_PASSES_BY_ITSELF: Final = frozenset(
-    {
-        _NOT_PROBED,
-        "WaitingForKey",
-        "NotTakenOver",
-        AccessState.UNKNOWN.value,
-        AccessState.VAULT_UNREACHABLE.value,
-    }
-)
-"""Reasons to wait for which no person is needed."""
 
 
 def effective_of(resource: EncryptedResource) -> EffectiveResource:
@@ -163,7 +153,7 @@ def _rotations(
 
 
 def _encrypted(outcome: ResourceOutcome, resource: EncryptedResource) -> Aspect:
-    kind, seen = "Encrypted", facts_of(outcome)
+    kind, seen = ConditionType.ENCRYPTED, facts_of(outcome)
     match outcome:
         case Settled(found) | Obstructed(seen=found, keeps_key=True):
             return _on_its_key(kind, found.protection, resource)
@@ -176,42 +166,42 @@ def _encrypted(outcome: ResourceOutcome, resource: EncryptedResource) -> Aspect:
             return Aspect(kind, "Unknown" if seen is None else "False", fault.reason, fault.message)
         case Operating():
             if seen is None:
-                return Aspect(kind, "Unknown", "NotObserved", f"{resource.service} has not been asked yet")
-            return Aspect(kind, "False", "OperationInProgress", _operating(outcome))
+                return Aspect(kind, "Unknown", Reason.NOT_OBSERVED, f"{resource.service} has not been asked yet")
+            return Aspect(kind, "False", Reason.OPERATION_IN_PROGRESS, _operating(outcome))
         case Waiting():
             return Aspect(kind, "False", outcome.reason, outcome.message)
         case Planned():
-            return Aspect(kind, "False", "PlanOnly", PLAN_ONLY)
+            return Aspect(kind, "False", Reason.PLAN_ONLY, PLAN_ONLY)
 
 
 def _operating(outcome: Operating) -> str:
     return f"waiting for the service to end an operation: {outcome.operation.purpose}"
 
 
-def _on_its_key(kind: str, protection: Protection, resource: EncryptedResource) -> Aspect:
+def _on_its_key(kind: ConditionType, protection: Protection, resource: EncryptedResource) -> Aspect:
     message = f"{resource.service} reports that the resource is on {protection.key_uri}"
-    return Aspect(kind, "True", "CustomerManagedKey", message)
+    return Aspect(kind, "True", Reason.CUSTOMER_MANAGED_KEY, message)
 
 
 def _key_accessible(key: CustomerManagedKey | None, applied: AppliedKey | None) -> Aspect:
     """The state of the version that protects the resource now, else of the key as a whole."""
-    kind = "KeyAccessible"
+    kind = ConditionType.KEY_ACCESSIBLE
     if key is None or key.status.access is None:
-        return Aspect(kind, "Unknown", _NOT_PROBED, "the key has not been probed yet")
+        return Aspect(kind, "Unknown", Reason.NOT_PROBED, "the key has not been probed yet")
     condition = find(key.status.conditions, kind)
     if applied is not None:
         own = next((entry for entry in key.status.versions if entry.version == applied.version), None)
-        if own is not None and own.access == _PRESENT_ACCESS and _is_on(key, applied):
-            return Aspect(kind, "True", _PRESENT_ACCESS, f"version {own.version}, which protects the resource, is accessible")
+        if own is not None and own.access == AccessState.ACCESSIBLE and _is_on(key, applied):
+            return Aspect(kind, "True", Reason.ACCESSIBLE, f"version {own.version}, which protects the resource, is accessible")
     if condition is None:
-        return Aspect(kind, "Unknown", _NOT_PROBED, "the key has not been probed yet")
-    return Aspect(kind, condition.status, condition.reason, condition.message)
+        return Aspect(kind, "Unknown", Reason.NOT_PROBED, "the key has not been probed yet")
+    return Aspect(kind, condition.status, condition.known_reason, condition.message)
 
 
 def _for_service(accessible: Aspect, resource: EncryptedResource) -> Aspect:
     """What the operator's own way to the key tells of a service that takes another."""
     timing = timing_of(resource.spec.target.resource_type)
-    ours = accessible.status == "False" and AccessState(accessible.reason).spares_other_applications
+    ours = accessible.status == "False" and AccessState.read(accessible.reason).spares_other_applications
     if not (ours and timing.own_application):
         return accessible
     message = f"{accessible.message}; {timing.service} reaches the key by an application of its own, so this says nothing about its data"
@@ -230,10 +220,10 @@ def _lost_access(
     if key is None or lost is None or accessible.status == "True" or applied is None or not _is_on(key, applied):
         return None
     timing = timing_of(resource.spec.target.resource_type)
-    if timing.own_application and AccessState(accessible.reason).spares_other_applications:
+    if timing.own_application and AccessState.read(accessible.reason).spares_other_applications:
         return None
     return LostAccessReport(
-        state=accessible.reason,
+        state=accessible.reason.value,
         lost_since=lost,
         inaccessible_expected_at=lost + timing.cut_off_after,
         effect=timing.loses,
@@ -249,20 +239,20 @@ def _is_on(key: CustomerManagedKey, applied: AppliedKey) -> bool:
 
 
 def _key_current(key: CustomerManagedKey | None, applied: AppliedKey | None) -> Aspect:
-    kind = "KeyCurrent"
+    kind = ConditionType.KEY_CURRENT
     active = key.status.active_version if key is not None else None
     if active is None or key is None:
-        return Aspect(kind, "Unknown", "NoActiveVersion", "no version of the key has passed the probe yet")
+        return Aspect(kind, "Unknown", Reason.NO_ACTIVE_VERSION, "no version of the key has passed the probe yet")
     if applied is None or not _is_on(key, applied):
-        return Aspect(kind, "False", "NotOnKey", "the resource is not on this key")
+        return Aspect(kind, "False", Reason.NOT_ON_KEY, "the resource is not on this key")
     if not applied.version:
-        return Aspect(kind, "Unknown", "VersionNotTold", "Azure does not tell which version of the key is in force")
+        return Aspect(kind, "Unknown", Reason.VERSION_NOT_TOLD, "Azure does not tell which version of the key is in force")
     if applied.version == active:
-        return Aspect(kind, "True", "Current", f"the resource is on the active version {active}")
+        return Aspect(kind, "True", Reason.CURRENT, f"the resource is on the active version {active}")
     effective = key.status.effective
     following = effective is not None and effective.rotation == "Following" and effective.apply != "Immediately"
     waiting = "Azure follows within a day" if following else "the resource is moved as soon as it may be"
-    reason = "AzureWillRotate" if following else "Outdated"
+    reason = Reason.AZURE_WILL_ROTATE if following else Reason.OUTDATED
     return Aspect(kind, "False", reason, f"the resource is on version {applied.version}, the active one is {active}: {waiting}")
 
 
@@ -273,17 +263,17 @@ def _summary(outcome: ResourceOutcome, aspects: tuple[Aspect, ...]) -> tuple[Asp
             # While Azure is silent nobody knows; once it has answered, or a manifest was refused, it is not ready.
             silent = fault.kind is FaultKind.BUSY and facts_of(outcome) is None
             status: Truth = "Unknown" if silent else "False"
-            return Aspect("Ready", status, fault.reason, fault.message), Progress.of(fault)
+            return Aspect(ConditionType.READY, status, fault.reason, fault.message), Progress.of(fault)
         case Operating():
             message = _operating(outcome)
-            progress = Progress(reconciling=True, reason="OperationInProgress", message=message)
-            return Aspect("Ready", "False", "OperationInProgress", message), progress
+            progress = Progress(reconciling=True, reason=Reason.OPERATION_IN_PROGRESS, message=message)
+            return Aspect(ConditionType.READY, "False", Reason.OPERATION_IN_PROGRESS, message), progress
         case Waiting(reason, message):
-            stalled = _needs_a_person(reason, accessible)
+            stalled = reason.needs_a_person(accessible.reason)
             progress = Progress(reconciling=not stalled, stalled=stalled, reason=reason, message=message)
-            return Aspect("Ready", "False", reason, message), progress
+            return Aspect(ConditionType.READY, "False", reason, message), progress
         case Planned(keeps_key=False):
-            return Aspect("Ready", "False", encrypted.reason, encrypted.message), Progress()
+            return Aspect(ConditionType.READY, "False", encrypted.reason, encrypted.message), Progress()
         case Planned() | Settled():
             return _on_key_summary(encrypted, accessible)
 
@@ -291,13 +281,7 @@ def _summary(outcome: ResourceOutcome, aspects: tuple[Aspect, ...]) -> tuple[Asp
 def _on_key_summary(encrypted: Aspect, accessible: Aspect) -> tuple[Aspect, Progress]:
     """Ready, if the key that protects the resource is accessible."""
     if accessible.status == "True":
-        return Aspect("Ready", "True", "Ready", encrypted.message), Progress()
-    stalled = accessible.reason not in _PASSES_BY_ITSELF
+        return Aspect(ConditionType.READY, "True", Reason.READY, encrypted.message), Progress()
+    stalled = not accessible.reason.passes_by_itself
     progress = Progress(reconciling=not stalled, stalled=stalled, reason=accessible.reason, message=accessible.message)
-    return Aspect("Ready", accessible.status, accessible.reason, accessible.message), progress
-
-
-def _needs_a_person(reason: str, accessible: Aspect) -> bool:
-    """Whether waiting alone will never end it; the two that wait for a key pass on what the key waits for."""
-    of_the_key = reason in {"RevertWaitsForKey", "OldVersionNotAccessible"}
-    return (accessible.reason if of_the_key else reason) not in _PASSES_BY_ITSELF
+    return Aspect(ConditionType.READY, accessible.status, accessible.reason, accessible.message), progress

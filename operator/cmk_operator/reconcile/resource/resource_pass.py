@@ -144,7 +144,7 @@ async def probe_again(step: ResourcePass, seen: ResourceFacts[Any]) -> tuple[Key
     broken = failed(check_prerequisites(guard_of(step.cluster.inventory, step.reading, key, path, probe)), enforce=enforce)
     if not broken:
         return probe, KeyState(access)
-    return probe, KeyState(access, f"{broken[0].name}Failed", "; ".join(f"{entry.name}: {entry.message}" for entry in broken))
+    return probe, KeyState(access, broken[0].name.failed, "; ".join(f"{entry.name}: {entry.message}" for entry in broken))
 
 
 def own_version(step: ResourcePass, seen: ResourceFacts[Any]) -> str | None:

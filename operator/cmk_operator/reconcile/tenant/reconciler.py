@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal
 
 from cmk_operator.api.conditions import Aspect, Progress, dated
 from cmk_operator.api.customer_tenant import Consent, ConsentState, CustomerTenant, CustomerTenantStatus, HandoverStep
@@ -11,7 +12,9 @@ from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.azure.identities import application_is_gone, sign_in_to_customer
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.access.token_verdict import judge_token_failure, may_be_a_missing_application, may_be_replication
+from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.fault import Fault
+from cmk_operator.core.faults.reason import EventReason, Reason
 from cmk_operator.core.schedule import Next
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.audit import consent_changed
@@ -23,6 +26,7 @@ from cmk_operator.reconcile.tenant.handover import handover_steps
 from cmk_operator.reconcile.wake import wake_below
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from cmk_operator.api.federated_identity import FederatedIdentity
@@ -31,6 +35,15 @@ if TYPE_CHECKING:
     from cmk_operator.core.faults.azure_failure import AzureFailure
     from cmk_operator.kubernetes.client import ObjectReference
     from cmk_operator.reconcile.tenant.context import TenantContext
+
+_CONSENT: Final[Mapping[ConsentState, Reason]] = MappingProxyType(
+    {
+        "Granted": Reason.GRANTED,
+        "Pending": Reason.PENDING,
+        "Revoked": Reason.REVOKED,
+        "Unknown": Reason.UNKNOWN,
+    }
+)
 
 
 async def reconcile_tenant(context: TenantContext, reference: ObjectReference) -> Next:
@@ -86,14 +99,14 @@ async def _tell(context: TenantContext, tenant: CustomerTenant, status: Customer
         return
     kind: Literal["Normal", "Warning"] = "Warning" if after == "Revoked" else "Normal"
     note = f"consent of tenant {tenant.spec.tenant_id} is {after}"
-    await context.reporting.events.record(tenant, kind, f"Consent{after}", note, "CheckConsent")
+    await context.reporting.events.record(tenant, kind, EventReason.of_consent(_CONSENT[after]), note, "CheckConsent")
 
 
 def report_refused(tenant: CustomerTenant, fault: Fault, delivered: Aspect, now: datetime) -> CustomerTenantStatus:
     """The status of a tenant whose identity does not exist or is not registered yet; pure."""
     aspects = (
-        Aspect("Ready", "False", fault.reason, fault.message),
-        Aspect("ConsentGranted", "Unknown", fault.reason, "consent was not checked"),
+        Aspect(ConditionType.READY, "False", fault.reason, fault.message),
+        Aspect(ConditionType.CONSENT_GRANTED, "Unknown", fault.reason, "consent was not checked"),
         delivered,
     )
     generation = tenant.metadata.generation
@@ -128,7 +141,9 @@ def report(
     access = judge_token_failure(failure, application_missing=application_missing) if failure is not None else None
     state, aspect, progress = _judge(before.state if before is not None else None, access, url, settling=settling)
     since = before.since if before is not None and before.state == state else now
-    ready = Aspect("Ready", aspect.status, "Ready" if aspect.status == "True" else aspect.reason, aspect.message)
+    ready = Aspect(
+        ConditionType.READY, aspect.status, Reason.READY if aspect.status == "True" else aspect.reason, aspect.message
+    )
     generation = tenant.metadata.generation
     return CustomerTenantStatus(
         observed_generation=generation,
@@ -143,23 +158,28 @@ def report(
 def _judge(
     before: ConsentState | None, access: Access | None, url: str, *, settling: bool
 ) -> tuple[ConsentState, Aspect, Progress]:
-    kind = "ConsentGranted"
+    kind = ConditionType.CONSENT_GRANTED
     if access is None:
-        return "Granted", Aspect(kind, "True", "Granted", "the application may sign in to the customer's tenant"), Progress()
+        return (
+            "Granted",
+            Aspect(kind, "True", Reason.GRANTED, "the application may sign in to the customer's tenant"),
+            Progress(),
+        )
     if access.state is AccessState.CONSENT_MISSING:
         state: ConsentState = "Revoked" if before in {"Granted", "Revoked"} else "Pending"
         verb = "withdrew its consent" if state == "Revoked" else "has not consented yet"
         message = f"the customer {verb}: the customer's administrator must open {url} and accept ({access.message})"
-        return state, Aspect(kind, "False", state, message), Progress(stalled=True, reason=state, message=message)
+        reason = _CONSENT[state]
+        return state, Aspect(kind, "False", reason, message), Progress(stalled=True, reason=reason, message=message)
     if settling:
         message = f"consent was not checked: the identity {SETTLING}"
-        aspect = Aspect(kind, "Unknown", "Settling", message)
-        return before or "Unknown", aspect, Progress(reconciling=True, reason="Settling", message=message)
+        aspect = Aspect(kind, "Unknown", Reason.SETTLING, message)
+        return before or "Unknown", aspect, Progress(reconciling=True, reason=Reason.SETTLING, message=message)
     if access.state in {AccessState.UNKNOWN, AccessState.OPERATOR_NOT_AUTHENTICATED}:
         # Nothing was learnt about the customer, so what was known stays.
-        aspect = Aspect(kind, "Unknown", access.state.value, access.message)
-        waiting = access.state is AccessState.UNKNOWN
-        progress = Progress(reconciling=waiting, stalled=not waiting, reason=access.state.value, message=access.message)
+        aspect = Aspect(kind, "Unknown", access.state.reason, access.message)
+        waiting = access.state.reason.passes_by_itself
+        progress = Progress(reconciling=waiting, stalled=not waiting, reason=access.state.reason, message=access.message)
         return before or "Unknown", aspect, progress
-    aspect = Aspect(kind, "False", access.state.value, access.message)
-    return before or "Unknown", aspect, Progress(stalled=True, reason=access.state.value, message=access.message)
+    aspect = Aspect(kind, "False", access.state.reason, access.message)
+    return before or "Unknown", aspect, Progress(stalled=True, reason=access.state.reason, message=access.message)

@@ -1,0 +1,54 @@
+"""Text of others that a message quotes: short, printable, and the same from answer to answer."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+LONGEST_CODE: Final = 80
+LONGEST_SENTENCE: Final = 300
+_HIDDEN: Final = "…"
+
+# What Entra and Storage append for their support. Source: Entra "Handling errors and codes", Storage "Status and error codes".
+_TRAILER: Final = re.compile(
+    r"\b(?:trace|correlation|request|activity|tracking|client.?request)[ -]?id\b.*", re.IGNORECASE | re.DOTALL
+)
+_CHANGING: Final = re.compile(
+    r"\{?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\}?"  # a GUID
+    r"|\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:\.\d+)?)?(?:Z| ?[+-]\d\d:?\d\d)?"  # a date, with or without a time
+    r"|\b\d{1,2}/\d{1,2}/\d{4}\b"
+    r"|\b\d{1,2}:\d\d(?::\d\d)?(?:\.\d+)?(?: ?[ap]m)?\b"
+    r"|\b(?=[0-9a-f]*\d)[0-9a-f]{12,}\b"  # a hexadecimal id
+    r"|'?\d+(?:\.\d+)?'? ?(?:ms|milliseconds?|s|sec|seconds?|min|minutes?|hours?)\b"  # a wait
+    r"|\b\d+(?:[.,]\d+)*\b",  # any other number
+    re.IGNORECASE,
+)
+
+
+def shown_code(code: str) -> str:
+    """A code of others, fit for a message."""
+    return _shortened(_printable(code), LONGEST_CODE)
+
+
+def shown_sentence(text: str) -> str:
+    """The words of others, fit for a message: without ids, times and numbers, which may differ from answer to answer."""
+    kept = _CHANGING.sub(_HIDDEN, _TRAILER.sub("", _printable(text)))
+    return _shortened(kept.strip(" .,;:([-"), LONGEST_SENTENCE)
+
+
+def quoted(text: str) -> str:
+    """The end of a message that quotes what others said; empty when they said nothing."""
+    said = shown_sentence(text)
+    return f": {said!r}" if said else ""
+
+
+def _printable(text: str) -> str:
+    """Without control and format characters, surrogates and runs of blanks."""
+    return " ".join(
+        "".join(" " if unicodedata.category(one)[0] in "CZ" else one for one in text[: 4 * LONGEST_SENTENCE]).split()
+    )
+
+
+def _shortened(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}…"
