@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cmk_operator.core.identifiers.arm_id import ArmId
-from cmk_operator.providers.protocol import DiskEncryptionSetCreation, DiskPlacement, Target
+from cmk_operator.providers.disk.options import DiskEncryptionSetCreation, DiskPlacement
+from cmk_operator.providers.protocol import Target
 from cmk_operator.providers.registry import make_providers
 from tests.contract.world import Kind, Subject, World
 

@@ -11,9 +11,10 @@ import pytest
 from cmk_operator.core.encryption.long_running import Ended, Running
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
-from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
-from cmk_operator.providers.protocol import Applied, Plan, Remembered, SnowflakeTarget, Started
+from cmk_operator.providers.protocol import Applied, Plan, Remembered, Started
+from cmk_operator.providers.snowflake.account import SnowflakeAccount
 from cmk_operator.providers.snowflake.provider import SnowflakeProvider
+from cmk_operator.providers.snowflake.target import SnowflakeTarget
 from sandbox.administrators.snowflake import SnowflakeAdministrator, new_key, private_pem, public_pem
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from cmk_operator.core.faults.fault import Fault, FaultKind
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
 from cmk_operator.core.identifiers.key_uri import parse_key_uri
-from cmk_operator.providers.protocol import Options, Plan, Started, Target
+from cmk_operator.providers.protocol import Plan, Started, Target
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -85,7 +85,7 @@ class Kind:
 
     resource_type: str
     make: Callable[[World, str], Awaitable[str]]
-    options: Callable[[World], Options | None] = lambda _: None
+    options: Callable[[World], object | None] = lambda _: None
     reverts: bool = True
     """Whether the resource itself can go back to a key of Microsoft."""
     before: Callable[[Subject, KeyChoice], Awaitable[None]] | None = None

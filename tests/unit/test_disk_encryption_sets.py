@@ -23,8 +23,9 @@ from cmk_operator.providers.disk.encryption_set import (
     read_set,
     with_disks,
 )
+from cmk_operator.providers.disk.options import DiskEncryptionSetCreation
 from cmk_operator.providers.disk.provider import judge_compute_failure
-from cmk_operator.providers.protocol import DiskEncryptionSetCreation, Plan, Target
+from cmk_operator.providers.protocol import Plan, Target
 from tests.unit.samples import APPLICATION, IDENTITY, SUBSCRIPTION, V1, V2, V3, VAULT
 
 if TYPE_CHECKING:

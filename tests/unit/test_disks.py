@@ -15,7 +15,8 @@ from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.providers.disk.disk import Facts, plan_disk, plan_disk_revert, protected_disk, read_disk, with_sets
 from cmk_operator.providers.disk.encryption_set import Facts as SetFacts
 from cmk_operator.providers.disk.encryption_set import read_set
-from cmk_operator.providers.protocol import DiskPlacement, Plan, Target
+from cmk_operator.providers.disk.options import DiskPlacement
+from cmk_operator.providers.protocol import Plan, Target
 from tests.unit.samples import SUBSCRIPTION, V1, V2, VAULT
 from tests.unit.test_disk_encryption_sets import CUSTOMER_KEY, FOLLOW, GROUP, OTHER_IDENTITY, SET, want
 from tests.unit.test_disk_encryption_sets import body as set_body

@@ -13,13 +13,14 @@ from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri
-from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
-from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown, SnowflakeTarget
+from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown
 from cmk_operator.providers.snowflake import statements
+from cmk_operator.providers.snowflake.account import SnowflakeAccount
 from cmk_operator.providers.snowflake.answers import CmkInfo, Verification
 from cmk_operator.providers.snowflake.facts import Facts, SnowflakeDetail
 from cmk_operator.providers.snowflake.faults import judge_snowflake_failure
 from cmk_operator.providers.snowflake.planning import plan_key, plan_platform_key
+from cmk_operator.providers.snowflake.target import SnowflakeTarget
 from tests.unit.samples import CLIENT, CUSTOMER, IDENTITY, V1, V2
 
 OURS = KeyUri("contoso.vault.azure.net", "snowflake")

@@ -16,7 +16,8 @@ from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri
-from cmk_operator.providers.protocol import Plan, SqlServerOptions, Target
+from cmk_operator.providers.protocol import Plan, Target
+from cmk_operator.providers.sql.options import SqlServerOptions
 from cmk_operator.providers.sql.requests import (
     AddServerKey,
     RevalidateServer,

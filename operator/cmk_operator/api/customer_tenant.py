@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_snake
 
 from cmk_operator.api.conditions import Condition
 from cmk_operator.api.federated_identity import ApplicationHandover
@@ -14,7 +15,7 @@ from cmk_operator.api.notifications import NotificationSink
 from cmk_operator.api.rules import Rule, immutable, validations
 from cmk_operator.core.authority import TenantGrant
 from cmk_operator.core.identifiers.arm_id import ArmId
-from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
+from cmk_operator.providers.registry import OWN_IDENTIFIERS
 
 ConsentState = Literal["Pending", "Granted", "Revoked", "Unknown"]
 
@@ -117,5 +118,9 @@ class CustomerTenant(Shape):
             tuple(spec.allowed_namespaces),
             tuple(ArmId(scope) for scope in spec.allowed_scopes),
             tuple(spec.allowed_vaults),
-            tuple(SnowflakeAccount(account) for account in spec.allowed_snowflake_accounts or ()),
+            tuple(
+                identifier.read(text)
+                for _, identifier in OWN_IDENTIFIERS
+                for text in getattr(spec, to_snake(identifier.allowed_in)) or ()
+            ),
         )

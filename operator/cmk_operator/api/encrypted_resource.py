@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_snake
 
 from cmk_operator.api.conditions import Condition
 from cmk_operator.api.customer_managed_key import RotationReport
 from cmk_operator.api.model import Metadata, NamedReference, ObjectName, Shape, SnowflakeIdentifier
 from cmk_operator.api.notifications import NotificationsReport
 from cmk_operator.api.rules import Rule, first_broken, immutable, validations
-from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.region import region_of
-from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
+from cmk_operator.providers.registry import KINDS, OWN_IDENTIFIERS, named_in
+
+if TYPE_CHECKING:
+    from cmk_operator.core.identifiers.resource_id import ResourceId
+    from cmk_operator.core.kind import Kind
 
 
 class DiskEncryptionSet(Shape):
@@ -121,6 +125,10 @@ _SPEC_RULES: Final = (
 )
 
 
+_ATTRIBUTES: Final = {kind.manifest_field: to_snake(kind.manifest_field) for kind in KINDS.values() if kind.manifest_field}
+"""The fields that are for one kind of resource each: in JSON, and here."""
+
+
 class EncryptedResourceSpec(Shape):
     """What to encrypt with which key, and what happens when the manifest is deleted."""
 
@@ -170,15 +178,30 @@ class EncryptedResourceSpec(Shape):
         ),
     )
 
-    @property
-    def region(self) -> str | None:
-        """The region that the manifest names for what it creates, as Azure compares regions; None: it names none."""
-        return region_of(self.disk_encryption_set.location) if self.disk_encryption_set is not None else None
+    def part(self, field: str | None) -> dict[str, Any]:
+        """A field that is for one kind of resource, as JSON; empty when it is absent, or the kind has none."""
+        given: Shape | None = getattr(self, _ATTRIBUTES[field]) if field is not None else None
+        return given.model_dump(by_alias=True, exclude_none=True) if given is not None else {}
 
     @property
-    def target(self) -> ArmId | SnowflakeAccount:
+    def target(self) -> ResourceId:
         """What the manifest names, not checked yet."""
-        return SnowflakeAccount(self.snowflake.account) if self.snowflake is not None else ArmId(self.resource_id or "")
+        own = {field: self.part(field) or None for field, _ in OWN_IDENTIFIERS}
+        return named_in({"resourceId": self.resource_id, **own})
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind of what the manifest names; None when it is not supported."""
+        return KINDS.get(self.target.resource_type)
+
+    @property
+    def region(self) -> str | None:
+        """The region of a kind that needs its vault there, as Azure compares regions; None: the manifest does not say."""
+        kind = self.kind
+        if kind is None or kind.shares_vault_region is None:
+            return None
+        location = self.part(kind.manifest_field).get("location")
+        return region_of(location) if location is not None else None
 
 
 class TargetReport(Shape):
@@ -298,9 +321,11 @@ class EncryptedResource(Shape):
     @property
     def service(self) -> str:
         """Who keeps the resource, and tells what it is encrypted with."""
-        return "Snowflake" if self.spec.snowflake is not None else "Azure"
+        kind = self.spec.kind
+        return kind.keeper if kind is not None else "Azure"
 
     @property
     def platform_key(self) -> str:
         """What status, events and the record call the key that protects the resource while no customer's key does."""
-        return "a key of Snowflake" if self.spec.snowflake is not None else "a key of Microsoft"
+        kind = self.spec.kind
+        return kind.platform_key if kind is not None else "a key of Microsoft"

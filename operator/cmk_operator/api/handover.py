@@ -7,10 +7,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.core.authority import judge_key, judge_namespace, judge_snowflake_account
+from cmk_operator.core.authority import judge_key, judge_namespace
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.handover.request import Handover, WantedKey, WantedSnowflake, WantedVault
-from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.providers.registry import KINDS
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.authority import TenantGrant
     from cmk_operator.core.encryption.key_use import KeyUse
     from cmk_operator.core.identifiers.cloud import Cloud
-    from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
+    from cmk_operator.core.identifiers.resource_id import ResourceId
 
 DEFAULT_KEY: Final = "cmk"
 """What a key is called while no manifest names one."""
@@ -56,7 +55,7 @@ def handover_of(
     cloud, grant = identity.spec.endpoints, tenant.grant
     admitted = _admitted(grant, cloud, keys)
     users: defaultdict[KeyUri, _Users] = defaultdict(_Users)
-    accounts: dict[SnowflakeAccount, WantedSnowflake] = {}
+    accounts: dict[ResourceId, WantedSnowflake] = {}
     for resource in sorted(resources, key=lambda one: (one.metadata.namespace or "", one.metadata.name)):
         uri = admitted.get((resource.metadata.namespace or "", resource.spec.key_ref.name))
         if uri is not None:
@@ -102,17 +101,16 @@ def _count(
     resource: EncryptedResource,
     uri: KeyUri,
     users: _Users,
-    accounts: dict[SnowflakeAccount, WantedSnowflake],
+    accounts: dict[ResourceId, WantedSnowflake],
 ) -> None:
     target, region = resource.spec.target, resource.spec.region
-    kind = KINDS.get(target.resource_type)
-    if isinstance(target, ArmId):
-        if kind is not None:
-            users.uses.add(kind.key_use)
-        if region is not None and _REGION.fullmatch(region):
-            users.regions.add(region)
-    elif kind is not None and judge_snowflake_account(grant, target) is None:
-        users.uses.add(kind.key_use)
+    kind = resource.spec.kind
+    if kind is None or (kind.identifier is not None and kind.identifier.judge(grant, target) is not None):
+        return
+    users.uses.add(kind.key_use)
+    if region is not None and _REGION.fullmatch(region):
+        users.regions.add(region)
+    if kind.timing.own_application:
         details, before = resource.status.details, accounts.get(target)
         accounts[target] = WantedSnowflake(
             account=target.text,

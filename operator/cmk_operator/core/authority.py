@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cmk_operator.core.faults.fault import Actor, Fault, invalid
 from cmk_operator.core.faults.reason import Reason
+from cmk_operator.core.identifiers.arm_id import InvalidArmIdError, parse_arm_id
 from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from cmk_operator.core.identifiers.arm_id import ArmId
     from cmk_operator.core.identifiers.cloud import Cloud
-    from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
+    from cmk_operator.core.identifiers.resource_id import ResourceId
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ class TenantGrant:
     namespaces: Sequence[str]
     scopes: Sequence[ArmId]
     vault_hosts: Sequence[str]
-    snowflake_accounts: Sequence[SnowflakeAccount] = ()
+    listed: Sequence[ResourceId] = ()
+    """Resources that Resource Manager does not know, each by its own name."""
 
     def covers(self, target: ArmId) -> bool:
         """Whether a resource of Azure lies in an allowed scope."""
@@ -70,6 +72,15 @@ def judge_key(grant: TenantGrant, cloud: Cloud, key_uri: str) -> KeyUri | Fault:
     return parsed
 
 
+def admit_resource_id(grant: TenantGrant, text: str) -> ArmId | Fault:
+    """Read the id of a resource of Azure, and refuse what lies outside the scopes of the tenant."""
+    try:
+        target = parse_arm_id(text)
+    except InvalidArmIdError as error:
+        return invalid(Reason.INVALID_RESOURCE_ID, f"spec.resourceId is not usable: {error}")
+    return judge_target(grant, target) or target
+
+
 def judge_target(grant: TenantGrant, target: ArmId) -> Fault | None:
     """Refuse resources outside the scopes of the tenant."""
     if grant.covers(target):
@@ -78,17 +89,5 @@ def judge_target(grant: TenantGrant, target: ArmId) -> Fault | None:
         Reason.SCOPE_NOT_ALLOWED,
         f"{target} lies in no scope of CustomerTenant {grant.name!r}: the provider's administrator must add it to "
         "spec.allowedScopes, or the platform engineer correct spec.resourceId",
-        Actor.PROVIDER_ADMINISTRATOR,
-    )
-
-
-def judge_snowflake_account(grant: TenantGrant, account: SnowflakeAccount) -> Fault | None:
-    """Refuse Snowflake accounts that the tenant does not list."""
-    if account in grant.snowflake_accounts:
-        return None
-    return Fault(
-        Reason.SNOWFLAKE_ACCOUNT_NOT_ALLOWED,
-        f"CustomerTenant {grant.name!r} does not allow Snowflake account {account}: the provider's administrator must add it to "
-        "spec.allowedSnowflakeAccounts, or the platform engineer correct spec.snowflake.account",
         Actor.PROVIDER_ADMINISTRATOR,
     )

@@ -17,12 +17,14 @@ from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import APPROVED_VERSION, RECONCILE_REQUESTED_AT
-from cmk_operator.core.identifiers.arm_id import ArmId
-from cmk_operator.core.identifiers.snowflake_account import RESOURCE_TYPE, SnowflakeAccount
+from cmk_operator.core.identifiers.resource_id import resource_type_of
 from cmk_operator.kubernetes.client import ObjectReference
+from cmk_operator.providers.registry import named_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from cmk_operator.core.identifiers.resource_id import ResourceId
 
 ResourceT = TypeVar("ResourceT", FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource)
 CustomResource = FederatedIdentity | CustomerTenant | CustomerManagedKey | EncryptedResource
@@ -195,13 +197,13 @@ class Inventory:
     def type_of(self, reference: ObjectReference) -> str:
         """The type of the resource that an EncryptedResource names, in lower case."""
         target = next((pointer for relation, pointer in self._entries[reference].points_to if relation == "target"), "")
-        return RESOURCE_TYPE if target.startswith(f"{RESOURCE_TYPE}:") else ArmId(target).resource_type
+        return resource_type_of(target)
 
     def machines_of(self, reference: ObjectReference) -> tuple[str, ...]:
         """The virtual machines that use the disk, or a disk of the set, that an EncryptedResource names."""
         return self._entries[reference].machines
 
-    def claims_on(self, target: ArmId | SnowflakeAccount) -> list[EncryptedResource]:
+    def claims_on(self, target: ResourceId) -> list[EncryptedResource]:
         """The EncryptedResources that name one target."""
         references = sorted(self._pointers.get(("target", target.key), ()), key=str)
         found = (self.get(EncryptedResource, reference.name, reference.namespace) for reference in references)
@@ -271,15 +273,10 @@ def _pointers(
     if plural == EncryptedResource.plural:
         return (
             ("key", f"{reference.namespace}/{spec['keyRef']['name']}"),
-            ("target", _target_key(spec)),
+            ("target", named_in(spec).key),
             *([("stands on", _versionless(applied_key_uri))] if applied_key_uri else ()),
         )
     return ()
-
-
-def _target_key(spec: Mapping[str, Any]) -> str:
-    snowflake: Mapping[str, Any] | None = spec.get("snowflake")
-    return SnowflakeAccount(snowflake["account"]).key if snowflake is not None else ArmId(spec["resourceId"]).key
 
 
 def _versionless(key_uri: str) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cmk_operator.azure.long_running import RETRY_AFTER, ask_after
 from cmk_operator.core.encryption.long_running import Operation
+from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.providers.protocol import Plan, Started, Target
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.rest import Answer
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.encryption.long_running import Ended, Failed, Running
     from cmk_operator.core.faults.azure_failure import AzureFailure
+    from cmk_operator.providers.protocol import Manifest
 
 
 async def send_plan(
@@ -34,6 +38,15 @@ class ArmProvider:
 
     def __init__(self, session: AzureSession) -> None:
         self._session = session
+
+    async def target_of(self, manifest: Manifest) -> Target:
+        """The resource, with what the manifest adds for its kind."""
+        return Target(ArmId(manifest.target.text), self.read_options(manifest.part), manifest.in_scope)
+
+    @staticmethod
+    def read_options(part: Mapping[str, Any]) -> object | None:  # noqa: ARG004 - for the kinds with a field of their own
+        """What the kind's own field of the manifest says."""
+        return None
 
     async def poll(
         self,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
 
     from cmk_operator.azure.credentials import IdentityChain
@@ -15,47 +15,11 @@ if TYPE_CHECKING:
     from cmk_operator.core.faults.azure_failure import AzureFailure
     from cmk_operator.core.faults.fault import Fault
     from cmk_operator.core.identifiers.arm_id import ArmId
-    from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
+    from cmk_operator.core.identifiers.resource_id import ResourceId
     from cmk_operator.core.kind import Kind
 
 DetailT = TypeVar("DetailT")
 TargetT_contra = TypeVar("TargetT_contra", contravariant=True)
-
-
-@dataclass(frozen=True, slots=True)
-class DiskEncryptionSetCreation:
-    """How to create a disk encryption set that does not exist."""
-
-    location: str
-    encryption_type: str
-
-
-@dataclass(frozen=True, slots=True)
-class DiskPlacement:
-    """The disk encryption set that a disk must be on."""
-
-    disk_encryption_set: ArmId
-
-
-@dataclass(frozen=True, slots=True)
-class SqlServerOptions:
-    """What a manifest allows on the way of a SQL server to another identity."""
-
-    switch_through_service_managed_key: bool = False
-
-
-Options = DiskEncryptionSetCreation | DiskPlacement | SqlServerOptions
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A resource of Azure that a manifest names."""
-
-    id: ArmId
-    options: Options | None
-    """What the manifest adds for this kind; None when it adds nothing."""
-    in_scope: Callable[[ArmId], bool] = field(compare=False)
-    """Whether another resource, such as a geo-secondary, lies in the tenant's allowed scopes too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +34,53 @@ class Remembered:
 
 
 @dataclass(frozen=True, slots=True)
-class SnowflakeTarget:
-    """A Snowflake account that a manifest names, and how to sign in to it."""
+class Manifest:
+    """What a manifest says of its target, and what a provider may need beside it."""
 
-    id: SnowflakeAccount
-    user: str
-    role: str
-    private_key: bytes = field(repr=False)
-    """PEM."""
-    private_key_passphrase: bytes | None = field(repr=False)
+    target: ResourceId
+    """Admitted: the tenant allows it."""
+    part: Mapping[str, Any]
+    """The field of the spec that is for this kind, as JSON; empty when it is absent."""
+    in_scope: Callable[[ArmId], bool]
     customer_tenant_id: str
-    network_rules: bool
-    remembered: Remembered = field(default_factory=Remembered)
-    newest: str | None = None
+    remembered: Remembered
+    newest: str | None
     """The key's active version as a URI; None when no version has passed the probe yet."""
+    read_secret: Callable[[str, str], Awaitable[bytes | Fault]]
+    """One entry of a Secret in the manifest's namespace, by the names of both."""
+
+
+class AnyTarget(Protocol):
+    """What a provider is handed with each call: the resource, and all that its manifest says of it."""
+
+    @property
+    def id(self) -> ResourceId:
+        """The resource."""
+
+    def within(self, in_scope: Callable[[ArmId], bool]) -> AnyTarget:
+        """The same with the scopes that the tenant allows now."""
+
+    def knowing(self, version: str) -> AnyTarget:
+        """The same with the key version that the service told at the end of an operation, and will not tell again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A resource of Azure that a manifest names."""
+
+    id: ArmId
+    options: object | None
+    """What the manifest adds for this kind, in a type of its provider; None when it adds nothing."""
+    in_scope: Callable[[ArmId], bool] = field(compare=False)
+    """Whether another resource, such as a geo-secondary, lies in the tenant's allowed scopes too."""
+
+    def within(self, in_scope: Callable[[ArmId], bool]) -> Target:
+        """See `AnyTarget.within`."""
+        return replace(self, in_scope=in_scope)
+
+    def knowing(self, version: str) -> Target:  # noqa: ARG002 - Azure tells the version whenever it is asked
+        """See `AnyTarget.knowing`."""
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +157,9 @@ class Provider(Protocol[TargetT_contra, DetailT]):
     @property
     def kind(self) -> Kind:
         """What is particular to the kind."""
+
+    async def target_of(self, manifest: Manifest) -> AnyTarget | Fault:
+        """What the other methods are handed; a fault when something that the manifest refers to cannot be used."""
 
     async def observe(
         self, chain: IdentityChain, target: TargetT_contra, *, max_age: float

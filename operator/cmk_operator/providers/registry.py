@@ -10,16 +10,18 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from cmk_operator.core.authority import admit_resource_id
 from cmk_operator.core.faults.fault import Actor, Fault
 from cmk_operator.core.faults.reason import Reason
+from cmk_operator.core.identifiers.arm_id import ArmId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from cmk_operator.azure.session import AzureSession
+    from cmk_operator.core.authority import TenantGrant
     from cmk_operator.core.encryption.service_timing import ServiceTiming
-    from cmk_operator.core.identifiers.arm_id import ArmId
-    from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
+    from cmk_operator.core.identifiers.resource_id import ResourceId
     from cmk_operator.core.kind import Kind
     from cmk_operator.providers.protocol import Provider
 
@@ -48,6 +50,12 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType({kind.resource_type: kind fo
 _FASTEST: Final = min((kind.timing for kind in KINDS.values()), key=lambda timing: timing.cut_off_after)
 
 
+OWN_IDENTIFIERS: Final = tuple(
+    (kind.manifest_field, kind.identifier)
+    for kind in KINDS.values()
+    if kind.identifier is not None and kind.manifest_field is not None
+)
+"""How the resources are named that Resource Manager does not know, each with its field of a manifest's spec."""
 RATES: Final = tuple(dict.fromkeys(kind.rates for kind in KINDS.values() if kind.rates is not None))
 """The resource providers with limits of their own."""
 
@@ -56,6 +64,22 @@ def timing_of(resource_type: str) -> ServiceTiming:
     """The timing of a type in lower case; one that is not known is taken for the fastest to stop."""
     kind = KINDS.get(resource_type)
     return kind.timing if kind is not None else _FASTEST
+
+
+def named_in(spec: Mapping[str, Any]) -> ResourceId:
+    """What a manifest's spec, as JSON, names; not checked yet."""
+    for field, identifier in OWN_IDENTIFIERS:
+        if spec.get(field) is not None:
+            return identifier.read(spec[field][identifier.entry])
+    return ArmId(spec.get("resourceId") or "")
+
+
+def admit(grant: TenantGrant, target: ResourceId) -> ResourceId | Fault:
+    """Refuse what the tenant does not allow; what is admitted is what is sent."""
+    kind = KINDS.get(target.resource_type)
+    if kind is None or kind.identifier is None:
+        return admit_resource_id(grant, target.text)
+    return kind.identifier.judge(grant, target) or target
 
 
 def make_providers(session: AzureSession, list_max_age: float) -> Providers:
@@ -69,7 +93,7 @@ def make_providers(session: AzureSession, list_max_age: float) -> Providers:
     return MappingProxyType(made)
 
 
-def unsupported(target: ArmId | SnowflakeAccount, providers: Providers) -> Fault:
+def unsupported(target: ResourceId, providers: Providers) -> Fault:
     """Say why a type cannot be put on a customer's key here."""
     service = _SAME_TENANT_ONLY.get(target.resource_type)
     if service is not None:

@@ -11,15 +11,16 @@ from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.azure.credentials import IdentityChain
 from cmk_operator.azure.key_vault import ProbedKey
 from cmk_operator.azure.vault_reader import ReadVault
-from cmk_operator.core.authority import TenantGrant, judge_key, judge_namespace, judge_snowflake_account, judge_target
+from cmk_operator.core.authority import TenantGrant, judge_key, judge_namespace
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, invalid
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId, InvalidArmIdError, parse_arm_id
-from cmk_operator.core.identifiers.snowflake_account import SnowflakeAccount
+from cmk_operator.providers.registry import admit
 
 if TYPE_CHECKING:
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.core.identifiers.key_uri import KeyUri
+    from cmk_operator.core.identifiers.resource_id import ResourceId
     from cmk_operator.kubernetes.inventory import Inventory
 
 
@@ -45,7 +46,7 @@ class KeyPath:
 class ResourcePath:
     """A resource, the key it must be on, and the whole way to that."""
 
-    target: ArmId | SnowflakeAccount
+    target: ResourceId
     key: CustomerManagedKey
     path: KeyPath
 
@@ -152,16 +153,8 @@ def _admit(inventory: Inventory, resource: EncryptedResource) -> ResourcePath | 
     path = resolve_key(inventory, key)
     if isinstance(path, Fault):
         return path
-    target = resource.spec.target
-    if isinstance(target, SnowflakeAccount):
-        refused = judge_snowflake_account(path.grant, target)
-        return refused if refused is not None else ResourcePath(target, key, path)
-    try:
-        target = parse_arm_id(target.text)
-    except InvalidArmIdError as error:
-        return invalid(Reason.INVALID_RESOURCE_ID, f"spec.resourceId is not usable: {error}")
-    refused = judge_target(path.grant, target)
-    return refused if refused is not None else ResourcePath(target, key, path)
+    target = admit(path.grant, resource.spec.target)
+    return target if isinstance(target, Fault) else ResourcePath(target, key, path)
 
 
 def _seniority(resource: EncryptedResource) -> tuple[str, bool, str, str]:

@@ -14,7 +14,8 @@ from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.region import region_of
 from cmk_operator.providers.disk.encryption_set import CREATING, MOVING_STATES, ProtectedDisk
-from cmk_operator.providers.protocol import DiskPlacement, Plan, ResourceFacts, Shown, Target
+from cmk_operator.providers.disk.options import DiskPlacement
+from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,7 +18,8 @@ from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_key_uri
 from cmk_operator.core.identifiers.region import region_of
-from cmk_operator.providers.protocol import DiskEncryptionSetCreation, Plan, ResourceFacts, Shown, Target
+from cmk_operator.providers.disk.options import DiskEncryptionSetCreation
+from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -29,6 +29,7 @@ DISK_ENCRYPTION_SET: Final = Kind(
     rights=RequiredActions(("Microsoft.Compute/diskEncryptionSets/write",)),
     key_use=_KEY_USE,
     shares_vault_region="disk encryption sets",
+    manifest_field="diskEncryptionSet",
 )
 DISK: Final = Kind(
     resource_type="microsoft.compute/disks",
@@ -37,5 +38,6 @@ DISK: Final = Kind(
     # A disk is on a set, which has the identity.
     rights=RequiredActions(("Microsoft.Compute/disks/write",), attaches_identity=False),
     key_use=_KEY_USE,
+    manifest_field="disk",
 )
 KINDS: Final = (DISK_ENCRYPTION_SET, DISK)

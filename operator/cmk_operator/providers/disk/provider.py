@@ -11,8 +11,9 @@ from cmk_operator.core.faults.azure_failure import Stage
 from cmk_operator.providers.arm import ArmProvider, send_plan
 from cmk_operator.providers.disk import disk, encryption_set
 from cmk_operator.providers.disk.kind import DISK, DISK_ENCRYPTION_SET
+from cmk_operator.providers.disk.options import DiskPlacement, read_creation, read_placement
 from cmk_operator.providers.listing import ByRest, Listing
-from cmk_operator.providers.protocol import Applied, DiskPlacement, Plan, Started, Target
+from cmk_operator.providers.protocol import Applied, Plan, Started, Target
 
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
@@ -68,6 +69,7 @@ class DiskEncryptionSetProvider(ArmProvider):
     """Creates disk encryption sets on a customer's key, or puts existing ones on it. Azure carries both out by itself."""
 
     kind = DISK_ENCRYPTION_SET
+    read_options = staticmethod(read_creation)
 
     def __init__(self, lists: ComputeLists) -> None:
         super().__init__(lists.session)
@@ -114,6 +116,7 @@ class DiskProvider(ArmProvider):
     """Puts disks on a disk encryption set that is on the customer's key, and back on a key of Microsoft."""
 
     kind = DISK
+    read_options = staticmethod(read_placement)
 
     def __init__(self, lists: ComputeLists) -> None:
         super().__init__(lists.session)

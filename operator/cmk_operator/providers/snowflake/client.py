@@ -19,7 +19,7 @@ from cmk_operator.providers.snowflake.sign_in import KeyPairCredential, PrivateK
 if TYPE_CHECKING:
     from cmk_operator.azure.rest import RestClient
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.providers.protocol import SnowflakeTarget
+    from cmk_operator.providers.snowflake.target import SnowflakeTarget
 
 STATEMENTS: Final = "/api/v2/statements"
 STATEMENT_TIMEOUT: Final = 120

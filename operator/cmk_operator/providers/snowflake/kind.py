@@ -6,13 +6,32 @@ Source: Snowflake, "Tri-Secret Secure".
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.encryption.key_use import KeyUse
 from cmk_operator.core.encryption.required_actions import RightsNotVisible
 from cmk_operator.core.encryption.service_timing import ServiceTiming
-from cmk_operator.core.identifiers.snowflake_account import RESOURCE_TYPE
-from cmk_operator.core.kind import Kind
+from cmk_operator.core.faults.fault import Actor, Fault
+from cmk_operator.core.faults.reason import Reason
+from cmk_operator.core.kind import Kind, OwnIdentifier
+from cmk_operator.providers.snowflake.account import RESOURCE_TYPE, SnowflakeAccount
+
+if TYPE_CHECKING:
+    from cmk_operator.core.authority import TenantGrant
+    from cmk_operator.core.identifiers.resource_id import ResourceId
+
+
+def judge_account(grant: TenantGrant, account: ResourceId) -> Fault | None:
+    """Refuse accounts that the tenant does not list."""
+    if account in grant.listed:
+        return None
+    return Fault(
+        Reason.SNOWFLAKE_ACCOUNT_NOT_ALLOWED,
+        f"CustomerTenant {grant.name!r} does not allow Snowflake account {account}: the provider's administrator must add it to "
+        "spec.allowedSnowflakeAccounts, or the platform engineer correct spec.snowflake.account",
+        Actor.PROVIDER_ADMINISTRATOR,
+    )
+
 
 SNOWFLAKE_ACCOUNT: Final = Kind(
     resource_type=RESOURCE_TYPE,
@@ -26,5 +45,9 @@ SNOWFLAKE_ACCOUNT: Final = Kind(
     ),
     rights=RightsNotVisible("the service does not tell beforehand what the user and role may do"),
     key_use=KeyUse("Snowflake accounts", more_operations=("sign", "verify")),
+    manifest_field="snowflake",
+    identifier=OwnIdentifier("account", "allowedSnowflakeAccounts", SnowflakeAccount, judge_account),
+    keeper="Snowflake",
+    platform_key="a key of Snowflake",
 )
 KINDS: Final = (SNOWFLAKE_ACCOUNT,)

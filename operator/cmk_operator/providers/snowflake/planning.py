@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from cmk_operator.core.encryption.protection import FieldChange, KeyChoice
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
 from cmk_operator.core.faults.reason import Reason
-from cmk_operator.providers.protocol import Plan, SnowflakeTarget
+from cmk_operator.providers.protocol import Plan
 from cmk_operator.providers.snowflake import statements
 from cmk_operator.providers.snowflake.answers import Verification
 from cmk_operator.providers.snowflake.faults import not_understood, still_waiting, verification_fault
@@ -18,6 +18,7 @@ from cmk_operator.providers.snowflake.faults import not_understood, still_waitin
 if TYPE_CHECKING:
     from cmk_operator.core.identifiers.key_uri import KeyUri
     from cmk_operator.providers.snowflake.facts import Facts
+    from cmk_operator.providers.snowflake.target import SnowflakeTarget
 
 LOOK_AGAIN: Final = 60.0
 """Seconds between two looks at a rekey that takes hours."""

@@ -13,7 +13,7 @@ from cmk_operator.core.encryption.protection import KeyChoice, Protection
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
-from cmk_operator.providers.protocol import Applied, Plan, Remembered, ResourceFacts, Shown, SnowflakeTarget, Started
+from cmk_operator.providers.protocol import Applied, Plan, Remembered, ResourceFacts, Shown, Started
 from cmk_operator.providers.snowflake import statements
 from cmk_operator.providers.snowflake.answers import (
     CmkConfig,
@@ -33,12 +33,14 @@ from cmk_operator.providers.snowflake.faults import (
 )
 from cmk_operator.providers.snowflake.kind import SNOWFLAKE_ACCOUNT
 from cmk_operator.providers.snowflake.planning import LOOK_AGAIN, plan_key, plan_platform_key
+from cmk_operator.providers.snowflake.target import read_target
 
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.faults.fault import Fault
-    from cmk_operator.providers.protocol import Provider
+    from cmk_operator.providers.protocol import Manifest, Provider
+    from cmk_operator.providers.snowflake.target import SnowflakeTarget
 
 ACTIVATION_WAIT: Final = timedelta(hours=72)
 CLOCKS_DIFFER: Final = timedelta(minutes=10)
@@ -82,6 +84,10 @@ class SnowflakeProvider:
         self._look_again = min(LOOK_AGAIN, drift_check)
         self._clients = SnowflakeClients(session)
         self._known: dict[str, _Known] = {}
+
+    async def target_of(self, manifest: Manifest) -> SnowflakeTarget | Fault:
+        """See `read_target`."""
+        return await read_target(manifest)
 
     async def observe(self, chain: IdentityChain, target: SnowflakeTarget, *, max_age: float) -> Facts | AzureFailure:  # noqa: ARG002 - Snowflake has users of its own
         """What Snowflake says of the account's keys, and whether Snowflake itself reaches the registered one."""

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 if TYPE_CHECKING:
-    from cmk_operator.providers.protocol import SnowflakeTarget
+    from cmk_operator.providers.snowflake.target import SnowflakeTarget
 
 TOKEN_LIFETIME: Final = 3300
 """Seconds; Snowflake takes none that live longer than an hour."""

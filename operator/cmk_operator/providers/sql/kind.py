@@ -37,6 +37,7 @@ SQL_SERVER: Final = Kind(
         )
     ),
     key_use=SQL_KEY_USE,
+    manifest_field="sqlServer",
 )
 SQL_DATABASE: Final = Kind(
     resource_type="microsoft.sql/servers/databases",

@@ -23,6 +23,7 @@ from cmk_operator.providers.sql.bodies import request_of
 from cmk_operator.providers.sql.client import Readings, SqlClient
 from cmk_operator.providers.sql.faults import judge_sql_failure
 from cmk_operator.providers.sql.kind import SQL_DATABASE, SQL_SERVER
+from cmk_operator.providers.sql.options import read_options
 
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
@@ -70,6 +71,7 @@ class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
     """Puts servers on a customer's key, one long-running request after the other."""
 
     kind = SQL_SERVER
+    read_options = staticmethod(read_options)
 
     def __init__(self, client: SqlClient, list_max_age: float) -> None:
         super().__init__(client)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 from cmk_operator.core.encryption.protection import FieldChange
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
 from cmk_operator.core.faults.reason import Reason
-from cmk_operator.providers.protocol import Plan, SqlServerOptions
 from cmk_operator.providers.sql.bodies import planned
 from cmk_operator.providers.sql.faults import judge_sql_failure
+from cmk_operator.providers.sql.options import SqlServerOptions
 from cmk_operator.providers.sql.requests import (
     AddServerKey,
     RevalidateServer,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.encryption.protection import KeyChoice
     from cmk_operator.core.faults.azure_failure import AzureFailure
     from cmk_operator.core.identifiers.arm_id import ArmId
-    from cmk_operator.providers.protocol import Target
+    from cmk_operator.providers.protocol import Plan, Target
     from cmk_operator.providers.sql.server import Facts, Secondary
 
 _UNSET: Final = ""

@@ -65,7 +65,7 @@ async def _admit(context: PreflightContext, resource: EncryptedResource) -> Reso
     path = resolve_resource(context.cluster.inventory, resource)
     if isinstance(path, Fault):
         return path
-    aim = await target_of(context.cluster.client, resource, path)
+    aim = await target_of(context.cluster.client, provider, resource, path)
     return aim if isinstance(aim, Fault) else ResourcePass(context.cluster, context.reading, resource, path, provider, aim)
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from cmk_operator.core.encryption.long_running import Ended, Failed, Operation, Running
 from cmk_operator.core.faults.azure_failure import AzureFailure
-from cmk_operator.providers.protocol import SnowflakeTarget
 from cmk_operator.reconcile.resource.outcome import CallRefused, OperationUnknown
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ async def ask_after_operation(
     operation = Operation(kept.url, kept.purpose, kept.request_id)
     answer = await step.provider.poll(step.path.path.chain, step.target, operation)
     if isinstance(answer, Ended):
-        return _knowing(step, answer.version)
+        return step if answer.version is None else replace(step, target=step.target.knowing(answer.version))
     if isinstance(answer, AzureFailure):
         return OperationUnknown(step.judge(answer))
     seen = await step.observe(drift_check * 0.85 if isinstance(answer, Running) else 0.0)
@@ -33,11 +32,3 @@ async def ask_after_operation(
     if isinstance(answer, Failed):
         return CallRefused(step.judge(answer.failure), facts)
     return step.operating(operation, answer.retry_after, facts)
-
-
-def _knowing(step: ResourcePass, version: str | None) -> ResourcePass:
-    """The same pass, with the version that the service will not tell again."""
-    target = step.target
-    if version is None or not isinstance(target, SnowflakeTarget):
-        return step
-    return replace(step, target=replace(target, remembered=replace(target.remembered, version=version)))

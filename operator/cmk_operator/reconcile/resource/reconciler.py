@@ -66,7 +66,7 @@ async def reconcile_resource(context: ResourceContext, reference: ObjectReferenc
     path = resolve_resource(context.cluster.inventory, resource)
     if isinstance(path, Fault):
         return await _refuse(context, resource, provider, path)
-    aim = await target_of(context.cluster.client, resource, path)
+    aim = await target_of(context.cluster.client, provider, resource, path)
     if isinstance(aim, Fault):
         return await _refuse(context, resource, provider, aim)
     step = ResourcePass(context.cluster, context.reading, resource, path, provider, aim)

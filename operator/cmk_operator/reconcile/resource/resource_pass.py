@@ -18,12 +18,10 @@ from cmk_operator.core.prerequisites.check import check_prerequisites, failed
 from cmk_operator.core.rotation.adoption import probe_of_adopted
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of
-from cmk_operator.providers.protocol import Target
 from cmk_operator.reconcile.key.guard import guard_of
 from cmk_operator.reconcile.key.policy import adoption_policy, effective_of
 from cmk_operator.reconcile.references import ResourcePath, resolve_resource
 from cmk_operator.reconcile.resource.outcome import Obstructed, Operating, Planned, Settled, Waiting
-from cmk_operator.reconcile.resource.targets import arm_target
 
 if TYPE_CHECKING:
     from cmk_operator.api.model import Metadata
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.encryption.decide import Decision
     from cmk_operator.core.encryption.long_running import Operation
     from cmk_operator.core.faults.azure_failure import AzureFailure
-    from cmk_operator.providers.protocol import Plan, Provider, ResourceFacts, SnowflakeTarget
+    from cmk_operator.providers.protocol import AnyTarget, Plan, Provider, ResourceFacts
     from cmk_operator.reconcile.cluster import Cluster
     from cmk_operator.reconcile.key.reading import KeyReading
 
@@ -55,7 +53,7 @@ class ResourcePass:
     resource: EncryptedResource
     path: ResourcePath
     provider: Provider[Any, Any]
-    target: Target | SnowflakeTarget
+    target: AnyTarget
 
     @property
     def shown(self) -> TargetReport:
@@ -116,8 +114,7 @@ async def reread(step: ResourcePass) -> ResourcePass | None:
     if isinstance(path, Fault):
         cluster.wake(reference, 0.0)
         return None
-    target = arm_target(now, path) if isinstance(step.target, Target) else step.target
-    return replace(step, resource=now, path=path, target=target)
+    return replace(step, resource=now, path=path, target=step.target.within(path.path.grant.covers))
 
 
 def _same(now: Metadata, before: Metadata) -> bool:
