@@ -19,7 +19,7 @@ import kopf
 from cmk_operator.api.model import GROUP, VERSION
 from cmk_operator.api.preflight import Preflight
 from cmk_operator.kubernetes.client import Connection, KubernetesClient, KubernetesError, ObjectReference, collection_path
-from cmk_operator.kubernetes.inventory import MODELS, Change, Inventory
+from cmk_operator.kubernetes.inventory import MODELS, Inventory
 from cmk_operator.kubernetes.relist import relist
 
 if TYPE_CHECKING:
@@ -209,8 +209,8 @@ class Watches:
             if kind == "DELETED":
                 self._gone(ObjectReference(plural, metadata.get("namespace", ""), metadata["name"]), metadata["uid"])
                 return
-            reference, change = self.inventory.put(plural, body)
-            if change is Change.WORK:
+            reference, is_due = self.inventory.put(plural, body)
+            if is_due:
                 self.queue.add(reference)
 
         return on_event

@@ -96,11 +96,6 @@ class WorkQueue(Generic[ItemT]):
         self._timer.set()
 
     @property
-    def idle(self) -> bool:
-        """Whether nothing is running or ready (later wishes may exist)."""
-        return not self._waiting and not self._running and not self._again
-
-    @property
     def started(self) -> bool:
         """Whether passes are made at all: a standby's queue only fills."""
         return bool(self._tasks)

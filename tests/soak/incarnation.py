@@ -19,7 +19,7 @@ from cmk_operator.azure.vault_reader import VaultReader
 from cmk_operator.core.call_rates import Rate
 from cmk_operator.kubernetes.client import Connection, KubernetesClient, ObjectReference
 from cmk_operator.kubernetes.events import EventRecorder
-from cmk_operator.kubernetes.inventory import MODELS, Change, Inventory
+from cmk_operator.kubernetes.inventory import MODELS, Inventory
 from cmk_operator.kubernetes.relist import relist
 from cmk_operator.kubernetes.status import StatusWriter
 from cmk_operator.providers.registry import make_providers
@@ -134,8 +134,8 @@ class Incarnation:
 
     def see(self, plural: str, body: Mapping[str, Any]) -> None:
         """An event of a watch about an object that is there."""
-        reference, change = self.passes.cluster.inventory.put(plural, body)
-        if change is Change.WORK:
+        reference, is_due = self.passes.cluster.inventory.put(plural, body)
+        if is_due:
             self.agenda.add(reference)
 
     def gone(self, reference: ObjectReference, uid: str | None = None) -> None:

@@ -235,11 +235,3 @@ def test_no_customer_is_blamed_for_an_application_that_the_provider_lost() -> No
     assert "restore it from the deleted applications" in access.message
     assert judge_access(probe(refused(entra(7000112)), application_missing=True)).state is AccessState.CONSENT_MISSING
     assert judge_access(probe(refused(entra(700016)))).state is AccessState.CONSENT_MISSING
-
-
-def test_a_probe_knows_which_versions_it_went_round_with() -> None:
-    found = probe(healthy(V1), in_use={"2" * 32: disabled("2" * 32), "3" * 32: healthy("3" * 32)})
-    assert found.version_is_accessible(V1)
-    assert found.version_is_accessible("3" * 32)
-    assert not found.version_is_accessible("2" * 32)
-    assert not found.version_is_accessible("4" * 32)

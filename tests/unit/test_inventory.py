@@ -16,7 +16,7 @@ from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.kubernetes.client import ObjectReference
-from cmk_operator.kubernetes.inventory import Change, Inventory
+from cmk_operator.kubernetes.inventory import Inventory
 from tests.unit.samples import ACCOUNT, GROUP, V1, identity_body, key_body, resource_body, tenant_body
 
 RESOURCES = EncryptedResource.plural
@@ -37,44 +37,44 @@ def held(inventory: Inventory) -> EncryptedResource:
 
 
 def test_a_new_object_calls_for_a_pass() -> None:
-    assert Inventory().put(RESOURCES, resource_body()) == (DATA, Change.WORK)
+    assert Inventory().put(RESOURCES, resource_body()) == (DATA, True)
 
 
 def test_an_answer_that_comes_after_the_end_of_its_object_does_not_bring_it_back() -> None:
     inventory = Inventory()
     inventory.put(RESOURCES, resource_body())
-    assert inventory.put(RESOURCES, changed(resource_body(), 101), answered=True) == (DATA, Change.NOTHING)
+    assert inventory.put(RESOURCES, changed(resource_body(), 101), answered=True) == (DATA, False)
     assert inventory.remove(DATA)
-    assert inventory.put(RESOURCES, changed(resource_body(), 102), answered=True) == (DATA, Change.NOTHING)
+    assert inventory.put(RESOURCES, changed(resource_body(), 102), answered=True) == (DATA, False)
     assert inventory.count(RESOURCES) == 0
-    assert inventory.put(RESOURCES, changed(resource_body(), 102)) == (DATA, Change.WORK), "a watch or a list does"
+    assert inventory.put(RESOURCES, changed(resource_body(), 102)) == (DATA, True), "a watch or a list does"
 
 
 @pytest.mark.parametrize(
-    ("metadata", "change"),
+    ("metadata", "is_due"),
     [
-        ({"labels": {"someone": "else"}}, Change.NOTHING),
-        ({"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}}, Change.NOTHING),
-        ({"managedFields": [{"manager": "kubectl"}]}, Change.NOTHING),
-        ({"ownerReferences": []}, Change.NOTHING),
-        ({"annotations": {RECONCILE_REQUESTED_AT: "2026-11-24T12:00:00Z"}}, Change.WORK),
-        ({"generation": 2}, Change.WORK),
-        ({"deletionTimestamp": "2026-11-24T12:00:00Z"}, Change.WORK),
-        ({"finalizers": ["cmk-operator.dev/revert-to-platform-key"]}, Change.WORK),
-        ({"uid": "another"}, Change.WORK),
+        ({"labels": {"someone": "else"}}, False),
+        ({"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}}, False),
+        ({"managedFields": [{"manager": "kubectl"}]}, False),
+        ({"ownerReferences": []}, False),
+        ({"annotations": {RECONCILE_REQUESTED_AT: "2026-11-24T12:00:00Z"}}, True),
+        ({"generation": 2}, True),
+        ({"deletionTimestamp": "2026-11-24T12:00:00Z"}, True),
+        ({"finalizers": ["cmk-operator.dev/revert-to-platform-key"]}, True),
+        ({"uid": "another"}, True),
     ],
 )
-def test_only_what_we_act_on_calls_for_a_pass(metadata: dict[str, Any], change: Change) -> None:
+def test_only_what_we_act_on_calls_for_a_pass(metadata: dict[str, Any], *, is_due: bool) -> None:
     inventory = Inventory()
     inventory.put(RESOURCES, resource_body())
-    assert inventory.put(RESOURCES, changed(resource_body(), 101, **metadata)) == (DATA, change)
+    assert inventory.put(RESOURCES, changed(resource_body(), 101, **metadata)) == (DATA, is_due)
 
 
 def test_our_own_status_write_calls_for_no_pass_and_is_seen() -> None:
     inventory = Inventory()
     inventory.put(RESOURCES, resource_body())
     written = changed(resource_body(), 101) | {"status": {"observedGeneration": 1, "lastHandledReconcileAt": "x"}}
-    assert inventory.put(RESOURCES, written) == (DATA, Change.NOTHING)
+    assert inventory.put(RESOURCES, written) == (DATA, False)
     assert held(inventory).status.observed_generation == 1
 
 
@@ -82,9 +82,9 @@ def test_a_request_for_a_pass_calls_once() -> None:
     inventory = Inventory()
     inventory.put(RESOURCES, resource_body())
     asked = changed(resource_body(), 101, annotations={RECONCILE_REQUESTED_AT: "first"})
-    assert inventory.put(RESOURCES, asked)[1] is Change.WORK
-    assert inventory.put(RESOURCES, changed(asked, 102, labels={"a": "b"}))[1] is Change.NOTHING
-    assert inventory.put(RESOURCES, changed(asked, 103, annotations={RECONCILE_REQUESTED_AT: "second"}))[1] is Change.WORK
+    assert inventory.put(RESOURCES, asked)[1] is True
+    assert inventory.put(RESOURCES, changed(asked, 102, labels={"a": "b"}))[1] is False
+    assert inventory.put(RESOURCES, changed(asked, 103, annotations={RECONCILE_REQUESTED_AT: "second"}))[1] is True
     assert held(inventory).metadata.annotations == {RECONCILE_REQUESTED_AT: "second"}
 
 
@@ -93,7 +93,7 @@ def test_an_older_version_is_ignored(uid: str) -> None:
     inventory = Inventory()
     inventory.put(RESOURCES, changed(resource_body(), 200, generation=2))
     late = changed(resource_body(), 150, uid=uid)
-    assert inventory.put(RESOURCES, late) == (DATA, Change.NOTHING)
+    assert inventory.put(RESOURCES, late) == (DATA, False)
     assert held(inventory).metadata.generation == 2
     assert held(inventory).metadata.uid == "uid-team-a-data"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass
-from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -47,14 +46,6 @@ _KEPT_METADATA: Final = (
 _KEPT_ANNOTATIONS: Final = (RECONCILE_REQUESTED_AT, APPROVED_VERSION)
 
 
-class Change(Enum):
-    """What an event means to us."""
-
-    NOTHING = "nothing that we act on"
-    WORK = "a new object, another spec, a deletion or a requested pass"
-    GONE = "the object is no more"
-
-
 @dataclass(frozen=True, slots=True)
 class _Entry:
     uid: str
@@ -77,8 +68,10 @@ class Inventory:
         self._pointers: defaultdict[tuple[str, str], set[ObjectReference]] = defaultdict(set)
         self._departed: dict[ObjectReference, tuple[str, ...]] = {}
 
-    def put(self, plural: str, body: Mapping[str, Any], *, answered: bool = False) -> tuple[ObjectReference, Change]:
-        """Take in an object from a watch, a list or an answer; older versions than the one held are ignored.
+    def put(self, plural: str, body: Mapping[str, Any], *, answered: bool = False) -> tuple[ObjectReference, bool]:
+        """Keep an object from a watch, a list or an answer; whether it must be reconciled now.
+
+        It must if it is new, or if its spec, its deletion or a requested pass says so. Older versions than the one held are ignored.
 
         So are late words of a predecessor of the same name: resource versions grow over all objects of a kind. Only watches and
         lists bring an object in: one that an answer shows and nothing is held of has been deleted since.
@@ -86,12 +79,12 @@ class Inventory:
         reference, entry = _read(plural, body)
         held = self._entries.get(reference)
         if answered and held is None:
-            return reference, Change.NOTHING
+            return reference, False
         if held is not None and held.resource_version > entry.resource_version:
-            return reference, Change.NOTHING
+            return reference, False
         self._replace(reference, entry)
         same = held is not None and held.uid == entry.uid and held.trigger == entry.trigger
-        return reference, Change.NOTHING if same else Change.WORK
+        return reference, not same
 
     def remove(self, reference: ObjectReference, uid: str | None = None) -> bool:
         """Forget an object, unless another one of the same name has come (`uid`); whether anything was forgotten."""

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError, ObjectReference
-from cmk_operator.kubernetes.inventory import Change, Inventory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from cmk_operator.kubernetes.inventory import Inventory
 
 
 @dataclass(slots=True)
@@ -36,9 +37,9 @@ async def relist(client: KubernetesClient, inventory: Inventory, plural: str) ->
         async for page in client.pages(plural):
             version = version or page.resource_version
             for body in page.items:
-                reference, change = inventory.put(plural, body)
+                reference, is_due = inventory.put(plural, body)
                 listed.add(reference)
-                if change is Change.WORK:
+                if is_due:
                     (listing.settled if _is_settled(body) else listing.unsettled).add(reference)
     except KubernetesError as error:
         if error.status != 404:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.kubernetes.client import KubernetesError, ObjectReference
-from cmk_operator.kubernetes.inventory import Change
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -70,8 +69,8 @@ class StatusWriter:
 
 def take_in(inventory: Inventory, plural: str, body: dict[str, Any], wake: Wake) -> None:
     """Put an answer into the inventory, and wish for a pass if it shows a change that no watch will tell of any more."""
-    reference, change = inventory.put(plural, body, answered=True)
-    if change is Change.WORK:
+    reference, is_due = inventory.put(plural, body, answered=True)
+    if is_due:
         wake(reference, 0.0)
 
 

@@ -152,13 +152,6 @@ class KeyProbe:
     proven_at: datetime | None = None
     """Each step of the probe has been passed with every version since then; None: by this visit itself, at `at`."""
 
-    def version_is_accessible(self, version: str) -> bool:
-        """Whether this visit wrapped and unwrapped with `version`."""
-        probe = self.wanted
-        if probe.attributes is None or probe.attributes.version != version:
-            probe = self.in_use.get(version, VersionProbe())
-        return probe.round_trip
-
 
 @dataclass(frozen=True, slots=True)
 class Access:

@@ -44,8 +44,6 @@ class VaultFacts:
     location: str | None
     purge_protection: bool
     retention_days: int | None
-    rbac: bool
-    """Whether roles decide who may use keys; else access policies do."""
     public_network_access: str
     """`enabled`, `disabled` or `securedbyperimeter`."""
     firewall: bool
@@ -70,7 +68,6 @@ def vault_facts(body: Mapping[str, Any], locks: Iterable[VaultLock] | None) -> V
         location=region_of(str(body.get("location") or "")) or None,
         purge_protection=properties.get("enablePurgeProtection") is True,
         retention_days=days if isinstance(days, int) else None,
-        rbac=properties.get("enableRbacAuthorization") is True,
         public_network_access=str(properties.get("publicNetworkAccess") or "Enabled").lower(),
         # Without networkAcls all networks are let in; the bypass is on unless it is taken away.
         firewall=rules is not None and str(rules.get("defaultAction") or "Allow").lower() == "deny",
