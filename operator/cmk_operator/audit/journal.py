@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.audit.delivery import Delivery
 from cmk_operator.core.audit.change import OPERATOR, Change, Event, Subject, identity_of
+from cmk_operator.core.rfc3339 import to_rfc3339
 from cmk_operator.core.schedule import Backoff
 from cmk_operator.kubernetes.client import KubernetesError
 
@@ -262,7 +263,7 @@ class Journal:
         self._pending.setdefault(change.id, change)
 
     def _of_the_record(self, event: Event, before: str, after: str, why: str) -> Change:
-        at = self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
+        at = to_rfc3339(self._clock())
         return Change(identity_of("", event.value, at, after), at, event, Subject(), OPERATOR, before, after, why)
 
     def _remember(self, entry: Entry) -> None:

@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
-from urllib.request import getproxies, proxy_bypass
 
 from aiolimiter import AsyncLimiter
 from azure.core.pipeline.transport import AioHttpTransport
@@ -19,6 +18,7 @@ from azure.core.pipeline.transport import AioHttpTransport
 from cmk_operator.azure.failures import BudgetSpentError, seconds_to_wait
 from cmk_operator.azure.request_labels import operation_of, service_of, shown_host
 from cmk_operator.core.call_rates import Rate
+from cmk_operator.egress_proxy import egress_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -155,7 +155,7 @@ class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core h
         super().__init__(session=session, session_owner=False)
         self._budget = budget
         self._telemetry = telemetry
-        self._proxy_of = lru_cache(maxsize=1024)(proxy_of)
+        self._proxy_of = lru_cache(maxsize=1024)(egress_proxy)
 
     async def send(self, request: Any, **config: Any) -> Any:  # noqa: ANN401 - the transport serves two request types
         """Wait for the budget, send, count, and heed Retry-After."""
@@ -182,16 +182,6 @@ class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core h
             if wait:
                 self._budget.close(buckets, wait)
         return response
-
-
-def proxy_of(host: str) -> str | None:
-    """The egress proxy that the standard variables name for a host.
-
-    A transport asks once a host, and remembers: aiohttp's own way, `trust_env`, asks a thread for each request.
-    """
-    if proxy_bypass(host):
-        return None
-    return getproxies().get("https")
 
 
 def _target_of(url: str) -> tuple[str, str]:

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cmk_operator.core.rfc3339 import to_rfc3339
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -25,7 +27,7 @@ def now() -> datetime:
 
 def instant(at: datetime | None) -> str | None:
     """RFC 3339 in UTC."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at is not None else None
+    return to_rfc3339(at) if at is not None else None
 
 
 def printable(text: str) -> str:

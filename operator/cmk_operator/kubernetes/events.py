@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from cmk_operator.api.model import API_VERSION
+from cmk_operator.core.rfc3339 import to_rfc3339_micro
 from cmk_operator.kubernetes.client import FIELD_MANAGER, KubernetesClient, KubernetesError
 from cmk_operator.kubernetes.status import reference_of
 
@@ -39,7 +40,7 @@ class EventRecorder:
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"name": f"{reference.name[:200]}.{secrets.token_hex(8)}", "namespace": namespace},
-            "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "eventTime": to_rfc3339_micro(datetime.now(UTC)),
             "type": kind,
             "reason": reason.value,
             "action": action,

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from cmk_operator.core.rfc3339 import to_rfc3339_micro
 from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class Leadership:
             raise
 
     def _spec(self, before: dict[str, Any], *, holder: str, duration: float) -> dict[str, Any]:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        now = to_rfc3339_micro(datetime.now(UTC))
         same = before.get("holderIdentity") == holder
         transitions = int(before.get("leaseTransitions") or 0)
         return {

@@ -14,6 +14,7 @@ from cmk_operator.api.conditions import find
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.audit.change import OBSERVED, OPERATOR, UNTOLD, Change, Event, Subject, identity_of
 from cmk_operator.core.conditions import ConditionType
+from cmk_operator.core.rfc3339 import to_rfc3339
 from cmk_operator.kubernetes.client import KubernetesError, ObjectReference, collection_path
 from cmk_operator.kubernetes.inventory import MODELS
 
@@ -66,7 +67,7 @@ def configuration_changed(resource: CustomResource, now: datetime) -> Change:
     why = "the manifest was changed" if known >= 0 else "the manifest is new to the operator"
     return Change(
         identity_of(resource.metadata.uid, "configuration", str(generation)),
-        _at(now),
+        to_rfc3339(now),
         Event.CONFIGURATION_CHANGED,
         subject_of(resource),
         UNTOLD if deleting else author_of(resource),
@@ -121,7 +122,7 @@ def deleted(subject: Subject, now: datetime) -> Change:
     """The end of a manifest. Kubernetes does not keep who deleted an object: its own audit log has it."""
     why = "the API server has no such object any more; its own audit log tells who deleted it"
     identity = identity_of(subject.uid, "deleted", "")
-    return Change(identity, _at(now), Event.MANIFEST_DELETED, subject, UNTOLD, "present", "deleted", why)
+    return Change(identity, to_rfc3339(now), Event.MANIFEST_DELETED, subject, UNTOLD, "present", "deleted", why)
 
 
 def key_change_id(resource: EncryptedResource, after: str) -> str:
@@ -137,7 +138,7 @@ def key_changed(
     to = after or resource.platform_key
     return Change(
         key_change_id(resource, to),
-        _at(now),
+        to_rfc3339(now),
         Event.KEY_CHANGED,
         subject_of(resource),
         OPERATOR,
@@ -153,7 +154,7 @@ def key_change_started(resource: EncryptedResource, before: str, operation: Oper
     """A long-running operation that this operator started."""
     return Change(
         identity_of(resource.metadata.uid, "started", operation.url),
-        _at(now),
+        to_rfc3339(now),
         Event.KEY_CHANGE_STARTED,
         subject_of(resource),
         OPERATOR,
@@ -172,7 +173,7 @@ def key_change_found(resource: EncryptedResource, after: str, now: datetime) -> 
     before = applied.key_uri if applied is not None else resource.platform_key
     return Change(
         key_change_id(resource, after),
-        _at(now),
+        to_rfc3339(now),
         Event.KEY_CHANGE_FOUND,
         subject_of(resource),
         f"{resource.service} or the customer",
@@ -194,7 +195,7 @@ def key_changes(
         found.append(
             Change(
                 identity_of(key.metadata.uid, "access", before.since.isoformat() if before is not None else "", after.state),
-                _at(now),
+                to_rfc3339(now),
                 Event.KEY_ACCESS_CHANGED,
                 subject_of(key),
                 OBSERVED if after.state in _TELLS_ABOUT_THE_KEY else UNTOLD,
@@ -211,7 +212,7 @@ def key_changes(
         found.append(
             Change(
                 identity_of(key.metadata.uid, "version", known[0].at.isoformat() if known else "", newest.to),
-                _at(now),
+                to_rfc3339(now),
                 Event.KEY_VERSION_CHANGED,
                 subject_of(key),
                 author_of(key) if by_manifest else OBSERVED,
@@ -236,7 +237,7 @@ def consent_changed(
     granted = find(status.conditions, ConditionType.CONSENT_GRANTED)
     return Change(
         identity_of(tenant.metadata.uid, "consent", since, after.state),
-        _at(now),
+        to_rfc3339(now),
         Event.CONSENT_CHANGED,
         subject_of(tenant),
         UNTOLD if after.state == "Unknown" else "the customer's administrator",
@@ -251,8 +252,8 @@ def consent_changed(
 def identity_registered(identity: FederatedIdentity, purpose: str, target: str, registrar: str, now: datetime) -> Change:
     """One write of a registration; a repeated step is another write, and has another time."""
     return Change(
-        identity_of(identity.metadata.uid, "registered", _at(now), purpose),
-        _at(now),
+        identity_of(identity.metadata.uid, "registered", to_rfc3339(now), purpose),
+        to_rfc3339(now),
         Event.IDENTITY_REGISTERED,
         subject_of(identity),
         OPERATOR,
@@ -261,7 +262,3 @@ def identity_registered(identity: FederatedIdentity, purpose: str, target: str, 
         f"the manifest says so (generation {identity.metadata.generation}, {author_of(identity)}), as registrar {registrar}",
         target,
     )
-
-
-def _at(now: datetime) -> str:
-    return now.strftime("%Y-%m-%dT%H:%M:%SZ")

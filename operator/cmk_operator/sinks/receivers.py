@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
 
 from cmk_operator.core.faults.fault import Actor, Fault
 from cmk_operator.core.faults.reason import Reason
+from cmk_operator.egress_proxy import egress_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +70,7 @@ class Receivers:
                 data=message.body.encode(),
                 headers=headers,
                 allow_redirects=False,
-                proxy=_proxy_of(host),
+                proxy=egress_proxy(host),
             ) as response:
                 return _judge_answer(host, response.status, response.headers)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
@@ -90,11 +90,6 @@ class Receivers:
         """Close the session."""
         if self._session is not None:
             await self._session.close()
-
-
-def _proxy_of(host: str) -> str | None:
-    name = host.rpartition(":")[0] or host
-    return None if proxy_bypass(name) else getproxies().get("https")
 
 
 def _judge_answer(host: str, status: int, headers: Mapping[str, str]) -> Fault | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -12,9 +11,11 @@ from cmk_operator.core.access.token_verdict import judge_token_failure
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor
 from cmk_operator.core.faults.foreign_text import shown_code
+from cmk_operator.core.rfc3339 import to_rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
 _CUSTOMER: Final = Actor.CUSTOMER_ADMINISTRATOR
 _PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
@@ -93,14 +94,14 @@ def _judge_attributes(attributes: KeyAttributes, at: datetime) -> Access | None:
     if attributes.expires is not None and attributes.expires <= at:
         return Access(
             AccessState.EXPIRED,
-            f"the key version expired at {_instant(attributes.expires)}: the customer's administrator must create a new version "
+            f"the key version expired at {to_rfc3339(attributes.expires)}: the customer's administrator must create a new version "
             "or extend its expiry",
             _CUSTOMER,
         )
     if attributes.not_before is not None and attributes.not_before > at:
         return Access(
             AccessState.NOT_YET_VALID,
-            f"the key version is valid from {_instant(attributes.not_before)}: the customer's administrator must move its "
+            f"the key version is valid from {to_rfc3339(attributes.not_before)}: the customer's administrator must move its "
             "activation date, or everyone waits",
             _CUSTOMER,
         )
@@ -176,7 +177,7 @@ def _judge_refused_operation(failure: AzureFailure, wanted: VersionProbe, at: da
 
 def _judge_missing(failure: AzureFailure, probe: KeyProbe) -> Access:
     if probe.deleted is not None:
-        until = f" until {_instant(probe.deleted.scheduled_purge)}" if probe.deleted.scheduled_purge else ""
+        until = f" until {to_rfc3339(probe.deleted.scheduled_purge)}" if probe.deleted.scheduled_purge else ""
         return Access(
             AccessState.DELETED,
             f"the key is deleted and can be recovered{until}: the customer's administrator must recover it",
@@ -202,7 +203,3 @@ def _judge_missing(failure: AzureFailure, probe: KeyProbe) -> Access:
         _CUSTOMER,
         failure.request_id,
     )
-
-
-def _instant(when: datetime) -> str:
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

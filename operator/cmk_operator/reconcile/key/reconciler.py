@@ -12,9 +12,8 @@ from cmk_operator.api.conditions import find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.model import APPROVED_VERSION
-from cmk_operator.azure.identities import application_is_gone
 from cmk_operator.core.access.state import AccessState
-from cmk_operator.core.access.token_verdict import may_be_a_missing_application, may_be_replication
+from cmk_operator.core.access.token_verdict import may_be_replication
 from cmk_operator.core.access.verdict import judge_access
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.fault import Fault, busy
@@ -24,6 +23,7 @@ from cmk_operator.core.schedule import BUSY, Next
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.audit import key_changes
+from cmk_operator.reconcile.identity.loss import provider_lost_application
 from cmk_operator.reconcile.identity.report import SETTLING
 from cmk_operator.reconcile.intervals import jittered
 from cmk_operator.reconcile.key.guard import guard_of
@@ -105,13 +105,15 @@ def _newly_turned_away(key: CustomerManagedKey, probe: KeyProbe) -> bool:
 
 async def _application_is_gone(context: KeyContext, key: CustomerManagedKey, path: KeyPath, probe: KeyProbe) -> bool:
     """Before a loss is called the customer's: whether it was the provider who lost the application."""
-    failure = probe.wanted.failure
-    if failure is None or not may_be_a_missing_application(failure) or path.identity.application_missing:
-        return path.identity.application_missing
-    if key.status.access is not None and key.status.access.state == AccessState.CONSENT_MISSING:
-        return False
-    context.cluster.wake(reference_of(path.identity), 0.0)
-    return await application_is_gone(context.session, path.chain)
+    known = key.status.access.state if key.status.access is not None else None
+    return await provider_lost_application(
+        context.cluster,
+        context.session,
+        path.identity,
+        path.chain,
+        probe.wanted.failure,
+        consent_was_there=known != AccessState.CONSENT_MISSING,
+    )
 
 
 def _settling(path: KeyPath, probe: KeyProbe, now: datetime) -> bool:

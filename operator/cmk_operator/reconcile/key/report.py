@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.api.conditions import Aspect, Progress, Truth, dated, truth
@@ -40,6 +40,7 @@ from cmk_operator.core.prerequisites.check import (
     failed,
 )
 from cmk_operator.core.prerequisites.prerequisite import PrerequisiteName
+from cmk_operator.core.rfc3339 import to_rfc3339
 from cmk_operator.core.rotation.versions import (
     HOLD_SUPERSEDED_FOR,
     KeyVersion,
@@ -288,7 +289,7 @@ def _version_report(
         access=own.state.value if own is not None else None,
         enabled=entry.enabled,
         created=entry.created,
-        expires=entry.expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if entry.expires is not None else None,
+        expires=to_rfc3339(entry.expires) if entry.expires is not None else None,
         in_use_by=shortened(entry.users),
         in_use_by_count=len(entry.users),
         superseded_at=entry.superseded_at,

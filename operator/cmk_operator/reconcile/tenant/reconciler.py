@@ -9,15 +9,15 @@ from cmk_operator.api.conditions import Aspect, Progress, dated
 from cmk_operator.api.customer_tenant import Consent, ConsentState, CustomerTenant, CustomerTenantStatus, HandoverStep
 from cmk_operator.api.federated_identity import ApplicationHandover
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
-from cmk_operator.azure.identities import application_is_gone, sign_in_to_customer
+from cmk_operator.azure.identities import sign_in_to_customer
 from cmk_operator.core.access.state import AccessState
-from cmk_operator.core.access.token_verdict import judge_token_failure, may_be_a_missing_application, may_be_replication
+from cmk_operator.core.access.token_verdict import judge_token_failure, may_be_replication
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.faults.reason import EventReason, Reason
 from cmk_operator.core.schedule import Next
-from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.audit import consent_changed
+from cmk_operator.reconcile.identity.loss import provider_lost_application
 from cmk_operator.reconcile.identity.report import SETTLING
 from cmk_operator.reconcile.intervals import jittered
 from cmk_operator.reconcile.notifications.delivery import notifications_delivered
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cmk_operator.api.federated_identity import FederatedIdentity
-    from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.core.access.state import Access
     from cmk_operator.core.faults.azure_failure import AzureFailure
     from cmk_operator.kubernetes.client import ObjectReference
@@ -62,7 +61,10 @@ async def reconcile_tenant(context: TenantContext, reference: ObjectReference) -
         identity, chain = resolved
         failure = await sign_in_to_customer(context.session, chain, tenant.spec.tenant_id)
         handover = handover_steps(context.cluster.inventory, tenant, identity)
-        gone = await _application_is_gone(context, tenant, identity, chain, failure)
+        consented = tenant.status.consent is not None and tenant.status.consent.state == "Granted"
+        gone = await provider_lost_application(
+            context.cluster, context.session, identity, chain, failure, consent_was_there=consented
+        )
         status = report(tenant, identity, failure, delivered, context.reporting.now(), handover, application_missing=gone)
         granted = status.consent is not None and status.consent.state == "Granted"
         wait = Next(after=jittered(context.intervals.identity_check if granted else context.intervals.key_check))
@@ -74,22 +76,6 @@ async def reconcile_tenant(context: TenantContext, reference: ObjectReference) -
         changed = tenant.status.observed_generation != tenant.metadata.generation
         wake_below(context.cluster, reference, to_the_leaves=changed)
     return wait
-
-
-async def _application_is_gone(
-    context: TenantContext,
-    tenant: CustomerTenant,
-    identity: FederatedIdentity,
-    chain: IdentityChain,
-    failure: AzureFailure | None,
-) -> bool:
-    """Before a customer is said to have withdrawn consent: whether it was the provider who lost the application."""
-    if failure is None or not may_be_a_missing_application(failure) or identity.application_missing:
-        return identity.application_missing
-    if tenant.status.consent is None or tenant.status.consent.state != "Granted":
-        return False
-    context.cluster.wake(reference_of(identity), 0.0)
-    return await application_is_gone(context.session, chain)
 
 
 async def _tell(context: TenantContext, tenant: CustomerTenant, status: CustomerTenantStatus) -> None:
