@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SWEEP_INTERVAL: Final = 600.0
 SWEEP_SOON: Final = 5.0
+KEYS_FIRST: Final = 5.0
+"""Seconds by which a listed resource is put off whose key nobody has looked at yet: that look wakes it."""
 WATCH_CHECK_INTERVAL: Final = 3.0
 INACTIVITY_TIMEOUT: Final = 15.0
 """Seconds without a bookmark or event after which a watch is taken for dead."""
@@ -112,8 +114,8 @@ class Watches:
                 "a custom resource definition is not installed: the cluster's administrator must install it; it is waited for",
                 extra={"definition": f"{plural}.{GROUP}"},
             )
-        for reference in listing.unsettled:
-            self.queue.add(reference)
+        for reference in self.inventory.grouped(listing.unsettled):
+            self.queue.add(reference, after=KEYS_FIRST if self.inventory.waits_for_key(reference) else 0.0)
         for reference in listing.settled:
             self.queue.add(reference, after=self.spread(reference))
         for reference in listing.gone:

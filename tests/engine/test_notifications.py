@@ -97,6 +97,7 @@ async def test_active_encryption_is_told_once_signed_and_as_a_cloud_event(world:
     )["items"]
     seen = [one["reason"] for one in events if one["regarding"]["name"] == name]
     assert seen.count("EncryptionActive") == 1
+    assert "KeyApplied" not in seen, "one event for one change"
     done = _passes(world)
     await until("two more passes", lambda: _passes(world) >= done + 2)
     assert receiver.types(name) == ["encryption.active"]

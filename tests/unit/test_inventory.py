@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from copy import deepcopy
 from typing import Any
 
@@ -214,3 +215,25 @@ def test_the_status_that_was_read_is_what_is_compared_before_a_write() -> None:
     status = held(inventory).status
     assert status.applied is not None
     assert status.model_dump(mode="json", by_alias=True, exclude_none=True)["applied"] == applied
+
+
+def test_resources_of_one_key_come_one_after_the_other() -> None:
+    inventory = Inventory()
+    for number in range(12):
+        body = resource_body(name=f"data-{number}", keyRef={"name": f"key-{number % 3}"}, resourceId=f"{ACCOUNT}{number}")
+        inventory.put(RESOURCES, body)
+    references = set(inventory.all(RESOURCES))
+    order = inventory.grouped(references)
+    assert set(order) == references
+    keys = [int(reference.name.removeprefix("data-")) % 3 for reference in order]
+    assert len([one for one, _ in itertools.groupby(keys)]) == 3
+
+
+def test_a_resource_waits_for_a_key_that_no_pass_has_reported_on() -> None:
+    inventory = Inventory()
+    inventory.put(RESOURCES, resource_body())
+    assert not inventory.waits_for_key(DATA), "there is no such key: that must be told"
+    inventory.put(CustomerManagedKey.plural, key_body())
+    assert inventory.waits_for_key(DATA)
+    inventory.put(CustomerManagedKey.plural, changed(key_body(), 200) | {"status": {"observedGeneration": 1}})
+    assert not inventory.waits_for_key(DATA)

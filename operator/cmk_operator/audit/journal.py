@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from cmk_operator.telemetry import Telemetry
 
 HOLD_STATUS_FOR: Final = 60.0
-GATHER_FOR: Final = 0.01
+GATHER_FOR: Final = 0.05
 """Seconds in which changes gather before a write: each costs the API server time that grows with the segment."""
+HEAD_QUIET: Final = 1.0
+"""Seconds without a change after which the head follows, so that a run of changes costs one write of it and not one a change."""
+HEAD_LAGS: Final = 5.0
+"""Seconds after which the head follows although changes keep coming."""
 IDS_KEPT: Final = 16_384
 """More than the ring of segments holds by default, so that any change that can still be repeated is recognised."""
 _RETRY: Final = Backoff(0.1, 5.0)
@@ -79,6 +83,11 @@ class Journal:
         self._failing_since: float | None = None
         self._attempt: asyncio.Future[Exception | None] | None = None
         self._writing: asyncio.Task[None] | None = None
+        self._noted = asyncio.Event()
+        self._due = False
+        """Whether something is to be written; what only waits for company is not."""
+        self._closing = False
+        self._head_saved_at = float("-inf")
         self._delivering: asyncio.Task[None] | None = None
         self._objects: dict[str, Subject] = {}
 
@@ -90,6 +99,8 @@ class Journal:
 
     async def close(self, grace: float) -> None:
         """Write what is pending, for at most `grace` seconds; 0: nothing more, because another operator writes now."""
+        self._closing = True
+        self._noted.set()
         if grace > 0 and (self._pending or self._early):
             self._start_writing()
         if self._writing is not None and grace > 0:
@@ -164,6 +175,9 @@ class Journal:
                 _AUDIT.error(change.event.words, extra={"audit": change.wire() | {"recorded": False}})
 
     def _start_writing(self) -> None:
+        """Let what is pending be written soon."""
+        self._due = True
+        self._noted.set()
         if self._writing is None or self._writing.done():
             if self._attempt is None or self._attempt.done():
                 self._attempt = asyncio.get_running_loop().create_future()
@@ -171,14 +185,18 @@ class Journal:
 
     async def _write(self) -> None:
         failures = 0
-        await asyncio.sleep(GATHER_FOR)
         while True:
-            if not self._pending and not self._early:
+            if not self._due:
+                if await self._more_comes():
+                    continue
                 await self._save_head()
-                if self._pending or self._early:
-                    continue  # they came meanwhile, and nobody else would begin
+                if self._due:
+                    continue  # a change came meanwhile, and nobody else would begin
                 return
+            await asyncio.sleep(0.0 if self._closing else GATHER_FOR)
+            self._due, waiting = False, set(self._pending)
             error = await self._try()
+            self._due = self._due or error is not None or not waiting.isdisjoint(self._pending)
             failures = failures + 1 if error is not None else 0
             if error is None:
                 self._failing_since = None
@@ -189,6 +207,15 @@ class Journal:
                 ended.set_result(error)
             if error is not None:
                 await asyncio.sleep(_RETRY.bound(failures))
+
+    async def _more_comes(self) -> bool:
+        """Whether a change comes within a while, in which the head need not follow."""
+        self._noted.clear()
+        if not self._closing and _now() - self._head_saved_at < HEAD_LAGS:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HEAD_QUIET):
+                    await self._noted.wait()
+        return self._due
 
     async def _try(self) -> Exception | None:
         """One write of all that is pending, or of as much as goes in; what kept it from landing."""
@@ -261,6 +288,7 @@ class Journal:
         why = "the record in the cluster was full and the audit sink had not taken them; the operator's log has them"
         change = self._of_the_record(Event.COPY_MISSED, "in the cluster", f"{what} are in the log only", why)
         self._pending.setdefault(change.id, change)
+        self._due = True
 
     def _of_the_record(self, event: Event, before: str, after: str, why: str) -> Change:
         at = to_rfc3339(self._clock())
@@ -301,6 +329,7 @@ class Journal:
             async with self._store_lock:
                 await self._load()
                 await self._store.save_head(delivered)
+                self._head_saved_at = _now()
         except KubernetesError as error:
             self._loaded = False
             _LOG.warning("the head of the audit record could not be written", extra={"error": str(error)})

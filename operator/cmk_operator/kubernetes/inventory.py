@@ -177,6 +177,24 @@ class Inventory:
         """Names of the EncryptedResources that name a key, in order."""
         return sorted(reference.name for reference in self._pointers.get(("key", f"{namespace}/{key_name}"), ()))
 
+    def grouped(self, references: Iterable[ObjectReference]) -> list[ObjectReference]:
+        """The same objects, those that name one key one after the other, so that they share what is read of it."""
+        groups: defaultdict[str | None, list[ObjectReference]] = defaultdict(list)
+        for reference in references:
+            groups[self._key_of(reference)].append(reference)
+        return [reference for group in groups.values() for reference in group]
+
+    def waits_for_key(self, reference: ObjectReference) -> bool:
+        """Whether a resource names a key whose status no pass has written yet."""
+        namespace, _, name = (self._key_of(reference) or "").partition("/")
+        key = self.get(CustomerManagedKey, name, namespace)
+        return key is not None and key.status.observed_generation < 0
+
+    def _key_of(self, reference: ObjectReference) -> str | None:
+        entry = self._entries.get(reference)
+        points_to = entry.points_to if entry is not None else ()
+        return next((pointer for relation, pointer in points_to if relation == "key"), None)
+
     def types_on(self, namespace: str, key_name: str) -> list[tuple[str, str]]:
         """As `names_on`, each with the type of its target, without parsing thousands of manifests."""
         found = sorted(self._pointers.get(("key", f"{namespace}/{key_name}"), ()), key=str)

@@ -20,6 +20,7 @@ from cmk_operator.reconcile.identity.context import IdentityContext
 from cmk_operator.reconcile.identity.reconciler import reconcile_identity
 from cmk_operator.reconcile.key.context import KeyContext
 from cmk_operator.reconcile.key.reconciler import reconcile_key
+from cmk_operator.reconcile.key.user_counts import UserCounts
 from cmk_operator.reconcile.notifications.delivery import LANE as DELIVERIES
 from cmk_operator.reconcile.notifications.delivery import DeliveryContext, reconcile_delivery
 from cmk_operator.reconcile.preflight.context import PreflightContext
@@ -84,8 +85,9 @@ def make_passes(
     authorship = Authorship(reporting.journal, reporting.clock)
     identity = IdentityContext(cluster, reporting, session, intervals)
     tenant = TenantContext(cluster, reporting, session, intervals, deliveries)
-    key = KeyContext(cluster, reporting, session, reading, intervals, deliveries, telemetry)
-    resource = ResourceContext(cluster, reporting, reading, providers, intervals, deliveries, authorship)
+    user_counts = UserCounts()
+    key = KeyContext(cluster, reporting, session, reading, intervals, deliveries, telemetry, user_counts)
+    resource = ResourceContext(cluster, reporting, reading, providers, intervals, deliveries, authorship, user_counts)
     delivery = DeliveryContext(cluster, deliveries, telemetry)
     preflight = PreflightContext(cluster, session, reading, providers, reporting.now)
     by_plural = {

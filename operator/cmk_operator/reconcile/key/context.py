@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.cluster import Cluster
     from cmk_operator.reconcile.intervals import Intervals
     from cmk_operator.reconcile.key.reading import KeyReading
+    from cmk_operator.reconcile.key.user_counts import UserCounts
     from cmk_operator.reconcile.notifications.delivery import Deliveries
     from cmk_operator.reconcile.reporting import Reporting
     from cmk_operator.telemetry import Telemetry
@@ -26,3 +27,4 @@ class KeyContext:
     intervals: Intervals
     deliveries: Deliveries
     telemetry: Telemetry
+    user_counts: UserCounts

@@ -29,6 +29,7 @@ from cmk_operator.reconcile.intervals import jittered
 from cmk_operator.reconcile.key.guard import guard_of
 from cmk_operator.reconcile.key.policy import adoption_policy
 from cmk_operator.reconcile.key.report import KeyFacts, Usage, report, report_refused, watched_versions
+from cmk_operator.reconcile.key.user_counts import AT_ONCE, NEVER
 from cmk_operator.reconcile.notifications.announcements import announce_key
 from cmk_operator.reconcile.notifications.delivery import wake_delivery
 from cmk_operator.reconcile.references import KeyPath, resolve_key
@@ -49,14 +50,14 @@ async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next
     key = context.cluster.inventory.get(CustomerManagedKey, reference.name, reference.namespace)
     if key is None:
         context.telemetry.forget_key(reference.namespace, reference.name)
+        context.user_counts.forget(reference)
         return Next()
     path = resolve_key(context.cluster.inventory, key)
     if isinstance(path, Fault):
         # Kubernetes objects alone decide this and each change of one wakes the key; the slow pass is a second net.
-        await _write(
-            context, key, report_refused(key, path, usage_of(context.cluster.inventory, key, None), context.reporting.now())
-        )
-        return Next(after=jittered(context.intervals.identity_check))
+        refused = report_refused(key, path, usage_of(context.cluster.inventory, key, None), context.reporting.now())
+        held = await _write(context, key, refused)
+        return Next(after=min(held, jittered(context.intervals.identity_check)))
     usage = usage_of(context.cluster.inventory, key, path)
     interval = context.intervals.key_check
     asked = is_asked_for(key)
@@ -77,6 +78,8 @@ async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next
     if _settling(path, probe, context.reporting.now()):
         await _write(context, key, report_refused(key, _SETTLES, usage, context.reporting.now()))
         return Next(backoff=BUSY)
+    # Manifests that came meanwhile count; who is on which version must be what was probed.
+    usage = replace(usage, names=tuple(context.cluster.inventory.names_on(reference.namespace, reference.name)))
     status = report(
         key,
         KeyFacts(guard_of(context.cluster.inventory, context.reading, key, path, probe), usage, adoption.pending),
@@ -85,10 +88,10 @@ async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next
     accessible = status.access is not None and status.access.state == AccessState.ACCESSIBLE
     proven = (probe.proven_at or probe.at).timestamp() if accessible else None
     context.telemetry.probed(reference.namespace, reference.name, probe.at.timestamp(), proven)
-    await _write(context, key, status, probe)
+    held = await _write(context, key, status, probe)
     _wake_tenant(context, path, status)
     remaining = max(0.0, _until_next(interval) - context.reading.prober.age(path.probed))
-    return Next(after=max(remaining, interval * 0.05))
+    return Next(after=min(held, max(remaining, interval * 0.05)))
 
 
 def _until_next(interval: float) -> float:
@@ -143,18 +146,25 @@ def usage_of(inventory: Inventory, key: CustomerManagedKey, path: KeyPath | None
 
 async def _write(
     context: KeyContext, key: CustomerManagedKey, status: CustomerManagedKeyStatus, probe: KeyProbe | None = None
-) -> None:
+) -> float:
+    """Write the status if it says something new; seconds for which what it says of the key's users can wait."""
+    reference = reference_of(key)
     audience = context.deliveries.audience(context.cluster.inventory, key, key)
     status = announce_key(key, status, audience, context.reporting.now())
+    held = context.user_counts.hold(reference, key.status, status)
+    if AT_ONCE < held < NEVER:
+        return held
     for change in key_changes(key, status, _request_id(probe), context.reporting.now()):
         context.reporting.journal.note(change)
     written = await context.reporting.writer.write(key, status)
     wake_delivery(context.cluster, key, status.notifications)
     if not written:
-        return
+        return NEVER
+    context.user_counts.written(reference)
     await _tell(context, key, status)
     if _meaning(key.status) != _meaning(status):
-        wake_below(context.cluster, reference_of(key), to_the_leaves=False)
+        wake_below(context.cluster, reference, to_the_leaves=False)
+    return NEVER
 
 
 def _request_id(probe: KeyProbe | None) -> str | None:
@@ -183,16 +193,19 @@ async def _tell(context: KeyContext, key: CustomerManagedKey, status: CustomerMa
     before = key.status.access.state if key.status.access is not None else None
     after = status.access.state if status.access is not None else None
     accessible = find(status.conditions, ConditionType.KEY_ACCESSIBLE)
+    first = status.active_version if key.status.active_version is None else None
+    told_of_first = False
     if after != before and accessible is not None:
         kind: Literal["Normal", "Warning"] = "Normal" if after == AccessState.ACCESSIBLE else "Warning"
-        await context.reporting.events.record(
-            key, kind, EventReason.of_access(AccessState.read(after or "").reason), accessible.message, "ProbeKey"
-        )
+        told_of_first = first is not None
+        note = f"{accessible.message}; version {first} is the active one" if first is not None else accessible.message
+        reason = EventReason.of_access(AccessState.read(after or "").reason)
+        await context.reporting.events.record(key, kind, reason, note, "ProbeKey")
     rotated = find(status.conditions, ConditionType.ROTATION_CURRENT)
     told = find(key.status.conditions, ConditionType.ROTATION_CURRENT)
     if rotated is not None and rotated.reason == Reason.OLD_VERSION_LOST and (told is None or told.reason != rotated.reason):
         await context.reporting.events.record(key, "Warning", rotated.known_reason, rotated.message, "ProbeKey")
-    if len(status.rotations) and status.rotations != key.status.rotations:
+    if len(status.rotations) and status.rotations != key.status.rotations and not told_of_first:
         newest = status.rotations[0]
         note = f"version {newest.to} follows {newest.from_ or 'none'}"
         await context.reporting.events.record(key, "Normal", EventReason.KEY_VERSION_CHANGED, note, "ProbeKey")

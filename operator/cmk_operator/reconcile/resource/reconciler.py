@@ -150,7 +150,7 @@ async def _finish(
     if written:
         await _tell(context, resource, status, own)
         if key is not None and _counts_anew(resource.status, status):
-            context.cluster.wake(reference_of(key), WAKE_KEY_AFTER)
+            _wake_key(context, key, status)
     return _next(outcome, context.intervals.drift_check)
 
 
@@ -159,6 +159,13 @@ def _counts_anew(before: EncryptedResourceStatus, after: EncryptedResourceStatus
     old = before.applied.key_uri if before.applied is not None else None
     new = after.applied.key_uri if after.applied is not None else None
     return before.observed_generation < 0 or old != new
+
+
+def _wake_key(context: ResourceContext, key: CustomerManagedKey, status: EncryptedResourceStatus) -> None:
+    """Let the key count its users; a user of the active version can wait for others to come."""
+    reference = reference_of(key)
+    on_active = status.applied is not None and status.applied.version == key.status.active_version
+    context.cluster.wake(reference, context.user_counts.due(reference) if on_active else WAKE_KEY_AFTER)
 
 
 def _next(outcome: ResourceOutcome, drift_check: float) -> Next:
@@ -186,10 +193,7 @@ def _backoff(fault: Fault) -> Backoff:
 async def _tell(
     context: ResourceContext, resource: EncryptedResource, status: EncryptedResourceStatus, own: OwnChange | None
 ) -> None:
-    if own is not None and own.key_uri:
-        await context.reporting.events.record(
-            resource, "Normal", EventReason.KEY_APPLIED, f"the resource was put on {own.key_uri}", "ApplyKey"
-        )
+    """One event for each change: that encryption is active says which key the resource was put on."""
     encryption = encryption_changed(resource.status, status)
     encrypted = find(status.conditions, ConditionType.ENCRYPTED)
     if encryption is not None and encrypted is not None:
@@ -197,6 +201,10 @@ async def _tell(
         reason = EventReason.ENCRYPTION_ACTIVE if active else EventReason.ENCRYPTION_INACTIVE
         await context.reporting.events.record(
             resource, "Normal" if active else "Warning", reason, encrypted.message, "Reconcile"
+        )
+    elif own is not None and own.key_uri:
+        await context.reporting.events.record(
+            resource, "Normal", EventReason.KEY_APPLIED, f"the resource was put on {own.key_uri}", "ApplyKey"
         )
     lost, accessible = resource.status.access, find(status.conditions, ConditionType.KEY_ACCESSIBLE)
     if lost is not None and status.access is None and accessible is not None and accessible.status == "True":

@@ -1,0 +1,90 @@
+"""Holds back a status of a key that says nothing new but who uses it, until its users have gone quiet.
+
+Never on the unsafe side: a version that gets a user, loses its last one, or is safe to disable at another time is no mere count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.core.conditions import ConditionType
+from cmk_operator.core.rotation.moving_users import MovingUsers, seen
+from cmk_operator.reconcile.cluster import WAKE_KEY_AFTER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from cmk_operator.api.conditions import Condition
+    from cmk_operator.api.customer_managed_key import CustomerManagedKeyStatus, VersionReport
+    from cmk_operator.kubernetes.client import ObjectReference
+
+AT_ONCE: Final = 0.0
+NEVER: Final = float("inf")
+
+
+class UserCounts:
+    """The keys whose users have moved lately; a restart forgets them, and counts at once."""
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or (lambda: asyncio.get_running_loop().time())
+        self._moving: dict[ObjectReference, MovingUsers] = {}
+
+    def __len__(self) -> int:
+        """How many keys are held in memory."""
+        return len(self._moving)
+
+    def hold(self, reference: ObjectReference, before: CustomerManagedKeyStatus, after: CustomerManagedKeyStatus) -> float:
+        """Seconds for which `after` need not be written yet; `AT_ONCE` when it must be, `NEVER` when it says what `before` says."""
+        held = self._moving.get(reference)
+        if before == after:
+            if held is not None and held.since is not None:
+                del self._moving[reference]
+            return NEVER
+        if _apart_from_users(before) != _apart_from_users(after):
+            return AT_ONCE
+        complete = sum(one.in_use_by_count for one in after.versions) >= after.used_by_count
+        self._moving[reference] = moving = seen(held, _users(after), self._clock(), complete=complete)
+        return moving.wait(self._clock())
+
+    def written(self, reference: ObjectReference) -> None:
+        """The status of a key says who uses it."""
+        held = self._moving.get(reference)
+        if held is not None:
+            self._moving[reference] = held.counted()
+
+    def due(self, reference: ObjectReference) -> float:
+        """Seconds after which a pass over the key sees all users that have moved until now."""
+        held = self._moving.get(reference)
+        return WAKE_KEY_AFTER if held is None or held.since is None else held.wait(self._clock()) + WAKE_KEY_AFTER
+
+    def forget(self, reference: ObjectReference) -> None:
+        """The key is gone."""
+        self._moving.pop(reference, None)
+
+
+def _users(status: CustomerManagedKeyStatus) -> Hashable:
+    versions = tuple((one.version, one.in_use_by, one.in_use_by_count) for one in status.versions)
+    return status.used_by, status.used_by_count, versions
+
+
+def _apart_from_users(status: CustomerManagedKeyStatus) -> CustomerManagedKeyStatus:
+    return status.model_copy(
+        update={
+            "used_by": (),
+            "used_by_count": 0,
+            "versions": tuple(_version(one, status.active_version) for one in status.versions),
+            "conditions": tuple(_condition(one) for one in status.conditions),
+        }
+    )
+
+
+def _version(one: VersionReport, active: str | None) -> VersionReport:
+    """Whether an old version has users at all is more than a count."""
+    used = int(one.in_use_by_count > 0 and one.version != active)
+    return one.model_copy(update={"in_use_by": (), "in_use_by_count": used})
+
+
+def _condition(one: Condition) -> Condition:
+    """The message on rotation names and counts the resources that are behind."""
+    return one.model_copy(update={"message": ""}) if one.type == ConditionType.ROTATION_CURRENT else one
