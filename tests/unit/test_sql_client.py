@@ -13,7 +13,7 @@ from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.azure.management import OneHost, WholeAnswer
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri
-from cmk_operator.providers.sql.client import SqlClient
+from cmk_operator.providers.sql.client import KEPT_SECONDS, RECOVERY_SECONDS, Readings, SqlClient
 from cmk_operator.providers.sql.requests import (
     AddServerKey,
     RevalidateDatabase,
@@ -58,6 +58,7 @@ class Session:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self.now = 0.0
         self.subscriptions: list[str] = []
 
     async def management(self, _: object, __: object, subscription_id: str) -> SqlManagementClient:
@@ -65,7 +66,7 @@ class Session:
         return SqlManagementClient(NoCredential(), subscription_id, ARM, policies=[WholeAnswer(), OneHost(ARM), self._wire])
 
     def monotonic(self) -> float:
-        return 0.0
+        return self.now
 
 
 def client_on(wire: Wire) -> SqlClient:
@@ -207,3 +208,34 @@ async def test_a_resource_without_properties_is_one_on_microsofts_key() -> None:
     assert not protector.protection.customer_managed
     database = await client_on(Wire(Answer(200, {"name": "orders"}))).database(CHAIN, DATABASE)
     assert not database.protection.customer_managed
+
+
+async def test_what_nothing_reads_any_more_is_dropped() -> None:
+    now, reads = 0.0, 0
+
+    async def read() -> int:
+        nonlocal reads
+        reads += 1
+        return reads
+
+    readings: Readings[int] = Readings(lambda: now)
+    for number in range(1000):
+        await readings.get(number, 60.0, read)
+    now = KEPT_SECONDS / 2
+    await readings.get("in use", 60.0, read)
+    now = KEPT_SECONDS + 1
+    assert await readings.get("in use", KEPT_SECONDS, read) == 1001
+    await readings.get("another", 60.0, read)
+    assert len(readings) == 2
+
+
+async def test_a_database_that_went_away_closed_is_forgotten_with_the_next_revalidation() -> None:
+    session: Any = Session(Wire(Answer(202)))
+    client = SqlClient(session)
+    await client.send(CHAIN, RevalidateDatabase(DATABASE))
+    assert client.recovering(CHAIN, DATABASE, closed=True)
+    session.now = RECOVERY_SECONDS
+    assert not client.recovering(CHAIN, DATABASE, closed=True)
+    await client.send(CHAIN, RevalidateServer(SERVER))
+    session.now = 0.0
+    assert not client.recovering(CHAIN, DATABASE, closed=True), "nothing is kept of it"

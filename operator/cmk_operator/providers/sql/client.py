@@ -40,13 +40,18 @@ FactsT = TypeVar("FactsT")
 ModelT = TypeVar("ModelT")
 RECOVERY_SECONDS: Final = 600.0
 """How long SQL is left to open databases after it was asked, before it is asked again."""
+KEPT_SECONDS: Final = 3600.0
+"""How long a reading is kept that nobody has asked for again; longer than any reading is trusted."""
 _PROTECTOR: Final = "current"
 """The only protector that a server or a database has."""
 
 
 @dataclass(slots=True)
 class Readings(Generic[FactsT]):
-    """What was read of single resources, with the time of each reading: an optimisation that a restart may lose."""
+    """What was read of single resources, with the time of each reading: an optimisation that a restart may lose.
+
+    What nothing reads any more is dropped, so that the table shrinks with the inventory.
+    """
 
     monotonic: Callable[[], float]
     _read: dict[Hashable, tuple[float, FactsT]] = field(default_factory=dict)
@@ -58,8 +63,20 @@ class Readings(Generic[FactsT]):
         if known is not None and began - known[0] <= max_age and max_age > 0:
             return known[1]
         found = await read()
+        self._read.pop(key, None)
         self._read[key] = (began, found)
+        self._drop_old(began)
         return found
+
+    def __len__(self) -> int:
+        return len(self._read)
+
+    def _drop_old(self, now: float) -> None:
+        while self._read:
+            key, (began, _) = next(iter(self._read.items()))
+            if now - began <= KEPT_SECONDS:
+                return
+            del self._read[key]
 
 
 @dataclass(slots=True)
@@ -125,7 +142,9 @@ class SqlClient:
         with typed_answer():
             await call
         if isinstance(request, RevalidateServer | RevalidateDatabase):
-            self._asked[chain, _target(request).key] = self.session.monotonic()
+            now = self.session.monotonic()
+            self._asked = {key: at for key, at in self._asked.items() if now - at < RECOVERY_SECONDS}
+            self._asked[chain, _target(request).key] = now
         return answer
 
     def recovering(self, chain: IdentityChain, target: ArmId, *, closed: bool) -> bool:

@@ -14,6 +14,7 @@ from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.core.faults.azure_failure import Stage
 from cmk_operator.core.faults.fault import Actor, Fault
 from cmk_operator.core.faults.reason import Reason
+from cmk_operator.providers.sql.kind import SQL_KEY_USE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +62,7 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
         ),
         Reason.AZURE_KEY_VAULT_RSA_KEY_NOT_SUPPORTED: (
             _CUSTOMER,
-            "SQL takes RSA keys of 2048 or 3072 bits only for {target}: the customer's administrator must make a key of such a size",
+            f"SQL takes RSA keys of {SQL_KEY_USE.shown_sizes} for {{target}}: the customer's administrator must make a key of such a size",
         ),
         Reason.AZURE_KEY_VAULT_NO_SERVER_IDENTITY: (
             _PROVIDER,
