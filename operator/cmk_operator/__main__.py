@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import functools
 import logging
+import os
 import random
-import ssl
 import sys
-import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import kopf
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
@@ -36,8 +32,10 @@ from cmk_operator.azure.vault_reader import VaultReader
 from cmk_operator.core.call_rates import Rate
 from cmk_operator.handlers import Watches, stop_at_signals
 from cmk_operator.health import Health
-from cmk_operator.kubernetes.client import Connection, KubernetesClient, ObjectReference
+from cmk_operator.kubernetes.client import KubernetesClient, ObjectReference
+from cmk_operator.kubernetes.connection import Connection, find_connection
 from cmk_operator.kubernetes.events import EventRecorder
+from cmk_operator.kubernetes.exec_plugin import ConfigurationError
 from cmk_operator.kubernetes.inventory import Inventory
 from cmk_operator.kubernetes.leadership import Leadership
 from cmk_operator.kubernetes.status import StatusWriter
@@ -63,43 +61,9 @@ if TYPE_CHECKING:
     from cmk_operator.core.call_rates import ServiceRates
     from cmk_operator.core.schedule import Next
 
-_SERVICE_ACCOUNT_TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 RECORD_SECONDS: Final = 5.0
 """For what is still to be recorded at shutdown."""
 _LOG: Final = logging.getLogger("cmk_operator")
-
-
-def find_connection() -> Connection:
-    """Where the API server is: the pod's ServiceAccount, else $KUBECONFIG or ~/.kube/config. Raises `kopf.LoginError`."""
-    login_settings = kopf.OperatorSettings()
-    info = kopf.login_with_service_account(settings=login_settings)
-    if info is not None:
-        return Connection(
-            info.server, _tls_of(info), token_file=_SERVICE_ACCOUNT_TOKEN, namespace=info.default_namespace or "default"
-        )
-    info = kopf.login_with_kubeconfig(settings=login_settings)
-    if info is None:
-        raise kopf.LoginError("no ServiceAccount, no $KUBECONFIG and no ~/.kube/config: cannot find the Kubernetes API")
-    return Connection(info.server, _tls_of(info), token=info.token, namespace=info.default_namespace or "default")
-
-
-def _tls_of(info: kopf.ConnectionInfo) -> ssl.SSLContext | None:
-    if not info.server.startswith("https://"):
-        return None
-    data = info.ca_data
-    text = (base64.b64decode(data) if data is not None else b"").decode("ascii") or None
-    tls = ssl.create_default_context(cafile=info.ca_path, cadata=text)
-    certificate, key = info.certificate_path, info.private_key_path
-    with tempfile.TemporaryDirectory() as folder:
-        # The ssl module reads client certificates from files only.
-        if info.certificate_data is not None and info.private_key_data is not None:
-            certificate, key = Path(folder) / "certificate", Path(folder) / "key"
-            certificate.write_bytes(base64.b64decode(info.certificate_data))
-            key.touch(mode=0o600)
-            key.write_bytes(base64.b64decode(info.private_key_data))
-        if certificate is not None:
-            tls.load_cert_chain(certificate, key)
-    return tls
 
 
 def rates_of(settings: Settings) -> BudgetRates:
@@ -122,6 +86,16 @@ def _with_flags(rates: ServiceRates, settings: Settings) -> ServiceRates:
     return replace(
         rates, reads=rate("reads", rates.reads), lists=rate("lists", rates.lists), writes=rate("writes", rates.writes)
     )
+
+
+async def connect_and_run(settings: Settings) -> int:
+    """As `run`, on the connection that the environment names; 2 when there is none."""
+    try:
+        connection = await find_connection(os.environ)
+    except ConfigurationError as problem:
+        _LOG.error("%s", problem)
+        return 2
+    return await run(settings, connection)
 
 
 async def run(settings: Settings, connection: Connection) -> int:
@@ -269,12 +243,7 @@ def main() -> None:
             sys.stderr.write(f"cmk-operator: setting {name}: {problem['msg']} (got {problem['input']!r})\n")
         sys.exit(2)
     configure_logging(settings.log_format, settings.log_level)
-    try:
-        connection = find_connection()
-    except (kopf.LoginError, OSError) as error:
-        _LOG.error("%s", error)
-        sys.exit(2)
-    sys.exit(asyncio.run(run(settings, connection)))
+    sys.exit(asyncio.run(connect_and_run(settings)))
 
 
 if __name__ == "__main__":

@@ -18,13 +18,14 @@ import kopf
 
 from cmk_operator.api.model import GROUP, VERSION
 from cmk_operator.api.preflight import Preflight
-from cmk_operator.kubernetes.client import Connection, KubernetesClient, KubernetesError, ObjectReference, collection_path
+from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError, ObjectReference, collection_path
 from cmk_operator.kubernetes.inventory import MODELS, Inventory
 from cmk_operator.kubernetes.relist import relist
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from cmk_operator.kubernetes.connection import Connection
     from cmk_operator.queue import WorkQueue
     from cmk_operator.telemetry import Telemetry
 
@@ -183,7 +184,7 @@ class Watches:
 
         @kopf.on.login(registry=registry)
         async def login(**_: object) -> kopf.AiohttpSession:
-            session = self.connection.open(self._heed_lists())
+            session = self.connection.session(self._heed_lists())
             self._sessions.append(session)
             return kopf.AiohttpSession(server=self.connection.server, aiohttp_session=session)
 

@@ -14,7 +14,9 @@ from cmk_operator.audit.store import AuditStore
 from cmk_operator.core.audit.chain import parse_entry
 from cmk_operator.core.audit.layout import head_of, lines_of
 from cmk_operator.core.audit.verification import Verdict, verify
-from cmk_operator.kubernetes.client import Connection, KubernetesClient
+from cmk_operator.kubernetes.client import KubernetesClient
+from cmk_operator.kubernetes.connection import Connection
+from cmk_operator.kubernetes.credential import Credential
 from cmk_operator.telemetry import Telemetry
 from sandbox.kubernetes.fault_proxy import FaultProxy
 from sandbox.kubernetes.objects import administrator_token
@@ -22,7 +24,7 @@ from sandbox.kubernetes.objects import administrator_token
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    import aiohttp
+    from kubernetes.aio.client.api_client import ApiClient
 
     from cmk_operator.core.audit.chain import Entry
     from sandbox.kubernetes.cluster import Cluster
@@ -48,7 +50,7 @@ def token(empty_cluster: Cluster) -> str:
 class Archive:
     """One namespace with a record, and any number of operators that write it."""
 
-    http: aiohttp.ClientSession
+    http: ApiClient
     proxy: FaultProxy
     namespace: str
     journals: list[Journal] = field(default_factory=list)
@@ -100,7 +102,7 @@ class Archive:
 
 @pytest.fixture
 async def archive(proxy: FaultProxy, token: str) -> AsyncIterator[Archive]:
-    async with Connection(proxy.url, token=token).open() as http:
+    async with Connection(proxy.url, credential=Credential.bearer(token)).open() as http:
         archive = Archive(http, proxy, f"audit-{next(_NUMBERS)}")
         await archive.client.request("POST", "/api/v1/namespaces", body={"metadata": {"name": archive.namespace}})
         yield archive

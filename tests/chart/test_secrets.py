@@ -12,7 +12,9 @@ import pytest
 
 from cmk_operator.core.faults.fault import Actor, Fault
 from cmk_operator.core.identifiers.secret_key import SecretKey
-from cmk_operator.kubernetes.client import Connection, KubernetesClient, KubernetesError
+from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError
+from cmk_operator.kubernetes.connection import Connection
+from cmk_operator.kubernetes.credential import Credential
 from cmk_operator.kubernetes.secrets import read_secret
 from cmk_operator.telemetry import Telemetry
 from tests.chart.conftest import NAMESPACE
@@ -43,7 +45,7 @@ def read(installed: Installation, wanted: SecretKey, token: str | None = None) -
     token = token or installed.cluster.service_account_token(NAMESPACE, "cmk-operator")
 
     async def ask() -> bytes | Fault:
-        async with Connection(installed.cluster.server, tls, token=token).open() as session:
+        async with Connection(installed.cluster.server, tls, Credential.bearer(token)).open() as session:
             return await read_secret(KubernetesClient(session, Telemetry()), wanted, OWNER)
 
     return asyncio.run(ask())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cmk_operator.kubernetes.client import CONNECTIONS
+from cmk_operator.kubernetes.connection import CONNECTIONS
 from tests.engine.operators import until
 
 if TYPE_CHECKING:

@@ -17,7 +17,9 @@ from cmk_operator.azure.prober import KeyProber
 from cmk_operator.azure.session import AzureSession, TokenFile
 from cmk_operator.azure.vault_reader import VaultReader
 from cmk_operator.core.call_rates import Rate
-from cmk_operator.kubernetes.client import Connection, KubernetesClient, ObjectReference
+from cmk_operator.kubernetes.client import KubernetesClient, ObjectReference
+from cmk_operator.kubernetes.connection import Connection
+from cmk_operator.kubernetes.credential import Credential
 from cmk_operator.kubernetes.events import EventRecorder
 from cmk_operator.kubernetes.inventory import MODELS, Inventory
 from cmk_operator.kubernetes.relist import relist
@@ -94,7 +96,7 @@ class Incarnation:
         telemetry = CountingTelemetry()
         stack = AsyncExitStack()
         tls = ssl.create_default_context(cafile=str(place.ca_file))
-        connection = Connection(place.server, tls, token=place.token, namespace=NAMESPACE)
+        connection = Connection(place.server, tls, Credential.bearer(place.token), NAMESPACE)
         http = await stack.enter_async_context(connection.open(telemetry.kubernetes_trace()))
         rates = BudgetRates(_MANY, _MANY, _MANY, _MANY)
         session = await stack.enter_async_context(AzureSession(telemetry, TokenFile(place.azure_token_file), rates, time.now))

@@ -6,7 +6,8 @@ import asyncio
 
 from aiohttp import web
 
-from cmk_operator.kubernetes.client import SHARED_FOR, Connection, KubernetesClient, ObjectReference
+from cmk_operator.kubernetes.client import SHARED_FOR, KubernetesClient, ObjectReference
+from cmk_operator.kubernetes.connection import Connection
 from cmk_operator.telemetry import Telemetry
 from tests.unit import leaping_loop
 

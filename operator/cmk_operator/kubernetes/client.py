@@ -1,31 +1,28 @@
-"""A small client of the Kubernetes API on one pooled aiohttp session, shared with kopf's watches."""
+"""What this operator asks of the Kubernetes API, through the client of `kubernetes.aio` (docs/decisions/0042)."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
 
 from cmk_operator.api.model import GROUP, VERSION
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
+
+    from kubernetes.aio.client.api_client import ApiClient
 
     from cmk_operator.telemetry import Telemetry
 
 FIELD_MANAGER: Final = "cmk-operator"
-CONNECTIONS: Final = 10
-"""More only earn 429 from API priority and fairness: measured on a real API server with 5,000 objects."""
 REQUEST_TIMEOUT: Final = 15.0
+_PATIENCE: Final = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT)
 SHARED_FOR: Final = 1.0
-_TOKEN_MAX_AGE: Final = 60.0
 _PAGE: Final = 100
 _ONLY_METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
@@ -70,50 +67,11 @@ class Page:
     items: list[dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """Where the API server is and how to prove who we are; a token file is read anew, because Kubernetes renews it."""
-
-    server: str
-    tls: ssl.SSLContext | None = None
-    token: str | None = None
-    token_file: Path | None = None
-    namespace: str = "default"
-    """Where the operator itself lives."""
-
-    def open(self, *traces: aiohttp.TraceConfig, connections: int = CONNECTIONS) -> aiohttp.ClientSession:
-        """A session of so many connections, without proxy variables: the API server is inside."""
-        return aiohttp.ClientSession(
-            base_url=self.server,
-            connector=aiohttp.TCPConnector(limit=connections, ssl=self.tls if self.tls is not None else True),
-            middlewares=(self._bearer(),),
-            trace_configs=list(traces),
-            trust_env=False,
-        )
-
-    def _bearer(self) -> aiohttp.ClientMiddlewareType:
-        held, read_at = self.token, float("-inf")
-
-        async def authorize(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-            nonlocal held, read_at
-            if self.token_file is not None and time.monotonic() - read_at > _TOKEN_MAX_AGE:
-                held = (await asyncio.to_thread(self.token_file.read_text, encoding="ascii")).strip()
-                read_at = time.monotonic()
-            if held:
-                request.headers["Authorization"] = f"Bearer {held}"
-            response = await handler(request)
-            if response.status == 401:
-                read_at = float("-inf")
-            return response
-
-        return authorize
-
-
 class KubernetesClient:
     """Requests of this operator; each failure is a `KubernetesError`, each answer a plain JSON object."""
 
-    def __init__(self, session: aiohttp.ClientSession, telemetry: Telemetry) -> None:
-        self._session = session
+    def __init__(self, api: ApiClient, telemetry: Telemetry) -> None:
+        self._api = api
         self._telemetry = telemetry
         self._shared: dict[ObjectReference, asyncio.Future[dict[str, Any] | None]] = {}
         """Each for `SHARED_FOR` seconds: an answer weighs 27 kB, and the objects may be gone long since."""
@@ -198,22 +156,15 @@ class KubernetesClient:
 
         `only_metadata` spares the rest of a large object in the answer. Source: Kubernetes API concepts, "Metadata-only fetches".
         """
-        data = json.dumps(body, separators=(",", ":")).encode() if body is not None else None
-        headers = {"Content-Type": content_type} if data is not None else {}
+        url = f"{self._api.configuration.host}{path}{f'?{urlencode(query)}' if query else ''}"
+        headers = {"Content-Type": content_type} if body is not None else {}
         if only_metadata:
             headers["Accept"] = f"{_ONLY_METADATA},application/json"
         status = 0
         try:
-            async with self._session.request(
-                verb,
-                path,
-                params=query,
-                data=data,
-                headers=headers,
-                timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT),
-            ) as response:
-                status = response.status
-                raw = await response.read()
+            response = await self._api.call_api(verb, url, headers, body, _request_timeout=_PATIENCE)
+            status = response.status
+            raw: bytes = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise KubernetesError(verb, path, 0, type(error).__name__, "no answer") from error
         finally:
