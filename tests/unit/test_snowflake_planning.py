@@ -20,6 +20,7 @@ from cmk_operator.providers.snowflake.answers import CmkInfo, Verification
 from cmk_operator.providers.snowflake.facts import Facts, SnowflakeDetail
 from cmk_operator.providers.snowflake.faults import judge_snowflake_failure
 from cmk_operator.providers.snowflake.planning import plan_key, plan_platform_key
+from cmk_operator.providers.snowflake.requests import Activate, Deactivate, Rekey, operation_token, version_begun
 from cmk_operator.providers.snowflake.target import SnowflakeTarget
 from tests.unit.samples import CLIENT, CUSTOMER, IDENTITY, V1, V2
 
@@ -242,3 +243,14 @@ def test_each_refusal_names_who_must_act(failure: AzureFailure, kind: FaultKind,
         assert fault.message.endswith("(001003): the provider's administrator must look at it there: 'syntax error line …'")
     else:
         assert not failure.message or failure.message not in fault.message
+
+
+def test_an_operation_that_an_earlier_release_wrote_into_status_is_still_understood() -> None:
+    # The text in status.operation.url is read after an upgrade, and after a downgrade.
+    version = OURS.at(V1)
+    assert operation_token(Activate(version, pinned=False)) == f"snowflake:{version}"
+    assert operation_token(Rekey(version, pinned=True)) == f"snowflake:{version}"
+    assert operation_token(Deactivate()) == "snowflake:deactivate"
+    assert version_begun(f"snowflake:{version}") == version
+    for other in ("snowflake:deactivate", f"snowflake:{OURS}", "snowflake:", "https://management.azure.com/x"):
+        assert version_begun(other) is None

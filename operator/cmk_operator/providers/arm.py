@@ -55,4 +55,4 @@ class ArmProvider:
         operation: Operation,
     ) -> Running | Ended | Failed | AzureFailure:
         """Ask at the operation's URL."""
-        return await ask_after(self._session, chain, operation.url)
+        return await ask_after(self._session, chain, operation.token)

@@ -153,7 +153,7 @@ def key_changed(
 def key_change_started(resource: EncryptedResource, before: str, operation: Operation, now: datetime) -> Change:
     """A long-running operation that this operator started."""
     return Change(
-        identity_of(resource.metadata.uid, "started", operation.url),
+        identity_of(resource.metadata.uid, "started", operation.token),
         to_rfc3339(now),
         Event.KEY_CHANGE_STARTED,
         subject_of(resource),

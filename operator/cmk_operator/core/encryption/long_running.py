@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What was started: where to ask (read by its provider alone), what it is for, and the request that started it."""
+    """What was started, as far as a process that did not start it must know."""
 
-    url: str
+    token: str
+    """By what its provider asks after it; written and read by the provider alone, and kept in status as it is."""
     purpose: str
     request_id: str | None = None
 

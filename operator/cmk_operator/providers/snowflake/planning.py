@@ -11,13 +11,14 @@ from cmk_operator.core.encryption.protection import FieldChange, KeyChoice
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.protocol import Plan
-from cmk_operator.providers.snowflake import statements
 from cmk_operator.providers.snowflake.answers import Verification
 from cmk_operator.providers.snowflake.faults import not_understood, still_waiting, verification_fault
+from cmk_operator.providers.snowflake.requests import Activate, Deactivate, Register, Rekey, shown
 
 if TYPE_CHECKING:
     from cmk_operator.core.identifiers.key_uri import KeyUri
     from cmk_operator.providers.snowflake.facts import Facts
+    from cmk_operator.providers.snowflake.requests import SnowflakeRequest
     from cmk_operator.providers.snowflake.target import SnowflakeTarget
 
 LOOK_AGAIN: Final = 60.0
@@ -26,7 +27,7 @@ LOOK_AGAIN: Final = 60.0
 
 def plan_key(target: SnowflakeTarget, want: KeyChoice, seen: Facts) -> Plan | Fault | None:
     """The next statement; a fault says whose move it is; None when the account is on the wanted version."""
-    info, wanted = seen.detail.info, want.key_uri.versionless
+    info, wanted, pinned = seen.detail.info, want.key_uri.versionless, want.key_uri.version is not None
     if not info.understood:
         return not_understood("SYSTEM$GET_CMK_INFO()")
     if info.in_progress:
@@ -42,12 +43,13 @@ def plan_key(target: SnowflakeTarget, want: KeyChoice, seen: Facts) -> Plan | Fa
     activated = FieldChange("activated key", str(info.active or ""), str(wanted))
     if info.registered != wanted:
         registered = FieldChange("registered key", str(info.registered or ""), str(wanted))
-        return _plan(statements.register(wanted), "register the key with Snowflake", want, registered, activated)
+        request = Register(_version(want), pinned)
+        return _plan(request, "register the key with Snowflake", registered, activated)
     if seen.detail.verification is not Verification.PASSED:
         return verification_fault(seen.detail.verification or Verification.NOT_UNDERSTOOD, seen.shown)
     if seen.detail.wait is not None:
         return still_waiting(str(target.id), seen.detail.wait)
-    return _plan(statements.ACTIVATE, "activate the key in Snowflake", want, activated)
+    return _plan(Activate(_version(want), pinned), "activate the key in Snowflake", activated)
 
 
 def _kept_current(want: KeyChoice, seen: Facts) -> Plan | Fault | None:
@@ -60,7 +62,8 @@ def _kept_current(want: KeyChoice, seen: Facts) -> Plan | Fault | None:
         return None
     before = known.version if detail.in_force is not None else f"{known.version} or older"
     change = FieldChange("key version", before, want.probed_version)
-    return _plan(statements.REKEY, "rekey the account with the key's latest version", want, change, keeps_key=True)
+    request = Rekey(_version(want), pinned=want.key_uri.version is not None)
+    return _plan(request, "rekey the account with the key's latest version", change, keeps_key=True)
 
 
 def plan_platform_key(target: SnowflakeTarget, seen: Facts) -> Plan | Fault | None:
@@ -73,16 +76,11 @@ def plan_platform_key(target: SnowflakeTarget, seen: Facts) -> Plan | Fault | No
     if info.active is None:
         return None
     change = FieldChange("activated key", str(info.active), "")
-    return Plan({"statement": statements.DEACTIVATE}, (change,), "deactivate Tri-Secret Secure", path=_PATH, method="POST")
+    return _plan(Deactivate(), "deactivate Tri-Secret Secure", change)
 
 
-_PATH: Final = "/api/v2/statements"
-
-
-def _plan(statement: str, purpose: str, want: KeyChoice, *changes: FieldChange, keeps_key: bool = False) -> Plan:
-    version = str(_version(want))
-    body = {"statement": statement, "keyVersion": version, "pinned": want.key_uri.version is not None}
-    return Plan(body, changes, purpose, path=_PATH, method="POST", keeps_key=keeps_key)
+def _plan(request: SnowflakeRequest, purpose: str, *changes: FieldChange, keeps_key: bool = False) -> Plan:
+    return Plan(shown(request), changes, purpose, keeps_key=keeps_key, request=request)
 
 
 def _version(want: KeyChoice) -> KeyUri:

@@ -12,7 +12,6 @@ from cmk_operator.core.encryption.long_running import Ended, Failed, Operation, 
 from cmk_operator.core.encryption.protection import KeyChoice, Protection
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.reason import Reason
-from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
 from cmk_operator.providers.protocol import Applied, Plan, Remembered, ResourceFacts, Shown, Started
 from cmk_operator.providers.snowflake import statements
 from cmk_operator.providers.snowflake.answers import (
@@ -33,12 +32,23 @@ from cmk_operator.providers.snowflake.faults import (
 )
 from cmk_operator.providers.snowflake.kind import SNOWFLAKE_ACCOUNT
 from cmk_operator.providers.snowflake.planning import LOOK_AGAIN, plan_key, plan_platform_key
+from cmk_operator.providers.snowflake.requests import (
+    Activate,
+    Deactivate,
+    Register,
+    Rekey,
+    operation_token,
+    read_version,
+    request_of,
+    version_begun,
+)
 from cmk_operator.providers.snowflake.target import read_target
 
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.faults.fault import Fault
+    from cmk_operator.core.identifiers.key_uri import KeyUri
     from cmk_operator.providers.protocol import Manifest, Provider
     from cmk_operator.providers.snowflake.target import SnowflakeTarget
 
@@ -49,8 +59,6 @@ HARDLY_CHANGES: Final = 3600.0
 """Seconds for which the consent URL, the application's name and Snowflake's subnets are not asked for again."""
 ASK_AGAIN: Final = 4.0
 """A refusal to activate before its time is believed for so many looks at the account."""
-_OPERATION: Final = "snowflake:"
-_DEACTIVATION: Final = f"{_OPERATION}deactivate"
 _REASON: Final = "cmk-operator puts this account on the key that a manifest in Kubernetes names"
 
 
@@ -67,7 +75,7 @@ class _Known:
     registered_at: datetime | None = None
     refused_at: float = float("-inf")
     wait: float = 0.0
-    begun: str | None = None
+    begun: KeyUri | None = None
     """The key version for whose activation a statement was sent."""
     accepted: bool = False
     """Whether Snowflake took that statement, by its answer or by what it said since."""
@@ -115,7 +123,7 @@ class SnowflakeProvider:
         failure = await _details(client, target, info, known)
         if failure is not None:
             return failure
-        begun = _version(known.begun or "")
+        begun = known.begun
         known.accepted = known.accepted or (info.in_progress and begun is not None)
         if known.accepted and not info.in_progress and (begun is None or info.active != begun.versionless):
             known.begun, known.accepted = None, False
@@ -137,33 +145,33 @@ class SnowflakeProvider:
         client = self._clients.of(target)
         if isinstance(client, AzureFailure):
             return client
-        statement, version = str(plan.body["statement"]), str(plan.body.get("keyVersion", ""))
+        request = request_of(plan)
         known = self._known.setdefault(target.id.key, _Known())
-        if version:
-            refusal = await self._not_the_latest(chain, target, version, pinned=bool(plan.body.get("pinned")))
+        if not isinstance(request, Deactivate):
+            refusal = await self._not_the_latest(chain, target, request.version, pinned=request.pinned)
             if refusal is not None:
                 return refusal
-        registers = statement not in {statements.ACTIVATE, statements.REKEY, statements.DEACTIVATE}
-        if not registers:
-            known.begun, known.accepted = version or None, False
-        said = await client.ask(statement)
+        registers = isinstance(request, Register)
+        if isinstance(request, Activate | Rekey):
+            known.begun, known.accepted = request.version if request.version.version else None, False
+        elif isinstance(request, Deactivate):
+            known.begun, known.accepted = None, False
+        said = await client.ask(request.statement)
         known.at = float("-inf")
         if isinstance(said, AzureFailure) and not (said.code == STILL_RUNNING and not registers):
             return await self._refused(client, target, known, said)
         handle = said.handle if isinstance(said, Said) else None
-        if not registers:
+        if not isinstance(request, Register):
             known.accepted = True
-            operation = Operation(f"{_OPERATION}{version}" if version else _DEACTIVATION, plan.purpose, handle)
-            return Started(operation, self._look_again)
+            return Started(Operation(operation_token(request), plan.purpose, handle), self._look_again)
         known.registered_at = datetime.now(UTC).replace(microsecond=0)
         facts = await self.observe(chain, target, max_age=0.0)
         return facts if isinstance(facts, AzureFailure) else Applied(facts, handle)
 
     async def _not_the_latest(
-        self, chain: IdentityChain, target: SnowflakeTarget, version: str, *, pinned: bool
+        self, chain: IdentityChain, target: SnowflakeTarget, wanted: KeyUri, *, pinned: bool
     ) -> AzureFailure | None:
         try:
-            wanted = parse_key_uri(version)
             keys = self._session.keys(chain, target.customer_tenant_id, wanted.vault_url)
             latest = (await keys.get_key(wanted.key_name)).properties.version
         except EXPECTED_FAILURES:
@@ -209,7 +217,7 @@ class SnowflakeProvider:
             return facts
         if facts.detail.info.in_progress:
             return Running(self._look_again)
-        begun = _version(operation.url.removeprefix(_OPERATION))
+        begun = version_begun(operation.token)
         active = facts.detail.info.active
         return Ended(str(begun) if begun is not None and active == begun.versionless else None)
 
@@ -256,11 +264,11 @@ def _facts(target: SnowflakeTarget, known: _Known, max_age: float) -> Facts:
 
 def _in_force(known: _Known, kept: Remembered) -> KeyUri | None:
     """The version under which the account was put last, while Snowflake still names its key."""
-    in_force = _version(kept.version or "")
+    in_force = read_version(kept.version or "")
     if known.info.in_progress:
         return in_force
     active = known.info.active
-    begun = _version(known.begun or "")
+    begun = known.begun
     for candidate in (begun, in_force) if known.accepted else (in_force, begun):
         if candidate is not None and active == candidate.versionless:
             return candidate
@@ -269,7 +277,7 @@ def _in_force(known: _Known, kept: Remembered) -> KeyUri | None:
 
 def _not_newer_than(target: SnowflakeTarget, info: CmkInfo) -> KeyUri | None:
     """The newest version there was when the account was first seen on the key without anyone telling its version."""
-    for candidate in (_version(target.remembered.not_newer_than or ""), _version(target.newest or "")):
+    for candidate in (read_version(target.remembered.not_newer_than or ""), read_version(target.newest or "")):
         if candidate is not None and info.active == candidate.versionless:
             return candidate
     return None
@@ -284,12 +292,3 @@ def _protection(info: CmkInfo, in_force: KeyUri | None) -> Protection:
         # Until it has ended, the account needs the key it comes from.
         return Protection(in_force.versionless, in_force.version) if in_force is not None else Protection(info.active)
     return Protection(info.active, in_force.version if in_force is not None else None)
-
-
-def _version(text: str) -> KeyUri | None:
-    """A key version that was kept in status, where others may write too; None when it is none."""
-    try:
-        found = parse_key_uri(text)
-    except InvalidKeyUriError:
-        return None
-    return found if found.version else None

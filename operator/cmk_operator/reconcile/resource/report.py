@@ -103,9 +103,9 @@ def _applied(before: AppliedKey | None, protection: Protection, now: datetime) -
 def _operation(before: OperationReport | None, outcome: ResourceOutcome, now: datetime) -> OperationReport | None:
     match outcome:
         case Operating(running):
-            if before is not None and before.url == running.url:
+            if before is not None and before.url == running.token:
                 return before
-            return OperationReport(url=running.url, purpose=running.purpose, started_at=now, request_id=running.request_id)
+            return OperationReport(url=running.token, purpose=running.purpose, started_at=now, request_id=running.request_id)
         case Refused() | OperationUnknown():
             return before
         case CallRefused() | Obstructed() | Waiting() | Planned() | Settled():
