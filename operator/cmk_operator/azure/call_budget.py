@@ -157,7 +157,7 @@ class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core h
         self._telemetry = telemetry
         self._proxy_of = lru_cache(maxsize=1024)(egress_proxy)
 
-    async def send(self, request: Any, **config: Any) -> Any:  # noqa: ANN401 - the transport serves two request types
+    async def send(self, request: Any, **config: object) -> Any:  # noqa: ANN401 - the transport serves two request types
         """Wait for the budget, send, count, and heed Retry-After."""
         host, path = _target_of(request.url)
         method = str(request.method)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from azure.identity.aio import ClientAssertionCredential, WorkloadIdentityCredential
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from azure.core.credentials import AccessToken
 
+    from cmk_operator.azure.client_options import ClientOptions
     from cmk_operator.core.identifiers.cloud import Cloud
 
 
@@ -50,7 +51,7 @@ class ManagedIdentityCredential:
     The token file is projected by Kubernetes and read anew by azure-identity as it is renewed.
     """
 
-    def __init__(self, chain: IdentityChain, token_file: Path, **client: Any) -> None:  # noqa: ANN401 - azure-core's options
+    def __init__(self, chain: IdentityChain, token_file: Path, **client: Unpack[ClientOptions]) -> None:
         self._inner = WorkloadIdentityCredential(
             tenant_id=chain.provider_tenant_id,
             client_id=chain.managed_identity_client_id,
@@ -59,10 +60,17 @@ class ManagedIdentityCredential:
             **client,
         )
 
-    async def get_token(self, *scopes: str, **options: Any) -> AccessToken:  # noqa: ANN401 - azure-core's protocol
+    async def get_token(
+        self,
+        *scopes: str,
+        claims: str | None = None,
+        tenant_id: str | None = None,
+        enable_cae: bool = False,
+        **_: object,
+    ) -> AccessToken:
         """A token in the provider's tenant; raises `TokenUnavailableError` with stage OPERATOR_TOKEN."""
         try:
-            return await self._inner.get_token(*scopes, **options)
+            return await self._inner.get_token(*scopes, claims=claims, tenant_id=tenant_id, enable_cae=enable_cae)
         except (*EXPECTED_FAILURES, OSError) as error:
             raise TokenUnavailableError(_token_failure(error, Stage.OPERATOR_TOKEN)) from error
 
@@ -85,7 +93,7 @@ class ApplicationCredential:
         chain: IdentityChain,
         customer_tenant_id: str,
         assertion: Callable[[], Awaitable[str]],
-        **client: Any,  # noqa: ANN401 - azure-core's options
+        **client: Unpack[ClientOptions],
     ) -> None:
         self._tenant = customer_tenant_id.lower()
         self._assertion = assertion
@@ -98,7 +106,14 @@ class ApplicationCredential:
             **client,
         )
 
-    async def get_token(self, *scopes: str, tenant_id: str | None = None, **options: Any) -> AccessToken:  # noqa: ANN401 - azure-core's protocol
+    async def get_token(
+        self,
+        *scopes: str,
+        claims: str | None = None,
+        tenant_id: str | None = None,
+        enable_cae: bool = False,
+        **_: object,
+    ) -> AccessToken:
         """A token in the customer's tenant.
 
         `tenant_id` is what a vault's challenge names; another tenant than the declared one is refused before any token is
@@ -109,7 +124,7 @@ class ApplicationCredential:
         # azure-identity asks for the assertion synchronously, so it is fetched (usually from a cache) before.
         self._held = await self._assertion()
         try:
-            return await self._inner.get_token(*scopes, **options)
+            return await self._inner.get_token(*scopes, claims=claims, enable_cae=enable_cae)
         except EXPECTED_FAILURES as error:
             raise TokenUnavailableError(_token_failure(error, Stage.APPLICATION_TOKEN)) from error
 

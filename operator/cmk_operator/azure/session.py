@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.core.pipeline.policies import AsyncHTTPPolicy, SansIOHTTPPolicy
 
+    from cmk_operator.azure.client_options import ClientOptions
     from cmk_operator.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -101,7 +102,7 @@ class AzureSession:
         kept: T = self._kept[key]
         return kept
 
-    def client_options(self) -> dict[str, Any]:
+    def client_options(self) -> ClientOptions:
         """Options that every SDK client is made with: the shared session, the budget, and hardly any retry of its own.
 
         Broken connections are retried twice at once; answers never: the work queue knows better when.

@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import click
 from pydantic import ValidationError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.api.federated_identity import FederatedIdentity
 
+    OptionsP = ParamSpec("OptionsP")
     ResourceT = TypeVar("ResourceT", FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource)
 
 REPORTER: Final = f"{GROUP}/cmk-operator"
@@ -181,7 +182,7 @@ def _read(model: type[ResourceT], body: dict[str, Any]) -> ResourceT:
         raise click.ClickException(f"{message}\n{error}") from error
 
 
-def cluster_options(command: Callable[..., None]) -> Callable[..., None]:
+def cluster_options(command: Callable[Concatenate[Cluster, OptionsP], None]) -> Callable[..., None]:
     """Give a command kubectl's own options; it gets the cluster as its first argument."""
 
     @click.option("--kubeconfig", metavar="FILE", help="Configuration file, as for kubectl.")
@@ -194,8 +195,11 @@ def cluster_options(command: Callable[..., None]) -> Callable[..., None]:
         context: str | None,
         impersonated: str | None,
         namespace: str | None,
-        **options: Any,  # noqa: ANN401 - what the command declares
+        *arguments: OptionsP.args,
+        **options: OptionsP.kwargs,
     ) -> None:
-        command(Cluster(kubeconfig, context, impersonated, checked_name(namespace) if namespace else None), **options)
+        command(
+            Cluster(kubeconfig, context, impersonated, checked_name(namespace) if namespace else None), *arguments, **options
+        )
 
     return with_cluster

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 import click
 from rich.console import Console, Group
@@ -48,6 +48,25 @@ FORMATS: Final[Mapping[str, Format]] = {
 }
 
 
+class _Options(TypedDict):
+    """What the command line chooses, beside what is written for whom."""
+
+    directory: Path | None
+    force: bool
+    resource_group: str | None
+    location: str | None
+    subscription: str | None
+    retention_days: int
+    key_size: str
+    hardware: bool
+    rotate_after: int | None
+    expire_after: int | None
+    grant_on: str
+    reader: bool
+    addresses: tuple[str, ...]
+    log_workspace: str | None
+
+
 @click.command()
 @click.argument("tenant")
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Print this form; for people when absent.")
@@ -80,7 +99,7 @@ def handoff(
     form: str | None,
     output: str | None,
     wanted: tuple[str, ...],
-    **options: Any,  # noqa: ANN401 - as declared above
+    **options: Unpack[_Options],
 ) -> None:
     """Write what the customer of TENANT (a CustomerTenant) must do, with the least rights that do it.
 
@@ -136,7 +155,7 @@ def _chosen(keys: list[CustomerManagedKey], wanted: tuple[str, ...]) -> list[Cus
     return [key for key in keys if names(key) & set(wanted)]
 
 
-def _choices(options: Mapping[str, Any]) -> Choices:
+def _choices(options: _Options) -> Choices:
     return Choices(
         resource_group=options["resource_group"],
         location=region_of(options["location"]) if options["location"] else None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from base64 import b64encode
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import jwt
 from azure.core.credentials import AccessToken
@@ -50,7 +50,7 @@ class KeyPairCredential:
         self._subject = f"{target.id.text.partition('.')[0]}.{target.user}".upper()
         self._fingerprint = b64encode(hashlib.sha256(public).digest()).decode()
 
-    async def get_token(self, *scopes: str, **options: Any) -> AccessToken:  # noqa: ANN401, ARG002 - azure-core's protocol
+    async def get_token(self, *scopes: str, **_: object) -> AccessToken:  # noqa: ARG002 - azure-core's protocol
         """A token for the SQL API."""
         now = int(time.time())
         claims = {
