@@ -26,6 +26,7 @@ _FORM = (
 _SLASH = "keyUri may not end with a slash: leave the version out to follow the latest"
 _SECRET = "keyUri must name a key, under /keys/, not a secret or certificate"  # noqa: S105 - a message about secrets
 _PORT = "keyUri may not name a port: Key Vault listens on 443 only"
+_HYPHENS = "keyUri must name a vault, and no vault has two hyphens in a row in its name"
 _QUERY = "keyUri may not carry a query or a fragment"
 _USER = "keyUri may not carry user info"
 _HTTPS = "keyUri must start with https://"
@@ -157,6 +158,7 @@ REFUSED: dict[tuple[str, str], dict[str, list[Any]]] = {
             "https://169.254.169.254/metadata",
             "https://contoso.vault.azure.net\\.evil.example/keys/k",
         ],
+        _HYPHENS: ["https://con--toso.vault.azure.net/keys/k"],
         _SECRET: ["https://contoso.vault.azure.net/secrets/s", "https://contoso.vault.azure.net/certificates/c"],
         _SLASH: [f"{KEY}/", "https://contoso.vault.azure.net/"],
         _FORM: [

@@ -11,6 +11,7 @@ from cmk_operator.api.conditions import Condition
 from cmk_operator.api.model import Metadata, NamedReference, Shape
 from cmk_operator.api.notifications import NotificationsReport
 from cmk_operator.api.rules import Rule, first_broken, immutable, validations
+from cmk_operator.core.identifiers.key_uri import DOUBLE_HYPHEN, GRAMMAR, KeyUri, key_uri_or_none
 
 Duration = Annotated[str, Field(pattern="^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", min_length=2, max_length=20)]
 
@@ -31,10 +32,10 @@ KEY_URI_RULES: Final = first_broken(
         "!self.matches('^https://[^/]*/(secrets|certificates)(/|$)')",
         "keyUri must name a key, under /keys/, not a secret or certificate",
     ),
+    Rule(f"!self.matches('{DOUBLE_HYPHEN}')", "keyUri must name a vault, and no vault has two hyphens in a row in its name"),
     Rule("!self.endsWith('/')", "keyUri may not end with a slash: leave the version out to follow the latest"),
     Rule(
-        "self.matches('^https://[a-z][a-z0-9-]{1,22}[a-z0-9]\\\\.vault\\\\.(azure\\\\.net|usgovcloudapi\\\\.net|azure\\\\.cn)/keys/"
-        "[0-9A-Za-z-]{1,127}(/[0-9a-f]{32})?$')",
+        f"self.matches('{GRAMMAR}')",
         "keyUri must be https://<vault>.<suffix>/keys/<name>, optionally followed by /<version> of 32 lower-case hexadecimal "
         "digits",
     ),
@@ -126,6 +127,11 @@ class CustomerManagedKeySpec(Shape):
             "reported in both cases."
         ),
     )
+
+    @property
+    def uri(self) -> KeyUri | None:
+        """The key; None for a manifest that was admitted by another definition than this release's."""
+        return key_uri_or_none(self.key_uri)
 
 
 class StopReport(Shape):

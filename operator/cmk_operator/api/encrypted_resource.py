@@ -13,6 +13,7 @@ from cmk_operator.api.customer_managed_key import RotationReport
 from cmk_operator.api.model import Metadata, NamedReference, ObjectName, Shape, SnowflakeIdentifier
 from cmk_operator.api.notifications import NotificationsReport
 from cmk_operator.api.rules import Rule, first_broken, immutable, validations
+from cmk_operator.core.identifiers.key_uri import KeyUri, key_uri_or_none
 from cmk_operator.core.identifiers.region import region_of
 from cmk_operator.providers.registry import KINDS, OWN_IDENTIFIERS, named_in
 
@@ -217,6 +218,11 @@ class AppliedKey(Shape):
     key_uri: str
     version: str
     since: datetime
+
+    @property
+    def uri(self) -> KeyUri | None:
+        """The key with its version; None where another release wrote what this one cannot read."""
+        return key_uri_or_none(self.key_uri)
 
 
 class LostAccessReport(Shape):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -10,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.azure.key_vault import API_VERSION, PROBE_TIMEOUT
 from cmk_operator.core.access.probe_plan import YOUNG, ListedKey, listed, pages_worth_reading
+from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_reported_key_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -154,7 +156,9 @@ async def _list_keys(session: AzureSession, vault: VaultList, most_pages: int) -
         async with asyncio.timeout(PROBE_TIMEOUT):
             for _ in range(most_pages):
                 page = await rest.call("GET", "/keys", query)
-                found |= {_name_in(entry["kid"]): _listed(entry["attributes"]) for entry in page.get("value") or ()}
+                for entry in page.get("value") or ():
+                    with suppress(InvalidKeyUriError):
+                        found[parse_reported_key_uri(str(entry["kid"])).key_name.lower()] = _listed(entry["attributes"])
                 link = page.get("nextLink")
                 if not link:
                     return found
@@ -162,10 +166,6 @@ async def _list_keys(session: AzureSession, vault: VaultList, most_pages: int) -
     except EXPECTED_FAILURES as error:
         return failure_of(error)
     return None
-
-
-def _name_in(key_id: str) -> str:
-    return urlsplit(key_id).path.rsplit("/", 1)[-1].lower()
 
 
 def _listed(attributes: Mapping[str, Any]) -> ListedKey:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.encryption.service_timing import Stop, restores_under, stops
-from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
 from cmk_operator.providers.registry import timing_of
 
 if TYPE_CHECKING:
@@ -33,18 +32,20 @@ class User:
 
 def users_of(key: CustomerManagedKey, resources: Iterable[EncryptedResource]) -> tuple[User, ...]:
     """The resources that are on any version of the key, by whichever manifest, in the order of their names."""
-    uri = _versionless(key.spec.key_uri)
+    uri = key.spec.uri
     if uri is None:
         return ()
     found = [
         User(
             _name(key, resource),
             resource.spec.target.resource_type,
-            resource.status.applied.version,
+            applied.version,
             resource.status.details.attached_to if resource.status.details is not None else (),
         )
         for resource in resources
-        if resource.status.applied is not None and _versionless(resource.status.applied.key_uri) == uri
+        if (applied := resource.status.applied) is not None
+        and applied.uri is not None
+        and applied.uri.versionless == uri.versionless
     ]
     return tuple(sorted(found, key=lambda user: user.name))
 
@@ -63,13 +64,6 @@ def waiting_for(key: CustomerManagedKey, resources: Iterable[EncryptedResource])
 def _name(key: CustomerManagedKey, resource: EncryptedResource) -> str:
     namespace, name = resource.metadata.namespace, resource.metadata.name
     return name if namespace == key.metadata.namespace else f"{namespace}/{name}"
-
-
-def _versionless(uri: str) -> KeyUri | None:
-    try:
-        return parse_key_uri(uri).versionless
-    except InvalidKeyUriError:
-        return None
 
 
 class MayDisable(StrEnum):

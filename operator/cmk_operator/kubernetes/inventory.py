@@ -16,6 +16,7 @@ from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import APPROVED_VERSION, RECONCILE_REQUESTED_AT
+from cmk_operator.core.identifiers.key_uri import KeyUri, key_uri_or_none
 from cmk_operator.core.identifiers.resource_id import resource_type_of
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.providers.registry import named_in
@@ -200,9 +201,9 @@ class Inventory:
         found = sorted(self._pointers.get(("key", f"{namespace}/{key_name}"), ()), key=str)
         return [(reference.name, self.type_of(reference)) for reference in found]
 
-    def standing_on(self, key_uri: str) -> list[tuple[ObjectReference, str]]:
+    def standing_on(self, key: KeyUri) -> list[tuple[ObjectReference, str]]:
         """Every EncryptedResource that Azure reports on a key, whatever it names now, with its version, in order of names."""
-        found = self._pointers.get(("stands on", _versionless(key_uri)), ())
+        found = self._pointers.get(("stands on", _pointer_of(key)), ())
         return [(reference, self._entries[reference].version) for reference in sorted(found, key=str)]
 
     def type_of(self, reference: ObjectReference) -> str:
@@ -259,7 +260,7 @@ def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry
             tuple(asked.items()),
             tuple(metadata.get("finalizers", ())),
         ),
-        points_to=_pointers(plural, reference, spec, applied.get("keyUri")),
+        points_to=_pointers(plural, reference, spec, key_uri_or_none(applied.get("keyUri") or "")),
         version=applied.get("version", ""),
         machines=tuple(((body.get("status") or {}).get("details") or {}).get("attachedTo") or ()),
         raw=json.dumps(slim, separators=(",", ":"), sort_keys=True).encode(),
@@ -275,7 +276,7 @@ def _spec_author(managed_fields: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _pointers(
-    plural: str, reference: ObjectReference, spec: Mapping[str, Any], applied_key_uri: str | None
+    plural: str, reference: ObjectReference, spec: Mapping[str, Any], applied_key: KeyUri | None
 ) -> tuple[tuple[str, str], ...]:
     if plural == CustomerTenant.plural:
         return (("identity", spec["identityRef"]["name"]),)
@@ -285,11 +286,11 @@ def _pointers(
         return (
             ("key", f"{reference.namespace}/{spec['keyRef']['name']}"),
             ("target", named_in(spec).key),
-            *([("stands on", _versionless(applied_key_uri))] if applied_key_uri else ()),
+            *([("stands on", _pointer_of(applied_key))] if applied_key is not None else ()),
         )
     return ()
 
 
-def _versionless(key_uri: str) -> str:
-    """Scheme, host, `keys` and name of a key URI: what tells keys apart, as Key Vault compares them."""
-    return "/".join(key_uri.lower().split("/")[:5])
+def _pointer_of(key: KeyUri) -> str:
+    """What tells keys apart, whatever their version: Key Vault's names are case-insensitive."""
+    return str(key.versionless).lower()

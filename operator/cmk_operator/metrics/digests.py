@@ -134,7 +134,7 @@ def digest_key(key: CustomerManagedKey) -> KeyDigest:
     is_well = active is not None and active.access == AccessState.ACCESSIBLE
     results = [entry.result for entry in status.prerequisites]
     return KeyDigest(
-        vault_host=key.spec.key_uri.split("/")[2].lower(),
+        vault_host=key.spec.uri.vault_host if key.spec.uri is not None else "",
         tenant=key.spec.tenant_ref.name,
         ready=_is_true(status.conditions, ConditionType.READY),
         state=access.state if access is not None else AccessState.UNKNOWN.value,

@@ -47,7 +47,7 @@ def steps_away(case: Compromise) -> tuple[Step, ...]:
 
 
 def _vault(case: Compromise) -> tuple[str, ...]:
-    return ("--vault-name", case.key.vault_host.partition(".")[0], "--name", case.key.key_name)
+    return ("--vault-name", case.key.vault_name, "--name", case.key.key_name)
 
 
 def _in_the_right_tenant(case: Compromise, *commands: str) -> str:

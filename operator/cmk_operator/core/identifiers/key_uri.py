@@ -5,14 +5,23 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from typing import Final
-from urllib.parse import urlsplit
 
 from cmk_operator.core.identifiers.cloud import CLOUDS
 
 VAULT_NAME: Final = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){1,22}[a-z0-9]")
 KEY_NAME: Final = re.compile(r"[0-9A-Za-z-]{1,127}")
 KEY_VERSION: Final = re.compile(r"[0-9a-f]{32}")
+DOUBLE_HYPHEN: Final = "^https://[^/]*--"
+"""What `GRAMMAR` lets pass and no vault is named: regular expressions of the API server know no look-ahead."""
+GRAMMAR: Final = (
+    "^https://[a-z][a-z0-9-]{1,22}[a-z0-9][.]"
+    f"({'|'.join(sorted(cloud.key_vault_suffix for cloud in CLOUDS.values())).replace('.', '[.]')})"
+    "/keys/[0-9A-Za-z-]{1,127}(/[0-9a-f]{32})?$"
+)
+"""The one grammar, together with `DOUBLE_HYPHEN`: the API server admits by it (CEL) what is read here. One key has one spelling."""
 
+_GRAMMAR: Final = re.compile(GRAMMAR.removesuffix("$"))
+_REPORTED: Final = re.compile(r"(https://[^/?#@:\\]+)(?::443)?(/.*)", re.IGNORECASE)
 _SHAPE = "https://<vault>.<suffix>/keys/<name>[/<version>]"
 
 
@@ -37,6 +46,11 @@ class KeyUri:
         return f"https://{self.vault_host}"
 
     @property
+    def vault_name(self) -> str:
+        """Name of the vault."""
+        return self.vault_host.partition(".")[0]
+
+    @property
     def versionless(self) -> KeyUri:
         """The same key, following its latest version."""
         return replace(self, version=None)
@@ -57,55 +71,68 @@ class KeyUri:
 
 
 def parse_key_uri(text: str) -> KeyUri:
-    """Read a key identifier under the Key Vault suffix of any cloud.
+    """Read a key identifier under the Key Vault suffix of any cloud, as a manifest must spell it.
 
-    Portals and PowerShell print `:443`; that is the default port and is dropped. Everything else that could send a
-    token elsewhere (user info, other ports, other hosts, queries) is refused.
+    Everything that could send a token elsewhere (user info, ports, other hosts, queries) is refused.
     Raises `InvalidKeyUriError`.
     """
-    if not text.isascii() or not text.isprintable() or " " in text:
-        # urlsplit would drop line ends and tabs and fold some letters to ASCII: two readers, two hosts.
-        raise InvalidKeyUriError(
-            f"keyUri {text!r} may hold only ASCII letters, digits and signs, and no blanks: write {_SHAPE}"
-        )
+    if _GRAMMAR.fullmatch(text) is None or re.match(DOUBLE_HYPHEN, text) is not None:
+        raise InvalidKeyUriError(_mistake_in(text))
+    host, _, name, *version = text.removeprefix("https://").split("/")
+    return KeyUri(host, name, version[0] if version else None)
+
+
+def parse_reported_key_uri(text: str) -> KeyUri:
+    """Read a key identifier as Azure and its tools print it: also with capitals in the host, and with `:443`.
+
+    Raises `InvalidKeyUriError`.
+    """
+    found = _REPORTED.fullmatch(text) if text.isascii() else None
+    return parse_key_uri(f"{found[1].lower()}{found[2]}" if found is not None else text)
+
+
+def key_uri_or_none(text: str) -> KeyUri | None:
+    """A key identifier from a manifest or a status; None for what the API server would not admit."""
     try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        raise InvalidKeyUriError(f"keyUri {text!r} is not a URL: write {_SHAPE}") from error
-    if parts.scheme != "https":
-        raise InvalidKeyUriError(f"keyUri must start with https://: write {_SHAPE}")
-    if parts.username is not None or parts.password is not None or "?" in text or "#" in text:
-        raise InvalidKeyUriError(f"keyUri may not carry user info, a query or a fragment: write {_SHAPE}")
-    if port not in {None, 443}:
-        raise InvalidKeyUriError("keyUri may not name a port: Key Vault listens on 443 only")
-    host = (parts.hostname or "").lower()
-    _check_host(host)
-    return _read_path(host, parts.path)
+        return parse_key_uri(text)
+    except InvalidKeyUriError:
+        return None
 
 
-def _check_host(host: str) -> None:
+def _mistake_in(text: str) -> str:
+    """What to write instead of a text that is not a key identifier."""
+    if not text.isascii() or not text.isprintable() or " " in text:
+        return f"keyUri {text!r} may hold only ASCII letters, digits and signs, and no blanks: write {_SHAPE}"
+    if not text.startswith("https://"):
+        return f"keyUri must start with https://: write {_SHAPE}"
+    host, _, path = text.removeprefix("https://").partition("/")
+    if "@" in host or "?" in text or "#" in text:
+        return f"keyUri may not carry user info, a query or a fragment: write {_SHAPE}"
+    if ":" in host and not host.startswith("["):
+        return "keyUri may not name a port: Key Vault listens on 443 only"
+    return _mistake_in_host(host) or _mistake_in_path(f"/{path}" if path or text.endswith("/") else "")
+
+
+def _mistake_in_host(host: str) -> str:
     vault, _, suffix = host.partition(".")
     if suffix.startswith("managedhsm."):
-        raise InvalidKeyUriError("keyUri names a managed HSM: only keys in a Key Vault are supported")
+        return "keyUri names a managed HSM: only keys in a Key Vault are supported"
     suffixes = sorted(cloud.key_vault_suffix for cloud in CLOUDS.values())
     if suffix not in suffixes:
-        raise InvalidKeyUriError(f"keyUri host {host!r} is not a Key Vault: it must end in one of {', '.join(suffixes)}")
+        return f"keyUri host {host!r} is not a Key Vault: it must end in one of {', '.join(suffixes)}"
     if not VAULT_NAME.fullmatch(vault):
-        raise InvalidKeyUriError(f"keyUri vault name {vault!r} must be 3 to 24 letters, digits and single hyphens")
+        return f"keyUri vault name {vault!r} must be 3 to 24 lower-case letters, digits and single hyphens"
+    return ""
 
 
-def _read_path(host: str, path: str) -> KeyUri:
+def _mistake_in_path(path: str) -> str:
     if path.endswith("/"):
-        raise InvalidKeyUriError("keyUri may not end with a slash: leave the version out to follow the latest")
+        return "keyUri may not end with a slash: leave the version out to follow the latest"
     kind, *rest = path.removeprefix("/").split("/")
     if kind in {"secrets", "certificates"}:
-        raise InvalidKeyUriError(f"keyUri names one of the vault's {kind}: it must name a key, under /keys/")
+        return f"keyUri names one of the vault's {kind}: it must name a key, under /keys/"
     if kind != "keys" or not 1 <= len(rest) <= 2:
-        raise InvalidKeyUriError(f"keyUri path {path!r} is not a key: write {_SHAPE}")
-    name, version = rest[0], rest[1] if len(rest) > 1 else None
-    if not KEY_NAME.fullmatch(name):
-        raise InvalidKeyUriError(f"keyUri key name {name!r} must be 1 to 127 letters, digits and hyphens")
-    if version is not None and not KEY_VERSION.fullmatch(version):
-        raise InvalidKeyUriError(f"keyUri version {version!r} must be 32 lower-case hexadecimal digits")
-    return KeyUri(host, name, version)
+        return f"keyUri path {path!r} is not a key: write {_SHAPE}"
+    if not KEY_NAME.fullmatch(rest[0]):
+        return f"keyUri key name {rest[0]!r} must be 1 to 127 letters, digits and hyphens"
+    return f"keyUri version {rest[-1]!r} must be 32 lower-case hexadecimal digits"

@@ -84,7 +84,7 @@ class PrerequisiteFacts:
     @property
     def vault_name(self) -> str:
         """Name of the vault."""
-        return self.key.vault_host.partition(".")[0]
+        return self.key.vault_name
 
     @property
     def seen(self) -> VaultFacts | None:

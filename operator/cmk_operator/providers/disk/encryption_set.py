@@ -16,7 +16,7 @@ from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault, busy, invalid
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
-from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_key_uri
+from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_reported_key_uri
 from cmk_operator.core.identifiers.region import region_of
 from cmk_operator.providers.disk.options import DiskEncryptionSetCreation
 from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown, Target
@@ -86,7 +86,7 @@ def read_set(body: Mapping[str, Any]) -> Facts:
 def _protection(active: Mapping[str, Any], *, automatic: bool) -> Protection:
     """With automatic rotation Azure moves the version by itself, so the key is what the set is on."""
     with suppress(InvalidKeyUriError):
-        key = parse_key_uri(str(active.get("keyUrl", "")))
+        key = parse_reported_key_uri(str(active.get("keyUrl", "")))
         return Protection(key.versionless if automatic else key, key.version)
     return Protection()
 

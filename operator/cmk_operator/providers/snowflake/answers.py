@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
+from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_reported_key_uri
 
 _KEY_URI: Final = re.compile(r"https://[a-z0-9-]+\.vault\.[a-z.]+(?::443)?/keys/[0-9a-z-]+", re.IGNORECASE)
 _VAULT_URI: Final = re.compile(r"https://[a-z0-9-]+\.vault\.[a-z]+\.[a-z]+", re.IGNORECASE)
@@ -64,7 +64,7 @@ def _key_in(text: str) -> KeyUri | None:
     vault, name = _VAULT_URI.search(text), _KEY_NAME.search(text)
     found = whole[0] if whole else f"{vault[0]}/keys/{name[1]}" if vault and name else ""
     try:
-        return parse_key_uri(found)
+        return parse_reported_key_uri(found)
     except InvalidKeyUriError:
         return None
 

@@ -13,7 +13,7 @@ from cmk_operator.core.encryption.protection import Protection
 from cmk_operator.core.faults.fault import Actor, Fault, invalid
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
-from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_key_uri
+from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_reported_key_uri
 from cmk_operator.providers.sql.kind import SQL_KEY_USE
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ LONGEST_NAMES: Final = 94
 
 def server_key_name(uri: KeyUri) -> str:
     """How a server names a key of a vault: vault_key_version."""
-    vault = uri.vault_host.split(".", 1)[0]
-    return "_".join(filter(None, (vault, uri.key_name, uri.version)))
+    return "_".join(filter(None, (uri.vault_name, uri.key_name, uri.version)))
 
 
 def wire_key(want: KeyChoice) -> KeyUri:
@@ -42,7 +41,7 @@ def wire_key(want: KeyChoice) -> KeyUri:
 def read_key(uri: str | None, key_version: str | None, *, following: bool) -> Protection:
     """What a key identifier says, with the version in force; SQL moves the version by itself when it follows."""
     with suppress(InvalidKeyUriError):
-        key = parse_key_uri(uri or "")
+        key = parse_reported_key_uri(uri or "")
         active = key.version or key_version or None
         return Protection(key.versionless if following else key, active)
     return Protection()
@@ -75,7 +74,7 @@ def on_key(want: KeyChoice, seen: Protection) -> bool:
 
 def unfit(want: KeyChoice, name: str) -> Fault | None:
     """Why SQL will not take this key, as far as that is known before asking it; `name` is the target's."""
-    vault = want.key_uri.vault_host.split(".", 1)[0]
+    vault = want.key_uri.vault_name
     length = len(vault) + len(want.key_uri.key_name)
     if length > LONGEST_NAMES:
         message = (

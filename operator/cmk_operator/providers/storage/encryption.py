@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
 from cmk_operator.core.identifiers.arm_id import ArmId
-from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_key_uri
+from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_reported_key_uri
 from cmk_operator.providers.protocol import Plan, ResourceFacts
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _read_protection(encryption: Mapping[str, Any]) -> Protection:
     active = uri.version
     with suppress(InvalidKeyUriError):
         # Automatic rotation echoes an empty version; this field is the truth.
-        current = parse_key_uri(str(key.get("currentVersionedKeyIdentifier", "")))
+        current = parse_reported_key_uri(str(key.get("currentVersionedKeyIdentifier", "")))
         active = current.version if current.versionless == uri.versionless else active
     return Protection(uri, active)
 

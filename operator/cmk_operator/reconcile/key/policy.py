@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def is_pinned(key: CustomerManagedKey) -> bool:
     """Whether the manifest names a version."""
-    return "/keys/" in key.spec.key_uri and key.spec.key_uri.rstrip("/").count("/") > 4
+    return key.spec.uri is not None and key.spec.uri.version is not None
 
 
 def adoption_policy(key: CustomerManagedKey) -> AdoptionPolicy:

@@ -72,7 +72,8 @@ def announce_resource(
 
 def _key_of(applied: AppliedKey | None) -> str | None:
     """The key that protects a resource, whatever its version."""
-    return "/".join(applied.key_uri.split("/")[:5]) if applied is not None else None
+    uri = applied.uri if applied is not None else None
+    return str(uri.versionless) if uri is not None else None
 
 
 def encryption_changed(before: EncryptedResourceStatus, after: EncryptedResourceStatus) -> NotificationType | None:

@@ -233,9 +233,9 @@ def _lost_access(
 
 
 def _is_on(key: CustomerManagedKey, applied: AppliedKey) -> bool:
-    """Whether that is a version of this key; Key Vault's names do not differ by case."""
-    base = "/".join(key.spec.key_uri.split("/")[:5]) + "/"
-    return f"{applied.key_uri}/".lower().startswith(base.lower())
+    """Whether that is a version of this key."""
+    wanted, now = key.spec.uri, applied.uri
+    return wanted is not None and now is not None and now.versionless == wanted.versionless
 
 
 def _key_current(key: CustomerManagedKey | None, applied: AppliedKey | None) -> Aspect:
