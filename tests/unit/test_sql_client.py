@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -177,6 +180,7 @@ LISTS: dict[str, Callable[[SqlClient], Awaitable[object]]] = {
     "closed databases": lambda client: client.closed_databases(CHAIN, SERVER),
     "databases": lambda client: client.databases(CHAIN, DATABASE),
 }
+ROOT = Path(__file__).resolve().parents[2]
 ODD = ["<html>", "", "null", [], "text", 7]
 
 
@@ -239,3 +243,38 @@ async def test_a_database_that_went_away_closed_is_forgotten_with_the_next_reval
     await client.send(CHAIN, RevalidateServer(SERVER))
     session.now = 0.0
     assert not client.recovering(CHAIN, DATABASE, closed=True), "nothing is kept of it"
+
+
+def test_the_sdk_is_imported_in_a_thread_when_the_first_resource_is_read() -> None:
+    program = f"""
+import asyncio, sys, threading
+from cmk_operator.azure.credentials import IdentityChain
+from cmk_operator.azure.session import AzureSession, TokenFile
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
+from cmk_operator.providers.protocol import Target
+from cmk_operator.providers.registry import make_providers
+from cmk_operator.telemetry import Telemetry
+
+chain = IdentityChain(CLOUDS[CloudName.PUBLIC], "{APPLICATION}", "{APPLICATION}", "{APPLICATION}", False)
+threads = set()
+
+def note(event, arguments):
+    if event == "import" and arguments[0].startswith("azure.mgmt.sql"):
+        threads.add(threading.current_thread() is threading.main_thread())
+
+sys.addaudithook(note)
+
+async def main():
+    async with AzureSession(Telemetry(), TokenFile(None)) as session:
+        providers = make_providers(session, 1.0)
+        print("azure.mgmt.sql" in sys.modules)
+        target = Target(ArmId("{SERVER}"), None, lambda _: True)
+        answer = await providers["microsoft.sql/servers"].observe(chain, target, max_age=0.0)
+        print("azure.mgmt.sql" in sys.modules, threads, answer.code)
+
+asyncio.run(main())
+"""
+    environment = {"PYTHONPATH": str(ROOT / "operator")}
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+    assert answer.stdout.splitlines() == ["False", "True {False} TokenFileUnreadable"], answer.stderr
