@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.reconcile.resource.resource_pass import LATEST_MAX_AGE
+from cmk_operator.reconcile.resource.admitted_resource import LATEST_MAX_AGE
 from tests.soak.permissions import Permission, permissions_of
 from tests.soak.world import ViolationError
 

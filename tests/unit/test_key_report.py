@@ -15,7 +15,7 @@ from cmk_operator.core.access.state import AccessState, KeyProbe, VersionProbe
 from cmk_operator.core.authority import TenantGrant, judge_namespace
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.fault import Fault
-from cmk_operator.reconcile.key.policy import effective_of
+from cmk_operator.reconcile.key.policy import effective_key_policy
 from cmk_operator.reconcile.key.report import KeyFacts, Usage, report, report_refused, watched_versions
 from tests.unit.samples import (
     KEY,
@@ -200,7 +200,7 @@ def test_warn_tells_what_it_does_not_enforce() -> None:
 
 @pytest.mark.parametrize(("uri", "rotation"), [(KEY, "Following"), (f"{KEY}/{V1}", "Pinned")])
 def test_the_effective_values_are_told_not_written_into_the_manifest(uri: str, rotation: str) -> None:
-    effective = effective_of(customer_managed_key(keyUri=uri))
+    effective = effective_key_policy(customer_managed_key(keyUri=uri))
     assert (effective.rotation, effective.prerequisites, effective.hold_superseded_for) == (rotation, "Enforce", "24h")
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from cmk_operator.core.access.state import Access, AccessState, KeyProbe
-from cmk_operator.core.encryption.decide import Decision, KeyState, Step
+from cmk_operator.core.encryption.decide import Decision, KeyState, NextAction
 from cmk_operator.core.encryption.required_actions import Permission
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor, Fault
@@ -113,12 +113,12 @@ def test_rights_that_cannot_be_seen_are_not_called_missing() -> None:
 @pytest.mark.parametrize(
     ("decision", "access", "result", "reason"),
     [
-        pytest.param(Decision(Step.SETTLED), None, PASS, "Passed", id="settled"),
-        pytest.param(Decision(Step.WRITE), None, PASS, "WouldChange", id="write"),
-        pytest.param(Decision(Step.SHOW_PLAN, Reason.PLAN_ONLY, ""), None, PASS, "PlanOnly", id="observe"),
-        pytest.param(Decision(Step.WAIT, Reason.DISABLED, ""), Access(AccessState.DISABLED, "", Actor.CUSTOMER_ADMINISTRATOR), FAIL, "Disabled", id="lost"),
-        pytest.param(Decision(Step.WAIT, Reason.KEY_SIZE_FAILED, ""), Access(AccessState.ACCESSIBLE, ""), FAIL, "KeySizeFailed", id="prerequisite"),
-        pytest.param(Decision(Step.WAIT, Reason.VAULT_UNREACHABLE, ""), Access(AccessState.VAULT_UNREACHABLE, "", Actor.AZURE), UNCHECKED, "VaultUnreachable", id="outage"),
+        pytest.param(Decision(NextAction.SETTLED), None, PASS, "Passed", id="settled"),
+        pytest.param(Decision(NextAction.WRITE), None, PASS, "WouldChange", id="write"),
+        pytest.param(Decision(NextAction.SHOW_PLAN, Reason.PLAN_ONLY, ""), None, PASS, "PlanOnly", id="observe"),
+        pytest.param(Decision(NextAction.WAIT, Reason.DISABLED, ""), Access(AccessState.DISABLED, "", Actor.CUSTOMER_ADMINISTRATOR), FAIL, "Disabled", id="lost"),
+        pytest.param(Decision(NextAction.WAIT, Reason.KEY_SIZE_FAILED, ""), Access(AccessState.ACCESSIBLE, ""), FAIL, "KeySizeFailed", id="prerequisite"),
+        pytest.param(Decision(NextAction.WAIT, Reason.VAULT_UNREACHABLE, ""), Access(AccessState.VAULT_UNREACHABLE, "", Actor.AZURE), UNCHECKED, "VaultUnreachable", id="outage"),
     ],
 )  # fmt: skip
 def test_the_effect_on_a_resource_is_what_a_pass_would_decide(
@@ -126,7 +126,7 @@ def test_the_effect_on_a_resource_is_what_a_pass_would_decide(
 ) -> None:
     check = effect_check(decision, KeyState(access), ("a: b -> c",))
     assert (check.result, check.reason) == (result, reason)
-    assert check.changes == (() if decision.step is Step.SETTLED else ("a: b -> c",))
+    assert check.changes == (() if decision.action is NextAction.SETTLED else ("a: b -> c",))
 
 
 def test_a_fault_fails_a_stage_only_when_somebody_must_act() -> None:

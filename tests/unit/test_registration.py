@@ -23,9 +23,9 @@ from cmk_operator.core.registration.plan import (
     ManagedIdentityFacts,
     MarkApplication,
     Namesake,
+    RegistrationStep,
     Seen,
     ServiceAccount,
-    Step,
     TrustAtApplication,
     TrustAtManagedIdentity,
     UpsertApplication,
@@ -93,7 +93,7 @@ class Directory:
         ]
         return Seen(marked[0] if marked else None, () if marked else tuple(named), self.identity)
 
-    def take(self, step: Step) -> None:
+    def take(self, step: RegistrationStep) -> None:
         match step:
             case UpsertApplication(unique_name, display_name):
                 old = next((one for one in self.applications.values() if one.unique_name == unique_name), None)

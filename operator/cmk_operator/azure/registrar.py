@@ -18,9 +18,9 @@ from cmk_operator.core.registration.plan import (
     ManagedIdentityFacts,
     MarkApplication,
     Namesake,
+    RegistrationStep,
     Seen,
     ServiceAccount,
-    Step,
     TrustAtApplication,
     TrustAtManagedIdentity,
     UpsertApplication,
@@ -151,7 +151,7 @@ class RegistrarClient:
             credentials = tuple(credential_of(entry.get("properties", {}), str(entry["name"])) for entry in found)
         return ManagedIdentityFacts(str(properties.get("clientId", "")), str(properties.get("principalId", "")), credentials)
 
-    async def take(self, wish: Wish, step: Step) -> Fault | None:
+    async def take(self, wish: Wish, step: RegistrationStep) -> Fault | None:
         """Make one step; each may be repeated, and none makes a second one of anything."""
         target = f"the managed identity {wish.managed_identity.name!r}"
         if not isinstance(step, CreateManagedIdentity | TrustAtManagedIdentity):
@@ -162,7 +162,7 @@ class RegistrarClient:
             return self._refused(error, target)
         return None
 
-    async def _send(self, step: Step) -> None:
+    async def _send(self, step: RegistrationStep) -> None:
         match step:
             case UpsertApplication(unique_name, display_name):
                 body = {"displayName": display_name, "signInAudience": "AzureADMultipleOrgs"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.access.verdict import judge_access
-from cmk_operator.core.encryption.decide import Step
+from cmk_operator.core.encryption.decide import NextAction
 from cmk_operator.core.encryption.required_actions import Permission, missing_actions
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor, Fault
@@ -175,13 +175,13 @@ def write_check(rights: Iterable[Rights]) -> Check:
 
 def effect_check(decision: Decision, key: KeyState, changes: tuple[str, ...]) -> Check:
     """What applying the manifest does to the resource."""
-    if decision.step is Step.SETTLED:
+    if decision.action is NextAction.SETTLED:
         return passed(CheckStage.EFFECT, "nothing changes: the resource is as wanted")
-    if decision.step is Step.WRITE:
+    if decision.action is NextAction.WRITE:
         return Check(
             CheckStage.EFFECT, CheckResult.PASS, Reason.WOULD_CHANGE, "the operator makes these changes", changes=changes
         )
-    if decision.step is Step.SHOW_PLAN:
+    if decision.action is NextAction.SHOW_PLAN:
         message = "the manifest says to observe only: these changes are shown in status.plan and not made"
         return Check(CheckStage.EFFECT, CheckResult.PASS, Reason.PLAN_ONLY, message, changes=changes)
     access = key.access

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Listing:
+class RelistResult:
     """What a list brought: objects that call for a pass soon, those that are settled, and those that are gone."""
 
     unsettled: set[ObjectReference] = field(default_factory=set)
@@ -25,12 +25,12 @@ class Listing:
     """Whether the API server knows the kind at all."""
 
 
-async def relist(client: KubernetesClient, inventory: Inventory, plural: str) -> Listing:
+async def relist(client: KubernetesClient, inventory: Inventory, plural: str) -> RelistResult:
     """List one kind into the inventory; absent objects are reported, for the caller to remove.
 
     A kind that the API server does not serve has no objects. Raises `KubernetesError` for every other refusal.
     """
-    listing = Listing()
+    listing = RelistResult()
     listed: set[ObjectReference] = set()
     version = 0
     try:
@@ -44,7 +44,7 @@ async def relist(client: KubernetesClient, inventory: Inventory, plural: str) ->
     except KubernetesError as error:
         if error.status != 404:
             raise
-        return Listing(gone=inventory.absent(plural, set(), 2**63), served=False)
+        return RelistResult(gone=inventory.absent(plural, set(), 2**63), served=False)
     listing.gone = inventory.absent(plural, listed, version)
     return listing
 

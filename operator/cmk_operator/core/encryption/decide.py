@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 PLAN_ONLY: Final = "the manifest says to observe only; status.plan shows what would be written"
 
 
-class Step(Enum):
-    """The next step for one resource."""
+class NextAction(Enum):
+    """What is to be done with one resource next."""
 
     SETTLED = "nothing to do"
     SHOW_PLAN = "a change is due, and the manifest says to observe only"
@@ -29,9 +29,9 @@ class Step(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The step, and for WAIT the reason and a sentence on what must happen and by whom."""
+    """The action, and for WAIT the reason and a sentence on what must happen and by whom."""
 
-    step: Step
+    action: NextAction
     reason: Reason = Reason.READY
     message: str = ""
 
@@ -51,10 +51,10 @@ def decide(*, change_is_due: bool, observe_only: bool, key: KeyState) -> Decisio
     A resource that is already right is never touched, whatever happened to its key.
     """
     if not change_is_due:
-        return Decision(Step.SETTLED)
+        return Decision(NextAction.SETTLED)
     if observe_only:
-        return Decision(Step.SHOW_PLAN, Reason.PLAN_ONLY, PLAN_ONLY)
-    return _gate(key, Step.WRITE)
+        return Decision(NextAction.SHOW_PLAN, Reason.PLAN_ONLY, PLAN_ONLY)
+    return _gate(key, NextAction.WRITE)
 
 
 def decide_deletion(*, revert: bool, protection: Protection | None, on_our_key: bool, claimed: bool, key: KeyState) -> Decision:
@@ -65,18 +65,18 @@ def decide_deletion(*, revert: bool, protection: Protection | None, on_our_key: 
     reason to weaken encryption.
     """
     if not revert or protection is None or not protection.customer_managed or not on_our_key or claimed:
-        return Decision(Step.RELEASE)
-    return _gate(KeyState(key.access), Step.REVERT)
+        return Decision(NextAction.RELEASE)
+    return _gate(KeyState(key.access), NextAction.REVERT)
 
 
-def _gate(key: KeyState, step: Step) -> Decision:
+def _gate(key: KeyState, action: NextAction) -> Decision:
     if key.access is None:
-        return Decision(Step.WAIT, Reason.WAITING_FOR_KEY, "the key has not been probed yet")
+        return Decision(NextAction.WAIT, Reason.WAITING_FOR_KEY, "the key has not been probed yet")
     if key.access.state is not AccessState.ACCESSIBLE:
-        return Decision(Step.WAIT, key.access.state.reason, f"waiting for the key: {key.access.message}")
+        return Decision(NextAction.WAIT, key.access.state.reason, f"waiting for the key: {key.access.message}")
     if key.prerequisite_reason is not None:
-        return Decision(Step.WAIT, key.prerequisite_reason, f"the key lacks a prerequisite: {key.prerequisite_message}")
-    return Decision(step)
+        return Decision(NextAction.WAIT, key.prerequisite_reason, f"the key lacks a prerequisite: {key.prerequisite_message}")
+    return Decision(action)
 
 
 def old_version_blocks(old: Access | None) -> Decision | None:
@@ -84,7 +84,7 @@ def old_version_blocks(old: Access | None) -> Decision | None:
     if old is None or old.state is AccessState.ACCESSIBLE:
         return None
     return Decision(
-        Step.WAIT,
+        NextAction.WAIT,
         Reason.OLD_VERSION_NOT_ACCESSIBLE,
         f"the version that protects the resource now must be accessible until the resource has moved: {old.message}",
     )

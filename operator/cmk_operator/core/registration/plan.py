@@ -154,7 +154,7 @@ class TrustAtApplication:
     purpose: str = field(default="let the application trust a federated credential", init=False)
 
 
-Step = UpsertApplication | MarkApplication | CreateManagedIdentity | TrustAtManagedIdentity | TrustAtApplication
+RegistrationStep = UpsertApplication | MarkApplication | CreateManagedIdentity | TrustAtManagedIdentity | TrustAtApplication
 
 
 def judge_token_audience(account: ServiceAccount, cloud: Cloud) -> Fault | None:
@@ -171,7 +171,7 @@ def judge_token_audience(account: ServiceAccount, cloud: Cloud) -> Fault | None:
     )
 
 
-def next_step(wish: Wish, seen: Seen) -> Step | Fault | None:
+def next_step(wish: Wish, seen: Seen) -> RegistrationStep | Fault | None:
     """The one request that comes next, or what is in the way of the rest; None when everything is registered.
 
     What is in the way of the application is not in the way of the managed identity. Nothing is ever deleted.
@@ -181,7 +181,7 @@ def next_step(wish: Wish, seen: Seen) -> Step | Fault | None:
     return step if step is not None else next((one for one in found if one is not None), None)
 
 
-def _managed_identity(wish: Wish, seen: Seen) -> Step | Fault | None:
+def _managed_identity(wish: Wish, seen: Seen) -> RegistrationStep | Fault | None:
     identity = seen.managed_identity
     if seen.managed_identity_unread is not None or wish.location is None:
         return seen.managed_identity_unread
@@ -192,7 +192,7 @@ def _managed_identity(wish: Wish, seen: Seen) -> Step | Fault | None:
     return trust if trust is None or isinstance(trust, Fault) else TrustAtManagedIdentity(wish.managed_identity, trust)
 
 
-def _application(wish: Wish, seen: Seen) -> Step | Fault | None:
+def _application(wish: Wish, seen: Seen) -> RegistrationStep | Fault | None:
     application, display_name = seen.application, wish.display_name
     if seen.application_unread is not None or display_name is None:
         return seen.application_unread
@@ -213,7 +213,7 @@ def _application(wish: Wish, seen: Seen) -> Step | Fault | None:
     return None
 
 
-def _adoption(wish: Wish, display_name: str, namesakes: tuple[Namesake, ...]) -> Step | Fault:
+def _adoption(wish: Wish, display_name: str, namesakes: tuple[Namesake, ...]) -> RegistrationStep | Fault:
     """The registrar's only unmarked application of that name, or a new one if nobody has one of that name."""
     owned = [one for one in namesakes if one.owned and one.unique_name is None]
     if len(owned) == 1:
@@ -244,7 +244,7 @@ def _adoption(wish: Wish, display_name: str, namesakes: tuple[Namesake, ...]) ->
     return UpsertApplication(wish.unique_name, display_name)
 
 
-def _application_trusts(wish: Wish, seen: Seen) -> Step | Fault | None:
+def _application_trusts(wish: Wish, seen: Seen) -> RegistrationStep | Fault | None:
     application, identity = seen.application, seen.managed_identity
     if wish.display_name is None or application is None:
         return None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cmk_operator.core.identifiers.arm_id import ArmId
-    from cmk_operator.core.registration.plan import ServiceAccount, Step
+    from cmk_operator.core.registration.plan import RegistrationStep, ServiceAccount
     from cmk_operator.reconcile.identity.context import IdentityContext
 
 MOST_STEPS: Final = 10
@@ -112,7 +112,7 @@ async def _still_wanted(context: IdentityContext, identity: FederatedIdentity) -
     )
 
 
-def _note(context: IdentityContext, identity: FederatedIdentity, wish: Wish, step: Step) -> None:
+def _note(context: IdentityContext, identity: FederatedIdentity, wish: Wish, step: RegistrationStep) -> None:
     """One entry of the record for each write, by law 8."""
     at_application = isinstance(step, UpsertApplication | MarkApplication | TrustAtApplication)
     target = f"application {wish.display_name!r}" if at_application else wish.managed_identity.text

@@ -18,11 +18,11 @@ def is_pinned(key: CustomerManagedKey) -> bool:
 
 def adoption_policy(key: CustomerManagedKey) -> AdoptionPolicy:
     """How new versions of the key are taken over."""
-    effective = effective_of(key)
+    effective = effective_key_policy(key)
     return AdoptionPolicy(by_operator=effective.apply == "Immediately", needs_approval=effective.approval == "Manual")
 
 
-def effective_of(key: CustomerManagedKey) -> EffectiveKey:
+def effective_key_policy(key: CustomerManagedKey) -> EffectiveKey:
     """Values in force, given or default."""
     rotation = key.spec.rotation
     pinned = is_pinned(key)
@@ -33,3 +33,8 @@ def effective_of(key: CustomerManagedKey) -> EffectiveKey:
         prerequisites=key.spec.prerequisites or "Enforce",
         hold_superseded_for=(rotation.hold_superseded_for if rotation is not None else None) or "24h",
     )
+
+
+def enforces_prerequisites(key: CustomerManagedKey) -> bool:
+    """Whether a failed prerequisite forbids to write with the key."""
+    return effective_key_policy(key).prerequisites == "Enforce"

@@ -54,7 +54,7 @@ from cmk_operator.core.rotation.versions import (
     watched,
 )
 from cmk_operator.providers.registry import timing_of
-from cmk_operator.reconcile.key.policy import effective_of
+from cmk_operator.reconcile.key.policy import effective_key_policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,7 +131,7 @@ def report_refused(key: CustomerManagedKey, fault: Fault, usage: Usage, now: dat
             "observed_generation": generation,
             "conditions": dated(aspects, Progress.of(fault), before.conditions, generation, now),
             "last_handled_reconcile_at": key.metadata.annotations.get(RECONCILE_REQUESTED_AT),
-            "effective": effective_of(key),
+            "effective": effective_key_policy(key),
             "access": _dated_access(before, AccessState.UNKNOWN, now),
             "used_by": shortened(usage.names),
             "used_by_count": len(usage.names),
@@ -152,7 +152,7 @@ def report(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerM
     attributes = facts.probe.wanted.attributes
     accessible = verdict.wanted.state is AccessState.ACCESSIBLE and attributes is not None
     history = advance(_history(before), _version_facts(facts, attributes if accessible else None), now)
-    effective = effective_of(key)
+    effective = effective_key_policy(key)
     aspects = (
         _key_accessible(verdict),
         _prerequisites_met(prerequisites, effective, readable=attributes is not None),

@@ -34,7 +34,7 @@ from cmk_operator.core.preflight import (
 from cmk_operator.core.prerequisites.check import check_prerequisites
 from cmk_operator.core.schedule import Next
 from cmk_operator.reconcile.key.guard import guard_of
-from cmk_operator.reconcile.key.policy import effective_of
+from cmk_operator.reconcile.key.policy import enforces_prerequisites
 from cmk_operator.reconcile.preflight.resource import check_resource
 from cmk_operator.reconcile.references import resolve_key
 
@@ -186,7 +186,7 @@ async def _check_key(context: PreflightContext, name: str, namespace: str) -> tu
     return (
         passed(CheckStage.ADMISSION, f"CustomerTenant {path.tenant.metadata.name} allows this namespace and vault"),
         *key_checks(probe),
-        *prerequisite_checks(prerequisites, enforce=effective_of(key).prerequisites == "Enforce"),
+        *prerequisite_checks(prerequisites, enforce=enforces_prerequisites(key)),
     )
 
 

@@ -26,9 +26,9 @@ from cmk_operator.core.preflight import (
 )
 from cmk_operator.providers.registry import unsupported
 from cmk_operator.reconcile.references import resolve_resource
+from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource
 from cmk_operator.reconcile.resource.change import due_change
-from cmk_operator.reconcile.resource.report import effective_of
-from cmk_operator.reconcile.resource.resource_pass import ResourcePass
+from cmk_operator.reconcile.resource.report import effective_resource_policy
 from cmk_operator.reconcile.resource.targets import target_of
 
 if TYPE_CHECKING:
@@ -44,20 +44,20 @@ async def check_resource(context: PreflightContext, name: str, namespace: str) -
     resource = context.cluster.inventory.get(EncryptedResource, name, namespace)
     if resource is None:
         return ()
-    step = await _admit(context, resource)
-    if isinstance(step, Fault):
-        return (of_fault(CheckStage.ADMISSION, step), *not_reached(RESOURCE_STAGES, "Admission comes first"))
-    admitted = passed(CheckStage.ADMISSION, f"CustomerTenant {step.path.path.tenant.metadata.name} allows this resource")
-    seen, writable = await asyncio.gather(step.observe(0.0), _writable(context.session, step))
+    admitted = await _admit(context, resource)
+    if isinstance(admitted, Fault):
+        return (of_fault(CheckStage.ADMISSION, admitted), *not_reached(RESOURCE_STAGES, "Admission comes first"))
+    admission = passed(CheckStage.ADMISSION, f"CustomerTenant {admitted.path.path.tenant.metadata.name} allows this resource")
+    seen, writable = await asyncio.gather(admitted.observe(0.0), _writable(context.session, admitted))
     if isinstance(seen, AzureFailure):
-        read = of_fault(CheckStage.READ, step.provider.judge(seen, step.path.target.shown_name))
-        return (admitted, read, writable, *not_reached((CheckStage.EFFECT,), "Read comes first"))
+        read = of_fault(CheckStage.READ, admitted.provider.judge(seen, admitted.path.target.shown_name))
+        return (admission, read, writable, *not_reached((CheckStage.EFFECT,), "Read comes first"))
     key = seen.protection.active_key_uri
     read = passed(CheckStage.READ, f"the resource was read: it is on {key or resource.platform_key}")
-    return (admitted, read, writable, await _effect(step, seen))
+    return (admission, read, writable, await _effect(admitted, seen))
 
 
-async def _admit(context: PreflightContext, resource: EncryptedResource) -> ResourcePass | Fault:
+async def _admit(context: PreflightContext, resource: EncryptedResource) -> AdmittedResource | Fault:
     target = resource.spec.target
     provider = context.providers.get(target.resource_type)
     if provider is None:
@@ -66,17 +66,17 @@ async def _admit(context: PreflightContext, resource: EncryptedResource) -> Reso
     if isinstance(path, Fault):
         return path
     aim = await target_of(context.cluster.client, provider, resource, path)
-    return aim if isinstance(aim, Fault) else ResourcePass(context.cluster, context.reading, resource, path, provider, aim)
+    return aim if isinstance(aim, Fault) else AdmittedResource(context.cluster, context.reading, resource, path, provider, aim)
 
 
-async def _writable(session: AzureSession, step: ResourcePass) -> Check:
-    rights, identity = step.provider.kind.rights, step.path.path.managed_identity
+async def _writable(session: AzureSession, admitted: AdmittedResource) -> Check:
+    rights, identity = admitted.provider.kind.rights, admitted.path.path.managed_identity
     if isinstance(rights, RightsNotVisible):
         return Check(CheckStage.WRITE, CheckResult.NOT_VISIBLE, Reason.RIGHTS_NOT_VISIBLE, rights.why)
-    wanted: list[tuple[ArmId, tuple[str, ...]]] = [(ArmId(step.path.target.text), rights.on_resource)]
+    wanted: list[tuple[ArmId, tuple[str, ...]]] = [(ArmId(admitted.path.target.text), rights.on_resource)]
     if rights.attaches_identity:
         wanted.append((identity, (ASSIGN_IDENTITY,)))
-    found = await asyncio.gather(*(_permissions(session, step.path.path.chain, scope) for scope, _ in wanted))
+    found = await asyncio.gather(*(_permissions(session, admitted.path.path.chain, scope) for scope, _ in wanted))
     return write_check(
         Rights(scope.text, actions, permissions) for (scope, actions), permissions in zip(wanted, found, strict=True)
     )
@@ -90,8 +90,8 @@ async def _permissions(session: AzureSession, chain: IdentityChain, scope: ArmId
     return found
 
 
-async def _effect(step: ResourcePass, seen: ResourceFacts[Any]) -> Check:
-    due = await due_change(step, seen, observe_only=effective_of(step.resource).mode == "Observe")
+async def _effect(admitted: AdmittedResource, seen: ResourceFacts[Any]) -> Check:
+    due = await due_change(admitted, seen, observe_only=effective_resource_policy(admitted.resource).mode == "Observe")
     if isinstance(due.plan, Fault):
         return of_fault(CheckStage.EFFECT, due.plan)
     changes = tuple(str(change) for change in due.plan.changes) if due.plan is not None else ()

@@ -6,23 +6,23 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.core.encryption.decide import Step, decide, old_version_blocks
+from cmk_operator.core.encryption.decide import NextAction, decide, old_version_blocks
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault, FaultKind
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.protocol import Plan, Started
 from cmk_operator.reconcile.audit import key_change_started
+from cmk_operator.reconcile.resource.admitted_resource import choice_of, old_version, probe_again, reread
 from cmk_operator.reconcile.resource.outcome import CallRefused, Settled, Waiting
-from cmk_operator.reconcile.resource.resource_pass import choice_of, old_version, probe_again, reread
 
 if TYPE_CHECKING:
     from cmk_operator.core.encryption.decide import Decision, KeyState
     from cmk_operator.core.encryption.protection import KeyChoice
     from cmk_operator.providers.protocol import Applied, ResourceFacts
+    from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource
     from cmk_operator.reconcile.resource.context import ResourceContext
     from cmk_operator.reconcile.resource.outcome import Obstructed, Operating, ResourceOutcome
-    from cmk_operator.reconcile.resource.resource_pass import ResourcePass
 
 REQUESTS_IN_ONE_PASS: Final = 12
 """A bound against a service that never takes a change over; the next pass goes on."""
@@ -30,19 +30,19 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 async def write_key(
-    context: ResourceContext, step: ResourcePass, seen: ResourceFacts[Any] | None = None
+    context: ResourceContext, admitted: AdmittedResource, seen: ResourceFacts[Any] | None = None
 ) -> ResourceOutcome | None:
     """Send the requests that put the resource on its key, until one is long-running, refused, or the last.
 
     `seen` are facts that were read in this pass, not from a list; without them the resource is read again. None when the
     manifest changed meanwhile and a new pass is due.
     """
-    left = await _write_next(context, step, seen)
+    left = await _write_next(context, admitted, seen)
     for _ in range(REQUESTS_IN_ONE_PASS - 1):
         if not isinstance(left, _Unfinished):
             return left
-        left = await _write_next(context, step, None)
-    return _not_taken_over(step, left) if isinstance(left, _Unfinished) else left
+        left = await _write_next(context, admitted, None)
+    return _not_taken_over(admitted, left) if isinstance(left, _Unfinished) else left
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,10 @@ class _Unfinished:
 
 
 async def _write_next(
-    context: ResourceContext, step: ResourcePass, known: ResourceFacts[Any] | None
+    context: ResourceContext, admitted: AdmittedResource, known: ResourceFacts[Any] | None
 ) -> ResourceOutcome | _Unfinished | None:
     """Re-read all that a write must not be wrong about, probe the key through the same identity, then write once."""
-    fresh = await reread(step)
+    fresh = await reread(admitted)
     if fresh is None:
         return None
     seen = known if known is not None else await fresh.observe(0.0)
@@ -67,7 +67,7 @@ async def _write_next(
     plan, decision = due.plan, due.decision
     if isinstance(plan, Fault):
         return fresh.obstructed(plan, seen)
-    if decision.step is not Step.WRITE or plan is None:
+    if decision.action is not NextAction.WRITE or plan is None:
         return fresh.unwritten(decision, plan, seen)
     answer = await fresh.provider.apply(fresh.path.path.chain, fresh.target, plan)
     if isinstance(answer, AzureFailure):
@@ -91,54 +91,59 @@ class DueChange:
     decision: Decision
 
 
-async def due_change(step: ResourcePass, seen: ResourceFacts[Any], *, observe_only: bool) -> DueChange:
+async def due_change(admitted: AdmittedResource, seen: ResourceFacts[Any], *, observe_only: bool) -> DueChange:
     """All that must hold before a write, judged on a key that has just been probed through the same identity; writes nothing."""
-    probe, key_state = await probe_again(step, seen)
-    want = choice_of(step.path, probe.wanted.attributes)
-    plan = step.provider.plan(step.target, want, seen)
+    probe, key_state = await probe_again(admitted, seen)
+    want = choice_of(admitted.path, probe.wanted.attributes)
+    plan = admitted.provider.plan(admitted.target, want, seen)
     decision = decide(change_is_due=plan is not None, observe_only=observe_only, key=key_state)
-    if decision.step is Step.WRITE:
-        decision = old_version_blocks(old_version(step, seen, probe)) or decision
+    if decision.action is NextAction.WRITE:
+        decision = old_version_blocks(old_version(admitted, seen, probe)) or decision
     return DueChange(want, key_state, plan, decision)
 
 
 def _log(
-    step: ResourcePass, message: str, purpose: str, request_id: str | None, *, level: int = logging.INFO, **more: str
+    admitted: AdmittedResource, message: str, purpose: str, request_id: str | None, *, level: int = logging.INFO, **more: str
 ) -> None:
-    about = {"object": str(reference_of(step.resource)), "target": step.path.target.text, "purpose": purpose}
+    about = {"object": str(reference_of(admitted.resource)), "target": admitted.path.target.text, "purpose": purpose}
     _LOG.log(level, message, extra={**about, "azureRequestId": request_id, **more})
 
 
-def _started(context: ResourceContext, step: ResourcePass, seen: ResourceFacts[Any], answer: Started) -> Operating:
+def _started(context: ResourceContext, admitted: AdmittedResource, seen: ResourceFacts[Any], answer: Started) -> Operating:
     operation = answer.operation
     old = str(seen.protection.active_key_uri or "")
-    context.authorship.note_unreported(step.resource, seen.protection, step.path.path.key_uri)
-    context.reporting.journal.note(key_change_started(step.resource, old, operation, context.reporting.now()))
-    _log(step, "a long-running operation was started", operation.purpose, operation.request_id)
+    context.authorship.note_unreported(admitted.resource, seen.protection, admitted.path.path.key_uri)
+    context.reporting.journal.note(key_change_started(admitted.resource, old, operation, context.reporting.now()))
+    _log(admitted, "a long-running operation was started", operation.purpose, operation.request_id)
     if answer.remembered is not None:
         seen = replace(seen, remembered=answer.remembered)
-    return step.operating(operation, answer.retry_after, seen)
+    return admitted.operating(operation, answer.retry_after, seen)
 
 
 def _applied(
-    context: ResourceContext, step: ResourcePass, seen: ResourceFacts[Any], answer: Applied[Any], due: DueChange, plan: Plan
+    context: ResourceContext,
+    admitted: AdmittedResource,
+    seen: ResourceFacts[Any],
+    answer: Applied[Any],
+    due: DueChange,
+    plan: Plan,
 ) -> Obstructed | Settled | Waiting | _Unfinished:
     facts = answer.facts
     old, new = str(seen.protection.active_key_uri or ""), str(facts.protection.active_key_uri or "")
     if old != new:
-        context.authorship.note_unreported(step.resource, seen.protection, step.path.path.key_uri)
-        context.authorship.made(step.resource, old, facts.protection, answer.request_id)
+        context.authorship.note_unreported(admitted.resource, seen.protection, admitted.path.path.key_uri)
+        context.authorship.made(admitted.resource, old, facts.protection, answer.request_id)
     else:
-        _log(step, "a request towards the key was carried out", plan.purpose, answer.request_id)
-    left = step.provider.plan(step.target, due.want, facts)
+        _log(admitted, "a request towards the key was carried out", plan.purpose, answer.request_id)
+    left = admitted.provider.plan(admitted.target, due.want, facts)
     if isinstance(left, Fault):
-        return step.obstructed(left, facts)
+        return admitted.obstructed(left, facts)
     if left is None:
         return Settled(facts)
     unfinished = _Unfinished(left, facts)
-    return unfinished if left != plan else _not_taken_over(step, unfinished)
+    return unfinished if left != plan else _not_taken_over(admitted, unfinished)
 
 
-def _not_taken_over(step: ResourcePass, left: _Unfinished) -> Waiting:
-    keeps_key = left.plan.keeps_key and step.is_on_key(left.seen)
+def _not_taken_over(admitted: AdmittedResource, left: _Unfinished) -> Waiting:
+    keeps_key = left.plan.keeps_key and admitted.is_on_key(left.seen)
     return Waiting(Reason.NOT_TAKEN_OVER, "Azure has not taken the change over", left.seen, keeps_key=keeps_key)

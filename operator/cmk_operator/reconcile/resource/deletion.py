@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.core.encryption.decide import KeyState, Step, decide_deletion
+from cmk_operator.core.encryption.decide import KeyState, NextAction, decide_deletion
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.faults.reason import Reason
@@ -14,10 +14,10 @@ from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.protocol import Started
 from cmk_operator.reconcile.audit import key_change_started
 from cmk_operator.reconcile.cluster import WAKE_KEY_AFTER
+from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource, own_version, probe_again, reread
 from cmk_operator.reconcile.resource.operation import ask_after_operation
 from cmk_operator.reconcile.resource.outcome import CallRefused, Waiting
-from cmk_operator.reconcile.resource.report import effective_of
-from cmk_operator.reconcile.resource.resource_pass import ResourcePass, own_version, probe_again, reread
+from cmk_operator.reconcile.resource.report import effective_resource_policy
 
 if TYPE_CHECKING:
     from cmk_operator.api.encrypted_resource import EncryptedResource
@@ -31,7 +31,7 @@ FINALIZER: Final = "cmk-operator.dev/revert-to-platform-key"
 
 async def keep_finalizer_honest(cluster: Cluster, resource: EncryptedResource) -> EncryptedResource:
     """Our finalizer is there exactly while deleting the manifest must write to Azure."""
-    effective = effective_of(resource)
+    effective = effective_resource_policy(resource)
     needed = effective.deletion_policy == "RevertToPlatformKey" and effective.mode == "Enforce"
     present = FINALIZER in resource.metadata.finalizers
     deleting = resource.metadata.deletion_timestamp is not None
@@ -58,66 +58,68 @@ async def _set_finalizer(cluster: Cluster, resource: EncryptedResource, *, prese
     )
 
 
-async def delete(context: ResourceContext, step: ResourcePass) -> ResourceOutcome | Next:
+async def delete(context: ResourceContext, admitted: AdmittedResource) -> ResourceOutcome | Next:
     """Revert to a key of Microsoft if the manifest says so and the key is there, then let the manifest go.
 
     An outcome is to be reported, because something is in the way; else the next wish.
     """
-    asked = await ask_after_operation(step, context.intervals.drift_check)
-    if not isinstance(asked, ResourcePass):
+    asked = await ask_after_operation(admitted, context.intervals.drift_check)
+    if not isinstance(asked, AdmittedResource):
         return asked
-    step = asked
-    path = step.path
-    seen = await step.observe(0.0)
+    admitted = asked
+    path = admitted.path
+    seen = await admitted.observe(0.0)
     gone = isinstance(seen, AzureFailure) and seen.code.lower() in {"resourcenotfound", "resourcegroupnotfound"}
     if isinstance(seen, AzureFailure) and not gone:
-        return CallRefused(step.judge(seen), None)
+        return CallRefused(admitted.judge(seen), None)
     facts = None if isinstance(seen, AzureFailure) else seen
     state = KeyState(None)
     if facts is not None:
         # What an operation came to is recorded here: with the finalizer goes the last place that would show it.
-        await context.authorship.of(step.resource, facts.protection, path.path.key_uri)
-    if facts is not None and own_version(step, facts) is not None:
-        _, state = await probe_again(step, facts)
+        await context.authorship.of(admitted.resource, facts.protection, path.path.key_uri)
+    if facts is not None and own_version(admitted, facts) is not None:
+        _, state = await probe_again(admitted, facts)
     decision = decide_deletion(
-        revert=effective_of(step.resource).deletion_policy == "RevertToPlatformKey",
+        revert=effective_resource_policy(admitted.resource).deletion_policy == "RevertToPlatformKey",
         protection=facts.protection if facts is not None else None,
-        on_our_key=facts is not None and own_version(step, facts) is not None,
+        on_our_key=facts is not None and own_version(admitted, facts) is not None,
         claimed=len(context.cluster.inventory.claims_on(path.target)) > 1,
         key=state,
     )
-    if decision.step is Step.WAIT and facts is not None:
+    if decision.action is NextAction.WAIT and facts is not None:
         message = f"the manifest is being deleted and reverts first; {decision.message}"
         return Waiting(Reason.REVERT_WAITS_FOR_KEY, message, facts, keeps_key=True)
-    if decision.step is Step.REVERT and facts is not None:
-        in_the_way = await _revert(context, step, facts)
+    if decision.action is NextAction.REVERT and facts is not None:
+        in_the_way = await _revert(context, admitted, facts)
         if in_the_way is not None:
             return in_the_way
-    await context.reporting.journal.settled(step.resource.metadata.uid)
-    await _set_finalizer(context.cluster, step.resource, present=False)
+    await context.reporting.journal.settled(admitted.resource.metadata.uid)
+    await _set_finalizer(context.cluster, admitted.resource, present=False)
     context.cluster.wake(reference_of(path.key), WAKE_KEY_AFTER)
     return Next()
 
 
-async def _revert(context: ResourceContext, step: ResourcePass, facts: ResourceFacts[Any]) -> ResourceOutcome | Next | None:
+async def _revert(
+    context: ResourceContext, admitted: AdmittedResource, facts: ResourceFacts[Any]
+) -> ResourceOutcome | Next | None:
     """Send the next request of the revert; None when the resource is on a key of Microsoft."""
-    if await reread(step) is None:
+    if await reread(admitted) is None:
         return Next(backoff=BUSY)
-    plan = step.provider.plan_revert(step.target, facts)
+    plan = admitted.provider.plan_revert(admitted.target, facts)
     if plan is None:
         return None
     if isinstance(plan, Fault):
-        return step.obstructed(on_the_way_out(plan), facts)
-    answer = await step.provider.apply(step.path.path.chain, step.target, plan)
+        return admitted.obstructed(on_the_way_out(plan), facts)
+    answer = await admitted.provider.apply(admitted.path.path.chain, admitted.target, plan)
     if isinstance(answer, AzureFailure):
-        return CallRefused(step.judge(answer), facts)
+        return CallRefused(admitted.judge(answer), facts)
     old = str(facts.protection.active_key_uri or "")
     if isinstance(answer, Started):
-        context.reporting.journal.note(key_change_started(step.resource, old, answer.operation, context.reporting.now()))
-        return step.operating(answer.operation, answer.retry_after, facts)
+        context.reporting.journal.note(key_change_started(admitted.resource, old, answer.operation, context.reporting.now()))
+        return admitted.operating(answer.operation, answer.retry_after, facts)
     if str(answer.facts.protection.active_key_uri or "") != old:
-        context.authorship.made(step.resource, old, answer.facts.protection, answer.request_id)
-    return None if step.provider.plan_revert(step.target, answer.facts) is None else Next(backoff=BUSY)
+        context.authorship.made(admitted.resource, old, answer.facts.protection, answer.request_id)
+    return None if admitted.provider.plan_revert(admitted.target, answer.facts) is None else Next(backoff=BUSY)
 
 
 def on_the_way_out(fault: Fault) -> Fault:

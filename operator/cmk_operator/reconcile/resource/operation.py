@@ -10,25 +10,25 @@ from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.reconcile.resource.outcome import CallRefused, OperationUnknown
 
 if TYPE_CHECKING:
+    from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource
     from cmk_operator.reconcile.resource.outcome import Operating
-    from cmk_operator.reconcile.resource.resource_pass import ResourcePass
 
 
 async def ask_after_operation(
-    step: ResourcePass, drift_check: float
-) -> ResourcePass | Operating | CallRefused | OperationUnknown:
+    admitted: AdmittedResource, drift_check: float
+) -> AdmittedResource | Operating | CallRefused | OperationUnknown:
     """The pass that goes on, because no operation is in status or it has ended; else what became of the operation."""
-    kept = step.resource.status.operation
+    kept = admitted.resource.status.operation
     if kept is None:
-        return step
+        return admitted
     operation = Operation(kept.url, kept.purpose, kept.request_id)
-    answer = await step.provider.poll(step.path.path.chain, step.target, operation)
+    answer = await admitted.provider.poll(admitted.path.path.chain, admitted.target, operation)
     if isinstance(answer, Ended):
-        return step if answer.version is None else replace(step, target=step.target.knowing(answer.version))
+        return admitted if answer.version is None else replace(admitted, target=admitted.target.knowing(answer.version))
     if isinstance(answer, AzureFailure):
-        return OperationUnknown(step.judge(answer))
-    seen = await step.observe(drift_check * 0.85 if isinstance(answer, Running) else 0.0)
+        return OperationUnknown(admitted.judge(answer))
+    seen = await admitted.observe(drift_check * 0.85 if isinstance(answer, Running) else 0.0)
     facts = None if isinstance(seen, AzureFailure) else seen
     if isinstance(answer, Failed):
-        return CallRefused(step.judge(answer.failure), facts)
-    return step.operating(operation, answer.retry_after, facts)
+        return CallRefused(admitted.judge(answer.failure), facts)
+    return admitted.operating(operation, answer.retry_after, facts)

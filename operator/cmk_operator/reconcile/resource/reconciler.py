@@ -9,7 +9,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.encrypted_resource import EncryptedResource, EncryptedResourceStatus, TargetReport
 from cmk_operator.core.access.state import Access, AccessState
 from cmk_operator.core.conditions import ConditionType
-from cmk_operator.core.encryption.decide import KeyState, Step, decide
+from cmk_operator.core.encryption.decide import KeyState, NextAction, decide
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault, FaultKind
 from cmk_operator.core.faults.reason import EventReason, Reason
@@ -22,6 +22,7 @@ from cmk_operator.reconcile.intervals import jittered
 from cmk_operator.reconcile.notifications.announcements import announce_resource, encryption_changed
 from cmk_operator.reconcile.notifications.delivery import wake_delivery
 from cmk_operator.reconcile.references import resolve_resource
+from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource, choice_of
 from cmk_operator.reconcile.resource.change import write_key
 from cmk_operator.reconcile.resource.deletion import FINALIZER, delete, keep_finalizer_honest, on_the_way_out
 from cmk_operator.reconcile.resource.operation import ask_after_operation
@@ -37,8 +38,7 @@ from cmk_operator.reconcile.resource.outcome import (
     Waiting,
     facts_of,
 )
-from cmk_operator.reconcile.resource.report import effective_of, report
-from cmk_operator.reconcile.resource.resource_pass import ResourcePass, choice_of
+from cmk_operator.reconcile.resource.report import effective_resource_policy, report
 from cmk_operator.reconcile.resource.targets import target_of
 from cmk_operator.reconcile.wake import is_asked_for
 
@@ -69,15 +69,17 @@ async def reconcile_resource(context: ResourceContext, reference: ObjectReferenc
     aim = await target_of(context.cluster.client, provider, resource, path)
     if isinstance(aim, Fault):
         return await _refuse(context, resource, provider, aim)
-    step = ResourcePass(context.cluster, context.reading, resource, path, provider, aim)
-    outcome = await (delete(context, step) if resource.metadata.deletion_timestamp is not None else _keep(context, step))
+    admitted = AdmittedResource(context.cluster, context.reading, resource, path, provider, aim)
+    outcome = await (
+        delete(context, admitted) if resource.metadata.deletion_timestamp is not None else _keep(context, admitted)
+    )
     if outcome is None:
         return Next(backoff=BUSY)
     if isinstance(outcome, Next):
         return outcome
     seen = facts_of(outcome)
     own = await context.authorship.of(resource, seen.protection, path.path.key_uri) if seen is not None else None
-    return await _finish(context, resource, step.shown, path.key, outcome, own)
+    return await _finish(context, resource, admitted.shown, path.key, outcome, own)
 
 
 async def _refuse(context: ResourceContext, resource: EncryptedResource, provider: Provider[Any, Any], fault: Fault) -> Next:
@@ -89,31 +91,31 @@ async def _refuse(context: ResourceContext, resource: EncryptedResource, provide
     return await _finish(context, resource, shown, key, Refused(fault))
 
 
-async def _keep(context: ResourceContext, step: ResourcePass) -> ResourceOutcome | None:
+async def _keep(context: ResourceContext, admitted: AdmittedResource) -> ResourceOutcome | None:
     """Ask after what is under way, observe, and write if that is due and allowed; None when a new pass is due."""
-    asked = await ask_after_operation(step, context.intervals.drift_check)
-    if not isinstance(asked, ResourcePass):
+    asked = await ask_after_operation(admitted, context.intervals.drift_check)
+    if not isinstance(asked, AdmittedResource):
         return asked
-    return await _bring_nearer(context, asked, fresh=step.resource.status.operation is not None)
+    return await _bring_nearer(context, asked, fresh=admitted.resource.status.operation is not None)
 
 
-async def _bring_nearer(context: ResourceContext, step: ResourcePass, *, fresh: bool) -> ResourceOutcome | None:
-    resource, path = step.resource, step.path
+async def _bring_nearer(context: ResourceContext, admitted: AdmittedResource, *, fresh: bool) -> ResourceOutcome | None:
+    resource, path = admitted.resource, admitted.path
     asked = fresh or (is_asked_for(resource) and resource.status.observed_generation >= 0)
-    seen = await step.observe(0.0 if asked else context.intervals.drift_check * 0.85)
+    seen = await admitted.observe(0.0 if asked else context.intervals.drift_check * 0.85)
     if isinstance(seen, AzureFailure):
-        return CallRefused(step.judge(seen), None)
-    plan = step.provider.plan(step.target, choice_of(path, None), seen)
+        return CallRefused(admitted.judge(seen), None)
+    plan = admitted.provider.plan(admitted.target, choice_of(path, None), seen)
     if isinstance(plan, Fault):
-        return step.obstructed(plan, seen)
+        return admitted.obstructed(plan, seen)
     decision = decide(
         change_is_due=plan is not None,
-        observe_only=effective_of(resource).mode == "Observe",
+        observe_only=effective_resource_policy(resource).mode == "Observe",
         key=_key_state(path.key),
     )
-    if decision.step is Step.WRITE:
-        return await write_key(context, step, seen if asked else None)
-    return step.unwritten(decision, plan, seen)
+    if decision.action is NextAction.WRITE:
+        return await write_key(context, admitted, seen if asked else None)
+    return admitted.unwritten(decision, plan, seen)
 
 
 def _key_state(key: CustomerManagedKey) -> KeyState:

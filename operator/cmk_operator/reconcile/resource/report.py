@@ -52,7 +52,7 @@ ROTATIONS_KEPT: Final = 10
 NAMES_SHOWN: Final = 50
 
 
-def effective_of(resource: EncryptedResource) -> EffectiveResource:
+def effective_resource_policy(resource: EncryptedResource) -> EffectiveResource:
     """Values in force, given or default."""
     return EffectiveResource(mode=resource.spec.mode or "Enforce", deletion_policy=resource.spec.deletion_policy or "Orphan")
 
@@ -78,7 +78,7 @@ def report(
         observed_generation=generation,
         conditions=dated((summary, *aspects), progress, before.conditions, generation, now),
         last_handled_reconcile_at=resource.metadata.annotations.get(RECONCILE_REQUESTED_AT),
-        effective=effective_of(resource),
+        effective=effective_resource_policy(resource),
         target=target,
         applied=applied,
         access=_lost_access(resource, key, applied, accessible, details),

@@ -11,7 +11,7 @@ from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import APPROVED_VERSION
 from cmk_operator.core.access.key_verdict import judge_key_probe
 from cmk_operator.core.access.verdict import judge_access
-from cmk_operator.core.encryption.decide import KeyState, Step
+from cmk_operator.core.encryption.decide import KeyState, NextAction
 from cmk_operator.core.encryption.protection import KeyChoice
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.prerequisites.check import check_prerequisites, failed
@@ -19,7 +19,7 @@ from cmk_operator.core.rotation.adoption import probe_of_adopted
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.key.guard import guard_of
-from cmk_operator.reconcile.key.policy import adoption_policy, effective_of
+from cmk_operator.reconcile.key.policy import adoption_policy, enforces_prerequisites
 from cmk_operator.reconcile.references import ResourcePath, resolve_resource
 from cmk_operator.reconcile.resource.outcome import Obstructed, Operating, Planned, Settled, Waiting
 
@@ -45,7 +45,7 @@ Not zero, so that many resources that are put on one key share a read.
 
 
 @dataclass(frozen=True, slots=True)
-class ResourcePass:
+class AdmittedResource:
     """One pass over one resource that is admitted and supported."""
 
     cluster: Cluster
@@ -82,7 +82,7 @@ class ResourcePass:
         if plan is None:
             return Settled(seen)
         keeps_key = plan.keeps_key and self.is_on_key(seen)
-        if decision.step is Step.SHOW_PLAN:
+        if decision.action is NextAction.SHOW_PLAN:
             return Planned(plan, seen, keeps_key=keeps_key)
         return Waiting(decision.reason, decision.message, seen, keeps_key=keeps_key)
 
@@ -92,15 +92,15 @@ class ResourcePass:
         return uri is not None and uri.versionless == self.path.path.key_uri.versionless
 
 
-async def reread(step: ResourcePass) -> ResourcePass | None:
+async def reread(admitted: AdmittedResource) -> AdmittedResource | None:
     """The same pass on what the API server says now; None when the manifest or what it rests on has changed meanwhile.
 
     What is gone is forgotten by the watch or a sweep, which wake all it concerns; till then the pass is repeated.
     """
-    cluster, resource = step.cluster, step.resource
-    reference, tenant = reference_of(resource), step.path.path.tenant
+    cluster, resource = admitted.cluster, admitted.resource
+    reference, tenant = reference_of(resource), admitted.path.path.tenant
     identity = ObjectReference(FederatedIdentity.plural, "", tenant.spec.identity_ref.name)
-    shared = (reference_of(step.path.key), reference_of(tenant), identity)
+    shared = (reference_of(admitted.path.key), reference_of(tenant), identity)
     bodies = await asyncio.gather(cluster.client.get(reference), *(cluster.client.get_shared(known) for known in shared))
     for known, body in zip((reference, *shared), bodies, strict=True):
         if body is None:
@@ -114,45 +114,49 @@ async def reread(step: ResourcePass) -> ResourcePass | None:
     if isinstance(path, Fault):
         cluster.wake(reference, 0.0)
         return None
-    return replace(step, resource=now, path=path, target=step.target.within(path.path.grant.covers))
+    return replace(admitted, resource=now, path=path, target=admitted.target.within(path.path.grant.covers))
 
 
 def _same(now: Metadata, before: Metadata) -> bool:
     return (now.uid, now.generation, now.deletion_timestamp) == (before.uid, before.generation, before.deletion_timestamp)
 
 
-async def probe_again(step: ResourcePass, seen: ResourceFacts[Any]) -> tuple[KeyProbe, KeyState]:
+async def probe_again(admitted: AdmittedResource, seen: ResourceFacts[Any]) -> tuple[KeyProbe, KeyState]:
     """Probe the version in force and the one that protects the resource now, through the same identity chain."""
-    key, path = step.path.key, step.path.path
+    key, path = admitted.path.key, admitted.path.path
     policy, active = adoption_policy(key), key.status.active_version
-    versions = frozenset(version for version in (own_version(step, seen), active if policy.needs_approval else None) if version)
+    versions = frozenset(
+        version for version in (own_version(admitted, seen), active if policy.needs_approval else None) if version
+    )
     names_version = policy.by_operator or path.key_uri.version is not None
     read_max_age = None if names_version else LATEST_MAX_AGE
-    visited = await step.reading.prober.probe(path.probed, versions, PROBE_BEFORE_WRITE_MAX_AGE, read_max_age=read_max_age)
+    visited = await admitted.reading.prober.probe(path.probed, versions, PROBE_BEFORE_WRITE_MAX_AGE, read_max_age=read_max_age)
     approved = key.metadata.annotations.get(APPROVED_VERSION)
     probe, _ = probe_of_adopted(visited, policy, active=active, approved=approved)
     access = judge_access(probe)
     known = key.status.access.state if key.status.access is not None else None
     if access.state.value != known:
-        step.cluster.wake(reference_of(key), 0.0)
+        admitted.cluster.wake(reference_of(key), 0.0)
     if probe.wanted.attributes is None:
         return probe, KeyState(access)
-    enforce = effective_of(key).prerequisites == "Enforce"
-    broken = failed(check_prerequisites(guard_of(step.cluster.inventory, step.reading, key, path, probe)), enforce=enforce)
+    enforce = enforces_prerequisites(key)
+    broken = failed(
+        check_prerequisites(guard_of(admitted.cluster.inventory, admitted.reading, key, path, probe)), enforce=enforce
+    )
     if not broken:
         return probe, KeyState(access)
     return probe, KeyState(access, broken[0].name.failed, "; ".join(f"{entry.name}: {entry.message}" for entry in broken))
 
 
-def own_version(step: ResourcePass, seen: ResourceFacts[Any]) -> str | None:
+def own_version(admitted: AdmittedResource, seen: ResourceFacts[Any]) -> str | None:
     """The version of this very key that protects the resource now."""
     uri = seen.protection.active_key_uri
-    return uri.version if uri is not None and uri.versionless == step.path.path.key_uri.versionless else None
+    return uri.version if uri is not None and uri.versionless == admitted.path.path.key_uri.versionless else None
 
 
-def old_version(step: ResourcePass, seen: ResourceFacts[Any], probe: KeyProbe) -> Access | None:
+def old_version(admitted: AdmittedResource, seen: ResourceFacts[Any], probe: KeyProbe) -> Access | None:
     """The state of the version that protects the resource now, if it is one of this very key."""
-    old = own_version(step, seen)
+    old = own_version(admitted, seen)
     return judge_key_probe(probe, {}).by_version.get(old) if old is not None else None
 
 
