@@ -51,7 +51,7 @@ CONDITIONS = dated(ASPECTS, Kstatus(stalled=True, reason=Reason.PENDING, message
 def _key_status(found: KeyProbe | None = None) -> Shape:
     found = found or probe(healthy(V1, expires=NOW + timedelta(days=365)))
     facts = KeyFacts(samples.guard(found, KEY), Usage(("data",), {V1: ("data",)}))
-    return key_report.report(samples.customer_managed_key(), facts, NOW)
+    return key_report.key_status(samples.customer_managed_key(), facts, NOW)
 
 
 def _resource_status() -> Shape:
@@ -59,7 +59,7 @@ def _resource_status() -> Shape:
     protection = Protection(KeyUri("contoso.vault.azure.net", "storage"), V1)
     target = TargetReport(kind="StorageAccount", name="contosodata")
     settled = Settled(ResourceFacts(protection, None))
-    return resource_report.report(samples.encrypted_resource(), settled, NOW, target=target, key=key, own=None)
+    return resource_report.resource_status(samples.encrypted_resource(), settled, NOW, target=target, key=key, own=None)
 
 
 STATUSES: dict[str, Shape] = {

@@ -40,7 +40,7 @@ def test_nothing_is_written_unless_the_key_is_accessible_and_its_prerequisites_a
         assert not observe
         assert key.access is not None
         assert key.access.state is AccessState.ACCESSIBLE
-        assert not key.prerequisite_reason
+        assert not key.unmet_reason
     assert decision.action is not NextAction.REVERT
 
 

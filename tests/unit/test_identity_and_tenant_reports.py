@@ -68,7 +68,7 @@ def wire(status: Shape) -> dict[str, Any]:
 
 
 def test_a_whole_chain_is_ready() -> None:
-    status = identities.report(identity(), None, MANAGED, application(), NOW)
+    status = identities.identity_status(identity(), None, MANAGED, application(), NOW)
     assert {entry.type: entry.status for entry in status.conditions} == {
         "Ready": "True",
         "Registered": "True",
@@ -101,7 +101,7 @@ def test_a_whole_chain_is_ready() -> None:
 def test_the_federated_credential_is_judged_as_far_as_it_is_readable(
     managed: ManagedIdentityFacts | AzureFailure | None, read: ApplicationFacts | AzureFailure | None, status: str, reason: str
 ) -> None:
-    told = condition(identities.report(identity(), None, managed, read, NOW), "ApplicationFederated")
+    told = condition(identities.identity_status(identity(), None, managed, read, NOW), "ApplicationFederated")
     assert (told.status, told.reason) == (status, reason)
     if status == "False":
         assert "the provider's administrator must" in told.message
@@ -128,7 +128,7 @@ def test_every_status_of_an_identity_is_complete_stable_and_fits_the_definition(
     read: ApplicationFacts | AzureFailure | None,
 ) -> None:
     resource = identity()
-    status = identities.report(resource, failure, managed, read, NOW)
+    status = identities.identity_status(resource, failure, managed, read, NOW)
     assert {entry.type for entry in status.conditions} - {"Reconciling", "Stalled"} == {
         "Ready",
         "Registered",
@@ -137,7 +137,7 @@ def test_every_status_of_an_identity_is_complete_stable_and_fits_the_definition(
     }
     assert complaints(wire(status), status_schema("federatedidentities")) == []
     assert FederatedIdentityStatus.model_validate(wire(status)) == status
-    assert identities.report(resource.model_copy(update={"status": status}), failure, managed, read, LATER) == status
+    assert identities.identity_status(resource.model_copy(update={"status": status}), failure, managed, read, LATER) == status
     stalled = find(status.conditions, ConditionType.STALLED)
     if stalled is not None:
         assert " must " in stalled.message
@@ -145,15 +145,15 @@ def test_every_status_of_an_identity_is_complete_stable_and_fits_the_definition(
 
 @given(transient_failures)
 def test_an_outage_of_entra_is_not_a_broken_identity(failure: AzureFailure) -> None:
-    status = identities.report(identity(), failure, None, None, NOW)
+    status = identities.identity_status(identity(), failure, None, None, NOW)
     assert condition(status, "Authenticated").status == "Unknown"
     assert find(status.conditions, ConditionType.RECONCILING) is not None
 
 
 def test_a_name_that_graph_once_told_stays_when_graph_does_not_answer() -> None:
     unnamed = identity(application={"clientId": APPLICATION})
-    first = identities.report(unnamed, None, MANAGED, application(), NOW)
-    second = identities.report(unnamed.model_copy(update={"status": first}), None, MANAGED, FORBIDDEN, LATER)
+    first = identities.identity_status(unnamed, None, MANAGED, application(), NOW)
+    second = identities.identity_status(unnamed.model_copy(update={"status": first}), None, MANAGED, FORBIDDEN, LATER)
     assert second.application is not None
     assert second.application.display_name == "Fabrikam CMK"
 
@@ -164,7 +164,7 @@ DELIVERED = notifications_delivered(customer_tenant(), None)
 def tenant_status(failure: AzureFailure | None, before: CustomerTenantStatus | None = None) -> CustomerTenantStatus:
     tenant = customer_tenant()
     held = tenant.model_copy(update={"status": before}) if before is not None else tenant
-    return tenants.report(held, identity(), failure, DELIVERED, NOW)
+    return tenants.tenant_status(held, identity(), failure, DELIVERED, NOW)
 
 
 def test_before_consent_the_status_shows_whom_to_ask_for_what() -> None:
@@ -213,7 +213,7 @@ def test_every_status_of_a_tenant_is_complete_stable_and_fits_the_definition(
     assert complaints(wire(status), status_schema("customertenants")) == []
     assert CustomerTenantStatus.model_validate(wire(status)) == status
     held = customer_tenant().model_copy(update={"status": status})
-    assert tenants.report(held, identity(), failure, DELIVERED, LATER) == status
+    assert tenants.tenant_status(held, identity(), failure, DELIVERED, LATER) == status
     stalled = find(status.conditions, ConditionType.STALLED)
     if stalled is not None:
         assert " must " in stalled.message
@@ -224,7 +224,7 @@ def test_a_tenant_without_an_identity_says_who_must_create_it_and_keeps_what_it_
     tenant = customer_tenant().model_copy(update={"status": granted})
     fault = resolve_identity(Inventory(), tenant)
     assert isinstance(fault, Fault)
-    status = tenants.report_refused(tenant, fault, DELIVERED, LATER)
+    status = tenants.refused_tenant_status(tenant, fault, DELIVERED, LATER)
     assert condition(status, "Ready").reason == "IdentityNotFound"
     assert "the provider's administrator must create it" in condition(status, "Ready").message
     assert condition(status, "ConsentGranted").status == "Unknown"

@@ -16,7 +16,7 @@ from cmk_operator.core.authority import TenantGrant, judge_namespace
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.reconcile.key.policy import effective_key_policy
-from cmk_operator.reconcile.key.report import KeyFacts, Usage, report, report_refused, watched_versions
+from cmk_operator.reconcile.key.report import KeyFacts, Usage, key_status, refused_key_status, watched_versions
 from tests.unit.samples import (
     KEY,
     LATER,
@@ -66,7 +66,7 @@ refusal = judge_namespace(TenantGrant("contoso", (), (), ()), "team-a")
 def test_the_status_of_every_probe_is_complete_and_fits_the_definition(
     found: KeyProbe, users: dict[str, tuple[str, ...]], strictness: str | None
 ) -> None:
-    status = report(customer_managed_key(prerequisites=strictness), facts(found, users), NOW)
+    status = key_status(customer_managed_key(prerequisites=strictness), facts(found, users), NOW)
     types = [entry.type for entry in status.conditions]
     assert set(types) - {"Reconciling", "Stalled"} == ASPECTS
     assert len(types) == len(set(types))
@@ -77,14 +77,14 @@ def test_the_status_of_every_probe_is_complete_and_fits_the_definition(
 @given(key_probes(), users_of_versions())
 def test_seeing_the_same_again_later_writes_nothing(found: KeyProbe, users: dict[str, tuple[str, ...]]) -> None:
     key = customer_managed_key()
-    first = report(key, facts(found, users), NOW)
-    again = report(key.model_copy(update={"status": first}), facts(found, users), LATER)
+    first = key_status(key, facts(found, users), NOW)
+    again = key_status(key.model_copy(update={"status": first}), facts(found, users), LATER)
     assert again == first
 
 
 @given(key_probes(), users_of_versions())
 def test_exactly_one_of_ready_reconciling_and_stalled_is_true(found: KeyProbe, users: dict[str, tuple[str, ...]]) -> None:
-    status = report(customer_managed_key(), facts(found, users), NOW)
+    status = key_status(customer_managed_key(), facts(found, users), NOW)
     ready = condition(status, "Ready").status == "True"
     assert [
         ready,
@@ -98,7 +98,7 @@ def test_exactly_one_of_ready_reconciling_and_stalled_is_true(found: KeyProbe, u
 
 @given(key_probes(), users_of_versions())
 def test_ready_means_accessible_with_its_prerequisites_met(found: KeyProbe, users: dict[str, tuple[str, ...]]) -> None:
-    status = report(customer_managed_key(), facts(found, users), NOW)
+    status = key_status(customer_managed_key(), facts(found, users), NOW)
     if condition(status, "Ready").status == "True":
         assert found.wanted.round_trip
         assert condition(status, "PrerequisitesMet").status == "True"
@@ -110,10 +110,10 @@ def test_ready_means_accessible_with_its_prerequisites_met(found: KeyProbe, user
 def test_the_active_version_is_always_one_that_passed(life: list[tuple[KeyProbe, dict[str, tuple[str, ...]]]]) -> None:
     key, passed = customer_managed_key(), set()
     for hour, (found, users) in enumerate(life):
-        if report(customer_managed_key(), facts(found), NOW).active_version is not None:
+        if key_status(customer_managed_key(), facts(found), NOW).active_version is not None:
             assert found.wanted.attributes is not None
             passed.add(found.wanted.attributes.version)
-        status = report(key, facts(found, users), NOW + timedelta(hours=hour))
+        status = key_status(key, facts(found, users), NOW + timedelta(hours=hour))
         assert status.active_version is None or status.active_version in passed
         assert set(users) <= {entry.version for entry in status.versions}
         assert all(entry.safe_to_disable_after is None for entry in status.versions if entry.version in users)
@@ -123,7 +123,7 @@ def test_the_active_version_is_always_one_that_passed(life: list[tuple[KeyProbe,
 
 @pytest.mark.parametrize(("name", "found"), states().items())
 def test_every_state_is_the_reason_of_key_accessible_and_unknown_unless_it_is_a_loss(name: str, found: KeyProbe) -> None:
-    status = report(customer_managed_key(), facts(found), NOW)
+    status = key_status(customer_managed_key(), facts(found), NOW)
     told = condition(status, "KeyAccessible")
     assert told.reason == name
     expected = {True: "False", False: "Unknown"}[AccessState(name).is_known_loss] if name != "Accessible" else "True"
@@ -134,15 +134,15 @@ def test_every_state_is_the_reason_of_key_accessible_and_unknown_unless_it_is_a_
     ("code", "granted"), [(700016, "False"), (7000112, "False"), (53003, "Unknown"), (700236, "Unknown"), (700213, "Unknown")]
 )
 def test_consent_is_told_only_as_far_as_entra_told_it(code: int, granted: str) -> None:
-    status = report(customer_managed_key(), facts(probe(refused(entra(code)))), NOW)
+    status = key_status(customer_managed_key(), facts(probe(refused(entra(code)))), NOW)
     assert condition(status, "ConsentGranted").status == granted
 
 
 def test_a_rotation_is_told_with_its_two_versions_and_by_whom() -> None:
     key = customer_managed_key()
-    first = report(key, facts(probe(healthy(V1)), {V1: ("data",)}), NOW)
+    first = key_status(key, facts(probe(healthy(V1)), {V1: ("data",)}), NOW)
     followed = key.model_copy(update={"status": first})
-    second = report(followed, facts(probe(healthy(V2), in_use={V1: healthy(V1)}), {V1: ("data",)}), LATER)
+    second = key_status(followed, facts(probe(healthy(V2), in_use={V1: healthy(V1)}), {V1: ("data",)}), LATER)
     assert [(entry.from_, entry.to, entry.by) for entry in second.rotations] == [(V1, V2, "Key Vault"), (None, V1, "Key Vault")]
     assert condition(second, "RotationCurrent").reason == "ResourcesOnOlderVersion"
     assert "data on an older version" in condition(second, "RotationCurrent").message
@@ -152,21 +152,21 @@ def test_a_rotation_is_told_with_its_two_versions_and_by_whom() -> None:
 def test_the_last_ten_rotations_are_kept_newest_first() -> None:
     key = customer_managed_key()
     for number in range(14):
-        status = report(key, facts(probe(healthy(f"{number:032x}"))), NOW + timedelta(hours=number))
+        status = key_status(key, facts(probe(healthy(f"{number:032x}"))), NOW + timedelta(hours=number))
         key = key.model_copy(update={"status": status})
     assert [entry.to for entry in key.status.rotations] == [f"{number:032x}" for number in range(13, 3, -1)]
 
 
 def test_a_lost_key_keeps_its_active_version_and_says_when_data_goes() -> None:
     key = customer_managed_key()
-    good = report(key, facts(probe(healthy(V1)), {V1: ("data",)}), NOW)
-    lost = report(key.model_copy(update={"status": good}), facts(probe(disabled(V1)), {V1: ("data",)}), LATER)
+    good = key_status(key, facts(probe(healthy(V1)), {V1: ("data",)}), NOW)
+    lost = key_status(key.model_copy(update={"status": good}), facts(probe(disabled(V1)), {V1: ("data",)}), LATER)
     assert lost.active_version == V1
     assert lost.access is not None
     assert (lost.access.state, lost.access.since) == ("Disabled", LATER)
     assert lost.access.inaccessible_expected_at == LATER + timedelta(minutes=10)
     assert condition(lost, "Ready").status == "False"
-    healed = report(
+    healed = key_status(
         key.model_copy(update={"status": lost}), facts(probe(healthy(V1)), {V1: ("data",)}), LATER + timedelta(hours=1)
     )
     assert healed.access is not None
@@ -176,15 +176,15 @@ def test_a_lost_key_keeps_its_active_version_and_says_when_data_goes() -> None:
 
 def test_a_hold_of_the_manifest_delays_what_is_safe_and_backups_are_told_beside_it() -> None:
     key = customer_managed_key(rotation={"holdSupersededFor": "48h", "backupRetention": "840h"})
-    first = report(key, facts(probe(healthy(V1)), {V1: ("data",)}), NOW)
-    moved = report(key.model_copy(update={"status": first}), facts(probe(healthy(V2)), {V2: ("data",)}), LATER)
+    first = key_status(key, facts(probe(healthy(V1)), {V1: ("data",)}), NOW)
+    moved = key_status(key.model_copy(update={"status": first}), facts(probe(healthy(V2)), {V2: ("data",)}), LATER)
     old = next(entry for entry in moved.versions if entry.version == V1)
     assert old.safe_to_disable_after == LATER + timedelta(hours=48)
     assert old.keep_until == LATER + timedelta(hours=840)
 
 
 def test_a_key_that_lacks_a_hard_prerequisite_is_not_ready_even_under_warn() -> None:
-    status = report(
+    status = key_status(
         customer_managed_key(prerequisites="Warn"), facts(probe(healthy(recovery_level="Recoverable+Purgeable"))), NOW
     )
     assert condition(status, "PrerequisitesMet").reason == "PurgeProtectionFailed"
@@ -192,7 +192,7 @@ def test_a_key_that_lacks_a_hard_prerequisite_is_not_ready_even_under_warn() -> 
 
 
 def test_warn_tells_what_it_does_not_enforce() -> None:
-    status = report(customer_managed_key(prerequisites="Warn"), facts(probe(healthy(key_size=4096))), NOW)
+    status = key_status(customer_managed_key(prerequisites="Warn"), facts(probe(healthy(key_size=4096))), NOW)
     assert condition(status, "Ready").status == "True"
     assert condition(status, "PrerequisitesMet").reason == "Warned"
     assert "the key has 4096 bits, not 2048" in condition(status, "PrerequisitesMet").message
@@ -211,26 +211,26 @@ def test_a_requested_pass_is_echoed() -> None:
             "spec": {"tenantRef": {"name": "t"}, "keyUri": KEY},
         }
     )
-    assert report(key, facts(probe()), NOW).last_handled_reconcile_at == "now"
+    assert key_status(key, facts(probe()), NOW).last_handled_reconcile_at == "now"
 
 
 @given(key_probes(), users_of_versions())
 def test_a_refused_key_has_all_conditions_and_forgets_no_version(found: KeyProbe, users: dict[str, tuple[str, ...]]) -> None:
     assert isinstance(refusal, Fault)
     key = customer_managed_key()
-    before = report(key, facts(found, users), NOW)
+    before = key_status(key, facts(found, users), NOW)
     known = key.model_copy(update={"status": before})
-    status = report_refused(known, refusal, Usage(), LATER)
+    status = refused_key_status(known, refusal, Usage(), LATER)
     assert {entry.type for entry in status.conditions} == ASPECTS | {"Stalled"}
     assert complaints(wire(status), status_schema("customermanagedkeys")) == []
     assert (status.versions, status.active_version) == (before.versions, before.active_version)
-    again = report_refused(known.model_copy(update={"status": status}), refusal, Usage(), LATER + timedelta(hours=1))
+    again = refused_key_status(known.model_copy(update={"status": status}), refusal, Usage(), LATER + timedelta(hours=1))
     assert again == status
 
 
 def test_many_users_are_counted_and_cut() -> None:
     names = tuple(f"data-{number:03}" for number in range(50))
-    status = report(customer_managed_key(), KeyFacts(guard(), Usage(names, {V1: names})), NOW)
+    status = key_status(customer_managed_key(), KeyFacts(guard(), Usage(names, {V1: names})), NOW)
     assert (len(status.used_by), status.used_by_count) == (20, 50)
     assert (len(status.versions[0].in_use_by), status.versions[0].in_use_by_count) == (20, 50)
 
@@ -238,7 +238,7 @@ def test_many_users_are_counted_and_cut() -> None:
 def test_versions_that_nothing_probes_show_no_access() -> None:
     key = customer_managed_key()
     for version in (V1, V2, V3):
-        key = key.model_copy(update={"status": report(key, facts(probe(healthy(version)), {version: ("data",)}), NOW)})
+        key = key.model_copy(update={"status": key_status(key, facts(probe(healthy(version)), {version: ("data",)}), NOW)})
     assert [(entry.version, entry.access) for entry in key.status.versions] == [(V3, "Accessible"), (V2, None), (V1, None)]
 
 
@@ -246,7 +246,7 @@ def rotated(retention: str | None = "840h") -> CustomerManagedKey:
     """A key whose first version nothing is on any more."""
     key = customer_managed_key(rotation={"backupRetention": retention} if retention else {})
     for version in (V1, V2):
-        key = key.model_copy(update={"status": report(key, facts(probe(healthy(version)), {version: ("data",)}), NOW)})
+        key = key.model_copy(update={"status": key_status(key, facts(probe(healthy(version)), {version: ("data",)}), NOW)})
     return key
 
 
@@ -254,7 +254,7 @@ def rotated(retention: str | None = "840h") -> CustomerManagedKey:
 def test_a_version_that_is_disabled_before_its_time_is_told_although_nothing_is_on_it(retention: str | None) -> None:
     key = rotated(retention)
     assert watched_versions(key.status, NOW) == {V1}
-    lost = report(key, facts(probe(healthy(V2), in_use={V1: disabled(V1)}), {V2: ("data",)}), LATER)
+    lost = key_status(key, facts(probe(healthy(V2), in_use={V1: disabled(V1)}), {V2: ("data",)}), LATER)
     told = condition(lost, "RotationCurrent")
     assert (told.status, told.reason) == ("False", "OldVersionLost")
     assert f"version {V1}, which no resource is on any more" in told.message
@@ -264,12 +264,12 @@ def test_a_version_that_is_disabled_before_its_time_is_told_although_nothing_is_
     assert lost.access.lost_since is None
     past = NOW + timedelta(days=35)
     assert watched_versions(key.status, past) == frozenset()
-    late = report(key, facts(probe(healthy(V2), in_use={V1: disabled(V1)}), {V2: ("data",)}), past)
+    late = key_status(key, facts(probe(healthy(V2), in_use={V1: disabled(V1)}), {V2: ("data",)}), past)
     assert condition(late, "RotationCurrent").reason == "Current", "then it may be disabled"
 
 
 def test_while_the_key_itself_is_lost_no_single_version_is_told() -> None:
-    lost = report(rotated(), facts(probe(disabled(V2), in_use={V1: disabled(V1)}), {V2: ("data",)}), LATER)
+    lost = key_status(rotated(), facts(probe(disabled(V2), in_use={V1: disabled(V1)}), {V2: ("data",)}), LATER)
     assert condition(lost, "RotationCurrent").reason != "OldVersionLost"
     assert condition(lost, "KeyAccessible").reason == "Disabled"
 
@@ -282,7 +282,7 @@ BYPASSED = vault(networkAcls={"bypass": "AzureServices", "defaultAction": "Deny"
 def test_a_firewall_that_is_known_to_keep_azures_services_out_is_a_loss_wherever_the_probe_comes_from(found: KeyProbe) -> None:
     key = customer_managed_key()
     usage = Usage(("data", "warehouse"), {V1: ("data", "warehouse")}, types={"data": STORAGE, "warehouse": "snowflake"})
-    status = report(key, KeyFacts(guard(found, vault=CLOSED), usage), NOW)
+    status = key_status(key, KeyFacts(guard(found, vault=CLOSED), usage), NOW)
     told = condition(status, "KeyAccessible")
     assert (told.status, told.reason) == ("False", "FirewallBlocksServices")
     assert "the customer's administrator must allow it" in told.message
@@ -290,7 +290,7 @@ def test_a_firewall_that_is_known_to_keep_azures_services_out_is_a_loss_wherever
     assert status.access is not None
     (stop,) = status.access.stops
     assert (stop.service, stop.resources) == ("Azure Storage", ("data",)), "Snowflake comes by a door of its own"
-    again = report(key, KeyFacts(guard(found, vault=BYPASSED), usage), NOW)
+    again = key_status(key, KeyFacts(guard(found, vault=BYPASSED), usage), NOW)
     assert condition(again, "KeyAccessible").reason != "FirewallBlocksServices"
 
 
@@ -301,13 +301,13 @@ def test_snowflake_stops_when_the_key_is_lost_and_not_when_only_our_application_
     lost: VersionProbe, stopped: int
 ) -> None:
     usage = Usage(("warehouse",), {V1: ("warehouse",)}, types={"warehouse": "snowflake"})
-    status = report(customer_managed_key(), KeyFacts(guard(probe(lost)), usage), NOW)
+    status = key_status(customer_managed_key(), KeyFacts(guard(probe(lost)), usage), NOW)
     assert status.access is not None
     assert (len(status.access.stops), status.access.lost_since is not None) == (stopped, bool(stopped))
 
 
 def test_who_is_on_a_version_that_nobody_tells_is_in_danger_too() -> None:
     usage = Usage(("warehouse",), {}, ("warehouse",), types={"warehouse": "snowflake"})
-    status = report(customer_managed_key(), KeyFacts(guard(probe(disabled())), usage), NOW)
+    status = key_status(customer_managed_key(), KeyFacts(guard(probe(disabled())), usage), NOW)
     assert status.access is not None
     assert [stop.resources for stop in status.access.stops] == [("warehouse",)]

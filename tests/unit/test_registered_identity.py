@@ -102,7 +102,7 @@ def test_ids_of_another_managed_identity_or_of_a_given_application_are_not_taken
     moved = identity(known, managedIdentity={"resourceId": f"{IDENTITY}2", "register": {"location": "westeurope"}})
     assert moved.managed_identity_client_id is None
     given = FederatedIdentity.model_validate(identity_body())
-    told = identity_report.report(given, None, IDENTITY_SEEN, APPLICATION_SEEN, NOW)
+    told = identity_report.identity_status(given, None, IDENTITY_SEEN, APPLICATION_SEEN, NOW)
     assert told.application is not None
     assert told.managed_identity is not None
     assert told.managed_identity.principal_id == PRINCIPAL
@@ -136,7 +136,9 @@ def test_what_is_in_the_way_of_a_registration_is_told(
 ) -> None:
     known = after(outcome)
     hindrance = Hindrance(outcome.fault, unread=outcome.unread) if outcome.fault is not None else None
-    status = identity_report.report(known, None, outcome.seen.managed_identity, outcome.seen.application, NOW, hindrance)
+    status = identity_report.identity_status(
+        known, None, outcome.seen.managed_identity, outcome.seen.application, NOW, hindrance
+    )
     assert (reasons(status)["Registered"], reasons(status)["Ready"]) == (registered, ready)
     assert {entry.type for entry in status.conditions} & {"Stalled", "Reconciling"} == ({paired} if paired else set())
     assert complaints(wire(status), status_schema("federatedidentities")) == []
@@ -147,7 +149,7 @@ def test_a_registrar_that_lost_its_rights_later_breaks_nothing_that_works() -> N
     known = after(RegistrationOutcome(ALL))
     lost = RegistrationOutcome(Seen(application_unread=DENIED), DENIED)
     assert lost.unread
-    status = identity_report.report(
+    status = identity_report.identity_status(
         after(lost, known), None, IDENTITY_SEEN, APPLICATION_SEEN, NOW, Hindrance(DENIED, unread=True)
     )
     assert reasons(status)["Registered"] == ("Unknown", DENIED.reason)
@@ -168,7 +170,7 @@ def test_what_entra_does_not_know_yet_is_waited_out_for_some_minutes_only(
     age: timedelta, code: int, reason: str, paired: str
 ) -> None:
     changed = after(RegistrationOutcome(ALL, changed=True))
-    status = identity_report.report(changed, entra(code, Stage.OPERATOR_TOKEN), None, None, NOW + age)
+    status = identity_report.identity_status(changed, entra(code, Stage.OPERATOR_TOKEN), None, None, NOW + age)
     assert reasons(status)["Authenticated"][1] == reason
     told = next((one for one in status.conditions if one.type == paired), None)
     assert told is not None
@@ -177,13 +179,13 @@ def test_what_entra_does_not_know_yet_is_waited_out_for_some_minutes_only(
 
 def test_a_tenant_of_an_identity_that_settles_is_not_told_that_its_identity_is_broken() -> None:
     changed = after(RegistrationOutcome(ALL, changed=True))
-    status = tenant.report(customer_tenant(), changed, entra(70021), DELIVERED, NOW)
+    status = tenant.tenant_status(customer_tenant(), changed, entra(70021), DELIVERED, NOW)
     told = {entry.type: (entry.status, entry.reason) for entry in status.conditions}
     assert told["ConsentGranted"] == ("Unknown", "Settling")
     assert "Reconciling" in told
-    later = tenant.report(customer_tenant(), changed, entra(70021), DELIVERED, NOW + REPLICATION)
+    later = tenant.tenant_status(customer_tenant(), changed, entra(70021), DELIVERED, NOW + REPLICATION)
     assert {entry.type: entry.reason for entry in later.conditions}["Stalled"] == "IdentityBroken"
-    missing = tenant.report(customer_tenant(), changed, entra(700016), DELIVERED, NOW)
+    missing = tenant.tenant_status(customer_tenant(), changed, entra(700016), DELIVERED, NOW)
     assert missing.consent is not None
     assert (missing.consent.state, missing.consent.url.rpartition("=")[2]) == ("Pending", APPLICATION)
 

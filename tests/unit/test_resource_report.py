@@ -81,7 +81,7 @@ PLAN = Plan(
 def probed(found: KeyProbe | None = None, **spec: Any) -> CustomerManagedKey:
     key = customer_managed_key(**spec)
     gathered = KeyFacts(guard(found, key.spec.key_uri), Usage(("data",), {V1: ("data",)}))
-    return key.model_copy(update={"status": key_report.report(key, gathered, NOW)})
+    return key.model_copy(update={"status": key_report.key_status(key, gathered, NOW)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Found:
 
 
 def report(resource: EncryptedResource, found: Found, now: datetime) -> EncryptedResourceStatus:
-    return resource_report.report(resource, found.outcome, now, target=TARGET, key=found.key, own=found.own)
+    return resource_report.resource_status(resource, found.outcome, now, target=TARGET, key=found.key, own=found.own)
 
 
 def facts(protection: Protection = ON_V1, shown: Shown = NOTHING_SHOWN) -> ResourceFacts[None]:
@@ -300,7 +300,7 @@ def test_a_resource_whose_own_version_is_accessible_is_ready_though_the_latest_i
     first = probed()
     found = probe(disabled(V2), in_use={V1: healthy(V1)})
     gathered = KeyFacts(guard(found), Usage(("data",), {V1: ("data",)}))
-    lost = key.model_copy(update={"status": key_report.report(first, gathered, LATER)})
+    lost = key.model_copy(update={"status": key_report.key_status(first, gathered, LATER)})
     status = report(encrypted_resource(), settled(key=lost), NOW)
     assert condition(status, "KeyAccessible").status == "True"
     assert condition(status, "Ready").status == "True"
@@ -449,7 +449,7 @@ def test_a_resource_on_another_key_or_on_an_accessible_version_is_in_no_danger()
     assert report(encrypted_resource(), elsewhere, NOW).access is None
     key = customer_managed_key()
     gathered = KeyFacts(guard(probe(disabled(V2), in_use={V1: healthy()}), key.spec.key_uri), Usage(("data",), {V1: ("data",)}))
-    on_the_well_one = key.model_copy(update={"status": key_report.report(key, gathered, NOW)})
+    on_the_well_one = key.model_copy(update={"status": key_report.key_status(key, gathered, NOW)})
     assert report(encrypted_resource(), settled(key=on_the_well_one), NOW).access is None
 
 

@@ -12,7 +12,7 @@ from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.kubernetes.inventory import Inventory
 from cmk_operator.reconcile.key.reconciler import usage_of
-from cmk_operator.reconcile.key.report import KeyFacts, report
+from cmk_operator.reconcile.key.report import KeyFacts, key_status
 from cmk_operator.reconcile.references import KeyPath, resolve_key
 from tests.unit.samples import KEY, NOW, V1, V2, guard, healthy, identity_body, key_body, probe, resource_body, tenant_body
 
@@ -53,9 +53,11 @@ def usage(inventory: Inventory) -> Usage:
 def version_after_a_rotation(inventory: Inventory) -> VersionReport:
     """What the key says of V1 once V2 is the latest."""
     key, path = held(inventory)
-    before = report(key, KeyFacts(guard(probe(healthy(V1)), str(path.key_uri)), usage(inventory)), NOW)
+    before = key_status(key, KeyFacts(guard(probe(healthy(V1)), str(path.key_uri)), usage(inventory)), NOW)
     seen = probe(healthy(V2), in_use={V1: healthy(V1)})
-    after = report(key.model_copy(update={"status": before}), KeyFacts(guard(seen, str(path.key_uri)), usage(inventory)), NOW)
+    after = key_status(
+        key.model_copy(update={"status": before}), KeyFacts(guard(seen, str(path.key_uri)), usage(inventory)), NOW
+    )
     return next(entry for entry in after.versions if entry.version == V1)
 
 

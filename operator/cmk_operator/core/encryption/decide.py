@@ -41,8 +41,8 @@ class KeyState:
     """What is known of the key: the state of its wanted version and a failed prerequisite that forbids new writes."""
 
     access: Access | None
-    prerequisite_reason: Reason | None = None
-    prerequisite_message: str = ""
+    unmet_reason: Reason | None = None
+    unmet_message: str = ""
 
 
 def decide(*, change_is_due: bool, observe_only: bool, key: KeyState) -> Decision:
@@ -74,8 +74,8 @@ def _gate(key: KeyState, action: NextAction) -> Decision:
         return Decision(NextAction.WAIT, Reason.WAITING_FOR_KEY, "the key has not been probed yet")
     if key.access.state is not AccessState.ACCESSIBLE:
         return Decision(NextAction.WAIT, key.access.state.reason, f"waiting for the key: {key.access.message}")
-    if key.prerequisite_reason is not None:
-        return Decision(NextAction.WAIT, key.prerequisite_reason, f"the key lacks a prerequisite: {key.prerequisite_message}")
+    if key.unmet_reason is not None:
+        return Decision(NextAction.WAIT, key.unmet_reason, f"the key lacks a prerequisite: {key.unmet_message}")
     return Decision(action)
 
 

@@ -16,7 +16,7 @@ from cmk_operator.core.registration.faults import judge_registration_failure
 from cmk_operator.core.registration.plan import ServiceAccount, judge_token_audience
 from cmk_operator.core.schedule import BLOCKED, BUSY, Next
 from cmk_operator.reconcile.identity.registration import RegistrationOutcome, register, status_after
-from cmk_operator.reconcile.identity.report import Hindrance, report
+from cmk_operator.reconcile.identity.report import Hindrance, identity_status
 from cmk_operator.reconcile.intervals import jittered
 from cmk_operator.reconcile.references import chain_of
 from cmk_operator.reconcile.wake import wake_below
@@ -50,7 +50,7 @@ async def reconcile_identity(context: IdentityContext, reference: ObjectReferenc
     hindrance = None
     if outcome is not None and outcome.fault is not None:
         hindrance = Hindrance(outcome.fault, unread=outcome.unread)
-    status = report(known, failure, managed, application, context.reporting.now(), hindrance)
+    status = identity_status(known, failure, managed, application, context.reporting.now(), hindrance)
     if await context.reporting.writer.write(identity, status):
         await _tell(context, identity, status)
         wake_below(context.cluster, reference, to_the_leaves=_concerns_all(identity, status))

@@ -39,7 +39,7 @@ class Hindrance:
     unread: bool
 
 
-def report(
+def identity_status(
     identity: FederatedIdentity,
     failure: AzureFailure | Fault | None,
     managed: ManagedIdentityFacts | AzureFailure | None,

@@ -28,7 +28,7 @@ from cmk_operator.reconcile.identity.report import SETTLING
 from cmk_operator.reconcile.intervals import jittered
 from cmk_operator.reconcile.key.guard import guard_of
 from cmk_operator.reconcile.key.policy import adoption_policy
-from cmk_operator.reconcile.key.report import KeyFacts, Usage, report, report_refused, watched_versions
+from cmk_operator.reconcile.key.report import KeyFacts, Usage, key_status, refused_key_status, watched_versions
 from cmk_operator.reconcile.key.user_counts import AT_ONCE, NEVER
 from cmk_operator.reconcile.notifications.announcements import announce_key
 from cmk_operator.reconcile.notifications.delivery import wake_delivery
@@ -55,7 +55,7 @@ async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next
     path = resolve_key(context.cluster.inventory, key)
     if isinstance(path, Fault):
         # Kubernetes objects alone decide this and each change of one wakes the key; the slow pass is a second net.
-        refused = report_refused(key, path, usage_of(context.cluster.inventory, key, None), context.reporting.now())
+        refused = refused_key_status(key, path, usage_of(context.cluster.inventory, key, None), context.reporting.now())
         held = await _write(context, key, refused)
         return Next(after=min(held, jittered(context.intervals.identity_check)))
     usage = usage_of(context.cluster.inventory, key, path)
@@ -76,11 +76,11 @@ async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next
     visited = replace(visited, application_missing=await _application_is_gone(context, key, path, visited))
     probe, adoption = probe_of_adopted(visited, policy, active=known, approved=approved)
     if _settling(path, probe, context.reporting.now()):
-        await _write(context, key, report_refused(key, _SETTLES, usage, context.reporting.now()))
+        await _write(context, key, refused_key_status(key, _SETTLES, usage, context.reporting.now()))
         return Next(backoff=BUSY)
     # Manifests that came meanwhile count; who is on which version must be what was probed.
     usage = replace(usage, names=tuple(context.cluster.inventory.names_on(reference.namespace, reference.name)))
-    status = report(
+    status = key_status(
         key,
         KeyFacts(guard_of(context.cluster.inventory, context.reading, key, path, probe), usage, adoption.pending),
         context.reporting.now(),
@@ -177,14 +177,14 @@ def _request_id(probe: KeyProbe | None) -> str | None:
 
 def _meaning(status: CustomerManagedKeyStatus) -> tuple[object, ...]:
     """What resources depend on; anything else must not wake thousands of them."""
-    prerequisites = find(status.conditions, ConditionType.PREREQUISITES_MET)
+    met = find(status.conditions, ConditionType.PREREQUISITES_MET)
     accessible = find(status.conditions, ConditionType.KEY_ACCESSIBLE)
     return (
         status.observed_generation,
         (status.access.state, status.access.lost_since) if status.access is not None else None,
         (accessible.reason, accessible.message) if accessible is not None else None,
         status.active_version,
-        (prerequisites.status, prerequisites.message) if prerequisites is not None else None,
+        (met.status, met.message) if met is not None else None,
         tuple((entry.version, entry.access) for entry in status.versions),
     )
 

@@ -114,7 +114,7 @@ class KeyFacts:
         return self.guard.probe
 
 
-def report_refused(key: CustomerManagedKey, fault: Fault, usage: Usage, now: datetime) -> CustomerManagedKeyStatus:
+def refused_key_status(key: CustomerManagedKey, fault: Fault, usage: Usage, now: datetime) -> CustomerManagedKeyStatus:
     """The status of a key that may not be probed; what was known of its versions stays."""
     unprobed = "the key was not probed"
     aspects = (
@@ -139,7 +139,7 @@ def report_refused(key: CustomerManagedKey, fault: Fault, usage: Usage, now: dat
     )
 
 
-def report(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerManagedKeyStatus:
+def key_status(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerManagedKeyStatus:
     """The status that follows from one probe."""
     before = key.status
     prerequisites = check_prerequisites(facts.guard)
@@ -394,8 +394,8 @@ def _consent_granted(verdict: KeyVerdict, probe: KeyProbe) -> Aspect:
 
 
 def _summary(verdict: KeyVerdict, aspects: tuple[Aspect, ...]) -> tuple[Aspect, Progress]:
-    accessible, prerequisites = aspects[0], aspects[1]
-    for aspect in (accessible, prerequisites):
+    accessible, met = aspects[0], aspects[1]
+    for aspect in (accessible, met):
         if aspect.status == "True":
             continue
         waiting = verdict.access.state.reason.passes_by_itself

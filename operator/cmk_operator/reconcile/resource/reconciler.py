@@ -38,7 +38,7 @@ from cmk_operator.reconcile.resource.outcome import (
     Waiting,
     facts_of,
 )
-from cmk_operator.reconcile.resource.report import effective_resource_policy, report
+from cmk_operator.reconcile.resource.report import effective_resource_policy, resource_status
 from cmk_operator.reconcile.resource.targets import target_of
 from cmk_operator.reconcile.wake import is_asked_for
 
@@ -129,9 +129,9 @@ def _key_state(key: CustomerManagedKey) -> KeyState:
     if active is not None and active.access == AccessState.ACCESSIBLE.value:
         state = AccessState.ACCESSIBLE
     access = Access(state, accessible.message if accessible is not None else "")
-    prerequisites = find(status.conditions, ConditionType.PREREQUISITES_MET)
-    if prerequisites is not None and prerequisites.status == "False":
-        return KeyState(access, prerequisites.known_reason, prerequisites.message)
+    met = find(status.conditions, ConditionType.PREREQUISITES_MET)
+    if met is not None and met.status == "False":
+        return KeyState(access, met.known_reason, met.message)
     return KeyState(access)
 
 
@@ -144,7 +144,7 @@ async def _finish(
     own: OwnChange | None = None,
 ) -> Next:
     audience = context.deliveries.audience(context.cluster.inventory, resource, key)
-    status = report(resource, outcome, context.reporting.now(), target=target, key=key, own=own)
+    status = resource_status(resource, outcome, context.reporting.now(), target=target, key=key, own=own)
     status = announce_resource(resource, status, audience, context.reporting.now())
     written = await context.reporting.writer.write(resource, status)
     wake_delivery(context.cluster, resource, status.notifications)

@@ -57,7 +57,7 @@ def effective_resource_policy(resource: EncryptedResource) -> EffectiveResource:
     return EffectiveResource(mode=resource.spec.mode or "Enforce", deletion_policy=resource.spec.deletion_policy or "Orphan")
 
 
-def report(
+def resource_status(
     resource: EncryptedResource,
     outcome: ResourceOutcome,
     now: datetime,

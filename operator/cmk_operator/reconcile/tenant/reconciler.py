@@ -54,7 +54,7 @@ async def reconcile_tenant(context: TenantContext, reference: ObjectReference) -
     delivered = notifications_delivered(tenant, context.deliveries.state(tenant))
     failure: AzureFailure | None = None
     if isinstance(resolved, Fault):
-        status = report_refused(tenant, resolved, delivered, context.reporting.now())
+        status = refused_tenant_status(tenant, resolved, delivered, context.reporting.now())
         # The identity wakes its tenants when it changes; the slow pass is a second net.
         wait = Next(after=jittered(context.intervals.identity_check))
     else:
@@ -65,7 +65,9 @@ async def reconcile_tenant(context: TenantContext, reference: ObjectReference) -
         gone = await provider_lost_application(
             context.cluster, context.session, identity, chain, failure, consent_was_there=consented
         )
-        status = report(tenant, identity, failure, delivered, context.reporting.now(), handover, application_missing=gone)
+        status = tenant_status(
+            tenant, identity, failure, delivered, context.reporting.now(), handover, application_missing=gone
+        )
         granted = status.consent is not None and status.consent.state == "Granted"
         wait = Next(after=jittered(context.intervals.identity_check if granted else context.intervals.key_check))
     change = consent_changed(tenant, status, failure.request_id if failure is not None else None, context.reporting.now())
@@ -88,7 +90,7 @@ async def _tell(context: TenantContext, tenant: CustomerTenant, status: Customer
     await context.reporting.events.record(tenant, kind, EventReason.of_consent(_CONSENT[after]), note, "CheckConsent")
 
 
-def report_refused(tenant: CustomerTenant, fault: Fault, delivered: Aspect, now: datetime) -> CustomerTenantStatus:
+def refused_tenant_status(tenant: CustomerTenant, fault: Fault, delivered: Aspect, now: datetime) -> CustomerTenantStatus:
     """The status of a tenant whose identity does not exist or is not registered yet; pure."""
     aspects = (
         Aspect(ConditionType.READY, "False", fault.reason, fault.message),
@@ -105,7 +107,7 @@ def report_refused(tenant: CustomerTenant, fault: Fault, delivered: Aspect, now:
     )
 
 
-def report(
+def tenant_status(
     tenant: CustomerTenant,
     identity: FederatedIdentity,
     failure: AzureFailure | None,
