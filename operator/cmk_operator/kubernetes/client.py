@@ -1,4 +1,4 @@
-"""What this operator asks of the Kubernetes API, through the client of `kubernetes.aio` (docs/decisions/0042)."""
+"""What this operator asks of the Kubernetes API, through the client of `kubernetes.aio` (docs/decisions/0045)."""
 
 from __future__ import annotations
 
