@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
 from azure.mgmt.sql.aio import SqlManagementClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.azure.management import OneHost, WholeAnswer
@@ -198,6 +201,43 @@ async def test_a_list_of_another_shape_is_a_listed_failure(what: str, body: Any)
     with pytest.raises(EXPECTED_FAILURES) as raised:
         await LISTS[what](client_on(Wire(Answer(200, body))))
     assert failure_of(raised.value).code == "DecodeError"
+
+
+FIELDS = st.sampled_from(
+    [
+        "id",
+        "name",
+        "identity",
+        "type",
+        "userAssignedIdentities",
+        "properties",
+        "primaryUserAssignedIdentityId",
+        "federatedClientId",
+        "serverKeyType",
+        "serverKeyName",
+        "uri",
+        "keyVersion",
+        "autoRotationEnabled",
+        "replicationRole",
+        "partnerServers",
+        "status",
+        "encryptionProtector",
+        "encryptionProtectorAutoRotation",
+        "value",
+        "nextLink",
+    ]
+)
+VALUES = st.sampled_from([None, True, 7, 0.5, "", "text", "AzureKeyVault", "Inaccessible", str(KEY), SERVER.text, IDENTITY])
+JSON = st.recursive(
+    VALUES, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(FIELDS, inner, max_size=4), max_leaves=12
+)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(answer=JSON, what=st.sampled_from([*ONE, *LISTS]))
+async def test_whatever_azure_answers_is_read_or_is_a_listed_failure(answer: Any, what: str) -> None:
+    with suppress(*EXPECTED_FAILURES):
+        await (ONE | LISTS)[what](client_on(Wire(Answer(200, answer), page())))
 
 
 @pytest.mark.parametrize("what", LISTS)
