@@ -56,6 +56,8 @@ class _Entry:
     points_to: tuple[tuple[str, str], ...]
     version: str
     """For a resource: the key version that Azure reports for it, or an empty string."""
+    target_type: str
+    """For a resource: the type of what it names, in lower case, or an empty string."""
     machines: tuple[str, ...]
     """For disks: the virtual machines that use them."""
     raw: bytes
@@ -77,12 +79,15 @@ class Inventory:
         So are late words of a predecessor of the same name: resource versions grow over all objects of a kind. Only watches and
         lists bring an object in: one that an answer shows and nothing is held of has been deleted since.
         """
-        reference, entry = _read(plural, body)
+        metadata: Mapping[str, Any] = body["metadata"]
+        reference = ObjectReference(plural, metadata.get("namespace", ""), metadata["name"])
         held = self._entries.get(reference)
-        if answered and held is None:
+        if held is None and answered:
             return reference, False
-        if held is not None and held.resource_version > entry.resource_version:
+        # A watch repeats what the answer to a status write has shown, and a read before a write what a watch has.
+        if held is not None and held.resource_version >= int(metadata.get("resourceVersion", "0")):
             return reference, False
+        reference, entry = _read(plural, body)
         self._replace(reference, entry)
         same = held is not None and held.uid == entry.uid and held.trigger == entry.trigger
         return reference, not same
@@ -198,8 +203,8 @@ class Inventory:
 
     def types_on(self, namespace: str, key_name: str) -> list[tuple[str, str]]:
         """As `names_on`, each with the type of its target, without parsing thousands of manifests."""
-        found = sorted(self._pointers.get(("key", f"{namespace}/{key_name}"), ()), key=str)
-        return [(reference.name, self.type_of(reference)) for reference in found]
+        found = self._pointers.get(("key", f"{namespace}/{key_name}"), ())
+        return sorted((reference.name, self.type_of(reference)) for reference in found)
 
     def standing_on(self, key: KeyUri) -> list[tuple[ObjectReference, str]]:
         """Every EncryptedResource that Azure reports on a key, whatever it names now, with its version, in order of names."""
@@ -208,8 +213,7 @@ class Inventory:
 
     def type_of(self, reference: ObjectReference) -> str:
         """The type of the resource that an EncryptedResource names, in lower case."""
-        target = next((pointer for relation, pointer in self._entries[reference].points_to if relation == "target"), "")
-        return resource_type_of(target)
+        return self._entries[reference].target_type
 
     def machines_of(self, reference: ObjectReference) -> tuple[str, ...]:
         """The virtual machines that use the disk, or a disk of the set, that an EncryptedResource names."""
@@ -250,6 +254,7 @@ def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry
     if author:
         kept["changedBy"] = author
     applied: Mapping[str, Any] = (body.get("status") or {}).get("applied") or {}
+    points_to = _pointers(plural, reference, spec, key_uri_or_none(applied.get("keyUri") or ""))
     slim = {"metadata": kept, "spec": spec, "status": body.get("status") or {}}
     entry = _Entry(
         uid=metadata.get("uid", ""),
@@ -260,8 +265,9 @@ def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry
             tuple(asked.items()),
             tuple(metadata.get("finalizers", ())),
         ),
-        points_to=_pointers(plural, reference, spec, key_uri_or_none(applied.get("keyUri") or "")),
+        points_to=points_to,
         version=applied.get("version", ""),
+        target_type=next((resource_type_of(pointer) for relation, pointer in points_to if relation == "target"), ""),
         machines=tuple(((body.get("status") or {}).get("details") or {}).get("attachedTo") or ()),
         raw=json.dumps(slim, separators=(",", ":"), sort_keys=True).encode(),
     )

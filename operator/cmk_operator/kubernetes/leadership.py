@@ -39,6 +39,9 @@ class Leadership:
         self._seen: tuple[str, str] = ("", "")
         self._seen_at = float("-inf")
 
+        self._own: dict[str, Any] | None = None
+        """The lease as our last write left it; None when that is not known: then it is read first."""
+
     async def acquire(self, stop: asyncio.Event) -> bool:
         """Wait until the lease is ours; False when `stop` was set first."""
         told = ""
@@ -96,7 +99,8 @@ class Leadership:
 
     async def _try(self) -> str:
         """Take or renew the lease if it is free, expired or ours; who holds it now. A lost race is the other's."""
-        lease = await self._read()
+        own, self._own = self._own, None
+        lease = own if own is not None else await self._read()
         if lease is None:
             body = {
                 "apiVersion": "coordination.k8s.io/v1",
@@ -114,7 +118,7 @@ class Leadership:
 
     async def _put(self, verb: str, path: str, lease: dict[str, Any]) -> str:
         try:
-            await self._client.request(verb, path, body=lease)
+            self._own = await self._client.request(verb, path, body=lease)
         except KubernetesError as error:
             if error.status != 409:
                 raise
