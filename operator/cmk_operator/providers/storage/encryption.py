@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
 from cmk_operator.core.identifiers.arm_id import ArmId
@@ -16,7 +16,8 @@ from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, pa
 from cmk_operator.providers.protocol import Plan, ResourceFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from azure.mgmt.storage.models import Encryption, StorageAccount
+    from azure.mgmt.storage.types import StorageAccountUpdateParameters, UserAssignedIdentity
 
 _KEY_VAULT: Final = "Microsoft.Keyvault"
 _PLATFORM: Final = "Microsoft.Storage"
@@ -32,32 +33,38 @@ class StorageAccountDetail:
     application_client_id: str = ""
 
 
-def read_account(account: Mapping[str, Any]) -> ResourceFacts[StorageAccountDetail]:
-    """Read an account in Resource Manager's wire format; spelling of ids and enum values does not matter."""
-    encryption: Mapping[str, Any] = account.get("properties", {}).get("encryption") or {}
-    identity: Mapping[str, Any] = account.get("identity") or {}
-    encryption_identity: Mapping[str, Any] = encryption.get("identity") or {}
-    assigned = encryption_identity.get("userAssignedIdentity")
+def read_account(account: StorageAccount) -> ResourceFacts[StorageAccountDetail]:
+    """Read an account as the SDK describes it; spelling of ids and enum values does not matter.
+
+    A model converts its fields as they are read: an odd answer raises here what `typed_answer` expects.
+    """
+    encryption = account.properties.encryption if account.properties is not None else None
+    identity, by = account.identity, encryption.encryption_identity if encryption is not None else None
+    assigned = by.encryption_user_assigned_identity if by is not None else None
     detail = StorageAccountDetail(
         # Some resource providers spell the pair of types with a space.
-        identity_type=(identity.get("type") or "None").replace(" ", ""),
-        user_assigned=tuple(ArmId(text) for text in identity.get("userAssignedIdentities") or {}),
+        identity_type=(identity.type if identity is not None and identity.type else "None").replace(" ", ""),
+        user_assigned=tuple(
+            ArmId(text) for text in (identity.user_assigned_identities if identity is not None else None) or {}
+        ),
         encryption_identity=ArmId(assigned) if assigned else None,
-        application_client_id=encryption_identity.get("federatedIdentityClientId") or "",
+        application_client_id=(by.encryption_federated_identity_client_id if by is not None else None) or "",
     )
     return ResourceFacts(_read_protection(encryption), detail)
 
 
-def _read_protection(encryption: Mapping[str, Any]) -> Protection:
-    if str(encryption.get("keySource", "")).lower() != _KEY_VAULT.lower():
+def _read_protection(encryption: Encryption | None) -> Protection:
+    if encryption is None or (encryption.key_source or "").lower() != _KEY_VAULT.lower():
         return Protection()
-    key: Mapping[str, Any] = encryption.get("keyvaultproperties") or {}
-    host = str(key.get("keyvaulturi", "")).removeprefix("https://").rstrip("/").removesuffix(":443").lower()
-    uri = KeyUri(host, str(key.get("keyname", "")), key.get("keyversion") or None)
+    key = encryption.key_vault_properties
+    if key is None:
+        return Protection(KeyUri("", "", None), None)
+    host = (key.key_vault_uri or "").removeprefix("https://").rstrip("/").removesuffix(":443").lower()
+    uri = KeyUri(host, key.key_name or "", key.key_version or None)
     active = uri.version
     with suppress(InvalidKeyUriError):
         # Automatic rotation echoes an empty version; this field is the truth.
-        current = parse_reported_key_uri(str(key.get("currentVersionedKeyIdentifier", "")))
+        current = parse_reported_key_uri(key.current_versioned_key_identifier or "")
         active = current.version if current.versionless == uri.versionless else active
     return Protection(uri, active)
 
@@ -68,10 +75,10 @@ def plan_key(want: KeyChoice, seen: ResourceFacts[StorageAccountDetail]) -> Plan
     if not changes:
         return None
     detail = seen.detail
-    identities: dict[str, dict[str, Any]] = {identity.text: {} for identity in detail.user_assigned}
+    identities: dict[str, UserAssignedIdentity] = {identity.text: {} for identity in detail.user_assigned}
     if want.managed_identity not in detail.user_assigned:
         identities[want.managed_identity.text] = {}
-    body = {
+    body: StorageAccountUpdateParameters = {
         "identity": {"type": _identity_type(detail.identity_type), "userAssignedIdentities": identities},
         "properties": {
             "encryption": {
@@ -134,4 +141,5 @@ def plan_platform_key(seen: ResourceFacts[StorageAccountDetail]) -> Plan | None:
     if not seen.protection.customer_managed:
         return None
     change = FieldChange("properties.encryption.keySource", _KEY_VAULT, _PLATFORM)
-    return Plan({"properties": {"encryption": {"keySource": _PLATFORM}}}, (change,))
+    body: StorageAccountUpdateParameters = {"properties": {"encryption": {"keySource": _PLATFORM}}}
+    return Plan(body, (change,))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.providers.arm import ArmProvider
-from cmk_operator.providers.listing import ByRest, Listing
-from cmk_operator.providers.protocol import Applied, Plan, ResourceFacts, Target
-from cmk_operator.providers.storage.encryption import StorageAccountDetail, plan_key, plan_platform_key, read_account
+from cmk_operator.providers.listing import Listing
+from cmk_operator.providers.storage.accounts import Facts, StorageAccounts
+from cmk_operator.providers.storage.encryption import StorageAccountDetail, plan_key, plan_platform_key
 from cmk_operator.providers.storage.kind import STORAGE_ACCOUNT
 
 if TYPE_CHECKING:
@@ -18,10 +18,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.encryption.protection import KeyChoice
     from cmk_operator.core.faults.azure_failure import AzureFailure
     from cmk_operator.core.faults.fault import Fault
-    from cmk_operator.providers.protocol import Provider
-
-Facts = ResourceFacts[StorageAccountDetail]
-API_VERSION: Final = "2026-09-01"
+    from cmk_operator.providers.protocol import Applied, Plan, Provider, Target
 
 
 class StorageAccountProvider(ArmProvider):
@@ -31,13 +28,13 @@ class StorageAccountProvider(ArmProvider):
 
     def __init__(self, session: AzureSession, list_max_age: float) -> None:
         super().__init__(session)
-        accounts = ByRest(session, "Microsoft.Storage/storageAccounts", API_VERSION, read_account)
-        self._accounts = Listing(session, accounts, list_max_age)
+        self._accounts = StorageAccounts(session)
+        self._listing = Listing(session, self._accounts, list_max_age)
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> Facts | AzureFailure:
         """The account, from the subscription's list where that is young enough."""
         try:
-            return await self._accounts.get(chain, target.id, max_age)
+            return await self._listing.get(chain, target.id, max_age)
         except EXPECTED_FAILURES as error:
             return failure_of(error)
 
@@ -50,13 +47,13 @@ class StorageAccountProvider(ArmProvider):
         return plan_platform_key(seen)
 
     async def apply(self, chain: IdentityChain, target: Target, plan: Plan) -> Applied[StorageAccountDetail] | AzureFailure:
-        """PATCH the account; the answer is its state after the change."""
-        query = {"api-version": API_VERSION}
+        """PATCH the account."""
         try:
-            answer = await self._session.resource_manager(chain).send(plan.method, target.id.text, query, plan.body)
+            applied = await self._accounts.update(chain, target.id, plan.body)
         except EXPECTED_FAILURES as error:
             return failure_of(error)
-        return Applied(self._accounts.remember(chain, target.id, read_account(answer.body)), answer.request_id)
+        self._listing.remember(chain, target.id, applied.facts)
+        return applied
 
     def judge(self, failure: AzureFailure, name: str) -> Fault:
         """See `judge_arm_failure`."""

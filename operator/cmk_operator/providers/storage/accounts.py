@@ -1,0 +1,49 @@
+"""Storage accounts by azure-mgmt-storage: one list for each subscription, and one request for each read and change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cmk_operator.azure.management import STORAGE, Received, pages_of, typed_answer
+from cmk_operator.providers.protocol import Applied, ResourceFacts
+from cmk_operator.providers.storage.encryption import StorageAccountDetail, read_account
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.azure.session import AzureSession
+    from cmk_operator.core.identifiers.arm_id import ArmId
+
+Facts = ResourceFacts[StorageAccountDetail]
+
+
+class StorageAccounts:
+    """Raises what an Azure call raises."""
+
+    def __init__(self, session: AzureSession) -> None:
+        self._session = session
+
+    async def read(self, chain: IdentityChain, target: ArmId) -> Facts:
+        """GET one account."""
+        client = await self._session.management(STORAGE, chain, target.subscription_id)
+        with typed_answer():
+            return read_account(await client.storage_accounts.get_properties(target.resource_group, target.name))
+
+    async def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[list[tuple[str, Facts]]]:
+        """GET all accounts of the subscription."""
+        client = await self._session.management(STORAGE, chain, subscription_id)
+        async for page in pages_of(client.storage_accounts.list()):
+            with typed_answer():
+                read = [(str(account.id or ""), read_account(account)) for account in page]
+            yield read
+
+    async def update(self, chain: IdentityChain, target: ArmId, body: Mapping[str, Any]) -> Applied[StorageAccountDetail]:
+        """PATCH one account; the answer is its state after the change."""
+        client = await self._session.management(STORAGE, chain, target.subscription_id)
+        from azure.mgmt.storage.models import StorageAccountUpdateParameters
+
+        parameters, received = StorageAccountUpdateParameters(body), Received()
+        with typed_answer():
+            account = await client.storage_accounts.update(target.resource_group, target.name, parameters, cls=received)
+            return Applied(read_account(account), received.request_id)
