@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import aiohttp
 import pytest
 from azure.core.pipeline import PipelineContext, PipelineRequest, PipelineResponse
 from azure.core.pipeline.policies import AsyncHTTPPolicy
@@ -305,12 +306,30 @@ class EmptyAcceptance:
     def close(self) -> None: ...
 
 
+def over_aiohttp(answer: EmptyAcceptance) -> Any:
+    return RestAioHttpTransportResponse(request=HttpRequest("PUT", ARM), internal_response=answer, block_size=4096)
+
+
 async def test_an_acceptance_without_a_body_is_read_once() -> None:
-    accepted: Any = RestAioHttpTransportResponse(
-        request=HttpRequest("PUT", ARM), internal_response=EmptyAcceptance(), block_size=4096
-    )
-    first, _ = await begun(accepted)
+    first, _ = await begun(over_aiohttp(EmptyAcceptance()))
     assert first.operation_url == f"{ARM}/operations/1"
+
+
+class BrokenAnswer(EmptyAcceptance):
+    """What aiohttp has of an answer whose connection breaks behind the headers."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+    async def read(self) -> bytes:
+        raise aiohttp.ClientPayloadError("broken")
+
+
+@pytest.mark.parametrize("status", [200, 202, 409])
+async def test_a_connection_that_breaks_within_a_first_answer_is_a_lost_connection(status: int) -> None:
+    with pytest.raises(EXPECTED_FAILURES) as raised, typed_answer():
+        await begun(over_aiohttp(BrokenAnswer(status)))
+    assert failure_of(raised.value).code == "ConnectionLost"
 
 
 @pytest.mark.parametrize(("status", "url"), [(202, f"{ARM}/operations/2"), (200, None)])

@@ -10,9 +10,11 @@ import asyncio
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
-from azure.core.exceptions import DecodeError
+import aiohttp
+from azure.core.exceptions import DecodeError, ServiceResponseError
 from azure.core.pipeline.policies import AsyncHTTPPolicy, SansIOHTTPPolicy
 from azure.core.polling import AsyncPollingMethod
 
@@ -116,7 +118,8 @@ class WholeAnswer(AsyncHTTPPolicy[Any, Any]):
             _round_wait(response.headers)
             return answer
         if streamed:
-            await response.read()
+            with typed_answer():
+                await response.read()
         response.raise_for_status()
         empty = response.status_code in {202, 204} and not response.content
         if not empty:
@@ -144,12 +147,20 @@ def _require_object(body: object) -> None:
 def typed_answer() -> Iterator[None]:
     """Turn what models raise on an answer of another shape into azure-core's `DecodeError`, which `failure_of` knows.
 
-    To be put around an SDK's call and the reading of its model, which converts fields as they are read.
+    To be put around an SDK's call and the reading of its model, which converts fields as they are read. A connection that
+    breaks while an SDK reads a first answer by itself is an error of aiohttp, which becomes azure-core's own.
     """
     try:
         yield
+    except aiohttp.ClientError as error:
+        raise ServiceResponseError(error, error=error) from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DecodeError("the answer has not the shape that Azure describes") from error
+
+
+def text_of(value: str | None) -> str:
+    """A field's text as Azure wrote it or as the SDK's enum spells it; empty for none."""
+    return str(value.value) if isinstance(value, Enum) else str(value or "")
 
 
 async def pages_of(listed: AsyncItemPaged[ModelT]) -> AsyncIterator[list[ModelT]]:

@@ -1,7 +1,7 @@
-"""JSON over azure-core's pipeline, for what has no SDK worth its weight.
+"""JSON over azure-core's pipeline, for what none of the operator's SDKs can send.
 
-The models of azure-mgmt-storage alone cost 45 MB of resident memory and a fifth of a pass; azure-mgmt-core, the layer beneath
-every management SDK, gives the same authentication, and the wire format is read by the providers themselves.
+Microsoft Graph, Snowflake, Key Vault's wrapKey and the URL of a long-running operation, which may be asked at after a restart
+(docs/decisions/0042).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the providers of Azure's own resources share: one request of a plan, and asking after what it started."""
+"""What the providers of Azure's own resources share: what a request has started, and asking after it."""
 
 from __future__ import annotations
 
@@ -7,30 +7,26 @@ from typing import TYPE_CHECKING, Any
 from cmk_operator.azure.long_running import RETRY_AFTER, ask_after
 from cmk_operator.core.encryption.long_running import Operation
 from cmk_operator.core.identifiers.arm_id import ArmId
-from cmk_operator.providers.protocol import Plan, Started, Target
+from cmk_operator.providers.protocol import Started, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cmk_operator.azure.credentials import IdentityChain
-    from cmk_operator.azure.rest import Answer
+    from cmk_operator.azure.management import FirstAnswer
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.encryption.long_running import Ended, Failed, Running
     from cmk_operator.core.faults.azure_failure import AzureFailure
     from cmk_operator.providers.protocol import Manifest
 
 
-async def send_plan(
-    session: AzureSession, chain: IdentityChain, target: Target, plan: Plan, api_version: str
-) -> Answer | Started:
-    """Send the plan's one request, to its path or else to the resource itself. Raises what an Azure call raises."""
-    path, query = plan.path or target.id.text, {"api-version": api_version}
-    answer = await session.resource_manager(chain).send(plan.method, path, query, plan.body or None)
-    if answer.operation_url is None:
-        return answer
+def started(answer: FirstAnswer[Any], purpose: str) -> Started | None:
+    """What a request through an SDK has started; None when it was carried out at once."""
+    url, wait = answer.operation_url, answer.retry_after
+    if url is None:
+        return None
     # A word of Azure to ask at once is taken: should the operation run on, the next question is what waits.
-    wait = answer.retry_after if answer.retry_after is not None else RETRY_AFTER
-    return Started(Operation(answer.operation_url, plan.purpose, answer.request_id), wait)
+    return Started(Operation(url, purpose, answer.request_id), wait if wait is not None else RETRY_AFTER)
 
 
 class ArmProvider:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
@@ -36,28 +36,6 @@ class Source(Protocol[FactsT_co]):
 
     def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[Sequence[tuple[str, FactsT_co]]]:
         """All resources of a subscription, each with its id. Raises what an Azure call raises."""
-
-
-class ByRest(Generic[FactsT]):
-    """Read with azure-core's pipeline alone; `resource_type` in Azure's spelling, `read_body` turns a body into facts."""
-
-    def __init__(
-        self, session: AzureSession, resource_type: str, api_version: str, read_body: Callable[[Mapping[str, Any]], FactsT]
-    ) -> None:
-        self._session = session
-        self._resource_type = resource_type
-        self._query = {"api-version": api_version}
-        self._read_body = read_body
-
-    async def read(self, chain: IdentityChain, target: ArmId) -> FactsT:
-        """GET the resource."""
-        return self._read_body(await self._session.resource_manager(chain).call("GET", target.text, self._query))
-
-    async def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[Sequence[tuple[str, FactsT]]]:
-        """GET the subscription's list."""
-        path = f"/subscriptions/{subscription_id}/providers/{self._resource_type}"
-        async for page in self._session.resource_manager(chain).pages(path, self._query):
-            yield [(str(body["id"]), self._read_body(body)) for body in page]
 
 
 class Listing(Generic[FactsT]):

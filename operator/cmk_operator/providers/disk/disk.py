@@ -6,8 +6,9 @@ Source: azure-mgmt-compute, `Disk`, `Encryption` and `DiskState`; "Server-side e
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from cmk_operator.azure.management import text_of
 from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy, invalid
 from cmk_operator.core.faults.reason import Reason
@@ -18,7 +19,8 @@ from cmk_operator.providers.disk.options import DiskPlacement
 from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from azure.mgmt.compute.models import Disk
+    from azure.mgmt.compute.types import DiskUpdate
 
     from cmk_operator.providers.disk.encryption_set import Facts as SetFacts
 
@@ -46,20 +48,20 @@ class DiskDetail:
 Facts = ResourceFacts[DiskDetail]
 
 
-def read_disk(body: Mapping[str, Any]) -> Facts:
-    """Read a disk in Resource Manager's wire format; the keys of its sets are not in it."""
-    properties: Mapping[str, Any] = body.get("properties") or {}
-    encryption: Mapping[str, Any] = properties.get("encryption") or {}
-    machines = dict.fromkeys(filter(None, (body.get("managedBy"), *(body.get("managedByExtended") or ()))))
-    on_set = encryption.get("diskEncryptionSetId")
+def read_disk(disk: Disk) -> Facts:
+    """Read a disk as the SDK describes it; the keys of its sets are not in it."""
+    properties = disk.properties
+    encryption = properties.encryption if properties is not None else None
+    machines = dict.fromkeys(filter(None, (disk.managed_by, *(disk.managed_by_extended or ()))))
+    on_set = encryption.disk_encryption_set_id if encryption is not None else None
     detail = DiskDetail(
-        id=ArmId(str(body.get("id") or "")),
-        location=region_of(str(body.get("location") or "")),
-        encryption_type=str(encryption.get("type") or PLATFORM_KEY),
+        id=ArmId(text_of(disk.id)),
+        location=region_of(text_of(disk.location)),
+        encryption_type=text_of(encryption.type if encryption is not None else None) or PLATFORM_KEY,
         encryption_set=ArmId(on_set) if on_set else None,
-        disk_state=str(properties.get("diskState") or ""),
+        disk_state=text_of(properties.disk_state if properties is not None else None),
         attached_to=tuple(ArmId(machine) for machine in machines),
-        state=str(properties.get("provisioningState") or ""),
+        state=text_of(properties.provisioning_state if properties is not None else None),
     )
     return ResourceFacts(Protection(), detail, Shown(attached_to=tuple(machine.name for machine in detail.attached_to)))
 
@@ -99,7 +101,7 @@ def plan_disk(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | No
         return in_the_way
     if MOVING_STATES & {detail.state.lower(), wanted.state.lower()}:
         return busy(Reason.OPERATION_IN_PROGRESS, f"Azure is still changing disk {target.id.name} or its disk encryption set")
-    body = {"properties": {"encryption": {"type": wanted.encryption_type, "diskEncryptionSetId": set_id.text}}}
+    body: DiskUpdate = {"properties": {"encryption": {"type": wanted.encryption_type, "diskEncryptionSetId": set_id.text}}}
     encryption = "properties.encryption"
     pairs = (
         (f"{encryption}.type", detail.encryption_type, wanted.encryption_type),
@@ -211,5 +213,5 @@ def plan_disk_revert(target: Target, seen: Facts) -> Plan | Fault | None:
     if detail.state.lower() in MOVING_STATES:
         return busy(Reason.OPERATION_IN_PROGRESS, f"Azure is still changing disk {target.id.name}")
     change = FieldChange("properties.encryption.type", detail.encryption_type, PLATFORM_KEY)
-    body = {"properties": {"encryption": {"type": PLATFORM_KEY}}}
+    body: DiskUpdate = {"properties": {"encryption": {"type": PLATFORM_KEY}}}
     return Plan(body, (change,), "put the disk back on a key of Microsoft")

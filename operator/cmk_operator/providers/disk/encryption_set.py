@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from cmk_operator.azure.management import text_of
 from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
 from cmk_operator.core.faults.azure_failure import AzureFailure
@@ -22,7 +23,16 @@ from cmk_operator.providers.disk.options import DiskEncryptionSetCreation
 from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+    from azure.mgmt.compute.models import ApiError, DiskEncryptionSet, KeyForDiskEncryptionSet
+    from azure.mgmt.compute.types import (
+        DiskEncryptionSetUpdate,
+        DiskEncryptionSetUpdateProperties,
+        EncryptionSetIdentity,
+        EncryptionSetProperties,
+        UserAssignedIdentitiesValue,
+    )
 
 NAMES_IN_A_LINE: Final = 20
 MOVING_STATES: Final = frozenset({"creating", "updating", "deleting"})
@@ -60,43 +70,48 @@ Facts = ResourceFacts[DiskEncryptionSetDetail]
 ABSENT: Final[Facts] = ResourceFacts(Protection(), DiskEncryptionSetDetail(exists=False))
 
 
-def read_set(body: Mapping[str, Any]) -> Facts:
-    """Read a set in Resource Manager's wire format; which disks it protects is not in it."""
-    properties: Mapping[str, Any] = body.get("properties") or {}
-    identity: Mapping[str, Any] = body.get("identity") or {}
-    automatic = bool(properties.get("rotationToLatestKeyVersionEnabled"))
+def read_set(found: DiskEncryptionSet) -> Facts:
+    """Read a set as the SDK describes it; which disks it protects is not in it."""
+    identity, properties = found.identity, found.properties
+    assigned = identity.user_assigned_identities if identity is not None else None
     detail = DiskEncryptionSetDetail(
-        location=region_of(str(body.get("location") or "")),
-        encryption_type=str(properties.get("encryptionType") or ""),
-        identity_type=(identity.get("type") or "None").replace(" ", ""),
-        user_assigned=tuple(ArmId(text) for text in identity.get("userAssignedIdentities") or {}),
-        application_client_id=str(properties.get("federatedClientId") or ""),
+        location=region_of(text_of(found.location)),
+        identity_type=(text_of(identity.type if identity is not None else None) or "None").replace(" ", ""),
+        user_assigned=tuple(ArmId(text) for text in assigned or {}),
+    )
+    if properties is None:
+        return ResourceFacts(Protection(), detail)
+    automatic = bool(properties.rotation_to_latest_key_version_enabled)
+    detail = replace(
+        detail,
+        encryption_type=text_of(properties.encryption_type),
+        application_client_id=text_of(properties.federated_client_id),
         automatic=automatic,
-        state=str(properties.get("provisioningState") or ""),
+        state=text_of(properties.provisioning_state),
     )
     shown = Shown(
-        previous_keys=tuple(str(key.get("keyUrl", "")) for key in properties.get("previousKeys") or ()),
-        rotation_error=_rotation_error(properties.get("autoKeyRotationError"), str(body.get("name") or "the set")),
+        previous_keys=tuple(text_of(key.key_url) for key in properties.previous_keys or ()),
+        rotation_error=_rotation_error(properties.auto_key_rotation_error, text_of(found.name) or "the set"),
     )
     if detail.state.lower() == CREATING:
         return ResourceFacts(Protection(), detail, shown)
-    return ResourceFacts(_protection(properties.get("activeKey") or {}, automatic=automatic), detail, shown)
+    return ResourceFacts(_protection(properties.active_key, automatic=automatic), detail, shown)
 
 
-def _protection(active: Mapping[str, Any], *, automatic: bool) -> Protection:
+def _protection(active: KeyForDiskEncryptionSet | None, *, automatic: bool) -> Protection:
     """With automatic rotation Azure moves the version by itself, so the key is what the set is on."""
     with suppress(InvalidKeyUriError):
-        key = parse_reported_key_uri(str(active.get("keyUrl", "")))
+        key = parse_reported_key_uri(text_of(active.key_url if active is not None else None))
         return Protection(key.versionless if automatic else key, key.version)
     return Protection()
 
 
-def _rotation_error(error: Mapping[str, Any] | None, name: str) -> str | None:
+def _rotation_error(error: ApiError | None, name: str) -> str | None:
     """Azure's code and who must act; Azure's own text may change from time to time."""
     if not error:
         return None
-    code = str(error.get("code") or "Unknown")
-    return f"{code}: {judge_arm_failure(AzureFailure(400, code, str(error.get('message') or '')), name).message}"
+    code = text_of(error.code) or "Unknown"
+    return f"{code}: {judge_arm_failure(AzureFailure(400, code, text_of(error.message)), name).message}"
 
 
 def with_disks(facts: Facts, of_set: ArmId, disks: Sequence[ProtectedDisk] | None) -> Facts:
@@ -132,7 +147,7 @@ def plan_set(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | Non
     if seen.detail.state.lower() in MOVING_STATES:
         return _still_changing(target)
     moves = not _on_key(want, seen)
-    properties: dict[str, Any] = {
+    properties: DiskEncryptionSetUpdateProperties = {
         "rotationToLatestKeyVersionEnabled": want.key_uri.version is None,
         "federatedClientId": want.application_client_id,
     }
@@ -140,12 +155,13 @@ def plan_set(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | Non
         properties["activeKey"] = {"keyUrl": _wire_key(want)}
     if moves:
         changes += _moved_with_it(target, want, seen)
-    identities: dict[str, dict[str, Any]] = {identity.text: {} for identity in seen.detail.user_assigned}
+    identities: dict[str, UserAssignedIdentitiesValue] = {identity.text: {} for identity in seen.detail.user_assigned}
     if want.managed_identity not in seen.detail.user_assigned:
         identities[want.managed_identity.text] = {}
-    identity = {"type": _identity_type(seen.detail.identity_type), "userAssignedIdentities": identities}
+    identity: EncryptionSetIdentity = {"type": _identity_type(seen.detail.identity_type), "userAssignedIdentities": identities}
     purpose = "put the disk encryption set on the key" if moves else "bring the disk encryption set into order"
-    return Plan({"identity": identity, "properties": properties}, changes, purpose, keeps_key=not moves)
+    body: DiskEncryptionSetUpdate = {"identity": identity, "properties": properties}
+    return Plan(body, changes, purpose, keeps_key=not moves)
 
 
 def _still_changing(target: Target) -> Fault:
@@ -165,16 +181,17 @@ def _creation(target: Target, want: KeyChoice) -> Plan | Fault:
     if elsewhere is not None:
         return elsewhere
     key = _wire_key(want)
-    body = {
-        "location": location,
-        "identity": {"type": "UserAssigned", "userAssignedIdentities": {want.managed_identity.text: {}}},
-        "properties": {
-            "encryptionType": given.encryption_type,
-            "activeKey": {"keyUrl": key},
-            "rotationToLatestKeyVersionEnabled": want.key_uri.version is None,
-            "federatedClientId": want.application_client_id,
-        },
+    identity: EncryptionSetIdentity = {
+        "type": "UserAssigned",
+        "userAssignedIdentities": {want.managed_identity.text: {}},
     }
+    properties: EncryptionSetProperties = {
+        "encryptionType": given.encryption_type,
+        "activeKey": {"keyUrl": key},
+        "rotationToLatestKeyVersionEnabled": want.key_uri.version is None,
+        "federatedClientId": want.application_client_id,
+    }
+    body = {"location": location, "identity": identity, "properties": properties}
     changes = (
         FieldChange("location", "", location),
         FieldChange("properties.encryptionType", "", given.encryption_type),

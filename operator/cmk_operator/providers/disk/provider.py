@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.core.faults.azure_failure import Stage
-from cmk_operator.providers.arm import ArmProvider, send_plan
+from cmk_operator.providers.arm import ArmProvider
 from cmk_operator.providers.disk import disk, encryption_set
+from cmk_operator.providers.disk.compute import DiskEncryptionSets, Disks
 from cmk_operator.providers.disk.kind import DISK, DISK_ENCRYPTION_SET
 from cmk_operator.providers.disk.options import DiskPlacement, read_creation, read_placement
-from cmk_operator.providers.listing import ByRest, Listing
+from cmk_operator.providers.listing import Listing
 from cmk_operator.providers.protocol import Applied, Plan, Started, Target
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from cmk_operator.core.identifiers.arm_id import ArmId
     from cmk_operator.providers.protocol import Provider
 
-API_VERSION: Final = "2026-03-02"
 _ABSENT: Final = "resourcenotfound"
 _ROLE: Final = (
     "Disk Encryption Set Operator for Managed Disks, and for disks one with Microsoft.Compute/disks/read and write, such as Virtual "
@@ -74,6 +74,7 @@ class DiskEncryptionSetProvider(ArmProvider):
     def __init__(self, lists: ComputeLists) -> None:
         super().__init__(lists.session)
         self._lists = lists
+        self._requests = DiskEncryptionSets(lists.session)
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> encryption_set.Facts | AzureFailure:
         """The set with the disks that it protects. One that is to be created is a fact, not a failure."""
@@ -98,14 +99,14 @@ class DiskEncryptionSetProvider(ArmProvider):
     ) -> Applied[encryption_set.DiskEncryptionSetDetail] | Started | AzureFailure:
         """PUT or PATCH the set."""
         try:
-            answer = await send_plan(self._session, chain, target, plan, API_VERSION)
+            sent = await self._requests.send(chain, target.id, plan)
         except EXPECTED_FAILURES as error:
             return failure_of(error)
-        if isinstance(answer, Started):
-            return answer
-        facts = self._lists.sets.remember(chain, target.id, encryption_set.read_set(answer.body))
+        if isinstance(sent, Started):
+            return sent
+        facts = self._lists.sets.remember(chain, target.id, sent.facts)
         disks = await self._lists.disks_of(chain, target.id)
-        return Applied(encryption_set.with_disks(facts, target.id, disks), answer.request_id)
+        return Applied(encryption_set.with_disks(facts, target.id, disks), sent.request_id)
 
     def judge(self, failure: AzureFailure, name: str) -> Fault:
         """See `judge_compute_failure`."""
@@ -121,6 +122,7 @@ class DiskProvider(ArmProvider):
     def __init__(self, lists: ComputeLists) -> None:
         super().__init__(lists.session)
         self._lists = lists
+        self._requests = Disks(lists.session)
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> disk.Facts | AzureFailure:
         """The disk, with the key of the set that it is on, and the set that it must be on if that may be used."""
@@ -152,11 +154,11 @@ class DiskProvider(ArmProvider):
     ) -> Applied[disk.DiskDetail] | Started | AzureFailure:
         """PATCH the disk."""
         try:
-            answer = await send_plan(self._session, chain, target, plan, API_VERSION)
-            if isinstance(answer, Started):
-                return answer
-            found = self._lists.disks.remember(chain, target.id, disk.read_disk(answer.body))
-            return Applied(await self._with_sets(chain, target, found, self._lists.max_age), answer.request_id)
+            sent = await self._requests.update(chain, target.id, plan.body, plan.purpose)
+            if isinstance(sent, Started):
+                return sent
+            found = self._lists.disks.remember(chain, target.id, sent.facts)
+            return Applied(await self._with_sets(chain, target, found, self._lists.max_age), sent.request_id)
         except EXPECTED_FAILURES as error:
             return failure_of(error)
 
@@ -167,7 +169,10 @@ class DiskProvider(ArmProvider):
 
 def make_providers(session: AzureSession, list_max_age: float) -> tuple[Provider[Any, Any], ...]:
     """Both, on the same lists."""
-    sets = ByRest(session, "Microsoft.Compute/diskEncryptionSets", API_VERSION, encryption_set.read_set)
-    disks = ByRest(session, "Microsoft.Compute/disks", API_VERSION, disk.read_disk)
-    lists = ComputeLists(session, Listing(session, sets, list_max_age), Listing(session, disks, list_max_age), list_max_age)
+    lists = ComputeLists(
+        session,
+        Listing(session, DiskEncryptionSets(session), list_max_age),
+        Listing(session, Disks(session), list_max_age),
+        list_max_age,
+    )
     return DiskEncryptionSetProvider(lists), DiskProvider(lists)

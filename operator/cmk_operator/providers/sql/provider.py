@@ -12,10 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.azure.long_running import RETRY_AFTER
-from cmk_operator.core.encryption.long_running import Operation
 from cmk_operator.core.faults.azure_failure import AzureFailure
-from cmk_operator.providers.arm import ArmProvider
+from cmk_operator.providers.arm import ArmProvider, started
 from cmk_operator.providers.listing import Listing
 from cmk_operator.providers.protocol import Applied, Plan, ResourceFacts, Started, Target
 from cmk_operator.providers.sql import database, server, server_plan
@@ -55,10 +53,9 @@ class _SqlProvider(ArmProvider, ABC, Generic[DetailT]):
             answer = await self._client.send(chain, request_of(plan))
         except EXPECTED_FAILURES as error:
             return failure_of(error)
-        if answer.operation_url is not None:
-            # A word of Azure to ask at once is taken: should the operation run on, the next question is what waits.
-            wait = answer.retry_after if answer.retry_after is not None else RETRY_AFTER
-            return Started(Operation(answer.operation_url, plan.purpose, answer.request_id), wait)
+        operation = started(answer, plan.purpose)
+        if operation is not None:
+            return operation
         facts = await self.observe(chain, target, max_age=0.0)
         return facts if isinstance(facts, AzureFailure) else Applied(facts, answer.request_id)
 

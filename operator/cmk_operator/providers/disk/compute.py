@@ -1,0 +1,94 @@
+"""Disk encryption sets and disks by azure-mgmt-compute: one list of each for each subscription, and first answers only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cmk_operator.azure.management import COMPUTE, FirstAnswer, pages_of, typed_answer
+from cmk_operator.providers.arm import started
+from cmk_operator.providers.disk import disk, encryption_set
+from cmk_operator.providers.protocol import Applied, Started
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from azure.mgmt.compute.models import Disk, DiskEncryptionSet
+
+    from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.azure.session import AzureSession
+    from cmk_operator.core.identifiers.arm_id import ArmId
+    from cmk_operator.providers.protocol import Plan
+
+
+class DiskEncryptionSets:
+    """Raises what an Azure call raises."""
+
+    def __init__(self, session: AzureSession) -> None:
+        self._session = session
+
+    async def read(self, chain: IdentityChain, target: ArmId) -> encryption_set.Facts:
+        """GET one set."""
+        client = await self._session.management(COMPUTE, chain, target.subscription_id)
+        with typed_answer():
+            return encryption_set.read_set(await client.disk_encryption_sets.get(target.resource_group, target.name))
+
+    async def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[list[tuple[str, encryption_set.Facts]]]:
+        """GET all sets of the subscription."""
+        client = await self._session.management(COMPUTE, chain, subscription_id)
+        async for page in pages_of(client.disk_encryption_sets.list()):
+            with typed_answer():
+                read = [(str(found.id or ""), encryption_set.read_set(found)) for found in page]
+            yield read
+
+    async def send(
+        self, chain: IdentityChain, target: ArmId, plan: Plan
+    ) -> Applied[encryption_set.DiskEncryptionSetDetail] | Started:
+        """PUT or PATCH one set; carried out at once, the answer is its state after the change."""
+        client = await self._session.management(COMPUTE, chain, target.subscription_id)
+        from azure.mgmt.compute.models import DiskEncryptionSet, DiskEncryptionSetUpdate
+
+        first: FirstAnswer[DiskEncryptionSet] = FirstAnswer()
+        sets, named = client.disk_encryption_sets, (target.resource_group, target.name)
+        whole, part = DiskEncryptionSet(plan.body), DiskEncryptionSetUpdate(plan.body)
+        with typed_answer():
+            if plan.method == "PUT":
+                await sets.begin_create_or_update(*named, whole, polling=first)
+            else:
+                await sets.begin_update(*named, part, polling=first)
+            operation = started(first, plan.purpose)
+            return operation or Applied(encryption_set.read_set(first.resource()), first.request_id)
+
+
+class Disks:
+    """Raises what an Azure call raises."""
+
+    def __init__(self, session: AzureSession) -> None:
+        self._session = session
+
+    async def read(self, chain: IdentityChain, target: ArmId) -> disk.Facts:
+        """GET one disk."""
+        client = await self._session.management(COMPUTE, chain, target.subscription_id)
+        with typed_answer():
+            return disk.read_disk(await client.disks.get(target.resource_group, target.name))
+
+    async def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[list[tuple[str, disk.Facts]]]:
+        """GET all disks of the subscription."""
+        client = await self._session.management(COMPUTE, chain, subscription_id)
+        async for page in pages_of(client.disks.list()):
+            with typed_answer():
+                read = [(str(found.id or ""), disk.read_disk(found)) for found in page]
+            yield read
+
+    async def update(
+        self, chain: IdentityChain, target: ArmId, body: Mapping[str, Any], purpose: str
+    ) -> Applied[disk.DiskDetail] | Started:
+        """PATCH one disk; carried out at once, the answer is its state after the change."""
+        client = await self._session.management(COMPUTE, chain, target.subscription_id)
+        from azure.mgmt.compute.models import DiskUpdate
+
+        first: FirstAnswer[Disk] = FirstAnswer()
+        parameters = DiskUpdate(body)
+        with typed_answer():
+            await client.disks.begin_update(target.resource_group, target.name, parameters, polling=first)
+            operation = started(first, purpose)
+            return operation or Applied(disk.read_disk(first.resource()), first.request_id)
