@@ -326,10 +326,11 @@ class BrokenAnswer(EmptyAcceptance):
 
 
 @pytest.mark.parametrize("status", [200, 202, 409])
-async def test_a_connection_that_breaks_within_a_first_answer_is_a_lost_connection(status: int) -> None:
+async def test_a_connection_that_breaks_within_a_first_answer_is_a_listed_failure_to_repeat(status: int) -> None:
     with pytest.raises(EXPECTED_FAILURES) as raised, typed_answer():
         await begun(over_aiohttp(BrokenAnswer(status)))
-    assert failure_of(raised.value).code == "ConnectionLost"
+    failure = failure_of(raised.value)
+    assert (failure.code, failure.transient) == ("IncompleteReadError", True)
 
 
 @pytest.mark.parametrize(("status", "url"), [(202, f"{ARM}/operations/2"), (200, None)])

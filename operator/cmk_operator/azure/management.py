@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
-import aiohttp
-from azure.core.exceptions import DecodeError, ServiceResponseError
+from azure.core.exceptions import DecodeError
 from azure.core.pipeline.policies import AsyncHTTPPolicy, SansIOHTTPPolicy
 from azure.core.polling import AsyncPollingMethod
 
@@ -118,8 +117,7 @@ class WholeAnswer(AsyncHTTPPolicy[Any, Any]):
             _round_wait(response.headers)
             return answer
         if streamed:
-            with typed_answer():
-                await response.read()
+            await response.read()
         response.raise_for_status()
         empty = response.status_code in {202, 204} and not response.content
         if not empty:
@@ -147,13 +145,10 @@ def _require_object(body: object) -> None:
 def typed_answer() -> Iterator[None]:
     """Turn what models raise on an answer of another shape into azure-core's `DecodeError`, which `failure_of` knows.
 
-    To be put around an SDK's call and the reading of its model, which converts fields as they are read. A connection that
-    breaks while an SDK reads a first answer by itself is an error of aiohttp, which becomes azure-core's own.
+    To be put around an SDK's call and the reading of its model, which converts fields as they are read.
     """
     try:
         yield
-    except aiohttp.ClientError as error:
-        raise ServiceResponseError(error, error=error) from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DecodeError("the answer has not the shape that Azure describes") from error
 
