@@ -20,7 +20,7 @@ COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no
 BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sandbox sandbox-down bench soak lint format hooks crds lock binaries controller-manager az clean python-is-recent
+.PHONY: help demo test sandbox sandbox-down bench soak lint format hooks crds docs-tables lock binaries controller-manager az clean python-is-recent
 
 help: ## Show this help
 	@echo 'make TARGET, where TARGET is one of:'
@@ -44,12 +44,13 @@ bench: $(READY) binaries ## Measure the operator against its floor (docs/benchma
 soak: $(READY) binaries ## Let random customers, faults and crashes act on the operator (docs/soak.md; ARGS="--steps 100000 --seed 7")
 	@$(RUN) -m tests.soak $(ARGS)
 
-lint: $(READY) binaries ## Check style, types, layers, the generated CRDs and the chart
+lint: $(READY) binaries ## Check style, types, layers, the generated CRDs and tables, and the chart
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(RUN) -m cmk_operator.api.crd --check
+	$(RUN) -m cmk_operator.api.status_page --check
 	$$($(RUN) -m sandbox.kubernetes.binaries --print helm) lint --strict --quiet charts/cmk-operator
 
 format: $(READY) ## Format the code
@@ -61,6 +62,9 @@ hooks: $(READY) ## Install the pre-commit hooks: the checks at each commit, and 
 
 crds: $(READY) ## Generate crds/ and the chart's copy of it from the pydantic models
 	$(RUN) -m cmk_operator.api.crd
+
+docs-tables: $(READY) ## Generate the tables of docs/status.md from the reasons and condition types
+	$(RUN) -m cmk_operator.api.status_page
 
 lock: $(READY) ## Write requirements/*.lock anew from pyproject.toml (UPGRADE=1 takes the newest versions)
 	$(COMPILE) pyproject.toml -o requirements/operator.lock

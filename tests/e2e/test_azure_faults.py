@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tests.environment import Environment
 
 ARM = "management.azure.com"
+ODD_MESSAGE = "The account 6f1c2d3e-0000-4000-8000-123456789abc is\u202e not\tin a state for that.\r\nRequestId:9b2d7c1e-1111-4222-8333-444455556666"
 PATCH_FAULTS: dict[str, dict[str, Any]] = {
     "500": {"kind": "status", "status": 500, "code": "InternalServerError"},
     "503": {"kind": "status", "status": 503, "code": "ServiceUnavailable"},
@@ -40,6 +41,28 @@ async def test_a_patch_that_fails_is_done_in_the_end_and_recorded_once(environme
     patches = await environment.requests_about(account, 0, "PATCH")
     assert len(patches) <= 2
     assert (await environment.encryption())["keyvaultproperties"]["currentVersionedKeyIdentifier"] == rotation["to"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "encrypted"), [("PATCH", None, "False"), ("GET", "storageAccounts", "Unknown")], ids=["patch", "list"]
+)
+async def test_a_code_that_is_not_known_is_quoted_and_stops_nothing(
+    environment: Environment, method: str, path: str | None, encrypted: str
+) -> None:
+    version = await environment.vault_with_key()
+    await environment.account()
+    odd = {"kind": "status", "status": 400, "code": "2-odd.code", "message": ODD_MESSAGE}
+    fault = await environment.control.inject(**odd, host=ARM, method=method, path=path or environment.accounts["docs"])
+    await environment.apply_all()
+    status = await environment.resource_until("refused", has("Ready", "False", "AzureRefused"))
+    stalled = condition(status, "Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "AzureRefused")
+    assert "(2-odd.code): the provider's administrator must check the resource: " in stalled["message"]
+    assert stalled["message"].endswith("'The account … is not in a state for that'")
+    assert has("Encrypted", encrypted, "AzureRefused")(status)
+    await environment.control.clear_fault(fault)
+    status = await environment.resource_until("Ready", has("Ready"))
+    assert status["applied"]["version"] == version
 
 
 @pytest.mark.parametrize("fault", ["500", "a gateway's page", "reset", "truncated"])

@@ -10,6 +10,7 @@ from azure.identity.aio import ClientAssertionCredential, WorkloadIdentityCreden
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, TokenUnavailableError, failure_of
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
+from cmk_operator.core.faults.reason import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,7 +28,10 @@ class VaultInAnotherTenantError(TokenUnavailableError):
     def __init__(self, vault_tenant: str) -> None:
         super().__init__(
             AzureFailure(
-                None, "VaultInAnotherTenant", f"the vault belongs to tenant {vault_tenant}", stage=Stage.APPLICATION_TOKEN
+                None,
+                Reason.VAULT_IN_ANOTHER_TENANT.value,
+                f"the vault belongs to tenant {vault_tenant}",
+                stage=Stage.APPLICATION_TOKEN,
             )
         )
         self.vault_tenant = vault_tenant

@@ -17,6 +17,7 @@ from cmk_operator.cli.presentation import console, instant, now, printable, show
 from cmk_operator.cli.version_use import UnknownVersionError, impact, users_of, version_named
 from cmk_operator.core.handover.compromise import DISABLE, NEW_VERSION, WAIT, Compromise, steps_away
 from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_key_uri
+from cmk_operator.core.prerequisites.prerequisite import PrerequisiteName
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -107,7 +108,7 @@ def away_from(
     )
     left = left_on(key, resources, version, at)
     done = _done(key, left)
-    network = next((entry for entry in key.status.prerequisites if entry.name == "NetworkProtection"), None)
+    network = next((entry for entry in key.status.prerequisites if entry.name == PrerequisiteName.NETWORK_PROTECTION), None)
     return {
         **left,
         "network": {"result": network.result, "message": network.message} if network is not None else None,

@@ -11,6 +11,7 @@ from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.cli.cluster import Cluster, cluster_options
 from cmk_operator.cli.presentation import console, instant, now, show_json, show_lines, show_table
 from cmk_operator.cli.version_use import UnknownVersionError, impact, version_named
+from cmk_operator.core.access.state import AccessState
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -49,7 +50,7 @@ def impact_data(
         "keyUri": key.spec.key_uri,
         "version": version,
         "disabledAt": instant(at),
-        "accessNow": access.state if access is not None else "Unknown",
+        "accessNow": access.state if access is not None else AccessState.UNKNOWN.value,
         "lostSince": instant(access.lost_since) if access is not None else None,
         "stops": [
             {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cmk_operator.api.conditions import find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
@@ -13,6 +14,8 @@ from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.cli.attention import NOBODY, Attention, attention
 from cmk_operator.cli.cluster import Cluster, cluster_options
 from cmk_operator.cli.presentation import console, instant, show_json, show_lines, show_table, without_absent
+from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.conditions import ConditionType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,7 +76,7 @@ def overview(
             {
                 "name": one.metadata.name,
                 "tenantId": one.spec.tenant_id.lower(),
-                "consent": one.status.consent.state if one.status.consent is not None else "Unknown",
+                "consent": one.status.consent.state if one.status.consent is not None else AccessState.UNKNOWN.value,
                 **_attention(one.status.conditions),
             }
             for one in tenants
@@ -90,7 +93,7 @@ def _key(key: CustomerManagedKey) -> dict[str, Any]:
         "name": key.metadata.name,
         "tenant": key.spec.tenant_ref.name,
         "keyUri": key.spec.key_uri,
-        "access": found.access.state if found.access is not None else "Unknown",
+        "access": found.access.state if found.access is not None else AccessState.UNKNOWN.value,
         "accessSince": instant(found.access.since) if found.access is not None else None,
         "activeVersion": found.active_version,
         "pendingVersion": found.pending_version,
@@ -114,7 +117,7 @@ def _key(key: CustomerManagedKey) -> dict[str, Any]:
 
 def _resource(resource: EncryptedResource) -> dict[str, Any]:
     found, target = resource.status, resource.spec.target
-    accessible = next((one for one in found.conditions if one.type == "KeyAccessible"), None)
+    accessible = find(found.conditions, ConditionType.KEY_ACCESSIBLE)
     return {
         "namespace": resource.metadata.namespace,
         "name": resource.metadata.name,
@@ -123,7 +126,7 @@ def _resource(resource: EncryptedResource) -> dict[str, Any]:
         "key": resource.spec.key_ref.name,
         "keyUri": found.applied.key_uri if found.applied is not None else None,
         "version": (found.applied.version or None) if found.applied is not None else None,
-        "access": accessible.reason if accessible is not None else "Unknown",
+        "access": accessible.reason if accessible is not None else AccessState.UNKNOWN.value,
         **_attention(found.conditions),
     }
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from cmk_operator.core.faults.fault import Actor
 from cmk_operator.core.faults.reason import Reason
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cmk_operator.core.faults.azure_failure import AzureFailure
-    from cmk_operator.core.faults.fault import Actor
 
 
 class AccessState(StrEnum):
@@ -47,6 +47,11 @@ class AccessState(StrEnum):
         return _BY_WORD.get(text, AccessState.UNKNOWN)
 
     @property
+    def acts(self) -> Actor | None:
+        """Who ends it, as a rule; the message of a probe says it for certain."""
+        return _ACTS.get(self)
+
+    @property
     def is_known_loss(self) -> bool:
         """Whether Azure's own services, which take the same path, are refused as well."""
         return self in _KNOWN_LOSS
@@ -63,6 +68,23 @@ class AccessState(StrEnum):
 
 
 _BY_WORD: Final = {state.value: state for state in AccessState}
+_ACTS: Final = {
+    AccessState.DISABLED: Actor.CUSTOMER_ADMINISTRATOR,
+    AccessState.EXPIRED: Actor.CUSTOMER_ADMINISTRATOR,
+    AccessState.NOT_YET_VALID: Actor.CUSTOMER_ADMINISTRATOR,
+    AccessState.DELETED: Actor.CUSTOMER_ADMINISTRATOR,
+    AccessState.PURGED: Actor.CUSTOMER_ADMINISTRATOR,
+    AccessState.VERSION_MISSING: Actor.PLATFORM_ENGINEER,
+    AccessState.PERMISSION_DENIED: Actor.CUSTOMER_ADMINISTRATOR,
+    AccessState.CONSENT_MISSING: Actor.CUSTOMER_ADMINISTRATOR,
+    AccessState.VAULT_IN_ANOTHER_TENANT: Actor.PLATFORM_ENGINEER,
+    AccessState.IDENTITY_BROKEN: Actor.PROVIDER_ADMINISTRATOR,
+    AccessState.OPERATOR_NOT_AUTHENTICATED: Actor.PROVIDER_ADMINISTRATOR,
+    AccessState.FIREWALL_BLOCKS_SERVICES: Actor.CUSTOMER_ADMINISTRATOR,
+    AccessState.FIREWALL_BLOCKS_PROBE: Actor.CUSTOMER_ADMINISTRATOR,
+    AccessState.VAULT_UNREACHABLE: Actor.AZURE,
+    AccessState.UNKNOWN: Actor.AZURE,
+}
 _OF_OUR_WAY: Final = frozenset(
     {
         AccessState.PERMISSION_DENIED,
