@@ -20,8 +20,7 @@ from cmk_operator.core.faults.reason import EventReason, FaultKind, Reason
 from cmk_operator.core.prerequisites.prerequisite import PrerequisiteName
 from cmk_operator.kubernetes.status import OWN_CONDITIONS
 from cmk_operator.metrics.digests import digest_key
-from cmk_operator.reconcile.key import report as key_report
-from cmk_operator.reconcile.key.report import KeyFacts, Usage
+from cmk_operator.reconcile.key.report import KeyFacts, Usage, key_status
 from cmk_operator.reconcile.notifications.announcements import Audience, announce_key
 from tests.unit.samples import NOW, V1, customer_managed_key, guard, healthy, key_body, probe, states
 
@@ -80,7 +79,7 @@ def test_what_another_release_wrote_is_read_as_unknown_and_stops_nothing() -> No
     assert Reason.read("InventedIn2031") is Reason.UNKNOWN
     assert AccessState.read("InventedIn2031") is AccessState.UNKNOWN
     key = customer_managed_key()
-    wire = key_report.report(key, KeyFacts(guard(probe(healthy(V1))), Usage()), NOW).model_dump(mode="json", by_alias=True)
+    wire = key_status(key, KeyFacts(guard(probe(healthy(V1))), Usage()), NOW).model_dump(mode="json", by_alias=True)
     wire["access"]["state"] = wire["versions"][0]["access"] = "InventedIn2031"
     for condition in wire["conditions"]:
         condition["reason"] = "InventedIn2031"
@@ -90,7 +89,7 @@ def test_what_another_release_wrote_is_read_as_unknown_and_stops_nothing() -> No
     assert told is not None
     assert told.known_reason is Reason.UNKNOWN
     assert digest_key(newer).state == "InventedIn2031"
-    again = key_report.report(newer, KeyFacts(guard(probe(healthy(V1))), Usage()), NOW)
+    again = key_status(newer, KeyFacts(guard(probe(healthy(V1))), Usage()), NOW)
     assert again.access is not None
     assert again.access.state == "Accessible"
     assert announce_key(newer, newer.status, Audience(listening=True), NOW).notifications is not None
