@@ -9,6 +9,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import grimp
+import pytest
 
 from cmk_operator.api import crd
 
@@ -23,8 +24,9 @@ def test_every_import_goes_down_the_layers_and_the_core_is_pure() -> None:
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
-def test_no_module_of_the_sandbox_imports_itself_in_a_circle() -> None:
-    graph = grimp.build_graph("sandbox", cache_dir=None)
+@pytest.mark.parametrize("package", ["cmk_operator", "sandbox"])
+def test_no_module_imports_itself_in_a_circle(package: str) -> None:
+    graph = grimp.build_graph(package, cache_dir=None)
     imported = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     TopologicalSorter(imported).prepare()  # raises CycleError, which names the circle; imports for types count too
 
