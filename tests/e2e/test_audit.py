@@ -45,7 +45,7 @@ def audit(empty_cluster: Cluster) -> Audit:
     return run
 
 
-async def _entries(environment: Environment, kind: str) -> list[dict[str, Any]]:
+async def entries_of(environment: Environment, kind: str) -> list[dict[str, Any]]:
     """The entries about the environment's object of a kind."""
     found = await environment.objects.call("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps")
     bodies = [json.loads(line.text) for line in lines_of(found["items"])]
@@ -73,7 +73,7 @@ async def test_the_life_of_a_key_is_one_entry_for_each_change_with_the_request_t
     new = await new_version(environment)
     await environment.key_until("a new version", lambda status: status.get("activeVersion") == new)
 
-    entries = await _entries(environment, "CustomerManagedKey")
+    entries = await entries_of(environment, "CustomerManagedKey")
     assert _told(entries) == [
         ("ConfigurationChanged", "field manager tests", "", "generation 1"),
         ("KeyAccessChanged", OTHERS, "", "Accessible"),
@@ -84,7 +84,7 @@ async def test_the_life_of_a_key_is_one_entry_for_each_change_with_the_request_t
     ]
     reads = {request["request_id"] for request in await environment.requests_about(f"{environment.vault}.vault", 0)}
     assert {one["azureRequestId"] for one in entries[1:]} <= reads
-    (consent,) = [one for one in await _entries(environment, "CustomerTenant") if one["event"] == "ConsentChanged"]
+    (consent,) = [one for one in await entries_of(environment, "CustomerTenant") if one["event"] == "ConsentChanged"]
     assert (consent["to"], consent["by"]) == ("Granted", "the customer's administrator")
 
 
@@ -97,7 +97,7 @@ async def test_the_life_of_a_resource_is_one_entry_for_each_change_with_who_and_
     taken, mended = ("KeyChangeFound", OTHERS, customers, platform), ("KeyChanged", OURS, platform, customers)
 
     async def entries() -> list[dict[str, Any]]:
-        return await _entries(environment, "EncryptedResource")
+        return await entries_of(environment, "EncryptedResource")
 
     for times in (1, 2):
         body = {"properties": {"encryption": {"keySource": "Microsoft.Storage"}}}
@@ -140,7 +140,7 @@ async def test_withdrawn_consent_is_one_entry(environment: Environment, audit: A
     await environment.customer.withdraw_consent(environment.identity.application_client_id)
 
     async def consents() -> list[tuple[str, str]]:
-        found = [one for one in await _entries(environment, "CustomerTenant") if one["event"] == "ConsentChanged"]
+        found = [one for one in await entries_of(environment, "CustomerTenant") if one["event"] == "ConsentChanged"]
         return [(one.get("from", ""), one["to"]) for one in found]
 
     async def revoked() -> bool:

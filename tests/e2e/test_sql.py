@@ -9,6 +9,7 @@ import pytest
 
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from sandbox.kubernetes.objects import condition, has
+from tests.e2e.test_audit import entries_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -396,6 +397,9 @@ async def test_a_server_goes_back_to_a_key_of_microsoft_where_the_manifest_says_
     await environment.objects.until_gone("EncryptedResource", "sql", environment.namespace)
     assert (await world.sql.protector(server))["serverKeyType"] == "ServiceManaged"
     assert len(await world.sql.keys(server)) == 2, "backups need the key"
+    record = await entries_of(environment, "EncryptedResource")
+    changes = [(entry["by"], entry["to"]) for entry in record if entry["event"] in {"KeyChanged", "KeyChangeFound"}]
+    assert changes[-1] == ("cmk-operator", "a key of Microsoft"), "the end of an operation is recorded, not only its start"
 
 
 async def test_observe_shows_every_change_that_is_ahead_and_makes_none(world: SqlWorld) -> None:

@@ -50,6 +50,11 @@ class Protection:
             return self.key_uri
         return self.key_uri.at(self.active_version)
 
+    @property
+    def active_key_text(self) -> str:
+        """The URI of the key in force, as status and record hold it; empty for a platform key."""
+        return str(self.active_key_uri or "")
+
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:

@@ -255,7 +255,7 @@ def _moved_with_it(target: Target, want: KeyChoice, seen: Facts) -> tuple[FieldC
     names = [_name(disk.id, target.id) for disk in disks[:NAMES_IN_A_LINE]]
     more = f" and {len(disks) - NAMES_IN_A_LINE} more" if len(disks) > NAMES_IN_A_LINE else ""
     path = f"key of the disks that use the set ({', '.join(names)}{more})"
-    return (FieldChange(path, str(seen.protection.active_key_uri or ""), _wire_key(want)),)
+    return (FieldChange(path, seen.protection.active_key_text, _wire_key(want)),)
 
 
 def _identity_type(present: str) -> str:

@@ -55,7 +55,7 @@ class Authorship:
 
     def made(self, resource: EncryptedResource, before: str, after: Protection, request_id: str | None) -> OwnChange:
         """Record a change that this operator made, by law 8, and remember it until its status lands."""
-        change = OwnChange(_uri_of(after), request_id)
+        change = OwnChange(after.active_key_text, request_id)
         self._unreported[reference_of(resource)] = change
         reverts = _is_deleted(resource) and not after.customer_managed
         why = f"the manifest is deleted and reverts to {resource.platform_key}" if reverts else "the manifest says so"
@@ -71,7 +71,7 @@ class Authorship:
 
         Whoever made a change, it is recorded by then. Raises `KubernetesError` when the record must be asked and cannot be read.
         """
-        after = _uri_of(seen)
+        after = seen.active_key_text
         if after == _reported_uri(resource):
             return None
         own = self._at_hand(resource, seen, wanted)
@@ -88,14 +88,14 @@ class Authorship:
 
         The record itself is not asked: it recognises a change that it has.
         """
-        after = _uri_of(seen)
+        after = seen.active_key_text
         if after != _reported_uri(resource) and self._at_hand(resource, seen, wanted) is None:
             self._note_found(resource, after)
 
     def _at_hand(self, resource: EncryptedResource, seen: Protection, wanted: KeyUri) -> OwnChange | None:
         """What this process remembers, else what an operation accounts for, also while it still runs."""
         own = self._unreported.get(reference_of(resource))
-        if own is not None and own.key_uri == _uri_of(seen):
+        if own is not None and own.key_uri == seen.active_key_text:
             return own
         operation = resource.status.operation
         if operation is None or not _leads_there(resource, seen, wanted):
@@ -115,10 +115,6 @@ def _leads_there(resource: EncryptedResource, seen: Protection, wanted: KeyUri) 
 
 def _is_deleted(resource: EncryptedResource) -> bool:
     return resource.metadata.deletion_timestamp is not None
-
-
-def _uri_of(protection: Protection) -> str:
-    return str(protection.active_key_uri or "")
 
 
 def _reported_uri(resource: EncryptedResource) -> str:

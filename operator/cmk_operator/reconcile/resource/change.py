@@ -111,7 +111,7 @@ def _log(
 
 def _started(context: ResourceContext, admitted: AdmittedResource, seen: ResourceFacts[Any], answer: Started) -> Operating:
     operation = answer.operation
-    old = str(seen.protection.active_key_uri or "")
+    old = seen.protection.active_key_text
     context.authorship.note_unreported(admitted.resource, seen.protection, admitted.path.path.key_uri)
     context.reporting.journal.note(key_change_started(admitted.resource, old, operation, context.reporting.now()))
     _log(admitted, "a long-running operation was started", operation.purpose, operation.request_id)
@@ -129,7 +129,7 @@ def _applied(
     plan: Plan,
 ) -> Obstructed | Settled | Waiting | _Unfinished:
     facts = answer.facts
-    old, new = str(seen.protection.active_key_uri or ""), str(facts.protection.active_key_uri or "")
+    old, new = seen.protection.active_key_text, facts.protection.active_key_text
     if old != new:
         context.authorship.note_unreported(admitted.resource, seen.protection, admitted.path.path.key_uri)
         context.authorship.made(admitted.resource, old, facts.protection, answer.request_id)

@@ -113,11 +113,11 @@ async def _revert(
     answer = await admitted.provider.apply(admitted.path.path.chain, admitted.target, plan)
     if isinstance(answer, AzureFailure):
         return CallRefused(admitted.judge(answer), facts)
-    old = str(facts.protection.active_key_uri or "")
+    old = facts.protection.active_key_text
     if isinstance(answer, Started):
         context.reporting.journal.note(key_change_started(admitted.resource, old, answer.operation, context.reporting.now()))
         return admitted.operating(answer.operation, answer.retry_after, facts)
-    if str(answer.facts.protection.active_key_uri or "") != old:
+    if answer.facts.protection.active_key_text != old:
         context.authorship.made(admitted.resource, old, answer.facts.protection, answer.request_id)
     return None if admitted.provider.plan_revert(admitted.target, answer.facts) is None else Next(backoff=BUSY)
 
