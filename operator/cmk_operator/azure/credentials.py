@@ -49,20 +49,38 @@ class IdentityChain:
     """Whether the ServiceAccount token itself is the application's assertion, instead of a managed identity's."""
 
 
-class ManagedIdentityCredential:
+class _Credential:
+    """A credential of azure-identity, which is closed with it."""
+
+    def __init__(self, inner: ClientAssertionCredential) -> None:
+        self._inner = inner
+
+    async def close(self) -> None:
+        """Close the credential."""
+        await self._inner.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class ManagedIdentityCredential(_Credential):
     """The operator as the managed identity, by workload identity: its ServiceAccount token is the assertion.
 
     The token file is projected by Kubernetes and read anew by azure-identity as it is renewed.
     """
 
     def __init__(self, chain: IdentityChain, token_file: Path, **client: Unpack[ClientOptions]) -> None:
-        self._inner = WorkloadIdentityCredential(
+        inner = WorkloadIdentityCredential(
             tenant_id=chain.provider_tenant_id,
             client_id=chain.managed_identity_client_id,
             token_file_path=str(token_file),
             authority=chain.cloud.authority_host,
             **client,
         )
+        super().__init__(inner)
 
     async def get_token(
         self,
@@ -78,18 +96,8 @@ class ManagedIdentityCredential:
         except (*EXPECTED_FAILURES, OSError) as error:
             raise TokenUnavailableError(_token_failure(error, Stage.OPERATOR_TOKEN)) from error
 
-    async def close(self) -> None:
-        """Close the credential."""
-        await self._inner.close()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-
-class ApplicationCredential:
+class ApplicationCredential(_Credential):
     """The multitenant application in one customer's tenant; it signs in with an assertion, never with a secret."""
 
     def __init__(
@@ -102,13 +110,14 @@ class ApplicationCredential:
         self._tenant = customer_tenant_id.lower()
         self._assertion = assertion
         self._held = ""
-        self._inner = ClientAssertionCredential(
+        inner = ClientAssertionCredential(
             customer_tenant_id,
             chain.application_client_id,
             lambda: self._held,
             authority=chain.cloud.authority_host,
             **client,
         )
+        super().__init__(inner)
 
     async def get_token(
         self,
@@ -131,16 +140,6 @@ class ApplicationCredential:
             return await self._inner.get_token(*scopes, claims=claims, enable_cae=enable_cae)
         except EXPECTED_FAILURES as error:
             raise TokenUnavailableError(_token_failure(error, Stage.APPLICATION_TOKEN)) from error
-
-    async def close(self) -> None:
-        """Close the credential."""
-        await self._inner.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
 
 def managed_identity_assertion(credential: ManagedIdentityCredential, cloud: Cloud) -> Callable[[], Awaitable[str]]:
