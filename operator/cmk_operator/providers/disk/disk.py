@@ -52,8 +52,8 @@ def read_disk(disk: Disk) -> Facts:
     """Read a disk as the SDK describes it; the keys of its sets are not in it."""
     properties = disk.properties
     encryption = properties.encryption if properties is not None else None
-    machines = dict.fromkeys(filter(None, (disk.managed_by, *(disk.managed_by_extended or ()))))
-    on_set = encryption.disk_encryption_set_id if encryption is not None else None
+    machines = dict.fromkeys(filter(None, map(text_of, (disk.managed_by, *(disk.managed_by_extended or ())))))
+    on_set = text_of(encryption.disk_encryption_set_id if encryption is not None else None)
     detail = DiskDetail(
         id=ArmId(text_of(disk.id)),
         location=region_of(text_of(disk.location)),

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from cmk_operator.azure.management import text_of
 from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_reported_key_uri
@@ -40,31 +41,30 @@ def read_account(account: StorageAccount) -> ResourceFacts[StorageAccountDetail]
     """
     encryption = account.properties.encryption if account.properties is not None else None
     identity, by = account.identity, encryption.encryption_identity if encryption is not None else None
-    assigned = by.encryption_user_assigned_identity if by is not None else None
+    assigned = text_of(by.encryption_user_assigned_identity if by is not None else None)
+    identities = identity.user_assigned_identities if identity is not None else None
     detail = StorageAccountDetail(
         # Some resource providers spell the pair of types with a space.
-        identity_type=(identity.type if identity is not None and identity.type else "None").replace(" ", ""),
-        user_assigned=tuple(
-            ArmId(text) for text in (identity.user_assigned_identities if identity is not None else None) or {}
-        ),
+        identity_type=(text_of(identity.type if identity is not None else None) or "None").replace(" ", ""),
+        user_assigned=tuple(ArmId(text) for text in identities or {}),
         encryption_identity=ArmId(assigned) if assigned else None,
-        application_client_id=(by.encryption_federated_identity_client_id if by is not None else None) or "",
+        application_client_id=text_of(by.encryption_federated_identity_client_id if by is not None else None),
     )
     return ResourceFacts(_read_protection(encryption), detail)
 
 
 def _read_protection(encryption: Encryption | None) -> Protection:
-    if encryption is None or (encryption.key_source or "").lower() != _KEY_VAULT.lower():
+    if encryption is None or text_of(encryption.key_source).lower() != _KEY_VAULT.lower():
         return Protection()
     key = encryption.key_vault_properties
     if key is None:
         return Protection(KeyUri("", "", None), None)
-    host = (key.key_vault_uri or "").removeprefix("https://").rstrip("/").removesuffix(":443").lower()
-    uri = KeyUri(host, key.key_name or "", key.key_version or None)
+    host = text_of(key.key_vault_uri).removeprefix("https://").rstrip("/").removesuffix(":443").lower()
+    uri = KeyUri(host, text_of(key.key_name), text_of(key.key_version) or None)
     active = uri.version
     with suppress(InvalidKeyUriError):
         # Automatic rotation echoes an empty version; this field is the truth.
-        current = parse_reported_key_uri(key.current_versioned_key_identifier or "")
+        current = parse_reported_key_uri(text_of(key.current_versioned_key_identifier))
         active = current.version if current.versionless == uri.versionless else active
     return Protection(uri, active)
 
