@@ -95,7 +95,10 @@ def test_each_flaw_is_named_for_people_and_for_programs(run: Callable[..., Resul
 def test_a_head_that_is_gone_is_a_flaw_and_so_is_no_record_at_all(run: Callable[..., Result], cabinet: Cabinet) -> None:
     cabinet.cluster.kubectl("delete", "configmap", HEAD_NAME, "--namespace", cabinet.namespace)
     code, findings = _verdict(run("audit", "verify", "-n", cabinet.namespace, "-o", "json"))
-    assert (code, findings[0]["message"]) == (1, "the head of the record, ConfigMap cmk-operator-audit, is gone or unreadable")
+    assert (code, findings[0]["message"]) == (
+        1,
+        "the head of the record, ConfigMap cmk-operator-audit, is missing or unreadable",
+    )
     done = run("audit", "verify", "-n", "default")
     assert done.exit_code == 1
     assert "there is no audit record in namespace default" in done.stderr

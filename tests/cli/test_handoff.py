@@ -52,7 +52,7 @@ def test_a_program_gets_the_whole_hand_over_as_data(run: Callable[..., Result], 
     ]
     assert data["file"]["name"] == "handover.bicep"
     assert data["file"]["content"].endswith("]\n")
-    assert data["steps"][0]["title"] == "Settings, and the right sign-in"
+    assert data["steps"][0]["title"] == "Check settings and sign-in"
 
 
 def test_a_key_that_the_tenant_does_not_allow_is_named_and_left_out(run: Callable[..., Result], customer: str) -> None:
@@ -65,7 +65,7 @@ def test_a_key_that_the_tenant_does_not_allow_is_named_and_left_out(run: Callabl
 def test_for_people_it_prints_what_the_letter_says(run: Callable[..., Result], customer: str) -> None:
     shown = " ".join(run("handoff", customer).stdout.split())
     assert f"For the administrator of tenant {CUSTOMER}" in shown
-    assert "Let the application use the key storage" in shown
+    assert "Allow the application to use the key storage" in shown
     assert f"kubectl cmk handoff {customer} --write DIRECTORY" in shown
 
 

@@ -232,7 +232,7 @@ def test_compromised_prints_who_runs_what_and_what_is_left(run: Callable[..., Re
     assert "az keyvault key rotate" in data["steps"][0]["command"]
     assert CUSTOMER in data["steps"][0]["command"]
     shown = " ".join(run("compromised", f"{known}/storage").stdout.split())
-    assert f"Away from version {V2}" in shown, "the active one when none is named"
+    assert f"Replace version {V2} of" in shown, "the active one when none is named"
 
 
 def test_watch_ends_when_nothing_is_on_the_version_any_more(
@@ -281,7 +281,7 @@ def test_a_preflight_without_an_operator_says_so_and_leaves_nothing(
     file.write_text(json.dumps(manifest), encoding="utf-8")
     done = run("preflight", "-f", str(file), "--timeout", "1")
     assert done.exit_code == 2
-    assert "the operator gave no answer within 1 s: is it running?" in done.stderr
+    assert "the operator did not answer within 1 s: is it running?" in done.stderr
     assert cluster.kubectl("get", "preflights", "--namespace", known, "--output", "name") == ""
 
 

@@ -1,4 +1,4 @@
-"""`kubectl cmk approve`: names the version of a key that resources may be moved to; the one command that writes."""
+"""`kubectl cmk approve`: approves the version of a key to which resources may move, by one annotation."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from cmk_operator.core.identifiers.key_uri import KEY_VERSION
 @click.command()
 @click.argument("name", metavar="[NAMESPACE/]KEY")
 @click.argument("version")
-@click.option("--force", is_flag=True, help="Also a version that does not wait for approval.")
+@click.option("--force", is_flag=True, help="Also approve a version that does not wait for approval.")
 @click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
 @cluster_options
 def approve(cluster: Cluster, name: str, version: str, output: str | None, *, force: bool) -> None:
-    """Approve VERSION of KEY (a CustomerManagedKey with rotation.approval Manual): sets the annotation that it waits for.
+    """Approve VERSION of KEY (a CustomerManagedKey with rotation.approval Manual). This sets one annotation.
 
-    The operator still moves resources only to a version that passes the probe, and only to the latest.
+    The operator still moves resources only to the latest version, and only if it passes the probe.
     """
     key = cluster.find(CustomerManagedKey, name)
     version = version.lower()
     if not KEY_VERSION.fullmatch(version):
-        raise click.UsageError(f"{version!r} is not a version: 32 hexadecimal digits, in full")
+        raise click.UsageError(f"{version!r} is not a complete version: it has 32 hexadecimal digits")
     if not force and (refusal := why_not(key, version)) is not None:
-        raise click.ClickException(f"{refusal}; --force sets the annotation all the same")
+        raise click.ClickException(f"{refusal}; use --force to set the annotation anyway")
     cluster.annotate(CustomerManagedKey, key, APPROVED_VERSION, version)
     shown = f"{key.metadata.namespace}/{key.metadata.name}"
     if output == "json":
@@ -37,14 +37,14 @@ def approve(cluster: Cluster, name: str, version: str, output: str | None, *, fo
 
 
 def why_not(key: CustomerManagedKey, version: str) -> str | None:
-    """Why a version need not be approved, or is not the one that waits; None when it is."""
+    """Why a version needs no approval, or is not the one that waits for it; None if it is."""
     if version == key.status.pending_version:
         return None
     if key.status.pending_version is not None:
         return f"version {key.status.pending_version} waits for approval, not {version}"
     if version == key.status.active_version:
-        return f"version {version} is in force already"
+        return f"version {version} is already active"
     effective = key.status.effective
     if effective is not None and effective.approval != "Manual":
-        return "this key asks for no approval (spec.rotation.approval is not Manual)"
-    return "no version waits for approval: the operator offers a new one once it has passed the probe"
+        return "this key needs no approval (spec.rotation.approval is not Manual)"
+    return "no version waits for approval: a new version does so once it has passed the probe"

@@ -1,4 +1,4 @@
-"""Whether somebody must act on an object, and who, as its conditions say it."""
+"""Whether somebody must act on an object, and who, according to its conditions."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from cmk_operator.api.conditions import Condition
 
-NOBODY: Final = "nobody: it goes on by itself"
+NOBODY: Final = "nobody: the operator retries"
 _MUST: Final = re.compile("|".join(re.escape(actor.value) for actor in Actor if actor is not Actor.AZURE))
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """How an object is: `ready` in Kubernetes' spelling, the reason and sentence, and who must act (None: nobody need)."""
+    """The state of an object: `ready` in Kubernetes' spelling, reason and message, and who must act (None: nobody)."""
 
     ready: str
     reason: str
@@ -31,12 +31,12 @@ class Attention:
 
     @property
     def is_due(self) -> bool:
-        """Whether the object is not as it should be."""
+        """Whether the object needs attention."""
         return self.ready != "True"
 
 
 def attention(conditions: Sequence[Condition]) -> Attention:
-    """Read the summary off the conditions; the object was not seen by the operator yet when there are none."""
+    """Summarise the conditions. Without any, the operator has not seen the object yet."""
     ready, stalled = find(conditions, ConditionType.READY), find(conditions, ConditionType.STALLED)
     if ready is None:
         return Attention("Unknown", Reason.NOT_SEEN.value, "the operator has not seen it yet: is it running?", None)
@@ -48,6 +48,6 @@ def attention(conditions: Sequence[Condition]) -> Attention:
 
 
 def who_must_act(message: str) -> str | None:
-    """The first person that a message calls upon; messages use the words of `Actor`."""
+    """The first person that a message names; messages use the words of `Actor`."""
     found = _MUST.search(message)
     return found[0] if found is not None else None

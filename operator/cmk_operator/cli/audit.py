@@ -27,9 +27,9 @@ _NAMES: Final = (HEAD_NAME, *(segment_name(slot) for slot in range(SLOTS)))
 
 @click.group()
 def audit() -> None:
-    """Who changed which key, access or configuration, from what to what, and why.
+    """Show who changed which key, access or configuration, from what to what, and why.
 
-    The record lies in the operator's namespace (cmk-operator-system unless -n says otherwise).
+    The audit record is in the operator's namespace (the default is cmk-operator-system; -n names another).
     """
 
 
@@ -40,15 +40,15 @@ def audit() -> None:
     "copies",
     multiple=True,
     type=click.File(encoding="utf-8", errors="replace"),
-    help="A copy to compare with: an export, what a sink received, or the operator's log; may be repeated.",
+    help="A copy to compare with: an export, what a sink received, or the operator's log. May be repeated.",
 )
 @click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
 @cluster_options
 def verify_record(cluster: Cluster, files: tuple[TextIO, ...], copies: tuple[TextIO, ...], output: str | None) -> None:
-    """Find every edit, deletion and truncation; the exit code is 1 if there is any.
+    """Find every edit, deletion and truncation. The exit code is 1 if there is any.
 
-    Verifies the record in the cluster, or that in FILES (exports or logs, - for standard input). Whoever may write every ConfigMap in
-    the operator's namespace can rewrite the record as a whole: only --against a copy elsewhere shows that.
+    Checks the record in the cluster, or in FILES (exports or logs, - for standard input). Whoever may write every ConfigMap in the
+    operator's namespace can rewrite the whole record: only --against a copy elsewhere shows that.
     """
     copied = [line for file in copies for line in lines_in(file, file.name)]
     known = [entry for entry in (parse_entry(line.text) for line in copied) if entry is not None]
@@ -78,11 +78,13 @@ def verify_record(cluster: Cluster, files: tuple[TextIO, ...], copies: tuple[Tex
 @audit.command("show")
 @click.option("--object", "about", metavar="[NAMESPACE/]NAME", help="Only this object.")
 @click.option("--event", type=click.Choice([event.value for event in Event]), help="Only this kind of change.")
-@click.option("--last", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many, the newest.")
+@click.option(
+    "--last", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most this many of the newest entries."
+)
 @click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
 @cluster_options
 def show_record(cluster: Cluster, about: str | None, event: str | None, last: int, output: str | None) -> None:
-    """Show the newest entries, oldest first. Does not verify them."""
+    """Show the newest entries, oldest first. This does not verify them."""
     _, lines = _read(cluster)
     entries = [entry for entry in _entries(lines) if _matches(entry, about, event)][-last:]
     if output == "json":
@@ -95,11 +97,11 @@ def show_record(cluster: Cluster, about: str | None, event: str | None, last: in
 
 @audit.command("export")
 @click.option(
-    "--to", "file", type=click.File("w", encoding="utf-8"), default="-", help="File to write; standard output when absent."
+    "--to", "file", type=click.File("w", encoding="utf-8"), default="-", help="File to write. The default is standard output."
 )
 @cluster_options
 def export_record(cluster: Cluster, file: TextIO) -> None:
-    """Write all entries that are in the cluster, one a line, as `audit verify` reads them."""
+    """Write all entries in the cluster, one per line, in the form that `audit verify` reads."""
     _, lines = _read(cluster)
     file.writelines(f"{line.text}\n" for line in lines)
 
@@ -112,7 +114,7 @@ def _read(cluster: Cluster) -> tuple[Head | None, list[Line]]:
     """The head and the lines. Raises click.ClickException when there is no record at all."""
     found = cluster.config_maps(_namespace(cluster), _NAMES)
     if not found:
-        message = f"there is no audit record in namespace {_namespace(cluster)}: name the operator's namespace with -n"
+        message = f"there is no audit record in namespace {_namespace(cluster)}: use -n to name the operator's namespace"
         raise click.ClickException(message)
     return head_of(found), lines_of(found)
 
@@ -122,7 +124,7 @@ def _verify_cluster(cluster: Cluster, copy: list[Entry]) -> Verdict:
     verdict = verify(lines, head, copy)
     if head is not None:
         return verdict
-    lost = Finding(Flaw.MISSING, 0, 0, f"the head of the record, ConfigMap {HEAD_NAME}, is gone or unreadable")
+    lost = Finding(Flaw.MISSING, 0, 0, f"the head of the record, ConfigMap {HEAD_NAME}, is missing or unreadable")
     return replace(verdict, findings=(lost, *verdict.findings))
 
 

@@ -1,4 +1,4 @@
-"""The cluster, read by kubectl itself: it knows every way to sign in, and takes the same options."""
+"""The cluster, read through kubectl: it supports every way to sign in, and the same options."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Cluster:
         if not named:
             raise click.ClickException(f"there is no {model.__name__} {short!r}")
         there = ", ".join(f"{item.metadata.namespace}/{item.metadata.name}" for item in named)
-        raise click.ClickException(f"several have the name {short!r}, so name one of: {there}")
+        raise click.ClickException(f"several objects have the name {short!r}; choose one of: {there}")
 
     def all_cluster_wide(self, model: type[ResourceT]) -> tuple[ResourceT, ...]:
         """All objects of a kind that has no namespaces. Raises click.ClickException in the words of kubectl."""
@@ -123,7 +123,7 @@ class Cluster:
         except click.ClickException as error:
             if "timed out" not in error.message:
                 raise
-            raise click.ClickException(f"the operator gave no answer within {timeout} s: is it running?") from error
+            raise click.ClickException(f"the operator did not answer within {timeout} s: is it running?") from error
         finally:
             with contextlib.suppress(click.ClickException):  # the operator deletes it in ten minutes
                 self._run("delete", *which, "--wait=false", "--ignore-not-found")
@@ -160,9 +160,9 @@ class Cluster:
                 check=False,
             )
         except FileNotFoundError as error:
-            raise click.ClickException("kubectl is not on the PATH: install it, or extend the PATH") from error
+            raise click.ClickException("kubectl is not on the PATH: install it, or add it to the PATH") from error
         if done.returncode != 0:
-            raise click.ClickException(done.stderr.strip() or f"kubectl ended with {done.returncode}")
+            raise click.ClickException(done.stderr.strip() or f"kubectl exited with {done.returncode}")
         return done.stdout
 
 
@@ -178,7 +178,7 @@ def _read(model: type[ResourceT], body: dict[str, Any]) -> ResourceT:
         return model.model_validate(body)
     except ValidationError as error:
         name = body.get("metadata", {}).get("name")
-        message = f"{model.__name__} {name} has fields that this version does not understand: take the version of the operator"
+        message = f"{model.__name__} {name} has fields that this version does not understand: use the version of the operator"
         raise click.ClickException(f"{message}\n{error}") from error
 
 
@@ -188,7 +188,7 @@ def cluster_options(command: Callable[Concatenate[Cluster, OptionsP], None]) -> 
     @click.option("--kubeconfig", metavar="FILE", help="Configuration file, as for kubectl.")
     @click.option("--context", metavar="NAME", help="Context of the configuration file, as for kubectl.")
     @click.option("--as", "impersonated", metavar="USER", help="User to impersonate, as for kubectl.")
-    @click.option("-n", "--namespace", metavar="NAME", help="Only this namespace; all when absent.")
+    @click.option("-n", "--namespace", metavar="NAME", help="Only this namespace. The default is all namespaces.")
     @functools.wraps(command)
     def with_cluster(
         kubeconfig: str | None,

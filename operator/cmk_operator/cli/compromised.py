@@ -1,4 +1,4 @@
-"""`kubectl cmk compromised`: what to run when a key version may be in wrong hands, and what is still on it."""
+"""`kubectl cmk compromised`: what to do if a key version may be compromised, and what still uses it."""
 
 from __future__ import annotations
 
@@ -22,22 +22,27 @@ from cmk_operator.core.prerequisites.prerequisite import PrerequisiteName
 if TYPE_CHECKING:
     from datetime import datetime
 
-LOOKS_EVERY: Final = 2.0
-"""Seconds between two looks of --watch; the operator itself looks less often."""
+READS_EVERY: Final = 2.0
+"""Seconds between two reads of --watch; the operator itself reads less often."""
 
 
 @click.command()
 @click.argument("name", metavar="[NAMESPACE/]KEY")
 @click.option(
-    "--version", "version", metavar="VERSION", help="The version that must go, or how it begins; the active one when absent."
+    "--version",
+    "version",
+    metavar="VERSION",
+    help="The compromised version (its first digits suffice). The default is the active one.",
 )
-@click.option("--watch", is_flag=True, help="Say what moves, until no known resource is on the version any more.")
-@click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs; with --watch one line a change.")
+@click.option("--watch", is_flag=True, help="Report what moves, until no known resource is on the version.")
+@click.option(
+    "-o", "--output", type=click.Choice(["json"]), help="Print data for programs; with --watch one line for each change."
+)
 @cluster_options
 def compromised(cluster: Cluster, name: str, version: str | None, output: str | None, *, watch: bool) -> None:
-    """Print who must run what to get away from a version of KEY, and which resources and backups are still on it.
+    """Print who must run what to replace a version of KEY, and which resources and backups still need it.
 
-    Nothing is run: the customer rotates and disables, the platform engineer changes manifests.
+    The command itself changes nothing: the customer rotates and disables, the platform engineer changes manifests.
     """
     key = cluster.find(CustomerManagedKey, name)
     wanted = _version(key, version)
@@ -54,7 +59,7 @@ def compromised(cluster: Cluster, name: str, version: str | None, output: str | 
 def _version(key: CustomerManagedKey, text: str | None) -> str:
     if text is None:
         if key.status.active_version is None:
-            raise click.ClickException("no version of this key has passed the probe yet, so nothing is on one")
+            raise click.ClickException("no version of this key has passed the probe yet, so no resource uses one")
         return key.status.active_version
     try:
         return version_named(key, text)
@@ -63,7 +68,7 @@ def _version(key: CustomerManagedKey, text: str | None) -> str:
 
 
 def _tenant_id(cluster: Cluster, key: CustomerManagedKey) -> str | None:
-    """The customer's tenant, for the commands to make sure of; None for who may not read tenants."""
+    """The customer's tenant, which the commands check; None if the user may not read tenants."""
     try:
         return cluster.get(CustomerTenant, key.spec.tenant_ref.name).spec.tenant_id
     except click.ClickException:
@@ -140,7 +145,7 @@ def _follow(cluster: Cluster, name: str, version: str, *, as_json: bool) -> None
         if not data["still"] and not data["notReadable"] and data["activeVersion"] != version:
             return
         before = data
-        time.sleep(LOOKS_EVERY)
+        time.sleep(READS_EVERY)
 
 
 def _line(data: dict[str, Any]) -> str:
@@ -153,13 +158,13 @@ def _line(data: dict[str, Any]) -> str:
         f"still on the old version: {', '.join(data['still'])}" if data["still"] else "nothing is on the old version any more"
     )
     hidden = f"; {data['notReadable']} more that you may not read" if data["notReadable"] else ""
-    doubt = f"; not told by their service: {', '.join(data['notTold'])}" if data["notTold"] else ""
-    return printable(f"version {data['activeVersion']} is in force; {left}{hidden}{doubt}")
+    doubt = f"; not reported by their service: {', '.join(data['notTold'])}" if data["notTold"] else ""
+    return printable(f"version {data['activeVersion']} is active; {left}{hidden}{doubt}")
 
 
 def _show(data: dict[str, Any]) -> None:
     on = console()
-    on.print(Text(f"Away from version {data['version']} of {data['key']}", style="bold"))
+    on.print(Text(f"Replace version {data['version']} of {data['key']}", style="bold"))
     for number, step in enumerate(data["steps"], start=1):
         on.print()
         on.print(Text(f"{number}. {step['title']}{' (done)' if step['done'] else ''}", style="bold cyan"))
@@ -171,7 +176,7 @@ def _show(data: dict[str, Any]) -> None:
     if network is not None and network["result"] != "Pass":
         show_lines(on, "Who can reach the vault", [network["message"]], "bold yellow")
     show_lines(on, "Still on it", data["still"] or ["no resource that the operator knows"])
-    show_lines(on, "May be on it: their service does not tell", data["notTold"])
+    show_lines(on, "May be on it: their service does not report the version", data["notTold"])
     show_lines(on, "Backups", (f"{entry['why']}{_until(entry)}" for entry in data["backups"]))
 
 

@@ -1,4 +1,4 @@
-"""`kubectl cmk events`: what happened lately, from Kubernetes' events, the record of changes, and status; newest first."""
+"""`kubectl cmk events`: what happened recently, from Kubernetes Events, the audit record, and status; newest first."""
 
 from __future__ import annotations
 
@@ -43,14 +43,18 @@ class Happening:
 @click.option("--since", metavar="DURATION", default="24h", show_default=True, help="How far back, such as 90m or 48h.")
 @click.option("--object", "about", metavar="[NAMESPACE/]NAME", help="Only this object.")
 @click.option(
-    "--operator-namespace", metavar="NAME", default=OPERATOR_NAMESPACE, show_default=True, help="Where the record is."
+    "--operator-namespace",
+    metavar="NAME",
+    default=OPERATOR_NAMESPACE,
+    show_default=True,
+    help="The operator's namespace, which has the audit record.",
 )
 @click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
 @cluster_options
 def events(cluster: Cluster, since: str, about: str | None, operator_namespace: str, output: str | None) -> None:
-    """Show what happened lately, the newest first.
+    """Show what happened recently, newest first.
 
-    Kubernetes keeps its events for an hour unless told otherwise. What you may not read is named and left out.
+    Kubernetes keeps Events for an hour by default. What you may not read is named and left out.
     """
     try:
         begin = now() - parse_duration(since)
@@ -87,7 +91,7 @@ def _told(cluster: Cluster) -> list[Happening]:
     try:
         return told(cluster.events())
     except click.ClickException as error:
-        click.echo(f"Kubernetes' events are left out: {error.message}", err=True)
+        click.echo(f"Kubernetes Events are left out: {error.message}", err=True)
         return []
 
 
@@ -113,7 +117,7 @@ def _recorded(cluster: Cluster, namespace: str) -> list[Happening]:
     try:
         return recorded(cluster.config_maps(namespace, _RECORD))
     except click.ClickException as error:
-        click.echo(f"The record of changes is left out: {error.message.splitlines()[0]}", err=True)
+        click.echo(f"The audit record is left out: {error.message.splitlines()[0]}", err=True)
         return []
 
 

@@ -69,7 +69,7 @@ class _Options(TypedDict):
 
 @click.command()
 @click.argument("tenant")
-@click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Print this form; for people when absent.")
+@click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Print this format. The default is text for people.")
 @click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
 @click.option(
     "--key", "wanted", multiple=True, metavar="[NAMESPACE/]NAME", help="Only this CustomerManagedKey; may be repeated."
@@ -77,21 +77,29 @@ class _Options(TypedDict):
 @click.option("--write", "directory", type=click.Path(file_okay=False, path_type=Path), help="Write files into this directory.")
 @click.option("--force", is_flag=True, help="Let --write replace files that differ.")
 @click.option("--resource-group", metavar="NAME", help="Resource group of new vaults.")
-@click.option("--location", metavar="REGION", help="Region of new vaults; that of the disks when absent and known.")
-@click.option("--subscription", metavar="ID", help="Subscription of the vaults: the script refuses to run in another.")
-@click.option("--retention-days", type=int, default=90, show_default=True, help="Soft delete of new vaults, 7 to 90.")
+@click.option(
+    "--location", metavar="REGION", help="Region of new vaults. The default is the region of the disks, if it is known."
+)
+@click.option("--subscription", metavar="ID", help="Subscription of the vaults. The script refuses to run in another one.")
+@click.option("--retention-days", type=int, default=90, show_default=True, help="Days of soft delete of new vaults, 7 to 90.")
 @click.option(
     "--key-size", type=click.Choice([str(size) for size in SIZES]), default="2048", show_default=True, help="Bits of new keys."
 )
-@click.option("--hsm", "hardware", is_flag=True, help="New keys in hardware, in a premium vault.")
-@click.option("--rotate-after", type=int, metavar="DAYS", help="Let Key Vault rotate new keys.")
-@click.option("--expire-after", type=int, metavar="DAYS", help="Let each version expire; needs --rotate-after.")
-@click.option("--grant-on", type=click.Choice(["key", "vault"]), default="key", show_default=True, help="Scope of the role.")
-@click.option("--reader", is_flag=True, help="Also let the operator see locks and firewall, to warn in time.")
+@click.option("--hsm", "hardware", is_flag=True, help="Create new keys in hardware, in a premium vault.")
+@click.option("--rotate-after", type=int, metavar="DAYS", help="Make Key Vault rotate new keys after so many days.")
 @click.option(
-    "--operator-address", "addresses", multiple=True, metavar="CIDR", help="Shut the firewall but for these; may be repeated."
+    "--expire-after", type=int, metavar="DAYS", help="Make each version expire after so many days; needs --rotate-after."
 )
-@click.option("--log-workspace", metavar="ID", help="Log Analytics workspace of the customer, for the vault's log.")
+@click.option("--grant-on", type=click.Choice(["key", "vault"]), default="key", show_default=True, help="Scope of the role.")
+@click.option("--reader", is_flag=True, help="Also allow the operator to read locks and firewall, so that it can warn in time.")
+@click.option(
+    "--operator-address",
+    "addresses",
+    multiple=True,
+    metavar="CIDR",
+    help="Close the firewall except for this address. May be repeated.",
+)
+@click.option("--log-workspace", metavar="ID", help="The customer's Log Analytics workspace for the vault's log.")
 @cluster_options
 def handoff(
     cluster: Cluster,
@@ -101,10 +109,10 @@ def handoff(
     wanted: tuple[str, ...],
     **options: Unpack[_Options],
 ) -> None:
-    """Write what the customer of TENANT (a CustomerTenant) must do, with the least rights that do it.
+    """Write what the customer of TENANT (a CustomerTenant) must do, with the least privileges.
 
-    The consent, the vault, the key, the grant, the lock; with Snowflake also its own consent and grant. All of it is for the
-    administrator of the customer's tenant, and may be run again at any time.
+    The steps are consent, vault, key, grant and lock, and for Snowflake its own consent and grant. They are for the administrator
+    of the customer's tenant, and may be run again at any time.
     """
     handover = _handover(cluster, tenant, wanted)
     choices = _choices(options)
@@ -140,7 +148,7 @@ def _handover(cluster: Cluster, name: str, wanted: tuple[str, ...]) -> Handover:
             f"FederatedIdentity {identity.metadata.name} has no application yet: its status says what it waits for"
         )
     if not keys:
-        click.echo("No CustomerManagedKey names this tenant yet: each allowed vault gets one key.", err=True)
+        click.echo("No CustomerManagedKey refers to this tenant yet: each allowed vault gets one key.", err=True)
     return handover
 
 
@@ -151,7 +159,7 @@ def _chosen(keys: list[CustomerManagedKey], wanted: tuple[str, ...]) -> list[Cus
     known = {name for key in keys for name in names(key)}
     if missing := [name for name in wanted if name not in known]:
         listed = ", ".join(sorted(name for name in known if "/" in name)) or "none"
-        raise click.UsageError(f"no CustomerManagedKey {', '.join(missing)} names this tenant; there are: {listed}")
+        raise click.UsageError(f"no CustomerManagedKey {', '.join(missing)} refers to this tenant; there are: {listed}")
     return [key for key in keys if names(key) & set(wanted)]
 
 

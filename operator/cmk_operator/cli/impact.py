@@ -1,4 +1,4 @@
-"""`kubectl cmk impact`: what stops, when, and what heals it, if a key or one of its versions is disabled now."""
+"""`kubectl cmk impact`: what stops when, and what restores it, if a key or one of its versions is disabled now."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 @click.command("impact")
 @click.argument("name", metavar="[NAMESPACE/]KEY")
-@click.option("--version", "version", metavar="VERSION", help="Only this version, or how it begins; every version when absent.")
+@click.option(
+    "--version", "version", metavar="VERSION", help="Only this version (its first digits suffice). The default is all versions."
+)
 @click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
 @cluster_options
 def show_impact(cluster: Cluster, name: str, version: str | None, output: str | None) -> None:
-    """Say what stops, and about when, if KEY (a CustomerManagedKey) or one version of it is disabled now.
+    """Show what would stop, and approximately when, if KEY (a CustomerManagedKey) or one version of it were disabled now.
 
-    Nothing is disabled. Resources whose manifest was deleted, and resources on the key that never had one, are not known.
+    Nothing is disabled. The operator does not know resources whose manifest was deleted, or that use the key without one.
     """
     key = cluster.find(CustomerManagedKey, name)
     try:
@@ -80,7 +82,7 @@ def _show(data: dict[str, Any]) -> None:
         show_lines(
             on,
             "Already lost",
-            [f"the key is {data['accessNow']} since {data['lostSince']}: see kubectl cmk status"],
+            [f"the key has been {data['accessNow']} since {data['lostSince']}: see kubectl cmk status"],
             "bold red",
         )
     if data["stops"]:
@@ -90,24 +92,26 @@ def _show(data: dict[str, Any]) -> None:
         ]
         show_table(on, title, ("SERVICE", "STOPS", "RESOURCES", "WHAT HAPPENS", "ONCE THE KEY IS BACK"), rows)
     else:
-        show_lines(on, title, ["no resource that the operator knows stops"])
+        show_lines(on, title, ["no resource that the operator knows would stop"])
     show_lines(on, "Backups that cannot be restored meanwhile", (_backup(entry) for entry in data["backups"]))
     told = []
     if data["inDoubt"]:
-        told.append(f"their service does not tell which version it uses, so they may go on: {', '.join(data['inDoubt'])}")
+        told.append(
+            f"their service does not report which version it uses, so they may continue to work: {', '.join(data['inDoubt'])}"
+        )
     if data["notReadable"]:
-        told.append(f"{data['notReadable']} more lie in namespaces that you did not ask for or may not read")
+        told.append(f"{data['notReadable']} more are in namespaces that you did not select or may not read")
     if data["mayBeInUseUntil"]:
         told.append(f"services that have moved off it may still use it until {data['mayBeInUseUntil']}")
     if data["neverPutOnKey"]:
-        told.append(f"not on the key yet, and not put on it while it is disabled: {', '.join(data['neverPutOnKey'])}")
+        told.append(f"not on the key yet, and not moved to it while it is disabled: {', '.join(data['neverPutOnKey'])}")
     if data["unaffected"]:
-        told.append(f"on other versions of the key, which go on: {', '.join(data['unaffected'])}")
-    show_lines(on, "Besides", told)
+        told.append(f"on other versions of the key, and not affected: {', '.join(data['unaffected'])}")
+    show_lines(on, "Also", told)
     show_lines(
         on,
-        "What heals it",
-        ["the customer's administrator enables the version again; nothing else must be done but what the table says"],
+        "What restores it",
+        ["the customer's administrator enables the version again; the table says what else must be done"],
     )
 
 

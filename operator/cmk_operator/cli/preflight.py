@@ -1,7 +1,7 @@
-"""`kubectl cmk preflight`: every stage of manifests with its verdict, before anything is applied.
+"""`kubectl cmk preflight`: checks manifests, stage by stage, before they are applied.
 
-The API server judges the schema in a dry run, as the person who asks. The rest needs the operator's identity: it is asked by a
-`Preflight`, which is deleted once it is answered. Nothing in Azure is changed, and nothing but that request in the cluster.
+The API server checks the schema in a dry run, with the user's permissions. The rest needs the operator's identity: the command
+creates a `Preflight` and deletes it once the operator has answered. It changes nothing in Azure and nothing else in the cluster.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _STYLES: Final = {
 
 
 class NotCheckedError(click.ClickException):
-    """Nothing can be said; ends the command with the code that says so."""
+    """Nothing could be checked; the exit code says so."""
 
     exit_code = EXIT_CODES[CheckResult.UNCHECKED]
 
@@ -76,14 +76,20 @@ class Question:
 
 @click.command()
 @click.option(
-    "-f", "--filename", "files", multiple=True, required=True, metavar="FILE", help="As for kubectl apply; may be repeated."
+    "-f",
+    "--filename",
+    "files",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="File, directory or URL, as for kubectl apply. May be repeated.",
 )
-@click.option("-R", "--recursive", is_flag=True, help="Also the directories below, as for kubectl apply.")
+@click.option("-R", "--recursive", is_flag=True, help="Include subdirectories, as for kubectl apply.")
 @click.option("--timeout", type=click.IntRange(min=1), default=120, show_default=True, help="Seconds to wait for the operator.")
 @click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
 @cluster_options
 def preflight(cluster: Cluster, files: tuple[str, ...], timeout: int, output: str | None, *, recursive: bool) -> None:
-    """Check manifests before they are applied: schema, token, consent, key, prerequisites, rights, and the effect on each resource.
+    """Check manifests before you apply them: schema, token, consent, key, prerequisites, permissions, effect on each resource.
 
     Exit code 0: all pass. 1: a check failed. 2: something could not be checked.
     """
@@ -105,7 +111,7 @@ def _verdicts(cluster: Cluster, files: tuple[str, ...], timeout: int, *, recursi
     manifests = cluster.parsed(files, recursive=recursive)
     ours = [body for body in manifests if body.get("apiVersion") == API_VERSION and body.get("kind") in CLUSTER_WIDE | CHECKED]
     if not ours:
-        raise click.UsageError("there is no manifest of this operator's kinds in these files")
+        raise click.UsageError("these files contain no manifest of this operator's kinds")
     verdicts: list[Verdict] = []
     questions: dict[str, Question] = {}
     for body in ours:
@@ -131,21 +137,21 @@ def _of(body: dict[str, Any], stage: str, result: CheckResult, reason: str, mess
 
 def _schema(body: dict[str, Any], refusal: str | None) -> Verdict:
     if refusal is None:
-        return _of(body, SCHEMA, CheckResult.PASS, "Admitted", "the API server would take it from you")
+        return _of(body, SCHEMA, CheckResult.PASS, "Admitted", "the API server would accept it from you")
     reason = Reason.FORBIDDEN if "(Forbidden)" in refusal else Reason.REFUSED
     return _of(body, SCHEMA, CheckResult.FAIL, reason.value, refusal)
 
 
 def _applied_yet(cluster: Cluster, judged: dict[str, Any]) -> list[Verdict]:
-    """Who may use whose keys is for administrators alone to say, and only what is applied says it."""
+    """Only administrators decide who may use whose keys, and only what is applied counts."""
     kind = judged["kind"]
     present = cluster.spec_of(CLUSTER_WIDE[kind].plural, judged["metadata"]["name"])
     if present == judged["spec"]:
         return []
-    how = "another spec" if present is not None else "none of this name"
+    how = "another spec for it" if present is not None else "no object of this name"
     message = (
-        f"the cluster has {how}, and what depends on it is checked with what is applied: the provider's administrator must apply it "
-        "first, which puts no resource on a key"
+        f"the cluster has {how}, and the other checks use what is applied: the provider's administrator must apply it first, which "
+        "moves no resource to a key"
     )
     return [_of(judged, "Admission", CheckResult.UNCHECKED, "NotApplied", message)]
 
@@ -201,8 +207,8 @@ def _show(verdicts: list[Verdict], result: CheckResult) -> None:
             if verdict.command and verdict.result is not CheckResult.PASS:
                 on.print(Text(f"             {printable(verdict.command)}", style="dim"), soft_wrap=True)
     words = {
-        CheckResult.PASS: "Everything passes.",
+        CheckResult.PASS: "All checks pass.",
         CheckResult.FAIL: "A check failed.",
-        CheckResult.UNCHECKED: "Nothing failed, and not everything could be checked.",
+        CheckResult.UNCHECKED: "No check failed, but not everything could be checked.",
     }
     on.print(Text(words[result], style=_STYLES[result]))

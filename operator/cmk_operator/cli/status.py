@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--tenant", metavar="NAME", help="Only this CustomerTenant, with its keys and their resources.")
-@click.option("--exit-code", is_flag=True, help="End with 1 when anything is not as it should be.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if anything is not Ready.")
 @click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
 @cluster_options
 def status(cluster: Cluster, tenant: str | None, output: str | None, *, exit_code: bool) -> None:
@@ -45,7 +45,7 @@ def status(cluster: Cluster, tenant: str | None, output: str | None, *, exit_cod
 
 
 def _cluster_wide(cluster: Cluster, tenant: str | None) -> tuple[Sequence[FederatedIdentity], Sequence[CustomerTenant]]:
-    """Tenants and identities are an administrator's: who may not read them sees the rest."""
+    """Tenants and identities belong to administrators. Whoever may not read them sees the rest."""
     try:
         tenants = [one for one in cluster.all_cluster_wide(CustomerTenant) if tenant in {None, one.metadata.name}]
         identities = cluster.all_cluster_wide(FederatedIdentity)
@@ -159,7 +159,7 @@ def _show(data: dict[str, list[dict[str, Any]]]) -> None:
         for entry in entries
         if entry["ready"] != "True"
     ]
-    show_lines(on, "Not as it should be", due, "bold yellow")
+    show_lines(on, "Needs attention", due, "bold yellow")
     waiting = [
         f"{key['namespace']}/{key['name']}: version {key['pendingVersion']} (kubectl cmk approve {key['namespace']}/{key['name']} "
         f"{key['pendingVersion']})"

@@ -1,4 +1,4 @@
-"""What is on which version of a key, what stops without one, and which may be disabled; pure."""
+"""What uses which version of a key, what stops without it, and which may be disabled; pure."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class MayDisable(StrEnum):
 
     YES = "Yes"
     BREAKS_BACKUPS = "BreaksBackups"
-    """Nothing that runs stops; backups that were made under it cannot be restored."""
+    """Nothing stops, but backups that need it cannot be restored."""
     NOT_YET = "NotYet"
     NO = "No"
     ALREADY = "AlreadyDisabled"
@@ -93,28 +93,28 @@ def may_disable(key: CustomerManagedKey, entry: VersionReport, users: Iterable[U
     if entry.enabled is False or entry.access == AccessState.DISABLED:
         if known:
             return Verdict(MayDisable.ALREADY, f"it is disabled, and {known} on it stop: {names}")
-        return Verdict(MayDisable.ALREADY, "it is disabled, and nothing that runs needs it")
+        return Verdict(MayDisable.ALREADY, "it is disabled, and no resource needs it")
     if entry.version == key.status.active_version:
-        return Verdict(MayDisable.NO, "it is the active version: new and moved resources are put on it")
+        return Verdict(MayDisable.NO, "it is the active version: the operator moves resources to it")
     if known:
         return Verdict(MayDisable.NO, f"{known} on it would stop: {names}")
     if entry.safe_to_disable_after is None:
-        return Verdict(MayDisable.NO, "some resources may be on it: their service does not tell which version it uses")
+        return Verdict(MayDisable.NO, "some resources may be on it: their service does not report which version it uses")
     if entry.safe_to_disable_after > now:
-        return Verdict(MayDisable.NOT_YET, "services may still use it; the time is when they have let go of it")
+        return Verdict(MayDisable.NOT_YET, "Azure's services may still use it until the time shown")
     if entry.keep_until is None:
         return Verdict(
             MayDisable.BREAKS_BACKUPS,
-            "nothing that runs is on it; how long backups made under it are kept is not told (spec.rotation.backupRetention)",
+            "no resource is on it; how long backups that need it are kept is unknown (spec.rotation.backupRetention is not set)",
         )
     if entry.keep_until > now:
-        return Verdict(MayDisable.BREAKS_BACKUPS, "nothing that runs is on it; backups made under it may exist until keepUntil")
-    return Verdict(MayDisable.YES, "nothing that runs is on it, and no backup made under it is kept any more")
+        return Verdict(MayDisable.BREAKS_BACKUPS, "no resource is on it; there may be backups that need it until keepUntil")
+    return Verdict(MayDisable.YES, "no resource is on it, and no backup that needs it is kept any more")
 
 
 @dataclass(frozen=True, slots=True)
 class BrokenBackups:
-    """Backups that cannot be restored without a version; `until` is None where nobody has told how long they are kept."""
+    """Backups that cannot be restored without a version; `until` is None if it is unknown how long they are kept."""
 
     version: str
     until: datetime | None
@@ -131,7 +131,7 @@ class Impact:
     waiting: tuple[str, ...]
     unaffected: tuple[str, ...]
     in_doubt: tuple[str, ...]
-    """Resources among those that stop, whose service does not tell which version it uses."""
+    """Resources among those that stop, whose service does not report which version it uses."""
     untold: int
     """Resources that the key's status counts and that could not be read."""
     lingering_until: datetime | None
@@ -168,7 +168,7 @@ def _backups(key: CustomerManagedKey, entry: VersionReport, needing: str, at: da
     if entry.version == key.status.active_version or entry.in_use_by_count:
         return BrokenBackups(entry.version, None, f"{needing}, which are still made")
     if entry.keep_until is None:
-        return BrokenBackups(entry.version, None, f"{needing}: for how long is not told (spec.rotation.backupRetention)")
+        return BrokenBackups(entry.version, None, f"{needing}, for an unknown time (spec.rotation.backupRetention is not set)")
     if entry.keep_until <= at:
         return None
     return BrokenBackups(entry.version, entry.keep_until, f"{needing} until then")

@@ -1,4 +1,4 @@
-"""`kubectl cmk versions`: each version of a key, who is on it, and whether the customer may disable it."""
+"""`kubectl cmk versions`: each version of a key, what uses it, and whether the customer may disable it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
 @cluster_options
 def versions(cluster: Cluster, name: str, output: str | None) -> None:
-    """Show each known version of KEY (a CustomerManagedKey), and say which may be disabled now, and which not and why.
+    """Show each known version of KEY (a CustomerManagedKey), and whether the customer may disable it now.
 
-    Resources whose manifest was deleted, and resources on the key that never had one, are not known to the operator.
+    The operator does not know resources whose manifest was deleted, or that use the key without a manifest.
     """
     key = cluster.find(CustomerManagedKey, name)
     data = version_table(key, cluster.all(EncryptedResource), now())

@@ -24,7 +24,7 @@ def test_the_old_version_is_disabled_last_and_by_the_customer() -> None:
     found, resources = environment()
     told = away_from(found, resources, V1, NOW, CUSTOMER)
     titles = [step["title"] for step in told["steps"]]
-    assert titles[0] == "Make a new version of the key"
+    assert titles[0] == "Create a new version of the key"
     assert titles[-1] == "Disable the old version"
     last = told["steps"][-1]
     assert last["who"].startswith("customer's administrator")
@@ -77,8 +77,8 @@ def test_backups_that_still_need_the_version_are_told() -> None:
     [
         pytest.param({"pendingVersion": V3}, None, id="waits"),
         pytest.param({"pendingVersion": V1}, f"{V1} waits for approval, not {V3}", id="another waits"),
-        pytest.param({"active": V3}, "in force already", id="in force"),
-        pytest.param({"effective": effective("Following", "Immediately", "Automatic")}, "asks for no approval", id="automatic"),
+        pytest.param({"active": V3}, "is already active", id="in force"),
+        pytest.param({"effective": effective("Following", "Immediately", "Automatic")}, "needs no approval", id="automatic"),
         pytest.param({"effective": effective("Following", "Immediately", "Manual")}, "no version waits", id="none waits"),
     ],
 )  # fmt: skip

@@ -21,12 +21,12 @@ DAY = timedelta(days=1)
     [
         pytest.param(version(V2), MayDisable.NO, "active version", id="active"),
         pytest.param(version(V1, inUseBy=["docs"], inUseByCount=1), MayDisable.NO, "1 on it would stop: docs", id="in use"),
-        pytest.param(version(V1), MayDisable.NO, "does not tell which version", id="perhaps in use"),
+        pytest.param(version(V1), MayDisable.NO, "does not report which version", id="perhaps in use"),
         pytest.param(superseded(V1, since=DAY / 2, keep=DAY), MayDisable.NOT_YET, "may still use it", id="held"),
         pytest.param(superseded(V1, since=2 * DAY, keep=30 * DAY), MayDisable.BREAKS_BACKUPS, "until keepUntil", id="backups"),
         pytest.param(superseded(V1, since=2 * DAY), MayDisable.BREAKS_BACKUPS, "backupRetention", id="backups not told"),
         pytest.param(superseded(V1, since=31 * DAY, keep=30 * DAY), MayDisable.YES, "no backup", id="free"),
-        pytest.param(version(V1, enabled=False), MayDisable.ALREADY, "nothing that runs", id="disabled"),
+        pytest.param(version(V1, enabled=False), MayDisable.ALREADY, "no resource needs it", id="disabled"),
         pytest.param(
             version(V1, enabled=False, inUseBy=["docs"], inUseByCount=1), MayDisable.ALREADY, "stop: docs", id="disabled in use"
         ),

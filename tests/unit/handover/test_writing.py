@@ -179,11 +179,11 @@ def test_the_letter_has_every_step_and_its_commands(handover: Handover, choices:
 def test_the_parts_that_are_optional_are_there_only_when_asked_for() -> None:
     titles = [step.title for step in steps(PLAIN, Choices())]
     assert titles == [
-        "Settings, and the right sign-in",
+        "Check settings and sign-in",
         "Consent to the application Contoso (33333333-3333-4333-8333-333333333333)",
         "The vault fabrikam-kv",
         "The key cmk in fabrikam-kv.vault.azure.net",
-        "Let the application use the key cmk",
+        "Allow the application to use the key cmk",
         "Lock fabrikam-kv",
         "Send what was printed to the provider",
     ]
@@ -205,12 +205,12 @@ def test_snowflake_gets_its_own_consent_and_grant_once_it_has_told_its_applicati
     assert SNOWFLAKE in found["Consent to Snowflake's application for account fabrikam-prod"].command
     waiting = found["Consent to Snowflake's application for account fabrikam-test"]
     assert waiting.command == ""
-    assert "the provider then sends this again" in waiting.why
-    grant = found["Let Snowflake's account fabrikam-prod use the key warehouse"].command
+    assert "The provider then sends these steps again" in waiting.why
+    grant = found["Allow Snowflake's account fabrikam-prod to use the key warehouse"].command
     assert "Key Vault Crypto User" in grant
     assert "--key-permissions get wrapKey unwrapKey sign verify" in grant
-    assert "Let Snowflake's account fabrikam-test use the key warehouse" not in found
-    assert "Let Snowflake's account fabrikam-prod use the key documents" not in found
+    assert "Allow Snowflake's account fabrikam-test to use the key warehouse" not in found
+    assert "Allow Snowflake's account fabrikam-prod to use the key documents" not in found
 
 
 def test_the_firewall_lets_in_snowflakes_subnets_and_only_what_is_a_subnet() -> None:

@@ -23,10 +23,10 @@ def azure_cli_script(handover: Handover, choices: Choices) -> str:
             f"What the administrator of tenant {handover.tenant_id} does so that keys of this tenant protect its data at the "
             f"provider whose application is {handover.shown_application}."
         ),
-        *comment("It may be run again at any time: each step looks first, and nothing is deleted, disabled or rotated."),
+        *comment("It may be run again at any time: each step checks first, and nothing is deleted, disabled or rotated."),
         *comment("Needs the az CLI (https://aka.ms/azure-cli), signed in, and bash."),
         "set -euo pipefail",
-        "# Git for Windows would take ids that start with a slash for paths.",
+        "# Git for Windows would treat ids that start with a slash as paths.",
         "export MSYS_NO_PATHCONV=1",
     ]
     for number, step in enumerate(steps(handover, choices), start=1):

@@ -1,4 +1,4 @@
-"""The same as the steps, but for the consent, as a Bicep file for a resource group of the customer.
+"""The steps except the consent, as a Bicep file for a resource group of the customer.
 
 Source: "Bicep, ARM template and Terraform AzAPI reference" of each resource type named here.
 """
@@ -37,14 +37,14 @@ def bicep_file(handover: Handover, choices: Choices) -> str:
             sign="//",
         ),
         *comment(
-            f"First consent, which Bicep cannot: az ad sp create --id {handover.application} --query id, or {handover.consent_url}. "
+            f"First consent, which Bicep cannot do: az ad sp create --id {handover.application} --query id, or {handover.consent_url}. "
             "If the consent is withdrawn and given again, the object id is a new one: deploy again with it, because every grant "
             "must be made again.",
             sign="//",
         ),
         *comment(f"Then: {deploy}", sign="//"),
         *comment(
-            "For new vaults: it would turn the access policies of an existing one off. Use the script for that.", sign="//"
+            "For new vaults only: it would turn off the access policies of an existing one. Use the script for that.", sign="//"
         ),
         "",
         "targetScope = 'resourceGroup'",

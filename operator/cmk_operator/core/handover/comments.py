@@ -1,4 +1,4 @@
-"""Text from outside within a comment: it stays one, whatever it holds."""
+"""Text from outside, inside a comment: it stays a comment, whatever it contains."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The steps away from a key version that may be in wrong hands, in order: a new version, everything moved to it, the old one disabled.
+"""The steps that replace a compromised key version, in order: a new version, everything moved to it, the old one disabled.
 
 Sources: Key Vault, "Configure cryptographic key auto-rotation" (rotate on demand); azure-cli, `az keyvault key rotate` and
-`set-attributes`; Azure Storage, "Customer-managed keys for account encryption" (a new version wraps the data key anew, the data
+`set-attributes`; Azure Storage, "Customer-managed keys for account encryption" (a new version wraps the data key again; the data
 is not encrypted again).
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ROTATES: Final = "customer's administrator (Key Vault Crypto Officer on the key)"
 PLATFORM: Final = Actor.PLATFORM_ENGINEER.value
-NEW_VERSION: Final = "Make a new version of the key"
+NEW_VERSION: Final = "Create a new version of the key"
 WAIT: Final = "Wait until nothing is on the old version"
 DISABLE: Final = "Disable the old version"
 _PLURAL: Final = "customermanagedkeys.cmk-operator.dev"
@@ -28,10 +28,10 @@ _PLURAL: Final = "customermanagedkeys.cmk-operator.dev"
 
 @dataclass(frozen=True, slots=True)
 class Compromise:
-    """A version that must not be used any more, and how its manifest follows new ones."""
+    """A version that must not be used any more, and how its manifest moves to new ones."""
 
     tenant_id: str | None
-    """The customer's tenant; None when the reader may not know it."""
+    """The customer's tenant; None if the reader may not know it."""
     key: KeyUri
     version: str
     namespace: str
@@ -66,8 +66,8 @@ def _in_the_right_tenant(case: Compromise, *commands: str) -> str:
 
 def _new_version(case: Compromise) -> Step:
     why = (
-        "Data keys are wrapped anew by the new version. Data is not encrypted again: whoever holds the old version and a copy of a "
-        "data key that it has wrapped can read copies of data made until now."
+        "The new version wraps the data keys again. The data itself is not encrypted again: whoever has the old version and a copy "
+        "of a data key that it wrapped can read copies of the data that were made until now."
     )
     rotate = line("az", "keyvault", "key", "rotate", *_vault(case), "--query", "key.kid", "--output", "tsv")
     return Step(NEW_VERSION, ROTATES, why, _in_the_right_tenant(case, rotate))
@@ -76,17 +76,19 @@ def _new_version(case: Compromise) -> Step:
 def _follow(case: Compromise) -> tuple[Step, ...]:
     shown = f"{case.namespace}/{case.name}"
     if case.pinned:
-        why = "The manifest pins a version, so nothing moves by itself. Change it where it is kept, if that is a repository."
+        why = (
+            "The manifest pins a version, so nothing moves automatically. If the manifest is in a repository, change it there."
+        )
         patch = json.dumps({"spec": {"keyUri": f"{case.key.versionless}/NEW_VERSION"}}, separators=(",", ":"))
-        return (Step("Put the manifest on the new version", PLATFORM, why, _patch(case, patch)),)
+        return (Step("Change the manifest to the new version", PLATFORM, why, _patch(case, patch)),)
     if case.needs_approval:
-        why = "The key asks for approval of each new version, which it shows as status.pendingVersion once it has passed the probe."
+        why = "Each new version of this key needs an approval. Once it has passed the probe, it is status.pendingVersion."
         command = line("kubectl", "cmk", "approve", shown, "NEW_VERSION")
         return (Step("Approve the new version", PLATFORM, why, command),)
     if not case.by_operator:
         why = (
-            "Azure's services look for new versions by themselves, within a day. With this the operator moves each resource at once. "
-            "Change the manifest where it is kept, if that is a repository."
+            "Azure's services move to a new version within a day. With this change the operator moves each resource at once. If the "
+            "manifest is in a repository, change it there."
         )
         patch = json.dumps({"spec": {"rotation": {"apply": "Immediately"}}}, separators=(",", ":"))
         return (Step("Do not wait for Azure's schedule", PLATFORM, why, _patch(case, patch)),)
@@ -106,8 +108,8 @@ def _watch(case: Compromise) -> Step:
 
 def _disable(case: Compromise) -> Step:
     why = (
-        "Not before: what is still on it stops. Backups made under it cannot be restored any more; make new ones first. If the "
-        "customer prefers to stop everything at once, this step comes first, and what it stops is told by kubectl cmk impact."
+        "Not before: whatever is still on it stops. Backups that need it can no longer be restored: make new ones first. If the "
+        "customer prefers to stop everything at once, do this step first; kubectl cmk impact shows what it stops."
     )
     disable = line(
         *("az", "keyvault", "key", "set-attributes", *_vault(case)),

@@ -1,4 +1,4 @@
-"""The steps as a letter, for whoever does them by hand or reads before running anything."""
+"""The steps as a letter, for those who do them by hand, or read before they run anything."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def letter(handover: Handover, choices: Choices) -> str:
         f"To the administrator of tenant {handover.tenant_id}: what to do so that your own keys protect your data at the provider "
         f"whose application is {handover.shown_application}."
     )
-    promise = "All of it may be done again at any time: each command looks first, and nothing is deleted, disabled or rotated."
+    promise = "You may repeat all of it at any time: each command checks first, and nothing is deleted, disabled or rotated."
     lines = [*textwrap.wrap(opening, WIDTH), "", *textwrap.wrap(promise, WIDTH)]
     for number, step in enumerate(steps(handover, choices), start=1):
         lines += ["", *_step(number, step)]

@@ -1,4 +1,4 @@
-"""What is handed over: the application, the vaults and keys that are wanted, and how the customer is asked to make them."""
+"""What is handed over: the application, the required vaults and keys, and how the customer should create them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class WantedKey:
     @property
     def shown_uses(self) -> str:
         """What it protects, as the end of a sentence."""
-        return " and ".join(use.protects for use in self.uses) or "what the provider will put on it"
+        return " and ".join(use.protects for use in self.uses) or "what the provider will move to it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class WantedSnowflake:
 
     @property
     def application(self) -> str | None:
-        """Client id of Snowflake's application, from the consent URL; None while Snowflake has not told it.
+        """Client id of Snowflake's application, from the consent URL; None until Snowflake reports it.
 
         Source: Snowflake, SYSTEM$GET_CMK_CONFIG.
         """
@@ -98,7 +98,7 @@ class WantedSnowflake:
 
     @property
     def usable_subnets(self) -> tuple[str, ...]:
-        """Those that really look like a subnet's id: they come from outside."""
+        """Those that have the form of a subnet's id: they come from outside."""
         return tuple(subnet for subnet in self.subnets if _SUBNET.fullmatch(subnet))
 
 
@@ -123,7 +123,7 @@ class Handover:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the provider's engineer may settle in the customer's stead; what is None, the customer settles."""
+    """What the provider's engineer may choose for the customer. What is None, the customer chooses."""
 
     resource_group: str | None = None
     location: str | None = None
@@ -194,7 +194,7 @@ def _judge_key(handover: Handover, choices: Choices) -> tuple[str, ...]:
     if expire is not None and expire < LEAST_EXPIRY_DAYS:
         found.append(f"a version may expire after {LEAST_EXPIRY_DAYS} days at the earliest")
     if expire is not None and (rotate is None or rotate + LEAST_ROTATION_DAYS > expire):
-        found.append(f"versions that expire must be rotated at least {LEAST_ROTATION_DAYS} days before, or data is cut off")
+        found.append(f"versions that expire must be rotated at least {LEAST_ROTATION_DAYS} days before, otherwise data stops")
     return tuple(found)
 
 

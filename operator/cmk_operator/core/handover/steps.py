@@ -1,6 +1,6 @@
 """The steps of the customer's administrator, in order, each with who does it, why, and the az CLI commands that do it.
 
-Every step looks before it writes, so that all of them may be run again. Sources: Key Vault, "Create if not exist" (keys through
+Every step checks before it writes, so that all of them may be run again. Sources: Key Vault, "Create if not exist" (keys through
 Resource Manager need no role on the vault's data and pass its firewall), "Network security"; Azure Resource Manager, "Lock
 your resources"; Azure role-based access control, "Built-in roles"; Snowflake, "Tri-Secret Secure self-service".
 """
@@ -48,7 +48,7 @@ _TEXT: Final = ("--output", "tsv")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do; `command` is bash, empty when only a person can do it."""
+    """One thing to do; `command` is bash, and empty if only a person can do it."""
 
     title: str
     who: str
@@ -82,12 +82,12 @@ def _sign_in(handover: Handover, choices: Choices) -> Step:
         captured("ACCOUNT", "az", "account", "show", "--query", query, *_TEXT),
         when(f'[ "$ACCOUNT" != {quoted(wanted)} ]', f"{line('echo', hint)} >&2", "exit 1"),
     )
-    why = "Nothing may be made in another tenant or subscription than the one that holds the vault."
-    return Step("Settings, and the right sign-in", OWNER, why, "\n".join(commands))
+    why = "Nothing may be created in another tenant or subscription than that of the vault."
+    return Step("Check settings and sign-in", OWNER, why, "\n".join(commands))
 
 
 def _default(variable: str, value: str) -> str:
-    """What holds unless the customer's administrator has set the variable."""
+    """The default, unless the customer's administrator has set the variable."""
     return when(f'[ -z "${{{variable}:-}}" ]', f"{variable}={quoted(value)}")
 
 
@@ -106,9 +106,9 @@ def _principal(variable: str, application: str) -> str:
 
 def _consent(handover: Handover) -> Step:
     why = (
-        "The provider's services sign in to this tenant as this application; without its service principal nobody can. It gets no "
-        f"right by this alone. The same in a browser: {handover.consent_url}. If the consent is withdrawn and given again, the "
-        "service principal is a new one: run everything again, because every grant below must be made again for it."
+        "The provider's services sign in to this tenant as this application. Without its service principal they cannot. The consent "
+        f"alone grants no permission. You may also consent in a browser: {handover.consent_url}. If the consent is withdrawn and "
+        "given again, the service principal is a new one: run everything again, because every grant below must be made again for it."
     )
     title = f"Consent to the application {handover.shown_application}"
     return Step(title, CONSENTS, why, _principal("PRINCIPAL", handover.application))
@@ -118,13 +118,13 @@ def _snowflake_consent(account: WantedSnowflake, number: int) -> Step:
     title = f"Consent to Snowflake's application for account {printable(account.account)}"
     if account.application is None:
         why = (
-            "Snowflake reads the key by an application of its own. It names it once the provider has registered the key there: "
-            "the provider then sends this again, with the commands."
+            "Snowflake reads the key through its own application. It names that application once the provider has registered the key "
+            "there. The provider then sends these steps again, with the commands."
         )
         return Step(title, CONSENTS, why, "")
     named = f", shown as {printable(account.principal_name)}" if account.principal_name else ""
     why = (
-        f"Snowflake reads the key by an application of its own{named}, not by the provider's. The same in a browser: "
+        f"Snowflake reads the key through its own application{named}, not the provider's. You may also consent in a browser: "
         f"{printable(account.consent_url)}."
     )
     return Step(title, CONSENTS, why, _principal(f"SNOWFLAKE_{number}", account.application))
@@ -172,9 +172,9 @@ def _have_vault(choices: Choices, vault: WantedVault) -> Step:
         when('[ "$BYPASS" = None ]', line(*update, "--bypass", "AzureServices", *_QUIET)),
     )
     why = (
-        "Azure refuses keys from vaults without soft delete and purge protection: a deleted key would be lost data. Both cannot be "
-        "undone. Trusted services of Azure must get past the vault's firewall. An existing vault keeps its way of granting rights, "
-        "roles or access policies."
+        "Azure refuses keys from vaults without soft delete and purge protection, because a deleted key would be lost data. Neither "
+        "can be undone. The vault's firewall must admit Azure's trusted services. An existing vault keeps its permission model, roles "
+        "or access policies."
     )
     regions = vault.disk_regions
     if regions:
@@ -201,7 +201,7 @@ def _have_key(choices: Choices, key: WantedKey) -> Step:
     make = ("az", "rest", "--method", "put", "--url", url, "--body", body, "--query", "properties.keyUriWithVersion", *_TEXT)
     why = (
         f"It protects {key.shown_uses}."
-        " Made through Resource Manager, which needs no right to use keys; a key that exists is left as it is."
+        " It is created through Resource Manager, which needs no permission to use keys. An existing key stays as it is."
     )
     if choices.rotate_after_days is not None:
         why += " An existing key also keeps its rotation policy: change that with az keyvault key rotation-policy update."
@@ -228,18 +228,18 @@ def _grant(choices: Choices, key: WantedKey) -> Step:
     command = _granted(
         "PRINCIPAL", SERVICE_ENCRYPTION_USER, key, ("get", "wrapKey", "unwrapKey"), on_vault=choices.grant_on_vault
     )
-    where = "every key of the vault" if choices.grant_on_vault else "this key only"
+    where = "every key in the vault" if choices.grant_on_vault else "this key only"
     why = (
-        f"The least that encryption needs: to read, wrap and unwrap with {where}; nothing can be changed, deleted or exported. "
-        "It takes effect within minutes."
+        f"The least privilege that encryption needs: to read, wrap and unwrap with {where}. It allows nobody to change, delete or "
+        "export a key. It takes effect within minutes."
     )
-    return Step(f"Let the application use the key {key.uri.key_name}", OWNER, why, command)
+    return Step(f"Allow the application to use the key {key.uri.key_name}", OWNER, why, command)
 
 
 def _grant_snowflake(key: WantedKey, account: WantedSnowflake, number: int) -> Step:
     permissions = ("get", "wrapKey", "unwrapKey", "sign", "verify")
     command = _granted(f"SNOWFLAKE_{number}", CRYPTO_USER, key, permissions, on_vault=False)
-    title = f"Let Snowflake's account {printable(account.account)} use the key {key.uri.key_name}"
+    title = f"Allow Snowflake's account {printable(account.account)} to use the key {key.uri.key_name}"
     why = f"Snowflake wraps, unwraps, signs and verifies with the key; {CRYPTO_USER} is the least role that has all four."
     return Step(title, OWNER, why, command)
 
@@ -250,10 +250,10 @@ def _reader(vault: WantedVault) -> Step:
         *("--assignee-principal-type", "ServicePrincipal", "--role", READER, "--scope", _VAULT, *_QUIET),
     )
     why = (
-        "Optional: the provider's operator can then see locks and firewall and warn before data is cut off. It also shows the "
-        "names of the vault's secrets and certificates, never what is in them."
+        "Optional: the provider's operator can then read locks and firewall, and warn before data stops. The role also shows the "
+        "names of the vault's secrets and certificates, never their contents."
     )
-    return Step(f"Let the provider see how {vault.name} is guarded", OWNER, why, command)
+    return Step(f"Allow the provider to read how {vault.name} is protected", OWNER, why, command)
 
 
 def _log(workspace: str, vault: WantedVault) -> Step:
@@ -262,7 +262,7 @@ def _log(workspace: str, vault: WantedVault) -> Step:
         *("az", "monitor", "diagnostic-settings", "create", "--name", LOG, "--resource", _VAULT, "--workspace", workspace),
         *("--logs", logs, *_QUIET),
     )
-    why = "Every use of the key, by whomever, is then in the customer's own log."
+    why = "Every use of the key is then in the customer's own log."
     return Step(f"Keep the log of {vault.name}", OWNER, why, command)
 
 
@@ -276,12 +276,12 @@ def _firewall(handover: Handover, choices: Choices, vault: WantedVault) -> Itera
     commands = [line(*rule, "--ip-address", *choices.addresses, *_QUIET)] if choices.addresses else []
     commands += [line(*rule, "--subnet", subnet, *_QUIET) for subnet in subnets]
     who = [*(["the provider's operator"] if choices.addresses else []), *(["Snowflake"] if subnets else [])]
-    why = f"Let in: {' and '.join(who)}; Azure's own services pass as trusted services."
+    why = f"The firewall admits {' and '.join(who)}, and Azure's own services as trusted services."
     if choices.addresses:
         commands.append(line(*update, "--bypass", "AzureServices", "--default-action", "Deny", *_QUIET))
-        why += " All others are turned away from now on: first add the addresses of whoever else uses this vault."
+        why += " It refuses all others from now on: first add the addresses of all other users of this vault."
     else:
-        why += " Whether others are turned away stays as it is."
+        why += " Whether it refuses others does not change."
     yield Step(f"The firewall of {vault.name}", OWNER, why, "\n".join(commands))
 
 
@@ -291,11 +291,11 @@ def _lock(vault: WantedVault) -> Step:
     for key in vault.keys:
         on_key = line(*lock, "--resource", (_VAULT, f"/keys/{key.uri.key_name}"), *_QUIET)
         commands.append(
-            f"{on_key} || echo {quoted(f'Not locked by itself: key {key.uri.key_name}; the lock of the vault holds.')}"
+            f"{on_key} || echo {quoted(f'No lock of its own: key {key.uri.key_name}; the lock of the vault applies.')}"
         )
     why = (
-        "Nobody deletes the vault by accident. A lock does not stop the deletion of a key by whoever may do that: purge protection "
-        "makes that recoverable. It also keeps role assignments from being removed: to withdraw access, disable the key, or "
+        "It prevents the deletion of the vault by accident. It does not prevent the deletion of a key in the vault, which purge "
+        "protection makes recoverable. It also prevents the removal of role assignments: to withdraw access, disable the key, or "
         "remove the lock first."
     )
     return Step(f"Lock {vault.name}", LOCKS, why, "\n".join(commands))
@@ -305,7 +305,7 @@ def _report(handover: Handover) -> Step:
     uris = [str(key.uri) for vault in handover.vaults for key in vault.keys]
     command = line("printf", r"%s\n", *uris) if uris else ""
     why = (
-        "The provider puts the identifiers of the keys into its manifests: without a version, to follow each rotation, or with the "
-        "one printed above, to stay on it."
+        "The provider needs the identifiers of the keys for its manifests: without a version, to follow each rotation, or with the "
+        "version printed above, to stay on it."
     )
     return Step("Send what was printed to the provider", "the customer's administrator", why, command)

@@ -1,4 +1,4 @@
-"""The same as the steps, as a Terraform configuration for whoever keeps vaults that way.
+"""The steps as a Terraform configuration.
 
 Sources: the documentation of the providers hashicorp/azurerm 4, hashicorp/azuread 3 and Azure/azapi 2. The key is made by azapi,
 through Resource Manager: azurerm would need a role on the vault's data, and a way through its firewall.
@@ -60,7 +60,7 @@ def terraform_configuration(handover: Handover, choices: Choices) -> str:
             f"provider whose application is {handover.shown_application}."
         ),
         *comment(
-            "What exists already (resource group, vault, service principal) must be imported first: "
+            "Import what already exists (resource group, vault, service principal) first: "
             "https://developer.hashicorp.com/terraform/cli/import. If the consent is withdrawn and given again, the service "
             "principal is a new one: apply again, because every grant must be made again for it."
         ),
@@ -173,7 +173,7 @@ def _key(choices: Choices, key: WantedKey, label: str, vault_id: Expression) -> 
         "body": {"properties": key_body(choices, key)},
         "response_export_values": ["properties.keyUri", "properties.keyUriWithVersion"],
     }
-    # The first version is made here; rotation makes the next ones, and Terraform must not see that as a difference.
+    # Terraform creates the first version. Rotation creates the next ones, which must not be a difference for Terraform.
     lifecycle = Block("lifecycle", {**_KEEP, "ignore_changes": Expression("[body]")})
     remark = f"It protects {key.shown_uses}."
     return Block(f'resource "azapi_resource" "{label}"', arguments, (lifecycle,), remark)
@@ -198,8 +198,8 @@ def _lock(label: str, vault_id: Expression, after: list[str]) -> Block:
         "depends_on": Expression("[" + ", ".join(after) + "]"),
     }
     remark = (
-        "Nobody deletes the vault by accident. It also keeps role assignments from being removed: to withdraw access, disable the "
-        "key, or remove the lock first."
+        "It prevents the deletion of the vault by accident. It also prevents the removal of role assignments: to withdraw access, "
+        "disable the key, or remove the lock first."
     )
     return Block(f'resource "azurerm_management_lock" "{label}"', arguments, (), remark)
 
