@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -160,14 +160,11 @@ results: st.SearchStrategy[ResourceOutcome] = st.one_of(
     st.builds(Refused, faults),
     st.builds(OperationUnknown, faults),
     st.builds(CallRefused, faults, perhaps_read),
-    st.builds(Obstructed, faults, read, st.just(value=False)),
-    st.builds(Obstructed, faults, on_a_key, st.just(value=True)),
-    st.builds(Operating, st.just(OPERATION), st.floats(1.0, 60.0), perhaps_read, st.just(value=False)),
-    st.builds(Operating, st.just(OPERATION), st.floats(1.0, 60.0), on_a_key, st.just(value=True)),
+    st.builds(Obstructed, faults, read),
+    st.builds(Operating, st.just(OPERATION), st.floats(1.0, 60.0), perhaps_read),
     st.tuples(waits, read).map(lambda given: Waiting(*given[0], given[1], keeps_key=False)),
     st.tuples(waits, on_a_key).map(lambda given: Waiting(*given[0], given[1], keeps_key=True)),
-    st.builds(Planned, st.just(PLAN), read, st.just(value=False)),
-    st.builds(Planned, st.just(PLAN), on_a_key, st.just(value=True)),
+    st.builds(Planned, st.sampled_from([PLAN, replace(PLAN, keeps_key=True)]), read),
     st.builds(Settled, on_a_key),
 )
 
@@ -204,7 +201,7 @@ def test_ready_is_true_exactly_if_neither_reconciling_nor_stalled_is(found: Foun
     ready = condition(status, "Ready").status == "True"
     reconciling, stalled = find(status.conditions, ConditionType.RECONCILING), find(status.conditions, ConditionType.STALLED)
     assert reconciling is None or stalled is None
-    only_shown = isinstance(found.outcome, Planned) and not found.outcome.keeps_key
+    only_shown = isinstance(found.outcome, Planned) and condition(status, "Encrypted").status == "False"
     assert ready is (reconciling is None and stalled is None and not only_shown)
     if stalled is not None:
         assert " must " in stalled.message
@@ -239,7 +236,7 @@ def test_what_azure_was_last_seen_to_do_outlives_a_failed_look(found: Found) -> 
 
 @given(outcomes())
 def test_an_operation_stays_in_status_until_the_service_says_that_it_has_ended(found: Found) -> None:
-    running = Found(Operating(OPERATION, 15.0, facts(ON_MICROSOFT), keeps_key=False), probed())
+    running = Found(Operating(OPERATION, 15.0, facts(ON_MICROSOFT)), probed())
     first = report(encrypted_resource(), running, NOW)
     assert first.operation is not None
     stays = isinstance(found.outcome, Refused | OperationUnknown | Operating)
@@ -320,9 +317,27 @@ def test_while_a_revert_waits_the_resource_is_still_encrypted() -> None:
 def test_on_its_way_to_another_key_a_resource_is_not_said_to_be_encrypted_with_it() -> None:
     # Found by `make soak`: the operation was under way, and the condition said what was still so of the former key.
     on_another = facts(Protection(KeyUri(VAULT, "former"), V1))
-    found = Found(Operating(OPERATION, 15.0, on_another, keeps_key=False), probed())
+    found = Found(Operating(OPERATION, 15.0, on_another), probed())
     told = condition(report(encrypted_resource(), found, NOW), "Encrypted")
     assert (told.status, told.reason) == ("False", "OperationInProgress")
+
+
+@pytest.mark.parametrize(
+    ("protection", "status"), [(ON_V1, "True"), (Protection(KeyUri(VAULT, "former"), V1), "False"), (ON_MICROSOFT, "False")]
+)
+def test_what_else_is_to_be_done_takes_no_resource_off_its_key(protection: Protection, status: str) -> None:
+    fault = judge_arm_failure(AzureFailure(403, "AuthorizationFailed", ""), "contosodata")
+    found = (
+        Obstructed(fault, facts(protection)),
+        Operating(OPERATION, 15.0, facts(protection)),
+        Planned(replace(PLAN, keeps_key=True), facts(protection)),
+        Waiting(Reason.NOT_TAKEN_OVER, "Azure has not taken the change over", facts(protection), keeps_key=True),
+    )
+    for outcome in found:
+        told = report(encrypted_resource(), Found(outcome, probed()), NOW)
+        assert condition(told, "Encrypted").status == status
+    moves = report(encrypted_resource(), Found(Planned(PLAN, facts(protection)), probed()), NOW)
+    assert condition(moves, "Encrypted").status == "False"
 
 
 def test_nobody_knows_whether_it_is_ready_while_azure_is_silent() -> None:

@@ -21,7 +21,7 @@ from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.key.guard import guard_of
 from cmk_operator.reconcile.key.policy import adoption_policy, enforces_prerequisites
 from cmk_operator.reconcile.references import ResourcePath, resolve_resource
-from cmk_operator.reconcile.resource.outcome import Obstructed, Operating, Planned, Settled, Waiting
+from cmk_operator.reconcile.resource.outcome import Operating, Planned, Settled, Waiting
 
 if TYPE_CHECKING:
     from cmk_operator.api.model import Metadata
@@ -68,28 +68,17 @@ class AdmittedResource:
         """Who must act on a refused call."""
         return self.provider.judge(failure, self.path.target.shown_name)
 
-    def obstructed(self, fault: Fault, seen: ResourceFacts[Any]) -> Obstructed:
-        """The outcome when something must happen before the next request."""
-        return Obstructed(fault, seen, keeps_key=self.is_on_key(seen))
-
     def operating(self, operation: Operation, retry_after: float, seen: ResourceFacts[Any] | None) -> Operating:
         """The outcome while the service carries out what was started; `retry_after` in seconds."""
-        keeps_key = seen is not None and self.is_on_key(seen)
-        return Operating(operation, min(retry_after, LONGEST_WAIT), seen, keeps_key=keeps_key)
+        return Operating(operation, min(retry_after, LONGEST_WAIT), seen)
 
     def unwritten(self, decision: Decision, plan: Plan | None, seen: ResourceFacts[Any]) -> Settled | Planned | Waiting:
         """The outcome when nothing is to be written, or not now."""
         if plan is None:
             return Settled(seen)
-        keeps_key = plan.keeps_key and self.is_on_key(seen)
         if decision.action is NextAction.SHOW_PLAN:
-            return Planned(plan, seen, keeps_key=keeps_key)
-        return Waiting(decision.reason, decision.message, seen, keeps_key=keeps_key)
-
-    def is_on_key(self, facts: ResourceFacts[Any]) -> bool:
-        """Whether a version of the wanted key protects the resource already."""
-        uri = facts.protection.key_uri
-        return uri is not None and uri.versionless == self.path.path.key_uri.versionless
+            return Planned(plan, seen)
+        return Waiting(decision.reason, decision.message, seen, plan.keeps_key)
 
 
 async def reread(admitted: AdmittedResource) -> AdmittedResource | None:

@@ -14,7 +14,7 @@ from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.protocol import Plan, Started
 from cmk_operator.reconcile.audit import key_change_started
 from cmk_operator.reconcile.resource.admitted_resource import choice_of, old_version, probe_again, reread
-from cmk_operator.reconcile.resource.outcome import CallRefused, Settled, Waiting
+from cmk_operator.reconcile.resource.outcome import CallRefused, Obstructed, Settled, Waiting
 
 if TYPE_CHECKING:
     from cmk_operator.core.encryption.decide import Decision, KeyState
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cmk_operator.providers.protocol import Applied, ResourceFacts
     from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource
     from cmk_operator.reconcile.resource.context import ResourceContext
-    from cmk_operator.reconcile.resource.outcome import Obstructed, Operating, ResourceOutcome
+    from cmk_operator.reconcile.resource.outcome import Operating, ResourceOutcome
 
 REQUESTS_IN_ONE_PASS: Final = 12
 """A bound against a service that never takes a change over; the next pass goes on."""
@@ -42,7 +42,7 @@ async def write_key(
         if not isinstance(left, _Unfinished):
             return left
         left = await _write_next(context, admitted, None)
-    return _not_taken_over(admitted, left) if isinstance(left, _Unfinished) else left
+    return _not_taken_over(left) if isinstance(left, _Unfinished) else left
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ async def _write_next(
     due = await due_change(fresh, seen, observe_only=False)
     plan, decision = due.plan, due.decision
     if isinstance(plan, Fault):
-        return fresh.obstructed(plan, seen)
+        return Obstructed(plan, seen)
     if decision.action is not NextAction.WRITE or plan is None:
         return fresh.unwritten(decision, plan, seen)
     answer = await fresh.provider.apply(fresh.path.path.chain, fresh.target, plan)
@@ -137,13 +137,12 @@ def _applied(
         _log(admitted, "a request towards the key was carried out", plan.purpose, answer.request_id)
     left = admitted.provider.plan(admitted.target, due.want, facts)
     if isinstance(left, Fault):
-        return admitted.obstructed(left, facts)
+        return Obstructed(left, facts)
     if left is None:
         return Settled(facts)
     unfinished = _Unfinished(left, facts)
-    return unfinished if left != plan else _not_taken_over(admitted, unfinished)
+    return unfinished if left != plan else _not_taken_over(unfinished)
 
 
-def _not_taken_over(admitted: AdmittedResource, left: _Unfinished) -> Waiting:
-    keeps_key = left.plan.keeps_key and admitted.is_on_key(left.seen)
-    return Waiting(Reason.NOT_TAKEN_OVER, "Azure has not taken the change over", left.seen, keeps_key=keeps_key)
+def _not_taken_over(left: _Unfinished) -> Waiting:
+    return Waiting(Reason.NOT_TAKEN_OVER, "Azure has not taken the change over", left.seen, left.plan.keeps_key)

@@ -16,7 +16,7 @@ from cmk_operator.reconcile.audit import key_change_started
 from cmk_operator.reconcile.cluster import WAKE_KEY_AFTER
 from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource, own_version, probe_again, reread
 from cmk_operator.reconcile.resource.operation import ask_after_operation
-from cmk_operator.reconcile.resource.outcome import CallRefused, Waiting
+from cmk_operator.reconcile.resource.outcome import CallRefused, Obstructed, Waiting
 from cmk_operator.reconcile.resource.report import effective_resource_policy
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ async def _revert(
     if plan is None:
         return None
     if isinstance(plan, Fault):
-        return admitted.obstructed(on_the_way_out(plan), facts)
+        return Obstructed(on_the_way_out(plan), facts)
     answer = await admitted.provider.apply(admitted.path.path.chain, admitted.target, plan)
     if isinstance(answer, AzureFailure):
         return CallRefused(admitted.judge(answer), facts)

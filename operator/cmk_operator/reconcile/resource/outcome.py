@@ -41,7 +41,6 @@ class Obstructed:
 
     fault: Fault
     seen: ResourceFacts[Any]
-    keeps_key: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,6 @@ class Operating:
     ask_after: float
     seen: ResourceFacts[Any] | None
     """None: the resource could not be read meanwhile."""
-    keeps_key: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +61,7 @@ class Waiting:
     message: str
     seen: ResourceFacts[Any]
     keeps_key: bool
+    """Whether a resource that is on the wanted key stays on it until the change, and is said to be encrypted with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,6 @@ class Planned:
 
     plan: Plan
     seen: ResourceFacts[Any]
-    keeps_key: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,6 @@ class Settled:
 
 
 ResourceOutcome = Refused | OperationUnknown | CallRefused | Obstructed | Operating | Waiting | Planned | Settled
-"""`keeps_key` says whether the resource is on the wanted key all the same, whatever else is still to be done to it."""
 
 
 def facts_of(outcome: ResourceOutcome) -> ResourceFacts[Any] | None:

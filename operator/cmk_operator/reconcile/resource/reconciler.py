@@ -107,7 +107,7 @@ async def _bring_nearer(context: ResourceContext, admitted: AdmittedResource, *,
         return CallRefused(admitted.judge(seen), None)
     plan = admitted.provider.plan(admitted.target, choice_of(path, None), seen)
     if isinstance(plan, Fault):
-        return admitted.obstructed(plan, seen)
+        return Obstructed(plan, seen)
     decision = decide(
         change_is_due=plan is not None,
         observe_only=effective_resource_policy(resource).mode == "Observe",

@@ -69,8 +69,9 @@ def resource_status(
     """The status that follows from one pass; `own` is the operator's own change of key that it shows, if it shows one."""
     before, seen = resource.status, facts_of(outcome)
     applied = _applied(before.applied, seen.protection, now) if seen is not None else before.applied
+    on_key = key is not None and applied is not None and _is_on(key, applied)
     accessible = _for_service(_key_accessible(key, applied), resource)
-    aspects = (_encrypted(outcome, resource), accessible, _key_current(key, applied))
+    aspects = (_encrypted(outcome, resource, on_key=on_key), accessible, _key_current(key, applied))
     details = _details(seen.shown) if seen is not None else before.details
     summary, progress = _summary(outcome, aspects)
     generation = resource.metadata.generation
@@ -152,15 +153,14 @@ def _rotations(
     return (entry, *before.rotations)[:ROTATIONS_KEPT]
 
 
-def _encrypted(outcome: ResourceOutcome, resource: EncryptedResource) -> Aspect:
+def _encrypted(outcome: ResourceOutcome, resource: EncryptedResource, *, on_key: bool) -> Aspect:
+    """Whether the wanted key protects the resource; `on_key` says whether the resource was seen on a version of it."""
     kind, seen = ConditionType.ENCRYPTED, facts_of(outcome)
+    if on_key and seen is not None and _keeps_key(outcome):
+        return _on_its_key(seen.protection, resource)
     match outcome:
-        case Settled(found) | Obstructed(seen=found, keeps_key=True):
-            return _on_its_key(kind, found.protection, resource)
-        case Waiting(seen=found, keeps_key=True) | Planned(seen=found, keeps_key=True):
-            return _on_its_key(kind, found.protection, resource)
-        case Operating(seen=found, keeps_key=True) if found is not None:
-            return _on_its_key(kind, found.protection, resource)
+        case Settled(found):
+            return _on_its_key(found.protection, resource)
         case Refused(fault) | OperationUnknown(fault) | CallRefused(fault) | Obstructed(fault):
             # What Azure was last seen to do is not known to be false only because a manifest was refused or a call failed.
             return Aspect(kind, "Unknown" if seen is None else "False", fault.reason, fault.message)
@@ -174,13 +174,26 @@ def _encrypted(outcome: ResourceOutcome, resource: EncryptedResource) -> Aspect:
             return Aspect(kind, "False", Reason.PLAN_ONLY, PLAN_ONLY)
 
 
+def _on_its_key(protection: Protection, resource: EncryptedResource) -> Aspect:
+    message = f"{resource.service} reports that the resource is on {protection.key_uri}"
+    return Aspect(ConditionType.ENCRYPTED, "True", Reason.CUSTOMER_MANAGED_KEY, message)
+
+
+def _keeps_key(outcome: ResourceOutcome) -> bool:
+    """Whether a resource that is on the wanted key stays on it, whatever else is still to be done to it."""
+    match outcome:
+        case Obstructed() | Operating() | Settled():
+            return True
+        case Waiting():
+            return outcome.keeps_key
+        case Planned():
+            return outcome.plan.keeps_key
+        case Refused() | OperationUnknown() | CallRefused():
+            return False
+
+
 def _operating(outcome: Operating) -> str:
     return f"waiting for the service to end an operation: {outcome.operation.purpose}"
-
-
-def _on_its_key(kind: ConditionType, protection: Protection, resource: EncryptedResource) -> Aspect:
-    message = f"{resource.service} reports that the resource is on {protection.key_uri}"
-    return Aspect(kind, "True", Reason.CUSTOMER_MANAGED_KEY, message)
 
 
 def _key_accessible(key: CustomerManagedKey | None, applied: AppliedKey | None) -> Aspect:
@@ -272,7 +285,7 @@ def _summary(outcome: ResourceOutcome, aspects: tuple[Aspect, ...]) -> tuple[Asp
             stalled = reason.needs_a_person(accessible.reason)
             progress = Progress(reconciling=not stalled, stalled=stalled, reason=reason, message=message)
             return Aspect(ConditionType.READY, "False", reason, message), progress
-        case Planned(keeps_key=False):
+        case Planned() if encrypted.status != "True":
             return Aspect(ConditionType.READY, "False", encrypted.reason, encrypted.message), Progress()
         case Planned() | Settled():
             return _on_key_summary(encrypted, accessible)
