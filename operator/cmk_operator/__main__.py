@@ -147,7 +147,7 @@ async def run(settings: Settings, connection: Connection) -> int:
             {"key": intervals.key_check, "drift": intervals.drift_check, "identity": intervals.identity_check},
             each_resource=settings.resource_metrics,
         )
-        health = Health(exposition.text, queue.overdue, lambda: watches.listed)
+        health = Health(exposition.text, queue.overdue, watches.missing)
         runner = await health.serve(settings.listen_address, settings.listen_port)
         stack.push_async_callback(runner.cleanup)
         _LOG.info("started", extra={"version": __version__, "server": connection.server})

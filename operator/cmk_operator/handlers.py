@@ -10,7 +10,6 @@ import asyncio
 import logging
 import signal
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -20,10 +19,12 @@ from cmk_operator.api.model import GROUP, VERSION
 from cmk_operator.api.preflight import Preflight
 from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError, ObjectReference, collection_path
 from cmk_operator.kubernetes.inventory import MODELS, Inventory
+from cmk_operator.kubernetes.open_watches import OpenWatches
 from cmk_operator.kubernetes.relist import relist
+from cmk_operator.task_family import TaskFamily
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
     from cmk_operator.kubernetes.connection import Connection
     from cmk_operator.queue import WorkQueue
@@ -34,12 +35,17 @@ SWEEP_SOON: Final = 5.0
 KEYS_FIRST: Final = 5.0
 """Seconds by which a listed resource is put off whose key nobody has looked at yet: that look wakes it."""
 WATCH_CHECK_INTERVAL: Final = 3.0
+BLIND_AFTER: Final = 10.0
+"""Seconds without any request for a kind after which kopf is taken to have overlooked it; its own pauses are shorter."""
+UNWATCHED_AFTER: Final = 30.0
+"""Seconds without a watch after which a kind counts as unwatched although the API server would serve it: lists take their time."""
+FORBIDDEN_FOR: Final = 30.0
+"""Seconds for which a kind is left out that was forbidden when watches ended: kopf gives all of them up for one."""
 INACTIVITY_TIMEOUT: Final = 15.0
 """Seconds without a bookmark or event after which a watch is taken for dead."""
 WATCHED: Final = (*MODELS, Preflight.plural)
 """The kinds that are kept in step with Azure, and the requests to check manifests, which the inventory does not hold."""
 _COLLECTIONS: Final = frozenset(collection_path(plural) for plural in MODELS)
-_KOPF: Final = str(Path(kopf.__file__).parent)
 _END_SECONDS: Final = 10.0
 _RESTART_DELAYS: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
 _LOG: Final = logging.getLogger(__name__)
@@ -72,11 +78,18 @@ class Watches:
     spread: Callable[[ObjectReference], float]
     """Seconds by which the first pass over a settled object is put off after a start."""
     listed: bool = False
+    unwatched: dict[str, str] = field(default_factory=dict)
+    """The kinds whose changes are not seen, each with the reason and who must do what."""
+    open_watches: OpenWatches = field(default_factory=lambda: OpenWatches(WATCHED))
+    _closed_since: dict[str, float] = field(default_factory=dict)
+    _left_out_until: dict[str, float] = field(default_factory=dict)
     _sweep_soon: asyncio.Event = field(default_factory=asyncio.Event)
     _sessions: list[aiohttp.ClientSession] = field(default_factory=list)
 
     async def run(self, stop: asyncio.Event) -> None:
         """List, then watch until `stop` is set, whatever happens to the connection."""
+        for plural in WATCHED:
+            self.telemetry.watch_established.labels(plural).set(0)
         await self._first_lists(stop)
         sweeper = asyncio.create_task(self._sweep(), name="sweeper")
         failures = 0
@@ -92,15 +105,25 @@ class Watches:
         finally:
             sweeper.cancel()
 
+    def missing(self) -> list[str]:
+        """What the operator does not see, one line each; empty when it sees everything."""
+        return [
+            *([] if self.listed else ["custom resources are not listed yet"]),
+            *(f"{plural} is not watched: {reason}" for plural, reason in sorted(self.unwatched.items())),
+        ]
+
     async def _first_lists(self, stop: asyncio.Event) -> None:
         """Know every object before the first decision: which of two manifests is older cannot be told from one."""
         attempt = 0
         while not stop.is_set():
+            plural = ""
             try:
                 for plural in MODELS:
                     await self._list(plural)
+                    self.unwatched.pop(plural, None)
             except KubernetesError as error:
                 attempt += 1
+                self.unwatched[plural] = f"it cannot be listed: {error}"
                 _LOG.warning("the Kubernetes API cannot be listed yet", extra={"error": str(error)})
                 await _pause(stop, _RESTART_DELAYS[min(attempt, len(_RESTART_DELAYS) - 1)])
             else:
@@ -131,15 +154,18 @@ class Watches:
             except TimeoutError:
                 pass
             self._sweep_soon.clear()
-            try:
-                for plural in MODELS:
+            for plural in MODELS:
+                try:
                     await self._list(plural)
-            except KubernetesError as error:
-                _LOG.warning("a sweep was cut short", extra={"error": str(error)})
+                except KubernetesError as error:
+                    _LOG.warning("a kind could not be listed in a sweep", extra={"kind": plural, "error": str(error)})
 
     async def _watch(self, stop: asyncio.Event) -> None:
-        existing = asyncio.all_tasks()
-        roots = await kopf.spawn_tasks(registry=self._registry(), settings=_settings(), clusterwide=True, standalone=True)
+        family = TaskFamily()
+        registry = self._registry()
+        roots = await family.start(
+            lambda: kopf.spawn_tasks(registry=registry, settings=_settings(), clusterwide=True, standalone=True)
+        )
         # kopf takes the signals for itself; here they stop the whole process, watches first.
         stop_at_signals(stop)
         stopped = asyncio.create_task(stop.wait(), name="stop")
@@ -150,47 +176,92 @@ class Watches:
         for task in done - {stopped, blind}:
             error = task.exception() if not task.cancelled() else None
             _LOG.warning("watches ended and are started again", extra={"error": f"{type(error).__name__}: {error}"})
-        await _end_watches(existing)
+        # Not by `kopf.run_tasks`: it cancels once, waits without end for a stream that has swallowed that, and would also
+        # cancel the tasks of our passes.
+        left = await family.end(_END_SECONDS)
+        if left:
+            _LOG.error("watches do not end", extra={"tasks": left})
         for session in self._sessions:
             await session.close()
         self._sessions.clear()
 
     async def _until_blind(self) -> None:
-        """Return when kopf has not watched a kind for a while that the API server serves.
+        """See which kinds are watched, until watches must be started again.
 
         kopf looks for a kind when its definition changes. If discovery does not show a new definition yet at its last change,
         kopf never looks again.
         """
-        missed: set[str] = set()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         while True:
             await asyncio.sleep(WATCH_CHECK_INTERVAL)
-            names = {task.get_name() for task in asyncio.all_tasks()}
-            unwatched = {plural for plural in WATCHED if not any(name.startswith(f"watcher for {plural}.") for name in names)}
-            for plural in sorted(unwatched & missed):
-                if await self._is_served(plural):
+            for plural in WATCHED:
+                if self.open_watches.is_open(plural):
+                    self._closed_since.pop(plural, None)
+                    self._left_out_until.pop(plural, None)
+                    self._note(plural, None)
+                    continue
+                closed_for = loop.time() - self._closed_since.setdefault(plural, loop.time())
+                busy = self.open_watches.quiet_for(plural) < WATCH_CHECK_INTERVAL and not self.open_watches.refusals(plural)
+                if not closed_for or (busy and closed_for < UNWATCHED_AFTER):
+                    continue
+                status, reason = await self._refusal(plural)
+                if status == 200 and self._is_overlooked(plural, loop.time() - began):
                     _LOG.warning("a kind is served but not watched; watches are started again", extra={"kind": plural})
                     return
-            missed = unwatched
+                if status in {403, 404} or closed_for > UNWATCHED_AFTER:
+                    self._note(plural, reason)
 
-    async def _is_served(self, plural: str) -> bool:
+    def _is_overlooked(self, plural: str, watching_for: float) -> bool:
+        """Whether nobody asks the API server for a kind that it would serve."""
+        if plural in self._left_out_until:
+            return asyncio.get_running_loop().time() > self._left_out_until[plural]
+        return min(watching_for, self.open_watches.quiet_for(plural)) > BLIND_AFTER
+
+    async def _refusal(self, plural: str) -> tuple[int, str]:
+        """What the API server answers to a list, and why the kind is not watched, with who must do what."""
         try:
             await self.client.request("GET", collection_path(plural), query={"limit": "1"})
-        except KubernetesError:
-            return False
-        return True
+        except KubernetesError as error:
+            if error.status == 404:
+                return 404, f"{plural}.{GROUP} is not installed: the cluster's administrator must install the definition"
+            if error.status == 403:
+                return 403, f"RBAC forbids it: whoever installs the operator must correct its ClusterRole ({error})"
+            return error.status, f"the Kubernetes API does not answer: {error}"
+        if self.open_watches.refusals(plural):
+            return 200, "RBAC allows to list but not to watch it: whoever installs the operator must correct its ClusterRole"
+        return 200, "its watch has not begun yet"
+
+    def _note(self, plural: str, reason: str | None) -> None:
+        self.telemetry.watch_established.labels(plural).set(reason is None)
+        if reason is None:
+            self.unwatched.pop(plural, None)
+        elif self.unwatched.get(plural) != reason:
+            self.unwatched[plural] = reason
+            _LOG.warning("a kind is not watched", extra={"kind": plural, "reason": reason})
+
+    def _watchable(self) -> list[str]:
+        """The kinds to watch now, without those that were forbidden at last: kopf would give up all the others for them."""
+        now = asyncio.get_running_loop().time()
+        for plural in WATCHED:
+            if self.open_watches.refusals(plural) and plural not in self._left_out_until:
+                self._left_out_until[plural] = now + FORBIDDEN_FOR
+            elif now > self._left_out_until.get(plural, float("inf")):
+                del self._left_out_until[plural]
+        return [plural for plural in WATCHED if plural not in self._left_out_until]
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
 
         @kopf.on.login(registry=registry)
         async def login(**_: object) -> kopf.AiohttpSession:
-            session = self.connection.session(self._heed_lists())
+            session = self.connection.session(self._heed_lists(), middlewares=(self.open_watches.observe,))
             self._sessions.append(session)
             return kopf.AiohttpSession(server=self.connection.server, aiohttp_session=session)
 
-        for plural in MODELS:
-            kopf.on.event(GROUP, VERSION, plural, registry=registry, id=plural)(self._handler(plural))
-        kopf.on.event(GROUP, VERSION, Preflight.plural, registry=registry, id=Preflight.plural)(self._on_preflight)
+        for plural in self._watchable():
+            handler = self._handler(plural) if plural in MODELS else self._on_preflight
+            kopf.on.event(GROUP, VERSION, plural, registry=registry, id=plural)(handler)
         return registry
 
     def _heed_lists(self) -> aiohttp.TraceConfig:
@@ -241,31 +312,6 @@ def stop_at_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-
-
-async def _end_watches(existing: Collection[asyncio.Task[Any]]) -> None:
-    """Cancel what kopf has started since, again and again until it is gone.
-
-    `kopf.run_tasks` does it once and then waits without end: a stream swallows the cancellation that reaches it together with
-    that of its pause-waiter, and waits for credentials from a task that is gone. It would also cancel the tasks of our passes.
-    """
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    while tasks := {task for task in asyncio.all_tasks() if task not in existing and _is_of_kopf(task)}:
-        if loop.time() - began > _END_SECONDS:
-            _LOG.error("watches do not end", extra={"tasks": sorted(task.get_name() for task in tasks)})
-            return
-        for task in tasks:
-            task.cancel()
-        done, _ = await asyncio.wait(tasks, timeout=0.5)
-        for task in done:
-            if not task.cancelled():
-                task.exception()
-
-
-def _is_of_kopf(task: asyncio.Task[Any]) -> bool:
-    code = getattr(task.get_coro(), "cr_code", None)
-    return code is not None and code.co_filename.startswith(_KOPF) and not task.get_name().startswith("pause-waiter")
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -21,7 +21,8 @@ class Health:
 
     exposition: Callable[[], Awaitable[bytes]]
     overdue: Callable[[], float]
-    ready: Callable[[], bool]
+    missing: Callable[[], list[str]]
+    """What must happen before the operator sees everything, one line each."""
 
     async def healthz(self, _: web.Request) -> web.Response:
         """200 while work goes on; 500 asks the kubelet for a restart, which is cheap."""
@@ -31,9 +32,9 @@ class Health:
         return web.Response(status=200 if healthy else 500, text=f"{text}\n")
 
     async def readyz(self, _: web.Request) -> web.Response:
-        """200 once every kind has been listed and is watched."""
-        ready = self.ready()
-        return web.Response(status=200 if ready else 503, text="ok\n" if ready else "custom resources are not listed yet\n")
+        """200 while every kind has been listed and is watched; else 503, and which kind is not, and why."""
+        missing = self.missing()
+        return web.Response(status=503 if missing else 200, text="".join(f"{line}\n" for line in missing or ["ok"]))
 
     async def metrics(self, _: web.Request) -> web.Response:
         """Metrics in Prometheus' text format."""

@@ -92,6 +92,12 @@ class Telemetry:
         self.watch_events = Counter(
             "cmk_watch_events_total", "Watch events received, by kind.", ["kind"], registry=self.registry
         )
+        self.watch_established = Gauge(
+            "cmk_watch_established",
+            "1 while the operator sees the changes of a kind, 0 while it does not (/readyz says why).",
+            ["kind"],
+            registry=self.registry,
+        )
         self.audit_entries = Counter(
             "cmk_audit_entries_total", "Entries appended to the audit record, by event.", ["event"], registry=self.registry
         )

@@ -111,6 +111,15 @@ class Operator:
         except (urllib.error.URLError, OSError):
             return False
 
+    @property
+    def readiness(self) -> str:
+        """What /readyz says."""
+        try:
+            with urllib.request.urlopen(f"{self.process.url}/readyz", timeout=2) as answer:  # noqa: S310 - our own loopback endpoint
+                return str(answer.read().decode())
+        except urllib.error.HTTPError as error:
+            return error.read().decode()
+
     def kill(self) -> None:
         """SIGKILL."""
         self.process.kill()

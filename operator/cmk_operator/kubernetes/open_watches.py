@@ -1,0 +1,66 @@
+"""Which kinds are watched now, by the answers that pass through the session that watches."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cmk_operator.kubernetes.client import collection_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import aiohttp
+
+
+@dataclass(slots=True)
+class _Kind:
+    watch: aiohttp.ClientResponse | None = None
+    running: int = 0
+    """Requests that have no answer yet."""
+    active_at: float = float("-inf")
+    """When a request was last begun or answered, by the loop's clock."""
+    refusals: int = 0
+    """How many requests have been forbidden since the last watch was opened."""
+
+
+class OpenWatches:
+    """Sees the requests of one session for whole kinds; `observe` is the session's middleware."""
+
+    def __init__(self, plurals: Iterable[str]) -> None:
+        self._kinds = {plural: _Kind() for plural in plurals}
+        self._by_path = {collection_path(plural): kind for plural, kind in self._kinds.items()}
+
+    async def observe(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        """Pass a request on, and note what comes of it."""
+        kind = self._by_path.get(request.url.path)
+        if kind is None:
+            return await handler(request)
+        loop = asyncio.get_running_loop()
+        kind.running += 1
+        kind.active_at = loop.time()
+        try:
+            response = await handler(request)
+        finally:
+            kind.running -= 1
+            kind.active_at = loop.time()
+        if response.status == 403:
+            kind.refusals += 1
+        elif response.status == 200 and request.url.query.get("watch") == "true":
+            kind.watch, kind.refusals = response, 0
+        return response
+
+    def is_open(self, plural: str) -> bool:
+        """Whether changes of the kind are seen now."""
+        watch = self._kinds[plural].watch
+        return watch is not None and not watch.closed
+
+    def refusals(self, plural: str) -> int:
+        """How often the kind has been forbidden since it was last watched."""
+        return self._kinds[plural].refusals
+
+    def quiet_for(self, plural: str) -> float:
+        """Seconds since anything was asked for the kind; 0 while an answer is awaited."""
+        kind = self._kinds[plural]
+        return 0.0 if kind.running else asyncio.get_running_loop().time() - kind.active_at
