@@ -61,10 +61,10 @@ class Account:
         if remembered is not None:
             self.target = replace(self.target, remembered=remembered)
 
-    async def plan(self, want: KeyChoice, max_age: float = 0.0) -> Plan | Fault | None:
+    async def plan(self, want: KeyChoice, max_age: float = 0.0) -> Plan[Any] | Fault | None:
         return self.provider.plan(self.target, want, await self.observe(max_age))
 
-    async def apply(self, plan: Plan | Fault | None) -> Applied[Any] | Started | AzureFailure:
+    async def apply(self, plan: Plan[Any] | Fault | None) -> Applied[Any] | Started | AzureFailure:
         assert isinstance(plan, Plan), plan
         return await self.provider.apply(self.world.chain, self.target, plan)
 

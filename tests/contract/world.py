@@ -116,7 +116,7 @@ class Subject:
         if self.kind.before is not None:
             await self.kind.before(self, want)
 
-    async def plan(self, want: KeyChoice) -> Plan | Fault | None:
+    async def plan(self, want: KeyChoice) -> Plan[Any] | Fault | None:
         await self.prepare(want)
         return self.provider.plan(self.target, want, await self.observe())
 
@@ -125,12 +125,12 @@ class Subject:
         return await self._until_nothing_is_left(lambda: self.plan(want))
 
     async def revert(self) -> int:
-        async def plan() -> Plan | Fault | None:
+        async def plan() -> Plan[Any] | Fault | None:
             return self.provider.plan_revert(self.target, await self.observe())
 
         return await self._until_nothing_is_left(plan)
 
-    async def _until_nothing_is_left(self, next_plan: Callable[[], Awaitable[Plan | Fault | None]]) -> int:
+    async def _until_nothing_is_left(self, next_plan: Callable[[], Awaitable[Plan[Any] | Fault | None]]) -> int:
         for requests in range(REQUESTS):
             plan = await next_plan()
             if isinstance(plan, Fault) and plan.kind is FaultKind.BUSY:
@@ -143,7 +143,7 @@ class Subject:
             await self.send(plan)
         raise AssertionError(f"after {REQUESTS} requests there is still something to do: {await next_plan()}")
 
-    async def send(self, plan: Plan) -> None:
+    async def send(self, plan: Plan[Any]) -> None:
         answer = await self.provider.apply(self.world.chain, self.target, plan)
         assert not isinstance(answer, AzureFailure), answer
         if isinstance(answer, Started):

@@ -18,6 +18,8 @@ from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.providers.disk.encryption_set import (
     ABSENT,
+    ChangeSet,
+    CreateSet,
     ProtectedDisk,
     plan_set,
     plan_set_revert,
@@ -77,7 +79,7 @@ def seen(answer: dict[str, Any], disks: Sequence[ProtectedDisk] | None = ()) -> 
     return with_disks(read_set(DiskEncryptionSet(answer)), ArmId(SET), disks)
 
 
-def planned(choice: KeyChoice, facts: Facts, options: DiskEncryptionSetCreation | None = None) -> Plan:
+def planned(choice: KeyChoice, facts: Facts, options: DiskEncryptionSetCreation | None = None) -> Plan[Any]:
     plan = plan_set(target(options), choice, facts)
     assert isinstance(plan, Plan)
     return plan
@@ -104,7 +106,7 @@ def patched(answer: dict[str, Any], sent: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("key_uri", [FOLLOW, FOLLOW.at(V2)])
 def test_a_set_that_does_not_exist_is_put_whole_with_the_version_that_passed_the_probe(key_uri: KeyUri) -> None:
     plan = planned(want(key_uri), ABSENT, CREATION)
-    assert (plan.method, plan.path) == ("PUT", "")
+    assert isinstance(plan.request, CreateSet)
     assert plan.body == {
         "location": "westeurope",
         "identity": {"type": "UserAssigned", "userAssignedIdentities": {IDENTITY: {}}},
@@ -133,7 +135,7 @@ def test_the_sdk_s_own_models_write_the_bodies_as_planned() -> None:
 
 def test_a_set_on_another_key_is_patched_with_a_version_also_when_azure_is_to_follow_by_itself() -> None:
     plan = planned(want(), seen(body(f"https://{VAULT}/keys/other/{V1}", rotationToLatestKeyVersionEnabled=False)))
-    assert plan.method == "PATCH"
+    assert isinstance(plan.request, ChangeSet)
     assert plan.body["properties"] == {
         "activeKey": {"keyUrl": str(FOLLOW.at(V2))},
         "rotationToLatestKeyVersionEnabled": True,

@@ -76,7 +76,7 @@ def refused(facts: Facts, aim: Target | None = None, key_uri: KeyUri = FOLLOW) -
 def test_the_patch_is_azure_s_to_the_letter_with_the_type_of_the_set() -> None:
     plan = plan_disk(target(), want(), seen(body(), the_set()))
     assert isinstance(plan, Plan)
-    assert (plan.method, plan.body) == ("PATCH", {"properties": {"encryption": on_the_set()}})
+    assert plan.body == plan.request == {"properties": {"encryption": on_the_set()}}
     sent: dict[str, Any] = dict(plan.body)
     assert json.loads(json.dumps(DiskUpdate(sent).as_dict(exclude_readonly=True))) == sent
     both = "EncryptionAtRestWithPlatformAndCustomerKeys"

@@ -72,7 +72,7 @@ ON_V1 = Protection(KeyUri(VAULT, "storage"), V1)
 ON_MICROSOFT = Protection()
 NOTHING_SHOWN = Shown()
 OPERATION = Operation("https://management.azure.com/operations/1", "put the set on the key", "r-0")
-PLAN = Plan(
+PLAN: Plan[dict[str, Any]] = Plan(
     {"properties": {"encryption": {}}},
     (FieldChange("properties.encryption.keySource", "Microsoft.Storage", "Microsoft.Keyvault"),),
 )

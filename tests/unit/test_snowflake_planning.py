@@ -38,7 +38,7 @@ def seen(info: CmkInfo, **detail: Any) -> Facts:
     return ResourceFacts(Protection(info.active), SnowflakeDetail(info, **detail), SHOWN)
 
 
-def statement(plan: Plan | Fault | None) -> str:
+def statement(plan: Plan[Any] | Fault | None) -> str:
     assert isinstance(plan, Plan), plan
     return str(plan.body["statement"])
 

@@ -48,13 +48,13 @@ def read_body(answer: dict[str, Any]) -> Facts:
     return read_database(Database(answer))
 
 
-def planned(facts: Facts, choice: KeyChoice | None = None) -> Plan:
+def planned(facts: Facts, choice: KeyChoice | None = None) -> Plan[Any]:
     result = plan_database(TARGET, choice or want(), facts)
     assert isinstance(result, Plan), result
     return result
 
 
-def refused(result: Plan | Fault | None) -> str:
+def refused(result: Plan[Any] | Fault | None) -> str:
     assert isinstance(result, Fault), result
     return result.reason
 

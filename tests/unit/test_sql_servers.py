@@ -78,12 +78,12 @@ def server(
     return with_keys(facts, known, secondaries)
 
 
-def planned(result: Plan | Fault | None) -> Plan:
+def planned(result: Plan[Any] | Fault | None) -> Plan[Any]:
     assert isinstance(result, Plan), result
     return result
 
 
-def refused(result: Plan | Fault | None) -> Fault:
+def refused(result: Plan[Any] | Fault | None) -> Fault:
     assert isinstance(result, Fault), result
     return result
 
@@ -325,7 +325,7 @@ class AzureSql:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
 
-    def take(self, plan: Plan) -> None:
+    def take(self, plan: Plan[Any]) -> None:
         match plan.request:
             case SetServerIdentity():
                 identity = read_server(Server(json.loads(json.dumps(plan.body))))

@@ -80,7 +80,7 @@ def patched(account: dict[str, Any], body: Any, latest: str = V3) -> dict[str, A
     return after
 
 
-def planned(choice: KeyChoice, account: dict[str, Any]) -> Plan:
+def planned(choice: KeyChoice, account: dict[str, Any]) -> Plan[Any]:
     plan = plan_key(choice, read_account(account))
     assert plan is not None
     return plan

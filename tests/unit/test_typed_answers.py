@@ -19,7 +19,7 @@ from cmk_operator.azure.session import AzureSession, TokenFile
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.providers.disk.compute import DiskEncryptionSets, Disks
 from cmk_operator.providers.disk.disk import plan_disk
-from cmk_operator.providers.disk.encryption_set import plan_set, with_disks
+from cmk_operator.providers.disk.encryption_set import ChangeSet, CreateSet, plan_set, with_disks
 from cmk_operator.providers.disk.options import DiskPlacement
 from cmk_operator.providers.protocol import Applied, Plan, Started, Target
 from cmk_operator.providers.storage.accounts import StorageAccounts
@@ -220,8 +220,8 @@ async def test_each_reading_is_one_request(what: str) -> None:
 
 
 PATCH = {"properties": {"encryption": {"keySource": "Microsoft.Storage"}}}
-SET_PATCH = {"identity": {"type": "UserAssigned", "userAssignedIdentities": {IDENTITY: {}}}, "properties": {}}
-SET_PUT = {"location": "westeurope", **SET_PATCH}
+SET_PATCH: Any = {"identity": {"type": "UserAssigned", "userAssignedIdentities": {IDENTITY: {}}}, "properties": {}}
+SET_PUT: Any = {"location": "westeurope", **SET_PATCH}
 DISK_PATCH = {"properties": {"encryption": {"type": "EncryptionAtRestWithPlatformKey"}}}
 
 
@@ -230,11 +230,11 @@ async def change_account(wire: Wire) -> object:
 
 
 async def change_set(wire: Wire) -> object:
-    return await DiskEncryptionSets(session_on(wire)).send(CHAIN, SET, Plan(SET_PATCH, (), "move the set"))
+    return await DiskEncryptionSets(session_on(wire)).send(CHAIN, SET, Plan(ChangeSet(SET_PATCH), (), "move the set"))
 
 
 async def create_set(wire: Wire) -> object:
-    return await DiskEncryptionSets(session_on(wire)).send(CHAIN, SET, Plan(SET_PUT, (), "make the set", method="PUT"))
+    return await DiskEncryptionSets(session_on(wire)).send(CHAIN, SET, Plan(CreateSet(SET_PUT), (), "make the set"))
 
 
 async def change_disk(wire: Wire) -> object:

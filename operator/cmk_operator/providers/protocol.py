@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.kind import Kind
 
 DetailT = TypeVar("DetailT")
+RequestT = TypeVar("RequestT")
 TargetT_contra = TypeVar("TargetT_contra", contravariant=True)
 
 
@@ -116,21 +117,24 @@ class ResourceFacts(Generic[DetailT]):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Generic[RequestT]):
     """The next idempotent request, and everything that is still ahead for people to read."""
 
-    body: Mapping[str, Any]
+    request: RequestT
+    """What the provider sends, in a type of its own; the engine does not look into it."""
     changes: tuple[FieldChange, ...]
     """All changes that are still ahead; those of later requests come last."""
     purpose: str = "put the resource on the key"
     """What this request is for, in a few words."""
-    path: str = ""
-    """Where the request goes, when that is not the resource itself."""
-    method: str = "PATCH"
     keeps_key: bool = False
     """Whether the resource is on the wanted key already, and the request mends something else."""
-    request: object = None
-    """What its provider sends, in a type of the provider's own."""
+    shown: Mapping[str, Any] | None = None
+    """The request as JSON, for people; None: it is JSON itself."""
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """The request as status shows it while it is not made."""
+        return self.shown if self.shown is not None else cast("Mapping[str, Any]", self.request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,17 +170,17 @@ class Provider(Protocol[TargetT_contra, DetailT]):
     ) -> ResourceFacts[DetailT] | AzureFailure:
         """Read only: the facts, at most `max_age` seconds old (0: read now); never raises for what Azure answers."""
 
-    def plan(self, target: TargetT_contra, want: KeyChoice, seen: ResourceFacts[DetailT]) -> Plan | Fault | None:
+    def plan(self, target: TargetT_contra, want: KeyChoice, seen: ResourceFacts[DetailT]) -> Plan[Any] | Fault | None:
         """Pure: the next change that puts the resource on the wanted key; None when there is nothing to do.
 
         A fault says what must happen first, and whose move it is.
         """
 
-    def plan_revert(self, target: TargetT_contra, seen: ResourceFacts[DetailT]) -> Plan | Fault | None:
+    def plan_revert(self, target: TargetT_contra, seen: ResourceFacts[DetailT]) -> Plan[Any] | Fault | None:
         """Pure: the next change that puts the resource back on a key of Microsoft; None when it is there."""
 
     async def apply(
-        self, chain: IdentityChain, target: TargetT_contra, plan: Plan
+        self, chain: IdentityChain, target: TargetT_contra, plan: Plan[Any]
     ) -> Applied[DetailT] | Started | AzureFailure:
         """Send the plan's one request, idempotently; never raises for what Azure answers."""
 

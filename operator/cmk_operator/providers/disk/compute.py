@@ -41,7 +41,7 @@ class DiskEncryptionSets:
             yield read
 
     async def send(
-        self, chain: IdentityChain, target: ArmId, plan: Plan
+        self, chain: IdentityChain, target: ArmId, plan: Plan[encryption_set.SetRequest]
     ) -> Applied[encryption_set.DiskEncryptionSetDetail] | Started:
         """PUT or PATCH one set; carried out at once, the answer is its state after the change."""
         client = await self._session.management(COMPUTE, chain, target.subscription_id)
@@ -49,12 +49,11 @@ class DiskEncryptionSets:
 
         first: FirstAnswer[DiskEncryptionSet] = FirstAnswer()
         sets, named = client.disk_encryption_sets, (target.resource_group, target.name)
-        whole, part = DiskEncryptionSet(plan.body), DiskEncryptionSetUpdate(plan.body)
         with typed_answer():
-            if plan.method == "PUT":
-                await sets.begin_create_or_update(*named, whole, polling=first)
+            if isinstance(plan.request, encryption_set.CreateSet):
+                await sets.begin_create_or_update(*named, DiskEncryptionSet(plan.request.body), polling=first)
             else:
-                await sets.begin_update(*named, part, polling=first)
+                await sets.begin_update(*named, DiskEncryptionSetUpdate(plan.request.body), polling=first)
             operation = started(first, plan.purpose)
             return operation or Applied(encryption_set.read_set(first.resource()), first.request_id)
 

@@ -80,7 +80,7 @@ def with_sets(facts: Facts, present: SetFacts | None, wanted: SetFacts | None) -
     return replace(facts, protection=protection, detail=replace(facts.detail, wanted_set=wanted), shown=shown)
 
 
-def plan_disk(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | None:
+def plan_disk(target: Target, want: KeyChoice, seen: Facts) -> Plan[DiskUpdate] | Fault | None:
     """PATCH the disk onto its set; a fault for what must happen first; None when it is there and the set is on the key."""
     placement = target.options
     if not isinstance(placement, DiskPlacement):
@@ -202,7 +202,7 @@ def _held(target: Target, detail: DiskDetail) -> Fault | None:
     return blocked(Reason.DISK_IN_USE, message, Actor.PROVIDER_ADMINISTRATOR)
 
 
-def plan_disk_revert(target: Target, seen: Facts) -> Plan | Fault | None:
+def plan_disk_revert(target: Target, seen: Facts) -> Plan[DiskUpdate] | Fault | None:
     """PATCH the disk back to a key of Microsoft."""
     detail = seen.detail
     if detail.encryption_set is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from cmk_operator.azure.management import text_of
 from cmk_operator.core.encryption.arm_faults import judge_arm_failure
@@ -23,7 +23,7 @@ from cmk_operator.providers.disk.options import DiskEncryptionSetCreation
 from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from azure.mgmt.compute.models import ApiError, DiskEncryptionSet, KeyForDiskEncryptionSet
     from azure.mgmt.compute.types import (
@@ -66,6 +66,21 @@ class DiskEncryptionSetDetail:
     """What the set protects; None when the operator may not read disks."""
 
 
+@dataclass(frozen=True, slots=True)
+class CreateSet:
+    """PUT of a set that does not exist."""
+
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSet:
+    """PATCH of what is wrong with a set."""
+
+    body: DiskEncryptionSetUpdate
+
+
+SetRequest = CreateSet | ChangeSet
 Facts = ResourceFacts[DiskEncryptionSetDetail]
 ABSENT: Final[Facts] = ResourceFacts(Protection(), DiskEncryptionSetDetail(exists=False))
 
@@ -132,7 +147,7 @@ def _name(resource: ArmId, beside: ArmId) -> str:
     return resource.name if same else f"{resource.resource_group}/{resource.name}"
 
 
-def plan_set(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | None:
+def plan_set(target: Target, want: KeyChoice, seen: Facts) -> Plan[SetRequest] | Fault | None:
     """PUT a set that does not exist, or PATCH just what is wrong, keeping its other identities; None when all is right."""
     if not seen.detail.exists:
         return _creation(target, want)
@@ -161,14 +176,14 @@ def plan_set(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | Non
     identity: EncryptionSetIdentity = {"type": _identity_type(seen.detail.identity_type), "userAssignedIdentities": identities}
     purpose = "put the disk encryption set on the key" if moves else "bring the disk encryption set into order"
     body: DiskEncryptionSetUpdate = {"identity": identity, "properties": properties}
-    return Plan(body, changes, purpose, keeps_key=not moves)
+    return Plan(ChangeSet(body), changes, purpose, keeps_key=not moves, shown=cast("Mapping[str, Any]", body))
 
 
 def _still_changing(target: Target) -> Fault:
     return busy(Reason.OPERATION_IN_PROGRESS, f"Azure is still carrying out a request on disk encryption set {target.id.name}")
 
 
-def _creation(target: Target, want: KeyChoice) -> Plan | Fault:
+def _creation(target: Target, want: KeyChoice) -> Plan[SetRequest] | Fault:
     given = target.options
     if not isinstance(given, DiskEncryptionSetCreation):
         message = (
@@ -197,7 +212,7 @@ def _creation(target: Target, want: KeyChoice) -> Plan | Fault:
         FieldChange("properties.encryptionType", "", given.encryption_type),
         FieldChange("properties.activeKey.keyUrl", "", key),
     )
-    return Plan(body, changes, "create the disk encryption set on the key", method="PUT")
+    return Plan(CreateSet(body), changes, "create the disk encryption set on the key", shown=body)
 
 
 def _other_region(target: Target, location: str, want: KeyChoice, remedy: str) -> Fault | None:

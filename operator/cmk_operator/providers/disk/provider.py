@@ -17,6 +17,8 @@ from cmk_operator.providers.listing import Listing
 from cmk_operator.providers.protocol import Applied, Plan, Started, Target
 
 if TYPE_CHECKING:
+    from azure.mgmt.compute.types import DiskUpdate
+
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.encryption.protection import KeyChoice
@@ -86,16 +88,18 @@ class DiskEncryptionSetProvider(ArmProvider):
             return encryption_set.ABSENT
         return encryption_set.with_disks(found, target.id, await self._lists.disks_of(chain, target.id))
 
-    def plan(self, target: Target, want: KeyChoice, seen: encryption_set.Facts) -> Plan | Fault | None:
+    def plan(
+        self, target: Target, want: KeyChoice, seen: encryption_set.Facts
+    ) -> Plan[encryption_set.SetRequest] | Fault | None:
         """See `encryption_set.plan_set`."""
         return encryption_set.plan_set(target, want, seen)
 
-    def plan_revert(self, target: Target, seen: encryption_set.Facts) -> Plan | Fault | None:
+    def plan_revert(self, target: Target, seen: encryption_set.Facts) -> Plan[encryption_set.SetRequest] | Fault | None:
         """See `encryption_set.plan_set_revert`."""
         return encryption_set.plan_set_revert(target, seen)
 
     async def apply(
-        self, chain: IdentityChain, target: Target, plan: Plan
+        self, chain: IdentityChain, target: Target, plan: Plan[encryption_set.SetRequest]
     ) -> Applied[encryption_set.DiskEncryptionSetDetail] | Started | AzureFailure:
         """PUT or PATCH the set."""
         try:
@@ -141,16 +145,16 @@ class DiskProvider(ArmProvider):
         same = on_set == wanted
         return disk.with_sets(found, present, present if same else await self._lists.set_or_none(chain, wanted, max_age))
 
-    def plan(self, target: Target, want: KeyChoice, seen: disk.Facts) -> Plan | Fault | None:
+    def plan(self, target: Target, want: KeyChoice, seen: disk.Facts) -> Plan[DiskUpdate] | Fault | None:
         """See `disk.plan_disk`."""
         return disk.plan_disk(target, want, seen)
 
-    def plan_revert(self, target: Target, seen: disk.Facts) -> Plan | Fault | None:
+    def plan_revert(self, target: Target, seen: disk.Facts) -> Plan[DiskUpdate] | Fault | None:
         """See `disk.plan_disk_revert`."""
         return disk.plan_disk_revert(target, seen)
 
     async def apply(
-        self, chain: IdentityChain, target: Target, plan: Plan
+        self, chain: IdentityChain, target: Target, plan: Plan[DiskUpdate]
     ) -> Applied[disk.DiskDetail] | Started | AzureFailure:
         """PATCH the disk."""
         try:

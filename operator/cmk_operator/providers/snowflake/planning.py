@@ -25,7 +25,7 @@ LOOK_AGAIN: Final = 60.0
 """Seconds between two looks at a rekey that takes hours."""
 
 
-def plan_key(target: SnowflakeTarget, want: KeyChoice, seen: Facts) -> Plan | Fault | None:
+def plan_key(target: SnowflakeTarget, want: KeyChoice, seen: Facts) -> Plan[SnowflakeRequest] | Fault | None:
     """The next statement; a fault says whose move it is; None when the account is on the wanted version."""
     info, wanted, pinned = seen.detail.info, want.key_uri.versionless, want.key_uri.version is not None
     if not info.understood:
@@ -52,7 +52,7 @@ def plan_key(target: SnowflakeTarget, want: KeyChoice, seen: Facts) -> Plan | Fa
     return _plan(Activate(_version(want), pinned), "activate the key in Snowflake", activated)
 
 
-def _kept_current(want: KeyChoice, seen: Facts) -> Plan | Fault | None:
+def _kept_current(want: KeyChoice, seen: Facts) -> Plan[SnowflakeRequest] | Fault | None:
     detail = seen.detail
     if detail.verification is not None and detail.verification.of_snowflakes_path:
         return verification_fault(detail.verification, seen.shown)
@@ -66,7 +66,7 @@ def _kept_current(want: KeyChoice, seen: Facts) -> Plan | Fault | None:
     return _plan(request, "rekey the account with the key's latest version", change, keeps_key=True)
 
 
-def plan_platform_key(target: SnowflakeTarget, seen: Facts) -> Plan | Fault | None:
+def plan_platform_key(target: SnowflakeTarget, seen: Facts) -> Plan[SnowflakeRequest] | Fault | None:
     """Deactivate Tri-Secret Secure; None when no customer's key is activated."""
     info = seen.detail.info
     if not info.understood:
@@ -79,8 +79,8 @@ def plan_platform_key(target: SnowflakeTarget, seen: Facts) -> Plan | Fault | No
     return _plan(Deactivate(), "deactivate Tri-Secret Secure", change)
 
 
-def _plan(request: SnowflakeRequest, purpose: str, *changes: FieldChange, keeps_key: bool = False) -> Plan:
-    return Plan(shown(request), changes, purpose, keeps_key=keeps_key, request=request)
+def _plan(request: SnowflakeRequest, purpose: str, *changes: FieldChange, keeps_key: bool = False) -> Plan[SnowflakeRequest]:
+    return Plan(request, changes, purpose, keeps_key=keeps_key, shown=shown(request))
 
 
 def _version(want: KeyChoice) -> KeyUri:

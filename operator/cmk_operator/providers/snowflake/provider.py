@@ -39,7 +39,6 @@ from cmk_operator.providers.snowflake.requests import (
     Rekey,
     operation_token,
     read_version,
-    request_of,
     version_begun,
 )
 from cmk_operator.providers.snowflake.target import read_target
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.faults.fault import Fault
     from cmk_operator.core.identifiers.key_uri import KeyUri
     from cmk_operator.providers.protocol import Manifest, Provider
+    from cmk_operator.providers.snowflake.requests import SnowflakeRequest
     from cmk_operator.providers.snowflake.target import SnowflakeTarget
 
 ACTIVATION_WAIT: Final = timedelta(hours=72)
@@ -130,22 +130,22 @@ class SnowflakeProvider:
         known.info, known.verification, known.at = info, verification, time.monotonic()
         return None
 
-    def plan(self, target: SnowflakeTarget, want: KeyChoice, seen: Facts) -> Plan | Fault | None:
+    def plan(self, target: SnowflakeTarget, want: KeyChoice, seen: Facts) -> Plan[SnowflakeRequest] | Fault | None:
         """See `planning.plan_key`."""
         return plan_key(target, want, seen)
 
-    def plan_revert(self, target: SnowflakeTarget, seen: Facts) -> Plan | Fault | None:
+    def plan_revert(self, target: SnowflakeTarget, seen: Facts) -> Plan[SnowflakeRequest] | Fault | None:
         """See `planning.plan_platform_key`."""
         return plan_platform_key(target, seen)
 
     async def apply(
-        self, chain: IdentityChain, target: SnowflakeTarget, plan: Plan
+        self, chain: IdentityChain, target: SnowflakeTarget, plan: Plan[SnowflakeRequest]
     ) -> Applied[SnowflakeDetail] | Started | AzureFailure:
         """Send the one statement. Snowflake takes the key's latest version, so that must be the one that was probed."""
         client = self._clients.of(target)
         if isinstance(client, AzureFailure):
             return client
-        request = request_of(plan)
+        request = plan.request
         known = self._known.setdefault(target.id.key, _Known())
         if not isinstance(request, Deactivate):
             refusal = await self._not_the_latest(chain, target, request.version, pinned=request.pinned)

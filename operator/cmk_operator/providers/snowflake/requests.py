@@ -14,7 +14,6 @@ from cmk_operator.providers.snowflake import statements
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cmk_operator.providers.protocol import Plan
 
 _TOKEN: Final = "snowflake:"  # noqa: S105 - the beginning of an operation's token, not a secret
 _DEACTIVATION: Final = f"{_TOKEN}deactivate"
@@ -66,13 +65,6 @@ def shown(request: SnowflakeRequest) -> Mapping[str, Any]:
     if isinstance(request, Deactivate):
         return {"statement": request.statement}
     return {"statement": request.statement, "keyVersion": str(request.version), "pinned": request.pinned}
-
-
-def request_of(plan: Plan) -> SnowflakeRequest:
-    """What a plan of this folder sends."""
-    if not isinstance(plan.request, SnowflakeRequest):
-        raise TypeError(f"not a plan for Snowflake: {plan.purpose}")
-    return plan.request
 
 
 def operation_token(request: Activate | Rekey | Deactivate) -> str:

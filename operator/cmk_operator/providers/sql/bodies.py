@@ -83,16 +83,11 @@ def database_update(request: SetDatabaseKey) -> DatabaseUpdate:
     return DatabaseUpdate(identity=identity, properties=properties)
 
 
-def planned(request: SqlRequest, changes: tuple[FieldChange, ...], purpose: str, *, keeps_key: bool = False) -> Plan:
+def planned(
+    request: SqlRequest, changes: tuple[FieldChange, ...], purpose: str, *, keeps_key: bool = False
+) -> Plan[SqlRequest]:
     """A plan of one request, with its body as it is sent."""
-    return Plan(_shown(request), changes, purpose, keeps_key=keeps_key, request=request)
-
-
-def request_of(plan: Plan) -> SqlRequest:
-    """What a plan of this folder sends."""
-    if not isinstance(plan.request, SqlRequest):
-        raise TypeError(f"not a plan for Microsoft.Sql: {plan.purpose}")
-    return plan.request
+    return Plan(request, changes, purpose, keeps_key=keeps_key, shown=_shown(request))
 
 
 def _shown(request: SqlRequest) -> dict[str, Any]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from cmk_operator.core.identifiers.arm_id import ArmId
     from cmk_operator.providers.protocol import Target
+    from cmk_operator.providers.sql.requests import SqlRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def recovering(facts: Facts) -> Facts:
     return replace(facts, detail=replace(facts.detail, recovering=True))
 
 
-def plan_database(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | None:
+def plan_database(target: Target, want: KeyChoice, seen: Facts) -> Plan[SqlRequest] | Fault | None:
     """PATCH identity, application and key at once, or revalidate a closed database; None when all is right."""
     changes = _changes(want, seen)
     if not changes and not seen.detail.inaccessible:
@@ -87,7 +88,7 @@ def plan_database(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault 
     return planned(request, changes, purpose, keeps_key=not moves)
 
 
-def plan_database_revert(target: Target, seen: Facts) -> Plan | Fault | None:
+def plan_database_revert(target: Target, seen: Facts) -> Plan[SqlRequest] | Fault | None:
     """Back under the server's protector: Azure does that only where the server is on a key of Microsoft."""
     if not seen.protection.customer_managed:
         return None
@@ -129,7 +130,7 @@ def _changes(want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
     return tuple(FieldChange(*pair) for pair in pairs if pair[1].lower() != pair[2].lower())
 
 
-def _reopen(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan | Fault:
+def _reopen(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan[SqlRequest] | Fault:
     """Revalidate at once when the key has just passed the probe; Azure changes nothing on a closed database."""
     name, uri = target.id.shown_name, seen.protection.key_uri
     if uri is None or uri.versionless != want.key_uri.versionless:
@@ -142,7 +143,7 @@ def _reopen(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldCh
     return _revalidate(target, seen, changes)
 
 
-def _revalidate(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan | Fault:
+def _revalidate(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan[SqlRequest] | Fault:
     if seen.detail.recovering:
         return busy(Reason.DATABASES_RECOVERING, f"SQL is opening database {target.id.shown_name}")
     opened = FieldChange("properties.status", "Inaccessible", "Online")

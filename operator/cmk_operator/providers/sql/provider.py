@@ -17,7 +17,6 @@ from cmk_operator.providers.arm import ArmProvider, started
 from cmk_operator.providers.listing import Listing
 from cmk_operator.providers.protocol import Applied, Plan, ResourceFacts, Started, Target
 from cmk_operator.providers.sql import database, server, server_plan
-from cmk_operator.providers.sql.bodies import request_of
 from cmk_operator.providers.sql.client import Readings, SqlClient
 from cmk_operator.providers.sql.faults import judge_sql_failure
 from cmk_operator.providers.sql.kind import SQL_DATABASE, SQL_SERVER
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.faults.fault import Fault
     from cmk_operator.core.identifiers.arm_id import ArmId
     from cmk_operator.providers.protocol import Provider
+    from cmk_operator.providers.sql.requests import SqlRequest
 
 GROUPS_MAX_AGE: Final = 900.0
 """Seconds that failover groups are trusted while nothing is to be written."""
@@ -47,10 +47,12 @@ class _SqlProvider(ArmProvider, ABC, Generic[DetailT]):
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> ResourceFacts[DetailT] | AzureFailure:
         """See `Provider.observe`."""
 
-    async def apply(self, chain: IdentityChain, target: Target, plan: Plan) -> Applied[DetailT] | Started | AzureFailure:
+    async def apply(
+        self, chain: IdentityChain, target: Target, plan: Plan[SqlRequest]
+    ) -> Applied[DetailT] | Started | AzureFailure:
         """Send the request; an answer at once is followed by a reading of the whole, as it tells a part only."""
         try:
-            answer = await self._client.send(chain, request_of(plan))
+            answer = await self._client.send(chain, plan.request)
         except EXPECTED_FAILURES as error:
             return failure_of(error)
         operation = started(answer, plan.purpose)
@@ -113,11 +115,11 @@ class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
             return server.Secondary(server_id, failure=replace(failure_of(error), request_id=None))
         return server.Secondary(server_id, identity, known)
 
-    def plan(self, target: Target, want: KeyChoice, seen: server.Facts) -> Plan | Fault | None:
+    def plan(self, target: Target, want: KeyChoice, seen: server.Facts) -> Plan[SqlRequest] | Fault | None:
         """See `server_plan.plan_server`."""
         return server_plan.plan_server(target, want, seen)
 
-    def plan_revert(self, target: Target, seen: server.Facts) -> Plan | Fault | None:
+    def plan_revert(self, target: Target, seen: server.Facts) -> Plan[SqlRequest] | Fault | None:
         """See `server_plan.plan_server_revert`."""
         return server_plan.plan_server_revert(target, seen)
 
@@ -150,11 +152,11 @@ class SqlDatabaseProvider(_SqlProvider[database.SqlDatabaseDetail]):
         facts, protector = await asyncio.gather(self._client.database(chain, target), self._client.protector(chain, target))
         return database.with_server(facts, customer_managed=protector.protection.customer_managed)
 
-    def plan(self, target: Target, want: KeyChoice, seen: database.Facts) -> Plan | Fault | None:
+    def plan(self, target: Target, want: KeyChoice, seen: database.Facts) -> Plan[SqlRequest] | Fault | None:
         """See `database.plan_database`."""
         return database.plan_database(target, want, seen)
 
-    def plan_revert(self, target: Target, seen: database.Facts) -> Plan | Fault | None:
+    def plan_revert(self, target: Target, seen: database.Facts) -> Plan[SqlRequest] | Fault | None:
         """See `database.plan_database_revert`."""
         return database.plan_database_revert(target, seen)
 

@@ -35,12 +35,13 @@ if TYPE_CHECKING:
     from cmk_operator.core.faults.azure_failure import AzureFailure
     from cmk_operator.core.identifiers.arm_id import ArmId
     from cmk_operator.providers.protocol import Plan, Target
+    from cmk_operator.providers.sql.requests import SqlRequest
     from cmk_operator.providers.sql.server import Facts, Secondary
 
 _UNSET: Final = ""
 
 
-def plan_server(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | None:
+def plan_server(target: Target, want: KeyChoice, seen: Facts) -> Plan[SqlRequest] | Fault | None:
     """The next request, with all changes that are ahead; None when the server is right and its databases are open."""
     identity, key = _identity_changes(want, seen), _key_changes(want, seen)
     changes = (*identity, *key)
@@ -62,7 +63,7 @@ def plan_server(target: Target, want: KeyChoice, seen: Facts) -> Plan | Fault | 
     return _protect(target, want, seen, changes)
 
 
-def plan_server_revert(target: Target, seen: Facts) -> Plan | Fault | None:
+def plan_server_revert(target: Target, seen: Facts) -> Plan[SqlRequest] | Fault | None:
     """Back to a key of Microsoft; the server keeps its identities and old keys.
 
     Azure does not do that while a database is closed. A revert is asked for only after the key has passed the probe, so the
@@ -130,7 +131,7 @@ def _wanted_name(want: KeyChoice, seen: Facts) -> str:
     return seen.detail.server_key_name if on_key(want, seen.protection) else server_key_name(wire_key(want))
 
 
-def _identify(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan:
+def _identify(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan[SqlRequest]:
     """Keep the server's other identities: others may use them."""
     identity = seen.detail.identity
     present = identity.user_assigned
@@ -141,7 +142,7 @@ def _identify(target: Target, want: KeyChoice, seen: Facts, changes: tuple[Field
     return planned(request, changes, "set the server's identity", keeps_key=on_key(want, seen.protection))
 
 
-def _switch(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan | Fault:
+def _switch(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan[SqlRequest] | Fault:
     """To another key as someone else: nothing unwraps the old key then, so Azure's way goes over a key of Microsoft."""
     options = target.options
     if isinstance(options, SqlServerOptions) and options.switch_through_service_managed_key:
@@ -156,7 +157,7 @@ def _switch(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Pl
     return blocked(Reason.SWITCH_NEEDS_SERVICE_MANAGED_KEY, message, Actor.PLATFORM_ENGINEER)
 
 
-def _service_managed(target: Target, changes: tuple[FieldChange, ...], purpose: str) -> Plan:
+def _service_managed(target: Target, changes: tuple[FieldChange, ...], purpose: str) -> Plan[SqlRequest]:
     return planned(SetServiceManagedProtector(target.id), changes, purpose)
 
 
@@ -169,7 +170,7 @@ def _closed_on_another_key(target: Target, seen: Facts) -> Fault:
     return blocked(Reason.DATABASES_INACCESSIBLE, message, Actor.PROVIDER_ADMINISTRATOR)
 
 
-def _reopen(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan | Fault:
+def _reopen(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan[SqlRequest] | Fault:
     """Revalidate at once, and do not wait for Azure to do it: the key has just passed the probe, and it only opens them sooner."""
     closed = seen.detail.inaccessible
     if seen.detail.recovering:
@@ -178,7 +179,7 @@ def _reopen(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Pl
     return planned(RevalidateServer(target.id), (opened, *changes), "revalidate the key", keeps_key=True)
 
 
-def _protect(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan | Fault:
+def _protect(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan[SqlRequest] | Fault:
     detail, name = seen.detail, _wanted_name(want, seen)
     moves = name.lower() != detail.server_key_name.lower()
     if moves and (detail.known_keys is None or name.lower() not in detail.known_keys):
@@ -193,14 +194,14 @@ def _protect(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldC
     return planned(request, changes, purpose, keeps_key=on_key(want, seen.protection))
 
 
-def _add_key(server: ArmId, want: KeyChoice, changes: tuple[FieldChange, ...], purpose: str) -> Plan:
+def _add_key(server: ArmId, want: KeyChoice, changes: tuple[FieldChange, ...], purpose: str) -> Plan[SqlRequest]:
     key = wire_key(want)
     return planned(AddServerKey(server, server_key_name(key), key), changes, purpose)
 
 
 def _secondary_first(
     target: Target, want: KeyChoice, secondary: Secondary, changes: tuple[FieldChange, ...]
-) -> Plan | Fault | None:
+) -> Plan[SqlRequest] | Fault | None:
     """A geo-secondary must know the key before its primary is protected by it; its own protector is its own manifest's matter.
 
     It is asked wherever it lies, so that whoever adds the key there is seen; it is written to in the tenant's scopes only.

@@ -69,7 +69,7 @@ def _read_protection(encryption: Encryption | None) -> Protection:
     return Protection(uri, active)
 
 
-def plan_key(want: KeyChoice, seen: ResourceFacts[StorageAccountDetail]) -> Plan | None:
+def plan_key(want: KeyChoice, seen: ResourceFacts[StorageAccountDetail]) -> Plan[StorageAccountUpdateParameters] | None:
     """PATCH only identity and encryption, keeping the account's other identities; None when all fields are right."""
     changes = _changes(want, seen)
     if not changes:
@@ -136,7 +136,7 @@ def _identity_type(present: str) -> str:
     return "UserAssigned"
 
 
-def plan_platform_key(seen: ResourceFacts[StorageAccountDetail]) -> Plan | None:
+def plan_platform_key(seen: ResourceFacts[StorageAccountDetail]) -> Plan[StorageAccountUpdateParameters] | None:
     """PATCH the account back to a key of Microsoft; its identities stay, because others may use them."""
     if not seen.protection.customer_managed:
         return None

@@ -13,6 +13,8 @@ from cmk_operator.providers.storage.encryption import StorageAccountDetail, plan
 from cmk_operator.providers.storage.kind import STORAGE_ACCOUNT
 
 if TYPE_CHECKING:
+    from azure.mgmt.storage.types import StorageAccountUpdateParameters
+
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.encryption.protection import KeyChoice
@@ -38,15 +40,17 @@ class StorageAccountProvider(ArmProvider):
         except EXPECTED_FAILURES as error:
             return failure_of(error)
 
-    def plan(self, target: Target, want: KeyChoice, seen: Facts) -> Plan | None:  # noqa: ARG002 - the account's facts say all
+    def plan(self, target: Target, want: KeyChoice, seen: Facts) -> Plan[StorageAccountUpdateParameters] | None:  # noqa: ARG002 - the account's facts say all
         """See `encryption.plan_key`."""
         return plan_key(want, seen)
 
-    def plan_revert(self, target: Target, seen: Facts) -> Plan | None:  # noqa: ARG002 - the account's facts say all
+    def plan_revert(self, target: Target, seen: Facts) -> Plan[StorageAccountUpdateParameters] | None:  # noqa: ARG002 - the account's facts say all
         """See `encryption.plan_platform_key`."""
         return plan_platform_key(seen)
 
-    async def apply(self, chain: IdentityChain, target: Target, plan: Plan) -> Applied[StorageAccountDetail] | AzureFailure:
+    async def apply(
+        self, chain: IdentityChain, target: Target, plan: Plan[StorageAccountUpdateParameters]
+    ) -> Applied[StorageAccountDetail] | AzureFailure:
         """PATCH the account."""
         try:
             applied = await self._accounts.update(chain, target.id, plan.body)

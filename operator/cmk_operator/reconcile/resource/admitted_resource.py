@@ -72,7 +72,7 @@ class AdmittedResource:
         """The outcome while the service carries out what was started; `retry_after` in seconds."""
         return Operating(operation, min(retry_after, LONGEST_WAIT), seen)
 
-    def unwritten(self, decision: Decision, plan: Plan | None, seen: ResourceFacts[Any]) -> Settled | Planned | Waiting:
+    def unwritten(self, decision: Decision, plan: Plan[Any] | None, seen: ResourceFacts[Any]) -> Settled | Planned | Waiting:
         """The outcome when nothing is to be written, or not now."""
         if plan is None:
             return Settled(seen)

@@ -49,7 +49,7 @@ async def write_key(
 class _Unfinished:
     """A request was carried out, and `plan` is what is left to do."""
 
-    plan: Plan
+    plan: Plan[Any]
     seen: ResourceFacts[Any]
 
 
@@ -87,7 +87,7 @@ class DueChange:
 
     want: KeyChoice
     key_state: KeyState
-    plan: Plan | Fault | None
+    plan: Plan[Any] | Fault | None
     decision: Decision
 
 
@@ -126,7 +126,7 @@ def _applied(
     seen: ResourceFacts[Any],
     answer: Applied[Any],
     due: DueChange,
-    plan: Plan,
+    plan: Plan[Any],
 ) -> Obstructed | Settled | Waiting | _Unfinished:
     facts = answer.facts
     old, new = seen.protection.active_key_text, facts.protection.active_key_text

@@ -68,7 +68,7 @@ class Waiting:
 class Planned:
     """A change is due, and the manifest says to observe only."""
 
-    plan: Plan
+    plan: Plan[Any]
     seen: ResourceFacts[Any]
 
 

@@ -131,9 +131,8 @@ def _remembered(remembered: Remembered) -> RememberedReport | None:
     return RememberedReport(**asdict(remembered))
 
 
-def _plan(plan: Plan) -> PlanReport:
-    body: Any = plan.body
-    return PlanReport(summary=tuple(str(change) for change in plan.changes), patch=json.dumps(body, sort_keys=True))
+def _plan(plan: Plan[Any]) -> PlanReport:
+    return PlanReport(summary=tuple(str(change) for change in plan.changes), patch=json.dumps(plan.body, sort_keys=True))
 
 
 def _rotations(
