@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.call_rates import ServiceRates
     from cmk_operator.core.schedule import Next
 
+FORGET_EVERY: Final = 600.0
 RECORD_SECONDS: Final = 5.0
 """For what is still to be recorded at shutdown."""
 _LOG: Final = logging.getLogger("cmk_operator")
@@ -129,12 +130,17 @@ async def run(settings: Settings, connection: Connection) -> int:
         cluster = Cluster(client, inventory, queue.add)
         writer = StatusWriter(client, inventory, telemetry, queue.add, journal.settled)
         reporting = Reporting(writer, EventRecorder(client, settings.instance), journal, _utc_now)
+        reading = KeyReading(KeyProber(session, _utc_now, settings.key_workers), VaultReader(session))
+        forgetting = asyncio.create_task(
+            forget_unused(reading.prober.drop_unused, reading.vaults.drop_unused, session.drop_unused), name="unused entries"
+        )
+        stack.callback(forgetting.cancel)
         passes = make_passes(
             cluster,
             reporting,
             intervals,
             session=session,
-            reading=KeyReading(KeyProber(session, _utc_now, settings.key_workers), VaultReader(session)),
+            reading=reading,
             providers=make_providers(session, settings.drift_check_interval),
             deliveries=Deliveries(receivers, connection.namespace),
             telemetry=telemetry,
@@ -165,6 +171,14 @@ async def run(settings: Settings, connection: Connection) -> int:
             kept = await leading
     _LOG.info("stopped")
     return 0 if kept else 1
+
+
+async def forget_unused(*tables: Callable[[], None]) -> None:
+    """Now and then, let every table forget what no manifest names any more."""
+    while True:
+        await asyncio.sleep(FORGET_EVERY)
+        for drop in tables:
+            drop()
 
 
 async def lead(

@@ -32,7 +32,8 @@ from cmk_operator.azure.management import (
     pages_of,
     typed_answer,
 )
-from cmk_operator.azure.session import UNUSED_FOR, AzureSession, TokenFile
+from cmk_operator.azure.session import AzureSession, TokenFile
+from cmk_operator.azure.table import UNUSED_FOR
 from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
 from cmk_operator.telemetry import Telemetry
 from tests.unit.samples import APPLICATION, SUBSCRIPTION

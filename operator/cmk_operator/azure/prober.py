@@ -17,6 +17,7 @@ from cmk_operator.azure.key_vault import (
     unwrap_again,
     wrap_again,
 )
+from cmk_operator.azure.table import Table
 from cmk_operator.azure.vault_answers import ASKED_AGAIN_AFTER, VaultAnswers
 from cmk_operator.azure.vault_list import VaultList, Watched
 from cmk_operator.core.access.probe_plan import YOUNG, Look, Proof, is_well, next_look, well_versions
@@ -61,10 +62,21 @@ class KeyProber:
         self._clock = clock
         self._monotonic = monotonic
         self._slots = asyncio.Semaphore(concurrency)
-        self._watched: dict[ProbedKey, Watched] = {}
-        self._lists: dict[tuple[object, ...], VaultList] = {}
-        self._answers: dict[str, VaultAnswers] = {}
-        self._explanations: dict[tuple[IdentityChain, str], _Explanation] = {}
+        self._watched: Table[ProbedKey, Watched] = Table(lambda _: Watched(), monotonic)
+        self._lists: Table[tuple[IdentityChain, str, str], VaultList] = Table(
+            lambda place: VaultList(session, *place, monotonic), monotonic
+        )
+        self._answers: Table[str, VaultAnswers] = Table(lambda _: VaultAnswers(), monotonic)
+        self._explanations: Table[tuple[IdentityChain, str], _Explanation] = Table(lambda _: _Explanation(), monotonic)
+
+    def drop_unused(self) -> None:
+        """Forget keys, vaults and tenants that nothing has asked for in an hour."""
+        for table in (self._watched, self._lists, self._answers, self._explanations):
+            table.drop_unused()
+
+    def held(self) -> int:
+        """How many keys, vaults and tenants are held in memory."""
+        return sum(len(table) for table in (self._watched, self._lists, self._answers, self._explanations))
 
     async def probe(
         self, key: ProbedKey, versions_in_use: frozenset[str], max_age: float, *, read_max_age: float | None = None
@@ -109,14 +121,14 @@ class KeyProber:
 
     def age(self, key: ProbedKey) -> float:
         """Seconds since it was last the key's turn; infinite before the first."""
-        watched = self._watched.get(key)
+        watched = self._watched.find(key)
         return self._since(watched.turn_at) if watched is not None else float("inf")
 
     def _since(self, moment: float) -> float:
         return self._monotonic() - moment
 
     def _watch(self, key: ProbedKey) -> Watched:
-        watched = self._watched.setdefault(key, Watched())
+        watched = self._watched[key]
         watched.asked_at = self._monotonic()
         return watched
 
@@ -153,7 +165,7 @@ class KeyProber:
     async def _visit(self, key: ProbedKey, versions_in_use: frozenset[str], known: KeyProbe | None, known_for: float) -> Visit:
         """Ask the vault, unless it was just silent to another visit: to wait for that again would keep other vaults waiting."""
         explain = functools.partial(self._explain, within=min(known_for, EXPLANATION_MAX_AGE))
-        answers = self._answers.setdefault(key.key_uri.vault_url, VaultAnswers())
+        answers = self._answers[key.key_uri.vault_url]
         spared = min(known_for, ASKED_AGAIN_AFTER)
         silence = answers.told(self._monotonic(), spared)
         if silence is not None:
@@ -174,7 +186,7 @@ class KeyProber:
         if last is None or proof is None:
             raise RuntimeError("a key that is not well is probed whole")
         known_for = interval * KNOWN_FOR
-        answers = self._answers.get(key.key_uri.vault_url)
+        answers = self._answers.find(key.key_uri.vault_url)
         if answers is not None and answers.silence is not None:
             return await self._probe(key, watched, versions_in_use, known_for=known_for)
         vault = self._list_of(key)
@@ -226,14 +238,11 @@ class KeyProber:
 
     def _list_of(self, key: ProbedKey) -> VaultList:
         chain, tenant, url = key.chain, key.customer_tenant_id, key.key_uri.vault_url
-        place = (chain, tenant.lower(), url)
-        if place not in self._lists:
-            self._lists[place] = VaultList(self._session, chain, tenant, url, self._monotonic)
-        return self._lists[place]
+        return self._lists[chain, tenant.lower(), url]
 
     async def _explain(self, chain: IdentityChain, customer_tenant_id: str, *, within: float) -> AzureFailure | None:
         wanted_since = self._monotonic() - within
-        explanation = self._explanations.setdefault((chain, customer_tenant_id.lower()), _Explanation())
+        explanation = self._explanations[chain, customer_tenant_id.lower()]
         async with explanation.lock:
             if explanation.asked_at < wanted_since:
                 asked_at = self._monotonic()

@@ -24,6 +24,7 @@ from cmk_operator.azure.credentials import (
 from cmk_operator.azure.failures import TokenUnavailableError
 from cmk_operator.azure.management import CONNECTION_TIMEOUT, READ_TIMEOUT, ClientT, OneHost, Sdk, WholeAnswer
 from cmk_operator.azure.rest import RestClient
+from cmk_operator.azure.table import UNUSED_FOR
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.access.token_verdict import judge_token_failure
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
@@ -43,8 +44,6 @@ T = TypeVar("T")
 CONNECTIONS: Final = 16
 """Enough for all workers: each waits for one answer at a time, and each TLS connection costs a quarter of a megabyte."""
 USER_AGENT: Final = "cmk-operator"
-UNUSED_FOR: Final = 3600.0
-"""Seconds after which the client of a subscription that nothing asked for is dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class AzureSession:
     _budget: CallBudget | None = None
     _kept: dict[tuple[object, ...], Any] = field(default_factory=dict)
     _used: dict[tuple[object, ...], float] = field(default_factory=dict)
-    """When each client of a management SDK was asked for last, the longest unused first."""
+    """When each client was asked for last, the longest unused first."""
 
     async def __aenter__(self) -> Self:
         # aiohttp's own context is as old as its import; this one trusts what SSL_CERT_FILE names now.
@@ -96,10 +95,19 @@ class AzureSession:
         """What is left of the budgets that were drawn on lately."""
         return tuple(self._budget.drawn_on()) if self._budget is not None else ()
 
+    def _touch(self, key: tuple[object, ...]) -> None:
+        self._used.pop(key, None)
+        self._used[key] = self.monotonic()
+
+    def held(self) -> int:
+        """How many clients are held in memory."""
+        return len(self._kept)
+
     def _keep(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
         if key not in self._kept:
             self._kept[key] = make()
         kept: T = self._kept[key]
+        self._touch(key)
         return kept
 
     def client_options(self) -> ClientOptions:
@@ -175,7 +183,7 @@ class AzureSession:
                 await self._raise_if_identity_is_gone(chain)
             raise
         self._forget_application(chain, customer_tenant_id)
-        self._kept["application", chain, customer_tenant_id.lower()] = credential
+        self._keep(("application", chain, customer_tenant_id.lower()), lambda: credential)
 
     async def _raise_if_identity_is_gone(self, chain: IdentityChain) -> None:
         """An assertion from the cache may be of a managed identity that is no more: then that is what Entra's refusal comes from."""
@@ -208,7 +216,6 @@ class AzureSession:
             if key[:2] in {("resource manager", chain), ("management", chain)} or (key[0] == "rest" and key[1] is credential)
         ]:
             del self._kept[key]
-            self._used.pop(key, None)
 
     def forget_credential(self, credential: AsyncTokenCredential) -> None:
         """Drop the clients of `rest` that sign in with a credential which has been replaced."""
@@ -256,9 +263,8 @@ class AzureSession:
         if key not in self._kept:
             await self._make_management(sdk, chain, subscription_id, key)
         client: ClientT = self._kept[key]
-        self._used.pop(key, None)
-        self._used[key] = self.monotonic()
-        self._drop_unused()
+        self._touch(key)
+        self.drop_unused()
         return client
 
     async def _make_management(
@@ -283,13 +289,14 @@ class AzureSession:
 
         self._keep(key, make)
 
-    def _drop_unused(self) -> None:
-        """Drop the SDKs' clients of subscriptions that no manifest names any more; there is nothing in them to close."""
+    def drop_unused(self) -> None:
+        """Drop the clients of what no manifest names any more; there is nothing in them to close: the connections are shared."""
         while self._used:
             key, used = next(iter(self._used.items()))
             if self.monotonic() - used <= UNUSED_FOR:
                 return
-            del self._used[key], self._kept[key]
+            del self._used[key]
+            self._kept.pop(key, None)
 
     def _pipeline(
         self, base_url: str, authentication: AsyncHTTPPolicy[Any, Any]

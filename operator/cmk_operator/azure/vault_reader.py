@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.azure.table import Table
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.identifiers.arm_id import InvalidArmIdError, parse_arm_id
 from cmk_operator.core.prerequisites.vault_facts import (
@@ -57,11 +58,19 @@ class VaultReader:
 
     def __init__(self, session: AzureSession) -> None:
         self._session = session
-        self._visits: dict[ReadVault, _Visits] = {}
+        self._visits: Table[ReadVault, _Visits] = Table(lambda _: _Visits(), session.monotonic)
+
+    def drop_unused(self) -> None:
+        """Forget vaults that nothing has asked for in an hour."""
+        self._visits.drop_unused()
+
+    def held(self) -> int:
+        """How many vaults are held in memory."""
+        return len(self._visits)
 
     async def read(self, vault: ReadVault, max_age: float) -> VaultFacts | VaultUnseen:
         """Facts at most `max_age` seconds old, or why there are none; never raises for what Azure or Entra answer."""
-        visits = self._visits.setdefault(vault, _Visits())
+        visits = self._visits[vault]
         async with visits.lock:
             if self._session.monotonic() - visits.at > max_age:
                 found = await self._visit(vault, visits)
@@ -72,7 +81,7 @@ class VaultReader:
 
     def last(self, vault: ReadVault) -> VaultFacts | VaultUnseen:
         """What the last read found, without asking."""
-        visits = self._visits.get(vault)
+        visits = self._visits.find(vault)
         return visits.last if visits is not None else VaultUnseen.NOT_ASKED
 
     async def _visit(self, vault: ReadVault, visits: _Visits) -> VaultFacts | VaultUnseen:
