@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -61,7 +61,18 @@ class TaskFamily:
             task.exception()
 
 
-def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:  # noqa: ANN401 - as asyncio has it
+class _TaskOptions(TypedDict, total=False):
+    """What asyncio hands to a task factory beside the coroutine."""
+
+    name: str | None
+    context: contextvars.Context | None
+
+
+def _make_task(
+    loop: asyncio.AbstractEventLoop,
+    coroutine: Any,  # noqa: ANN401 - as asyncio has it
+    **options: Unpack[_TaskOptions],
+) -> asyncio.Task[Any]:
     task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
     context = options.get("context")
     family = context.get(_FAMILY) if context is not None else _FAMILY.get()
