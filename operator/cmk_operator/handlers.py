@@ -123,7 +123,7 @@ class Watches:
                     self.unwatched.pop(plural, None)
             except KubernetesError as error:
                 attempt += 1
-                self.unwatched[plural] = f"it cannot be listed: {error}"
+                self.unwatched[plural] = _reason_of(plural, error)
                 _LOG.warning("the Kubernetes API cannot be listed yet", extra={"error": str(error)})
                 await _pause(stop, _RESTART_DELAYS[min(attempt, len(_RESTART_DELAYS) - 1)])
             else:
@@ -223,11 +223,7 @@ class Watches:
         try:
             await self.client.request("GET", collection_path(plural), query={"limit": "1"})
         except KubernetesError as error:
-            if error.status == 404:
-                return 404, f"{plural}.{GROUP} is not installed: the cluster's administrator must install the definition"
-            if error.status == 403:
-                return 403, f"RBAC forbids it: whoever installs the operator must correct its ClusterRole ({error})"
-            return error.status, f"the Kubernetes API does not answer: {error}"
+            return error.status, _reason_of(plural, error)
         if self.open_watches.refusals(plural):
             return 200, "RBAC allows to list but not to watch it: whoever installs the operator must correct its ClusterRole"
         return 200, "its watch has not begun yet"
@@ -305,6 +301,15 @@ class Watches:
         self.queue.forget(reference)
         for other in {reference, *concerned}:
             self.queue.add(other)
+
+
+def _reason_of(plural: str, error: KubernetesError) -> str:
+    """Why a kind cannot be listed, and who must do what."""
+    if error.status == 404:
+        return f"{plural}.{GROUP} is not installed: the cluster's administrator must install the definition"
+    if error.status == 403:
+        return f"RBAC forbids it: whoever installs the operator must correct its ClusterRole ({error})"
+    return f"the Kubernetes API does not answer: {error}"
 
 
 def stop_at_signals(stop: asyncio.Event) -> None:

@@ -67,3 +67,19 @@ async def test_a_kind_that_rbac_forbids_is_named_and_left_out(world: World) -> N
     world.proxy.clear()
     await until("a kind that is watched again", lambda: world.operator.ready, patience=90)
     assert world.operator.process.pid == process
+
+
+async def test_a_kind_that_rbac_forbids_at_the_start_is_waited_for_and_named(world: World) -> None:
+    world.operator.stop()
+    written = world.operator.written
+    world.proxy.inject("answer", "list", RESOURCES, status=403, times=None)
+    world.operator.launch()
+    await until("an answer", lambda: world.operator.lines(written, "cannot be listed yet"))
+    await until("a kind that is named", lambda: "encryptedresources is not watched" in world.operator.readiness)
+    assert "custom resources are not listed yet" in world.operator.readiness
+    assert "whoever installs the operator must correct its ClusterRole" in world.operator.readiness
+
+    world.proxy.clear()
+    await world.operator.until_ready()
+    await world.foundation()
+    await _goes_on(world)
