@@ -1,7 +1,7 @@
 """JSON over azure-core's pipeline, for what none of the operator's SDKs can send.
 
 Microsoft Graph, Snowflake, Key Vault's wrapKey and the URL of a long-running operation, which may be asked at after a restart
-(docs/decisions/0047).
+(docs/decisions/0070).
 """
 
 from __future__ import annotations

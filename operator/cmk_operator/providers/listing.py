@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 FactsT = TypeVar("FactsT")
 FactsT_co = TypeVar("FactsT_co", covariant=True)
 
+UNUSED_FOR: Final = 3600.0
+"""Seconds after which the list of a subscription that nothing asked for is dropped."""
+
 
 @dataclass(slots=True)
 class _Listed(Generic[FactsT]):
     """The resources of one subscription as the last list told them, and as they were read by themselves since."""
 
     at: float = float("-inf")
+    used: float = float("-inf")
+    """When something asked for the list last."""
     resources: dict[str, FactsT] = field(default_factory=dict)
     read: dict[str, tuple[float, FactsT]] = field(default_factory=dict)
     """Single readings and answers to writes, each with its time: newer than a list that was under way meanwhile."""
@@ -46,6 +51,11 @@ class Listing(Generic[FactsT]):
         self._source = source
         self._max_age = max_age
         self._listed: dict[tuple[IdentityChain, str], _Listed[FactsT]] = {}
+        """The longest unused first."""
+
+    def __len__(self) -> int:
+        """How many subscriptions are held."""
+        return len(self._listed)
 
     async def get(self, chain: IdentityChain, target: ArmId, max_age: float) -> FactsT:
         """The facts from the subscription's list if that is young enough, else (or if not listed) from the resource itself.
@@ -72,11 +82,22 @@ class Listing(Generic[FactsT]):
         return facts
 
     async def _young(self, chain: IdentityChain, subscription_id: str, max_age: float) -> _Listed[FactsT]:
-        listed = self._listed.setdefault((chain, subscription_id), _Listed())
+        listed = self._listed.pop((chain, subscription_id), None) or _Listed()
+        self._listed[chain, subscription_id] = listed
+        listed.used = self._session.monotonic()
+        self._drop_unused()
         async with listed.lock:
             if self._session.monotonic() - listed.at > max_age:
                 await self._list(chain, subscription_id, listed)
         return listed
+
+    def _drop_unused(self) -> None:
+        """Drop the lists of subscriptions that no manifest names any more."""
+        now = self._session.monotonic()
+        for key, listed in list(self._listed.items()):
+            if now - listed.used <= UNUSED_FOR:
+                return
+            del self._listed[key]
 
     async def _list(self, chain: IdentityChain, subscription_id: str, listed: _Listed[FactsT]) -> None:
         began = self._session.monotonic()
