@@ -56,6 +56,7 @@ def faults_of(failure: AzureFailure) -> list[Fault]:
 
 @given(failures)
 @example(AzureFailure(400, "2-odd.code", "an odd sentence"))
+@example(AzureFailure(400, "MultiPartyApprovalRequired", "", "\ud800\n"))
 def test_any_code_and_any_message_give_a_legal_condition(failure: AzureFailure) -> None:
     for fault in faults_of(failure):
         aspect = Aspect(ConditionType.READY, "False", fault.reason, fault.message)
@@ -102,6 +103,12 @@ def test_a_refusal_of_entra_that_is_not_known_concludes_nothing_about_consent_an
         AzureFailure(400, "BadRequest", "Gateway failed. AADSTS999999: A new rule forbids it."), "data"
     )
     assert passed_on.reason is Reason.ENTRA_REFUSED
+
+
+def test_a_gateway_before_entra_is_not_taken_for_entra() -> None:
+    fault = judge_arm_failure(AzureFailure(403, "Http403", "<html>Forbidden</html>", stage=Stage.APPLICATION_TOKEN), "data")
+    assert fault.reason is Reason.UNKNOWN
+    assert not fault.needs_a_person
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from cmk_operator.cli.audit import NAMESPACE as OPERATOR_NAMESPACE
 from cmk_operator.cli.cluster import Cluster, checked_name, cluster_options
 from cmk_operator.cli.presentation import console, instant, now, show_json, show_table, without_absent
 from cmk_operator.core.audit.chain import parse_entry
+from cmk_operator.core.audit.change import Event
 from cmk_operator.core.audit.layout import HEAD_NAME, SLOTS, lines_of, segment_name
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def rotations(keys: Iterable[CustomerManagedKey], resources: Iterable[EncryptedR
             kind=type(one).__name__,
             namespace=one.metadata.namespace,
             name=one.metadata.name,
-            what="KeyVersionChanged" if isinstance(one, CustomerManagedKey) else "KeyChanged",
+            what=(Event.KEY_VERSION_CHANGED if isinstance(one, CustomerManagedKey) else Event.KEY_CHANGED).value,
             message=f"{entry.from_ or 'none'} -> {entry.to}",
             by=entry.by,
             request_id=entry.request_id,

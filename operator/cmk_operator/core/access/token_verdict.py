@@ -163,7 +163,9 @@ def is_an_unknown_refusal(failure: AzureFailure) -> bool:
     Nothing is concluded from it about the customer's consent or the key.
     """
     known = _ENTRA.keys() | _FEDERATION | _ENTRA_BUSY | {_NO_SUCH_PRINCIPAL}
-    return failure.answered and not failure.transient and not failure.entra_codes & known
+    # A proxy or gateway on the way refuses too, but only Entra says why.
+    said = failure.answered and failure.code not in {"", f"Http{failure.status}"}
+    return said and not failure.transient and not failure.entra_codes & known
 
 
 def _shown(codes: frozenset[int]) -> str:

@@ -122,11 +122,11 @@ def _protection(active: KeyForDiskEncryptionSet | None, *, automatic: bool) -> P
 
 
 def _rotation_error(error: ApiError | None, name: str) -> str | None:
-    """Azure's code and who must act; Azure's own text may change from time to time."""
+    """Azure's code and who must act, without what changes from answer to answer."""
     if not error:
         return None
-    code = text_of(error.code) or "Unknown"
-    return f"{code}: {judge_arm_failure(AzureFailure(400, code, text_of(error.message)), name).message}"
+    failure = AzureFailure(400, text_of(error.code) or "Unknown", text_of(error.message))
+    return f"{failure.shown_code}: {judge_arm_failure(failure, name).message}"
 
 
 def with_disks(facts: Facts, of_set: ArmId, disks: Sequence[ProtectedDisk] | None) -> Facts:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.core.faults.azure_failure import Stage
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
+from cmk_operator.core.faults.foreign_text import shown_code
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.snowflake.answers import Verification, cause_of, is_key_refusal
 
@@ -168,7 +169,7 @@ def still_waiting(name: str, retry_after: float | None = None) -> Fault:
 
 
 def _approval(failure: AzureFailure, name: str) -> Fault:
-    request = f" request {failure.inner_code}" if failure.inner_code else " the request"
+    request = f" request {shown_code(failure.inner_code)}" if failure.inner_code else " the request"
     message = (
         f"Snowflake account {name} is under Multi-party Approval: the approvers named in its policy must approve{request} in "
         "Snowsight (Governance & Security, Requests & approvals); the provider's administrator can tell who they are"
