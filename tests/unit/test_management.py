@@ -24,7 +24,6 @@ from cmk_operator.azure.management import (
     CONNECTION_TIMEOUT,
     LONGEST_LIST,
     READ_TIMEOUT,
-    STORAGE,
     FirstAnswer,
     OneHost,
     Received,
@@ -35,6 +34,7 @@ from cmk_operator.azure.management import (
 from cmk_operator.azure.session import AzureSession, TokenFile
 from cmk_operator.azure.table import UNUSED_FOR
 from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
+from cmk_operator.providers.storage.sdk import STORAGE
 from cmk_operator.telemetry import Telemetry
 from tests.unit.samples import APPLICATION, SUBSCRIPTION
 
@@ -57,7 +57,7 @@ import asyncio, sys
 from pathlib import Path
 import cmk_operator.__main__
 from cmk_operator.azure.credentials import IdentityChain
-from cmk_operator.azure.management import STORAGE
+from cmk_operator.providers.storage.sdk import STORAGE
 from cmk_operator.azure.session import AzureSession, TokenFile
 from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
 from cmk_operator.telemetry import Telemetry

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, AnotherHostError, failure_of
-from cmk_operator.azure.management import STORAGE, OneHost, Sdk, WholeAnswer
+from cmk_operator.azure.management import OneHost, Sdk, WholeAnswer
 from cmk_operator.azure.session import AzureSession, TokenFile
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.providers.disk.compute import DiskEncryptionSets, Disks
@@ -24,6 +24,7 @@ from cmk_operator.providers.disk.options import DiskPlacement
 from cmk_operator.providers.protocol import Applied, Plan, Started, Target
 from cmk_operator.providers.storage.accounts import StorageAccounts
 from cmk_operator.providers.storage.encryption import plan_key
+from cmk_operator.providers.storage.sdk import STORAGE
 from cmk_operator.telemetry import Telemetry
 from tests.unit.samples import APPLICATION, GROUP, IDENTITY, SUBSCRIPTION, V1, VAULT
 from tests.unit.test_disk_encryption_sets import FOLLOW as DISK_KEY

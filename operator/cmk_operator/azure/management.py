@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from azure.core.async_paging import AsyncItemPaged
     from azure.core.pipeline import PipelineRequest, PipelineResponse
-    from azure.mgmt.compute.aio import ComputeManagementClient
-    from azure.mgmt.sql.aio import SqlManagementClient
-    from azure.mgmt.storage.aio import StorageManagementClient
 
 CONNECTION_TIMEOUT: Final = 5.0
 READ_TIMEOUT: Final = 20.0
@@ -55,29 +52,6 @@ class Sdk(Generic[ClientT]):
     async def client_class(self) -> Callable[..., ClientT]:
         """Import in a thread: an SDK takes some hundreds of milliseconds, in which the lease must still be renewed."""
         return await asyncio.to_thread(self.load)
-
-
-def _storage() -> Callable[..., StorageManagementClient]:
-    from azure.mgmt.storage.aio import StorageManagementClient
-
-    return StorageManagementClient
-
-
-def _compute() -> Callable[..., ComputeManagementClient]:
-    from azure.mgmt.compute.aio import ComputeManagementClient
-
-    return ComputeManagementClient
-
-
-def _sql() -> Callable[..., SqlManagementClient]:
-    from azure.mgmt.sql.aio import SqlManagementClient
-
-    return SqlManagementClient
-
-
-STORAGE: Final[Sdk[StorageManagementClient]] = Sdk("azure.mgmt.storage", _storage)
-COMPUTE: Final[Sdk[ComputeManagementClient]] = Sdk("azure.mgmt.compute", _compute)
-SQL: Final[Sdk[SqlManagementClient]] = Sdk("azure.mgmt.sql", _sql)
 
 
 class OneHost(SansIOHTTPPolicy[Any, Any]):

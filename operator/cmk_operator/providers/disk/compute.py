@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cmk_operator.azure.management import COMPUTE, FirstAnswer, pages_of, typed_answer
+from cmk_operator.azure.management import FirstAnswer, pages_of, typed_answer
 from cmk_operator.providers.arm import started
 from cmk_operator.providers.disk import disk, encryption_set
+from cmk_operator.providers.disk.sdk import COMPUTE
 from cmk_operator.providers.protocol import Applied, Started
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, assert_never
 
-from cmk_operator.azure.management import SQL, FirstAnswer, pages_of, typed_answer
+from cmk_operator.azure.management import FirstAnswer, pages_of, typed_answer
 from cmk_operator.providers.sql import bodies
 from cmk_operator.providers.sql.database import read_database
 from cmk_operator.providers.sql.requests import (
@@ -22,6 +22,7 @@ from cmk_operator.providers.sql.requests import (
     SetServiceManagedProtector,
     SqlRequest,
 )
+from cmk_operator.providers.sql.sdk import SQL
 from cmk_operator.providers.sql.server import read_closed, read_known_keys, read_partners, read_protector, read_server
 
 if TYPE_CHECKING:

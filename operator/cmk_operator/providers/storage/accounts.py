@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cmk_operator.azure.management import STORAGE, Received, pages_of, typed_answer
+from cmk_operator.azure.management import Received, pages_of, typed_answer
 from cmk_operator.providers.protocol import Applied, ResourceFacts
 from cmk_operator.providers.storage.encryption import StorageAccountDetail, read_account
+from cmk_operator.providers.storage.sdk import STORAGE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
