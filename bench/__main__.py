@@ -18,6 +18,8 @@ from rich.table import Table
 from bench.detection import Detection
 from bench.fleet import Fleet
 from bench.kinds import Kinds
+from bench.limits import GROUP as LIMITED
+from bench.limits import Limits
 from bench.measurements import Bench, Row
 from sandbox import environment
 from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, SandboxControl
@@ -38,6 +40,7 @@ def main() -> int:
     parser.add_argument("--steady-seconds", type=float, default=180.0, help="length of the steady state (default: 180)")
     parser.add_argument("--only-new", action="store_true", help="measure the first encryption only (for larger fleets)")
     parser.add_argument("--only-kinds", action="store_true", help="measure the requests of each kind of target only")
+    parser.add_argument("--only-limits", action="store_true", help="measure the first encryption with Azure's limits only")
     parser.add_argument(
         "--detection",
         action="store_true",
@@ -82,7 +85,9 @@ async def _measure(sandbox: Sandbox, arguments: argparse.Namespace, console: Con
         await fleet.prepare(arguments.keys // 2 if arguments.detection else arguments.keys)
         if arguments.detection:
             await fleet.add_keys_with_own_grants(arguments.keys // 2)
-        await fleet.apply_tenant((OPERATOR, FLOOR))
+        await fleet.apply_tenant((OPERATOR, FLOOR, LIMITED))
+        if arguments.only_limits:
+            return await Limits(fleet, bench).measure(arguments.resources)
         if arguments.only_kinds:
             return await Kinds(fleet, bench, sandbox.env).measure()
         for group in (OPERATOR,) if arguments.detection else (OPERATOR, FLOOR):
@@ -109,6 +114,9 @@ async def _measure(sandbox: Sandbox, arguments: argparse.Namespace, console: Con
             console.print(f"detection at {interval or 'the default'} interval …")
             rows += await bench.detection(OPERATOR, interval)
         await fleet.remove(OPERATOR)
+        console.print("all new, with Azure's limits …")
+        rows += await Limits(fleet, bench).measure(arguments.resources)
+        await fleet.remove(LIMITED)
         console.print("the requests of each kind …")
         rows += await Kinds(fleet, bench, sandbox.env).measure()
     return rows
