@@ -1,4 +1,4 @@
-"""The way out of the cluster: the proxy that the standard variables name."""
+"""The proxy for requests that leave the cluster, from the standard variables."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from urllib.request import getproxies, proxy_bypass
 
 
 def egress_proxy(host: str) -> str | None:
-    """The URL of the proxy to `host`, which may carry a port; None when the way is direct.
+    """The URL of the proxy to `host`, which may have a port; None if there is none.
 
-    Whoever asks often remembers the answer: aiohttp's own way, `trust_env`, asks a thread for each request.
+    Callers keep the answer if they need it often: aiohttp's own `trust_env` uses a thread for each request.
     """
     return None if proxy_bypass(host) else getproxies().get("https")

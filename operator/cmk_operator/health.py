@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 STUCK_AFTER: Final = 180.0
-"""Seconds: a wish for a pass that is overdue by so much means that the workers hang."""
+"""Seconds: if a reconcile is overdue by this much, the workers hang."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What the endpoints tell: the metrics, how overdue the queue is, and whether the first lists are in."""
+    """The state behind the endpoints: the metrics, how overdue the queue is, and what is not watched yet."""
 
     exposition: Callable[[], Awaitable[bytes]]
     overdue: Callable[[], float]
@@ -25,10 +25,10 @@ class Health:
     """What must happen before the operator sees everything, one line each."""
 
     async def healthz(self, _: web.Request) -> web.Response:
-        """200 while work goes on; 500 asks the kubelet for a restart, which is cheap."""
+        """200 while the workers make progress; 500 makes the kubelet restart the pod, which is cheap."""
         overdue = self.overdue()
         healthy = overdue < STUCK_AFTER
-        text = "ok" if healthy else f"a pass is overdue by {overdue:.0f} s"
+        text = "ok" if healthy else f"a reconcile is overdue by {overdue:.0f} s"
         return web.Response(status=200 if healthy else 500, text=f"{text}\n")
 
     async def readyz(self, _: web.Request) -> web.Response:

@@ -15,7 +15,7 @@ _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "
 
 
 class Rendering(logging.Filter):
-    """Renders the message at once; wrong arguments, say of a library's line, neither lose it nor fail its caller."""
+    """Formats the message at once. Wrong arguments, for instance from a library, neither lose the line nor fail the caller."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the record in place; never drops it."""
@@ -56,7 +56,7 @@ def configure_logging(form: Literal["json", "text"], level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Refused calls are facts that status tells; the SDKs would log each with its whole answer.
+    # Status reports refused calls. The SDKs would log each of them with its whole answer.
     logging.getLogger("azure").setLevel(max(logging.ERROR, logging.getLevelName(level)))
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))

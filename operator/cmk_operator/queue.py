@@ -1,7 +1,7 @@
-"""One keyed work queue: an object is never worked on twice at once, and no wish for a pass is ever lost.
+"""One keyed work queue: an object is never reconciled twice at the same time, and no request for a reconcile is lost.
 
-As client-go's workqueue: adding an object that waits is a no-op, adding one that is worked on makes it run again, and
-each failure backs off by object. Passes wished for later sit on a heap; an earlier wish replaces a later one.
+It works as client-go's workqueue. Enqueueing an object that waits does nothing. Enqueueing one that is being reconciled makes it
+run again. Each failure backs off by object. Delayed reconciles are on a heap; an earlier due time replaces a later one.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _LOG: Final = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Lane(Generic[ItemT]):
-    """The waiting line of one kind, so that many resources never keep a key from its probe."""
+    """The queue of one kind, so that many resources never delay the probe of a key."""
 
     workers: int
     ready: deque[ItemT] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     moved_at: float = 0.0
-    """When a worker last took something, or the line began to wait; by the loop's clock."""
+    """When a worker last took an item, or the first item was enqueued; by the loop's clock."""
 
 
 class WorkQueue(Generic[ItemT]):
-    """Runs `process(item)` for items that want it."""
+    """Runs `process(item)` for each item that is enqueued."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class WorkQueue(Generic[ItemT]):
         self._tasks: list[asyncio.Task[None]] = []
 
     def add(self, item: ItemT, after: float = 0.0) -> None:
-        """Wish for a pass in `after` seconds; the earliest wish counts."""
+        """Enqueue an item, due in `after` seconds; the earliest due time counts."""
         if after > 0:
             self._schedule(item, after)
             return
@@ -83,7 +83,7 @@ class WorkQueue(Generic[ItemT]):
             lane.wake.set()
 
     def forget(self, item: ItemT) -> None:
-        """Drop the item's future wishes and its count of failures."""
+        """Drop the item's due time and its count of failures."""
         self._due.pop(item, None)
         self._attempts.pop(item, None)
 
@@ -97,17 +97,17 @@ class WorkQueue(Generic[ItemT]):
 
     @property
     def started(self) -> bool:
-        """Whether passes are made at all: a standby's queue only fills."""
+        """Whether items are processed: a standby's queue only fills."""
         return bool(self._tasks)
 
     def depths(self) -> dict[str, int]:
-        """How many items wait for a worker now, by lane."""
+        """How many items are due and wait for a worker, by lane."""
         return {name: len(lane.ready) for name, lane in self._lanes.items()}
 
     def overdue(self) -> float:
-        """Seconds by which the most overdue wish has been passed over; grows when due times or all workers of a line hang.
+        """Seconds by which the most overdue item is late; it grows if the timer, or all workers of a lane, hang.
 
-        A long line that moves is not overdue, however long it is; nor is that of a standby, on which nothing shall move.
+        A long queue that moves is not overdue. Nor is that of a standby, from which nothing is taken.
         """
         if not self._tasks:
             return 0.0
@@ -116,7 +116,7 @@ class WorkQueue(Generic[ItemT]):
         return max((now - since for since in itertools.chain(self._due.values(), stuck)), default=0.0)
 
     def start(self) -> None:
-        """Start the workers; what has waited until now waits from now on."""
+        """Start the workers; the waiting time of all items starts now."""
         now = asyncio.get_running_loop().time()
         self._waiting = dict.fromkeys(self._waiting, now)
         for lane in self._lanes.values():
@@ -128,7 +128,7 @@ class WorkQueue(Generic[ItemT]):
             ]
 
     async def stop(self, grace: float) -> None:
-        """Let running passes finish for at most `grace` seconds, then cancel them; nothing new is begun."""
+        """Let running reconciles finish for at most `grace` seconds, then cancel them; no other one is started."""
         self._stopping = True
         for lane in self._lanes.values():
             lane.wake.set()
@@ -182,7 +182,7 @@ class WorkQueue(Generic[ItemT]):
         try:
             wish = await self._process(item)
         except Exception as error:  # noqa: BLE001 - the one place that catches everything
-            # A pass that fails is repeated, whatever the cause.
+            # A reconcile that fails is retried, whatever the cause.
             _LOG.exception("pass failed and will be repeated", extra={"object": str(item), "error": type(error).__name__})
             self._telemetry.passes.labels(name, "failed").inc()
             return Next(backoff=FAILED)
@@ -197,7 +197,7 @@ class WorkQueue(Generic[ItemT]):
         if wish.backoff is None:
             self._attempts.pop(item, None)
         else:
-            # A pass that something woke is no attempt that failed in its turn: many wakes must not make the wait long.
+            # A reconcile that an event triggered does not count as a further failure: many events must not make the backoff long.
             attempt = max(1, self._attempts.get(item, 0) + timed)
             self._attempts[item] = attempt
             self._schedule(item, max(wish.backoff.bound(attempt) * _jitter(), wish.after or 0.0))

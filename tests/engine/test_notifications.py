@@ -111,7 +111,7 @@ async def test_a_receiver_that_was_down_gets_everything_once_and_in_order(world:
     receiver.close()
     name = await ready(world, receiver)
     message = await tenant_until(world, "down", "False", "SinkUnreachable")
-    assert "whoever runs it must look into it" in message
+    assert "the owner of the receiver must repair it" in message
     customer, vault = world.environment.customer, world.environment.vault
     await customer.disable(vault, KEY)
     await pending(world, "CustomerManagedKey", KEY, "key.lost")

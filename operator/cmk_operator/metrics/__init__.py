@@ -1,1 +1,1 @@
-"""What is so at the moment of a scrape, read off from what the watches showed: it cannot go stale, and goes with its object."""
+"""Metrics of the state at the time of a scrape, computed from what the watches delivered. They disappear with their object."""

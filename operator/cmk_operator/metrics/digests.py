@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from cmk_operator.api.notifications import NotificationsReport
 
 UNKNOWN_KIND: Final = "Unknown"
-"""Kind of a resource that no pass has looked at yet."""
+"""Kind of a resource that has not been reconciled yet."""
 
 
 class Phase(StrEnum):
-    """Where a version of a key is in its life."""
+    """The phase of a key version in its life."""
 
     ACTIVE = "Active"
     IN_USE = "InUse"
@@ -38,7 +38,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a receiver has not been told of an object, and never will be."""
+    """Notifications of an object that are pending, and that were discarded."""
 
     pending: int
     dropped: int

@@ -1,4 +1,4 @@
-"""One scrape: what has changed since the last one is read off, in small steps; the text is made beside the event loop."""
+"""One scrape: it reads what has changed since the last one, in small steps, and makes the text in a thread."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cmk_operator.telemetry import Telemetry
 
 _STEP: Final = 50
-"""Objects that are parsed before other work gets its turn; about 5 ms."""
+"""Objects that are parsed before other work may run; about 5 ms."""
 
 ResourceT = TypeVar("ResourceT", FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource)
 DigestT = TypeVar("DigestT")
@@ -73,7 +73,7 @@ class _Kept(Generic[DigestT]):
             try:
                 found = inventory.get(model, reference.name, reference.namespace)
             except ValidationError:
-                # Its own pass fails, and says so; the others must still be told.
+                # Its own reconcile fails and reports it; the others must still be exposed.
                 continue
             if found is not None:
                 self._digests[reference] = (versions[reference], digest(found))
@@ -88,7 +88,7 @@ class _Kept(Generic[DigestT]):
 class Exposition(Collector):
     """The metrics of one process.
 
-    A process that stands by tells nothing of objects: the one that works does, and two answers would not agree.
+    A standby exposes no metrics of objects: the leader does, and two answers would not agree.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Exposition(Collector):
         )
 
     def describe(self) -> Iterator[Metric]:
-        """The families, without samples, by which the registry sees to it that no name is used twice."""
+        """The families without samples: the registry uses them to refuse a name that is used twice."""
         return (family.of() for family in families.FAMILIES)
 
     def collect(self) -> Iterator[Metric]:

@@ -151,7 +151,7 @@ def _of_resources(resources: Mapping[ObjectReference, ResourceDigest]) -> Iterat
 
 
 def _of_notifications(objects: Objects) -> Iterator[GaugeMetricFamily]:
-    """By tenant: that of a resource is its key's. An object whose key is gone has nobody to be told to."""
+    """By tenant: that of a resource is its key's. An object whose key was deleted has no receiver."""
     tenants = {(reference.namespace, reference.name): digest.tenant for reference, digest in objects.keys.items()}
     pending = dict.fromkeys(tenants.values(), 0)
     dropped = dict.fromkeys(tenants.values(), 0)

@@ -1,1 +1,1 @@
-"""Where notifications are sent: receivers over HTTPS, with no decision but what their answer means."""
+"""Receivers of notifications over HTTPS; the only decision is what an answer means."""

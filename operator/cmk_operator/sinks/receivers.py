@@ -1,4 +1,4 @@
-"""Posts one CloudEvent to a receiver over HTTPS, and says what its answer means.
+"""Posts one CloudEvent to a receiver over HTTPS, and interprets the answer.
 
 A receiver is chosen by whoever writes a CustomerTenant. Redirects are not followed and bodies are not read, so that it can
 neither send the operator elsewhere nor put its words into a status.
@@ -34,7 +34,7 @@ _USER_AGENT: Final = "cmk-operator"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One event in structured JSON, ready to be sent as often as needed; only its signature is of the moment."""
+    """One notification in structured JSON, ready to be sent as often as needed; only its signature is new each time."""
 
     id: str
     content_type: str
@@ -43,7 +43,7 @@ class Message:
 
 def message_of(attributes: Mapping[str, Any], data: Mapping[str, Any]) -> Message:
     """Write a CloudEvent 1.0 in structured JSON. Source: CloudEvents JSON Event Format 1.0.2."""
-    # Four megabytes that only an operator with a sink needs.
+    # Imported late: it costs 4 MB, which only an operator with a receiver needs.
     from cloudevents.core.formats.json import JSONFormat  # noqa: PLC0415
     from cloudevents.core.v1.event import CloudEvent  # noqa: PLC0415
 
@@ -59,7 +59,7 @@ class Receivers:
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, url: str, message: Message, signer: Signer | None) -> Fault | None:
-        """Post once; None when the receiver has taken the event, with any status from 200 to 299."""
+        """Post once; None if the receiver has accepted the notification, with any status from 200 to 299."""
         headers = {"Content-Type": message.content_type, "User-Agent": _USER_AGENT}
         if signer is not None:
             headers |= signer.headers(message.id, datetime.now(UTC), message.body)
@@ -97,7 +97,7 @@ def _judge_answer(host: str, status: int, headers: Mapping[str, str]) -> Fault |
         return None
     wait = _retry_after(headers)
     if status in {408, 425, 429} or status >= 500:
-        message = f"the receiver at {host} answers {status}: whoever runs it must look into it if that lasts"
+        message = f"the receiver at {host} answers {status}: if that lasts, the owner of the receiver must repair it"
         return Fault(Reason.SINK_BUSY, message, Actor.PROVIDER_ADMINISTRATOR, wait)
     if 300 <= status < 400:
         message = (
@@ -106,8 +106,8 @@ def _judge_answer(host: str, status: int, headers: Mapping[str, str]) -> Fault |
         )
         return Fault(Reason.SINK_REDIRECTS, message, Actor.PROVIDER_ADMINISTRATOR, wait)
     message = (
-        f"the receiver at {host} refuses events with {status}: the provider's administrator must correct spec.notifications, or "
-        "whoever runs the receiver must let them in"
+        f"the receiver at {host} refuses notifications with {status}: the provider's administrator must correct spec.notifications, "
+        "or the owner of the receiver must accept them"
     )
     return Fault(Reason.SINK_REFUSES, message, Actor.PROVIDER_ADMINISTRATOR, wait)
 
@@ -116,23 +116,23 @@ def _judge_silence(host: str, error: BaseException) -> Fault:
     administrator = Actor.PROVIDER_ADMINISTRATOR
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError | ssl.SSLError):
         message = (
-            f"no trusted TLS connection to the receiver at {host}: whoever runs it must correct its certificate, or the provider's "
-            "administrator must let the operator trust its authority (SSL_CERT_FILE)"
+            f"no trusted TLS connection to the receiver at {host}: the owner of the receiver must correct its certificate, or the "
+            "provider's administrator must make cmk-operator trust its authority (SSL_CERT_FILE)"
         )
         return Fault(Reason.SINK_NOT_TRUSTED, message, administrator)
     if isinstance(error, aiohttp.InvalidURL | ValueError):
         message = f"spec.notifications.sink names no usable address ({host}): the provider's administrator must correct it"
         return Fault(Reason.SINK_ADDRESS_NOT_USABLE, message, administrator)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        message = f"the name of the receiver at {host} is not known: the provider's administrator must correct spec.notifications.sink"
+        message = f"the name of the receiver at {host} does not resolve: the provider's administrator must correct spec.notifications.sink"
         return Fault(Reason.SINK_NOT_FOUND, message, administrator)
     what = "does not answer in time" if isinstance(error, TimeoutError | asyncio.TimeoutError) else "cannot be reached"
-    message = f"the receiver at {host} {what}: whoever runs it must look into it if that lasts"
+    message = f"the receiver at {host} {what}: if that lasts, the owner of the receiver must repair it"
     return Fault(Reason.SINK_UNREACHABLE, message, administrator)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a receiver asks to wait, in either form of RFC 9110; bounded, since nobody waits for ever."""
+    """Seconds that a receiver asks to wait, in either form of RFC 9110, with an upper bound."""
     text = headers.get("Retry-After")
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""Signatures of the Standard Webhooks specification, by its own library."""
+"""Signatures by the Standard Webhooks specification, made with its own library."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _MOST_BYTES: Final = 64
 
 
 class UnusableSecretError(ValueError):
-    """A text is no signing secret of Standard Webhooks; the message says what one looks like and holds none of it."""
+    """A text is not a Standard Webhooks signing secret. The message says what one looks like, and contains nothing of the text."""
 
 
 class Signer:
     """Signs bodies with one secret."""
 
     def __init__(self, secret: bytes) -> None:
-        """Take `whsec_` and base64, as the specification spells secrets; raises `UnusableSecretError` for anything else."""
+        """Accept `whsec_` and base64, as the specification defines; raise `UnusableSecretError` for anything else."""
         try:
             text = secret.decode("ascii").strip()
             key = base64.b64decode(text.removeprefix(_PREFIX), validate=True) if text.startswith(_PREFIX) else b""
