@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.authority import judge_key, judge_namespace
+from cmk_operator.core.encryption.key_use import NEEDED_OPERATIONS
 from cmk_operator.core.faults.fault import Fault
-from cmk_operator.core.handover.request import Handover, WantedKey, WantedSnowflake, WantedVault
+from cmk_operator.core.handover.request import Handover, WantedApplication, WantedKey, WantedVault
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.providers.registry import KINDS
 
@@ -55,7 +56,7 @@ def handover_of(
     cloud, grant = identity.spec.endpoints, tenant.grant
     admitted = _admitted(grant, cloud, keys)
     users: defaultdict[KeyUri, _Users] = defaultdict(_Users)
-    accounts: dict[ResourceId, WantedSnowflake] = {}
+    accounts: dict[ResourceId, WantedApplication] = {}
     for resource in sorted(resources, key=lambda one: (one.metadata.namespace or "", one.metadata.name)):
         uri = admitted.get((resource.metadata.namespace or "", resource.spec.key_ref.name))
         if uri is not None:
@@ -79,7 +80,7 @@ def handover_of(
             WantedVault(host, tuple(key for key in wanted if key.uri.vault_host == host))
             for host in sorted({key.uri.vault_host for key in wanted})
         ),
-        snowflake=tuple(accounts[account] for account in sorted(accounts, key=lambda one: one.key)),
+        applications=tuple(accounts[account] for account in sorted(accounts, key=lambda one: one.key)),
     )
 
 
@@ -101,7 +102,7 @@ def _count(
     resource: EncryptedResource,
     uri: KeyUri,
     users: _Users,
-    accounts: dict[ResourceId, WantedSnowflake],
+    accounts: dict[ResourceId, WantedApplication],
 ) -> None:
     target, region = resource.spec.target, resource.spec.region
     kind = resource.spec.kind
@@ -112,12 +113,14 @@ def _count(
         users.regions.add(region)
     if kind.timing.own_application:
         details, before = resource.status.details, accounts.get(target)
-        accounts[target] = WantedSnowflake(
+        accounts[target] = WantedApplication(
+            service=kind.timing.service,
             account=target.text,
             consent_url=details.consent_url if details is not None else None,
             principal_name=details.service_principal_name if details is not None else None,
             subnets=details.network_subnets if details is not None else (),
             keys=(*(before.keys if before is not None else ()), uri),
+            operations=(*NEEDED_OPERATIONS, *kind.key_use.more_operations),
         )
 
 

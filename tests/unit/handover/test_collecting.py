@@ -126,7 +126,7 @@ def test_what_the_tenant_does_not_allow_never_reaches_its_customer() -> None:
     handover = collected(strangers, on_them)
     assert [str(key.uri) for vault in handover.vaults for key in vault.keys] == [f"https://{VAULT}/keys/storage"]
     assert handover.vaults[0].keys[0].uses == ()
-    assert handover.snowflake == ()
+    assert handover.applications == ()
     told = refused_keys(customer_tenant(), identity(), strangers)
     assert [sentence.split(":")[0] for sentence in told] == [
         "team-b/other-namespace",
@@ -143,7 +143,7 @@ def test_snowflakes_consent_and_subnets_come_from_status() -> None:
         resources(snowflake(status={"details": details | {"servicePrincipalName": "trisec"}})),
         allowedSnowflakeAccounts=["CONTOSO_PROD"],
     )
-    (account,) = found.snowflake
+    (account,) = found.applications
     assert (account.account, account.principal_name, account.subnets) == (ACCOUNTS, "trisec", ("/s",))
     assert account.application is None, "x is no client id"
     assert account.keys == (found.vaults[0].keys[0].uri,)
@@ -196,5 +196,5 @@ def test_thousands_of_accounts_on_a_key_are_not_read_one_by_one() -> None:
 
 def test_without_a_status_of_details_nothing_is_made_up() -> None:
     assert EncryptedResourceStatus().details is None
-    (account,) = collected(keys(key_body()), resources(snowflake()), allowedSnowflakeAccounts=[ACCOUNTS]).snowflake
+    (account,) = collected(keys(key_body()), resources(snowflake()), allowedSnowflakeAccounts=[ACCOUNTS]).applications
     assert (account.consent_url, account.principal_name, account.subnets) == (None, None, ())

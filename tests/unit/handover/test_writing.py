@@ -65,7 +65,8 @@ def test_no_free_text_reaches_what_the_script_does() -> None:
 
     harmless = replace(EVERYTHING, application_name="Contoso")
     harmless = replace(
-        harmless, snowflake=tuple(replace(one, principal_name="x", subnets=one.usable_subnets) for one in harmless.snowflake)
+        harmless,
+        applications=tuple(replace(one, principal_name="x", subnets=one.usable_subnets) for one in harmless.applications),
     )
     assert done(azure_cli_script(EVERYTHING, ALL_CHOICES)) == done(azure_cli_script(harmless, ALL_CHOICES))
 

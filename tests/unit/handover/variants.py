@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.core.handover.request import Choices, Handover, WantedKey, WantedSnowflake, WantedVault
+from cmk_operator.core.handover.request import Choices, Handover, WantedApplication, WantedKey, WantedVault
 from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
 from cmk_operator.core.identifiers.key_uri import parse_key_uri
 from cmk_operator.providers.disk.kind import DISK
@@ -48,6 +48,7 @@ PLAIN: Final = Handover(
 _DOCUMENTS = key("https://fabrikam-kv.vault.azure.net/keys/documents", STORAGE_ACCOUNT.key_use, SQL_SERVER.key_use)
 _WAREHOUSE = key("https://fabrikam-kv.vault.azure.net/keys/warehouse", SNOWFLAKE_ACCOUNT.key_use)
 _DISKS = key("https://fabrikam-vm.vault.azure.net/keys/disks", DISK.key_use, regions=("westeurope",))
+OPERATIONS: Final = ("wrapKey", "unwrapKey", *SNOWFLAKE_ACCOUNT.key_use.more_operations)
 EVERYTHING: Final = replace(
     PLAIN,
     application_name=BITING,
@@ -55,15 +56,17 @@ EVERYTHING: Final = replace(
         WantedVault("fabrikam-kv.vault.azure.net", (_DOCUMENTS, _WAREHOUSE)),
         WantedVault("fabrikam-vm.vault.azure.net", (_DISKS,)),
     ),
-    snowflake=(
-        WantedSnowflake(
+    applications=(
+        WantedApplication(
+            "Snowflake",
             "fabrikam-prod",
             f"https://login.microsoftonline.com/tenantId/oauth2/authorize?client_id={SNOWFLAKE}&response_type=code",
             BITING,
             (SUBNET, BITING),
             (_WAREHOUSE.uri,),
+            OPERATIONS,
         ),
-        WantedSnowflake("fabrikam-test", None, None, (), (_WAREHOUSE.uri,)),
+        WantedApplication("Snowflake", "fabrikam-test", None, None, (), (_WAREHOUSE.uri,), OPERATIONS),
     ),
 )
 ALL_CHOICES: Final = Choices(

@@ -15,7 +15,7 @@ from cmk_operator.core.handover.steps import KEYS_API_VERSION, LOCK, LOG, RESOUR
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cmk_operator.core.handover.request import Choices, Handover, WantedKey, WantedVault
+    from cmk_operator.core.handover.request import Choices, Handover, WantedApplication, WantedKey, WantedVault
 
 _VAULT: Final = f"Microsoft.KeyVault/vaults@{KEYS_API_VERSION}"
 _KEY: Final = f"Microsoft.KeyVault/vaults/keys@{KEYS_API_VERSION}"
@@ -67,18 +67,18 @@ def _parameters(handover: Handover, choices: Choices) -> Iterator[str]:
     yield f"@description({bicep_value('Region of the vault.' + hint)})"
     yield f"param location string = {bicep_value(location) if location else 'resourceGroup().location'}"
     principals = {_APPLICATION: f"Object id in this tenant of the application {handover.shown_application}."}
-    for number, account in enumerate(handover.snowflake, start=1):
+    for number, account in enumerate(handover.applications, start=1):
         if account.application is not None:
-            text = f"Object id in this tenant of Snowflake's application {account.application} for account {account.account}."
-            principals[_snowflake(number)] = printable(text)
+            text = f"Object id in this tenant of {account.service}'s application {account.application} for account {account.account}."
+            principals[_parameter(account, number)] = printable(text)
     for name, description in principals.items():
         yield ""
         yield f"@description({bicep_value(description)})"
         yield f"param {name} string"
 
 
-def _snowflake(number: int) -> str:
-    return f"snowflake{number}PrincipalId"
+def _parameter(account: WantedApplication, number: int) -> str:
+    return f"{account.label}{number}PrincipalId"
 
 
 def _resource(label: str, kind: str, body: dict[str, Any]) -> str:
@@ -86,7 +86,7 @@ def _resource(label: str, kind: str, body: dict[str, Any]) -> str:
 
 
 def _vault(handover: Handover, choices: Choices, vault: WantedVault, label: str) -> Iterator[str]:
-    on_it = [account for account in handover.snowflake if any(key.uri in account.keys for key in vault.keys)]
+    on_it = [account for account in handover.applications if any(key.uri in account.keys for key in vault.keys)]
     network: dict[str, Any] = {"bypass": "AzureServices", "defaultAction": "Deny" if choices.addresses else "Allow"}
     network["ipRules"] = [{"value": address} for address in choices.addresses]
     network["virtualNetworkRules"] = [{"id": subnet} for account in on_it for subnet in account.usable_subnets]
@@ -108,7 +108,7 @@ def _vault(handover: Handover, choices: Choices, vault: WantedVault, label: str)
         grants = {
             f"{key_label}_grant": _grant(label if choices.grant_on_vault else key_label, SERVICE_ENCRYPTION_USER, _APPLICATION)
         }
-        grants |= _snowflake_grants(handover, key, key_label)
+        grants |= _application_grants(handover, key, key_label)
         for grant_label, grant in grants.items():
             yield _resource(grant_label, _GRANT, grant)
             after.append(Expression(grant_label))
@@ -123,10 +123,10 @@ def _vault(handover: Handover, choices: Choices, vault: WantedVault, label: str)
     yield _resource(f"{label}_lock", _LOCK, {"name": LOCK, "scope": Expression(label), "properties": lock, "dependsOn": after})
 
 
-def _snowflake_grants(handover: Handover, key: WantedKey, label: str) -> dict[str, dict[str, Any]]:
+def _application_grants(handover: Handover, key: WantedKey, label: str) -> dict[str, dict[str, Any]]:
     return {
-        f"{label}_snowflake_{number}": _grant(label, CRYPTO_USER, _snowflake(number))
-        for number, account in enumerate(handover.snowflake, start=1)
+        f"{label}_{account.label}_{number}": _grant(label, CRYPTO_USER, _parameter(account, number))
+        for number, account in enumerate(handover.applications, start=1)
         if account.application is not None and key.uri in account.keys
     }
 

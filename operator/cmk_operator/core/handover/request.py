@@ -78,23 +78,29 @@ class WantedVault:
 
 
 @dataclass(frozen=True, slots=True)
-class WantedSnowflake:
-    """A Snowflake account under Tri-Secret Secure: Snowflake signs in with an application of its own, not with the provider's."""
+class WantedApplication:
+    """A service that reads the key through an application of its own, not the provider's, for one account."""
 
+    service: str
+    """The service's name, such as `Snowflake`."""
     account: str
     consent_url: str | None
     principal_name: str | None
     subnets: tuple[str, ...]
     keys: tuple[KeyUri, ...]
+    operations: tuple[str, ...]
+    """What the service does with the key."""
 
     @property
     def application(self) -> str | None:
-        """Client id of Snowflake's application, from the consent URL; None until Snowflake reports it.
-
-        Source: Snowflake, SYSTEM$GET_CMK_CONFIG.
-        """
+        """Client id of the service's application, from the consent URL; None until the service reports it."""
         found = re.search(f"[?&]client_id=({_GUID.pattern})(?:&|$)", self.consent_url or "")
         return found[1].lower() if found else None
+
+    @property
+    def label(self) -> str:
+        """The service's name in names of variables."""
+        return re.sub("[^a-z0-9]", "", self.service.lower())
 
     @property
     def usable_subnets(self) -> tuple[str, ...]:
@@ -113,7 +119,8 @@ class Handover:
     application_name: str | None
     consent_url: str
     vaults: tuple[WantedVault, ...]
-    snowflake: tuple[WantedSnowflake, ...] = ()
+    applications: tuple[WantedApplication, ...] = ()
+    """Of services that do not come by the provider's."""
 
     @property
     def shown_application(self) -> str:

@@ -19,7 +19,7 @@ from cmk_operator.core.identifiers.cloud import CloudName
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cmk_operator.core.handover.request import Choices, Handover, WantedKey, WantedSnowflake, WantedVault
+    from cmk_operator.core.handover.request import Choices, Handover, WantedApplication, WantedKey, WantedVault
     from cmk_operator.core.handover.shell import Word
 
 LOCK: Final = "cmk-keep"
@@ -58,11 +58,11 @@ class Step:
 
 def steps(handover: Handover, choices: Choices) -> tuple[Step, ...]:
     """Everything, in the order in which it must be done."""
-    accounts = handover.snowflake
+    accounts = handover.applications
     return (
         _sign_in(handover, choices),
         _consent(handover),
-        *(_snowflake_consent(account, number) for number, account in enumerate(accounts, start=1)),
+        *(_application_consent(account, number) for number, account in enumerate(accounts, start=1)),
         *(step for vault in handover.vaults for step in _vault(handover, choices, vault)),
         _report(handover),
     )
@@ -114,20 +114,20 @@ def _consent(handover: Handover) -> Step:
     return Step(title, CONSENTS, why, _principal("PRINCIPAL", handover.application))
 
 
-def _snowflake_consent(account: WantedSnowflake, number: int) -> Step:
-    title = f"Consent to Snowflake's application for account {printable(account.account)}"
+def _application_consent(account: WantedApplication, number: int) -> Step:
+    title = f"Consent to {account.service}'s application for account {printable(account.account)}"
     if account.application is None:
         why = (
-            "Snowflake reads the key through its own application. It names that application once the provider has registered the key "
+            f"{account.service} reads the key through its own application. It names that application once the provider has registered the key "
             "there. The provider then sends these steps again, with the commands."
         )
         return Step(title, CONSENTS, why, "")
     named = f", shown as {printable(account.principal_name)}" if account.principal_name else ""
     why = (
-        f"Snowflake reads the key through its own application{named}, not the provider's. You may also consent in a browser: "
+        f"{account.service} reads the key through its own application{named}, not the provider's. You may also consent in a browser: "
         f"{printable(account.consent_url)}."
     )
-    return Step(title, CONSENTS, why, _principal(f"SNOWFLAKE_{number}", account.application))
+    return Step(title, CONSENTS, why, _principal(f"{account.label.upper()}_{number}", account.application))
 
 
 def _vault(handover: Handover, choices: Choices, vault: WantedVault) -> Iterator[Step]:
@@ -135,9 +135,9 @@ def _vault(handover: Handover, choices: Choices, vault: WantedVault) -> Iterator
     for key in vault.keys:
         yield _have_key(choices, key)
         yield _grant(choices, key)
-        for number, account in enumerate(handover.snowflake, start=1):
+        for number, account in enumerate(handover.applications, start=1):
             if account.application is not None and key.uri in account.keys:
-                yield _grant_snowflake(key, account, number)
+                yield _grant_application(key, account, number)
     if choices.reader:
         yield _reader(vault)
     if choices.workspace is not None:
@@ -236,11 +236,12 @@ def _grant(choices: Choices, key: WantedKey) -> Step:
     return Step(f"Allow the application to use the key {key.uri.key_name}", OWNER, why, command)
 
 
-def _grant_snowflake(key: WantedKey, account: WantedSnowflake, number: int) -> Step:
-    permissions = ("get", "wrapKey", "unwrapKey", "sign", "verify")
-    command = _granted(f"SNOWFLAKE_{number}", CRYPTO_USER, key, permissions, on_vault=False)
-    title = f"Allow Snowflake's account {printable(account.account)} to use the key {key.uri.key_name}"
-    why = f"Snowflake wraps, unwraps, signs and verifies with the key; {CRYPTO_USER} is the least role that has all four."
+def _grant_application(key: WantedKey, account: WantedApplication, number: int) -> Step:
+    permissions = ("get", *account.operations)
+    command = _granted(f"{account.label.upper()}_{number}", CRYPTO_USER, key, permissions, on_vault=False)
+    title = f"Allow {account.service}'s account {printable(account.account)} to use the key {key.uri.key_name}"
+    uses = ", ".join(account.operations)
+    why = f"{account.service} needs {uses} with the key; {CRYPTO_USER} is the least role that allows all of them."
     return Step(title, OWNER, why, command)
 
 
@@ -267,7 +268,7 @@ def _log(workspace: str, vault: WantedVault) -> Step:
 
 
 def _firewall(handover: Handover, choices: Choices, vault: WantedVault) -> Iterator[Step]:
-    on_it = [account for account in handover.snowflake if any(key.uri in account.keys for key in vault.keys)]
+    on_it = [account for account in handover.applications if any(key.uri in account.keys for key in vault.keys)]
     subnets = [subnet for account in on_it for subnet in account.usable_subnets]
     if not choices.addresses and not subnets:
         return
@@ -275,7 +276,8 @@ def _firewall(handover: Handover, choices: Choices, vault: WantedVault) -> Itera
     update = ("az", "keyvault", "update", "--name", vault.name, "--resource-group", _VAULT_GROUP)
     commands = [line(*rule, "--ip-address", *choices.addresses, *_QUIET)] if choices.addresses else []
     commands += [line(*rule, "--subnet", subnet, *_QUIET) for subnet in subnets]
-    who = [*(["the provider's operator"] if choices.addresses else []), *(["Snowflake"] if subnets else [])]
+    services = dict.fromkeys(account.service for account in on_it if account.usable_subnets)
+    who = [*(["the provider's operator"] if choices.addresses else []), *services]
     why = f"The firewall admits {' and '.join(who)}, and Azure's own services as trusted services."
     if choices.addresses:
         commands.append(line(*update, "--bypass", "AzureServices", "--default-action", "Deny", *_QUIET))

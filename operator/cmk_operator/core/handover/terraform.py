@@ -17,7 +17,7 @@ from cmk_operator.core.handover.steps import KEYS_API_VERSION, LOCK, LOG, RESOUR
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cmk_operator.core.handover.request import Choices, Handover, WantedKey, WantedSnowflake, WantedVault
+    from cmk_operator.core.handover.request import Choices, Handover, WantedApplication, WantedKey, WantedVault
 
 _PROVIDERS = {
     "azapi": {"source": "Azure/azapi", "version": "~> 2.0"},
@@ -106,10 +106,10 @@ def _principals(handover: Handover) -> Iterator[Block]:
         (keep,),
         f"The consent to {handover.shown_application}. In a browser: {handover.consent_url}.",
     )
-    for number, account in enumerate(handover.snowflake, start=1):
-        header = f'resource "azuread_service_principal" "snowflake_{number}"'
+    for number, account in enumerate(handover.applications, start=1):
+        header = f'resource "azuread_service_principal" "{account.label}_{number}"'
         if account.application is not None:
-            remark = f"The consent to Snowflake's application for account {account.account}."
+            remark = f"The consent to {account.service}'s application for account {account.account}."
             yield Block(header, {"client_id": account.application, "use_existing": True}, (keep,), remark)
 
 
@@ -120,7 +120,7 @@ def _vaults(handover: Handover, choices: Choices) -> Iterator[Block]:
 
 
 def _vault(handover: Handover, choices: Choices, vault: WantedVault, label: str) -> Iterator[Block]:
-    on_it = [account for account in handover.snowflake if any(key.uri in account.keys for key in vault.keys)]
+    on_it = [account for account in handover.applications if any(key.uri in account.keys for key in vault.keys)]
     subnets = [subnet for account in on_it for subnet in account.usable_subnets]
     network: dict[str, Any] = {"bypass": "AzureServices", "default_action": "Deny" if choices.addresses else "Allow"}
     network |= {"ip_rules": choices.addresses} if choices.addresses else {}
@@ -147,10 +147,10 @@ def _vault(handover: Handover, choices: Choices, vault: WantedVault, label: str)
         yield _key(choices, key, key_label, vault_id)
         yield _grant("application", SERVICE_ENCRYPTION_USER, key_label, vault_id if choices.grant_on_vault else None)
         grants.append(f"azurerm_role_assignment.application_{key_label}")
-        for account_number, account in enumerate(handover.snowflake, start=1):
+        for account_number, account in enumerate(handover.applications, start=1):
             if _grantable(account, key):
-                yield _grant(f"snowflake_{account_number}", CRYPTO_USER, key_label, None)
-                grants.append(f"azurerm_role_assignment.snowflake_{account_number}_{key_label}")
+                yield _grant(f"{account.label}_{account_number}", CRYPTO_USER, key_label, None)
+                grants.append(f"azurerm_role_assignment.{account.label}_{account_number}_{key_label}")
     if choices.reader:
         yield _grant("application", READER, f"reader_{label}", vault_id)
         grants.append(f"azurerm_role_assignment.application_reader_{label}")
@@ -161,7 +161,7 @@ def _vault(handover: Handover, choices: Choices, vault: WantedVault, label: str)
     yield _lock(label, vault_id, grants)
 
 
-def _grantable(account: WantedSnowflake, key: WantedKey) -> bool:
+def _grantable(account: WantedApplication, key: WantedKey) -> bool:
     return account.application is not None and key.uri in account.keys
 
 
