@@ -1,1 +1,1 @@
-"""Keeps the record of changes in Kubernetes, and hands copies of it to the log and to an HTTP sink."""
+"""Keeps the audit record in Kubernetes, and sends copies of it to the log and to an HTTP sink."""

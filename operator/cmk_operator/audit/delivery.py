@@ -1,4 +1,4 @@
-"""Hands the sink every entry, in order and at least once, for as long as it takes; nothing waits for it."""
+"""Sends every entry to the sink, in order and at least once, however long it takes. Nothing waits for it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from cmk_operator.core.audit.chain import Entry
 
     Send = Callable[[list[str]], Awaitable[str | None]]
-    """Takes lines, and tells what went wrong (None: the sink has them)."""
+    """Sends lines, and returns what went wrong (None: the sink has them)."""
 
 _RETRY: Final = Backoff(1.0, 60.0)
 _LOG: Final = logging.getLogger(__name__)
 
 
 class Delivery:
-    """`undelivered` reads the next entries; `advance` lets the head say that the sink has them up to one, and whether it does."""
+    """`undelivered` reads the next entries; `advance` writes to the head how far the sink is, and returns whether it could."""
 
     def __init__(
         self, send: Send, undelivered: Callable[[], Awaitable[list[Entry]]], advance: Callable[[int], Awaitable[bool]]
@@ -33,7 +33,7 @@ class Delivery:
         self._more = asyncio.Event()
 
     def wake(self) -> None:
-        """There may be new entries."""
+        """Check for new entries."""
         self._more.set()
 
     async def run(self) -> None:
@@ -45,7 +45,7 @@ class Delivery:
             error = await self._deliver_all()
             failures = failures + 1 if error is not None else 0
             if error is not None:
-                _LOG.warning("the audit sink did not take entries; they are sent again", extra={"error": error})
+                _LOG.warning("the audit sink did not accept entries; they are retried", extra={"error": error})
                 await asyncio.sleep(_RETRY.bound(failures))
                 self._more.set()
 

@@ -1,8 +1,8 @@
-"""Takes in changes at once, and records those that came together in one write; a change that is recorded already is not again.
+"""Queues changes, and records those that arrive together in one write. A change that is already recorded is not recorded again.
 
-`settled` is awaited before a status is written that would make the change invisible: a crash in between repeats the pass, whose change
-has the same id. While the record cannot be written at all, passes are repeated; but after `HOLD_STATUS_FOR` seconds status goes on
-without it, because a lost key must be seen: the log then has the change, and the record gets it as soon as it can.
+Callers await `settled` before they write a status that would hide the change. After a crash in between, the reconcile is repeated,
+and its change has the same id. While the record cannot be written, reconciles are retried. But after `HOLD_STATUS_FOR` seconds
+status is written without it, because a lost key must be seen: the change is then in the log, and is recorded as soon as possible.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 HOLD_STATUS_FOR: Final = 60.0
 GATHER_FOR: Final = 0.05
-"""Seconds in which changes gather before a write: each costs the API server time that grows with the segment."""
+"""Seconds to collect changes before a write: the cost of a write for the API server grows with the segment."""
 HEAD_QUIET: Final = 1.0
-"""Seconds without a change after which the head follows, so that a run of changes costs one write of it and not one a change."""
+"""Seconds without a change before the head is written, so that a series of changes costs one write of it."""
 HEAD_LAGS: Final = 5.0
-"""Seconds after which the head follows although changes keep coming."""
+"""Seconds after which the head is written even if changes keep arriving."""
 IDS_KEPT: Final = 16_384
-"""More than the ring of segments holds by default, so that any change that can still be repeated is recognised."""
+"""More than the segments hold by default, so that every change that can still be repeated is recognised."""
 _RETRY: Final = Backoff(0.1, 5.0)
 _AUDIT: Final = logging.getLogger("cmk_operator.audit")
 _LOG: Final = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Recorded:
 
 
 class Journal:
-    """The one writer of the record in this process; `send` hands lines to the sink and tells what went wrong (None: nothing)."""
+    """The one writer of the record in this process; `send` sends lines to the sink and returns what went wrong (None: nothing)."""
 
     def __init__(
         self,
@@ -70,11 +70,11 @@ class Journal:
         self._hold = hold_status_for
         self._pending: dict[str, Change] = {}
         self._early: list[Change] = []
-        """Noted before the record was read for the first time."""
+        """Changes that arrived before the record was read for the first time."""
         self._recorded: dict[str, None] = {}
         """Ids in the order of the record."""
         self._latest: dict[tuple[str, str], Recorded] = {}
-        """By uid and aspect; what is pending counts."""
+        """The newest change by uid and aspect, including pending ones."""
         self._read_once = False
         self._told: set[str] = set()
         self._logged = 0
@@ -85,20 +85,20 @@ class Journal:
         self._writing: asyncio.Task[None] | None = None
         self._noted = asyncio.Event()
         self._due = False
-        """Whether something is to be written; what only waits for company is not."""
+        """Whether a write is due; a change that may wait for others does not make it due."""
         self._closing = False
         self._head_saved_at = float("-inf")
         self._delivering: asyncio.Task[None] | None = None
         self._objects: dict[str, Subject] = {}
 
     def start(self) -> None:
-        """Begin to serve the sink, if there is one."""
+        """Start deliveries to the sink, if there is one."""
         if self._delivery is not None:
             self._delivery.wake()
             self._delivering = asyncio.create_task(self._delivery.run(), name="audit sink")
 
     async def close(self, grace: float) -> None:
-        """Write what is pending, for at most `grace` seconds; 0: nothing more, because another operator writes now."""
+        """Write what is pending, for at most `grace` seconds; 0 writes nothing, because another operator is the leader now."""
         self._closing = True
         self._noted.set()
         if grace > 0 and (self._pending or self._early):
@@ -112,16 +112,16 @@ class Journal:
                     await task
 
     def note(self, change: Change, *, at_once: bool = True) -> None:
-        """Take in a change; it is recorded once: soon, or with the next that is written or waited for."""
+        """Enqueue a change. It is recorded once: soon, or (`at_once` False) together with the next write."""
         if self._read_once:
-            self._take_in(change)
+            self._enqueue(change)
         else:
             self._early.append(change)
         if at_once and (self._pending or self._early):
             self._start_writing()
 
-    def _take_in(self, change: Change) -> None:
-        """Await its turn, unless it is the newest of its aspect already; a former state that came again is a new change."""
+    def _enqueue(self, change: Change) -> None:
+        """Enqueue a change, unless it is already the newest of its aspect. A former state that returns is a new change."""
         aspect = (change.subject.uid, change.event.aspect)
         latest = self._latest.get(aspect)
         if change.id in self._pending or change.id in self._recorded:
@@ -134,7 +134,7 @@ class Journal:
         self._latest[aspect] = Recorded(change.id, change.by, change.after, change.request_id)
 
     async def settled(self, uid: str) -> None:
-        """Wait until all changes of an object are recorded. Raises what kept them from it; then the pass must be repeated."""
+        """Wait until all changes of an object are recorded. Raise the error that prevents it: the reconcile must be retried."""
         while self._of(uid):
             self._start_writing()
             error = await asyncio.shield(self._attempt) if self._attempt is not None else None
@@ -157,7 +157,7 @@ class Journal:
         return self._latest.get((uid, aspect))
 
     async def living(self) -> list[Subject]:
-        """Objects that the record knows, and not as deleted. Raises `KubernetesError` when it cannot be read."""
+        """Objects in the record that are not recorded as deleted. Raises `KubernetesError` when it cannot be read."""
         async with self._store_lock:
             await self._load()
         return list(self._objects.values())
@@ -175,7 +175,7 @@ class Journal:
                 _AUDIT.error(change.event.words, extra={"audit": change.wire() | {"recorded": False}})
 
     def _start_writing(self) -> None:
-        """Let what is pending be written soon."""
+        """Start a write of what is pending."""
         self._due = True
         self._noted.set()
         if self._writing is None or self._writing.done():
@@ -191,7 +191,7 @@ class Journal:
                     continue
                 await self._save_head()
                 if self._due:
-                    continue  # a change came meanwhile, and nobody else would begin
+                    continue  # a change arrived meanwhile, and nobody else would start a write
                 return
             await asyncio.sleep(0.0 if self._closing else GATHER_FOR)
             self._due, waiting = False, set(self._pending)
@@ -209,7 +209,7 @@ class Journal:
                 await asyncio.sleep(_RETRY.bound(failures))
 
     async def _more_comes(self) -> bool:
-        """Whether a change comes within a while, in which the head need not follow."""
+        """Whether a change arrives within `HEAD_QUIET` seconds, so that the head need not be written yet."""
         self._noted.clear()
         if not self._closing and _now() - self._head_saved_at < HEAD_LAGS:
             with suppress(TimeoutError):
@@ -218,20 +218,20 @@ class Journal:
         return self._due
 
     async def _try(self) -> Exception | None:
-        """One write of all that is pending, or of as much as goes in; what kept it from landing."""
+        """Write all that is pending, or as much as fits; return the error, if any."""
         try:
             async with self._store_lock:
                 await self._load()
                 await self._append()
-        except Exception as error:  # noqa: BLE001 - passes wait for the answer, whatever it is
-            # The write may have landed all the same: what is there is read again before the next one.
+        except Exception as error:  # noqa: BLE001 - reconciles wait for the result, whatever it is
+            # The write may have succeeded all the same: the record is read again before the next write.
             self._loaded = False
             self._telemetry.audit_append_failures.inc()
             if not isinstance(error, KubernetesError):
                 _LOG.exception("the audit record could not be written")
             elif error.status != 409:
                 _LOG.warning(
-                    "the audit record could not be written, and will be: the changes wait, and status with them for a minute",
+                    "the audit record could not be written and will be retried; changes wait, and status waits for at most a minute",
                     extra={"waiting": len(self._pending), "error": str(error)},
                 )
             return error
@@ -248,9 +248,9 @@ class Journal:
             self._remember(entry)
             self._note_latest(entry)
             if entry.sequence > max(head, self._logged):
-                # Its writer may have ended before it could log it.
+                # The process that wrote it may have ended before it could log it.
                 self._log(entry)
-        # Whatever was under way and is there now has landed, although no answer said so.
+        # What was being written and is in the record now was written, although no answer confirmed it.
         self._pending = {name: one for name, one in self._pending.items() if name not in self._recorded}
         for change in self._pending.values():
             latest = Recorded(change.id, change.by, change.after, change.request_id)
@@ -258,7 +258,7 @@ class Journal:
         self._loaded = self._read_once = True
         early, self._early = self._early, []
         for change in early:
-            self._take_in(change)
+            self._enqueue(change)
 
     async def _append(self) -> None:
         changes = list(self._pending.values())
@@ -324,7 +324,7 @@ class Journal:
         _AUDIT.info(words, extra={"audit": dict(entry.body)})
 
     async def _save_head(self, delivered: int | None = None) -> None:
-        """Let the head follow; when that fails the next write does it."""
+        """Write the head; if that fails, the next write does it."""
         try:
             async with self._store_lock:
                 await self._load()

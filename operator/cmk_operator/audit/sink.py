@@ -1,4 +1,4 @@
-"""An HTTP(S) endpoint that takes copies of the record: any log collector that accepts newline-delimited JSON."""
+"""An HTTP(S) endpoint for copies of the record: any log collector that accepts newline-delimited JSON."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
 
 
 class AuditSink:
-    """Posts lines to one URL; a token file, read anew each time, proves who we are. Used as an async context manager."""
+    """Posts lines to one URL, with a token from a file that is read each time. Used as an async context manager."""
 
     def __init__(self, url: str, token_file: Path | None = None) -> None:
         self._url = url
         self._token_file = token_file
-        # aiohttp's own context is as old as its import; this one trusts what SSL_CERT_FILE names now.
+        # aiohttp creates its own context at import; this one trusts what SSL_CERT_FILE names now.
         connector = aiohttp.TCPConnector(limit=1, ssl=ssl.create_default_context())
         self._session = aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT, trust_env=True)
 
     async def __aenter__(self) -> Self:
-        """Nothing is opened before the first post."""
+        """Open nothing before the first post."""
         return self
 
     async def __aexit__(self, *unused: object) -> None:
@@ -33,7 +33,7 @@ class AuditSink:
         await self._session.close()
 
     async def send(self, lines: list[str]) -> str | None:
-        """Post lines as one body; what went wrong, or None when a 2xx says that the endpoint has them."""
+        """Post lines as one body; return what went wrong, or None if a 2xx confirms them."""
         headers = {"Content-Type": "application/x-ndjson"}
         try:
             if self._token_file is not None:
@@ -43,6 +43,6 @@ class AuditSink:
             async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
                 if 200 <= answer.status < 300:
                     return None
-                return f"the audit sink answered {answer.status}: whoever runs it must let the operator post there"
+                return f"the audit sink answered {answer.status}: the owner of the sink must allow the operator to post there"
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return f"the audit sink could not be reached: {type(error).__name__}"

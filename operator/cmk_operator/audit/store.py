@@ -1,4 +1,4 @@
-"""The record in ConfigMaps of the operator's namespace: appended to by one writer at a time, whoever else believes to be it.
+"""The record in ConfigMaps in the operator's namespace. One writer at a time appends to it, whatever others believe.
 
 Each write names the resourceVersion that it builds on, so that of two writers one is refused and must read again: the chain never
 forks. A full segment is made immutable; when the ring of slots is full, the oldest segment makes room.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _LABELS: Final = {"app.kubernetes.io/name": "cmk-operator", "app.kubernetes.io/component": "audit"}
 _MERGE: Final = "application/merge-patch+json"
 _OVERHEAD: Final = 64
-"""Bytes that each entry costs besides its line: its key, and the key again in managedFields."""
+"""Bytes of each entry besides its line: its key, and the key again in managedFields."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -54,14 +54,14 @@ class _Segment:
 
 @dataclass(slots=True)
 class Appended:
-    """What one write brought: the entries that have landed, and those that left the cluster for it (None: none did)."""
+    """The result of one write: the entries written, and those deleted from the cluster to make room (None: none)."""
 
     entries: list[Entry] = field(default_factory=list)
     dropped: tuple[int, int] | None = None
 
 
 class AuditStore:
-    """The ConfigMaps of the record; raises `KubernetesError` for every refusal, after which `load` must come first."""
+    """The ConfigMaps of the record. Every refusal raises `KubernetesError`; call `load` before the next write."""
 
     def __init__(self, client: KubernetesClient, namespace: str, segment_bytes: int) -> None:
         self._client = client
@@ -73,16 +73,16 @@ class AuditStore:
         self._head_version: str | None = None
         self.head = Head()
         self.head_lost = False
-        """Whether there are entries and no readable head: somebody took it away."""
+        """Whether there are entries but no readable head: somebody removed it."""
 
     @property
     def last(self) -> Anchor:
-        """The entry that the next one follows."""
+        """The entry before the next one."""
         newest = self._newest()
         return max(newest.last if newest is not None else ORIGIN, self.head.last, key=lambda anchor: anchor.sequence)
 
     async def load(self) -> list[Entry]:
-        """Read the whole record as it is now; what is damaged is left as it is, for `kubectl cmk audit verify` to name."""
+        """Read the whole record. Damaged parts stay as they are, so that `kubectl cmk audit verify` can name them."""
         head = await self._get(HEAD_NAME)
         known = parse_head((head.get("data") or {}).get(HEAD_KEY, "")) if head is not None else None
         segments: dict[int, _Segment] = {}
@@ -101,13 +101,15 @@ class AuditStore:
         if known is None:
             known = Head()
             if entries:
-                _LOG.error("the head of the audit record is gone or unreadable; `kubectl cmk audit verify` tells what is left")
+                _LOG.error(
+                    "the head of the audit record is missing or unreadable; `kubectl cmk audit verify` shows what is left"
+                )
                 known = Head(base=Anchor(entries[0].sequence - 1, entries[0].previous))
         self._head_version = head["metadata"]["resourceVersion"] if head is not None else None
         self._segments, self._damaged, self.head = segments, damaged, known
         if damaged:
             _LOG.error(
-                "there are ConfigMaps of the audit record without any entry of it; they are left as they are",
+                "some ConfigMaps of the audit record contain no entry; they stay as they are",
                 extra={"names": [segment_name(slot) for slot in sorted(damaged)]},
             )
         if known.last.sequence > (entries[-1].sequence if entries else 0):
@@ -118,9 +120,9 @@ class AuditStore:
         return entries
 
     async def append(self, changes: Sequence[Change]) -> Appended:
-        """Record the first of some changes, as many as one write takes."""
+        """Record the first of some changes, as many as fit into one write."""
         if self._head_version is None and not self.head_lost:
-            # The head is there before the first entry, so that a record without one was tampered with.
+            # The head is written before the first entry, so a record without a head was tampered with.
             await self._put_head(self.head)
         segment = self._newest()
         fitting = self._fitting(changes, segment)
@@ -132,14 +134,14 @@ class AuditStore:
         return max(self._segments.values(), key=lambda segment: segment.last.sequence, default=None)
 
     async def save_head(self, delivered: int | None = None) -> None:
-        """Let the head say how far the record reaches, if it does not yet."""
+        """Write to the head how far the record reaches, if it does not say so yet."""
         delivered = self.head.delivered if delivered is None else delivered
         wanted = replace(self.head, last=self.last, delivered=delivered)
         if wanted != self.head:
             await self._put_head(wanted)
 
     async def after(self, sequence: int) -> list[Entry]:
-        """Entries of the segment that holds the entry after `sequence`, from that entry on; none when there is no later one."""
+        """Entries after `sequence` in the segment of the next one; none if there is no later entry."""
         later = (segment for segment in self._segments.values() if segment.last.sequence > sequence)
         holding = min(later, key=lambda segment: segment.first, default=None)
         body = await self._get(holding.name) if holding is not None else None
@@ -147,7 +149,7 @@ class AuditStore:
         return [entry for entry in found[1] if entry.sequence > sequence] if found is not None else []
 
     def _fitting(self, changes: Iterable[Change], segment: _Segment | None) -> list[Entry]:
-        """The entries of as many as the segment has room for; an empty one takes at least one."""
+        """Entries for as many changes as fit into the segment; an empty segment accepts at least one."""
         if segment is not None and segment.sealed:
             return []
         size, anchor = segment.size if segment is not None else 0, self.last
@@ -172,7 +174,7 @@ class AuditStore:
         return entries
 
     async def _roll_over(self, full: _Segment | None, changes: Sequence[Change]) -> Appended:
-        """Seal the full segment, make room in its successor's slot, and begin that with what fits.
+        """Seal the full segment, free the next slot, and start that segment with what fits.
 
         The head first says that the occupant of the slot is no longer part of what must be there.
         """
@@ -195,7 +197,7 @@ class AuditStore:
         return Appended(list(fitting), (occupant.first, occupant.last.sequence) if occupant is not None else None)
 
     def _next_slot(self, full: _Segment | None) -> tuple[int, _Segment | None]:
-        """The next free slot after the full one, else that of the oldest segment, which must leave."""
+        """The next free slot after the full one, otherwise that of the oldest segment, which is deleted."""
         start = full.slot + 1 if full is not None else 0
         for slot in (number % SLOTS for number in range(start, start + SLOTS)):
             if slot not in self._segments and slot not in self._damaged:
@@ -226,7 +228,7 @@ class AuditStore:
         return await self._request("POST", self._collection, body)
 
     async def _patch(self, name: str, body: dict[str, Any]) -> str:
-        """A write on the resourceVersion that `body` names; the new one."""
+        """Write, based on the resourceVersion in `body`; return the new one."""
         return str((await self._request("PATCH", f"{self._collection}/{name}", body, _MERGE))["resourceVersion"])
 
     async def _delete(self, segment: _Segment) -> None:
@@ -240,14 +242,14 @@ class AuditStore:
     async def _request(
         self, verb: str, path: str, body: dict[str, Any], content_type: str = "application/json"
     ) -> dict[str, Any]:
-        """One write; the metadata of the answer, without the data that was just sent."""
+        """Write once; return the metadata of the answer, without the data that was just sent."""
         answer = await self._client.request(verb, path, body=body, content_type=content_type, only_metadata=True)
         metadata: dict[str, Any] = answer.get("metadata", {})
         return metadata
 
 
 def _read(slot: int, body: dict[str, Any]) -> tuple[_Segment, list[Entry]] | None:
-    """A segment and its entries; None when there is no entry in it."""
+    """A segment and its entries; None if it contains no entry."""
     metadata: dict[str, Any] = body["metadata"]
     data: dict[str, str] = body.get("data") or {}
     found = (parse_entry(line) for line in data.values())
