@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import logging
 import os
 import random
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
     from cmk_operator.core.schedule import Next
 
 FORGET_EVERY: Final = 600.0
+COLLECT_AFTER: Final = 10_000
+"""New objects after which Python looks for garbage in circles; with its own 700 that took 7 % of the processor time."""
 RECORD_SECONDS: Final = 5.0
 """For what is still to be recorded at shutdown."""
 _LOG: Final = logging.getLogger("cmk_operator")
@@ -257,6 +260,9 @@ def main() -> None:
             sys.stderr.write(f"cmk-operator: setting {name}: {problem['msg']} (got {problem['input']!r})\n")
         sys.exit(2)
     configure_logging(settings.log_format, settings.log_level)
+    # What was imported stays: no need to look through it again each time.
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
     sys.exit(asyncio.run(connect_and_run(settings)))
 
 
