@@ -60,7 +60,7 @@ def truth(*, value: bool) -> Truth:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Whether work goes on by itself (`Reconciling`) or a person must act (`Stalled`); neither when all is done."""
+    """Whether the operator is still working (`Reconciling`) or a person must act (`Stalled`); neither when all is done."""
 
     reconciling: bool = False
     stalled: bool = False

@@ -141,7 +141,7 @@ class EncryptedResourceSpec(Shape):
         max_length=400,
         description="Azure Resource Manager id of the resource.",
         json_schema_extra=validations(
-            # A rule that looks at the old object is skipped for a new one, so it stands by itself.
+            # A rule that compares with the old object is skipped for a new one, so it is not part of `first_broken`.
             immutable("resourceId"),
             *first_broken(
                 Rule("!self.endsWith('/')", "resourceId may not end with a slash"),
@@ -326,7 +326,7 @@ class EncryptedResource(Shape):
 
     @property
     def service(self) -> str:
-        """Who keeps the resource, and tells what it is encrypted with."""
+        """The service that keeps the resource and reports its encryption."""
         kind = self.spec.kind
         return kind.keeper if kind is not None else "Azure"
 

@@ -1,4 +1,4 @@
-"""What is told outside Kubernetes when encryption or access to a key changes: where to, and what has not arrived yet."""
+"""Notifications outside Kubernetes of changes of encryption and of access to a key: the receiver, and what is pending."""
 
 from __future__ import annotations
 

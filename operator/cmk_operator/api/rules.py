@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One CEL rule on `self`, and what the API server tells who breaks it."""
+    """One CEL rule on `self`, and the API server's message to those who break it."""
 
     rule: str
     message: str
