@@ -30,7 +30,7 @@ from cmk_operator.azure.call_budget import BudgetRates
 from cmk_operator.azure.prober import KeyProber
 from cmk_operator.azure.session import AzureSession, TokenFile
 from cmk_operator.azure.vault_reader import VaultReader
-from cmk_operator.core.call_rates import Rate
+from cmk_operator.core.kinds.call_rates import Rate
 from cmk_operator.handlers import Watches, stop_at_signals
 from cmk_operator.health import Health
 from cmk_operator.kubernetes.client import KubernetesClient, ObjectReference
@@ -45,13 +45,13 @@ from cmk_operator.metrics.exposition import Exposition, Work
 from cmk_operator.providers.registry import RATES, make_providers
 from cmk_operator.queue import WorkQueue
 from cmk_operator.reconcile.audit import note_unseen_deletions
-from cmk_operator.reconcile.cluster import Cluster
+from cmk_operator.reconcile.collaborators.cluster import Cluster
+from cmk_operator.reconcile.collaborators.intervals import Intervals
+from cmk_operator.reconcile.collaborators.reporting import Reporting
 from cmk_operator.reconcile.dispatch import make_passes
-from cmk_operator.reconcile.intervals import Intervals
 from cmk_operator.reconcile.key.reading import KeyReading
 from cmk_operator.reconcile.notifications.delivery import LANE as DELIVERIES
 from cmk_operator.reconcile.notifications.delivery import Deliveries
-from cmk_operator.reconcile.reporting import Reporting
 from cmk_operator.settings import Settings
 from cmk_operator.sinks.receivers import Receivers
 from cmk_operator.telemetry import Telemetry
@@ -59,7 +59,7 @@ from cmk_operator.telemetry import Telemetry
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from cmk_operator.core.call_rates import ServiceRates
+    from cmk_operator.core.kinds.call_rates import ServiceRates
     from cmk_operator.core.schedule import Next
 
 FORGET_EVERY: Final = 600.0

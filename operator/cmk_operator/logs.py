@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
-from cmk_operator.core.redaction import redacted
+from cmk_operator.core.text.redaction import redacted
 
 _QUIET: Final = ("aiohttp.access", "asyncio", "kopf", "msal", "urllib3")
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}

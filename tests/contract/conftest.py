@@ -11,8 +11,8 @@ import pytest
 
 from cmk_operator.azure.call_budget import BudgetRates
 from cmk_operator.azure.session import AzureSession, TokenFile
-from cmk_operator.core.call_rates import Rate
 from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.kinds.call_rates import Rate
 from cmk_operator.providers.protocol import Target
 from cmk_operator.providers.registry import make_providers
 from cmk_operator.telemetry import Telemetry

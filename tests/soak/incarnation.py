@@ -16,7 +16,7 @@ from cmk_operator.azure.call_budget import BudgetRates
 from cmk_operator.azure.prober import KeyProber
 from cmk_operator.azure.session import AzureSession, TokenFile
 from cmk_operator.azure.vault_reader import VaultReader
-from cmk_operator.core.call_rates import Rate
+from cmk_operator.core.kinds.call_rates import Rate
 from cmk_operator.kubernetes.client import KubernetesClient, ObjectReference
 from cmk_operator.kubernetes.connection import Connection
 from cmk_operator.kubernetes.credential import Credential
@@ -26,12 +26,12 @@ from cmk_operator.kubernetes.relist import relist
 from cmk_operator.kubernetes.status import StatusWriter
 from cmk_operator.providers.registry import make_providers
 from cmk_operator.reconcile.audit import note_unseen_deletions
-from cmk_operator.reconcile.cluster import Cluster
+from cmk_operator.reconcile.collaborators.cluster import Cluster
+from cmk_operator.reconcile.collaborators.intervals import Intervals
+from cmk_operator.reconcile.collaborators.reporting import Reporting
 from cmk_operator.reconcile.dispatch import Passes, make_passes
-from cmk_operator.reconcile.intervals import Intervals
 from cmk_operator.reconcile.key.reading import KeyReading
 from cmk_operator.reconcile.notifications.delivery import Deliveries
-from cmk_operator.reconcile.reporting import Reporting
 from cmk_operator.sinks.receivers import Receivers
 from cmk_operator.telemetry import Telemetry
 from sandbox.operator_process import NAMESPACE

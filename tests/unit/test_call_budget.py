@@ -16,7 +16,7 @@ from cmk_operator.__main__ import rates_of
 from cmk_operator.azure import call_budget
 from cmk_operator.azure.call_budget import BudgetedTransport, BudgetRates, CallBudget
 from cmk_operator.azure.failures import BudgetSpentError, failure_of
-from cmk_operator.core.call_rates import Rate, ServiceRates
+from cmk_operator.core.kinds.call_rates import Rate, ServiceRates
 from cmk_operator.providers.registry import RATES as PUBLISHED
 from cmk_operator.settings import Settings
 from cmk_operator.telemetry import Telemetry

@@ -12,9 +12,9 @@ from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor, Fault
-from cmk_operator.core.faults.foreign_text import LONGEST_CODE, LONGEST_SENTENCE, shown_code, shown_sentence
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.registration.faults import judge_registration_failure
+from cmk_operator.core.text.foreign_text import LONGEST_CODE, LONGEST_SENTENCE, shown_code, shown_sentence
 from cmk_operator.providers.snowflake.faults import judge_snowflake_failure
 from cmk_operator.providers.sql.faults import judge_sql_failure
 from tests.unit.samples import NOW, probe, refused

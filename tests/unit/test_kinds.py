@@ -15,7 +15,7 @@ from cmk_operator.api.customer_tenant import CustomerTenantSpec
 from cmk_operator.api.encrypted_resource import EncryptedResourceSpec
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.resource_id import resource_type_of
-from cmk_operator.core.kind import Kind
+from cmk_operator.core.kinds.kind import Kind
 from cmk_operator.providers import registry
 from cmk_operator.providers.storage.kind import STORAGE_ACCOUNT
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.redaction import redacted
+from cmk_operator.core.text.redaction import redacted
 from cmk_operator.logs import configure_logging
 
 if TYPE_CHECKING:

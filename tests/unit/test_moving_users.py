@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cmk_operator.api.customer_managed_key import CustomerManagedKeyStatus
 from cmk_operator.core.rotation.moving_users import LONGEST, QUIET, MovingUsers, seen
 from cmk_operator.kubernetes.client import ObjectReference
-from cmk_operator.reconcile.cluster import WAKE_KEY_AFTER
+from cmk_operator.reconcile.collaborators.cluster import WAKE_KEY_AFTER
 from cmk_operator.reconcile.key.report import KeyFacts, Usage, key_status
 from cmk_operator.reconcile.key.user_counts import AT_ONCE, NEVER, UserCounts
 from tests.unit.samples import LATER, NOW, V1, V2, customer_managed_key, guard, healthy, probe

@@ -9,10 +9,10 @@ import pytest
 
 from cmk_operator.core.access.state import Access, AccessState, KeyProbe
 from cmk_operator.core.encryption.decide import Decision, KeyState, NextAction
-from cmk_operator.core.encryption.required_actions import Permission
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor, Fault
 from cmk_operator.core.faults.reason import Reason
+from cmk_operator.core.kinds.required_actions import Permission
 from cmk_operator.core.preflight import (
     KEY_STAGES,
     CheckResult,

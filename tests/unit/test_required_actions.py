@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from cmk_operator.core.encryption.required_actions import (
+from cmk_operator.core.kinds.kind import Kind
+from cmk_operator.core.kinds.required_actions import (
     ASSIGN_IDENTITY,
     Permission,
     RequiredActions,
     RightsNotVisible,
     missing_actions,
 )
-from cmk_operator.core.kind import Kind
 from cmk_operator.providers.disk.kind import DISK
 from cmk_operator.providers.registry import KINDS
 from cmk_operator.providers.storage.kind import STORAGE_ACCOUNT

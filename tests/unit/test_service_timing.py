@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from cmk_operator.core.encryption.service_timing import longest_use_of_an_old_version, restores_under, stops
+from cmk_operator.core.kinds.service_timing import longest_use_of_an_old_version, restores_under, stops
 from cmk_operator.providers.disk.kind import DISK, DISK_ENCRYPTION_SET
 from cmk_operator.providers.registry import timing_of
 from cmk_operator.providers.snowflake.kind import SNOWFLAKE_ACCOUNT

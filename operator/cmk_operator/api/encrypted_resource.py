@@ -19,7 +19,7 @@ from cmk_operator.providers.registry import KINDS, OWN_IDENTIFIERS, named_in
 
 if TYPE_CHECKING:
     from cmk_operator.core.identifiers.resource_id import ResourceId
-    from cmk_operator.core.kind import Kind
+    from cmk_operator.core.kinds.kind import Kind
 
 
 class DiskEncryptionSet(Shape):

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.authority import judge_key, judge_namespace
-from cmk_operator.core.encryption.key_use import NEEDED_OPERATIONS
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.handover.request import Handover, WantedApplication, WantedKey, WantedVault
 from cmk_operator.core.identifiers.key_uri import KeyUri
+from cmk_operator.core.kinds.key_use import NEEDED_OPERATIONS
 from cmk_operator.providers.registry import KINDS
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.api.federated_identity import FederatedIdentity
     from cmk_operator.core.authority import TenantGrant
-    from cmk_operator.core.encryption.key_use import KeyUse
     from cmk_operator.core.identifiers.cloud import Cloud
     from cmk_operator.core.identifiers.resource_id import ResourceId
+    from cmk_operator.core.kinds.key_use import KeyUse
 
 DEFAULT_KEY: Final = "cmk"
 """What a key is called while no manifest names one."""

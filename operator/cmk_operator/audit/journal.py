@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.audit.delivery import Delivery
 from cmk_operator.core.audit.change import OPERATOR, Change, Event, Subject, identity_of
-from cmk_operator.core.rfc3339 import to_rfc3339
 from cmk_operator.core.schedule import Backoff
+from cmk_operator.core.text.rfc3339 import to_rfc3339
 from cmk_operator.kubernetes.client import KubernetesError
 
 if TYPE_CHECKING:

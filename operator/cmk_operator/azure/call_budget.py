@@ -17,7 +17,7 @@ from azure.core.pipeline.transport import AioHttpTransport
 
 from cmk_operator.azure.failures import BudgetSpentError, seconds_to_wait
 from cmk_operator.azure.request_labels import operation_of, service_of, shown_host
-from cmk_operator.core.call_rates import Rate
+from cmk_operator.core.kinds.call_rates import Rate
 from cmk_operator.egress_proxy import egress_proxy
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from cmk_operator.core.call_rates import ServiceRates
+    from cmk_operator.core.kinds.call_rates import ServiceRates
     from cmk_operator.telemetry import Telemetry
 
 LONGEST_WAIT: Final = 5.0

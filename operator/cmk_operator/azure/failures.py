@@ -17,7 +17,7 @@ from azure.core.exceptions import (
 )
 
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
-from cmk_operator.core.redaction import redacted
+from cmk_operator.core.text.redaction import redacted
 
 _MESSAGE_LIMIT: Final = 1000
 TIMEOUT: Final = "Timeout"

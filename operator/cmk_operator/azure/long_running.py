@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.core.encryption.long_running import Ended, Failed, Running
 from cmk_operator.core.faults.azure_failure import AzureFailure
-from cmk_operator.core.redaction import redacted
+from cmk_operator.core.text.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

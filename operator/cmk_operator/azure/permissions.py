@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.core.encryption.required_actions import Permission
+from cmk_operator.core.kinds.required_actions import Permission
 
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cmk_operator.core.rfc3339 import to_rfc3339
+from cmk_operator.core.text.rfc3339 import to_rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from cmk_operator.core.access.state import AccessState
-from cmk_operator.core.encryption.service_timing import Stop, restores_under, stops
+from cmk_operator.core.kinds.service_timing import Stop, restores_under, stops
 from cmk_operator.providers.registry import timing_of
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.access.verdict import judge_access
 from cmk_operator.core.encryption.decide import NextAction
-from cmk_operator.core.encryption.required_actions import Permission, missing_actions
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor, Fault
 from cmk_operator.core.faults.reason import Reason
+from cmk_operator.core.kinds.required_actions import Permission, missing_actions
 from cmk_operator.core.prerequisites.check import Result, failed
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from cmk_operator.api.model import API_VERSION
-from cmk_operator.core.rfc3339 import to_rfc3339_micro
+from cmk_operator.core.text.rfc3339 import to_rfc3339_micro
 from cmk_operator.kubernetes.client import FIELD_MANAGER, KubernetesClient, KubernetesError
 from cmk_operator.kubernetes.status import reference_of
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kubernetes.aio.config.exec_provider import ExecProvider
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
-from cmk_operator.core.redaction import redacted
+from cmk_operator.core.text.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

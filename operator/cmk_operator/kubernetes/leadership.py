@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from cmk_operator.core.rfc3339 import to_rfc3339_micro
+from cmk_operator.core.text.rfc3339 import to_rfc3339_micro
 from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError
 
 if TYPE_CHECKING:

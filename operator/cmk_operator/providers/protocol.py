@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.faults.fault import Fault
     from cmk_operator.core.identifiers.arm_id import ArmId
     from cmk_operator.core.identifiers.resource_id import ResourceId
-    from cmk_operator.core.kind import Kind
+    from cmk_operator.core.kinds.kind import Kind
 
 DetailT = TypeVar("DetailT")
 RequestT = TypeVar("RequestT")

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.authority import TenantGrant
-    from cmk_operator.core.encryption.service_timing import ServiceTiming
     from cmk_operator.core.identifiers.resource_id import ResourceId
-    from cmk_operator.core.kind import Kind
+    from cmk_operator.core.kinds.kind import Kind
+    from cmk_operator.core.kinds.service_timing import ServiceTiming
     from cmk_operator.providers.protocol import Provider
 
 FOLDERS: Final = (

@@ -14,7 +14,7 @@ from cmk_operator.api.conditions import find
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.audit.change import OBSERVED, OPERATOR, UNTOLD, Change, Event, Subject, identity_of
 from cmk_operator.core.conditions import ConditionType
-from cmk_operator.core.rfc3339 import to_rfc3339
+from cmk_operator.core.text.rfc3339 import to_rfc3339
 from cmk_operator.kubernetes.client import KubernetesError, ObjectReference, collection_path
 from cmk_operator.kubernetes.inventory import MODELS
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from cmk_operator.core.encryption.long_running import Operation
     from cmk_operator.kubernetes.client import KubernetesClient
     from cmk_operator.kubernetes.inventory import CustomResource
-    from cmk_operator.reconcile.cluster import Cluster
-    from cmk_operator.reconcile.reporting import Reporting
+    from cmk_operator.reconcile.collaborators.cluster import Cluster
+    from cmk_operator.reconcile.collaborators.reporting import Reporting
 
 _LOOK_BACK_AGAIN: Final = 0.5
 _TELLS_ABOUT_THE_KEY: Final = frozenset(state for state in AccessState if state.is_known_loss) | {AccessState.ACCESSIBLE}

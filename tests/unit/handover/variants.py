@@ -14,7 +14,7 @@ from cmk_operator.providers.sql.kind import SQL_SERVER
 from cmk_operator.providers.storage.kind import STORAGE_ACCOUNT
 
 if TYPE_CHECKING:
-    from cmk_operator.core.encryption.key_use import KeyUse
+    from cmk_operator.core.kinds.key_use import KeyUse
 
 TENANT: Final = "22222222-2222-4222-8222-222222222222"
 APPLICATION: Final = "33333333-3333-4333-8333-333333333333"

@@ -10,8 +10,8 @@ from cmk_operator.core.access.state import Access, AccessState, KeyAttributes, K
 from cmk_operator.core.access.token_verdict import judge_token_failure
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor
-from cmk_operator.core.faults.foreign_text import shown_code
-from cmk_operator.core.rfc3339 import to_rfc3339
+from cmk_operator.core.text.foreign_text import shown_code
+from cmk_operator.core.text.rfc3339 import to_rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import rfc8785
 
-from cmk_operator.core.redaction import redacted
+from cmk_operator.core.text.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

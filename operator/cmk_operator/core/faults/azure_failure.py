@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from cmk_operator.core.faults.foreign_text import quoted, shown_code
+from cmk_operator.core.text.foreign_text import quoted, shown_code
 
 _ENTRA_CODE: Final = re.compile(r"AADSTS(\d+)")
 _KEY_VAULT_CODE: Final = re.compile(r"AKV(\d+)")

@@ -8,9 +8,9 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from cmk_operator.core.encryption.key_use import KeyUse
     from cmk_operator.core.identifiers.cloud import Cloud
     from cmk_operator.core.identifiers.key_uri import KeyUri
+    from cmk_operator.core.kinds.key_use import KeyUse
 
 SERVICE_ENCRYPTION_USER: Final = "Key Vault Crypto Service Encryption User"
 CRYPTO_USER: Final = "Key Vault Crypto User"

@@ -11,10 +11,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.core.encryption.key_use import NEEDED_OPERATIONS
 from cmk_operator.core.handover.request import CRYPTO_USER, READER, SERVICE_ENCRYPTION_USER, printable
 from cmk_operator.core.handover.shell import Variable, captured, line, quoted, when
 from cmk_operator.core.identifiers.cloud import CloudName
+from cmk_operator.core.kinds.key_use import NEEDED_OPERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.access.verdict import judge_access
-from cmk_operator.core.encryption.key_use import NEEDED_OPERATIONS
+from cmk_operator.core.kinds.key_use import NEEDED_OPERATIONS
 from cmk_operator.core.prerequisites.prerequisite import Prerequisite, PrerequisiteFacts, PrerequisiteName, Result, Weight
 
 if TYPE_CHECKING:

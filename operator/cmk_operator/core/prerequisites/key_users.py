@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cmk_operator.core.encryption.key_use import KeyUse
+    from cmk_operator.core.kinds.key_use import KeyUse
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.core.faults.azure_failure import Stage
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
-from cmk_operator.core.faults.foreign_text import shown_code
 from cmk_operator.core.faults.reason import Reason
+from cmk_operator.core.text.foreign_text import shown_code
 from cmk_operator.providers.snowflake.answers import Verification, cause_of, is_key_refusal
 
 if TYPE_CHECKING:

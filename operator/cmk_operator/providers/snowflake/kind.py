@@ -8,12 +8,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.core.encryption.key_use import KeyUse
-from cmk_operator.core.encryption.required_actions import RightsNotVisible
-from cmk_operator.core.encryption.service_timing import ServiceTiming
 from cmk_operator.core.faults.fault import Actor, Fault
 from cmk_operator.core.faults.reason import Reason
-from cmk_operator.core.kind import Kind, OwnIdentifier
+from cmk_operator.core.kinds.key_use import KeyUse
+from cmk_operator.core.kinds.kind import Kind, OwnIdentifier
+from cmk_operator.core.kinds.required_actions import RightsNotVisible
+from cmk_operator.core.kinds.service_timing import ServiceTiming
 from cmk_operator.providers.snowflake.account import RESOURCE_TYPE, SnowflakeAccount
 
 if TYPE_CHECKING:

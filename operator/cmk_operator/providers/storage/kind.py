@@ -8,11 +8,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from cmk_operator.core.call_rates import Rate, ServiceRates
-from cmk_operator.core.encryption.key_use import KeyUse
-from cmk_operator.core.encryption.required_actions import RequiredActions
-from cmk_operator.core.encryption.service_timing import ServiceTiming
-from cmk_operator.core.kind import Kind
+from cmk_operator.core.kinds.call_rates import Rate, ServiceRates
+from cmk_operator.core.kinds.key_use import KeyUse
+from cmk_operator.core.kinds.kind import Kind
+from cmk_operator.core.kinds.required_actions import RequiredActions
+from cmk_operator.core.kinds.service_timing import ServiceTiming
 
 STORAGE_RATES: Final = ServiceRates(
     namespace="microsoft.storage",

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.reconcile.cluster import Cluster
-    from cmk_operator.reconcile.intervals import Intervals
-    from cmk_operator.reconcile.reporting import Reporting
+    from cmk_operator.reconcile.collaborators.cluster import Cluster
+    from cmk_operator.reconcile.collaborators.intervals import Intervals
+    from cmk_operator.reconcile.collaborators.reporting import Reporting
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.faults.azure_failure import AzureFailure
-    from cmk_operator.reconcile.cluster import Cluster
+    from cmk_operator.reconcile.collaborators.cluster import Cluster
 
 
 async def provider_lost_application(

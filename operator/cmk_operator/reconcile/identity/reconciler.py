@@ -15,11 +15,11 @@ from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.registration.faults import judge_registration_failure
 from cmk_operator.core.registration.plan import ServiceAccount, judge_token_audience
 from cmk_operator.core.schedule import BLOCKED, BUSY, Next
+from cmk_operator.reconcile.collaborators.intervals import jittered
+from cmk_operator.reconcile.collaborators.wake import wake_below
 from cmk_operator.reconcile.identity.registration import RegistrationOutcome, register, status_after
 from cmk_operator.reconcile.identity.report import Hindrance, identity_status
-from cmk_operator.reconcile.intervals import jittered
 from cmk_operator.reconcile.references import chain_of
-from cmk_operator.reconcile.wake import wake_below
 
 if TYPE_CHECKING:
     from cmk_operator.api.federated_identity import FederatedIdentityStatus

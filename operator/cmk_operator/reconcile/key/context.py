@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.reconcile.cluster import Cluster
-    from cmk_operator.reconcile.intervals import Intervals
+    from cmk_operator.reconcile.collaborators.cluster import Cluster
+    from cmk_operator.reconcile.collaborators.intervals import Intervals
+    from cmk_operator.reconcile.collaborators.reporting import Reporting
     from cmk_operator.reconcile.key.reading import KeyReading
     from cmk_operator.reconcile.key.user_counts import UserCounts
     from cmk_operator.reconcile.notifications.delivery import Deliveries
-    from cmk_operator.reconcile.reporting import Reporting
     from cmk_operator.telemetry import Telemetry
 
 

@@ -13,7 +13,7 @@ from cmk_operator.providers.registry import KINDS
 if TYPE_CHECKING:
     from cmk_operator.api.customer_managed_key import CustomerManagedKey
     from cmk_operator.core.access.state import KeyProbe
-    from cmk_operator.core.encryption.key_use import KeyUse
+    from cmk_operator.core.kinds.key_use import KeyUse
     from cmk_operator.kubernetes.inventory import Inventory
     from cmk_operator.reconcile.key.reading import KeyReading
     from cmk_operator.reconcile.references import KeyPath

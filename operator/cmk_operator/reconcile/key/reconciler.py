@@ -23,9 +23,10 @@ from cmk_operator.core.schedule import BUSY, Next
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.audit import key_changes
+from cmk_operator.reconcile.collaborators.intervals import jittered
+from cmk_operator.reconcile.collaborators.wake import is_asked_for, wake_below
 from cmk_operator.reconcile.identity.loss import provider_lost_application
 from cmk_operator.reconcile.identity.report import SETTLING
-from cmk_operator.reconcile.intervals import jittered
 from cmk_operator.reconcile.key.guard import guard_of
 from cmk_operator.reconcile.key.policy import adoption_policy
 from cmk_operator.reconcile.key.report import KeyFacts, Usage, key_status, refused_key_status, watched_versions
@@ -33,7 +34,6 @@ from cmk_operator.reconcile.key.user_counts import AT_ONCE, NEVER
 from cmk_operator.reconcile.notifications.announcements import announce_key
 from cmk_operator.reconcile.notifications.delivery import wake_delivery
 from cmk_operator.reconcile.references import KeyPath, resolve_key
-from cmk_operator.reconcile.wake import is_asked_for, wake_below
 
 if TYPE_CHECKING:
     from datetime import datetime

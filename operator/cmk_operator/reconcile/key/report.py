@@ -22,15 +22,15 @@ from cmk_operator.api.model import APPROVED_VERSION, RECONCILE_REQUESTED_AT
 from cmk_operator.core.access.key_verdict import KeyVerdict, judge_key_probe, lost_since
 from cmk_operator.core.access.state import AccessState, KeyAttributes, KeyProbe
 from cmk_operator.core.conditions import ConditionType
-from cmk_operator.core.encryption.service_timing import (
+from cmk_operator.core.faults.azure_failure import Stage
+from cmk_operator.core.faults.reason import Reason
+from cmk_operator.core.kinds.service_timing import (
     ServiceTiming,
     Stop,
     longest_use_of_an_old_version,
     restores_under,
     stops,
 )
-from cmk_operator.core.faults.azure_failure import Stage
-from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.prerequisites.check import (
     ALL_PREREQUISITES,
     Prerequisite,
@@ -40,7 +40,6 @@ from cmk_operator.core.prerequisites.check import (
     failed,
 )
 from cmk_operator.core.prerequisites.prerequisite import PrerequisiteName
-from cmk_operator.core.rfc3339 import to_rfc3339
 from cmk_operator.core.rotation.versions import (
     HOLD_SUPERSEDED_FOR,
     KeyVersion,
@@ -53,6 +52,7 @@ from cmk_operator.core.rotation.versions import (
     users_by_version,
     watched,
 )
+from cmk_operator.core.text.rfc3339 import to_rfc3339
 from cmk_operator.providers.registry import timing_of
 from cmk_operator.reconcile.key.policy import effective_key_policy
 

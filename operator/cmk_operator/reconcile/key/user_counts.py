@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.rotation.moving_users import MovingUsers, seen
-from cmk_operator.reconcile.cluster import WAKE_KEY_AFTER
+from cmk_operator.reconcile.collaborators.cluster import WAKE_KEY_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable

@@ -23,7 +23,7 @@ from cmk_operator.core.schedule import BLOCKED, BUSY, Next
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.secrets import read_secret
 from cmk_operator.kubernetes.status import reference_of
-from cmk_operator.reconcile.intervals import jittered
+from cmk_operator.reconcile.collaborators.intervals import jittered
 from cmk_operator.reconcile.notifications.announcements import Audience
 from cmk_operator.reconcile.notifications.cloud_event import message_for
 from cmk_operator.sinks.signing import Signer, UnusableSecretError
@@ -31,7 +31,7 @@ from cmk_operator.sinks.signing import Signer, UnusableSecretError
 if TYPE_CHECKING:
     from cmk_operator.api.notifications import NotificationSink, NotificationsReport, PendingNotification
     from cmk_operator.kubernetes.inventory import Inventory
-    from cmk_operator.reconcile.cluster import Cluster
+    from cmk_operator.reconcile.collaborators.cluster import Cluster
     from cmk_operator.sinks.receivers import Receivers
     from cmk_operator.telemetry import Telemetry
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.providers.registry import Providers
-    from cmk_operator.reconcile.cluster import Cluster
+    from cmk_operator.reconcile.collaborators.cluster import Cluster
     from cmk_operator.reconcile.key.reading import KeyReading
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.azure.permissions import permissions_at
-from cmk_operator.core.encryption.required_actions import ASSIGN_IDENTITY, RightsNotVisible
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.kinds.required_actions import ASSIGN_IDENTITY, RightsNotVisible
 from cmk_operator.core.preflight import (
     RESOURCE_STAGES,
     Check,
@@ -34,7 +34,7 @@ from cmk_operator.reconcile.resource.targets import target_of
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.encryption.required_actions import Permission
+    from cmk_operator.core.kinds.required_actions import Permission
     from cmk_operator.providers.protocol import ResourceFacts
     from cmk_operator.reconcile.preflight.context import PreflightContext
 

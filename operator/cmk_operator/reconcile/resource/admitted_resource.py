@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.encryption.long_running import Operation
     from cmk_operator.core.faults.azure_failure import AzureFailure
     from cmk_operator.providers.protocol import AnyTarget, Plan, Provider, ResourceFacts
-    from cmk_operator.reconcile.cluster import Cluster
+    from cmk_operator.reconcile.collaborators.cluster import Cluster
     from cmk_operator.reconcile.key.reading import KeyReading
 
 PROBE_BEFORE_WRITE_MAX_AGE: Final = 55.0

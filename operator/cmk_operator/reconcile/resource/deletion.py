@@ -13,7 +13,7 @@ from cmk_operator.core.schedule import BUSY, Next
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.protocol import Started
 from cmk_operator.reconcile.audit import key_change_started
-from cmk_operator.reconcile.cluster import WAKE_KEY_AFTER
+from cmk_operator.reconcile.collaborators.cluster import WAKE_KEY_AFTER
 from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource, own_version, probe_again, reread
 from cmk_operator.reconcile.resource.operation import ask_after_operation
 from cmk_operator.reconcile.resource.outcome import CallRefused, Obstructed, Waiting
@@ -22,7 +22,7 @@ from cmk_operator.reconcile.resource.report import effective_resource_policy
 if TYPE_CHECKING:
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.providers.protocol import ResourceFacts
-    from cmk_operator.reconcile.cluster import Cluster
+    from cmk_operator.reconcile.collaborators.cluster import Cluster
     from cmk_operator.reconcile.resource.context import ResourceContext
     from cmk_operator.reconcile.resource.outcome import ResourceOutcome
 

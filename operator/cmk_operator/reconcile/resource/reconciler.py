@@ -17,8 +17,9 @@ from cmk_operator.core.notification import NotificationType
 from cmk_operator.core.schedule import BLOCKED, BUSY, Backoff, Next
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.registry import unsupported
-from cmk_operator.reconcile.cluster import WAKE_KEY_AFTER
-from cmk_operator.reconcile.intervals import jittered
+from cmk_operator.reconcile.collaborators.cluster import WAKE_KEY_AFTER
+from cmk_operator.reconcile.collaborators.intervals import jittered
+from cmk_operator.reconcile.collaborators.wake import is_asked_for
 from cmk_operator.reconcile.notifications.announcements import announce_resource, encryption_changed
 from cmk_operator.reconcile.notifications.delivery import wake_delivery
 from cmk_operator.reconcile.references import resolve_resource
@@ -40,7 +41,6 @@ from cmk_operator.reconcile.resource.outcome import (
 )
 from cmk_operator.reconcile.resource.report import effective_resource_policy, resource_status
 from cmk_operator.reconcile.resource.targets import target_of
-from cmk_operator.reconcile.wake import is_asked_for
 
 if TYPE_CHECKING:
     from cmk_operator.kubernetes.client import ObjectReference

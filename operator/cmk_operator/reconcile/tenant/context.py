@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.reconcile.cluster import Cluster
-    from cmk_operator.reconcile.intervals import Intervals
+    from cmk_operator.reconcile.collaborators.cluster import Cluster
+    from cmk_operator.reconcile.collaborators.intervals import Intervals
+    from cmk_operator.reconcile.collaborators.reporting import Reporting
     from cmk_operator.reconcile.notifications.delivery import Deliveries
-    from cmk_operator.reconcile.reporting import Reporting
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,13 @@ from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.faults.reason import EventReason, Reason
 from cmk_operator.core.schedule import Next
 from cmk_operator.reconcile.audit import consent_changed
+from cmk_operator.reconcile.collaborators.intervals import jittered
+from cmk_operator.reconcile.collaborators.wake import wake_below
 from cmk_operator.reconcile.identity.loss import provider_lost_application
 from cmk_operator.reconcile.identity.report import SETTLING
-from cmk_operator.reconcile.intervals import jittered
 from cmk_operator.reconcile.notifications.delivery import notifications_delivered
 from cmk_operator.reconcile.references import resolve_chain
 from cmk_operator.reconcile.tenant.handover import handover_steps
-from cmk_operator.reconcile.wake import wake_below
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cmk_operator.api.customer_managed_key import CustomerManagedKey
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.kubernetes.client import ObjectReference
-    from cmk_operator.reconcile.cluster import Cluster
+    from cmk_operator.reconcile.collaborators.cluster import Cluster
 
 
 def wake_below(cluster: Cluster, reference: ObjectReference, *, to_the_leaves: bool) -> None:

@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cmk_operator.core.authority import TenantGrant
-    from cmk_operator.core.call_rates import ServiceRates
-    from cmk_operator.core.encryption.key_use import KeyUse
-    from cmk_operator.core.encryption.required_actions import RequiredActions, RightsNotVisible
-    from cmk_operator.core.encryption.service_timing import ServiceTiming
     from cmk_operator.core.faults.fault import Fault
     from cmk_operator.core.identifiers.resource_id import ResourceId
+    from cmk_operator.core.kinds.call_rates import ServiceRates
+    from cmk_operator.core.kinds.key_use import KeyUse
+    from cmk_operator.core.kinds.required_actions import RequiredActions, RightsNotVisible
+    from cmk_operator.core.kinds.service_timing import ServiceTiming
 
 
 @dataclass(frozen=True, slots=True)

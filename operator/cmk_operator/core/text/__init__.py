@@ -1,0 +1,1 @@
+"""Texts from and for the outside: cleaned, redacted, dated."""
