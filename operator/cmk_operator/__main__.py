@@ -1,4 +1,4 @@
-"""The composition root: builds every object once, runs until a signal, and takes everything down in order."""
+"""The composition root: makes every object once, runs until a signal, and closes everything in order."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ if TYPE_CHECKING:
 
 FORGET_EVERY: Final = 600.0
 COLLECT_AFTER: Final = 10_000
-"""New objects after which Python looks for garbage in circles; with its own 700 that took 7 % of the processor time."""
+"""New objects after which Python collects cyclic garbage. With its default of 700, that took 7 % of the processor time."""
 RECORD_SECONDS: Final = 5.0
-"""For what is still to be recorded at shutdown."""
+"""Seconds to write the remaining audit entries at shutdown."""
 _LOG: Final = logging.getLogger("cmk_operator")
 
 
 def rates_of(settings: Settings) -> BudgetRates:
-    """The budget that the settings ask for."""
+    """The call budget from the settings."""
     return BudgetRates(
         resource_manager_reads=Rate(settings.arm_reads, 10),
         resource_manager_writes=Rate(settings.arm_writes, 18),
@@ -81,7 +81,7 @@ def rates_of(settings: Settings) -> BudgetRates:
 
 
 def _with_flags(rates: ServiceRates, settings: Settings) -> ServiceRates:
-    """What the kind's folder says, but where there are flags for it, such as `--storage-reads`."""
+    """The rates of a service, each replaced by its flag if there is one, such as `--storage-reads`."""
     flags = settings.model_dump()
 
     def rate(calls: str, own: Rate) -> Rate:
@@ -93,7 +93,7 @@ def _with_flags(rates: ServiceRates, settings: Settings) -> ServiceRates:
 
 
 async def connect_and_run(settings: Settings) -> int:
-    """As `run`, on the connection that the environment names; 2 when there is none."""
+    """As `run`, on the connection that the environment configures; returns 2 if it configures none."""
     try:
         connection = await find_connection(os.environ)
     except ConfigurationError as problem:
@@ -103,14 +103,14 @@ async def connect_and_run(settings: Settings) -> int:
 
 
 async def run(settings: Settings, connection: Connection) -> int:
-    """Run the operator until SIGTERM or SIGINT; the exit status, which is 1 when the lease was lost."""
+    """Run the operator until SIGTERM or SIGINT; returns the exit status, which is 1 if the lease was lost."""
     stop = asyncio.Event()
     stop_at_signals(stop)
     telemetry = Telemetry()
     intervals = Intervals(settings.key_check_interval, settings.drift_check_interval, settings.identity_check_interval)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(connection.open())
-        # Renewals wait for no other request: a webhook of others that is slow must not cost the lease.
+        # Renewals have their own connection: another team's slow admission webhook must not cost the lease.
         lease_http = await stack.enter_async_context(connection.open(connections=1))
         session = await stack.enter_async_context(
             AzureSession(telemetry, TokenFile(settings.federated_token_file), rates_of(settings))
@@ -148,7 +148,7 @@ async def run(settings: Settings, connection: Connection) -> int:
             deliveries=Deliveries(receivers, connection.namespace),
             telemetry=telemetry,
         )
-        watches = Watches(connection, client, inventory, queue, telemetry, lambda item: first_look(intervals, item))
+        watches = Watches(connection, client, inventory, queue, telemetry, lambda item: first_delay(intervals, item))
         exposition = Exposition(
             telemetry,
             inventory,
@@ -177,7 +177,7 @@ async def run(settings: Settings, connection: Connection) -> int:
 
 
 async def forget_unused(*tables: Callable[[], None]) -> None:
-    """Now and then, let every table forget what no manifest names any more."""
+    """Every `FORGET_EVERY` seconds, make each table drop the entries that nothing uses any more."""
     while True:
         await asyncio.sleep(FORGET_EVERY)
         for drop in tables:
@@ -192,24 +192,25 @@ async def lead(
     journal: Journal,
     unseen: Callable[[], Awaitable[None]],
 ) -> bool:
-    """Work while the lease is ours; whether it still was at the end. `unseen` records what ended while nobody watched.
+    """Reconcile while this process holds the lease; returns whether it still held it at the end.
 
-    A lost lease ends the process: another one works now, and the restart makes this one its standby.
+    `unseen` records the objects that were deleted while no operator ran. A lost lease ends the process: another process is the
+    leader now, and after its restart this one is the standby.
     """
     if not await leadership.acquire(stop):
         return True
     _LOG.info("leading")
     journal.start()
-    looking_back = asyncio.ensure_future(unseen())
+    recording_unseen = asyncio.ensure_future(unseen())
     queue.start()
     keeping = asyncio.create_task(leadership.keep(), name="lease")
     stopped = asyncio.create_task(stop.wait(), name="stop")
     await asyncio.wait({keeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
     lost = keeping.done()
     stop.set()
-    _LOG.info("stopping: running passes are finished, nothing new is begun")
+    _LOG.info("stopping: running reconciles may finish, no new one starts")
     await queue.stop(0.0 if lost else grace)
-    looking_back.cancel()
+    recording_unseen.cancel()
     await journal.close(0.0 if lost else RECORD_SECONDS)
     keeping.cancel()
     await asyncio.wait({keeping, stopped})
@@ -219,14 +220,14 @@ async def lead(
 
 
 def work_of(queue: WorkQueue[ObjectReference], session: AzureSession) -> Work:
-    """What metrics tell of the work; a standby's queue fills, and that says nothing."""
+    """The state of the queue and the call budgets for the metrics. A standby reports neither: its queue only fills."""
     if not queue.started:
         return Work(leading=False)
     return Work(leading=True, queue_depths=queue.depths(), queue_overdue=queue.overdue(), budgets=session.budget_state())
 
 
 def lanes_of(settings: Settings) -> dict[str, int]:
-    """Workers for each kind, so that many resources never keep a key from its probe."""
+    """Workers for each kind, so that many resources never delay the probe of a key."""
     return {
         FederatedIdentity.plural: 2,
         CustomerTenant.plural: 4,
@@ -237,8 +238,8 @@ def lanes_of(settings: Settings) -> dict[str, int]:
     }
 
 
-def first_look(intervals: Intervals, reference: ObjectReference) -> float:
-    """Seconds by which the first pass over a settled object is put off after a restart, so that Azure sees no burst."""
+def first_delay(intervals: Intervals, reference: ObjectReference) -> float:
+    """Seconds by which the first reconcile of a settled object is delayed after a restart, so that Azure gets no burst."""
     interval = {
         CustomerManagedKey.plural: intervals.key_check,
         EncryptedResource.plural: intervals.drift_check,
@@ -251,7 +252,7 @@ def _utc_now() -> datetime:
 
 
 def main() -> None:
-    """Read the settings, set up logging and run; exit status 2 when the settings or the cluster cannot be used."""
+    """Read the settings, configure logging and run. Exit status 2: the settings or the configured cluster cannot be used."""
     try:
         settings = CliApp.run(Settings)
     except ValidationError as error:
@@ -260,7 +261,7 @@ def main() -> None:
             sys.stderr.write(f"cmk-operator: setting {name}: {problem['msg']} (got {problem['input']!r})\n")
         sys.exit(2)
     configure_logging(settings.log_format, settings.log_level)
-    # What was imported stays: no need to look through it again each time.
+    # Imported modules stay for the life of the process: the collector need not check them each time.
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
     sys.exit(asyncio.run(connect_and_run(settings)))

@@ -1,7 +1,7 @@
-"""kopf watches, and tells the inventory and the queue what it saw; it decides, retries and writes nothing.
+"""kopf only watches: each event updates the inventory and enqueues objects. kopf decides, retries and writes nothing.
 
-Why: a status patch that fails once through kopf's own patching is lost for good, and a crash between its two patches leaves
-an object wrong for ever. Measured; see docs/decisions/0001-kopf-only-watches.md.
+Why: if a status patch by kopf fails once, kopf never sends it again, and a crash between kopf's two patches leaves the object
+wrong for ever. Both were measured; see docs/decisions/0001-kopf-only-watches.md.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 SWEEP_INTERVAL: Final = 600.0
 SWEEP_SOON: Final = 5.0
 KEYS_FIRST: Final = 5.0
-"""Seconds by which a listed resource is put off whose key nobody has looked at yet: that look wakes it."""
+"""Seconds by which a listed resource is delayed if its key was never reconciled: that reconcile enqueues the resource."""
 WATCH_CHECK_INTERVAL: Final = 3.0
-BLIND_AFTER: Final = 10.0
-"""Seconds without any request for a kind after which kopf is taken to have overlooked it; its own pauses are shorter."""
+OVERLOOKED_AFTER: Final = 10.0
+"""Seconds without any request for a kind after which kopf must have overlooked it; kopf's own pauses are shorter."""
 UNWATCHED_AFTER: Final = 30.0
-"""Seconds without a watch after which a kind counts as unwatched although the API server would serve it: lists take their time."""
+"""Seconds without a watch after which a kind counts as unwatched although the API server serves it: its list may be slow."""
 FORBIDDEN_FOR: Final = 30.0
-"""Seconds for which a kind is left out that was forbidden when watches ended: kopf gives all of them up for one."""
+"""Seconds for which a kind is not watched after a 403 had ended the watches: kopf ends all of them if one is forbidden."""
 INACTIVITY_TIMEOUT: Final = 15.0
-"""Seconds without a bookmark or event after which a watch is taken for dead."""
+"""Seconds without a bookmark or event after which a watch counts as dead."""
 WATCHED: Final = (*MODELS, Preflight.plural)
-"""The kinds that are kept in step with Azure, and the requests to check manifests, which the inventory does not hold."""
+"""The kinds that are reconciled with Azure, and Preflight, which the inventory does not hold."""
 _COLLECTIONS: Final = frozenset(collection_path(plural) for plural in MODELS)
 _END_SECONDS: Final = 10.0
 _RESTART_DELAYS: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
@@ -52,23 +52,23 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
-    """Keeps nothing: there are no diff handlers, and kopf would copy every body on every event to compare it."""
+    """Stores nothing: there are no diff handlers, and kopf would copy every body on every event to compare it."""
 
     def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:  # noqa: ARG002 - kopf's signature
-        """Build an empty essence."""
+        """Return an empty essence."""
         return kopf.BodyEssence()
 
     def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:  # noqa: ARG002 - kopf's signature
-        """Find none."""
+        """Return none."""
         return None
 
     def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
-        """Store nothing, so that no object carries a trace of kopf."""
+        """Store nothing, so that kopf adds no annotation to any object."""
 
 
 @dataclass(slots=True)
 class Watches:
-    """The watches of all kinds, and the lists that correct them."""
+    """The watches of all kinds, and the regular lists that find what the watches missed."""
 
     connection: Connection
     client: KubernetesClient
@@ -76,10 +76,10 @@ class Watches:
     queue: WorkQueue[ObjectReference]
     telemetry: Telemetry
     spread: Callable[[ObjectReference], float]
-    """Seconds by which the first pass over a settled object is put off after a start."""
+    """Seconds by which the first reconcile of a settled object is delayed after a start."""
     listed: bool = False
     unwatched: dict[str, str] = field(default_factory=dict)
-    """The kinds whose changes are not seen, each with the reason and who must do what."""
+    """The kinds that are not watched, each with the reason and who must do what."""
     open_watches: OpenWatches = field(default_factory=lambda: OpenWatches(WATCHED))
     _closed_since: dict[str, float] = field(default_factory=dict)
     _left_out_until: dict[str, float] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Watches:
     _sessions: list[aiohttp.ClientSession] = field(default_factory=list)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """List, then watch until `stop` is set, whatever happens to the connection."""
+        """List all kinds, then watch them until `stop` is set. A broken connection is opened again."""
         for plural in WATCHED:
             self.telemetry.watch_established.labels(plural).set(0)
         await self._first_lists(stop)
@@ -106,14 +106,14 @@ class Watches:
             sweeper.cancel()
 
     def missing(self) -> list[str]:
-        """What the operator does not see, one line each; empty when it sees everything."""
+        """What is not listed or watched, one line each; empty if nothing is missing."""
         return [
             *([] if self.listed else ["custom resources are not listed yet"]),
             *(f"{plural} is not watched: {reason}" for plural, reason in sorted(self.unwatched.items())),
         ]
 
     async def _first_lists(self, stop: asyncio.Event) -> None:
-        """Know every object before the first decision: which of two manifests is older cannot be told from one."""
+        """List every kind before the first decision, because the older of two manifests for one target has precedence."""
         attempt = 0
         while not stop.is_set():
             plural = ""
@@ -135,7 +135,7 @@ class Watches:
         listing = await relist(self.client, self.inventory, plural)
         if not listing.served:
             _LOG.warning(
-                "a custom resource definition is not installed: the cluster's administrator must install it; it is waited for",
+                "a custom resource definition is not installed: the cluster's administrator must install it; the operator waits",
                 extra={"definition": f"{plural}.{GROUP}"},
             )
         for reference in self.inventory.grouped(listing.unsettled):
@@ -158,7 +158,7 @@ class Watches:
                 try:
                     await self._list(plural)
                 except KubernetesError as error:
-                    _LOG.warning("a kind could not be listed in a sweep", extra={"kind": plural, "error": str(error)})
+                    _LOG.warning("a kind could not be listed; it is tried again", extra={"kind": plural, "error": str(error)})
 
     async def _watch(self, stop: asyncio.Event) -> None:
         family = TaskFamily()
@@ -166,30 +166,30 @@ class Watches:
         roots = await family.start(
             lambda: kopf.spawn_tasks(registry=registry, settings=_settings(), clusterwide=True, standalone=True)
         )
-        # kopf takes the signals for itself; here they stop the whole process, watches first.
+        # kopf replaces the signal handlers with its own; ours stop the whole process, watches first.
         stop_at_signals(stop)
         stopped = asyncio.create_task(stop.wait(), name="stop")
-        blind = asyncio.create_task(self._until_blind(), name="watch check")
-        done, _ = await asyncio.wait({stopped, blind, *roots}, return_when=asyncio.FIRST_COMPLETED)
+        overlooked = asyncio.create_task(self._until_restart_needed(), name="watch check")
+        done, _ = await asyncio.wait({stopped, overlooked, *roots}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
-        blind.cancel()
-        for task in done - {stopped, blind}:
+        overlooked.cancel()
+        for task in done - {stopped, overlooked}:
             error = task.exception() if not task.cancelled() else None
             _LOG.warning("watches ended and are started again", extra={"error": f"{type(error).__name__}: {error}"})
-        # Not by `kopf.run_tasks`: it cancels once, waits without end for a stream that has swallowed that, and would also
-        # cancel the tasks of our passes.
+        # Not `kopf.run_tasks`: it cancels once, waits for ever for a stream that swallowed the cancellation, and also cancels
+        # the tasks of running reconciles.
         left = await family.end(_END_SECONDS)
         if left:
-            _LOG.error("watches do not end", extra={"tasks": left})
+            _LOG.error("tasks of the watches did not end", extra={"tasks": left})
         for session in self._sessions:
             await session.close()
         self._sessions.clear()
 
-    async def _until_blind(self) -> None:
-        """See which kinds are watched, until watches must be started again.
+    async def _until_restart_needed(self) -> None:
+        """Check which kinds are watched; return when the watches must be started again.
 
-        kopf looks for a kind when its definition changes. If discovery does not show a new definition yet at its last change,
-        kopf never looks again.
+        kopf reads discovery when a definition changes. If discovery does not show the kind yet at the last change, kopf never
+        reads it again.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -207,26 +207,26 @@ class Watches:
                     continue
                 status, reason = await self._refusal(plural)
                 if status == 200 and self._is_overlooked(plural, loop.time() - began):
-                    _LOG.warning("a kind is served but not watched; watches are started again", extra={"kind": plural})
+                    _LOG.warning("a kind is served but not watched; all watches are started again", extra={"kind": plural})
                     return
                 if status in {403, 404} or closed_for > UNWATCHED_AFTER:
                     self._note(plural, reason)
 
     def _is_overlooked(self, plural: str, watching_for: float) -> bool:
-        """Whether nobody asks the API server for a kind that it would serve."""
+        """Whether kopf requests nothing for a kind that the API server serves."""
         if plural in self._left_out_until:
             return asyncio.get_running_loop().time() > self._left_out_until[plural]
-        return min(watching_for, self.open_watches.quiet_for(plural)) > BLIND_AFTER
+        return min(watching_for, self.open_watches.quiet_for(plural)) > OVERLOOKED_AFTER
 
     async def _refusal(self, plural: str) -> tuple[int, str]:
-        """What the API server answers to a list, and why the kind is not watched, with who must do what."""
+        """The HTTP status of a list (0: no answer), and why the kind is not watched, with who must do what."""
         try:
             await self.client.request("GET", collection_path(plural), query={"limit": "1"})
         except KubernetesError as error:
             return error.status, _reason_of(plural, error)
         if self.open_watches.refusals(plural):
-            return 200, "RBAC allows to list but not to watch it: whoever installs the operator must correct its ClusterRole"
-        return 200, "its watch has not begun yet"
+            return 200, "RBAC allows list but forbids watch: whoever installs the operator must correct its ClusterRole"
+        return 200, "its watch has not started yet"
 
     def _note(self, plural: str, reason: str | None) -> None:
         self.telemetry.watch_established.labels(plural).set(reason is None)
@@ -237,7 +237,7 @@ class Watches:
             _LOG.warning("a kind is not watched", extra={"kind": plural, "reason": reason})
 
     def _watchable(self) -> list[str]:
-        """The kinds to watch now, without those that were forbidden at last: kopf would give up all the others for them."""
+        """The kinds to watch now, without those that were last forbidden: kopf would end the watches of all others too."""
         now = asyncio.get_running_loop().time()
         for plural in WATCHED:
             if self.open_watches.refusals(plural) and plural not in self._left_out_until:
@@ -251,7 +251,7 @@ class Watches:
 
         @kopf.on.login(registry=registry)
         async def login(**_: object) -> kopf.AiohttpSession:
-            session = self.connection.session(self._heed_lists(), middlewares=(self.open_watches.observe,))
+            session = self.connection.session(self._observe_lists(), middlewares=(self.open_watches.observe,))
             self._sessions.append(session)
             return kopf.AiohttpSession(server=self.connection.server, aiohttp_session=session)
 
@@ -260,8 +260,8 @@ class Watches:
             kopf.on.event(GROUP, VERSION, plural, registry=registry, id=plural)(handler)
         return registry
 
-    def _heed_lists(self) -> aiohttp.TraceConfig:
-        """Sweep soon after each list by kopf: it tells what exists, and never what was deleted while nobody watched."""
+    def _observe_lists(self) -> aiohttp.TraceConfig:
+        """Sweep soon after each list by kopf, because kopf does not report objects that were deleted while no watch was open."""
 
         async def noticed(_: aiohttp.ClientSession, __: object, request: aiohttp.TraceRequestEndParams) -> None:
             if self.listed and request.url.path in _COLLECTIONS and "watch" not in request.url.query:
@@ -313,7 +313,7 @@ def _reason_of(plural: str, error: KubernetesError) -> str:
 
 
 def stop_at_signals(stop: asyncio.Event) -> None:
-    """Let SIGTERM and SIGINT set `stop`."""
+    """Make SIGTERM and SIGINT set `stop`."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

@@ -1,4 +1,4 @@
-"""Settings of the operator process, from the environment and from flags."""
+"""Settings of the operator process, from flags and environment variables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cmk_operator.providers.storage.kind import STORAGE_RATES
 
 
 class Settings(BaseSettings):
-    """The operator keeps Azure resources encrypted with customers' own keys, as custom resources in Kubernetes declare.
+    """The operator keeps Azure resources encrypted with customers' own keys, as declared by custom resources in Kubernetes.
 
     Every flag can also be set by the environment variable CMK_OPERATOR_<NAME>.
     """
@@ -22,27 +22,27 @@ class Settings(BaseSettings):
     )
 
     key_check_interval: float = Field(default=45.0, ge=1, description="Seconds between probes of a key.")
-    drift_check_interval: float = Field(default=300.0, ge=1, description="Seconds between looks at each resource.")
+    drift_check_interval: float = Field(default=300.0, ge=1, description="Seconds between reconciles of a resource.")
     identity_check_interval: float = Field(
         default=300.0, ge=1, description="Seconds between checks of identities and consents."
     )
-    workers: int = Field(default=16, ge=1, le=128, description="Resources worked on at once.")
-    key_workers: int = Field(default=16, ge=1, le=128, description="Keys worked on at once.")
-    log_format: Literal["json", "text"] = Field(default="json", description="Form of log lines on standard error.")
+    workers: int = Field(default=16, ge=1, le=128, description="Resources reconciled at the same time.")
+    key_workers: int = Field(default=16, ge=1, le=128, description="Keys reconciled at the same time.")
+    log_format: Literal["json", "text"] = Field(default="json", description="Format of log lines on standard error.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Least severity that is logged."
+        default="INFO", description="Lowest severity that is logged."
     )
     listen_address: str = Field(default="0.0.0.0", description="Address of /healthz, /readyz and /metrics.")  # noqa: S104 - the kubelet and Prometheus ask from outside the pod
     listen_port: int = Field(default=8080, ge=0, le=65535, description="Port of /healthz, /readyz and /metrics.")
-    shutdown_grace: float = Field(default=25.0, ge=0, description="Seconds that running passes may take at shutdown.")
+    shutdown_grace: float = Field(default=25.0, ge=0, description="Seconds that running reconciles may take at shutdown.")
     lease_duration: float = Field(
-        default=15.0, ge=1, description="Seconds after which a standby takes over from a silent leader."
+        default=15.0, ge=1, description="Seconds without a renewal after which a standby takes the lease over."
     )
     arm_reads: float = Field(
-        default=200, gt=0, description="Resource Manager reads per subscription at once, refilled in 10 s."
+        default=200, gt=0, description="Resource Manager reads per subscription in a burst, refilled in 10 s."
     )
     arm_writes: float = Field(
-        default=150, gt=0, description="Resource Manager writes per subscription at once, refilled in 18 s."
+        default=150, gt=0, description="Resource Manager writes per subscription in a burst, refilled in 18 s."
     )
     storage_reads: float = Field(
         default=STORAGE_RATES.reads.burst, gt=0, description="Storage account reads per subscription in 5 minutes."
@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         default=STORAGE_RATES.writes.burst, gt=0, description="Storage account writes per subscription in an hour."
     )
     vault_calls: float = Field(default=400, gt=0, description="Calls per vault in 10 s.")
-    resource_metrics: bool = Field(default=True, description="Whether there is one metric for each EncryptedResource.")
+    resource_metrics: bool = Field(default=True, description="Whether each EncryptedResource has metrics of its own.")
     audit_segment_bytes: int = Field(
         default=32_768,
         ge=2_048,
@@ -62,7 +62,7 @@ class Settings(BaseSettings):
         description="Size of one of the 64 ConfigMaps of the audit record; with 32768 about 2,500 entries stay in the cluster.",
     )
     audit_sink_url: HttpUrl | None = Field(
-        default=None, description="Where copies of the audit record are posted as newline-delimited JSON (http or https)."
+        default=None, description="URL (http or https) to which copies of audit entries are posted as newline-delimited JSON."
     )
     audit_sink_token_file: Path | None = Field(default=None, description="File with a bearer token for the audit sink.")
     federated_token_file: Path | None = Field(

@@ -1,6 +1,6 @@
-"""Every task that a call has started, directly or through others, so that they can be ended together.
+"""All tasks that one call has started, directly or through other tasks, so that they can be ended together.
 
-Tasks inherit the context of the task that starts them; that is how a member is known, by whatever name it goes.
+A task inherits the context variables of the task that starts it. That marks the members, whatever their names.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TURN: Final = 0.05
-"""Seconds that one task has to end before the next is cancelled."""
+"""Seconds to wait for a cancelled task before the next one is cancelled."""
 _FAMILY: Final[contextvars.ContextVar[TaskFamily | None]] = contextvars.ContextVar("task family", default=None)
 
 
 class TaskFamily:
-    """The tasks that `start` has led to and that run still, the oldest first."""
+    """The tasks that `start` has started, directly or through others, and that still run; oldest first."""
 
     def __init__(self) -> None:
         self._tasks: dict[asyncio.Task[Any], None] = {}
 
     async def start(self, begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run `begin`; every task that it starts is a member, and so is every task that a member starts."""
+        """Await `begin` and return its result. Every task that it starts is a member, and every task that a member starts."""
         loop = asyncio.get_running_loop()
         if loop.get_task_factory() is not _make_task:
             loop.set_task_factory(_make_task)
@@ -35,10 +35,10 @@ class TaskFamily:
         return await loop.create_task(begin(), context=context)
 
     async def end(self, patience: float) -> list[str]:
-        """Cancel the members again and again until all have ended; the names of those that have not after `patience` seconds.
+        """Cancel the members until all have ended; returns the names of those that still run after `patience` seconds.
 
-        One by one: a stream of kopf swallows a cancellation that reaches it together with that of the task it waits for, and
-        would go on.
+        It cancels them one by one: a stream of kopf swallows a cancellation that arrives together with the end of the task
+        for which it waits, and keeps running.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience
@@ -51,7 +51,7 @@ class TaskFamily:
         return []
 
     def add(self, task: asyncio.Task[Any]) -> None:
-        """Take in a new task until it ends."""
+        """Make a new task a member until it ends."""
         self._tasks[task] = None
         task.add_done_callback(self._ended)
 
@@ -62,7 +62,7 @@ class TaskFamily:
 
 
 class _TaskOptions(TypedDict, total=False):
-    """What asyncio hands to a task factory beside the coroutine."""
+    """The keyword arguments that asyncio passes to a task factory."""
 
     name: str | None
     context: contextvars.Context | None
