@@ -49,6 +49,11 @@ class CustomerAdministrator(Administrator):
         """Block or allow the application without taking the consent back."""
         await self.graph.json("PATCH", f"/servicePrincipals/{await self.principal_id(app_id)}", {"accountEnabled": enabled})
 
+    async def demand_assignment(self, service_app_id: str, *, demanded: bool) -> None:
+        """Whether Entra gives tokens for a service only to applications that are assigned to it."""
+        body = {"appRoleAssignmentRequired": demanded}
+        await self.graph.json("PATCH", f"/servicePrincipals/{await self.principal_id(service_app_id)}", body)
+
     def vault_id(self, name: str) -> str:
         """The ARM id of a vault in the customer's group."""
         return f"{self.subscription}/resourceGroups/{self.resource_group}/providers/Microsoft.KeyVault/vaults/{name}"

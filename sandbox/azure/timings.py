@@ -39,6 +39,7 @@ class Timings:
     role_propagation_seconds: float = 1.0  # Azure: minutes; one second, so that the race is always there
     federated_credential_replication_seconds: float = 1.0  # Azure: up to minutes; as above
     consent_replication_seconds: float = 1.0  # Azure: seconds; as above
+    missing_principal_is_an_invalid_client: bool = False  # 401 AADSTS7000229 in place of 400 AADSTS700016; both are reported
     storage_loss_notice_seconds: float = 600.0
     key_version_check_seconds: float = 86_400.0
     storage_create_seconds: float = 0.5

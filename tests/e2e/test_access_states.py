@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sandbox.azure.entra.directory import KEY_VAULT_APP_ID
 from sandbox.kubernetes.objects import condition, has
 
 if TYPE_CHECKING:
@@ -103,6 +104,22 @@ async def unblock(environment: Environment) -> None:
     await environment.customer.set_application_enabled(environment.identity.application_client_id, enabled=True)
 
 
+async def demand_assignment(environment: Environment) -> None:
+    await environment.customer.demand_assignment(KEY_VAULT_APP_ID, demanded=True)
+
+
+async def end_assignment(environment: Environment) -> None:
+    await environment.customer.demand_assignment(KEY_VAULT_APP_ID, demanded=False)
+
+
+async def disable_key_vault(environment: Environment) -> None:
+    await environment.customer.set_application_enabled(KEY_VAULT_APP_ID, enabled=False)
+
+
+async def enable_key_vault(environment: Environment) -> None:
+    await environment.customer.set_application_enabled(KEY_VAULT_APP_ID, enabled=True)
+
+
 LOSSES = {
     "disabled": Loss("Disabled", "must enable it", disable, enable),
     "disabled and not even readable": Loss(
@@ -113,6 +130,9 @@ LOSSES = {
     "deleted": Loss("Deleted", "can be recovered until ", delete, recover),
     "revoked": Loss("PermissionDenied", "Key Vault refuses get by ", revoke, grant),
     "consent withdrawn": Loss("ConsentMissing", "AADSTS700016", withdraw_consent, consent),
+    "consent withdrawn, as an invalid client": Loss(
+        "ConsentMissing", "AADSTS7000229", withdraw_consent, consent, (("missing_principal_is_an_invalid_client", True),)
+    ),
     "application disabled": Loss("ConsentMissing", "must enable its enterprise application", block, unblock),
 }
 
@@ -162,18 +182,32 @@ async def lose_and_heal(environment: Environment, loss: Loss, *, rbac: bool) -> 
     assert await environment.encryption() == before
 
 
-@pytest.mark.parametrize("cause", [withdraw_consent, block])
-async def test_a_consent_that_is_taken_back_is_revoked_not_pending(environment: Environment, cause: Act) -> None:
+TAKEN_BACK = {
+    "AADSTS700016": (withdraw_consent, consent),
+    "AADSTS7000229": (withdraw_consent, consent),
+    "AADSTS7000112": (block, unblock),
+    "AADSTS501051": (demand_assignment, end_assignment),
+    "AADSTS500014": (disable_key_vault, enable_key_vault),
+}
+
+
+@pytest.mark.parametrize("code", TAKEN_BACK)
+async def test_a_consent_that_is_taken_back_is_revoked_not_pending(environment: Environment, code: str) -> None:
+    cause, remedy = TAKEN_BACK[code]
     await environment.ready()
+    await environment.control.set_timings(missing_principal_is_an_invalid_client=code == "AADSTS7000229")
     await tenant_until(environment, "Granted", has("ConsentGranted", "True", "Granted"))
     await cause(environment)
     try:
         status = await tenant_until(environment, "Revoked", has("ConsentGranted", "False", "Revoked"))
         assert status["consent"]["state"] == "Revoked"
+        assert code in condition(status, "ConsentGranted")["message"]
+        assert status["consent"]["url"] in condition(status, "ConsentGranted")["message"]
         key = await environment.key_until("no consent", has("ConsentGranted", "False"))
         assert has("KeyAccessible", "False", "ConsentMissing")(key)
+        assert key["access"]["inaccessibleExpectedAt"]
     finally:
-        await (consent if cause is withdraw_consent else unblock)(environment)
+        await remedy(environment)
     await tenant_until(environment, "Granted", has("ConsentGranted", "True", "Granted"))
     await environment.resource_until("Ready", has("Ready"))
 
@@ -182,7 +216,12 @@ async def tenant_until(environment: Environment, what: str, test: Callable[[dict
     return await environment.objects.until(what, "CustomerTenant", environment.name, test)
 
 
-async def test_before_the_customer_consents_the_state_is_pending_with_the_page_to_open(environment: Environment) -> None:
+@pytest.mark.parametrize("as_an_invalid_client", [False, True])
+async def test_before_the_customer_consents_the_state_is_pending_with_the_page_to_open(
+    environment: Environment,
+    as_an_invalid_client: bool,  # noqa: FBT001 - pytest hands it over
+) -> None:
+    await environment.control.set_timings(missing_principal_is_an_invalid_client=as_an_invalid_client)
     application = environment.identity.application_client_id
     await environment.customer.consent(application)
     await environment.customer.withdraw_consent(application)
@@ -342,6 +381,58 @@ async def survive(environment: Environment, outage: dict[str, Any]) -> None:
     await environment.control.clear_fault(fault)
     await environment.resource_until("Ready", has("Ready"))
     assert len(await environment.writes(account=environment.accounts["docs"])) == 1
+
+
+REFUSALS = {
+    # What Entra answers, and what a tenant that has not consented and a tenant that had are said to be.
+    (401, 7000229, "invalid_client"): ("ConsentMissing", "Pending"),
+    (400, 500011, "invalid_resource"): ("ConsentMissing", "Pending"),
+    (400, 50105, "invalid_grant"): ("ConsentMissing", "Pending"),
+    (400, 900432, "invalid_request"): ("IdentityBroken", "Unknown"),
+    (400, 7002139, "invalid_client"): ("IdentityBroken", "Unknown"),
+    (400, 123456, "unauthorized_client"): ("EntraRefused", "Unknown"),
+}
+
+
+async def refuse_tokens(environment: Environment, status: int, code: int, error: str) -> str:
+    """Entra's refusal of every token of the customer's tenant, as its own body."""
+    description = (
+        f"AADSTS{code}: The tenant has chosen to refuse. Trace ID: 1 Correlation ID: 2 Timestamp: 2026-11-24 12:00:00Z"
+    )
+    return await environment.control.inject(
+        kind="status",
+        status=status,
+        host="login.microsoftonline.com",
+        path=f"{environment.customer.tenant_id}/oauth2/v2.0/token",
+        method="POST",
+        body={"error": error, "error_description": description, "error_codes": [code], "error_uri": "https://login/error"},
+    )
+
+
+@pytest.mark.parametrize("answer", REFUSALS, ids=lambda answer: str(answer[1]))
+async def test_a_refusal_of_entra_is_never_an_outage(environment: Environment, answer: tuple[int, int, str]) -> None:
+    state, before_consent = REFUSALS[answer]
+    await environment.vault_with_key()
+    await environment.account()
+    fault = await refuse_tokens(environment, *answer)
+    await environment.apply_all()
+    status = await tenant_until(environment, "refused", lambda seen: condition(seen, "Stalled"))
+    assert status["consent"]["state"] == before_consent
+    await environment.control.clear_fault(fault)
+    await environment.resource_until("Ready", has("Ready"))
+    await tenant_until(environment, "Granted", has("ConsentGranted", "True", "Granted"))
+    fault = await refuse_tokens(environment, *answer)
+    status = await tenant_until(environment, "refused", lambda seen: condition(seen, "Stalled"))
+    assert status["consent"]["state"] == ("Revoked" if state == "ConsentMissing" else "Granted")
+    key = await environment.key_until("lost", has("KeyAccessible", "False", state))
+    message = condition(key, "KeyAccessible")["message"]
+    assert f"AADSTS{answer[1]}" in message
+    assert key["access"]["inaccessibleExpectedAt"]
+    if state == "EntraRefused":
+        assert "The tenant has chosen to refuse" in message
+    await environment.control.clear_fault(fault)
+    await environment.resource_until("Ready", has("Ready"))
+    await tenant_until(environment, "Granted", has("ConsentGranted", "True", "Granted"))
 
 
 async def test_an_outage_of_entra_takes_no_consent_away(environment: Environment) -> None:

@@ -129,6 +129,7 @@ def states() -> dict[str, KeyProbe]:
         "ConsentMissing": probe(refused(entra(700016))),
         "VaultInAnotherTenant": probe(refused(UNREACHABLE), vault_tenant=PROVIDER),
         "IdentityBroken": probe(refused(entra(700213))),
+        "EntraRefused": probe(refused(entra(999999))),
         "OperatorNotAuthenticated": probe(refused(entra(700213, Stage.OPERATOR_TOKEN))),
         "FirewallBlocksProbe": probe(refused(forbidden("ForbiddenByFirewall"))),
         "VaultUnreachable": probe(refused(UNREACHABLE)),

@@ -12,7 +12,7 @@ from cmk_operator.core.access.state import AccessState, DeletedKey, KeyProbe, Ve
 from cmk_operator.core.access.token_verdict import judge_token_failure
 from cmk_operator.core.access.verdict import judge_access
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
-from cmk_operator.core.faults.fault import Actor
+from cmk_operator.core.faults.fault import Actor, FaultKind
 from tests.unit.samples import (
     LATER,
     NOT_FOUND,
@@ -53,7 +53,23 @@ def test_the_probes_above_leave_no_state_out() -> None:
         (7000112, AccessState.CONSENT_MISSING, CUSTOMER, "must enable its enterprise application"),
         (53003, AccessState.PERMISSION_DENIED, CUSTOMER, "a Conditional Access policy blocks"),
         (530032, AccessState.PERMISSION_DENIED, CUSTOMER, "the customer's administrator must exempt"),
-        (700236, AccessState.PERMISSION_DENIED, CUSTOMER, "the customer's administrator must allow them"),
+        (700236, AccessState.IDENTITY_BROKEN, OWNER, "a policy of the application's own tenant"),
+        (7000229, AccessState.CONSENT_MISSING, CUSTOMER, "the customer's administrator must open the consent URL"),
+        (700011, AccessState.CONSENT_MISSING, CUSTOMER, "the customer's administrator must open the consent URL"),
+        (65001, AccessState.CONSENT_MISSING, CUSTOMER, "the customer's administrator must open the consent URL"),
+        (90094, AccessState.CONSENT_MISSING, CUSTOMER, "the customer's administrator must open the consent URL"),
+        (500011, AccessState.CONSENT_MISSING, CUSTOMER, "must create or enable it"),
+        (500014, AccessState.CONSENT_MISSING, CUSTOMER, "must create or enable it"),
+        (50105, AccessState.CONSENT_MISSING, CUSTOMER, "must assign it"),
+        (501051, AccessState.CONSENT_MISSING, CUSTOMER, "must assign it"),
+        (53000, AccessState.PERMISSION_DENIED, CUSTOMER, "a Conditional Access policy blocks"),
+        (530034, AccessState.PERMISSION_DENIED, CUSTOMER, "a Conditional Access policy blocks"),
+        (900021, AccessState.IDENTITY_BROKEN, OWNER, "the customer's tenant does not exist"),
+        (90038, AccessState.IDENTITY_BROKEN, OWNER, "is one of another cloud"),
+        (900382, AccessState.IDENTITY_BROKEN, OWNER, "is one of another cloud"),
+        (900432, AccessState.IDENTITY_BROKEN, OWNER, "is one of another cloud"),
+        (999999, AccessState.ENTRA_REFUSED, OWNER, "must look the code up"),
+        (90033, AccessState.ENTRA_REFUSED, OWNER, "must look the code up"),
         (650059, AccessState.IDENTITY_BROKEN, OWNER, "must set its signInAudience to AzureADMultipleOrgs"),
         (90002, AccessState.IDENTITY_BROKEN, OWNER, "must correct spec.tenantId of the CustomerTenant"),
         *(
@@ -72,6 +88,13 @@ def test_the_probes_above_leave_no_state_out() -> None:
                 7000222,
                 50027,
                 90061,
+                700024,
+                700025,
+                700210,
+                700299,
+                7002139,
+                7002381,
+                7000218,
             )
         ),
     ],
@@ -86,12 +109,69 @@ def test_each_refusal_of_entra_names_the_state_and_who_must_act(
 
 
 @pytest.mark.parametrize("code", [50033, 90012, 90024, 90033, 90055, 50000])
-@pytest.mark.parametrize("status", [400, 500, 503])
+@pytest.mark.parametrize("status", [None, 429, 500, 503])
 @pytest.mark.parametrize("stage", [Stage.APPLICATION_TOKEN, Stage.OPERATOR_TOKEN])
-def test_entra_s_transient_errors_say_nothing_about_anyone(code: int, status: int, stage: Stage) -> None:
+def test_entra_s_transient_errors_say_nothing_about_anyone(code: int, status: int | None, stage: Stage) -> None:
     access = judge_token_failure(entra(code, stage, status))
     assert (access.state, access.actor) == (AccessState.UNKNOWN, Actor.AZURE)
     assert "must" not in access.message
+
+
+oauth_words = st.sampled_from(
+    ["invalid_client", "invalid_request", "unauthorized_client", "invalid_grant", "invalid_resource", "temporarily_unavailable"]
+)
+refusals = st.builds(
+    AzureFailure,
+    status=st.integers(400, 499).filter(lambda status: status != 429),
+    code=oauth_words,
+    message=st.one_of(st.integers(1, 99_999_999).map(lambda code: f"AADSTS{code}: It is refused."), st.text(max_size=60)),
+    request_id=st.just("one-request"),
+    stage=st.sampled_from([Stage.APPLICATION_TOKEN, Stage.OPERATOR_TOKEN]),
+)
+
+
+@given(refusals.filter(lambda failure: failure.status != 408 or bool(failure.entra_codes)))
+def test_any_4xx_of_the_token_endpoint_is_never_an_outage(failure: AzureFailure) -> None:
+    access = judge_token_failure(failure)
+    assert access.actor is not Actor.AZURE
+    assert access.state not in {AccessState.UNKNOWN, AccessState.VAULT_UNREACHABLE, AccessState.ACCESSIBLE}
+    assert access.state.reason.kind is FaultKind.BLOCKED
+    assert " must " in access.message
+    if failure.stage is Stage.APPLICATION_TOKEN:
+        assert access.state.is_known_loss
+        assert judge_access(probe(refused(failure))).state is access.state
+
+
+@given(st.integers(1, 99_999_999), st.one_of(st.none(), st.just(429), st.integers(500, 599)), st.sampled_from(list(Stage)[:2]))
+def test_an_outage_of_entra_is_never_a_refusal_whatever_it_says(code: int, status: int | None, stage: Stage) -> None:
+    access = judge_token_failure(entra(code, stage, status))
+    assert (access.state, access.actor) == (AccessState.UNKNOWN, Actor.AZURE)
+
+
+@given(st.integers(0, 10_000))
+def test_the_whole_families_of_the_federation_are_the_provider_s(rest: int) -> None:
+    for code in (int(f"70021{rest}"), int(f"7002{rest:02d}")):
+        access = judge_token_failure(entra(code))
+        assert (access.state, access.actor) == (AccessState.IDENTITY_BROKEN, OWNER), code
+
+
+def test_an_unknown_refusal_shows_its_code_and_entra_s_sentence() -> None:
+    said = "AADSTS123456: The tenant has chosen to refuse. Trace ID: 1 Timestamp: 2026-11-24 12:00:00Z"
+    access = judge_token_failure(AzureFailure(401, "invalid_client", said, stage=Stage.APPLICATION_TOKEN))
+    assert "(AADSTS123456): 'AADSTS123456: The tenant has chosen to refuse'" in access.message
+
+
+@pytest.mark.parametrize("code", ["", "Http403", "Http407"])
+def test_a_gateway_before_entra_concludes_nothing(code: str) -> None:
+    status = int(code.removeprefix("Http") or "403")
+    access = judge_token_failure(AzureFailure(status, code, "<html>blocked</html>", stage=Stage.APPLICATION_TOKEN))
+    assert access.state is AccessState.UNKNOWN
+
+
+@pytest.mark.parametrize("code", [700016, 7000229, 7000112])
+def test_a_managed_identity_that_entra_lets_in_no_more_is_a_loss(code: int) -> None:
+    access = judge_token_failure(entra(code, Stage.OPERATOR_TOKEN, 401))
+    assert (access.state, access.actor) == (AccessState.IDENTITY_BROKEN, OWNER)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def _from_response(error: HttpResponseError, stage: Stage) -> AzureFailure:
     body = _body_of(error)
     detail = body.get("error")
     if isinstance(detail, str):  # Entra: {"error": "invalid_client", "error_description": "AADSTS…"}
-        code, message, inner = detail, str(body.get("error_description", "")), ""
+        code, message, inner = detail, _entra_sentence(body), ""
     else:
         detail = detail if isinstance(detail, dict) else body
         code = str(detail.get("code", ""))
@@ -91,6 +91,14 @@ def _from_response(error: HttpResponseError, stage: Stage) -> AzureFailure:
         retry_after=seconds_to_wait(headers),
         stage=stage,
     )
+
+
+def _entra_sentence(body: dict[str, Any]) -> str:
+    """Entra's description, which begins with its code; where it does not, the code is in a list beside it."""
+    said, numbers = str(body.get("error_description", "")), body.get("error_codes")
+    number = numbers[0] if isinstance(numbers, list) and numbers else None
+    plain = isinstance(number, int) and not isinstance(number, bool)
+    return f"AADSTS{number}: {said}" if plain and "AADSTS" not in said else said
 
 
 def _kept(message: object) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cmk_operator.azure.credentials import IdentityChain, VaultInAnotherTenantError
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.core.access.state import DeletedKey, KeyAttributes, KeyProbe, VersionProbe
+from cmk_operator.core.access.token_verdict import is_refusal
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.identifiers.region import region_of
 
@@ -151,7 +152,7 @@ async def denied_by_tenant(session: AzureSession, chain: IdentityChain, customer
         await session.fresh_sign_in(chain, customer_tenant_id)
     except EXPECTED_FAILURES as error:
         failure = failure_of(error)
-        return failure if failure.entra_codes else None
+        return failure if is_refusal(failure) else None
     return None
 
 

@@ -179,7 +179,7 @@ class AzureSession:
             if state.is_known_loss:
                 self._forget_application(chain, customer_tenant_id)
             await credential.close()
-            if state is AccessState.IDENTITY_BROKEN and not chain.by_service_account:
+            if state in {AccessState.IDENTITY_BROKEN, AccessState.ENTRA_REFUSED} and not chain.by_service_account:
                 await self._raise_if_identity_is_gone(chain)
             raise
         self._forget_application(chain, customer_tenant_id)

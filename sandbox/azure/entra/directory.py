@@ -118,6 +118,7 @@ class ServicePrincipal:
     created: float
     managed_identity: ManagedIdentity | None = None
     account_enabled: bool = True
+    assignment_required: bool = False
     app_roles: dict[str, tuple[str, str]] = field(default_factory=dict)  # assignment id -> (resource object id, role id)
     other: dict[str, Any] = field(default_factory=dict)
 

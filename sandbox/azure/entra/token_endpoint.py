@@ -62,7 +62,7 @@ class TokenEndpoint:
         exchange.notes.application = form["client_id"]
         principal = self.principal(tenant, form["client_id"])
         exchange.notes.principal = principal.object_id
-        audience = self.audience(tenant, form["scope"])
+        audience = self.audience(tenant, form["scope"], principal)
         by_secret = await self.authenticate(principal, form)
         token = self._tokens.issue(principal, audience, by_secret=by_secret)
         body = {
@@ -77,7 +77,7 @@ class TokenEndpoint:
         """The same as `token` for Azure's own services, which hold a managed identity's token. Raises EntraRefusedError."""
         tenant = self._tenant(tenant_id)
         principal = self.principal(tenant, client_id)
-        audience = self.audience(tenant, scope)
+        audience = self.audience(tenant, scope, principal)
         await self.authenticate(principal, {"client_assertion": assertion, "client_assertion_type": ASSERTION_TYPE})
         return self._tokens.issue(principal, audience, by_secret=False)
 
@@ -93,9 +93,15 @@ class TokenEndpoint:
         return tenant
 
     def principal(self, tenant: Tenant, client_id: str) -> ServicePrincipal:
-        """The client in this tenant. Raises EntraRefusedError: 700016 (not consented), 7000112 (disabled)."""
+        """The client in this tenant. Raises EntraRefusedError: 700016 or 7000229 (not consented), 7000112 (disabled)."""
         principal = tenant.principal_of(client_id.lower())
         if principal is None or not self._replicated(principal):
+            if self._timings.missing_principal_is_an_invalid_client:
+                raise refused(
+                    "7000229",
+                    f"The client application {client_id} is missing service principal in the tenant {tenant.id}. See instructions here: "
+                    "https://go.microsoft.com/fwlink/?linkid=2225119",
+                )
             raise bad_request(
                 "700016",
                 f"Application with identifier '{client_id}' was not found in the directory '{tenant.display_name}'. This can happen "
@@ -122,8 +128,11 @@ class TokenEndpoint:
         return principal.created <= self._clock.now() - self._timings.consent_replication_seconds
 
     @staticmethod
-    def audience(tenant: Tenant, scope: str) -> str:
-        """The audience of a token for this scope. Raises EntraRefusedError: 1002012 (no /.default), 500011 (unknown resource)."""
+    def audience(tenant: Tenant, scope: str, principal: ServicePrincipal) -> str:
+        """The audience of a token for this scope.
+
+        Raises EntraRefusedError: 1002012 (no /.default), 500011 (unknown resource), 500014 (disabled), 501051 (not assigned to it).
+        """
         scopes = [one for one in scope.split() if one not in {"openid", "profile", "offline_access"}]
         if len(scopes) != 1 or not scopes[0].endswith("/.default"):
             raise bad_request(
@@ -141,6 +150,22 @@ class TokenEndpoint:
                 "the application has not been installed by the administrator of the tenant or consented to by any user in the "
                 "tenant. You might have sent your authentication request to the wrong tenant.",
                 "invalid_resource",
+            )
+        service = tenant.principal_of(known[0]) if known[0] is not None else None
+        if service is not None and not service.account_enabled:
+            raise bad_request(
+                "500014",
+                f"The service principal for resource '{resource}' is disabled. This indicate that a subscription within the tenant has "
+                "lapsed, or that the administrator for this tenant has disabled the application, preventing tokens from being issued "
+                "for it.",
+                "invalid_resource",
+            )
+        if service is not None and service.assignment_required and not _is_assigned(principal, service):
+            raise bad_request(
+                "501051",
+                f"Application '{principal.app_id}'({principal.display_name}) is not assigned to a role for the application "
+                f"'{resource}'({service.display_name}).",
+                "invalid_grant",
             )
         return known[1]
 
@@ -291,3 +316,7 @@ def _decoded(text: str) -> bytes:
         return urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except (binascii.Error, ValueError):
         return b""
+
+
+def _is_assigned(principal: ServicePrincipal, service: ServicePrincipal) -> bool:
+    return any(resource == service.object_id for resource, _ in principal.app_roles.values())

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sandbox.azure.entra.directory import Directory
     from sandbox.azure.graph.access import GraphAccess
 
+NO_ROLE = "00000000-0000-0000-0000-000000000000"  # an assignment to an application without roles of its own
+
 
 class Principals:
     """The operations on service principals."""
@@ -87,9 +89,11 @@ class Principals:
         return Answer(json=entity("servicePrincipals", principal_shown(principal, self._directory)))
 
     async def update(self, exchange: Exchange) -> Answer:
-        """`accountEnabled` and tags."""
+        """`accountEnabled`, `appRoleAssignmentRequired` and tags."""
         _, principal = self._found(exchange, write=True)
-        body = body_of(exchange, frozenset({"accountEnabled", "tags"}))
+        body = body_of(exchange, frozenset({"accountEnabled", "appRoleAssignmentRequired", "tags"}))
+        if "appRoleAssignmentRequired" in body:
+            principal.assignment_required = bool(body["appRoleAssignmentRequired"])
         if "accountEnabled" in body:
             principal.account_enabled = bool(body["accountEnabled"])
         if "tags" in body:
@@ -114,8 +118,8 @@ class Principals:
 
     async def roles(self, exchange: Exchange) -> Answer:
         """The app roles granted to the principal."""
-        _, principal = self._found(exchange)
-        return Answer(json=listed("appRoleAssignments", [_role(principal, one) for one in principal.app_roles]))
+        tenant, principal = self._found(exchange)
+        return Answer(json=listed("appRoleAssignments", [_role(tenant, principal, one) for one in principal.app_roles]))
 
     async def grant_role(self, exchange: Exchange) -> Answer:
         """An administrator grants an application permission."""
@@ -125,13 +129,14 @@ class Principals:
         role = str(body.get("appRoleId") or "").lower()
         if str(body.get("principalId") or "").lower() != principal.object_id:
             raise bad_request("principalId must be the principal in the request URL.")
-        if resource is None or resource.app_id != GRAPH_APP_ID or role not in GRAPH_APP_ROLES:
+        known = GRAPH_APP_ROLES if resource is not None and resource.app_id == GRAPH_APP_ID else {NO_ROLE: ""}
+        if resource is None or role not in known:
             raise bad_request("Permission being assigned was not found on application.")
         if (resource.object_id, role) in principal.app_roles.values():
             raise bad_request("Permission being assigned already exists on the object")
         assignment = str(uuid.uuid4())
         principal.app_roles[assignment] = (resource.object_id, role)
-        return Answer(201, entity("appRoleAssignments", _role(principal, assignment)))
+        return Answer(201, entity("appRoleAssignments", _role(tenant, principal, assignment)))
 
     async def withdraw_role(self, exchange: Exchange) -> Answer:
         """Takes effect with the next token."""
@@ -180,7 +185,7 @@ class Principals:
         return Answer(json={"@odata.type": "#microsoft.graph.servicePrincipal", **principal_shown(principal, self._directory)})
 
 
-def _role(principal: ServicePrincipal, assignment: str) -> dict[str, object]:
+def _role(tenant: Tenant, principal: ServicePrincipal, assignment: str) -> dict[str, object]:
     resource, role = principal.app_roles[assignment]
     return {
         "id": assignment,
@@ -188,6 +193,6 @@ def _role(principal: ServicePrincipal, assignment: str) -> dict[str, object]:
         "principalType": "ServicePrincipal",
         "principalDisplayName": principal.display_name,
         "resourceId": resource,
-        "resourceDisplayName": "Microsoft Graph",
+        "resourceDisplayName": tenant.principals[resource].display_name,
         "appRoleId": role,
     }

@@ -74,6 +74,7 @@ def principal_shown(one: ServicePrincipal, directory: Directory) -> dict[str, An
         "displayName": one.display_name,
         "appDisplayName": one.display_name,
         "accountEnabled": one.account_enabled,
+        "appRoleAssignmentRequired": one.assignment_required,
         "appOwnerOrganizationId": application.tenant_id if application else None,
         "servicePrincipalType": "ManagedIdentity" if one.managed_identity else "Application",
         "servicePrincipalNames": [one.app_id],

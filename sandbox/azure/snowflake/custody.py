@@ -53,7 +53,7 @@ class Custody:
         try:
             principal = endpoint.principal(tenant, self.application.app_id)
             token = self._doors.tokens.issue(
-                principal, endpoint.audience(tenant, f"{here().vault_audience}/.default"), by_secret=True
+                principal, endpoint.audience(tenant, f"{here().vault_audience}/.default", principal), by_secret=True
             )
             caller = replace(self._doors.access.caller(vault, token), subnets=frozenset(one.lower() for one in SUBNETS))
             version = self._doors.keys.get(vault, caller, key.name, wanted)[1]

@@ -1,10 +1,15 @@
-"""The state behind a token that could not be had, by the hop that failed and by Entra's code."""
+"""The state behind a token that could not be had, by the hop that failed and by Entra's code.
+
+Only a server error, throttling and silence are outages of Entra. Whatever else its token endpoint answers is a refusal, known or
+not, and Azure's services, which ask the same endpoint for the same application, are refused as well.
+"""
 
 from __future__ import annotations
 
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from cmk_operator.core.access.entra_codes import EntraFamily, family_of
 from cmk_operator.core.access.state import Access, AccessState
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor
@@ -15,75 +20,86 @@ if TYPE_CHECKING:
 _CUSTOMER: Final = Actor.CUSTOMER_ADMINISTRATOR
 _PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
 
-# Entra's refusals on the way to the customer's tenant. Source: Entra "Authentication and authorization error codes".
-_ENTRA: Final[Mapping[int, tuple[AccessState, Actor, str]]] = MappingProxyType(
+# On the way to the customer's tenant.
+_APPLICATION: Final[Mapping[EntraFamily, tuple[AccessState, Actor, str]]] = MappingProxyType(
     {
-        700016: (
+        EntraFamily.NO_PRINCIPAL: (
             AccessState.CONSENT_MISSING,
             _CUSTOMER,
             "the application has no service principal in the customer's tenant: the customer's administrator must open the "
             "consent URL of the CustomerTenant",
         ),
-        7000112: (
+        EntraFamily.PRINCIPAL_DISABLED: (
             AccessState.CONSENT_MISSING,
             _CUSTOMER,
             "the application is disabled: the customer's administrator must enable its enterprise application",
         ),
-        90002: (
-            AccessState.IDENTITY_BROKEN,
-            _PROVIDER,
-            "the customer's tenant does not exist: the provider's administrator must correct spec.tenantId of the CustomerTenant",
+        EntraFamily.NOT_ASSIGNED: (
+            AccessState.CONSENT_MISSING,
+            _CUSTOMER,
+            "the customer's tenant demands an assignment, and the application has none: the customer's administrator must assign "
+            "it, or end the demand for assignment on the enterprise application that Entra names",
         ),
-        650059: (
-            AccessState.IDENTITY_BROKEN,
-            _PROVIDER,
-            "the application is single-tenant: the provider's administrator must set its signInAudience to AzureADMultipleOrgs",
+        EntraFamily.NO_RESOURCE: (
+            AccessState.CONSENT_MISSING,
+            _CUSTOMER,
+            "the service that the token is for has no enabled service principal in the customer's tenant: the customer's "
+            "administrator must create or enable it (Azure Key Vault: application cfa8b339-82a2-471a-a3c9-0fc0be7a4093)",
         ),
-        53003: (
+        EntraFamily.NOT_CONSENTED: (
+            AccessState.CONSENT_MISSING,
+            _CUSTOMER,
+            "an administrator's consent to the application is missing: the customer's administrator must open the consent URL of "
+            "the CustomerTenant",
+        ),
+        EntraFamily.POLICY: (
             AccessState.PERMISSION_DENIED,
             _CUSTOMER,
             "a Conditional Access policy blocks the application: the customer's administrator must exempt its workload identity",
         ),
-        530032: (
-            AccessState.PERMISSION_DENIED,
-            _CUSTOMER,
-            "a tenant policy blocks the application: the customer's administrator must exempt its workload identity",
+        EntraFamily.SINGLE_TENANT: (
+            AccessState.IDENTITY_BROKEN,
+            _PROVIDER,
+            "the application is single-tenant: the provider's administrator must set its signInAudience to AzureADMultipleOrgs",
         ),
-        700236: (
-            AccessState.PERMISSION_DENIED,
-            _CUSTOMER,
-            "a tenant policy blocks federated credentials issued by Entra: the customer's administrator must allow them",
+        EntraFamily.NO_TENANT: (
+            AccessState.IDENTITY_BROKEN,
+            _PROVIDER,
+            "the customer's tenant does not exist: the provider's administrator must correct spec.tenantId of the CustomerTenant",
+        ),
+        EntraFamily.ANOTHER_CLOUD: (
+            AccessState.IDENTITY_BROKEN,
+            _PROVIDER,
+            "the customer's tenant is one of another cloud, where the application cannot sign in: the provider's administrator "
+            "must correct spec.tenantId of the CustomerTenant, or name a FederatedIdentity of that cloud",
+        ),
+        EntraFamily.FEDERATION_POLICY: (
+            AccessState.IDENTITY_BROKEN,
+            _PROVIDER,
+            "a policy of the application's own tenant forbids federated credentials that Entra issues: the provider's "
+            "administrator must exempt the application from it, or allow them",
         ),
     }
 )
-_FEDERATION: Final = frozenset(
+_OF_A_CREDENTIAL: Final = frozenset({EntraFamily.FEDERATION, EntraFamily.CREDENTIAL})
+_PRINCIPAL_GONE: Final[Mapping[EntraFamily, str]] = MappingProxyType(
     {
-        70021,
-        70025,
-        700211,
-        700212,
-        700213,
-        7002121,
-        700222,
-        700223,
-        700226,
-        700227,
-        700229,
-        7000226,
-        7000215,
-        7000222,
-        700027,
-        50027,
-        90061,
+        EntraFamily.NO_PRINCIPAL: "has no such managed identity",
+        EntraFamily.PRINCIPAL_DISABLED: "has disabled the managed identity",
     }
 )
-"""No federated credential fits, or the assertion is not acceptable: the provider's side."""
-_ENTRA_BUSY: Final = frozenset({50000, 50033, 90012, 90024, 90033, 90055})
-"""Entra's own troubles: the same request succeeds later."""
 
 
-_UNKNOWN_YET: Final = _FEDERATION - {7000215, 7000222, 700027, 50027, 90061}
-_NO_SUCH_PRINCIPAL: Final = 700016
+def is_refusal(failure: AzureFailure) -> bool:
+    """Whether Entra itself refused a token: an answer from 400 to 499 other than throttling, known code or not.
+
+    A proxy or gateway on the way answers such a status too, but only Entra says why, as OAuth's `error` or as an AADSTS code. A 408
+    without a code of Entra is a server that waited in vain: silence.
+    """
+    if failure.status is None or not 400 <= failure.status < 500 or failure.status == 429:
+        return False
+    said = failure.code not in {"", f"Http{failure.status}"} and failure.status != 408
+    return said or bool(failure.entra_codes)
 
 
 def may_be_replication(failure: AzureFailure) -> bool:
@@ -92,81 +108,94 @@ def may_be_replication(failure: AzureFailure) -> bool:
     An application that a customer's tenant does not know is another matter: consent.
     Source: Entra "Important considerations and restrictions for federated identity credentials", AADSTS70021.
     """
-    if failure.stage is Stage.OPERATOR_TOKEN and _NO_SUCH_PRINCIPAL in failure.entra_codes:
+    families = _families(failure)
+    if failure.stage is Stage.OPERATOR_TOKEN and EntraFamily.NO_PRINCIPAL in families:
         return True
-    return bool(failure.entra_codes & _UNKNOWN_YET)
+    return EntraFamily.FEDERATION in families and 90061 not in failure.entra_codes
 
 
 def may_be_a_missing_application(failure: AzureFailure) -> bool:
     """Whether a customer's tenant does not know the application: for want of consent, or because it was deleted at home."""
-    return failure.stage is Stage.APPLICATION_TOKEN and _NO_SUCH_PRINCIPAL in failure.entra_codes
+    return failure.stage is Stage.APPLICATION_TOKEN and EntraFamily.NO_PRINCIPAL in _families(failure)
+
+
+def lets_nobody_in(failure: AzureFailure) -> bool:
+    """Whether the application is known in the customer's tenant but shut out, so that to consent once more does not help."""
+    shut_out = {EntraFamily.PRINCIPAL_DISABLED, EntraFamily.NOT_ASSIGNED, EntraFamily.NO_RESOURCE}
+    return failure.stage is Stage.APPLICATION_TOKEN and bool(_families(failure) & shut_out)
 
 
 def judge_token_failure(failure: AzureFailure, *, application_missing: bool = False) -> Access:
     """Name the state behind a token that could not be had, by the hop and by Entra's code.
 
-    `application_missing` says that the provider's own tenant has no such application: Entra answers 700016 then, too.
+    `application_missing` says that the provider's own tenant has no such application: Entra answers as without consent then, too.
     """
-    codes = failure.entra_codes
     if failure.stage is Stage.OPERATOR_TOKEN:
-        shown = _shown(codes) or failure.shown_code
-        if _NO_SUCH_PRINCIPAL in codes:
-            # What Entra does not know, no service of Azure can be either: unlike every other refusal, this one is not ours alone.
-            return Access(
-                AccessState.IDENTITY_BROKEN,
-                f"the provider's tenant has no such managed identity ({shown}), so Azure's services cannot reach the key by it: the "
-                "provider's administrator must create it anew with its federated credentials, or correct the FederatedIdentity",
-                _PROVIDER,
-                failure.request_id,
-            )
-        if (failure.transient and not codes) or codes & _ENTRA_BUSY:
-            return Access(AccessState.UNKNOWN, f"Entra gives no usable answer ({shown})", Actor.AZURE)
-        return Access(
-            AccessState.OPERATOR_NOT_AUTHENTICATED,
-            f"the operator cannot sign in as the managed identity ({shown}): the provider's administrator must check the managed "
-            "identity and its federated credential for the operator's ServiceAccount",
-            _PROVIDER,
-            failure.request_id,
-        )
-    if application_missing and _NO_SUCH_PRINCIPAL in codes:
+        return _judge_operator(failure)
+    if not is_refusal(failure):
+        return _no_usable_answer(failure)
+    families, shown = _families(failure), _shown(failure)
+    if application_missing and EntraFamily.NO_PRINCIPAL in families:
         return Access(
             AccessState.IDENTITY_BROKEN,
-            f"the provider's tenant has no such application any more (AADSTS{_NO_SUCH_PRINCIPAL}): the provider's administrator must "
+            f"the provider's tenant has no such application any more ({shown}): the provider's administrator must "
             "restore it from the deleted applications, where Entra keeps it for 30 days",
             _PROVIDER,
             failure.request_id,
         )
-    for code in sorted(codes):
-        if code in _ENTRA:
-            state, actor, message = _ENTRA[code]
-            return Access(state, f"Entra refuses the application (AADSTS{code}): {message}", actor, failure.request_id)
-    if codes & _FEDERATION:
+    for family, (state, actor, message) in _APPLICATION.items():
+        if family in families:
+            return Access(state, f"Entra refuses the application ({shown}): {message}", actor, failure.request_id)
+    if families & _OF_A_CREDENTIAL:
         return Access(
             AccessState.IDENTITY_BROKEN,
-            f"Entra accepts no federated credential of the application ({_shown(codes)}): the provider's administrator must check "
+            f"Entra accepts no federated credential of the application ({shown}): the provider's administrator must check "
             "issuer, subject and audience of the credential (a new one takes some minutes)",
             _PROVIDER,
             failure.request_id,
         )
     return Access(
-        AccessState.UNKNOWN,
-        f"Entra gives no usable answer ({_shown(codes) or failure.shown_code})"
-        f"{failure.quoted if is_an_unknown_refusal(failure) else ''}",
-        Actor.AZURE,
+        AccessState.ENTRA_REFUSED,
+        f"Entra refuses the application, as which Azure's services sign in too ({shown}){failure.quoted}; the provider's "
+        "administrator must look the code up and correct what it names, or have the customer's administrator correct it",
+        _PROVIDER,
         failure.request_id,
     )
 
 
-def is_an_unknown_refusal(failure: AzureFailure) -> bool:
-    """Whether Entra refused by a code that no table here knows, where the same request is not known to succeed later.
+def _judge_operator(failure: AzureFailure) -> Access:
+    """The operator's own sign-in: Azure's services do not come by its credential, but by the same managed identity."""
+    if failure.transient and not is_refusal(failure):
+        return _no_usable_answer(failure)
+    families, shown = _families(failure), _shown(failure)
+    for family, what in _PRINCIPAL_GONE.items():
+        if family in families:
+            # What Entra does not let in, no service of Azure can be either: unlike other refusals, this one is not ours alone.
+            return Access(
+                AccessState.IDENTITY_BROKEN,
+                f"the provider's tenant {what} ({shown}), so Azure's services cannot reach the key by it: the "
+                "provider's administrator must create it anew with its federated credentials, or correct the FederatedIdentity",
+                _PROVIDER,
+                failure.request_id,
+            )
+    unknown = not families or families == {EntraFamily.TRANSIENT}
+    return Access(
+        AccessState.OPERATOR_NOT_AUTHENTICATED,
+        f"the operator cannot sign in as the managed identity ({shown}): the provider's administrator must check the managed "
+        f"identity and its federated credential for the operator's ServiceAccount{failure.quoted if unknown else ''}",
+        _PROVIDER,
+        failure.request_id,
+    )
 
-    Nothing is concluded from it about the customer's consent or the key.
-    """
-    known = _ENTRA.keys() | _FEDERATION | _ENTRA_BUSY | {_NO_SUCH_PRINCIPAL}
-    # A proxy or gateway on the way refuses too, but only Entra says why.
-    said = failure.answered and failure.code not in {"", f"Http{failure.status}"}
-    return said and not failure.transient and not failure.entra_codes & known
+
+def _no_usable_answer(failure: AzureFailure) -> Access:
+    """An outage, or an answer that is not Entra's own."""
+    return Access(AccessState.UNKNOWN, f"Entra gives no usable answer ({_shown(failure)})", Actor.AZURE, failure.request_id)
 
 
-def _shown(codes: frozenset[int]) -> str:
-    return ", ".join(f"AADSTS{code}" for code in sorted(codes))
+def _families(failure: AzureFailure) -> frozenset[EntraFamily]:
+    return frozenset(family for code in failure.entra_codes if (family := family_of(code)) is not None)
+
+
+def _shown(failure: AzureFailure) -> str:
+    return ", ".join(f"AADSTS{code}" for code in sorted(failure.entra_codes)) or failure.shown_code

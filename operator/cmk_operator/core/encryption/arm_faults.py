@@ -9,8 +9,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.core.access.state import Access, AccessState
-from cmk_operator.core.access.token_verdict import is_an_unknown_refusal, judge_token_failure
+from cmk_operator.core.access.entra_codes import EntraFamily, family_of
+from cmk_operator.core.access.token_verdict import judge_token_failure
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
 from cmk_operator.core.faults.reason import Reason
@@ -156,24 +156,15 @@ def judge_arm_failure(failure: AzureFailure, target: str, role: str = "Contribut
 
 def _without_a_token(failure: AzureFailure) -> Fault:
     access = judge_token_failure(failure)
-    if access.state is AccessState.UNKNOWN and is_an_unknown_refusal(failure):
-        return blocked(Reason.ENTRA_REFUSED, _entra_refused(access), _PROVIDER, failure.request_id)
     return Fault(access.state.reason, access.message, access.actor or Actor.AZURE, failure.retry_after, failure.request_id)
 
 
 def _service_without_a_token(failure: AzureFailure) -> Fault:
-    """Read what Entra said to a service of Azure, which passes it on in its own answer."""
-    passed_on = AzureFailure(failure.status, failure.code, failure.message, stage=Stage.APPLICATION_TOKEN)
-    access = judge_token_failure(passed_on)
-    if access.state is not AccessState.UNKNOWN:
-        message = f"Azure's service was refused by Entra; {access.message}"
-        return Fault(access.state.reason, message, access.actor or Actor.AZURE, request_id=failure.request_id)
-    if is_an_unknown_refusal(passed_on):
-        message = f"Azure's service was refused by Entra; {_entra_refused(access)}"
-        return blocked(Reason.ENTRA_REFUSED, message, _PROVIDER, failure.request_id)
-    message = f"Azure's service was not served by Entra; {access.message}"
-    return busy(Reason.AZURE_UNAVAILABLE, message, failure.retry_after, failure.request_id)
-
-
-def _entra_refused(access: Access) -> str:
-    return f"{access.message}; the provider's administrator must look the code up and correct what it names"
+    """Read what Entra said to a service of Azure, which passes it on in its own answer; the status is the service's own."""
+    if all(family_of(code) is EntraFamily.TRANSIENT for code in failure.entra_codes):
+        shown = ", ".join(f"AADSTS{code}" for code in sorted(failure.entra_codes))
+        message = f"Azure's service was not served by Entra ({shown})"
+        return busy(Reason.AZURE_UNAVAILABLE, message, failure.retry_after, failure.request_id)
+    access = judge_token_failure(AzureFailure(400, failure.code, failure.message, stage=Stage.APPLICATION_TOKEN))
+    message = f"Azure's service was refused by Entra; {access.message}"
+    return Fault(access.state.reason, message, access.actor or Actor.AZURE, request_id=failure.request_id)

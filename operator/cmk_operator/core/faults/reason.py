@@ -110,7 +110,11 @@ class Reason(StrEnum):
         "A role, an access policy or Conditional Access shuts the application out.",
         _BLOCKED,
     )
-    CONSENT_MISSING = "ConsentMissing", "The customer's tenant has no enabled service principal of the application.", _BLOCKED
+    CONSENT_MISSING = (
+        "ConsentMissing",
+        "The customer's tenant has no enabled and assigned service principal of the application, or no consent to it.",
+        _BLOCKED,
+    )
     VAULT_IN_ANOTHER_TENANT = (
         "VaultInAnotherTenant",
         "The vault belongs to another tenant, and no token was sent to it.",
@@ -118,7 +122,7 @@ class Reason(StrEnum):
     )
     IDENTITY_BROKEN = (
         "IdentityBroken",
-        "The managed identity or the application is gone, or the credential between them is wrong.",
+        "The managed identity, the application or the customer's tenant is gone, or the credential between them is wrong.",
         _BLOCKED,
     )
     OPERATOR_NOT_AUTHENTICATED = "OperatorNotAuthenticated", "The operator itself cannot sign in.", _BLOCKED
@@ -281,7 +285,7 @@ class Reason(StrEnum):
     AZURE_UNAVAILABLE = "AzureUnavailable", "Azure gives no usable answer.", _BUSY
     ENTRA_REFUSED = (
         "EntraRefused",
-        "Entra refuses with a code that this release does not know; the message quotes it.",
+        "Entra refuses a token with a code that this release does not know; the message quotes it.",
         _BLOCKED,
     )
     SNOWFLAKE_REFUSED = (
@@ -592,6 +596,7 @@ class EventReason(StrEnum):
     KEY_CONSENT_MISSING = f"Key{Reason.CONSENT_MISSING.value}", Reason.CONSENT_MISSING.sentence
     KEY_VAULT_IN_ANOTHER_TENANT = f"Key{Reason.VAULT_IN_ANOTHER_TENANT.value}", Reason.VAULT_IN_ANOTHER_TENANT.sentence
     KEY_IDENTITY_BROKEN = f"Key{Reason.IDENTITY_BROKEN.value}", Reason.IDENTITY_BROKEN.sentence
+    KEY_ENTRA_REFUSED = f"Key{Reason.ENTRA_REFUSED.value}", Reason.ENTRA_REFUSED.sentence
     KEY_OPERATOR_NOT_AUTHENTICATED = (
         f"Key{Reason.OPERATOR_NOT_AUTHENTICATED.value}",
         Reason.OPERATOR_NOT_AUTHENTICATED.sentence,

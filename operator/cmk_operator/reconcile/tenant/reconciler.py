@@ -11,7 +11,7 @@ from cmk_operator.api.federated_identity import ApplicationHandover
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.azure.identities import sign_in_to_customer
 from cmk_operator.core.access.state import AccessState
-from cmk_operator.core.access.token_verdict import judge_token_failure, may_be_replication
+from cmk_operator.core.access.token_verdict import judge_token_failure, lets_nobody_in, may_be_replication
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.faults.reason import EventReason, Reason
@@ -127,7 +127,9 @@ def tenant_status(
     url = identity.spec.endpoints.admin_consent_url(spec.tenant_id, client_id)
     settling = failure is not None and identity.settles(now) and may_be_replication(failure)
     access = judge_token_failure(failure, application_missing=application_missing) if failure is not None else None
-    state, aspect, progress = _judge(before.state if before is not None else None, access, url, settling=settling)
+    known = before.state if before is not None else None
+    unwanted = failure is not None and lets_nobody_in(failure)
+    state, aspect, progress = _judge(known, access, url, settling=settling, unwanted=unwanted)
     since = before.since if before is not None and before.state == state else now
     ready = Aspect(
         ConditionType.READY, aspect.status, Reason.READY if aspect.status == "True" else aspect.reason, aspect.message
@@ -144,7 +146,7 @@ def tenant_status(
 
 
 def _judge(
-    before: ConsentState | None, access: Access | None, url: str, *, settling: bool
+    before: ConsentState | None, access: Access | None, url: str, *, settling: bool, unwanted: bool
 ) -> tuple[ConsentState, Aspect, Progress]:
     kind = ConditionType.CONSENT_GRANTED
     if access is None:
@@ -157,14 +159,17 @@ def _judge(
         state: ConsentState = "Revoked" if before in {"Granted", "Revoked"} else "Pending"
         verb = "withdrew its consent" if state == "Revoked" else "has not consented yet"
         message = f"the customer {verb}: the customer's administrator must open {url} and accept ({access.message})"
+        if unwanted:
+            verb = "no longer lets the application in" if state == "Revoked" else "does not let the application in yet"
+            message = f"the customer {verb}: {access.message}; the page of consent is {url}"
         reason = _CONSENT[state]
         return state, Aspect(kind, "False", reason, message), Progress(stalled=True, reason=reason, message=message)
     if settling:
         message = f"consent was not checked: the identity {SETTLING}"
         aspect = Aspect(kind, "Unknown", Reason.SETTLING, message)
         return before or "Unknown", aspect, Progress(reconciling=True, reason=Reason.SETTLING, message=message)
-    if access.state in {AccessState.UNKNOWN, AccessState.OPERATOR_NOT_AUTHENTICATED}:
-        # Nothing was learnt about the customer, so what was known stays.
+    if access.state in {AccessState.UNKNOWN, AccessState.ENTRA_REFUSED, AccessState.OPERATOR_NOT_AUTHENTICATED}:
+        # Nothing was learnt about the customer's consent, so what was known stays.
         aspect = Aspect(kind, "Unknown", access.state.reason, access.message)
         waiting = access.state.reason.passes_by_itself
         progress = Progress(reconciling=waiting, stalled=not waiting, reason=access.state.reason, message=access.message)
