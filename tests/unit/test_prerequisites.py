@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cmk_operator.core.identifiers.region_failover import REGIONS, failover_of, warning_of, without_failover
 from cmk_operator.core.prerequisites.check import ALL_PREREQUISITES, Prerequisite, Result, Weight, check_prerequisites, failed
 from cmk_operator.core.prerequisites.key_users import KeyUsers, RegionalUser, SizedUsers
 from cmk_operator.core.prerequisites.vault_facts import VaultUnseen
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 PASS, FAIL, UNKNOWN = Result.PASS, Result.FAIL, Result.UNKNOWN
 HARD, ENFORCED, PROBED, ADVISED = Weight.HARD, Weight.ENFORCED, Weight.PROBED, Weight.ADVISED
+REQUIRED = Weight.REQUIRED
 READER = f"az role assignment create --assignee {APPLICATION} --role 'Key Vault Reader' --scope "
 
 
@@ -301,6 +303,73 @@ def test_only_disks_need_the_vaults_region(region: str | None, users: KeyUsers, 
 def test_resource_manager_tells_the_region_where_the_data_plane_does_not() -> None:
     found = check(healthy(vault_region=None), users=sets(a="westeurope"), vault=vault())
     assert found["VaultRegion"].result is PASS
+
+
+@pytest.mark.parametrize(
+    ("region", "result", "words"),
+    [
+        ("westeurope", PASS, "fails over from westeurope to northeurope"),
+        ("westindia", PASS, "fails over from westindia to southindia"),
+        ("usgovvirginia", PASS, "fails over from usgovvirginia to usgovtexas"),
+        ("brazilsouth", FAIL, "its pair lies in another geography"),
+        ("brazilsoutheast", FAIL, "does not replicate it to its pair"),
+        ("westus3", FAIL, "does not replicate it to its pair"),
+        ("qatarcentral", FAIL, "it has no paired region"),
+        ("polandcentral", FAIL, "it has no paired region"),
+        ("chinanorth", FAIL, "not assured in China's regions"),
+        ("chinaeast2", FAIL, "not assured in China's regions"),
+        ("usdodeast", UNKNOWN, "which the table of 2026-11-30 does not know"),
+        ("atlantis", UNKNOWN, "which the table of 2026-11-30 does not know"),
+    ],
+)
+def test_a_region_without_failover_is_told_and_one_that_nobody_knows_never_passes(
+    region: str, result: Result, words: str
+) -> None:
+    found = check(healthy(vault_region=region))["RegionFailover"]
+    assert (found.result, found.weight) == (result, ADVISED)
+    assert words in found.message
+    if result is PASS:
+        assert "wrapping and unwrapping work, but no key can be created, rotated" in found.message
+        assert "a private endpoint may need 20 minutes more" in found.message
+
+
+@given(st.text())
+def test_only_a_region_of_the_table_passes(region: str) -> None:
+    passes = check(healthy(vault_region=region or None))["RegionFailover"].result is PASS
+    found = failover_of(region)
+    assert passes == (found is not None and found.pair is not None)
+
+
+def test_a_region_that_was_not_read_is_unknown_with_the_grant_that_shows_it() -> None:
+    found = check(healthy(vault_region=None), vault=VaultUnseen.NOT_GRANTED)["RegionFailover"]
+    assert found.result is UNKNOWN
+    assert "does not tell its region" in found.message
+    assert str(found.command).startswith(READER)
+    assert check(healthy(vault_region=None), vault=vault())["RegionFailover"].result is PASS, "Resource Manager tells it"
+    assert check(refused(forbidden("ForbiddenByRbac")), known_region="westus3")["RegionFailover"].result is FAIL
+
+
+def test_a_region_without_failover_forbids_writes_only_where_the_manifest_asks() -> None:
+    def forbidden_names(**fields: Any) -> list[list[str]]:
+        found = check_prerequisites(guard(probe(healthy(vault_region="westus3")), **fields))
+        return [[entry.name for entry in failed(found, enforce=enforce)] for enforce in (True, False)]
+
+    assert forbidden_names() == [[], []]
+    assert forbidden_names(requires_failover=True) == [["RegionFailover"], ["RegionFailover"]]
+    unknown = check(healthy(vault_region="atlantis"), requires_failover=True)["RegionFailover"]
+    assert (unknown.result, unknown.weight) == (UNKNOWN, REQUIRED)
+    assert failed([unknown], enforce=True) == ()
+
+
+def test_each_region_of_the_table_has_a_pair_that_it_knows_or_a_reason() -> None:
+    for region, found in REGIONS.items():
+        assert region == region.lower().replace(" ", "")
+        assert (found.pair is None) == bool(found.why)
+        assert found.pair is None or found.pair in REGIONS
+        assert (warning_of(region) is None) == (found.pair is not None)
+    assert {"brazilsouth", "westus3", "qatarcentral", "chinanorth"} <= set(without_failover())
+    assert failover_of("West Europe") == REGIONS["westeurope"]
+    assert "is not known" in str(warning_of("Atlantis"))
 
 
 def test_a_size_that_sql_does_not_take_names_the_servers() -> None:

@@ -127,6 +127,14 @@ class CustomerManagedKeySpec(Shape):
             "reported in both cases."
         ),
     )
+    region_failover: Literal["Report", "Require"] | None = Field(
+        default=None,
+        description=(
+            "Whether the vault must be in a region from which Key Vault fails over to another. Report (the default): the prerequisite "
+            "RegionFailover is only reported. Require: no further resource is moved to a key in a region that is known to have no "
+            "failover, whatever prerequisites says."
+        ),
+    )
 
     @property
     def uri(self) -> KeyUri | None:
@@ -216,6 +224,7 @@ class EffectiveKey(Shape):
     apply: Literal["AzureSchedule", "Immediately"] | None = Field(default=None, description="Absent for a pinned key.")
     approval: Literal["Automatic", "Manual"] | None = Field(default=None, description="Absent for a pinned key.")
     prerequisites: Literal["Enforce", "Warn"]
+    region_failover: Literal["Report", "Require"] = "Report"
     hold_superseded_for: str
 
 

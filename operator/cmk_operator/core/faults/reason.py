@@ -169,6 +169,11 @@ class Reason(StrEnum):
         "The vault lies in another region than a disk encryption set on the key.",
         _BLOCKED,
     )
+    REGION_FAILOVER_FAILED = (
+        "RegionFailoverFailed",
+        "No other region takes over when the vault's region fails, and the manifest asks for that.",
+        _BLOCKED,
+    )
 
     # What a change waits for.
     WAITING_FOR_KEY = "WaitingForKey", "The change waits until the key has been probed.", _BUSY

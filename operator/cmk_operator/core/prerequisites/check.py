@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.prerequisites.control_plane import check_vault
 from cmk_operator.core.prerequisites.data_plane import check_key, check_permissions, check_recovery, check_region
+from cmk_operator.core.prerequisites.failover import check_failover
 from cmk_operator.core.prerequisites.prerequisite import Prerequisite, PrerequisiteFacts, PrerequisiteName, Result, Weight
 
 if TYPE_CHECKING:
@@ -32,10 +33,11 @@ def check_prerequisites(facts: PrerequisiteFacts) -> tuple[Prerequisite, ...]:
         check_permissions(facts),
         *check_vault(facts),
         check_region(facts),
+        check_failover(facts),
     )
 
 
 def failed(prerequisites: Iterable[Prerequisite], *, enforce: bool) -> tuple[Prerequisite, ...]:
-    """Those that forbid new writes: what Azure refuses itself, and when enforced also what the provider asks for."""
-    forbidding = {Weight.HARD, Weight.ENFORCED} if enforce else {Weight.HARD}
+    """Those that forbid new writes: what Azure refuses, what the manifest names, and when enforced what the provider asks for."""
+    forbidding = {Weight.HARD, Weight.REQUIRED} | ({Weight.ENFORCED} if enforce else set())
     return tuple(entry for entry in prerequisites if entry.result is Result.FAIL and entry.weight in forbidding)

@@ -32,8 +32,7 @@ def check_vault(facts: PrerequisiteFacts) -> tuple[Prerequisite, ...]:
     seen = facts.seen
     if seen is not None:
         return (*_locks(facts, seen), _bypass(facts, seen), _network(facts, seen))
-    unseen = _UNSEEN[facts.vault] if isinstance(facts.vault, VaultUnseen) else ""
-    command = _reader(facts) if facts.vault is VaultUnseen.NOT_GRANTED else None
+    unseen, command = why_unseen(facts)
     network = Prerequisite(PrerequisiteName.NETWORK_PROTECTION, Result.UNKNOWN, unseen, Weight.ADVISED, command)
     failure = facts.probe.wanted.failure
     if failure is not None and failure.inner_code in _FIREBREAK:
@@ -45,6 +44,12 @@ def check_vault(facts: PrerequisiteFacts) -> tuple[Prerequisite, ...]:
         Prerequisite(PrerequisiteName.TRUSTED_SERVICES_BYPASS, Result.UNKNOWN, unseen, Weight.HARD, command),
         network,
     )
+
+
+def why_unseen(facts: PrerequisiteFacts) -> tuple[str, str | None]:
+    """Why the control plane is not visible, and the grant that would show it if one is missing."""
+    unseen = _UNSEEN[facts.vault] if isinstance(facts.vault, VaultUnseen) else ""
+    return unseen, _reader(facts) if facts.vault is VaultUnseen.NOT_GRANTED else None
 
 
 def _reader(facts: PrerequisiteFacts) -> str:

@@ -194,9 +194,7 @@ def check_region(facts: PrerequisiteFacts) -> Prerequisite:
     """Some kinds, such as disk encryption sets, need a vault in their own region, whatever else uses the key."""
     name, weight, users = PrerequisiteName.VAULT_REGION, Weight.ADVISED, facts.users.regional
     shown = " and ".join(dict.fromkeys(user.shown for user in users))
-    attributes = facts.probe.wanted.attributes
-    region = attributes.vault_region if attributes is not None else None
-    region = region or (facts.seen.location if facts.seen is not None else None)
+    region = facts.vault_region
     if not users:
         where = f"the vault lies in {region}; " if region else ""
         return Prerequisite(name, Result.PASS, f"{where}nothing that uses the key needs a vault in its own region", weight)

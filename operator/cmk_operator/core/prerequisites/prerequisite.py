@@ -41,6 +41,7 @@ class PrerequisiteName(StrEnum):
     TRUSTED_SERVICES_BYPASS = "TrustedServicesBypass", Reason.TRUSTED_SERVICES_BYPASS_FAILED
     NETWORK_PROTECTION = "NetworkProtection", Reason.NETWORK_PROTECTION_FAILED
     VAULT_REGION = "VaultRegion", Reason.VAULT_REGION_FAILED
+    REGION_FAILOVER = "RegionFailover", Reason.REGION_FAILOVER_FAILED
 
 
 class Result(StrEnum):
@@ -55,6 +56,7 @@ class Weight(Enum):
     """What a failure forbids."""
 
     HARD = "refused by Azure itself, and never waived"
+    REQUIRED = "forbids new writes, because the manifest asks for it by name"
     ENFORCED = "forbids new writes, unless the manifest says Warn"
     PROBED = "keeps the probe from passing, which forbids new writes and says it better"
     ADVISED = "told, and forbids nothing"
@@ -80,6 +82,17 @@ class PrerequisiteFacts:
     application_client_id: str
     vault: VaultFacts | VaultUnseen = VaultUnseen.NOT_ASKED
     users: KeyUsers = KeyUsers()  # noqa: RUF009 - frozen, so it may be shared
+    known_region: str | None = None
+    """The vault's region as status kept it, for the time in which neither the key nor the vault can be read."""
+    requires_failover: bool = False
+    """Whether the manifest asks for a region with failover."""
+
+    @property
+    def vault_region(self) -> str | None:
+        """The vault's region: as the data plane reports it, else the control plane, else as it was last seen."""
+        attributes = self.probe.wanted.attributes
+        told = attributes.vault_region if attributes is not None else None
+        return told or (self.seen.location if self.seen is not None else None) or self.known_region
 
     @property
     def vault_name(self) -> str:

@@ -29,6 +29,8 @@ def guard_of(
         application_client_id=path.chain.application_client_id,
         vault=reading.vaults.last(path.vault),
         users=key_users(inventory, key),
+        known_region=key.status.vault_region if key.status.observed_generation == key.metadata.generation else None,
+        requires_failover=key.spec.region_failover == "Require",
     )
 
 

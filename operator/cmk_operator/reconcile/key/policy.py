@@ -31,6 +31,7 @@ def effective_key_policy(key: CustomerManagedKey) -> EffectiveKey:
         apply=None if pinned else (rotation.apply if rotation is not None else None) or "AzureSchedule",
         approval=None if pinned else (rotation.approval if rotation is not None else None) or "Automatic",
         prerequisites=key.spec.prerequisites or "Enforce",
+        region_failover=key.spec.region_failover or "Report",
         hold_superseded_for=(rotation.hold_superseded_for if rotation is not None else None) or "24h",
     )
 

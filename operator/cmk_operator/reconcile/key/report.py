@@ -170,7 +170,7 @@ def key_status(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> Custo
         last_handled_reconcile_at=key.metadata.annotations.get(RECONCILE_REQUESTED_AT),
         effective=effective,
         access=_access(before, verdict, stops(users, lost, facts.usage.machines) if lost is not None else (), lost, now),
-        vault_region=attributes.vault_region if attributes is not None else before.vault_region,
+        vault_region=facts.guard.vault_region,
         active_version=history.active,
         pending_version=facts.pending,
         versions=tuple(_version_report(key, entry, history.active, verdict, timings) for entry in history.versions),

@@ -1,0 +1,28 @@
+"""Whether another region takes over when the vault's region fails: from the vault's region and what Microsoft documents of it."""
+
+from __future__ import annotations
+
+from cmk_operator.core.identifiers.region_failover import DURING, READ_ON, SOURCE, failover_of
+from cmk_operator.core.prerequisites.control_plane import why_unseen
+from cmk_operator.core.prerequisites.prerequisite import Prerequisite, PrerequisiteFacts, PrerequisiteName, Result, Weight
+
+
+def check_failover(facts: PrerequisiteFacts) -> Prerequisite:
+    """A region that is not known, and one that the table does not know, is Unknown; neither forbids anything."""
+    name, region = PrerequisiteName.REGION_FAILOVER, facts.vault_region
+    weight = Weight.REQUIRED if facts.requires_failover else Weight.ADVISED
+    if region is None:
+        unseen, command = why_unseen(facts)
+        return Prerequisite(name, Result.UNKNOWN, f"the vault does not tell its region; {unseen}".rstrip("; "), weight, command)
+    found = failover_of(region)
+    if found is None:
+        message = f"the vault lies in {region}, which the table of {READ_ON} does not know: the provider should check {SOURCE}"
+        return Prerequisite(name, Result.UNKNOWN, message, weight)
+    if found.pair is not None:
+        message = f"Key Vault fails over from {region} to {found.pair}. {DURING}"
+        return Prerequisite(name, Result.PASS, message, weight)
+    message = (
+        f"Key Vault does not fail over from {region} to another region: {found.why} (table of {READ_ON}). While that region is down, "
+        "everything on the key is down: the customer's administrator must provide a key in a vault of a paired region"
+    )
+    return Prerequisite(name, Result.FAIL, message, weight)
