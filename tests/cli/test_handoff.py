@@ -55,6 +55,13 @@ def test_a_program_gets_the_whole_hand_over_as_data(run: Callable[..., Result], 
     assert data["steps"][0]["title"] == "Check settings and sign-in"
 
 
+def test_a_region_without_failover_is_warned_of(run: Callable[..., Result], customer: str) -> None:
+    done = run("handoff", customer, "-o", "json", "--location", "West US 3")
+    assert "Warning: Key Vault does not fail over from westus3" in done.stderr
+    assert json.loads(done.stdout)["warnings"][0] in done.stderr
+    assert json.loads(run("handoff", customer, "-o", "json", "--location", "westeurope").stdout)["warnings"] == []
+
+
 def test_a_key_that_the_tenant_does_not_allow_is_named_and_left_out(run: Callable[..., Result], customer: str) -> None:
     done = run("handoff", customer, "--format", "text")
     assert f"Left out: {NAMESPACE}/borrowed" in done.stderr

@@ -22,7 +22,7 @@ from cmk_operator.cli.cluster import Cluster, cluster_options
 from cmk_operator.core.handover.azure_cli import azure_cli_script
 from cmk_operator.core.handover.bicep import bicep_file
 from cmk_operator.core.handover.letter import letter
-from cmk_operator.core.handover.request import SIZES, Choices, Handover, judge
+from cmk_operator.core.handover.request import SIZES, Choices, Handover, judge, warnings
 from cmk_operator.core.handover.steps import steps
 from cmk_operator.core.handover.terraform import terraform_configuration
 from cmk_operator.core.identifiers.region import region_of
@@ -118,6 +118,8 @@ def handoff(
     choices = _choices(options)
     if wrong := judge(handover, choices):
         raise click.UsageError("; ".join(wrong))
+    for told in warnings(handover, choices):
+        click.echo(f"Warning: {told}", err=True)
     if options["directory"] is not None:
         _write(handover, choices, options["directory"], [form] if form else list(FORMATS), force=options["force"])
     elif output == "json":
@@ -187,6 +189,7 @@ def _data(handover: Handover, choices: Choices, form: str | None) -> dict[str, A
         "cloud": handover.cloud.name.value,
         "application": {"clientId": handover.application, "displayName": handover.application_name},
         "consentUrl": handover.consent_url,
+        "warnings": list(warnings(handover, choices)),
         "keys": [
             {"keyUri": str(key.uri), "protects": [use.protects for use in key.uses]}
             for vault in handover.vaults

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cmk_operator.core.handover.request import Choices, WantedVault, judge
+from cmk_operator.core.handover.request import Choices, WantedVault, judge, warnings
 from cmk_operator.providers.disk.kind import DISK
 from tests.unit.handover.variants import ALL_CHOICES, BITING, EVERYTHING, PLAIN, key
 
@@ -57,3 +57,15 @@ def test_disks_of_two_regions_cannot_share_a_vault() -> None:
     assert judge(handover, Choices()) == (
         "keys of vault fabrikam-kv protect disks in eastus and westus2: each region needs its own vault",
     )
+
+
+def test_a_region_without_failover_is_warned_of_and_not_refused() -> None:
+    assert warnings(PLAIN, Choices()) == ()
+    assert warnings(PLAIN, Choices(location="westeurope")) == ()
+    chosen = Choices(location="westus3")
+    assert judge(PLAIN, chosen) == ()
+    (told,) = warnings(PLAIN, chosen)
+    assert "does not fail over from westus3" in told
+    disks = (key("https://fabrikam-kv.vault.azure.net/keys/d", DISK.key_use, regions=("qatarcentral",)),)
+    handover = replace(PLAIN, vaults=(WantedVault("fabrikam-kv.vault.azure.net", disks),))
+    assert "it has no paired region" in warnings(handover, Choices())[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -29,6 +30,8 @@ from cmk_operator.core.handover.terraform import terraform_configuration
 from tests.unit.handover.variants import ALL_CHOICES, BITING, EVERYTHING, PLAIN, SNOWFLAKE, SUBNET, VARIANTS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cmk_operator.core.handover.request import Handover
 
 every_variant = pytest.mark.parametrize(("handover", "choices"), list(VARIANTS.values()), ids=list(VARIANTS))
@@ -222,3 +225,46 @@ def test_the_firewall_lets_in_snowflakes_subnets_and_only_what_is_a_subnet() -> 
     shut = next(step for step in steps(EVERYTHING, ALL_CHOICES) if step.title == "The firewall of fabrikam-kv")
     assert "--default-action Deny" in shut.command
     assert "--bypass AzureServices" in shut.command
+
+
+WRITERS = (azure_cli_script, terraform_configuration, bicep_file, letter)
+
+
+def as_one_line(text: str) -> str:
+    """Comments and letters are wrapped."""
+    return re.sub(r"\s*\n(?:#|//)?\s*", " ", text)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_each_form_warns_of_a_region_without_failover(write: Callable[[Handover, Choices], str]) -> None:
+    told = as_one_line(write(PLAIN, Choices(location="westus3")))
+    assert "Key Vault does not fail over from westus3 to another region" in told
+    paired = as_one_line(write(PLAIN, Choices(location="westeurope")))
+    assert "does not fail over from westeurope" not in paired
+    assert "a private endpoint may need 20 minutes more" in paired
+    assert "no key can be created, rotated, changed or deleted" in paired
+    unknown = as_one_line(write(PLAIN, Choices(location="atlantis")))
+    assert "Whether Key Vault fails over from atlantis to another region is not known" in unknown
+
+
+@pytest.mark.parametrize(
+    ("location", "warned"), [("Brazil South", True), ("QATARCENTRAL", True), ("westeurope", False), ("West India", False)]
+)
+def test_the_script_warns_of_the_region_that_the_customer_chooses_when_it_runs(location: str, warned: bool) -> None:  # noqa: FBT001 - a column of the table
+    script = azure_cli_script(PLAIN, Choices())
+    begin = script.index('  case "$(tr')
+    end = script.index("esac", begin) + 4
+    done = subprocess.run(
+        ["bash", "-euc", script[begin:end]],
+        env={**os.environ, "LOCATION": location},
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert ("does not fail over from" in done.stderr) == warned
+
+
+def test_terraform_checks_the_region_at_each_plan() -> None:
+    (check,) = hcl2.loads(terraform_configuration(PLAIN, Choices()))["check"]
+    assert '"westus3"' in str(check)
+    assert '"westeurope"' not in str(check)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cmk_operator.core.handover.comments import comment
 from cmk_operator.core.handover.literals import Expression, bicep_value, numbered
 from cmk_operator.core.handover.request import CRYPTO_USER, READER, ROLE_IDS, SERVICE_ENCRYPTION_USER, printable
-from cmk_operator.core.handover.steps import KEYS_API_VERSION, LOCK, LOG, RESOURCE_GROUP, key_body
+from cmk_operator.core.handover.steps import KEYS_API_VERSION, LOCK, LOG, RESOURCE_GROUP, failover_note, key_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +64,7 @@ def _parameters(handover: Handover, choices: Choices) -> Iterator[str]:
     regions = sorted({region for vault in handover.vaults for region in vault.disk_regions})
     hint = f" The disks that it protects are in {' and '.join(regions)}: the vault must be there." if regions else ""
     location = choices.location or next(iter(regions), None)
+    hint += f" {failover_note(location)}"
     yield f"@description({bicep_value('Region of the vault.' + hint)})"
     yield f"param location string = {bicep_value(location) if location else 'resourceGroup().location'}"
     principals = {_APPLICATION: f"Object id in this tenant of the application {handover.shown_application}."}

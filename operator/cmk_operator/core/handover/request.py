@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Final
 
+from cmk_operator.core.identifiers.region_failover import warning_of
+
 if TYPE_CHECKING:
     from cmk_operator.core.identifiers.cloud import Cloud
     from cmk_operator.core.identifiers.key_uri import KeyUri
@@ -164,6 +166,17 @@ def printable(text: str | None) -> str:
 def judge(handover: Handover, choices: Choices) -> tuple[str, ...]:
     """What is wrong with the choices, one sentence each; nothing is written before this is empty."""
     return (*_judge_place(handover, choices), *_judge_key(handover, choices), *_judge_network(choices))
+
+
+def warnings(handover: Handover, choices: Choices) -> tuple[str, ...]:
+    """What a person should know of the chosen regions before anything is written; a warning forbids nothing."""
+    chosen = {region for vault in handover.vaults if (region := chosen_region(choices, vault)) is not None}
+    return tuple(told for region in sorted(chosen) if (told := warning_of(region)) is not None)
+
+
+def chosen_region(choices: Choices, vault: WantedVault) -> str | None:
+    """Where a new vault is created, as far as it is chosen for the customer: as asked for, else with its disks."""
+    return choices.location or next(iter(vault.disk_regions), None)
 
 
 def _judge_place(handover: Handover, choices: Choices) -> tuple[str, ...]:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 WIDTH: Final = 110
+CONTINUED: Final = " \\"
 _MEANS_NOTHING_IN_DOUBLE_QUOTES: Final = re.compile(r"[^\"$`\\!\x00-\x1f\x7f]*")
 
 
@@ -65,3 +70,19 @@ def when(condition: str, *commands: str, otherwise: tuple[str, ...] = ()) -> str
     """Commands under a condition."""
     rest = ("else", indented(*otherwise)) if otherwise else ()
     return "\n".join((f"if {condition}; then", indented(*commands), *rest, "fi"))
+
+
+def one_of(word: str, texts: Iterable[str], command: str) -> str:
+    """A command if a word, which may be an expansion, is one of several texts."""
+    patterns = " | ".join(map(quoted, texts))
+    rows = textwrap.wrap(f"{patterns})", WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(
+        (
+            f'case "{word}" in',
+            *(f"  {row}{CONTINUED}" for row in rows[:-1]),
+            f"  {rows[-1]}",
+            f"    {command}",
+            "    ;;",
+            "esac",
+        )
+    )

@@ -11,9 +11,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.core.handover.request import CRYPTO_USER, READER, SERVICE_ENCRYPTION_USER, printable
-from cmk_operator.core.handover.shell import Variable, captured, line, quoted, when
+from cmk_operator.core.handover.request import CRYPTO_USER, READER, SERVICE_ENCRYPTION_USER, chosen_region, printable
+from cmk_operator.core.handover.shell import Variable, captured, line, one_of, quoted, when
 from cmk_operator.core.identifiers.cloud import CloudName
+from cmk_operator.core.identifiers.region_failover import DURING, SOURCE, warning_of, without_failover
 from cmk_operator.core.kinds.key_use import NEEDED_OPERATIONS
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def _have_vault(choices: Choices, vault: WantedVault) -> Step:
         when(
             '[ -z "$VAULT_ID" ]',
             f': "{ask}"',
+            _warn_of_region(),
             when(f'[ "$({line("az", "group", "exists", "--name", _GROUP)})" = false ]', new_group),
             line(*create),
         ),
@@ -179,7 +181,22 @@ def _have_vault(choices: Choices, vault: WantedVault) -> Step:
     regions = vault.disk_regions
     if regions:
         why += f" Its keys protect disks in {' and '.join(regions)}: the vault must be in the same region."
-    return Step(f"The vault {vault.name}", OWNER, why, "\n".join(commands))
+    return Step(f"The vault {vault.name}", OWNER, f"{why} {failover_note(chosen_region(choices, vault))}", "\n".join(commands))
+
+
+def _warn_of_region() -> str:
+    """The customer's administrator may choose the region when the script runs."""
+    told = f"Warning: Key Vault does not fail over from $LOCATION to another region. See {SOURCE}"
+    return one_of('$(tr "[:upper:]" "[:lower:]" <<< "${LOCATION// /}")', without_failover(), f'echo "{told}" >&2')
+
+
+def failover_note(region: str | None) -> str:
+    """What the region of a new vault decides: a warning where it is known to be needed, and what a failover is."""
+    told = warning_of(region) if region is not None else None
+    if told is not None:
+        return told
+    chosen = "" if region is not None else "Choose a region from which Key Vault fails over to a paired one. "
+    return f"{chosen}{DURING}."
 
 
 def key_body(choices: Choices, key: WantedKey) -> dict[str, Any]:

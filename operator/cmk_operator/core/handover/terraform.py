@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cmk_operator.core.handover.comments import comment
-from cmk_operator.core.handover.literals import Expression, aligned, numbered
+from cmk_operator.core.handover.literals import Expression, aligned, numbered, terraform_value
 from cmk_operator.core.handover.request import CRYPTO_USER, READER, SERVICE_ENCRYPTION_USER
-from cmk_operator.core.handover.steps import KEYS_API_VERSION, LOCK, LOG, RESOURCE_GROUP, key_body
+from cmk_operator.core.handover.steps import KEYS_API_VERSION, LOCK, LOG, RESOURCE_GROUP, failover_note, key_body
+from cmk_operator.core.identifiers.region_failover import SOURCE, without_failover
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -85,11 +86,21 @@ def _head(handover: Handover, choices: Choices) -> Iterator[Block]:
     yield _variable("resource_group", "Resource group of the vault.", choices.resource_group or RESOURCE_GROUP)
     regions = sorted({region for vault in handover.vaults for region in vault.disk_regions})
     hint = f" The disks that it protects are in {' and '.join(regions)}: the vault must be there." if regions else ""
-    yield _variable(
-        "location", f"Region of the vault, such as westeurope.{hint}", choices.location or next(iter(regions), None)
-    )
+    location = choices.location or next(iter(regions), None)
+    yield _variable("location", f"Region of the vault, such as westeurope.{hint} {failover_note(location)}", location)
+    yield _failover_check()
     name, place = Expression("var.resource_group"), Expression("var.location")
     yield Block('resource "azurerm_resource_group" "keys"', {"name": name, "location": place})
+
+
+def _failover_check() -> Block:
+    """A check only warns, at each plan, whichever region the variable names then."""
+    regions = terraform_value(without_failover())
+    arguments = {
+        "condition": Expression(f'!contains({regions}, lower(replace(var.location, " ", "")))'),
+        "error_message": f"Key Vault does not fail over from this region to another. See {SOURCE}",
+    }
+    return Block('check "region_failover"', {}, (Block("assert", arguments),))
 
 
 def _variable(name: str, description: str, default: str | None) -> Block:
