@@ -107,7 +107,7 @@ def _told(environ: dict[str, str], folder: Path) -> str:
 
 def test_without_any_configuration_it_says_what_to_set(tmp_path: Path) -> None:
     told = _told({"HOME": str(tmp_path)}, tmp_path / "none")
-    assert "no way to the Kubernetes API" in told
+    assert "no configuration for the Kubernetes API" in told
     assert f"{tmp_path}/.kube/config" in told
     assert "must set KUBECONFIG" in told
 

@@ -1,1 +1,1 @@
-"""The Kubernetes API as this operator uses it: reads, server-side apply of status, and the view of what was watched."""
+"""The Kubernetes API: connection, requests, server-side apply of status, events, the lease, and the inventory of objects."""

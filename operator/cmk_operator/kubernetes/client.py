@@ -1,4 +1,4 @@
-"""What this operator asks of the Kubernetes API, through the client of `kubernetes.aio` (docs/decisions/0045)."""
+"""All requests of this operator to the Kubernetes API, through the client of `kubernetes.aio` (docs/decisions/0045)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ONLY_METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io
 
 
 class KubernetesError(Exception):
-    """The API server refused a request or gave no answer (`status` 0); the work queue tries again."""
+    """The API server refused a request, or did not answer (`status` 0). The work queue retries the reconcile with backoff."""
 
     def __init__(self, verb: str, what: str, status: int, reason: str, message: str) -> None:
         super().__init__(f"{verb} {what}: {status} {reason}: {message}")
@@ -38,7 +38,7 @@ class KubernetesError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ObjectReference:
-    """A custom resource by kind (its plural), namespace (empty: cluster-wide) and name."""
+    """A custom resource by the plural of its kind, its namespace (empty: cluster-scoped) and its name."""
 
     plural: str
     namespace: str
@@ -68,16 +68,16 @@ class Page:
 
 
 class KubernetesClient:
-    """Requests of this operator; each failure is a `KubernetesError`, each answer a plain JSON object."""
+    """The requests of this operator. Each answer is a plain JSON object; each failure raises `KubernetesError`."""
 
     def __init__(self, api: ApiClient, telemetry: Telemetry) -> None:
         self._api = api
         self._telemetry = telemetry
         self._shared: dict[ObjectReference, asyncio.Future[dict[str, Any] | None]] = {}
-        """Each for `SHARED_FOR` seconds: an answer weighs 27 kB, and the objects may be gone long since."""
+        """Answers to share. Each is dropped after `SHARED_FOR` seconds: it takes 27 kB, and its object may not exist any more."""
 
     async def get(self, reference: ObjectReference) -> dict[str, Any] | None:
-        """One object as the API server has it now; None when there is none."""
+        """The current object from the API server; None if it does not exist."""
         try:
             return await self.request("GET", reference.path)
         except KubernetesError as error:
@@ -86,7 +86,7 @@ class KubernetesClient:
             raise
 
     async def get_shared(self, reference: ObjectReference) -> dict[str, Any] | None:
-        """As `get`, but callers within `SHARED_FOR` seconds share one answer: what a thousand writes must know of one tenant."""
+        """As `get`, but callers within `SHARED_FOR` seconds share one answer, for instance the tenant before 1,000 writes."""
         answer = self._shared.get(reference)
         if answer is None:
             answer = self._shared[reference] = asyncio.ensure_future(self.get(reference))
@@ -94,7 +94,7 @@ class KubernetesClient:
         return await asyncio.shield(answer)
 
     async def pages(self, plural: str) -> AsyncIterator[Page]:
-        """All objects of a kind, in pages of one consistent snapshot."""
+        """All objects of a kind, in pages of one consistent snapshot. Source: Kubernetes API concepts, "Retrieving large results"."""
         query = {"limit": str(_PAGE)}
         while True:
             answer = await self.request("GET", collection_path(plural), query=query)
@@ -106,20 +106,20 @@ class KubernetesClient:
             query = {"limit": str(_PAGE), "continue": token}
 
     async def apply_status(self, reference: ObjectReference, kind: str, uid: str, status: Mapping[str, Any]) -> dict[str, Any]:
-        """Server-side apply of the whole status; `uid` keeps it from landing on a successor of the same name."""
+        """Server-side apply of the whole status. `uid` makes it fail on a new object of the same name."""
         body = self._applied(reference, kind, uid) | {"status": status}
         return await self._apply(f"{reference.path}/status", FIELD_MANAGER, body)
 
     async def apply_finalizers(
         self, reference: ObjectReference, kind: str, uid: str, finalizers: tuple[str, ...]
     ) -> dict[str, Any]:
-        """Server-side apply of our own finalizers only; those of others stay."""
+        """Server-side apply of our own finalizers; those of other field managers stay."""
         body = self._applied(reference, kind, uid)
         body["metadata"]["finalizers"] = list(finalizers)
         return await self._apply(reference.path, f"{FIELD_MANAGER}-finalizer", body)
 
     async def delete(self, reference: ObjectReference, uid: str) -> None:
-        """Delete an object, unless another one has its name by now; one that is gone is no error."""
+        """Delete the object with this `uid`. It is no error if it does not exist or another object has its name now."""
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         try:
             await self.request("DELETE", reference.path, body=body)
@@ -152,9 +152,9 @@ class KubernetesClient:
         content_type: str = "application/json",
         only_metadata: bool = False,
     ) -> dict[str, Any]:
-        """One request; raises `KubernetesError` for every status from 400 and when no answer comes.
+        """Send one request and return the JSON answer. Raises `KubernetesError` for every status from 400 and for no answer.
 
-        `only_metadata` spares the rest of a large object in the answer. Source: Kubernetes API concepts, "Metadata-only fetches".
+        `only_metadata` asks for an answer without spec and status. Source: Kubernetes API concepts, "Metadata-only fetches".
         """
         url = f"{self._api.configuration.host}{path}{f'?{urlencode(query)}' if query else ''}"
         headers = {"Content-Type": content_type} if body is not None else {}

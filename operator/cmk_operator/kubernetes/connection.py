@@ -1,7 +1,7 @@
-"""Where the API server is, and sessions that prove to it who we are.
+"""The address of the API server, and authenticated sessions to it.
 
-`kubernetes.aio` reads the configuration, in a pod and from a kubeconfig. The same sessions carry our own requests and kopf's
-watches, so that nothing else decides where the API server is.
+`kubernetes.aio` reads the configuration, in a pod and from a kubeconfig. The operator's requests and kopf's watches use the
+same kind of session, so that nothing else decides where the API server is.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CONNECTIONS: Final = 10
-"""More only earn 429 from API priority and fairness: measured on a real API server with 5,000 objects."""
+"""More connections only cause 429 from API priority and fairness; measured on a real API server with 5,000 objects."""
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 READ_AGAIN_AFTER: Final = 60.0
 """Seconds after which a token in a file is read again, because the kubelet or another program renews it."""
 _FILES: Final = (("cluster", "certificate-authority"), ("user", "client-certificate"), ("user", "client-key"))
 _MALFORMED: Final = (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError, KeyError)
-"""What the library raises on a file that is no kubeconfig, besides its own exception."""
+"""What the library raises for a file that is not a valid kubeconfig."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where the API server is and how to prove who we are."""
+    """The address of the API server and the credential for it."""
 
     server: str
     tls: ssl.SSLContext | None = None
     credential: Credential = field(default_factory=lambda: Credential(Fresh(Proof())))
     namespace: str = "default"
-    """Where the operator itself lives."""
+    """The namespace of the operator itself."""
     tls_server_name: str | None = None
     proxy: str | None = None
 
@@ -58,7 +58,7 @@ class Connection:
         connections: int = CONNECTIONS,
         middlewares: tuple[aiohttp.ClientMiddlewareType, ...] = (),
     ) -> aiohttp.ClientSession:
-        """A session of so many connections, without proxy variables: the API server is inside."""
+        """A session of at most `connections` connections. It ignores proxy variables: the API server is inside the cluster."""
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, ssl=self.tls if self.tls is not None else True),
             middlewares=(*middlewares, self._prove),
@@ -69,7 +69,7 @@ class Connection:
         )
 
     def open(self, *traces: aiohttp.TraceConfig, connections: int = CONNECTIONS) -> ApiClient:
-        """The library's client on a session of so many connections."""
+        """The library's client on a session of at most `connections` connections."""
         client = ApiClient(Configuration(host=self.server))
         client.rest_client.ssl_context = self.tls
         client.rest_client.pool_manager = self.session(*traces, connections=connections)
@@ -81,7 +81,7 @@ class Connection:
         proof = await self.credential.proof()
         response = await self._send(request, handler, proof)
         if response.status == 401 and await self.credential.replaced(proof):
-            # Closed, not released: a connection keeps the client certificate that it was made with.
+            # Closed, not released: a connection keeps the client certificate with which it was opened.
             response.close()
             response = await self._send(request, handler, await self.credential.proof())
         return response
@@ -95,7 +95,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What one reading of the configuration brought."""
+    """The result of one read of the configuration."""
 
     configuration: Any
     tls: ssl.SSLContext | None
@@ -104,14 +104,17 @@ class _Loaded:
 
 class _Source(Protocol):
     async def load(self, tls: ssl.SSLContext | None) -> _Loaded:
-        """Read the configuration. The certificates go into `tls` if it is given, because connections are made with it."""
+        """Read the configuration. If `tls` is given, the certificates go into it, because open sessions use it."""
 
     async def namespace(self) -> str | None:
-        """Where the operator lives."""
+        """The namespace of the operator; None if the configuration names none."""
 
 
 async def find_connection(environ: Mapping[str, str], service_account: Path = SERVICE_ACCOUNT) -> Connection:
-    """In a pod its ServiceAccount, else $KUBECONFIG or ~/.kube/config. Raises `ConfigurationError` when there is no way."""
+    """The connection by the pod's ServiceAccount in a pod, else by $KUBECONFIG or ~/.kube/config.
+
+    Raises `ConfigurationError` if none of them can be used.
+    """
     source = _source(environ, service_account)
     loaded = await source.load(None)
     configuration = loaded.configuration
@@ -140,10 +143,10 @@ def _source(environ: Mapping[str, str], service_account: Path) -> _Source:
     if in_pod:
         raise ConfigurationError(
             f"the pod has no ServiceAccount token in {service_account}: whoever installs the operator must set "
-            "automountServiceAccountToken to true in its pod"
+            "automountServiceAccountToken to true for its pod"
         )
     raise ConfigurationError(
-        f"there is no way to the Kubernetes API: {SERVICE_HOST_ENV_NAME} is not set, so this is no pod, and there is no "
+        f"no configuration for the Kubernetes API: {SERVICE_HOST_ENV_NAME} is not set, so this is not a pod, and there is no "
         f"kubeconfig at {paths}: whoever starts the operator must set KUBECONFIG to a kubeconfig file"
     )
 
@@ -201,7 +204,7 @@ class _Kubeconfig:
             _let_use(user.value, answer.token, answer.certificate, answer.private_key)
         certificate = user.value.get("client-certificate-data")
         with tempfile.TemporaryDirectory() as folder:
-            # The ssl module reads certificates from files only; the library would leave its own behind until the process ends.
+            # The ssl module reads certificates only from files. The library would keep its own files until the process ends.
             _write_files({"user": user.value, "cluster": cluster.value}, Path(folder))
             configuration = Configuration()
             loader = KubeConfigLoader(merged, config_base_path=None)
@@ -236,7 +239,7 @@ class _Kubeconfig:
 
 
 def _described(error: Exception) -> str:
-    """The error without what it quotes: the library names the place of an error by the whole entry, with its token in it."""
+    """The error without the part that it quotes: the library quotes the whole entry, with its token."""
     if isinstance(error, ConfigException):
         return str(error).partition(" in ")[0]
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
@@ -245,7 +248,7 @@ def _described(error: Exception) -> str:
 
 
 def _let_use(user: dict[str, Any], token: str | None, certificate: str | None, private_key: str | None) -> None:
-    """Put a plugin's answer into the user's entry, where the library finds it."""
+    """Put a plugin's credential into the user's entry of the kubeconfig, where the library reads it."""
     del user["exec"]
     if token:
         user["token"] = token
@@ -265,11 +268,11 @@ def _write_files(entries: Mapping[str, dict[str, Any]], folder: Path) -> None:
 
 
 def _tls_of(configuration: Any, tls: ssl.SSLContext | None) -> ssl.SSLContext | None:  # noqa: ANN401 - untyped in the library
-    """The context that the library makes, or `tls` with the certificates that have been renewed since."""
+    """The TLS context that the library makes, or `tls` with the renewed certificates; None for http."""
     if not configuration.host.startswith("https://"):
         return None
     if tls is None:
-        # Authorities of many clusters lack what RFC 5280 asks of them and Python 3.13 checks; Go's clients do not check it.
+        # The CA certificates of many clusters violate RFC 5280. Python 3.13 checks that; Go's clients do not.
         configuration.disable_strict_ssl_verification = True
         made: ssl.SSLContext = RESTClientObject(configuration).ssl_context
         return made

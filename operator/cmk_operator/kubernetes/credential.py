@@ -1,4 +1,4 @@
-"""What proves to the API server who we are, kept fresh while any number of requests use it."""
+"""The credential for the API server, renewed while any number of requests use it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 MARGIN: Final = 60.0
-"""Seconds before its end at which a credential is renewed, or a fifth of its life if that is shorter."""
+"""Seconds before it expires at which a credential is renewed; a fifth of its life if that is shorter."""
 PAUSE: Final = 5.0
-"""Seconds between two renewals at least, whatever a plugin says of the life of what it gave, and after one that failed."""
+"""Least seconds between two renewals, whatever expiry a plugin reports, and after a failed renewal."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -29,13 +29,13 @@ class Proof:
     certificate: str | None = None
 
     def __repr__(self) -> str:
-        """Show nothing of it."""
+        """Hide the secret values."""
         return "Proof(…)"
 
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """A proof, with the seconds for which it is good and those after which it should be read again."""
+    """A proof, with the seconds for which it is valid and the seconds after which it should be read again."""
 
     proof: Proof
     good_for: float = float("inf")
@@ -43,7 +43,7 @@ class Fresh:
 
 
 class Credential:
-    """One proof for all connections; it is renewed before it ends, and once when the API server refuses it."""
+    """One proof for all connections. It is renewed before it expires, and once when the API server refuses it."""
 
     def __init__(self, fresh: Fresh, renew: Callable[[], Awaitable[Fresh]] | None = None) -> None:
         self._renew = renew
@@ -57,7 +57,7 @@ class Credential:
         return cls(Fresh(Proof(f"Bearer {token}")))
 
     async def proof(self) -> Proof:
-        """What to prove it with now. While it is good, a renewal that is due keeps nobody waiting."""
+        """The current proof. Callers wait for a renewal only if the proof has expired."""
         now = time.monotonic()
         if self._renew is not None and now >= self._renew_at:
             attempt = self._begin(self._renew)
@@ -66,7 +66,7 @@ class Credential:
         return self._proof
 
     async def replaced(self, refused: Proof) -> bool:
-        """Renew what the API server has just refused; whether there is another proof now."""
+        """Renew the proof that the API server has just refused; returns whether there is another one now."""
         if self._renew is not None and self._proof == refused:
             now = time.monotonic()
             if self._attempt is None and now < self._refused_at + PAUSE:
@@ -77,7 +77,7 @@ class Credential:
 
     def _begin(self, renew: Callable[[], Awaitable[Fresh]]) -> asyncio.Task[None]:
         if self._attempt is None:
-            # In a context of its own: whoever ends the tasks of the one who asked first must not end what others wait for.
+            # In a context of its own: the end of the first caller's task family must not cancel what other callers await.
             loop = asyncio.get_running_loop()
             self._attempt = loop.create_task(self._try(renew), name="credential", context=contextvars.Context())
         return self._attempt
@@ -86,7 +86,7 @@ class Credential:
         try:
             self._take(await renew())
         except ConfigurationError as problem:
-            # The API server decides whether what we have will still do.
+            # Keep the old proof: the API server decides whether it is still valid.
             self._renew_at = time.monotonic() + PAUSE
             _LOG.warning("the credential for the Kubernetes API could not be renewed", extra={"error": str(problem)})
         finally:

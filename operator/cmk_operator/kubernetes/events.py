@@ -1,4 +1,4 @@
-"""Events for people who look at an object: one for each change, never the only place where it is told.
+"""Kubernetes events for people: one for each change. The same fact is always in status or in the audit record too.
 
 Source: Kubernetes instrumentation, "Event style guide".
 """
@@ -24,7 +24,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class EventRecorder:
-    """Creates events; they are collected garbage by nature, so a failure is logged and nothing waits for it."""
+    """Creates events. Kubernetes deletes events after some time anyway, so a failure is only logged."""
 
     def __init__(self, client: KubernetesClient, instance: str) -> None:
         self._client = client
@@ -33,7 +33,7 @@ class EventRecorder:
     async def record(
         self, resource: CustomResource, kind: Literal["Normal", "Warning"], reason: Reason | EventReason, note: str, action: str
     ) -> None:
-        """Tell of one change of `resource`."""
+        """Create one event about `resource`; `note` is cut after 1,000 characters."""
         reference = reference_of(resource)
         namespace = reference.namespace or "default"
         event = {
@@ -58,4 +58,6 @@ class EventRecorder:
         try:
             await self._client.create_event(namespace, event)
         except KubernetesError as error:
-            _LOG.warning("event not recorded", extra={"object": str(reference), "reason": reason.value, "error": str(error)})
+            _LOG.warning(
+                "an event could not be created", extra={"object": str(reference), "reason": reason.value, "error": str(error)}
+            )

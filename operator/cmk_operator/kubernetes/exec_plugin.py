@@ -1,8 +1,8 @@
-"""Runs the exec plugin of a kubeconfig, such as kubelogin, for a credential.
+"""Runs the exec plugin of a kubeconfig, such as kubelogin, to get a credential.
 
-`kubernetes.aio` reads the plugin's entry; its own run of the plugin has no time limit, leaves the process behind when it is
-cancelled, waits for ever when a plugin writes more than a pipe holds to standard error, never says which cluster is meant
-(`provideClusterInfo`) and turns each failure into a log line.
+`kubernetes.aio` reads the plugin's entry, but does not run it here. Its own run has no time limit, leaves the process behind
+when it is cancelled, waits for ever if the plugin fills the pipe of standard error, does not pass the cluster
+(`provideClusterInfo`) and only logs a failure.
 Source: Kubernetes, "client-go credential plugins" (client.authentication.k8s.io/v1).
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PATIENCE: Final = 60.0
-"""Seconds. A plugin that wants a person to sign in waits for longer, and a service has no person."""
+"""Seconds. A plugin that takes longer waits for a person to sign in, and a service has nobody who could."""
 _CLUSTER: Final = (
     "server",
     "tls-server-name",
@@ -35,7 +35,7 @@ _CLUSTER: Final = (
 
 
 class ConfigurationError(Exception):
-    """The configuration gives no way to the Kubernetes API; the message says who must do what."""
+    """The configuration for the Kubernetes API cannot be used; the message says who must do what."""
 
 
 class PluginAnswer(BaseModel):
@@ -47,15 +47,15 @@ class PluginAnswer(BaseModel):
     expiration: AwareDatetime | None = Field(default=None, alias="expirationTimestamp")
 
     def seconds_left(self) -> float:
-        """For how long the credential is good; infinity if the plugin does not say."""
+        """Seconds until the credential expires; infinity if the plugin does not report it."""
         return (self.expiration - datetime.now(UTC)).total_seconds() if self.expiration is not None else float("inf")
 
 
 async def run_plugin(entry: Any, cluster: Mapping[str, Any], user: str) -> PluginAnswer:  # noqa: ANN401 - a node of the library
-    """Run the plugin of `entry` once, beside the event loop. Raises `ConfigurationError` when it gives no credential.
+    """Run the plugin of `entry` once and return its credential. Raises `ConfigurationError` if it gives none.
 
-    `entry` is the `exec` node of the kubeconfig's user named `user`, as the library's merger gives it, `cluster` the plain
-    entry of the cluster.
+    `entry` is the `exec` node of the kubeconfig user `user`, as the library's merger returns it. `cluster` is the plain entry
+    of the cluster.
     """
     provider = ExecProvider(entry)
     spec: dict[str, Any] = {"interactive": False}
@@ -64,7 +64,7 @@ async def run_plugin(entry: Any, cluster: Mapping[str, Any], user: str) -> Plugi
     information = {"apiVersion": provider.api_version, "kind": "ExecCredential", "spec": spec}
     command, *arguments = provider.args
     if "/" in command:
-        # As client-go: a path is relative to the kubeconfig, a bare name is found on PATH.
+        # As client-go does: a path is relative to the kubeconfig, a bare name is looked up on PATH.
         command = str(Path(entry.path).parent / command)
     shown = f"the exec plugin {command!r} of user {user!r} in the kubeconfig"
     environment = provider.env | {"KUBERNETES_EXEC_INFO": json.dumps(information)}
@@ -86,8 +86,8 @@ async def run_plugin(entry: Any, cluster: Mapping[str, Any], user: str) -> Plugi
             output, errors = await process.communicate()
     except TimeoutError as error:
         raise ConfigurationError(
-            f"{shown} gave no answer within {PATIENCE:.0f} s: whoever starts the operator must choose a way to sign in that asks "
-            "nobody (kubelogin: workloadidentity, msi, spn or azurecli)"
+            f"{shown} did not answer within {PATIENCE:.0f} s: whoever starts the operator must choose a login mode that needs no "
+            "person (kubelogin: workloadidentity, msi, spn or azurecli)"
         ) from error
     finally:
         if process.returncode is None:
@@ -95,8 +95,8 @@ async def run_plugin(entry: Any, cluster: Mapping[str, Any], user: str) -> Plugi
             await process.wait()
     if process.returncode != 0:
         raise ConfigurationError(
-            f"{shown} failed with status {process.returncode}: whoever starts the operator must make it work. "
-            f"It said: {_last_line(errors)}"
+            f"{shown} failed with exit status {process.returncode}: whoever starts the operator must repair it. "
+            f"Its last error line: {_last_line(errors)}"
         )
     return _answer_in(output, provider.api_version, shown)
 
@@ -111,13 +111,13 @@ def _answer_in(output: bytes, api_version: str, shown: str) -> PluginAnswer:
             raise ConfigurationError(problem)
         answer = PluginAnswer.model_validate(credential["status"])
     except (ValueError, KeyError, TypeError, ValidationError):
-        # The answer is a secret, and these errors quote it.
+        # These errors quote the answer, and the answer is a secret.
         raise ConfigurationError(problem) from None
     if not answer.token and not (answer.certificate and answer.private_key):
-        raise ConfigurationError(f"{problem}: it has neither a token nor a certificate with its key")
+        raise ConfigurationError(f"{problem}. The answer has neither a token nor a certificate with its key")
     return answer
 
 
 def _last_line(errors: bytes) -> str:
     lines = redacted(errors.decode(errors="replace")).strip().splitlines()
-    return lines[-1].strip()[:300] if lines else "nothing"
+    return lines[-1].strip()[:300] if lines else "none"

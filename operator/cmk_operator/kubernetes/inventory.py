@@ -1,6 +1,6 @@
-"""What the watches have shown: a small copy of every custom resource, and who refers to whom.
+"""A small copy of every custom resource, from the watches and lists, with an index of references between them.
 
-Bodies are kept as compact JSON and parsed on use: 5,000 parsed objects would weigh more than everything else together.
+Bodies are kept as compact JSON and parsed on use: 5,000 parsed objects would take more memory than everything else together.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ class _Entry:
     uid: str
     resource_version: int
     trigger: tuple[int, bool, tuple[tuple[str, str], ...], tuple[str, ...]]
-    """Generation, deletion, annotations that ask for something, and finalizers: the only changes that call for a pass."""
+    """Generation, deletion, annotations that request something, and finalizers. Only a change of these enqueues the object."""
     points_to: tuple[tuple[str, str], ...]
     version: str
     """For a resource: the key version that Azure reports for it, or an empty string."""
     target_type: str
-    """For a resource: the type of what it names, in lower case, or an empty string."""
+    """For a resource: the type of its target, in lower case, or an empty string."""
     machines: tuple[str, ...]
     """For disks: the virtual machines that use them."""
     raw: bytes
 
 
 class Inventory:
-    """The latest seen version of every custom resource, with an index of references."""
+    """The latest known version of every custom resource, with an index of references."""
 
     def __init__(self) -> None:
         self._entries: dict[ObjectReference, _Entry] = {}
@@ -72,19 +72,18 @@ class Inventory:
         self._departed: dict[ObjectReference, tuple[str, ...]] = {}
 
     def put(self, plural: str, body: Mapping[str, Any], *, answered: bool = False) -> tuple[ObjectReference, bool]:
-        """Keep an object from a watch, a list or an answer; whether it must be reconciled now.
+        """Store an object from a watch, a list or an answer (`answered`); returns its reference and whether to reconcile it now.
 
-        It must if it is new, or if its spec, its deletion or a requested pass says so. Older versions than the one held are ignored.
-
-        So are late words of a predecessor of the same name: resource versions grow over all objects of a kind. Only watches and
-        lists bring an object in: one that an answer shows and nothing is held of has been deleted since.
+        It is reconciled if it is new, or if its spec, deletion, finalizers or requesting annotations changed. Versions older
+        than the stored one are ignored. So are late events of a deleted object of the same name: resource versions grow over
+        all objects of a kind. An answer never adds an object: one that is not stored was deleted in the meantime.
         """
         metadata: Mapping[str, Any] = body["metadata"]
         reference = ObjectReference(plural, metadata.get("namespace", ""), metadata["name"])
         held = self._entries.get(reference)
         if held is None and answered:
             return reference, False
-        # A watch repeats what the answer to a status write has shown, and a read before a write what a watch has.
+        # A watch event repeats the answer to a status write, and a read before a write repeats a watch event.
         if held is not None and held.resource_version >= int(metadata.get("resourceVersion", "0")):
             return reference, False
         reference, entry = _read(plural, body)
@@ -93,7 +92,7 @@ class Inventory:
         return reference, not same
 
     def remove(self, reference: ObjectReference, uid: str | None = None) -> bool:
-        """Forget an object, unless another one of the same name has come (`uid`); whether anything was forgotten."""
+        """Remove an object if it still has this `uid` (None: any); returns whether it was removed."""
         held = self._entries.get(reference)
         if held is None or (uid is not None and held.uid != uid):
             return False
@@ -101,7 +100,7 @@ class Inventory:
         return True
 
     def planned(self, bodies: Iterable[tuple[str, Mapping[str, Any]]]) -> Inventory:
-        """What would be known if these objects were there, each by its kind's plural; this inventory stays as it is."""
+        """A copy of this inventory with these objects, each with its kind's plural; this inventory does not change."""
         copy = Inventory()
         copy._entries.update(self._entries)
         copy._pointers.update((pointer, set(references)) for pointer, references in self._pointers.items())
@@ -110,9 +109,9 @@ class Inventory:
         return copy
 
     def absent(self, plural: str, listed: set[ObjectReference], resource_version: int) -> set[ObjectReference]:
-        """Objects that a list of that resource version does not know: deleted while nobody told us.
+        """Stored objects that are not in a list of that resource version: deleted without a watch event.
 
-        kopf never tells of objects that were deleted while a watch was cut. Objects newer than the list are not absent.
+        kopf does not report objects that were deleted while a watch was interrupted. Objects newer than the list are not absent.
         """
         return {
             reference
@@ -134,16 +133,16 @@ class Inventory:
                 self._pointers[pointer].add(reference)
 
     def get(self, model: type[ResourceT], name: str, namespace: str = "") -> ResourceT | None:
-        """One object, parsed; None when there is none."""
+        """One object, parsed; None if it is not in the inventory."""
         entry = self._entries.get(ObjectReference(model.plural, namespace, name))
         return _parsed(model, entry.raw) if entry is not None else None
 
     def departed(self, reference: ObjectReference) -> tuple[str, ...]:
-        """The uids of objects of this name that are gone and not yet forgotten altogether."""
+        """The uids of deleted objects of this name whose deletion is not recorded yet."""
         return self._departed.get(reference, ())
 
     def forget_departed(self, reference: ObjectReference, uids: tuple[str, ...]) -> None:
-        """Forget these, because the record has them."""
+        """Remove these uids from `departed`, because their deletion is in the audit record."""
         left = tuple(uid for uid in self.departed(reference) if uid not in uids)
         if left:
             self._departed[reference] = left
@@ -151,9 +150,9 @@ class Inventory:
             self._departed.pop(reference, None)
 
     def related_to(self, reference: ObjectReference) -> set[ObjectReference]:
-        """Objects whose state depends on this one, up and sideways.
+        """Objects whose state depends on this EncryptedResource; empty for other kinds.
 
-        A resource counts at its key, and decides with other manifests who owns a target.
+        These are its key, which counts its resources, and other manifests for the same target, of which one has precedence.
         """
         entry = self._entries.get(reference)
         if entry is None or reference.plural != EncryptedResource.plural:
@@ -172,26 +171,26 @@ class Inventory:
         return iter([reference for reference in self._entries if reference.plural == plural])
 
     def versions(self, plural: str) -> dict[ObjectReference, int]:
-        """The resource version of every object of a kind: another one whenever anything of the object changed."""
+        """The resource version of every object of a kind; it changes with every change of the object."""
         return {reference: entry.resource_version for reference, entry in self._entries.items() if reference.plural == plural}
 
     def count(self, plural: str) -> int:
-        """How many objects of a kind there are."""
+        """The number of objects of a kind."""
         return sum(1 for reference in self._entries if reference.plural == plural)
 
     def names_on(self, namespace: str, key_name: str) -> list[str]:
-        """Names of the EncryptedResources that name a key, in order."""
+        """Names of the EncryptedResources whose manifest names a key, sorted."""
         return sorted(reference.name for reference in self._pointers.get(("key", f"{namespace}/{key_name}"), ()))
 
     def grouped(self, references: Iterable[ObjectReference]) -> list[ObjectReference]:
-        """The same objects, those that name one key one after the other, so that they share what is read of it."""
+        """The same objects, sorted into groups that name the same key, so that they share the reads of that key."""
         groups: defaultdict[str | None, list[ObjectReference]] = defaultdict(list)
         for reference in references:
             groups[self._key_of(reference)].append(reference)
         return [reference for group in groups.values() for reference in group]
 
     def waits_for_key(self, reference: ObjectReference) -> bool:
-        """Whether a resource names a key whose status no pass has written yet."""
+        """Whether a resource names a key that has not been reconciled yet."""
         namespace, _, name = (self._key_of(reference) or "").partition("/")
         key = self.get(CustomerManagedKey, name, namespace)
         return key is not None and key.status.observed_generation < 0
@@ -202,31 +201,34 @@ class Inventory:
         return next((pointer for relation, pointer in points_to if relation == "key"), None)
 
     def types_on(self, namespace: str, key_name: str) -> list[tuple[str, str]]:
-        """As `names_on`, each with the type of its target, without parsing thousands of manifests."""
+        """As `names_on`, each with the type of its target; parses no manifest."""
         found = self._pointers.get(("key", f"{namespace}/{key_name}"), ())
         return sorted((reference.name, self.type_of(reference)) for reference in found)
 
-    def standing_on(self, key: KeyUri) -> list[tuple[ObjectReference, str]]:
-        """Every EncryptedResource that Azure reports on a key, whatever it names now, with its version, in order of names."""
-        found = self._pointers.get(("stands on", _pointer_of(key)), ())
+    def resources_on(self, key: KeyUri) -> list[tuple[ObjectReference, str]]:
+        """Every EncryptedResource whose target uses a key as Azure reports, with the key version; sorted by name.
+
+        Its manifest may name another key by now.
+        """
+        found = self._pointers.get(("applied key", _pointer_of(key)), ())
         return [(reference, self._entries[reference].version) for reference in sorted(found, key=str)]
 
     def type_of(self, reference: ObjectReference) -> str:
-        """The type of the resource that an EncryptedResource names, in lower case."""
+        """The type of an EncryptedResource's target, in lower case."""
         return self._entries[reference].target_type
 
     def machines_of(self, reference: ObjectReference) -> tuple[str, ...]:
-        """The virtual machines that use the disk, or a disk of the set, that an EncryptedResource names."""
+        """The virtual machines to which an EncryptedResource's disk, or a disk of its set, is attached."""
         return self._entries[reference].machines
 
     def claims_on(self, target: ResourceId) -> list[EncryptedResource]:
-        """The EncryptedResources that name one target."""
+        """The EncryptedResources that name one target, sorted by namespace and name."""
         references = sorted(self._pointers.get(("target", target.key), ()), key=str)
         found = (self.get(EncryptedResource, reference.name, reference.namespace) for reference in references)
         return [resource for resource in found if resource is not None]
 
     def referring_to(self, reference: ObjectReference) -> set[ObjectReference]:
-        """Objects one step down: tenants of an identity, keys of a tenant, resources of a key."""
+        """Objects that refer to this one: tenants of an identity, keys of a tenant, resources of a key."""
         relation = {
             FederatedIdentity.plural: "identity",
             CustomerTenant.plural: "tenant",
@@ -237,7 +239,7 @@ class Inventory:
 
 @lru_cache(maxsize=256)
 def _parsed(model: type[ResourceT], raw: bytes) -> ResourceT:
-    """Parse a body; models are frozen, and the few keys and tenants that thousands of resources share are parsed once."""
+    """Parse a body, cached: models are frozen, and thousands of resources share few keys and tenants."""
     return model.model_validate_json(raw)
 
 
@@ -246,10 +248,10 @@ def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry
     spec: Mapping[str, Any] = body.get("spec", {})
     reference = ObjectReference(plural, metadata.get("namespace", ""), metadata["name"])
     annotations: Mapping[str, str] = metadata.get("annotations") or {}
-    asked = {name: annotations[name] for name in _KEPT_ANNOTATIONS if name in annotations}
+    requested = {name: annotations[name] for name in _KEPT_ANNOTATIONS if name in annotations}
     kept: dict[str, Any] = {name: metadata[name] for name in _KEPT_METADATA if name in metadata}
-    if asked:
-        kept["annotations"] = asked
+    if requested:
+        kept["annotations"] = requested
     author = _spec_author(metadata.get("managedFields") or ())
     if author:
         kept["changedBy"] = author
@@ -262,7 +264,7 @@ def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry
         trigger=(
             metadata.get("generation", 0),
             "deletionTimestamp" in metadata,
-            tuple(asked.items()),
+            tuple(requested.items()),
             tuple(metadata.get("finalizers", ())),
         ),
         points_to=points_to,
@@ -292,11 +294,11 @@ def _pointers(
         return (
             ("key", f"{reference.namespace}/{spec['keyRef']['name']}"),
             ("target", named_in(spec).key),
-            *([("stands on", _pointer_of(applied_key))] if applied_key is not None else ()),
+            *([("applied key", _pointer_of(applied_key))] if applied_key is not None else ()),
         )
     return ()
 
 
 def _pointer_of(key: KeyUri) -> str:
-    """What tells keys apart, whatever their version: Key Vault's names are case-insensitive."""
+    """The index key of a key, without its version and in lower case: names in Key Vault are case-insensitive."""
     return str(key.versionless).lower()

@@ -1,8 +1,8 @@
-"""One operator works at a time, by a Lease: a standby watches and waits, so that it can take over at once.
+"""Leader election by a Lease: one operator reconciles, and a standby watches and waits, so that it can take over at once.
 
-The same protocol as client-go's leader election: a holder renews; a standby counts the lease as expired when it has not
-seen it change for its duration, by its own clock, so that clocks need not agree. The identity is the pod's name: a restarted
-container of the same pod goes on without waiting, because its predecessor is dead.
+The protocol is that of client-go's leader election. The leader renews the lease. A standby counts the lease as expired if it
+has not changed for its duration by the standby's own clock, so that clocks need not agree. The identity is the pod's name: a
+restarted container of the same pod continues without waiting, because its predecessor is dead.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Leadership:
         self._seen_at = float("-inf")
 
         self._own: dict[str, Any] | None = None
-        """The lease as our last write left it; None when that is not known: then it is read first."""
+        """The lease as our last write left it; None if that is unknown: the next attempt then reads it first."""
 
     async def acquire(self, stop: asyncio.Event) -> bool:
-        """Wait until the lease is ours; False when `stop` was set first."""
-        told = ""
+        """Wait until this process holds the lease; returns False if `stop` was set first."""
+        logged = ""
         while not stop.is_set():
             try:
                 holder = await self._attempt(self._kept_for / 2)
@@ -52,17 +52,17 @@ class Leadership:
                 holder = f"unknown: {type(error).__name__}: {error}"
             if holder == self._identity:
                 return True
-            if holder != told:
-                told = holder
+            if holder != logged:
+                logged = holder
                 _LOG.info("standing by", extra={"leader": holder})
             await _until(stop.wait(), self._retry)
         return False
 
     async def keep(self) -> None:
-        """Renew until that has failed for two thirds of the duration; then return: the caller must stop working at once.
+        """Renew the lease; return if it is lost. The caller must then stop reconciling at once.
 
-        An attempt may take half of that time, so that an API server that answers late costs nothing, and a lost answer leaves
-        room for a second attempt.
+        It is lost if another process holds it, or if no renewal succeeded for two thirds of the duration. One attempt may take
+        half of that time: a slow API server then does no harm, and after a lost answer there is time for a second attempt.
         """
         while (left := self._left()) > 0:
             await asyncio.sleep(min(self._retry, left))
@@ -76,20 +76,20 @@ class Leadership:
                 return
 
     async def release(self) -> None:
-        """Give the lease up, so that a standby need not wait for it to expire."""
+        """Release the lease, so that a standby need not wait until it expires."""
         try:
             lease = await self._read()
             if lease is not None and lease["spec"].get("holderIdentity") == self._identity:
                 lease["spec"] = self._spec(lease["spec"], holder="", duration=1)
                 await self._client.request("PUT", f"{self._collection}/{LEASE_NAME}", body=lease)
         except KubernetesError as error:
-            _LOG.warning("the lease could not be released and must expire", extra={"error": str(error)})
+            _LOG.warning("the lease could not be released; a standby must wait until it expires", extra={"error": str(error)})
 
     def _left(self) -> float:
         return self._renewed + self._kept_for - asyncio.get_running_loop().time()
 
     async def _attempt(self, patience: float) -> str:
-        """As `_try`, within `patience` seconds; the lease counts as renewed when the attempt began: no standby sees it earlier."""
+        """As `_try`, within `patience` seconds. The renewal counts from the start: no standby can see it earlier."""
         began = asyncio.get_running_loop().time()
         async with asyncio.timeout(patience):
             holder = await self._try()
@@ -98,7 +98,7 @@ class Leadership:
         return holder
 
     async def _try(self) -> str:
-        """Take or renew the lease if it is free, expired or ours; who holds it now. A lost race is the other's."""
+        """Take or renew the lease if it is free, expired or ours; returns the current holder, also after a lost race."""
         own, self._own = self._own, None
         lease = own if own is not None else await self._read()
         if lease is None:
@@ -125,9 +125,9 @@ class Leadership:
             now = await self._read()
             holder = str(now["spec"].get("holderIdentity") or "") if now is not None else ""
             if holder == self._identity:
-                # An earlier attempt of our own that was given up has landed after all: nobody has taken anything, try again.
+                # An earlier attempt of ours timed out but was written. Nobody else took the lease: try again.
                 raise
-            return holder or "another, which was faster"
+            return holder or "another process, which was faster"
         return self._identity
 
     def _expired(self, holder: str, spec: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Which kinds are watched now, by the answers that pass through the session that watches."""
+"""Which kinds are watched now, from the requests and answers of kopf's session."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class _Kind:
     running: int = 0
     """Requests that have no answer yet."""
     active_at: float = float("-inf")
-    """When a request was last begun or answered, by the loop's clock."""
+    """When a request last started or was answered, by the loop's clock."""
     refusals: int = 0
-    """How many requests have been forbidden since the last watch was opened."""
+    """Requests that were answered with 403 since the last watch was opened."""
 
 
 class OpenWatches:
-    """Sees the requests of one session for whole kinds; `observe` is the session's middleware."""
+    """Observes the lists and watches of one session; `observe` is the session's middleware."""
 
     def __init__(self, plurals: Iterable[str]) -> None:
         self._kinds = {plural: _Kind() for plural in plurals}
         self._by_path = {collection_path(plural): kind for plural, kind in self._kinds.items()}
 
     async def observe(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        """Pass a request on, and note what comes of it."""
+        """Send a request on, and record its outcome."""
         kind = self._by_path.get(request.url.path)
         if kind is None:
             return await handler(request)
@@ -52,15 +52,15 @@ class OpenWatches:
         return response
 
     def is_open(self, plural: str) -> bool:
-        """Whether changes of the kind are seen now."""
+        """Whether a watch of the kind is open."""
         watch = self._kinds[plural].watch
         return watch is not None and not watch.closed
 
     def refusals(self, plural: str) -> int:
-        """How often the kind has been forbidden since it was last watched."""
+        """How many requests for the kind were answered with 403 since it was last watched."""
         return self._kinds[plural].refusals
 
     def quiet_for(self, plural: str) -> float:
-        """Seconds since anything was asked for the kind; 0 while an answer is awaited."""
+        """Seconds since the last request or answer for the kind; 0 while an answer is pending."""
         kind = self._kinds[plural]
         return 0.0 if kind.running else asyncio.get_running_loop().time() - kind.active_at

@@ -1,4 +1,4 @@
-"""Makes the inventory equal to what the API server lists: at start, and now and then against unheard deletions."""
+"""Makes the inventory equal to a list from the API server: at start, and regularly to find deletions that no watch reported."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class RelistResult:
-    """What a list brought: objects that call for a pass soon, those that are settled, and those that are gone."""
+    """The result of a list: objects to reconcile soon, objects that are settled, and objects that do not exist any more."""
 
     unsettled: set[ObjectReference] = field(default_factory=set)
     settled: set[ObjectReference] = field(default_factory=set)
     gone: set[ObjectReference] = field(default_factory=set)
     served: bool = True
-    """Whether the API server knows the kind at all."""
+    """Whether the API server serves the kind."""
 
 
 async def relist(client: KubernetesClient, inventory: Inventory, plural: str) -> RelistResult:
-    """List one kind into the inventory; absent objects are reported, for the caller to remove.
+    """List one kind into the inventory. The caller must remove the objects that are in `gone`.
 
-    A kind that the API server does not serve has no objects. Raises `KubernetesError` for every other refusal.
+    A kind that the API server does not serve (404) has no objects. Raises `KubernetesError` for every other failure.
     """
     listing = RelistResult()
     listed: set[ObjectReference] = set()
@@ -50,7 +50,7 @@ async def relist(client: KubernetesClient, inventory: Inventory, plural: str) ->
 
 
 def _is_settled(body: Mapping[str, Any]) -> bool:
-    """Whether a pass has already seen this generation and nothing is left to tell, so that its next look may be spread out."""
+    """Whether the object's generation was reconciled and nothing is pending, so that its next reconcile may be delayed."""
     metadata, status = body["metadata"], body.get("status") or {}
     if "deletionTimestamp" in metadata or "operation" in status or (status.get("notifications") or {}).get("pending"):
         return False

@@ -1,4 +1,4 @@
-"""Reads one value of one Secret when it is needed; none is listed, watched, cached or logged."""
+"""Reads one value of one Secret when it is needed. Secrets are never listed, watched, cached or logged."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 async def read_secret(client: KubernetesClient, wanted: SecretKey, owner: Actor) -> bytes | Fault:
-    """The value, or what `owner` (or who installed the chart) must do first.
+    """The value, or a fault that says what `owner` or the provider's administrator must do.
 
-    Raises `KubernetesError` when the API server gave no usable answer: the pass is then repeated.
+    Raises `KubernetesError` if the API server gave no usable answer; the reconcile is then retried.
     """
     shown = f"Secret {wanted.namespace}/{wanted.name}"
     try:

@@ -1,4 +1,4 @@
-"""Writes status by server-side apply, and only when it means something else than before."""
+"""Writes status by server-side apply, and only if it differs from the status before."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Status = FederatedIdentityStatus | CustomerTenantStatus | CustomerManagedKeyStatus | EncryptedResourceStatus
 
 OWN_CONDITIONS: Final = frozenset(one.value for one in ConditionType)
-"""Condition types that this operator owns; those of other field managers are neither compared nor touched."""
+"""Condition types that this operator owns; those of other field managers are neither compared nor written."""
 
 
 def reference_of(resource: CustomResource) -> ObjectReference:
@@ -32,9 +32,9 @@ def reference_of(resource: CustomResource) -> ObjectReference:
 
 
 class StatusWriter:
-    """The one place that writes status.
+    """The only place that writes status.
 
-    `recorded` is awaited before each write with the uid of the object: what a status makes invisible is in the audit record by then.
+    It awaits `recorded` with the object's uid before each write: what the new status overwrites is then in the audit record.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class StatusWriter:
         self._recorded = recorded
 
     async def write(self, resource: CustomResource, status: Status) -> bool:
-        """Apply `status` if it differs from the one held; whether it was written.
+        """Apply `status` if it differs from the status in the inventory; returns whether it was written.
 
-        Raises `KubernetesError` when it did not land: the pass is then repeated. That holds for 404 too, which an API server
-        also answers while it takes up a changed definition: only a watch or a list tells that an object is gone.
+        Raises `KubernetesError` if the write failed; the reconcile is then retried. That includes 404, because an API server
+        also answers it while it loads a changed definition: only a watch or a list shows that an object was deleted.
         """
         wanted = _wire(status)
         if wanted == _wire(resource.status):
@@ -62,13 +62,13 @@ class StatusWriter:
         except KubernetesError:
             self._telemetry.status_write_failures.labels(reference.plural).inc()
             raise
-        take_in(self._inventory, reference.plural, answer, self._wake)
+        put_answer(self._inventory, reference.plural, answer, self._wake)
         self._telemetry.status_writes.labels(reference.plural).inc()
         return True
 
 
-def take_in(inventory: Inventory, plural: str, body: dict[str, Any], wake: Wake) -> None:
-    """Put an answer into the inventory, and wish for a pass if it shows a change that no watch will tell of any more."""
+def put_answer(inventory: Inventory, plural: str, body: dict[str, Any], wake: Wake) -> None:
+    """Put an answer into the inventory. If it shows a change, enqueue the object: its watch event will show nothing new."""
     reference, is_due = inventory.put(plural, body, answered=True)
     if is_due:
         wake(reference, 0.0)

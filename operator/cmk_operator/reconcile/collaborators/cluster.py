@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.kubernetes.status import take_in
+from cmk_operator.kubernetes.status import put_answer
 
 if TYPE_CHECKING:
     from cmk_operator.kubernetes.client import KubernetesClient, ObjectReference
@@ -24,6 +24,6 @@ class Cluster:
     inventory: Inventory
     wake: Wake
 
-    def take_in(self, reference: ObjectReference, body: dict[str, Any]) -> None:
+    def put_answer(self, reference: ObjectReference, body: dict[str, Any]) -> None:
         """Put an answer of the API server into the inventory."""
-        take_in(self.inventory, reference.plural, body, self.wake)
+        put_answer(self.inventory, reference.plural, body, self.wake)

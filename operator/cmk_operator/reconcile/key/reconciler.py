@@ -137,7 +137,7 @@ def usage_of(inventory: Inventory, key: CustomerManagedKey, path: KeyPath | None
         return Usage(names)
     standing = [
         (reference.name if reference.namespace == namespace else str(reference), version, reference)
-        for reference, version in inventory.standing_on(path.key_uri)
+        for reference, version in inventory.resources_on(path.key_uri)
     ]
     types = {name: inventory.type_of(reference) for name, _, reference in standing}
     machines = {name: found for name, _, reference in standing if (found := inventory.machines_of(reference))}

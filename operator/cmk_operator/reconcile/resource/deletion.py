@@ -50,7 +50,7 @@ async def _set_finalizer(cluster: Cluster, resource: EncryptedResource, *, prese
         cluster.inventory.remove(reference, resource.metadata.uid)
         cluster.wake(reference, 0.0)
     else:
-        cluster.take_in(reference, answer)
+        cluster.put_answer(reference, answer)
     return resource.model_copy(
         update={
             "metadata": resource.metadata.model_copy(update={"finalizers": tuple(answer["metadata"].get("finalizers", ()))})
