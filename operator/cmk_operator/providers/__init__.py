@@ -1,1 +1,1 @@
-"""The kinds of Azure resources that can be put on a customer's key: one folder each, behind one small protocol."""
+"""The kinds of resources that can be encrypted with a customer's key: one folder each, behind one small protocol."""

@@ -1,4 +1,4 @@
-"""What the providers of Azure's own resources share: what a request has started, and asking after it."""
+"""What the providers of Azure resources share: long-running operations, and how they are polled."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 
 
 def started(answer: FirstAnswer[Any], purpose: str) -> Started | None:
-    """What a request through an SDK has started; None when it was carried out at once."""
+    """The operation that a request through an SDK has started; None if the request is complete."""
     url, wait = answer.operation_url, answer.retry_after
     if url is None:
         return None
-    # A word of Azure to ask at once is taken: should the operation run on, the next question is what waits.
+    # A Retry-After of 0 is obeyed: if the operation still runs then, the answer to the next poll sets the wait.
     return Started(Operation(url, purpose, answer.request_id), wait if wait is not None else RETRY_AFTER)
 
 
 class ArmProvider:
-    """A provider whose long-running operations are asked after at the URL that Resource Manager gave."""
+    """A provider whose long-running operations are polled at the URL that Resource Manager returned."""
 
     def __init__(self, session: AzureSession) -> None:
         self._session = session
 
     async def target_of(self, manifest: Manifest) -> Target:
-        """The resource, with what the manifest adds for its kind."""
+        """The resource, with the options of its kind from the manifest."""
         return Target(ArmId(manifest.target.text), self.read_options(manifest.part), manifest.in_scope)
 
     @staticmethod
     def read_options(part: Mapping[str, Any]) -> object | None:  # noqa: ARG004 - for the kinds with a field of their own
-        """What the kind's own field of the manifest says."""
+        """Read the kind's own field of the manifest; None if it is absent or the kind has none."""
         return None
 
     async def poll(
@@ -50,5 +50,5 @@ class ArmProvider:
         target: Target,  # noqa: ARG002 - the URL says all
         operation: Operation,
     ) -> Running | Ended | Failed | AzureFailure:
-        """Ask at the operation's URL."""
+        """Poll the operation's URL once."""
         return await ask_after(self._session, chain, operation.token)

@@ -1,4 +1,4 @@
-"""Lists of a subscription's resources: what steady state is read from, so that cost grows with subscriptions (law 7)."""
+"""Lists of a subscription's resources. Drift checks read them, so that calls grow with subscriptions, not resources (law 7)."""
 
 from __future__ import annotations
 
@@ -22,45 +22,45 @@ UNUSED_FOR: Final = 3600.0
 
 @dataclass(slots=True)
 class _Listed(Generic[FactsT]):
-    """The resources of one subscription as the last list told them, and as they were read by themselves since."""
+    """The resources of one subscription from the last list, with single reads since then."""
 
     at: float = float("-inf")
     used: float = float("-inf")
-    """When something asked for the list last."""
+    """When the list was last requested."""
     resources: dict[str, FactsT] = field(default_factory=dict)
     read: dict[str, tuple[float, FactsT]] = field(default_factory=dict)
-    """Single readings and answers to writes, each with its time: newer than a list that was under way meanwhile."""
+    """Single reads and answers to writes, each with its time. They are newer than a list that ran at that time."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Source(Protocol[FactsT_co]):
-    """Where the resources of one type are read from; facts are hashable."""
+    """Reads the resources of one type from Azure; facts are hashable."""
 
     async def read(self, chain: IdentityChain, target: ArmId) -> FactsT_co:
-        """One resource. Raises what an Azure call raises."""
+        """Read one resource. Raises what an Azure call raises."""
 
     def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[Sequence[tuple[str, FactsT_co]]]:
-        """All resources of a subscription, each with its id. Raises what an Azure call raises."""
+        """List all resources of a subscription, each with its id. Raises what an Azure call raises."""
 
 
 class Listing(Generic[FactsT]):
-    """Resources of one type, from the subscription's list or each by itself."""
+    """Resources of one type, from the subscription's list or from single reads."""
 
     def __init__(self, session: AzureSession, source: Source[FactsT], max_age: float) -> None:
         self._session = session
         self._source = source
         self._max_age = max_age
         self._listed: dict[tuple[IdentityChain, str], _Listed[FactsT]] = {}
-        """The longest unused first."""
+        """By credential and subscription id; the longest unused first."""
 
     def __len__(self) -> int:
-        """How many subscriptions are held."""
+        """The number of lists held."""
         return len(self._listed)
 
     async def get(self, chain: IdentityChain, target: ArmId, max_age: float) -> FactsT:
-        """The facts from the subscription's list if that is young enough, else (or if not listed) from the resource itself.
+        """The facts from the subscription's list if it is young enough and has the resource, else from a single read.
 
-        Raises what an Azure call raises.
+        `max_age` is in seconds; 0 reads now. Raises what an Azure call raises.
         """
         if max_age > 0:
             listed = await self._young(chain, target.subscription_id, min(max_age, self._max_age))
@@ -74,7 +74,7 @@ class Listing(Generic[FactsT]):
         return (await self._young(chain, subscription_id, min(max_age, self._max_age))).resources
 
     def remember(self, chain: IdentityChain, target: ArmId, facts: FactsT) -> FactsT:
-        """Put a newer reading into the list, so that no list takes a later pass back in time."""
+        """Put a newer read into the list and return it, so that no older list replaces it."""
         listed = self._listed.get((chain, target.subscription_id))
         if listed is not None:
             listed.resources[target.key] = facts
@@ -101,7 +101,7 @@ class Listing(Generic[FactsT]):
 
     async def _list(self, chain: IdentityChain, subscription_id: str, listed: _Listed[FactsT]) -> None:
         began = self._session.monotonic()
-        # Most resources of a subscription look alike to us, so equal facts are kept once.
+        # The facts of most resources of a subscription are equal, so equal facts are kept once.
         alike: dict[FactsT, FactsT] = {}
         found: dict[str, FactsT] = {}
         async for page in self._source.pages(chain, subscription_id):

@@ -1,7 +1,7 @@
-"""Which folder holds which kinds: the one list to add a kind to.
+"""The list of the folders that hold the kinds; a new kind is one line here.
 
-A folder's `kind` module describes its kinds and imports no SDK, so that the command line may read it. Its `provider` module is
-imported when providers are made.
+A folder's `kind` module describes its kinds and imports no SDK, so that the command line can read it. Its `provider` module
+is imported when the providers are made.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ FOLDERS: Final = (
     "disk",
     "snowflake",
 )
-"""In the order in which people are told of the kinds."""
+"""In the order in which kinds are shown to people."""
 Providers = MappingProxyType[str, "Provider[Any, Any]"]
 
-# Types that will never do, with the reason. Source: Azure Event Hubs and Databricks, "Configure customer-managed keys".
+# Services that cannot use a key from another tenant. Source: Azure Event Hubs and Databricks, "Configure customer-managed keys".
 _SAME_TENANT_ONLY: Final[Mapping[str, str]] = MappingProxyType(
     {"microsoft.eventhub/namespaces": "Event Hubs", "microsoft.databricks/workspaces": "Databricks"}
 )
@@ -55,19 +55,19 @@ OWN_IDENTIFIERS: Final = tuple(
     for kind in KINDS.values()
     if kind.identifier is not None and kind.manifest_field is not None
 )
-"""How the resources are named that Resource Manager does not know, each with its field of a manifest's spec."""
+"""Identifiers of resources outside Resource Manager, each with its field of a manifest's spec."""
 RATES: Final = tuple(dict.fromkeys(kind.rates for kind in KINDS.values() if kind.rates is not None))
-"""The resource providers with limits of their own."""
+"""The call rates of resource providers that have limits of their own."""
 
 
 def timing_of(resource_type: str) -> ServiceTiming:
-    """The timing of a type in lower case; one that is not known is taken for the fastest to stop."""
+    """The timing of a resource type in lower case. For an unknown type: that of the service that stops soonest."""
     kind = KINDS.get(resource_type)
     return kind.timing if kind is not None else _FASTEST
 
 
 def named_in(spec: Mapping[str, Any]) -> ResourceId:
-    """What a manifest's spec, as JSON, names; not checked yet."""
+    """The target that a manifest's spec, as JSON, names; not validated."""
     for field, identifier in OWN_IDENTIFIERS:
         if spec.get(field) is not None:
             return identifier.read(spec[field][identifier.entry])
@@ -75,7 +75,7 @@ def named_in(spec: Mapping[str, Any]) -> ResourceId:
 
 
 def admit(grant: TenantGrant, target: ResourceId) -> ResourceId | Fault:
-    """Refuse what the tenant does not allow; what is admitted is what is sent."""
+    """The target to use, or a fault if the tenant does not allow it. Requests must use the returned id."""
     kind = KINDS.get(target.resource_type)
     if kind is None or kind.identifier is None:
         return admit_resource_id(grant, target.text)
@@ -83,7 +83,7 @@ def admit(grant: TenantGrant, target: ResourceId) -> ResourceId | Fault:
 
 
 def make_providers(session: AzureSession, list_max_age: float) -> Providers:
-    """All providers, by resource type in lower case; lists of resources are trusted for `list_max_age` seconds."""
+    """All providers, by resource type in lower case. Lists of resources are used for at most `list_max_age` seconds."""
     made: dict[str, Provider[Any, Any]] = {}
     for folder in FOLDERS:
         providers: tuple[Provider[Any, Any], ...] = import_module(f"{__package__}.{folder}.provider").make_providers(
@@ -94,17 +94,17 @@ def make_providers(session: AzureSession, list_max_age: float) -> Providers:
 
 
 def unsupported(target: ResourceId, providers: Providers) -> Fault:
-    """Say why a type cannot be put on a customer's key here."""
+    """The fault of a resource type that has no provider."""
     service = _SAME_TENANT_ONLY.get(target.resource_type)
     if service is not None:
         message = (
             f"{service} needs its key vault in its own tenant, so {target} cannot be encrypted with a customer's key from "
-            "another tenant: the platform engineer must remove this manifest"
+            "another tenant: the platform engineer must delete this manifest"
         )
         return Fault(Reason.CROSS_TENANT_KEY_NOT_SUPPORTED, message, Actor.PLATFORM_ENGINEER)
     kinds = ", ".join(sorted(providers))
     message = (
-        f"resources of type {target.shown_type} are not supported (supported: {kinds}): the platform engineer must remove this "
+        f"resources of type {target.shown_type} are not supported (supported: {kinds}): the platform engineer must delete this "
         "manifest or correct spec.resourceId"
     )
     return Fault(Reason.UNSUPPORTED_RESOURCE_TYPE, message, Actor.PLATFORM_ENGINEER)

@@ -1,4 +1,4 @@
-"""azure-mgmt-compute, which is imported when the first disk or disk encryption set is read."""
+"""Imports azure-mgmt-compute when the first disk or disk encryption set is read."""
 
 from __future__ import annotations
 

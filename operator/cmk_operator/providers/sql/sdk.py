@@ -1,4 +1,4 @@
-"""azure-mgmt-sql, which is imported when the first SQL server or database is read."""
+"""Imports azure-mgmt-sql when the first SQL server or database is read."""
 
 from __future__ import annotations
 

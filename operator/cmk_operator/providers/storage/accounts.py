@@ -1,4 +1,4 @@
-"""Storage accounts by azure-mgmt-storage: one list for each subscription, and one request for each read and change."""
+"""Storage accounts through azure-mgmt-storage: one list for each subscription, one request for each read and each change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Facts = ResourceFacts[StorageAccountDetail]
 
 
 class StorageAccounts:
-    """Raises what an Azure call raises."""
+    """The calls for storage accounts; each raises what an Azure call raises."""
 
     def __init__(self, session: AzureSession) -> None:
         self._session = session
@@ -40,7 +40,7 @@ class StorageAccounts:
             yield read
 
     async def update(self, chain: IdentityChain, target: ArmId, body: Mapping[str, Any]) -> Applied[StorageAccountDetail]:
-        """PATCH one account; the answer is its state after the change."""
+        """PATCH one account; returns its state after the change."""
         client = await self._session.management(STORAGE, chain, target.subscription_id)
         from azure.mgmt.storage.models import StorageAccountUpdateParameters
 

@@ -1,4 +1,4 @@
-"""The encryption block of a storage account: reading it, and planning the smallest PATCH that changes the key.
+"""The encryption block of a storage account: how it is read, and the smallest PATCH that changes its key.
 
 Source: Azure Storage REST, StorageAccountUpdateParameters; "Configure cross-tenant customer-managed keys for an existing
 storage account".
@@ -26,7 +26,7 @@ _PLATFORM: Final = "Microsoft.Storage"
 
 @dataclass(frozen=True, slots=True)
 class StorageAccountDetail:
-    """The identity of a storage account, and the identity by which it reaches its key."""
+    """The identities of a storage account, and the identity and application with which it accesses its key."""
 
     identity_type: str = "None"
     user_assigned: tuple[ArmId, ...] = ()
@@ -35,9 +35,9 @@ class StorageAccountDetail:
 
 
 def read_account(account: StorageAccount) -> ResourceFacts[StorageAccountDetail]:
-    """Read an account as the SDK describes it; spelling of ids and enum values does not matter.
+    """Read the SDK's model of an account; ids and enum values are case-insensitive.
 
-    A model converts its fields as they are read: an odd answer raises here what `typed_answer` expects.
+    The SDK converts a field when it is read, so an unexpected answer raises here; call it within `typed_answer`.
     """
     encryption = account.properties.encryption if account.properties is not None else None
     identity, by = account.identity, encryption.encryption_identity if encryption is not None else None
@@ -63,14 +63,14 @@ def _read_protection(encryption: Encryption | None) -> Protection:
     uri = KeyUri(host, text_of(key.key_name), text_of(key.key_version) or None)
     active = uri.version
     with suppress(InvalidKeyUriError):
-        # Automatic rotation echoes an empty version; this field is the truth.
+        # With automatic rotation the version is empty; only this field has the version in force.
         current = parse_reported_key_uri(text_of(key.current_versioned_key_identifier))
         active = current.version if current.versionless == uri.versionless else active
     return Protection(uri, active)
 
 
 def plan_key(want: KeyChoice, seen: ResourceFacts[StorageAccountDetail]) -> Plan[StorageAccountUpdateParameters] | None:
-    """PATCH only identity and encryption, keeping the account's other identities; None when all fields are right."""
+    """The PATCH of identity and encryption that keeps the account's other identities; None if all fields are right."""
     changes = _changes(want, seen)
     if not changes:
         return None
@@ -85,7 +85,7 @@ def plan_key(want: KeyChoice, seen: ResourceFacts[StorageAccountDetail]) -> Plan
                 "keySource": _KEY_VAULT,
                 "keyvaultproperties": {
                     "keyname": want.key_uri.key_name,
-                    # An absent version keeps the old one; only an empty one turns automatic rotation on.
+                    # An absent version keeps the old one; only an empty version turns automatic rotation on.
                     "keyversion": want.key_uri.version or "",
                     "keyvaulturi": want.key_uri.vault_url,
                 },
@@ -137,7 +137,7 @@ def _identity_type(present: str) -> str:
 
 
 def plan_platform_key(seen: ResourceFacts[StorageAccountDetail]) -> Plan[StorageAccountUpdateParameters] | None:
-    """PATCH the account back to a key of Microsoft; its identities stay, because others may use them."""
+    """The PATCH back to a Microsoft-managed key. The account's identities stay, because others may use them."""
     if not seen.protection.customer_managed:
         return None
     change = FieldChange("properties.encryption.keySource", _KEY_VAULT, _PLATFORM)

@@ -1,4 +1,4 @@
-"""What is particular to storage accounts.
+"""The constants of storage accounts.
 
 Sources: Azure Storage, "Customer-managed keys for account encryption"; Azure role-based access control, "Resource provider operations".
 """

@@ -1,4 +1,4 @@
-"""Storage accounts through Resource Manager: one list a subscription for steady state, one read before a write."""
+"""The provider of storage accounts: one list for each subscription for drift checks, one read before each write."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class StorageAccountProvider(ArmProvider):
-    """Puts storage accounts on a customer's key. PATCH of an account is synchronous, and idempotent."""
+    """Encrypts storage accounts with a customer's key. The PATCH of an account is synchronous and idempotent."""
 
     kind = STORAGE_ACCOUNT
 
@@ -34,7 +34,7 @@ class StorageAccountProvider(ArmProvider):
         self._listing = Listing(session, self._accounts, list_max_age)
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> Facts | AzureFailure:
-        """The account, from the subscription's list where that is young enough."""
+        """The account, from the subscription's list if that is young enough."""
         try:
             return await self._listing.get(chain, target.id, max_age)
         except EXPECTED_FAILURES as error:
@@ -65,5 +65,5 @@ class StorageAccountProvider(ArmProvider):
 
 
 def make_providers(session: AzureSession, list_max_age: float) -> tuple[Provider[Any, Any], ...]:
-    """The one of storage accounts."""
+    """The provider of storage accounts."""
     return (StorageAccountProvider(session, list_max_age),)

@@ -1,4 +1,4 @@
-"""azure-mgmt-storage, which is imported when the first storage account is read."""
+"""Imports azure-mgmt-storage when the first storage account is read."""
 
 from __future__ import annotations
 
