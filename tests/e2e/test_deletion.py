@@ -106,7 +106,7 @@ async def test_a_revert_waits_when_its_key_object_is_deleted_first_and_says_how_
     # Two watches tell of two kinds: the operator may hear of the resource's deletion first, and then it reverts.
     await environment.resource_until("the key is missed", has("Ready", "False", "KeyNotFound"))
     await environment.objects.delete("EncryptedResource", "docs", environment.namespace)
-    escape = "set spec.deletionPolicy to Orphan to let it go as it is"
+    escape = "to delete it without a revert, the platform engineer must set spec.deletionPolicy to Orphan"
     status = await environment.resource_until("waiting, with a way out", lambda seen: escape in str(seen["conditions"]))
     assert has("Stalled", "True", "KeyNotFound")(status)
     await operator.after_passes(2)

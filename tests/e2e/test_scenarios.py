@@ -351,7 +351,7 @@ async def test_a_version_that_backups_still_need_is_missed_when_it_is_disabled_a
     await environment.customer.disable(environment.vault, "cmk", old)
     key = await environment.key_until("missed", has("RotationCurrent", "False", "OldVersionLost"))
     message = condition(key, "RotationCurrent")["message"]
-    assert f"version {old}, which no resource is on any more" in message
+    assert f"version {old}, which no resource uses any more" in message
     assert "backups made under it cannot be restored" in message
     assert "customer's administrator must enable it" in message
     assert version_of(key, old)["access"] == "Disabled"

@@ -145,7 +145,7 @@ def test_a_rotation_is_told_with_its_two_versions_and_by_whom() -> None:
     second = key_status(followed, facts(probe(healthy(V2), in_use={V1: healthy(V1)}), {V1: ("data",)}), LATER)
     assert [(entry.from_, entry.to, entry.by) for entry in second.rotations] == [(V1, V2, "Key Vault"), (None, V1, "Key Vault")]
     assert condition(second, "RotationCurrent").reason == "ResourcesOnOlderVersion"
-    assert "data on an older version" in condition(second, "RotationCurrent").message
+    assert f"data is still on an older version than {V2}" in condition(second, "RotationCurrent").message
     assert all(entry.safe_to_disable_after is None for entry in second.versions)
 
 
@@ -257,7 +257,7 @@ def test_a_version_that_is_disabled_before_its_time_is_told_although_nothing_is_
     lost = key_status(key, facts(probe(healthy(V2), in_use={V1: disabled(V1)}), {V2: ("data",)}), LATER)
     told = condition(lost, "RotationCurrent")
     assert (told.status, told.reason) == ("False", "OldVersionLost")
-    assert f"version {V1}, which no resource is on any more" in told.message
+    assert f"version {V1}, which no resource uses any more" in told.message
     assert "the customer's administrator must enable it" in told.message
     assert condition(lost, "Ready").status == "True", "no data stops"
     assert lost.access is not None

@@ -21,7 +21,7 @@ from cmk_operator.core.registration.plan import ApplicationFacts, ManagedIdentit
 from cmk_operator.kubernetes.inventory import Inventory
 from cmk_operator.reconcile.identity import report as identity_report
 from cmk_operator.reconcile.identity.registration import RegistrationOutcome, status_after
-from cmk_operator.reconcile.identity.report import Hindrance
+from cmk_operator.reconcile.identity.report import RegistrationObstacle
 from cmk_operator.reconcile.notifications.delivery import notifications_delivered
 from cmk_operator.reconcile.references import KeyPath, chain_of, resolve_key
 from cmk_operator.reconcile.tenant import reconciler as tenant
@@ -135,9 +135,9 @@ def test_what_is_in_the_way_of_a_registration_is_told(
     outcome: RegistrationOutcome, registered: tuple[str, str], ready: tuple[str, str], paired: str | None
 ) -> None:
     known = after(outcome)
-    hindrance = Hindrance(outcome.fault, unread=outcome.unread) if outcome.fault is not None else None
+    obstacle = RegistrationObstacle(outcome.fault, unread=outcome.unread) if outcome.fault is not None else None
     status = identity_report.identity_status(
-        known, None, outcome.seen.managed_identity, outcome.seen.application, NOW, hindrance
+        known, None, outcome.seen.managed_identity, outcome.seen.application, NOW, obstacle
     )
     assert (reasons(status)["Registered"], reasons(status)["Ready"]) == (registered, ready)
     assert {entry.type for entry in status.conditions} & {"Stalled", "Reconciling"} == ({paired} if paired else set())
@@ -150,7 +150,7 @@ def test_a_registrar_that_lost_its_rights_later_breaks_nothing_that_works() -> N
     lost = RegistrationOutcome(Seen(application_unread=DENIED), DENIED)
     assert lost.unread
     status = identity_report.identity_status(
-        after(lost, known), None, IDENTITY_SEEN, APPLICATION_SEEN, NOW, Hindrance(DENIED, unread=True)
+        after(lost, known), None, IDENTITY_SEEN, APPLICATION_SEEN, NOW, RegistrationObstacle(DENIED, unread=True)
     )
     assert reasons(status)["Registered"] == ("Unknown", DENIED.reason)
     assert reasons(status)["Ready"] == ("True", "Ready")

@@ -136,7 +136,7 @@ waits = st.sampled_from(
         (Reason.DISABLED, "waiting for the key: the customer's administrator must enable it"),
         (Reason.WAITING_FOR_KEY, "the key has not been probed yet"),
         (Reason.KEY_SIZE_FAILED, "the key lacks a prerequisite: the customer's administrator must create an RSA 2048 key"),
-        (Reason.NOT_TAKEN_OVER, "Azure has not taken the change over"),
+        (Reason.NOT_TAKEN_OVER, "Azure accepted the change but does not show it yet"),
     ]
 )
 faults = st.one_of(
@@ -304,7 +304,7 @@ def test_a_resource_whose_own_version_is_accessible_is_ready_though_the_latest_i
 
 
 def test_while_a_revert_waits_the_resource_is_still_encrypted() -> None:
-    message = "the manifest is being deleted and reverts first; the customer's administrator must enable it"
+    message = "the manifest is being deleted, and the resource must revert first; the customer's administrator must enable it"
     found = waiting(Reason.REVERT_WAITS_FOR_KEY, message, probed(probe(disabled())), ON_V1, keeps_key=True)
     resource = encrypted_resource()
     going = resource.model_copy(update={"metadata": resource.metadata.model_copy(update={"deletion_timestamp": NOW})})
@@ -331,7 +331,7 @@ def test_what_else_is_to_be_done_takes_no_resource_off_its_key(protection: Prote
         Obstructed(fault, facts(protection)),
         Operating(OPERATION, 15.0, facts(protection)),
         Planned(replace(PLAN, keeps_key=True), facts(protection)),
-        Waiting(Reason.NOT_TAKEN_OVER, "Azure has not taken the change over", facts(protection), keeps_key=True),
+        Waiting(Reason.NOT_TAKEN_OVER, "Azure accepted the change but does not show it yet", facts(protection), keeps_key=True),
     )
     for outcome in found:
         told = report(encrypted_resource(), Found(outcome, probed()), NOW)

@@ -1,1 +1,1 @@
-"""One level-triggered pass over one object: gather, decide, act, report."""
+"""One level-triggered reconciliation of one object: observe, decide, act, report."""

@@ -1,7 +1,7 @@
-"""Which changes a pass must record: read off what status said before and says next; pure but for the journal.
+"""Derives the changes that a pass must record from the status before and after it; pure except for the journal.
 
-An id holds what status said BEFORE the change and since when, so that a pass that is repeated after a crash finds the same id, and a
-change that comes again later gets another one.
+The id of a change covers the state before it and when that state began. A pass that is repeated after a crash therefore finds the
+same id, and the same change at a later time gets another id.
 """
 
 from __future__ import annotations
@@ -32,37 +32,35 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.collaborators.cluster import Cluster
     from cmk_operator.reconcile.collaborators.reporting import Reporting
 
-_LOOK_BACK_AGAIN: Final = 0.5
-_TELLS_ABOUT_THE_KEY: Final = frozenset(state for state in AccessState if state.is_known_loss) | {AccessState.ACCESSIBLE}
-NOT_BY_US: Final = (
-    "not recorded as made by this operator: somebody or the service did it, or the operator right before it was ended"
-)
+_RETRY_READING_AFTER: Final = 0.5
+_STATES_OF_THE_KEY: Final = frozenset(state for state in AccessState if state.is_known_loss) | {AccessState.ACCESSIBLE}
+NOT_BY_US: Final = "the record has no such change by this operator: somebody else or the service made it, or the operator made it right before a crash"
 
 
 def subject_of(resource: CustomResource) -> Subject:
-    """The object, as the record names it."""
+    """The object as the record identifies it."""
     metadata = resource.metadata
     return Subject(type(resource).__name__, metadata.namespace or "", metadata.name, metadata.uid)
 
 
 def author_of(resource: CustomResource) -> str:
-    """Who wrote the spec as it is: a claim of the client, which the API server does not check."""
+    """The last writer of the spec. The client names itself, and the API server does not verify the name."""
     manager = resource.metadata.changed_by
     return f"field manager {manager}" if manager else UNTOLD
 
 
 def note_configuration(cluster: Cluster, reporting: Reporting, reference: ObjectReference) -> None:
-    """Record a spec that no status has answered yet."""
+    """Record a spec whose generation no status has observed yet."""
     resource = cluster.inventory.get(MODELS[reference.plural], reference.name, reference.namespace)  # type: ignore[type-var]
     if resource is not None and resource.metadata.generation != resource.status.observed_generation:
-        # The status that answers it waits for the record anyway; till then it can share a write.
+        # The next status write waits for the record anyway, so this entry may share a write until then.
         reporting.journal.note(configuration_changed(resource, reporting.now()), at_once=False)
 
 
 def configuration_changed(resource: CustomResource, now: datetime) -> Change:
-    """The change that made a spec what it is."""
+    """The change that created or changed a spec."""
     generation, known = resource.metadata.generation, resource.status.observed_generation
-    # Asking for a deletion is a new generation too, and leaves no trace of who did it.
+    # A deletion request increments the generation too, and Kubernetes does not keep who made it.
     deleting = resource.metadata.deletion_timestamp is not None
     why = "the manifest was changed" if known >= 0 else "the manifest is new to the operator"
     return Change(
@@ -73,13 +71,15 @@ def configuration_changed(resource: CustomResource, now: datetime) -> Change:
         UNTOLD if deleting else author_of(resource),
         f"generation {known}" if known >= 0 else "",
         f"generation {generation}",
-        "the deletion of the manifest was asked for, or it was changed while it waits for it" if deleting else why,
+        "the deletion of the manifest was requested, or the manifest was changed while its deletion is pending"
+        if deleting
+        else why,
         spec=resource.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
     )
 
 
 async def record_departed(cluster: Cluster, reporting: Reporting, reference: ObjectReference) -> None:
-    """Record objects of this name that are gone. Raises what kept the record from it."""
+    """Record the deletion of objects of this name that are gone. Raises `KubernetesError` if the record cannot be written."""
     departed = cluster.inventory.departed(reference)
     for uid in departed:
         subject = Subject(MODELS[reference.plural].__name__, reference.namespace, reference.name, uid)
@@ -90,12 +90,12 @@ async def record_departed(cluster: Cluster, reporting: Reporting, reference: Obj
 
 
 async def note_unseen_deletions(cluster: Cluster, reporting: Reporting, listed: Callable[[], bool]) -> None:
-    """Record objects that the record knows and the API server does not: they were deleted while no operator watched."""
+    """Record the deletion of objects that are in the record but not in the API server: no operator watched when it happened."""
     living = None
     while living is None or not listed():
-        with suppress(KubernetesError):  # the journal says so when it has something to record
+        with suppress(KubernetesError):  # the journal reports this as soon as it has something to record
             living = await reporting.journal.living()
-        await asyncio.sleep(_LOOK_BACK_AGAIN)
+        await asyncio.sleep(_RETRY_READING_AFTER)
     plurals = {model.__name__: plural for plural, model in MODELS.items()}
     for subject in living:
         plural = plurals.get(subject.kind)
@@ -108,7 +108,7 @@ async def note_unseen_deletions(cluster: Cluster, reporting: Reporting, listed: 
 
 
 async def _is_gone(client: KubernetesClient, reference: ObjectReference, uid: str) -> bool:
-    """Ask once more; an API server that does not know the kind says nothing about its objects."""
+    """Check again at the API server; one that does not serve the kind proves nothing about its objects."""
     try:
         body = await client.get(reference)
         if body is None:
@@ -119,14 +119,14 @@ async def _is_gone(client: KubernetesClient, reference: ObjectReference, uid: st
 
 
 def deleted(subject: Subject, now: datetime) -> Change:
-    """The end of a manifest. Kubernetes does not keep who deleted an object: its own audit log has it."""
-    why = "the API server has no such object any more; its own audit log tells who deleted it"
+    """The deletion of a manifest. Kubernetes keeps who deleted an object only in its own audit log."""
+    why = "the API server no longer has the object; the API server's audit log names who deleted it"
     identity = identity_of(subject.uid, "deleted", "")
     return Change(identity, to_rfc3339(now), Event.MANIFEST_DELETED, subject, UNTOLD, "present", "deleted", why)
 
 
 def key_change_id(resource: EncryptedResource, after: str) -> str:
-    """The id of a change of the key that protects a resource; `after` is a key URI, or its platform key."""
+    """The id of a change of the key that protects a resource; `after` is a key URI or the name of the platform key."""
     rotations = resource.status.rotations
     return identity_of(resource.metadata.uid, "key", rotations[0].at.isoformat() if rotations else "", after)
 
@@ -134,7 +134,7 @@ def key_change_id(resource: EncryptedResource, after: str) -> str:
 def key_changed(
     resource: EncryptedResource, before: str, after: str, why: str, request_id: str | None, now: datetime
 ) -> Change:
-    """A change of key that this operator made; the key URIs before and after it are empty for its platform key."""
+    """A change of key that this operator made; an empty key URI means the platform key."""
     to = after or resource.platform_key
     return Change(
         key_change_id(resource, to),
@@ -167,7 +167,7 @@ def key_change_started(resource: EncryptedResource, before: str, operation: Oper
 
 
 def key_change_found(resource: EncryptedResource, after: str, now: datetime) -> Change:
-    """A change that Azure or Snowflake shows and this operator did not make, to `after`; of a new manifest, the key that it is first seen on."""
+    """A change of key that this operator found but did not make; for a new manifest, the key that it is first observed on."""
     applied = resource.status.applied
     first = applied is None and not resource.status.rotations
     before = applied.key_uri if applied is not None else resource.platform_key
@@ -177,7 +177,7 @@ def key_change_found(resource: EncryptedResource, after: str, now: datetime) -> 
         Event.KEY_CHANGE_FOUND,
         subject_of(resource),
         f"{resource.service} or the customer",
-        "not seen before" if first else before,
+        "not observed before" if first else before,
         after,
         NOT_BY_US,
         resource.spec.target.text,
@@ -187,7 +187,7 @@ def key_change_found(resource: EncryptedResource, after: str, now: datetime) -> 
 def key_changes(
     key: CustomerManagedKey, status: CustomerManagedKeyStatus, request_id: str | None, now: datetime
 ) -> tuple[Change, ...]:
-    """What the next status of a key says anew about its access and its active version."""
+    """The changes of access and active version between a key's status and its next one."""
     found: list[Change] = []
     before, after = key.status.access, status.access
     accessible = find(status.conditions, ConditionType.KEY_ACCESSIBLE)
@@ -198,7 +198,7 @@ def key_changes(
                 to_rfc3339(now),
                 Event.KEY_ACCESS_CHANGED,
                 subject_of(key),
-                OBSERVED if after.state in _TELLS_ABOUT_THE_KEY else UNTOLD,
+                OBSERVED if after.state in _STATES_OF_THE_KEY else UNTOLD,
                 before.state if before is not None else "",
                 after.state,
                 f"{accessible.reason}: {accessible.message}",
@@ -229,7 +229,7 @@ def key_changes(
 def consent_changed(
     tenant: CustomerTenant, status: CustomerTenantStatus, request_id: str | None, now: datetime
 ) -> Change | None:
-    """What the next status of a tenant says anew about the customer's consent."""
+    """The change of consent between a tenant's status and its next one; None if it is unchanged."""
     before, after = tenant.status.consent, status.consent
     if after is None or (before is not None and before.state == after.state):
         return None
@@ -250,7 +250,7 @@ def consent_changed(
 
 
 def identity_registered(identity: FederatedIdentity, purpose: str, target: str, registrar: str, now: datetime) -> Change:
-    """One write of a registration; a repeated step is another write, and has another time."""
+    """One write of a registration; a repeated step is another write, with another time."""
     return Change(
         identity_of(identity.metadata.uid, "registered", to_rfc3339(now), purpose),
         to_rfc3339(now),

@@ -1,4 +1,4 @@
-"""From a reference to the pass over its kind."""
+"""Dispatches a reference to the pass over its kind."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ _LOG: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """The pass over each kind, with what it needs."""
+    """The pass over each kind, with its collaborators."""
 
     cluster: Cluster
     reporting: Reporting
     by_plural: Mapping[str, Callable[[ObjectReference], Awaitable[Next]]]
 
     async def reconcile(self, reference: ObjectReference) -> Next:
-        """One pass over one object. A refusal by the Kubernetes API is expected now and then, and the pass is repeated."""
+        """Run one pass over one object; if the Kubernetes API refuses a request, the pass is retried."""
         try:
             if reference.plural in MODELS:
                 await record_departed(self.cluster, self.reporting, reference)
@@ -64,7 +64,7 @@ class Passes:
             return await self.by_plural[reference.plural](reference)
         except KubernetesError as error:
             _LOG.warning(
-                "the Kubernetes API did not take a request; the pass will be repeated",
+                "the Kubernetes API refused or did not answer a request; the pass will be retried",
                 extra={"object": str(reference), "kind": reference.plural, "error": str(error)},
             )
             return Next(backoff=FAILED)
@@ -81,7 +81,7 @@ def make_passes(
     deliveries: Deliveries,
     telemetry: Telemetry,
 ) -> Passes:
-    """Hand each pass its collaborators."""
+    """Build the pass over each kind."""
     authorship = Authorship(reporting.journal, reporting.clock)
     identity = IdentityContext(cluster, reporting, session, intervals)
     tenant = TenantContext(cluster, reporting, session, intervals, deliveries)

@@ -1,4 +1,4 @@
-"""From a manifest to the key and identity it may use: every reference resolved, every permission checked, or a fault."""
+"""Resolves a manifest to the key and identity that it may use; returns a fault if a reference or permission is missing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KeyPath:
-    """A key, and the whole way to it."""
+    """A key, and everything on the path to it."""
 
     key_uri: KeyUri
     chain: IdentityChain
@@ -38,13 +38,13 @@ class KeyPath:
 
     @property
     def probed(self) -> ProbedKey:
-        """The unit that the prober visits."""
+        """The key as the prober takes it."""
         return ProbedKey(self.chain, self.tenant.spec.tenant_id, self.key_uri)
 
 
 @dataclass(frozen=True, slots=True)
 class ResourcePath:
-    """A resource, the key it must be on, and the whole way to that."""
+    """A resource, the key that it must be on, and the path to that key."""
 
     target: ResourceId
     key: CustomerManagedKey
@@ -52,15 +52,15 @@ class ResourcePath:
 
 
 def chain_of(identity: FederatedIdentity) -> IdentityChain | Fault:
-    """The identity chain that a FederatedIdentity declares, with the ids that are given or registered."""
+    """The identity chain of a FederatedIdentity, with ids from its manifest or its registration."""
     spec = identity.spec
     application, managed_identity = identity.application_client_id, identity.managed_identity_client_id
     if application is None or managed_identity is None:
         missing = "application" if application is None else "managed identity"
         return Fault(
             Reason.IDENTITY_NOT_REGISTERED,
-            f"FederatedIdentity {identity.metadata.name!r} has not registered its {missing} yet: its own status says what it waits "
-            "for, and who must act",
+            f"FederatedIdentity {identity.metadata.name!r} has not registered its {missing} yet: its status says what blocks the "
+            "registration and who must act",
             Actor.PROVIDER_ADMINISTRATOR,
         )
     return IdentityChain(
@@ -73,7 +73,7 @@ def chain_of(identity: FederatedIdentity) -> IdentityChain | Fault:
 
 
 def resolve_identity(inventory: Inventory, tenant: CustomerTenant) -> FederatedIdentity | Fault:
-    """The identity of a tenant."""
+    """The identity that a tenant names."""
     name = tenant.spec.identity_ref.name
     identity = inventory.get(FederatedIdentity, name)
     if identity is None:
@@ -87,7 +87,7 @@ def resolve_identity(inventory: Inventory, tenant: CustomerTenant) -> FederatedI
 
 
 def resolve_chain(inventory: Inventory, tenant: CustomerTenant) -> tuple[FederatedIdentity, IdentityChain] | Fault:
-    """The identity of a tenant and its chain, once everything in it is registered."""
+    """The identity that a tenant names, and its chain; a fault until everything in it is registered."""
     identity = resolve_identity(inventory, tenant)
     if isinstance(identity, Fault):
         return identity
@@ -96,7 +96,7 @@ def resolve_chain(inventory: Inventory, tenant: CustomerTenant) -> tuple[Federat
 
 
 def resolve_key(inventory: Inventory, key: CustomerManagedKey) -> KeyPath | Fault:
-    """The whole way to a key, refused before any call to Azure when anything on it is not allowed."""
+    """The path to a key; a fault, before any call to Azure, if the tenant does not allow a part of it."""
     name = key.spec.tenant_ref.name
     tenant = inventory.get(CustomerTenant, name)
     if tenant is None:
@@ -127,7 +127,7 @@ def resolve_key(inventory: Inventory, key: CustomerManagedKey) -> KeyPath | Faul
 
 
 def resolve_resource(inventory: Inventory, resource: EncryptedResource) -> ResourcePath | Fault:
-    """As `resolve_key`, for a resource: its key, its scope, and that no older manifest names the same resource."""
+    """The path to a resource and its key; a fault if the tenant does not allow it or an older manifest names the same resource."""
     path = _admit(inventory, resource)
     if isinstance(path, Fault):
         return path
@@ -158,7 +158,7 @@ def _admit(inventory: Inventory, resource: EncryptedResource) -> ResourcePath | 
 
 
 def _seniority(resource: EncryptedResource) -> tuple[str, bool, str, str]:
-    """Older first; of two of the same second the one that has been at work already."""
+    """Sort key: older first; of two from the same second, the one that has already been applied."""
     metadata = resource.metadata
     created = metadata.creation_timestamp.isoformat() if metadata.creation_timestamp is not None else ""
     return created, resource.status.applied is None, metadata.namespace or "", metadata.name

@@ -179,7 +179,7 @@ def test_a_status_stays_small_and_says_where_the_rest_is() -> None:
         inventory.put("customermanagedkeys", key_body(f"key-{number:02}", keyUri=f"https://{VAULT}/keys/key-{number:02}"))
     shown = handover_steps(inventory, customer_tenant(), identity())
     assert sum(step.title.startswith("The key ") for step in shown) == MOST_KEYS
-    assert shown[-1].title == "The same for 3 more keys"
+    assert shown[-1].title == "Repeat these steps for 3 more keys"
     assert "kubectl cmk handoff contoso" in shown[-1].why
     assert sum(len(step.model_dump_json()) for step in shown) < 40_000
 

@@ -1,4 +1,4 @@
-"""The verdict on a key: its wanted version and every version that still protects something, the worst first."""
+"""Judges a key: its wanted version, and every version that still protects a resource; the worst state wins."""
 
 from __future__ import annotations
 
@@ -16,28 +16,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KeyVerdict:
-    """`access` is what the key's status says; `by_version` what each probed version's own state is."""
+    """The verdict on a key: `access` for its status, and `by_version` for each probed version."""
 
     access: Access
     by_version: Mapping[str, Access]
     wanted: Access
-    """State of the pinned or latest version, which decides whether anything new may be put on the key."""
+    """The state of the pinned or latest version, which decides whether resources may move to the key."""
     loses_data: bool
-    """Whether something that is protected now is expected to become inaccessible."""
+    """Whether protected data is expected to become inaccessible."""
 
 
 def judge_key_probe(
-    probe: KeyProbe, users: Mapping[str, tuple[str, ...]], *, unversioned: bool = False, shut_out: str | None = None
+    probe: KeyProbe, users: Mapping[str, tuple[str, ...]], *, unversioned: bool = False, services_blocked: str | None = None
 ) -> KeyVerdict:
-    """Judge a probe; `users` are the resource names by version, `unversioned` whether others are on versions that nobody tells.
+    """Judge a probe of a key.
 
-    A version in use that was lost outranks a healthy latest one: its data is what stops. A lost latest version that
-    nothing uses yet loses no data. `shut_out` is the sentence that says that the vault's firewall keeps Azure's services out,
-    whether it lets the probe in or not.
+    `users` are resource names by version; `unversioned` says whether other resources use versions that Azure does not report.
+    `services_blocked` is the message that the vault's firewall blocks Azure's services, whether or not it admits the probe.
+    A lost version in use outranks a healthy latest version, because its data stops. A lost latest version that no resource uses
+    yet stops no data.
     """
-    wanted = _behind_the_firewall(judge_access(probe), shut_out)
+    wanted = _with_firewall(judge_access(probe), services_blocked)
     by_version = {
-        version: _behind_the_firewall(judge_access(_alone(probe, entry)), shut_out) for version, entry in probe.in_use.items()
+        version: _with_firewall(judge_access(_probe_of_version(probe, entry)), services_blocked)
+        for version, entry in probe.in_use.items()
     }
     if probe.wanted.attributes is not None:
         by_version[probe.wanted.attributes.version] = wanted
@@ -52,19 +54,19 @@ def judge_key_probe(
     return KeyVerdict(wanted, by_version, wanted, loses_data=wanted.state.cuts_data_off and in_danger)
 
 
-def _behind_the_firewall(access: Access, shut_out: str | None) -> Access:
-    if shut_out is None or access.state not in {AccessState.ACCESSIBLE, AccessState.FIREWALL_BLOCKS_PROBE}:
+def _with_firewall(access: Access, services_blocked: str | None) -> Access:
+    if services_blocked is None or access.state not in {AccessState.ACCESSIBLE, AccessState.FIREWALL_BLOCKS_PROBE}:
         return access
-    return Access(AccessState.FIREWALL_BLOCKS_SERVICES, shut_out, Actor.CUSTOMER_ADMINISTRATOR, access.request_id)
+    return Access(AccessState.FIREWALL_BLOCKS_SERVICES, services_blocked, Actor.CUSTOMER_ADMINISTRATOR, access.request_id)
 
 
-def _alone(probe: KeyProbe, version: VersionProbe) -> KeyProbe:
+def _probe_of_version(probe: KeyProbe, version: VersionProbe) -> KeyProbe:
     key_exists = probe.latest_exists if probe.wanted.attributes is None else True
     return replace(probe, wanted=version, in_use={}, latest_exists=key_exists)
 
 
 def lost_since(verdict: KeyVerdict, before: datetime | None, now: datetime) -> datetime | None:
-    """When the loss that stops data was first seen: kept while its cause changes, gone when access returns."""
+    """When the loss that stops data was first observed: kept while its cause changes, None once access returns."""
     if not verdict.loses_data:
         return None
     return before if before is not None else now

@@ -1,1 +1,1 @@
-"""What the passes share: the cluster, reporting, intervals, and whom a change wakes."""
+"""What the passes share: the cluster, reporting, intervals, and the enqueueing of dependents."""

@@ -1,4 +1,4 @@
-"""The Kubernetes side of every pass: the API server, what is known of its objects, and the queue that their passes wait in."""
+"""The Kubernetes side of every pass: the API server, the inventory of its objects, and the work queue."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from cmk_operator.kubernetes.status import Wake
 
 WAKE_KEY_AFTER: Final = 2.0
-"""Seconds in which many resources that moved wake their key only once."""
+"""Seconds within which many resources that change enqueue their key only once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """`wake` puts another object into the queue, in so many seconds."""
+    """The API client and the inventory; `wake` enqueues an object after a delay in seconds."""
 
     client: KubernetesClient
     inventory: Inventory
     wake: Wake
 
     def put_answer(self, reference: ObjectReference, body: dict[str, Any]) -> None:
-        """Put an answer of the API server into the inventory."""
+        """Put an object that the API server returned into the inventory."""
         put_answer(self.inventory, reference.plural, body, self.wake)

@@ -1,4 +1,4 @@
-"""How often each kind of object is reconciled without a cause."""
+"""How often each kind of object is reconciled without a change."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """Seconds between unprompted passes."""
+    """Seconds between regular passes."""
 
     key_check: float
     drift_check: float
@@ -16,5 +16,5 @@ class Intervals:
 
 
 def jittered(interval: float) -> float:
-    """`interval` give or take a tenth, so that many objects spread out."""
+    """`interval` plus or minus up to ten percent, so that objects spread out."""
     return interval * random.uniform(0.9, 1.1)  # noqa: S311 - jitter, not cryptography

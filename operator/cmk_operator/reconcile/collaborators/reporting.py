@@ -1,4 +1,4 @@
-"""Where a pass reports: the status, the events and the audit record of its object."""
+"""Where a pass reports: status, events and the audit record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Reporting:
-    """What a report is written to, and the clock that dates it."""
+    """The writers of status, events and audit record, and the clock that dates what they write."""
 
     writer: StatusWriter
     events: EventRecorder
@@ -24,5 +24,5 @@ class Reporting:
     clock: Callable[[], datetime]
 
     def now(self) -> datetime:
-        """The present, to the second: what Kubernetes' times hold."""
+        """The current time in whole seconds, the precision of Kubernetes' times."""
         return self.clock().replace(microsecond=0)

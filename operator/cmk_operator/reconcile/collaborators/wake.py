@@ -1,4 +1,4 @@
-"""Whom a change concerns, and whether a person asks for a pass."""
+"""Enqueues the dependents of an object, and recognises a requested pass."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.collaborators.cluster import Cluster
 
 
-def wake_below(cluster: Cluster, reference: ObjectReference, *, to_the_leaves: bool) -> None:
-    """Wake what refers to an object, and with `to_the_leaves` everything that refers to that in turn.
+def wake_below(cluster: Cluster, reference: ObjectReference, *, recursive: bool) -> None:
+    """Enqueue the objects that refer to an object, and with `recursive` everything that refers to those in turn.
 
-    A changed spec of an identity or tenant can change what every resource below it may or must be.
+    A changed spec of an identity or tenant can change what every resource below it may or must do.
     """
     for referrer in cluster.inventory.referring_to(reference):
         cluster.wake(referrer, 0.0)
-        if to_the_leaves:
-            wake_below(cluster, referrer, to_the_leaves=True)
+        if recursive:
+            wake_below(cluster, referrer, recursive=True)
 
 
-def is_asked_for(resource: CustomerManagedKey | EncryptedResource) -> bool:
-    """Whether the manifest changed or its annotation asks for a pass since the last one: then Azure is asked anew."""
+def is_requested(resource: CustomerManagedKey | EncryptedResource) -> bool:
+    """Whether the manifest changed, or its annotation requests a pass, since the last pass; the pass must then read Azure anew."""
     requested = resource.metadata.annotations.get(RECONCILE_REQUESTED_AT)
     status = resource.status
     return status.observed_generation != resource.metadata.generation or requested != status.last_handled_reconcile_at

@@ -1,4 +1,4 @@
-"""What a pass over a `FederatedIdentity` needs."""
+"""The collaborators of a pass over a `FederatedIdentity`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class IdentityContext:
-    """The collaborators of the pass."""
+    """What the pass reads from and writes to."""
 
     cluster: Cluster
     reporting: Reporting

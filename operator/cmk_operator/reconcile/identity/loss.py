@@ -1,4 +1,4 @@
-"""Whose loss it is: before a customer is said to have withdrawn consent, the provider's own tenant is asked for the application."""
+"""Attributes a lost sign-in: checks whether the provider's tenant lost the application before blaming the customer's consent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def provider_lost_application(
     *,
     consent_was_there: bool,
 ) -> bool:
-    """Whether a sign-in failed because the provider lost the application. Azure is asked only where consent was there before."""
+    """Whether a sign-in failed because the provider lost the application; asks Azure only if consent existed before."""
     if failure is None or not may_be_a_missing_application(failure) or identity.application_missing:
         return identity.application_missing
     if not consent_was_there:

@@ -1,4 +1,4 @@
-"""A pass over a `FederatedIdentity`: register what it asks for, then see whether the operator can sign in, and the application fits."""
+"""Reconciles a `FederatedIdentity`: registers what it asks for, then checks the sign-in and the application."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cmk_operator.core.schedule import BLOCKED, BUSY, Next
 from cmk_operator.reconcile.collaborators.intervals import jittered
 from cmk_operator.reconcile.collaborators.wake import wake_below
 from cmk_operator.reconcile.identity.registration import RegistrationOutcome, register, status_after
-from cmk_operator.reconcile.identity.report import Hindrance, identity_status
+from cmk_operator.reconcile.identity.report import RegistrationObstacle, identity_status
 from cmk_operator.reconcile.references import chain_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 async def reconcile_identity(context: IdentityContext, reference: ObjectReference) -> Next:
-    """Bring one identity nearer to its manifest, check it, and report."""
+    """Register what one identity's manifest asks for, check the identity, and report."""
     identity = context.cluster.inventory.get(FederatedIdentity, reference.name)
     if identity is None:
         return Next()
@@ -41,19 +41,19 @@ async def reconcile_identity(context: IdentityContext, reference: ObjectReferenc
     )
     outcome = await _register(context, identity, account, failure)
     known = identity.model_copy(update={"status": status_after(identity, outcome, context.reporting.now())})
-    managed, application = _seen(known, outcome)
+    managed, application = _read_by_registrar(known, outcome)
     chain = chain_of(known)
     if failure is None and not isinstance(chain, Fault):
         failure = await sign_in(context.session, chain)
         if failure is None:
             managed, application = await _read(context, known, chain, managed, application)
-    hindrance = None
+    obstacle = None
     if outcome is not None and outcome.fault is not None:
-        hindrance = Hindrance(outcome.fault, unread=outcome.unread)
-    status = identity_status(known, failure, managed, application, context.reporting.now(), hindrance)
+        obstacle = RegistrationObstacle(outcome.fault, unread=outcome.unread)
+    status = identity_status(known, failure, managed, application, context.reporting.now(), obstacle)
     if await context.reporting.writer.write(identity, status):
-        await _tell(context, identity, status)
-        wake_below(context.cluster, reference, to_the_leaves=_concerns_all(identity, status))
+        await _record_events(context, identity, status)
+        wake_below(context.cluster, reference, recursive=_affects_dependents(identity, status))
     return _next(context, status, outcome, failure)
 
 
@@ -63,7 +63,7 @@ async def _register(
     account: ServiceAccount | AzureFailure,
     failure: AzureFailure | Fault | None,
 ) -> RegistrationOutcome | None:
-    """Register what the manifest asks for, unless the operator cannot even sign in; None when it asks for nothing."""
+    """Register what the manifest asks for, unless the operator cannot sign in; None if it asks for nothing."""
     if not identity.spec.registers:
         return None
     if isinstance(failure, Fault):
@@ -74,10 +74,10 @@ async def _register(
     return RegistrationOutcome(fault=judge_registration_failure(account, registrar, "the identity"))
 
 
-def _seen(
+def _read_by_registrar(
     identity: FederatedIdentity, outcome: RegistrationOutcome | None
 ) -> tuple[ManagedIdentityFacts | AzureFailure | None, ApplicationFacts | AzureFailure | None]:
-    """What the registrar read already: only of what it registers."""
+    """What the registrar has already read; it reads only what it registers."""
     if outcome is None:
         return None, None
     spec, seen = identity.spec, outcome.seen
@@ -94,7 +94,7 @@ async def _read(
     managed: ManagedIdentityFacts | AzureFailure | None,
     application: ApplicationFacts | AzureFailure | None,
 ) -> tuple[ManagedIdentityFacts | AzureFailure, ApplicationFacts | AzureFailure]:
-    """Read the rest as the managed identity."""
+    """Read what the registrar did not, as the managed identity."""
     if managed is None:
         managed = await read_managed_identity(context.session, chain, identity.spec.managed_identity.resource_id)
     if application is None:
@@ -102,8 +102,8 @@ async def _read(
     return managed, application
 
 
-def _concerns_all(identity: FederatedIdentity, status: FederatedIdentityStatus) -> bool:
-    """Whether what everything below rests on has changed: the manifest, or the ids."""
+def _affects_dependents(identity: FederatedIdentity, status: FederatedIdentityStatus) -> bool:
+    """Whether the manifest or the ids changed, on which all dependent objects rely."""
     after = identity.model_copy(update={"status": status})
     return (
         identity.status.observed_generation != identity.metadata.generation
@@ -112,8 +112,8 @@ def _concerns_all(identity: FederatedIdentity, status: FederatedIdentityStatus) 
     )
 
 
-async def _tell(context: IdentityContext, identity: FederatedIdentity, status: FederatedIdentityStatus) -> None:
-    """An event when a registration is done, or comes to wait for a person."""
+async def _record_events(context: IdentityContext, identity: FederatedIdentity, status: FederatedIdentityStatus) -> None:
+    """Record an event when a registration ends, or when it waits for somebody."""
     if not identity.spec.registers:
         return
     before, after = (

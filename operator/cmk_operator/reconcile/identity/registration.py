@@ -1,4 +1,4 @@
-"""Registers what a `FederatedIdentity` asks the operator to register: observe, decide, one request, and again."""
+"""Registers what a `FederatedIdentity` asks for: observes, decides and sends one request, then repeats."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.identity.context import IdentityContext
 
 MOST_STEPS: Final = 10
-"""More than any registration needs; what needs more is not converging, and waits for the next pass."""
+"""More steps than any registration needs; after so many, the next pass continues."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegistrationOutcome:
-    """What one attempt came to."""
+    """The result of one attempt."""
 
     seen: Seen = field(default_factory=Seen)
     fault: Fault | None = None
     changed: bool = False
-    """Whether Azure was written to; it takes some minutes until that is known everywhere."""
+    """Whether Azure was written to; replication then takes some minutes."""
 
     @property
     def unread(self) -> bool:
-        """Whether the fault is only that something could not be read, so that it may well be as it must be."""
+        """Whether the fault is only that something could not be read, so that it may be correct."""
         return self.fault is not None and self.fault in {self.seen.application_unread, self.seen.managed_identity_unread}
 
 
 async def register(context: IdentityContext, identity: FederatedIdentity, account: ServiceAccount) -> RegistrationOutcome:
-    """Make one step after the other until everything is registered, or something is in the way."""
+    """Take one step at a time until everything is registered or something blocks it."""
     wish = _wish_of(identity, account)
     if isinstance(wish, Fault):
         return RegistrationOutcome(fault=wish)
@@ -60,13 +60,13 @@ async def register(context: IdentityContext, identity: FederatedIdentity, accoun
         if step is None or isinstance(step, Fault):
             return replace(outcome, fault=step)
         if not outcome.changed and not await _still_wanted(context, identity):
-            return replace(outcome, fault=busy(Reason.CHANGED, "the manifest changed meanwhile"))
+            return replace(outcome, fault=busy(Reason.CHANGED, "the manifest changed during the pass"))
         fault = await client.take(wish, step)
         if fault is not None:
             return replace(outcome, fault=fault)
         outcome = replace(outcome, changed=True)
         _note(context, identity, wish, step)
-    return replace(outcome, fault=busy(Reason.REGISTERING, "Azure does not show yet what was registered"))
+    return replace(outcome, fault=busy(Reason.REGISTERING, "Azure does not show the registration yet"))
 
 
 def _wish_of(identity: FederatedIdentity, account: ServiceAccount) -> Wish | Fault:
@@ -94,12 +94,12 @@ def _wish_of(identity: FederatedIdentity, account: ServiceAccount) -> Wish | Fau
 
 
 def _registrar(identity: FederatedIdentity, client_id: str) -> IdentityChain:
-    """The registrar in the place of the managed identity; it becomes no application."""
+    """The chain that signs in as the registrar in place of the managed identity, without an application."""
     return IdentityChain(identity.spec.endpoints, identity.spec.tenant_id.lower(), client_id, "", by_service_account=False)
 
 
 async def _still_wanted(context: IdentityContext, identity: FederatedIdentity) -> bool:
-    """Ask the API server before the first write: a watch may have missed that the manifest is gone or another."""
+    """Check at the API server before the first write, because the watch may lag behind a change or deletion of the manifest."""
     reference = reference_of(identity)
     body = await context.cluster.client.get(reference)
     if body is None:
@@ -113,7 +113,7 @@ async def _still_wanted(context: IdentityContext, identity: FederatedIdentity) -
 
 
 def _note(context: IdentityContext, identity: FederatedIdentity, wish: Wish, step: RegistrationStep) -> None:
-    """One entry of the record for each write, by law 8."""
+    """Record one entry for each write (law 8)."""
     at_application = isinstance(step, UpsertApplication | MarkApplication | TrustAtApplication)
     target = f"application {wish.display_name!r}" if at_application else wish.managed_identity.text
     context.reporting.journal.note(
@@ -122,7 +122,7 @@ def _note(context: IdentityContext, identity: FederatedIdentity, wish: Wish, ste
 
 
 def status_after(identity: FederatedIdentity, outcome: RegistrationOutcome | None, now: datetime) -> FederatedIdentityStatus:
-    """The status with the ids that are known now; everything else stays as it was; pure."""
+    """The status with the ids that are known now and everything else unchanged; pure."""
     if outcome is None:
         return identity.status.model_copy(update={"registration": None})
     before = identity.status.registration or Registration()

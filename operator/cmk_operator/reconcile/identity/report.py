@@ -1,4 +1,4 @@
-"""The status of a `FederatedIdentity` that follows from what was read; pure."""
+"""Computes the status of a `FederatedIdentity` from what was read; pure."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from cmk_operator.core.registration.plan import MULTITENANT, ApplicationFacts, M
 if TYPE_CHECKING:
     from datetime import datetime
 
-SETTLING: Final = "was changed by the operator a short while ago, and Entra takes some minutes to know it everywhere"
-_NOT_REGISTERED: Final = "not looked at before both the application and the managed identity are registered"
+SETTLING: Final = "was changed by the operator a short while ago, and Entra takes some minutes to replicate the change"
+_NOT_REGISTERED: Final = "not checked until both the application and the managed identity are registered"
 
 
 @dataclass(frozen=True, slots=True)
-class Hindrance:
-    """What stands in the way of a registration, and whether that was found while reading what there is already."""
+class RegistrationObstacle:
+    """What blocks a registration, and whether that is only a failed read of what already exists."""
 
     fault: Fault
     unread: bool
@@ -45,23 +45,23 @@ def identity_status(
     managed: ManagedIdentityFacts | AzureFailure | None,
     application: ApplicationFacts | AzureFailure | None,
     now: datetime,
-    hindrance: Hindrance | None = None,
+    obstacle: RegistrationObstacle | None = None,
 ) -> FederatedIdentityStatus:
-    """The status that follows from one attempt to register, to sign in, and to read; `identity` holds the ids known by now."""
+    """The status after one attempt to register, sign in and read; `identity` must hold the ids known by now."""
     known = identity.application_client_id is not None and identity.managed_identity_client_id is not None
-    registered = _registered(identity, hindrance, known=known)
+    registered = _registered(identity, obstacle, known=known)
     authenticated = _authenticated(identity, failure, now) if known else _not_registered(ConditionType.AUTHENTICATED)
     federated = _federated(identity, managed, application) if known else _not_registered(ConditionType.APPLICATION_FEDERATED)
     broken = next((aspect for aspect in (registered, authenticated, federated) if aspect.status == "False"), None)
     ready = Aspect(
-        ConditionType.READY, "True", Reason.READY, "the operator can sign in as the managed identity and become the application"
+        ConditionType.READY, "True", Reason.READY, "the operator can sign in as the managed identity and as the application"
     )
     progress = Progress()
     if broken is not None:
         ready = Aspect(ConditionType.READY, "False", broken.reason, broken.message)
         progress = Progress(stalled=True, reason=broken.reason, message=broken.message)
-        if broken is registered and hindrance is not None:
-            progress = Progress.of(hindrance.fault)
+        if broken is registered and obstacle is not None:
+            progress = Progress.of(obstacle.fault)
     elif authenticated.status == "Unknown":
         ready = Aspect(ConditionType.READY, "Unknown", authenticated.reason, authenticated.message)
         progress = Progress(reconciling=True, reason=authenticated.reason, message=authenticated.message)
@@ -100,14 +100,14 @@ def _managed(identity: FederatedIdentity, managed: ManagedIdentityFacts | AzureF
     return before if before is not None and ArmId(before.resource_id) == ArmId(resource_id) else None
 
 
-def _registered(identity: FederatedIdentity, hindrance: Hindrance | None, *, known: bool) -> Aspect:
+def _registered(identity: FederatedIdentity, obstacle: RegistrationObstacle | None, *, known: bool) -> Aspect:
     kind = ConditionType.REGISTERED
     if not identity.spec.registers:
         return Aspect(kind, "True", Reason.GIVEN, "the manifest names an application and a managed identity that exist")
-    if hindrance is None:
+    if obstacle is None:
         return Aspect(kind, "True", Reason.REGISTERED, "everything that the manifest asks for is registered")
-    status: Truth = "Unknown" if known and hindrance.unread else "False"
-    return Aspect(kind, status, hindrance.fault.reason, hindrance.fault.message)
+    status: Truth = "Unknown" if known and obstacle.unread else "False"
+    return Aspect(kind, status, obstacle.fault.reason, obstacle.fault.message)
 
 
 def _authenticated(identity: FederatedIdentity, failure: AzureFailure | Fault | None, now: datetime) -> Aspect:
@@ -143,8 +143,8 @@ def _federated(
         )
     if isinstance(application, AzureFailure):
         message = (
-            "the application is not readable: the provider's administrator may grant the managed identity the Microsoft Graph "
-            "permission Application.Read.All to have it checked here"
+            "the application is not readable: to have it checked here, the provider's administrator may grant the managed identity the "
+            "Microsoft Graph permission Application.Read.All"
         )
         return Aspect(kind, "Unknown", Reason.NOT_READABLE, message)
     if application.sign_in_audience not in MULTITENANT:
@@ -155,8 +155,8 @@ def _federated(
         return Aspect(kind, "False", Reason.SINGLE_TENANT_APPLICATION, message)
     if not isinstance(managed, ManagedIdentityFacts):
         message = (
-            "the managed identity is not readable: the provider's administrator may grant it Reader on itself to have its "
-            "federated credential checked here"
+            "the managed identity is not readable: to have its federated credential checked here, the provider's administrator may grant "
+            "it Reader on itself"
         )
         return Aspect(kind, "Unknown", Reason.NOT_READABLE, message)
     return _trusted(identity, application, managed)
@@ -167,7 +167,7 @@ def _gone(
     managed: ManagedIdentityFacts | AzureFailure | None,
     application: ApplicationFacts | AzureFailure | None,
 ) -> Aspect | None:
-    """What the manifest names and Azure does not have; who may not look is answered otherwise."""
+    """Report an application or managed identity that does not exist; Azure answers a denied read with another code."""
     kind = ConditionType.APPLICATION_FEDERATED
     if isinstance(application, AzureFailure) and application.code == "Request_ResourceNotFound":
         message = (

@@ -1,4 +1,4 @@
-"""What a `CustomerManagedKey` asks for, with the values that are in force where it is silent; pure."""
+"""The policy that a `CustomerManagedKey` sets, with defaults for what it leaves out; pure."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 def is_pinned(key: CustomerManagedKey) -> bool:
-    """Whether the manifest names a version."""
+    """Whether the manifest pins a version."""
     return key.spec.uri is not None and key.spec.uri.version is not None
 
 
 def adoption_policy(key: CustomerManagedKey) -> AdoptionPolicy:
-    """How new versions of the key are taken over."""
+    """How resources move to new versions of the key."""
     effective = effective_key_policy(key)
     return AdoptionPolicy(by_operator=effective.apply == "Immediately", needs_approval=effective.approval == "Manual")
 
 
 def effective_key_policy(key: CustomerManagedKey) -> EffectiveKey:
-    """Values in force, given or default."""
+    """The values in force: from the manifest, or the defaults."""
     rotation = key.spec.rotation
     pinned = is_pinned(key)
     return EffectiveKey(
@@ -37,5 +37,5 @@ def effective_key_policy(key: CustomerManagedKey) -> EffectiveKey:
 
 
 def enforces_prerequisites(key: CustomerManagedKey) -> bool:
-    """Whether a failed prerequisite forbids to write with the key."""
+    """Whether a failed prerequisite blocks new writes with the key."""
     return effective_key_policy(key).prerequisites == "Enforce"

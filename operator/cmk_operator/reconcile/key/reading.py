@@ -1,4 +1,4 @@
-"""How keys and their vaults are read."""
+"""Reads keys and the settings of their vaults."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KeyReading:
-    """The prober of keys, and the reader of their vaults' settings."""
+    """The prober of keys and the reader of vault settings."""
 
     prober: KeyProber
     vaults: VaultReader

@@ -1,4 +1,4 @@
-"""A pass over a `CustomerManagedKey`: probe it, and tell what that means for everything it protects."""
+"""Reconciles a `CustomerManagedKey`: probes it and reports what the result means for everything it protects."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.audit import key_changes
 from cmk_operator.reconcile.collaborators.intervals import jittered
-from cmk_operator.reconcile.collaborators.wake import is_asked_for, wake_below
+from cmk_operator.reconcile.collaborators.wake import is_requested, wake_below
 from cmk_operator.reconcile.identity.loss import provider_lost_application
 from cmk_operator.reconcile.identity.report import SETTLING
-from cmk_operator.reconcile.key.guard import guard_of
 from cmk_operator.reconcile.key.policy import adoption_policy
+from cmk_operator.reconcile.key.prerequisite_facts import prerequisite_facts_of
 from cmk_operator.reconcile.key.report import KeyFacts, Usage, key_status, refused_key_status, watched_versions
 from cmk_operator.reconcile.key.user_counts import AT_ONCE, NEVER
 from cmk_operator.reconcile.notifications.announcements import announce_key
@@ -46,7 +46,10 @@ _SETTLES: Final = busy(Reason.SETTLING, f"the identity of the key's tenant {SETT
 
 
 async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next:
-    """Look at one key if that is due, probe it if that is asked for, report, and wake what depends on it."""
+    """Check one key, report, and enqueue what depends on it.
+
+    A requested pass runs the whole probe; any other pass runs a probe step if one is due.
+    """
     key = context.cluster.inventory.get(CustomerManagedKey, reference.name, reference.namespace)
     if key is None:
         context.telemetry.forget_key(reference.namespace, reference.name)
@@ -54,35 +57,35 @@ async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next
         return Next()
     path = resolve_key(context.cluster.inventory, key)
     if isinstance(path, Fault):
-        # Kubernetes objects alone decide this and each change of one wakes the key; the slow pass is a second net.
+        # Only Kubernetes objects decide this, and each change to one enqueues the key. The slow pass covers a missed event.
         refused = refused_key_status(key, path, usage_of(context.cluster.inventory, key, None), context.reporting.now())
         held = await _write(context, key, refused)
         return Next(after=min(held, jittered(context.intervals.identity_check)))
     usage = usage_of(context.cluster.inventory, key, path)
     interval = context.intervals.key_check
-    asked = is_asked_for(key)
+    requested = is_requested(key)
     policy, known = adoption_policy(key), key.status.active_version
     in_use = frozenset(usage.by_version) | (frozenset({known} if known else ()) if policy.needs_approval else frozenset())
     in_use |= watched_versions(key.status, context.reporting.now())
     prober, wake = context.reading.prober, partial(context.cluster.wake, reference, 0.0)
-    visited, _ = await asyncio.gather(
-        prober.probe(path.probed, in_use, 0.0) if asked else prober.look(path.probed, in_use, interval, reference, wake),
-        context.reading.vaults.read(path.vault, 0.0 if asked else jittered(context.intervals.identity_check)),
+    probed, _ = await asyncio.gather(
+        prober.probe(path.probed, in_use, 0.0) if requested else prober.look(path.probed, in_use, interval, reference, wake),
+        context.reading.vaults.read(path.vault, 0.0 if requested else jittered(context.intervals.identity_check)),
     )
-    if _newly_turned_away(key, visited):
-        # Whether that is so for Azure's services as well is in the vault's settings as they are now.
+    if _newly_blocked_by_firewall(key, probed):
+        # Only the vault's current settings show whether its firewall blocks Azure's services too.
         await context.reading.vaults.read(path.vault, 0.0)
     approved = key.metadata.annotations.get(APPROVED_VERSION)
-    visited = replace(visited, application_missing=await _application_is_gone(context, key, path, visited))
-    probe, adoption = probe_of_adopted(visited, policy, active=known, approved=approved)
+    probed = replace(probed, application_missing=await _application_is_gone(context, key, path, probed))
+    probe, adoption = probe_of_adopted(probed, policy, active=known, approved=approved)
     if _settling(path, probe, context.reporting.now()):
         await _write(context, key, refused_key_status(key, _SETTLES, usage, context.reporting.now()))
         return Next(backoff=BUSY)
-    # Manifests that came meanwhile count; who is on which version must be what was probed.
+    # Count manifests that arrived meanwhile, but keep the versions in use as they were probed.
     usage = replace(usage, names=tuple(context.cluster.inventory.names_on(reference.namespace, reference.name)))
     status = key_status(
         key,
-        KeyFacts(guard_of(context.cluster.inventory, context.reading, key, path, probe), usage, adoption.pending),
+        KeyFacts(prerequisite_facts_of(context.cluster.inventory, context.reading, key, path, probe), usage, adoption.pending),
         context.reporting.now(),
     )
     accessible = status.access is not None and status.access.state == AccessState.ACCESSIBLE
@@ -95,19 +98,19 @@ async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next
 
 
 def _until_next(interval: float) -> float:
-    """Seconds between two looks: the interval and a little more, so that many keys spread out and none costs more than one call."""
+    """Seconds between two passes: slightly more than the interval, so that keys spread out and each costs at most one call."""
     return interval * random.uniform(1.0, 1.15)  # noqa: S311 - jitter, not cryptography
 
 
-def _newly_turned_away(key: CustomerManagedKey, probe: KeyProbe) -> bool:
-    """Whether the vault's firewall has begun to keep the operator out."""
+def _newly_blocked_by_firewall(key: CustomerManagedKey, probe: KeyProbe) -> bool:
+    """Whether the vault's firewall blocks the operator for the first time."""
     known = key.status.access.state if key.status.access is not None else ""
-    behind = {AccessState.FIREWALL_BLOCKS_PROBE, AccessState.FIREWALL_BLOCKS_SERVICES}
-    return judge_access(probe).state is AccessState.FIREWALL_BLOCKS_PROBE and known not in behind
+    blocked = {AccessState.FIREWALL_BLOCKS_PROBE, AccessState.FIREWALL_BLOCKS_SERVICES}
+    return judge_access(probe).state is AccessState.FIREWALL_BLOCKS_PROBE and known not in blocked
 
 
 async def _application_is_gone(context: KeyContext, key: CustomerManagedKey, path: KeyPath, probe: KeyProbe) -> bool:
-    """Before a loss is called the customer's: whether it was the provider who lost the application."""
+    """Whether the provider lost the application, which is checked before a loss is attributed to the customer."""
     known = key.status.access.state if key.status.access is not None else None
     return await provider_lost_application(
         context.cluster,
@@ -120,15 +123,15 @@ async def _application_is_gone(context: KeyContext, key: CustomerManagedKey, pat
 
 
 def _settling(path: KeyPath, probe: KeyProbe, now: datetime) -> bool:
-    """Whether no token could be had only because Entra does not know everywhere yet what the operator registered."""
+    """Whether the token request may have failed only because Entra has not replicated a recent registration yet."""
     failure = probe.wanted.failure
     return failure is not None and path.identity.settles(now) and may_be_replication(failure)
 
 
 def usage_of(inventory: Inventory, key: CustomerManagedKey, path: KeyPath | None) -> Usage:
-    """Who names the key, and who is on which of its versions, as far as Azure reported it.
+    """The resources that name the key, and the version that each is on as far as Azure reports it.
 
-    The second is counted over all namespaces and manifests: what has left this manifest but not the key, or uses the key
+    Versions in use count over all namespaces and manifests: a resource that no longer names this manifest, or uses the same key
     through another manifest, still needs its version.
     """
     namespace = key.metadata.namespace or ""
@@ -147,7 +150,7 @@ def usage_of(inventory: Inventory, key: CustomerManagedKey, path: KeyPath | None
 async def _write(
     context: KeyContext, key: CustomerManagedKey, status: CustomerManagedKeyStatus, probe: KeyProbe | None = None
 ) -> float:
-    """Write the status if it says something new; seconds for which what it says of the key's users can wait."""
+    """Write the status if it changed; return the seconds for which a change of user counts alone can wait."""
     reference = reference_of(key)
     audience = context.deliveries.audience(context.cluster.inventory, key, key)
     status = announce_key(key, status, audience, context.reporting.now())
@@ -161,9 +164,9 @@ async def _write(
     if not written:
         return NEVER
     context.user_counts.written(reference)
-    await _tell(context, key, status)
-    if _meaning(key.status) != _meaning(status):
-        wake_below(context.cluster, reference, to_the_leaves=False)
+    await _record_events(context, key, status)
+    if _relevant_to_resources(key.status) != _relevant_to_resources(status):
+        wake_below(context.cluster, reference, recursive=False)
     return NEVER
 
 
@@ -175,8 +178,8 @@ def _request_id(probe: KeyProbe | None) -> str | None:
     return failure.request_id if failure is not None else attributes.request_id if attributes is not None else None
 
 
-def _meaning(status: CustomerManagedKeyStatus) -> tuple[object, ...]:
-    """What resources depend on; anything else must not wake thousands of them."""
+def _relevant_to_resources(status: CustomerManagedKeyStatus) -> tuple[object, ...]:
+    """The parts of a status that resources depend on; a change to any other part must not enqueue thousands of resources."""
     met = find(status.conditions, ConditionType.PREREQUISITES_MET)
     accessible = find(status.conditions, ConditionType.KEY_ACCESSIBLE)
     return (
@@ -189,30 +192,35 @@ def _meaning(status: CustomerManagedKeyStatus) -> tuple[object, ...]:
     )
 
 
-async def _tell(context: KeyContext, key: CustomerManagedKey, status: CustomerManagedKeyStatus) -> None:
+async def _record_events(context: KeyContext, key: CustomerManagedKey, status: CustomerManagedKeyStatus) -> None:
     before = key.status.access.state if key.status.access is not None else None
     after = status.access.state if status.access is not None else None
     accessible = find(status.conditions, ConditionType.KEY_ACCESSIBLE)
     first = status.active_version if key.status.active_version is None else None
-    told_of_first = False
+    first_version_recorded = False
     if after != before and accessible is not None:
         kind: Literal["Normal", "Warning"] = "Normal" if after == AccessState.ACCESSIBLE else "Warning"
-        told_of_first = first is not None
-        note = f"{accessible.message}; version {first} is the active one" if first is not None else accessible.message
+        first_version_recorded = first is not None
+        note = f"{accessible.message}; version {first} is the active version" if first is not None else accessible.message
         reason = EventReason.of_access(AccessState.read(after or "").reason)
         await context.reporting.events.record(key, kind, reason, note, "ProbeKey")
     rotated = find(status.conditions, ConditionType.ROTATION_CURRENT)
-    told = find(key.status.conditions, ConditionType.ROTATION_CURRENT)
-    if rotated is not None and rotated.reason == Reason.OLD_VERSION_LOST and (told is None or told.reason != rotated.reason):
+    rotated_before = find(key.status.conditions, ConditionType.ROTATION_CURRENT)
+    newly_lost = rotated_before is None or rotated_before.reason != Reason.OLD_VERSION_LOST
+    if rotated is not None and rotated.reason == Reason.OLD_VERSION_LOST and newly_lost:
         await context.reporting.events.record(key, "Warning", rotated.known_reason, rotated.message, "ProbeKey")
-    if len(status.rotations) and status.rotations != key.status.rotations and not told_of_first:
+    if len(status.rotations) and status.rotations != key.status.rotations and not first_version_recorded:
         newest = status.rotations[0]
-        note = f"version {newest.to} follows {newest.from_ or 'none'}"
+        note = (
+            f"version {newest.to} replaces {newest.from_}"
+            if newest.from_
+            else f"version {newest.to} is the first active version"
+        )
         await context.reporting.events.record(key, "Normal", EventReason.KEY_VERSION_CHANGED, note, "ProbeKey")
 
 
 def _wake_tenant(context: KeyContext, path: KeyPath, status: CustomerManagedKeyStatus) -> None:
-    """A probe is often the first to see that consent came or went."""
+    """Enqueue the tenant if the probe shows that consent was granted or withdrawn; a probe often sees that first."""
     consent = path.tenant.status.consent
     if consent is None or status.access is None:
         return

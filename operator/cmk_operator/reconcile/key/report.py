@@ -1,4 +1,4 @@
-"""The status of a `CustomerManagedKey` from what was probed; pure."""
+"""Computes the status of a `CustomerManagedKey` from a probe; pure."""
 
 from __future__ import annotations
 
@@ -70,16 +70,16 @@ _CONSENT_UNKNOWN: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Which EncryptedResources name a key, and which of them are on which version."""
+    """The EncryptedResources that name a key, and the version that each resource is on."""
 
     names: tuple[str, ...] = ()
     by_version: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unversioned: tuple[str, ...] = ()
-    """On the key, but Azure does not tell on which version."""
+    """Resources on the key for which Azure does not report the version."""
     types: Mapping[str, str] = field(default_factory=dict)
-    """Resource types in lower case, by the same names."""
+    """Resource types in lower case, by resource name."""
     machines: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Virtual machines that use disks, by the same names."""
+    """Virtual machines that use each disk, by resource name."""
 
     @staticmethod
     def of(
@@ -88,34 +88,34 @@ class Usage:
         types: Mapping[str, str] | None = None,
         machines: Mapping[str, tuple[str, ...]] | None = None,
     ) -> Usage:
-        """Group names by the version that Azure reports for them, an empty one when it does not."""
-        told = users_by_version((name, version) for name, version in standing if version)
+        """Group `(name, version)` pairs by version; an empty version means that Azure reports none."""
+        by_version = users_by_version((name, version) for name, version in standing if version)
         unversioned = tuple(name for name, version in standing if not version)
-        return Usage(tuple(sorted(names)), told, unversioned, types or {}, machines or {})
+        return Usage(tuple(sorted(names)), by_version, unversioned, types or {}, machines or {})
 
 
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
-    """What one pass gathered."""
+    """What one pass observed."""
 
-    guard: PrerequisiteFacts
+    prerequisite_facts: PrerequisiteFacts
     usage: Usage
     pending: str | None = None
-    """A newer version that passed the probe and waits for approval."""
+    """A newer version that passed the probe and awaits approval."""
 
     @property
     def key_uri(self) -> KeyUri:
-        """The key, with a version when it is pinned."""
-        return self.guard.key
+        """The key URI; it includes the version if the manifest pins one."""
+        return self.prerequisite_facts.key
 
     @property
     def probe(self) -> KeyProbe:
-        """What the visit to the vault learnt."""
-        return self.guard.probe
+        """The result of probing the key in its vault."""
+        return self.prerequisite_facts.probe
 
 
 def refused_key_status(key: CustomerManagedKey, fault: Fault, usage: Usage, now: datetime) -> CustomerManagedKeyStatus:
-    """The status of a key that may not be probed; what was known of its versions stays."""
+    """The status of a key that must not be probed; it keeps what is known of the key's versions."""
     unprobed = "the key was not probed"
     aspects = (
         Aspect(ConditionType.READY, "False", fault.reason, fault.message),
@@ -142,12 +142,12 @@ def refused_key_status(key: CustomerManagedKey, fault: Fault, usage: Usage, now:
 def key_status(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> CustomerManagedKeyStatus:
     """The status that follows from one probe."""
     before = key.status
-    prerequisites = check_prerequisites(facts.guard)
+    prerequisites = check_prerequisites(facts.prerequisite_facts)
     verdict = judge_key_probe(
         facts.probe,
         facts.usage.by_version,
         unversioned=bool(facts.usage.unversioned),
-        shut_out=_shut_out(prerequisites),
+        services_blocked=_services_blocked(prerequisites),
     )
     attributes = facts.probe.wanted.attributes
     accessible = verdict.wanted.state is AccessState.ACCESSIBLE and attributes is not None
@@ -170,7 +170,7 @@ def key_status(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> Custo
         last_handled_reconcile_at=key.metadata.annotations.get(RECONCILE_REQUESTED_AT),
         effective=effective,
         access=_access(before, verdict, stops(users, lost, facts.usage.machines) if lost is not None else (), lost, now),
-        vault_region=facts.guard.vault_region,
+        vault_region=facts.prerequisite_facts.vault_region,
         active_version=history.active,
         pending_version=facts.pending,
         versions=tuple(_version_report(key, entry, history.active, verdict, timings) for entry in history.versions),
@@ -182,7 +182,7 @@ def key_status(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> Custo
 
 
 def watched_versions(status: CustomerManagedKeyStatus, now: datetime) -> frozenset[str]:
-    """Versions that nothing is on any more, and that must not be disabled yet."""
+    """Versions that no resource uses any more but that must not be disabled yet."""
     retired = (
         (entry.version, Retirement(entry.safe_to_disable_after, entry.keep_until, entry.reason))
         for entry in status.versions
@@ -196,14 +196,17 @@ def _dated_access(before: CustomerManagedKeyStatus, state: AccessState, now: dat
     return AccessReport(state=state.value, since=before.access.since if same and before.access is not None else now)
 
 
-def _shut_out(prerequisites: tuple[Prerequisite, ...]) -> str | None:
-    """What is known of a firewall that keeps Azure's services out."""
+def _services_blocked(prerequisites: tuple[Prerequisite, ...]) -> str | None:
+    """The message on a firewall that blocks Azure's services; None if none is known to."""
     found = (one for one in prerequisites if one.name is PrerequisiteName.TRUSTED_SERVICES_BYPASS and one.result is Result.FAIL)
     return next((one.message for one in found), None)
 
 
 def _losing(verdict: KeyVerdict, usage: Usage) -> list[tuple[str, ServiceTiming]]:
-    """Names and timings of what stops while the verdict stands; who comes by another application is not stopped by ours."""
+    """Names and timings of the resources that stop if the loss persists.
+
+    A service with an application of its own is unaffected when only the provider's application loses access.
+    """
     names = [name for version, users in usage.by_version.items() if _is_lost(verdict, version) for name in users]
     timed = [(name, timing_of(usage.types.get(name, ""))) for name in (*names, *usage.unversioned)]
     spared = verdict.access.state.spares_other_applications
@@ -213,7 +216,7 @@ def _losing(verdict: KeyVerdict, usage: Usage) -> list[tuple[str, ServiceTiming]
 def _access(
     before: CustomerManagedKeyStatus, verdict: KeyVerdict, found: tuple[Stop, ...], lost: datetime | None, now: datetime
 ) -> AccessReport:
-    """The state with what it stops; nothing stops while every version in use is accessible."""
+    """The access state and what stops because of it; nothing stops while every version in use is accessible."""
     dated = _dated_access(before, verdict.access.state, now)
     if lost is None:
         return dated
@@ -318,7 +321,7 @@ def _key_accessible(verdict: KeyVerdict) -> Aspect:
 def _prerequisite_reports(
     before: CustomerManagedKeyStatus, prerequisites: tuple[Prerequisite, ...]
 ) -> tuple[PrerequisiteReport, ...]:
-    """What is not known this time, because the key could not be read, stays as it was last seen."""
+    """All known verdicts; a prerequisite that cannot be checked because the key is not readable keeps its last verdict."""
     now = {
         entry.name: PrerequisiteReport(name=entry.name, result=entry.result.value, message=entry.message, command=entry.command)
         for entry in prerequisites
@@ -335,17 +338,21 @@ def _prerequisites_met(prerequisites: tuple[Prerequisite, ...], effective: Effec
     if enforced:
         message = "; ".join(f"{entry.name}: {entry.message}" for entry in enforced)
         return Aspect(kind, "False", enforced[0].name.failed, message)
-    told = [entry for entry in prerequisites if entry.result is Result.FAIL]
-    if told:
-        message = "; ".join(f"{entry.name}: {entry.message}" for entry in told)
-        return Aspect(kind, "True", Reason.WARNED, f"lacking, but no prerequisite that is enforced: {message}")
+    warnings = [entry for entry in prerequisites if entry.result is Result.FAIL]
+    if warnings:
+        message = "; ".join(f"{entry.name}: {entry.message}" for entry in warnings)
+        return Aspect(kind, "True", Reason.WARNED, f"every enforced prerequisite is met, but some others are not: {message}")
     unknown = ", ".join(entry.name for entry in prerequisites if entry.result is Result.UNKNOWN)
-    message = f"nothing visible is missing; not visible with the present grants: {unknown}" if unknown else "all are met"
+    message = (
+        f"no prerequisite is known to fail; not visible with the current grants: {unknown}"
+        if unknown
+        else "all prerequisites are met"
+    )
     return Aspect(kind, "True", Reason.MET, message)
 
 
 def _old_version_lost(verdict: KeyVerdict, superseded: frozenset[str]) -> Aspect | None:
-    """A version that was disabled or lost too early, although nothing is on it; while the key itself is lost, that says it all."""
+    """Report a superseded version that was disabled or lost too early; None while the key itself is lost, which matters more."""
     if verdict.wanted.state is not AccessState.ACCESSIBLE:
         return None
     lost = sorted(one for one in superseded if one in verdict.by_version and verdict.by_version[one].state.is_known_loss)
@@ -353,8 +360,8 @@ def _old_version_lost(verdict: KeyVerdict, superseded: frozenset[str]) -> Aspect
         return None
     more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
     message = (
-        f"version {lost[0]}{more}, which no resource is on any more, was lost before services and backups could do without it, and "
-        f"backups made under it cannot be restored: {verdict.by_version[lost[0]].message}"
+        f"version {lost[0]}{more}, which no resource uses any more, was lost while services or backups still needed it, so backups "
+        f"made under it cannot be restored: {verdict.by_version[lost[0]].message}"
     )
     return Aspect(ConditionType.ROTATION_CURRENT, "False", Reason.OLD_VERSION_LOST, message)
 
@@ -367,9 +374,12 @@ def _rotation_current(history: VersionHistory, facts: KeyFacts, effective: Effec
     if behind:
         more = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
         pace = (
-            "this operator moves them" if effective.apply != "AzureSchedule" else "Azure's services look for new versions daily"
+            "this operator moves them"
+            if effective.apply != "AzureSchedule"
+            else "Azure's services check for new versions daily"
         )
-        message = f"{behind[0]}{more} on an older version than {history.active}; {pace}"
+        verb = "are" if more else "is"
+        message = f"{behind[0]}{more} {verb} still on an older version than {history.active}; {pace}"
         return Aspect(kind, "False", Reason.RESOURCES_ON_OLDER_VERSION, message)
     if facts.pending is not None:
         message = (
@@ -377,14 +387,14 @@ def _rotation_current(history: VersionHistory, facts: KeyFacts, effective: Effec
             "object to it"
         )
         return Aspect(kind, "False", Reason.APPROVAL_PENDING, message)
-    return Aspect(kind, "True", Reason.CURRENT, f"everything that uses the key is on version {history.active}")
+    return Aspect(kind, "True", Reason.CURRENT, f"every resource that uses the key is on version {history.active}")
 
 
 def _consent_granted(verdict: KeyVerdict, probe: KeyProbe) -> Aspect:
     kind = ConditionType.CONSENT_GRANTED
     state = verdict.wanted.state
     if state in _CONSENT_UNKNOWN:
-        return Aspect(kind, "Unknown", state.reason, "the customer's tenant could not be asked")
+        return Aspect(kind, "Unknown", state.reason, "the customer's tenant could not be checked")
     if state is AccessState.CONSENT_MISSING:
         return Aspect(kind, "False", Reason.CONSENT_MISSING, verdict.wanted.message)
     no_token = probe.wanted.failure is not None and probe.wanted.failure.stage is not Stage.SERVICE

@@ -1,6 +1,7 @@
-"""Holds back a status of a key that says nothing new but who uses it, until its users have gone quiet.
+"""Delays the status of a key if only its users changed, until they stop changing.
 
-Never on the unsafe side: a version that gets a user, loses its last one, or is safe to disable at another time is no mere count.
+Only pure counts wait. If a version gets its first user, loses its last user, or becomes safe to disable at another time, the
+status is written at once.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ NEVER: Final = float("inf")
 
 
 class UserCounts:
-    """The keys whose users have moved lately; a restart forgets them, and counts at once."""
+    """The keys whose users changed recently; after a restart, the first count is written at once."""
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._moving: dict[ObjectReference, MovingUsers] = {}
 
     def __len__(self) -> int:
-        """How many keys are held in memory."""
+        """The number of keys in memory."""
         return len(self._moving)
 
     def hold(self, reference: ObjectReference, before: CustomerManagedKeyStatus, after: CustomerManagedKeyStatus) -> float:
-        """Seconds for which `after` need not be written yet; `AT_ONCE` when it must be, `NEVER` when it says what `before` says."""
+        """Seconds for which writing `after` can wait: `AT_ONCE` if it must be written now, `NEVER` if it equals `before`."""
         held = self._moving.get(reference)
         if before == after:
             if held is not None and held.since is not None:
@@ -48,18 +49,18 @@ class UserCounts:
         return moving.wait(self._clock())
 
     def written(self, reference: ObjectReference) -> None:
-        """The status of a key says who uses it."""
+        """Note that the status of a key, with its current users, was written."""
         held = self._moving.get(reference)
         if held is not None:
             self._moving[reference] = held.counted()
 
     def due(self, reference: ObjectReference) -> float:
-        """Seconds after which a pass over the key sees all users that have moved until now."""
+        """Seconds after which to enqueue the key so that one pass counts all users that have changed so far."""
         held = self._moving.get(reference)
         return WAKE_KEY_AFTER if held is None or held.since is None else held.wait(self._clock()) + WAKE_KEY_AFTER
 
     def forget(self, reference: ObjectReference) -> None:
-        """The key is gone."""
+        """Drop a key that no longer exists."""
         self._moving.pop(reference, None)
 
 
@@ -80,11 +81,11 @@ def _apart_from_users(status: CustomerManagedKeyStatus) -> CustomerManagedKeySta
 
 
 def _version(one: VersionReport, active: str | None) -> VersionReport:
-    """Whether an old version has users at all is more than a count."""
+    """Keep whether an old version has any users; drop how many and which."""
     used = int(one.in_use_by_count > 0 and one.version != active)
     return one.model_copy(update={"in_use_by": (), "in_use_by_count": used})
 
 
 def _condition(one: Condition) -> Condition:
-    """The message on rotation names and counts the resources that are behind."""
+    """Drop the message of `RotationCurrent`, which names and counts the resources on older versions."""
     return one.model_copy(update={"message": ""}) if one.type == ConditionType.ROTATION_CURRENT else one

@@ -1,1 +1,1 @@
-"""Events for receivers outside Kubernetes."""
+"""Notifications to receivers outside Kubernetes."""

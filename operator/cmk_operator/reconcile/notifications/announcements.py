@@ -1,7 +1,7 @@
-"""Which changes of a status are told outside Kubernetes; pure.
+"""Selects the changes of a status that are reported outside Kubernetes; pure.
 
-They are added to the very status that shows the change: one write holds both, so a crash loses neither or both, and the next
-pass finds the same change again.
+They are added to the same status that shows the change. One write holds both, so a crash keeps or loses both, and in the second
+case the next pass finds the same change again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MESSAGE_LIMIT: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Who listens to an object's changes (None: not known now), and up to which of its events they were told."""
+    """Whether a receiver listens to an object (None: not known now), and the number of the last event delivered to it."""
 
     listening: bool | None
     delivered: int = 0
@@ -48,9 +48,9 @@ class _Event:
 def announce_resource(
     resource: EncryptedResource, status: EncryptedResourceStatus, audience: Audience, now: datetime
 ) -> EncryptedResourceStatus:
-    """The status with what it changes for receivers: encryption with the wanted key began or ended.
+    """Add to the status the events for receivers: encryption with the wanted key began or ended.
 
-    A receiver that is added later is told of what is active already.
+    A receiver that is added later also gets an event for encryption that is already active.
     """
     before = resource.status.notifications
     if not audience.listening:
@@ -66,18 +66,18 @@ def announce_resource(
     elif truth == "False" and announced is not None and key != announced:
         events.append(_Event(NotificationType.ENCRYPTION_INACTIVE, announced, None, None, message))
         announced = None
-    told = _posted(resource.metadata, before, audience.delivered, events, now)
-    return status.model_copy(update={"notifications": told.model_copy(update={"announced": announced})})
+    report = _with_events(resource.metadata, before, audience.delivered, events, now)
+    return status.model_copy(update={"notifications": report.model_copy(update={"announced": announced})})
 
 
 def _key_of(applied: AppliedKey | None) -> str | None:
-    """The key that protects a resource, whatever its version."""
+    """The URI of the key that protects a resource, without its version."""
     uri = applied.uri if applied is not None else None
     return str(uri.versionless) if uri is not None else None
 
 
 def encryption_changed(before: EncryptedResourceStatus, after: EncryptedResourceStatus) -> NotificationType | None:
-    """Whether encryption with the wanted key began or ended between two statuses; what is not known changes nothing."""
+    """Whether encryption with the wanted key began or ended between two statuses; an unknown state is no change."""
     was, now = find(before.conditions, ConditionType.ENCRYPTED), find(after.conditions, ConditionType.ENCRYPTED)
     if now is None or now.status == "Unknown":
         return None
@@ -90,7 +90,7 @@ def encryption_changed(before: EncryptedResourceStatus, after: EncryptedResource
 def announce_key(
     key: CustomerManagedKey, status: CustomerManagedKeyStatus, audience: Audience, now: datetime
 ) -> CustomerManagedKeyStatus:
-    """The status with what it changes for receivers: the key was lost, restored or rotated; an outage is none of these."""
+    """Add to the status the events for receivers: the key was lost, restored or rotated. An outage is none of these."""
     before = key.status.notifications
     if not audience.listening:
         return status.model_copy(update={"notifications": before if audience.listening is None else None})
@@ -109,12 +109,12 @@ def announce_key(
         announced = LOST
     if status.active_version is not None and status.active_version != version:
         if version is not None:
-            rotated = f"version {status.active_version} follows {version}"
+            rotated = f"version {status.active_version} replaces {version}"
             events.append(_of_key(NotificationType.KEY_ROTATED, key, status, rotated))
         version = status.active_version
-    told = _posted(key.metadata, before, audience.delivered, events, now)
+    report = _with_events(key.metadata, before, audience.delivered, events, now)
     update = {"announced": announced, "announced_version": version}
-    return status.model_copy(update={"notifications": told.model_copy(update=update)})
+    return status.model_copy(update={"notifications": report.model_copy(update=update)})
 
 
 def _of_key(kind: NotificationType, key: CustomerManagedKey, status: CustomerManagedKeyStatus, message: str) -> _Event:
@@ -122,10 +122,10 @@ def _of_key(kind: NotificationType, key: CustomerManagedKey, status: CustomerMan
     return _Event(kind, key.spec.key_uri, status.active_version, state, message)
 
 
-def _posted(
+def _with_events(
     metadata: Metadata, before: NotificationsReport | None, delivered: int, events: Sequence[_Event], now: datetime
 ) -> NotificationsReport:
-    """What waits now: without what was delivered, with the new events, and at most `MOST_PENDING` of them."""
+    """The pending events: without the delivered ones, with the new ones, and at most the newest `MOST_PENDING`."""
     held = before if before is not None else NotificationsReport()
     waiting = [entry for entry in held.pending if entry.sequence > delivered]
     for number, event in enumerate(events, start=held.sequence + 1):

@@ -1,4 +1,4 @@
-"""One event as receivers see it; everything in it was fixed when the change was seen, so that each try is the same."""
+"""One event as receivers see it; its content is fixed when the change is observed, so that each attempt is identical."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def message_for(
     announcer: CustomerManagedKey | EncryptedResource, tenant: CustomerTenant, entry: PendingNotification
 ) -> Message:
-    """The event in the form in which it is sent. Source: CloudEvents 1.0.2, context attributes."""
+    """The event as it is sent. Source: CloudEvents 1.0.2, context attributes."""
     namespace, name = announcer.metadata.namespace or "", announcer.metadata.name
     target = announcer.spec.target.text if isinstance(announcer, EncryptedResource) else None
     data = {

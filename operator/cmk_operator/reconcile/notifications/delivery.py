@@ -1,7 +1,7 @@
-"""Delivers what objects' statuses say is still to be told; a lane of its own, so that a silent receiver holds nothing up.
+"""Delivers the pending events in objects' statuses; in a lane of its own, so that a slow receiver delays nothing else.
 
-A status is written by the pass over its object alone: here is only remembered how far receivers were told, and the object's
-next pass drops that. What a crash forgets is sent once more, under the same id.
+Only the pass over an object writes its status. This module remembers which events were delivered, and the next pass removes them
+from status. After a crash an event may be sent again, with the same id.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 
 LANE: Final = "deliveries"
 _SECRET_KEPT_FOR: Final = 10.0
-"""Seconds: thousands of events at once must not read one Secret thousands of times."""
+"""Seconds; without this, thousands of events at once would read one Secret thousands of times."""
 _LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class SinkState:
-    """What this process knows of one tenant's receiver."""
+    """What this process knows about one tenant's receiver."""
 
     spec: NotificationSink
     fault: Fault | None = None
@@ -56,11 +56,11 @@ class SinkState:
     signer_read_at: float = float("-inf")
 
     def wait(self) -> float:
-        """Seconds for which the receiver is left alone."""
+        """Seconds until the next attempt."""
         return max(0.0, self.closed_until - time.monotonic())
 
     def failed(self, fault: Fault) -> bool:
-        """Leave the receiver alone for a while; whether its state is another one now."""
+        """Pause deliveries after a failure; return whether the receiver's state changed."""
         self.failures += 1
         backoff = BLOCKED if fault.needs_a_person else BUSY
         self.closed_until = time.monotonic() + (fault.retry_after or backoff.bound(self.failures))
@@ -69,7 +69,7 @@ class SinkState:
         return changed
 
     def succeeded(self) -> bool:
-        """Whether its state is another one now."""
+        """Note a delivery; return whether the receiver's state changed."""
         changed = not self.proven
         self.fault, self.proven, self.failures = None, True, 0
         return changed
@@ -77,16 +77,16 @@ class SinkState:
 
 @dataclass(slots=True)
 class Deliveries:
-    """How far receivers were told of each object, and how each tenant's receiver is; a crash may forget it."""
+    """The last event delivered for each object, and the state of each tenant's receiver; not kept over a restart."""
 
     receivers: Receivers
     namespace: str
-    """Where the operator itself lives: Secrets are there unless a manifest says otherwise."""
+    """The operator's namespace, which holds Secrets unless a manifest names another."""
     delivered: dict[ObjectReference, tuple[str, int]] = field(default_factory=dict)
     states: dict[str, SinkState] = field(default_factory=dict)
 
     def audience(self, inventory: Inventory, announcer: Announcer, key: CustomerManagedKey | None) -> Audience:
-        """Who listens to an object; nobody knows while its key or tenant does not exist."""
+        """Whether a receiver listens to an object; unknown while its key or tenant does not exist."""
         tenant = _tenant_of(inventory, key)
         if tenant is None:
             return Audience(None)
@@ -94,7 +94,7 @@ class Deliveries:
         return Audience(tenant.spec.notifications is not None, sequence if uid == announcer.metadata.uid else 0)
 
     def state(self, tenant: CustomerTenant) -> SinkState | None:
-        """The state of a tenant's receiver, begun anew when its manifest names another; None when it names none."""
+        """The state of a tenant's receiver, reset if the manifest names another receiver; None if it names none."""
         spec, name = tenant.spec.notifications, tenant.metadata.name
         if spec is None:
             self.states.pop(name, None)
@@ -107,7 +107,7 @@ class Deliveries:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryContext:
-    """The collaborators of a delivery."""
+    """What a delivery reads from and writes to."""
 
     cluster: Cluster
     deliveries: Deliveries
@@ -115,13 +115,13 @@ class DeliveryContext:
 
 
 def delivery_of(reference: ObjectReference) -> ObjectReference:
-    """The item of the queue that delivers an object's events."""
+    """The queue item that delivers an object's events."""
     return ObjectReference(LANE, reference.namespace, f"{reference.plural}/{reference.name}")
 
 
-def wake_delivery(cluster: Cluster, announcer: Announcer, told: NotificationsReport | None) -> None:
-    """Wish for a delivery, if the status that has just landed has anything to tell."""
-    if told is not None and told.pending:
+def wake_delivery(cluster: Cluster, announcer: Announcer, report: NotificationsReport | None) -> None:
+    """Enqueue a delivery if the status that was just written has pending events."""
+    if report is not None and report.pending:
         cluster.wake(delivery_of(reference_of(announcer)), 0.0)
 
 
@@ -130,14 +130,14 @@ def _tenant_of(inventory: Inventory, key: CustomerManagedKey | None) -> Customer
 
 
 def key_of(inventory: Inventory, announcer: Announcer) -> CustomerManagedKey | None:
-    """The key that an object is or names."""
+    """The key that an object is, or that it names."""
     if isinstance(announcer, CustomerManagedKey):
         return announcer
     return inventory.get(CustomerManagedKey, announcer.spec.key_ref.name, announcer.metadata.namespace or "")
 
 
 async def reconcile_delivery(context: DeliveryContext, reference: ObjectReference) -> Next:
-    """Deliver one object's events in order, or wait with all of them."""
+    """Deliver one object's events in order; after a failure, all later ones wait."""
     plural, _, name = reference.name.partition("/")
     origin = ObjectReference(plural, reference.namespace, name)
     announcer = _announcer(context.cluster.inventory, origin)
@@ -151,7 +151,7 @@ async def reconcile_delivery(context: DeliveryContext, reference: ObjectReferenc
     if tenant is None or state is None or not waiting:
         return Next()
     if announcer.metadata.namespace not in tenant.spec.allowed_namespaces:
-        return Next()  # Nothing is told for a namespace that may not use this customer any more.
+        return Next()  # Send nothing for a namespace that may no longer use this customer.
     closed = state.wait()
     if closed > 0:
         return Next(after=jittered(closed) + 0.05)
@@ -169,13 +169,16 @@ async def reconcile_delivery(context: DeliveryContext, reference: ObjectReferenc
     if fault is None:
         return Next()
     if state.failed(fault):
-        _LOG.warning("notifications wait", extra={"tenant": tenant.metadata.name, "reason": fault.reason, "why": fault.message})
+        _LOG.warning(
+            "a notification was not delivered; delivery will be retried",
+            extra={"tenant": tenant.metadata.name, "reason": fault.reason, "why": fault.message},
+        )
         _wake_tenant(context.cluster, tenant)
     return Next(after=jittered(state.wait()) + 0.05)
 
 
 def notifications_delivered(tenant: CustomerTenant, state: SinkState | None) -> Aspect:
-    """The condition of a tenant's receiver; after a restart what was known stays until something is sent."""
+    """The condition of a tenant's receiver; after a restart the last known condition stays until an event is sent."""
     kind = ConditionType.NOTIFICATIONS_DELIVERED
     if state is None:
         return Aspect(
@@ -184,7 +187,7 @@ def notifications_delivered(tenant: CustomerTenant, state: SinkState | None) -> 
     if state.fault is not None:
         return Aspect(kind, "False", state.fault.reason, state.fault.message)
     if state.proven:
-        return Aspect(kind, "True", Reason.DELIVERED, "the receiver takes the events")
+        return Aspect(kind, "True", Reason.DELIVERED, "the receiver accepts the events")
     before = find(tenant.status.conditions, kind)
     if (
         before is not None
@@ -192,7 +195,7 @@ def notifications_delivered(tenant: CustomerTenant, state: SinkState | None) -> 
         and before.observed_generation == tenant.metadata.generation
     ):
         return Aspect(kind, before.status, before.known_reason, before.message)
-    return Aspect(kind, "Unknown", Reason.NOTHING_SENT_YET, "no event was sent to the receiver yet")
+    return Aspect(kind, "Unknown", Reason.NOTHING_SENT_YET, "no event has been sent to the receiver yet")
 
 
 def _announcer(inventory: Inventory, origin: ObjectReference) -> Announcer | None:
@@ -202,14 +205,14 @@ def _announcer(inventory: Inventory, origin: ObjectReference) -> Announcer | Non
 
 
 def _waiting(deliveries: Deliveries, announcer: Announcer) -> list[PendingNotification]:
-    told = announcer.status.notifications
+    report = announcer.status.notifications
     uid, sequence = deliveries.delivered.get(reference_of(announcer), ("", 0))
     done = sequence if uid == announcer.metadata.uid else 0
-    return [entry for entry in told.pending if entry.sequence > done] if told is not None else []
+    return [entry for entry in report.pending if entry.sequence > done] if report is not None else []
 
 
 async def _sign(context: DeliveryContext, state: SinkState) -> Fault | None:
-    """Have the signing secret at hand, if one is named."""
+    """Load the signing secret, if the manifest names one."""
     given = state.spec.secret_ref
     if given is None or time.monotonic() - state.signer_read_at < _SECRET_KEPT_FOR:
         return None
@@ -220,9 +223,7 @@ async def _sign(context: DeliveryContext, state: SinkState) -> Fault | None:
     try:
         state.signer = Signer(secret)
     except UnusableSecretError as error:
-        message = (
-            f"Secret {wanted.namespace}/{wanted.name} cannot sign: the provider's administrator must correct it, since {error}"
-        )
+        message = f"Secret {wanted.namespace}/{wanted.name} holds no usable signing secret: {error}: the provider's administrator must correct it"
         return blocked(Reason.SECRET_NOT_USABLE, message, Actor.PROVIDER_ADMINISTRATOR)
     state.signer_read_at = time.monotonic()
     return None

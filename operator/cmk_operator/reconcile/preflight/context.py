@@ -1,4 +1,4 @@
-"""What a pass over a `Preflight` needs: it writes to nothing but the preflight itself."""
+"""The collaborators of a pass over a `Preflight`, which writes only to the preflight itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PreflightContext:
-    """The collaborators of the pass."""
+    """What the pass reads from."""
 
     cluster: Cluster
     session: AzureSession

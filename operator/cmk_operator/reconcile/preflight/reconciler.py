@@ -1,6 +1,6 @@
-"""A pass over a `Preflight`: the checks before a write, made on manifests that are not applied; nothing in Azure is changed.
+"""Reconciles a `Preflight`: runs the checks before a write on manifests that are not applied; changes nothing in Azure.
 
-The same gates, probe and plans as in every pass stand here: only the inventory is another one, with the manifests in it.
+It uses the same admission, probe and plans as a regular pass, on a copy of the inventory that contains the manifests.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from cmk_operator.core.preflight import (
 )
 from cmk_operator.core.prerequisites.check import check_prerequisites
 from cmk_operator.core.schedule import Next
-from cmk_operator.reconcile.key.guard import guard_of
 from cmk_operator.reconcile.key.policy import enforces_prerequisites
+from cmk_operator.reconcile.key.prerequisite_facts import prerequisite_facts_of
 from cmk_operator.reconcile.preflight.resource import check_resource
 from cmk_operator.reconcile.references import resolve_key
 
@@ -45,76 +45,76 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.preflight.context import PreflightContext
 
 KEPT: Final = timedelta(minutes=10)
-"""After the checks, for whoever asked to read them."""
+"""How long a finished preflight stays, so that its result can be read."""
 MOST_RESOURCES: Final = 100
 _RESULTS: Final = {
     CheckResult.PASS: (Reason.PASSED, "every check has passed"),
-    CheckResult.FAIL: (Reason.FAILED, "a check has failed: the checks say who must do what"),
-    CheckResult.UNCHECKED: (Reason.NOT_ALL_CHECKED, "nothing has failed, and not everything could be checked"),
+    CheckResult.FAIL: (Reason.FAILED, "a check has failed: each failed check says who must do what"),
+    CheckResult.UNCHECKED: (Reason.NOT_ALL_CHECKED, "no check has failed, but some could not be made"),
 }
 
 
 async def reconcile_preflight(context: PreflightContext, reference: ObjectReference) -> Next:
-    """Check once, tell, and delete the request when it has been there long enough."""
+    """Run the checks once, report them, and delete the preflight after `KEPT`."""
     body = await context.cluster.client.get(reference)
     if body is None:
         return Next()
-    asked = Preflight.model_validate(body)
-    complete = find(asked.status.conditions, COMPLETE)
-    if complete is None or asked.status.observed_generation != asked.metadata.generation:
-        status = await _check(context, asked)
+    preflight = Preflight.model_validate(body)
+    complete = find(preflight.status.conditions, COMPLETE)
+    if complete is None or preflight.status.observed_generation != preflight.metadata.generation:
+        status = await _check(context, preflight)
         wire = status.model_dump(mode="json", by_alias=True, exclude_none=True)
-        await context.cluster.client.apply_status(reference, "Preflight", asked.metadata.uid, wire)
+        await context.cluster.client.apply_status(reference, "Preflight", preflight.metadata.uid, wire)
         return Next(after=KEPT.total_seconds())
     left = complete.last_transition_time + KEPT - context.now()
     if left > timedelta(0):
         return Next(after=left.total_seconds())
-    await context.cluster.client.delete(reference, asked.metadata.uid)
+    await context.cluster.client.delete(reference, preflight.metadata.uid)
     return Next()
 
 
-async def _check(context: PreflightContext, asked: Preflight) -> PreflightStatus:
-    planned, refused = _planned(context, asked)
-    # A key that is only planned must not wake anything.
-    planning = replace(context, cluster=replace(context.cluster, inventory=planned, wake=_nobody))
-    namespace = asked.metadata.namespace or ""
+async def _check(context: PreflightContext, preflight: Preflight) -> PreflightStatus:
+    planned, refused = _planned(context, preflight)
+    # A planned key must not enqueue anything.
+    planning = replace(context, cluster=replace(context.cluster, inventory=planned, wake=_wake_nothing))
+    namespace = preflight.metadata.namespace or ""
     refusals = {(kind, name) for kind, name, _ in refused}
-    resources = [name for name in _resources(planned, asked) if (EncryptedResource.__name__, name) not in refusals]
-    keys = [name for name in _keys(planned, asked, resources) if (CustomerManagedKey.__name__, name) not in refusals]
+    resources = [name for name in _resources(planned, preflight) if (EncryptedResource.__name__, name) not in refusals]
+    keys = [name for name in _keys(planned, preflight, resources) if (CustomerManagedKey.__name__, name) not in refusals]
     found = list(refused)
     of_keys = await asyncio.gather(*(_check_key(planning, name, namespace) for name in keys))
     found += [
         (CustomerManagedKey.__name__, name, check) for name, checks in zip(keys, of_keys, strict=True) for check in checks
     ]
-    # After the keys: what a resource waits for was then probed a moment ago.
+    # After the keys, so that their probes are fresh.
     of_resources = await asyncio.gather(*(check_resource(planning, name, namespace) for name in resources))
     found += [
         (EncryptedResource.__name__, name, check)
         for name, checks in zip(resources, of_resources, strict=True)
         for check in checks
     ]
-    return _status(context, asked, found)
+    return _status(context, preflight, found)
 
 
-def _nobody(_: ObjectReference, __: float) -> None:
-    """Wakes nothing."""
+def _wake_nothing(_: ObjectReference, __: float) -> None:
+    """Enqueue nothing."""
 
 
-def _planned(context: PreflightContext, asked: Preflight) -> tuple[Inventory, list[tuple[str, str, Check]]]:
-    """The world with the manifests in it, and what is wrong with those that no manifest can be."""
-    inventory, namespace = context.cluster.inventory, asked.metadata.namespace or ""
+def _planned(context: PreflightContext, preflight: Preflight) -> tuple[Inventory, list[tuple[str, str, Check]]]:
+    """The inventory with the manifests in it, and the checks on manifests that are invalid."""
+    inventory, namespace = context.cluster.inventory, preflight.metadata.namespace or ""
     bodies: list[tuple[str, dict[str, Any]]] = []
     refused: list[tuple[str, str, Check]] = []
-    for manifest in asked.spec.keys or ():
+    for manifest in preflight.spec.keys or ():
         body = _body(context, manifest, namespace, inventory.get(CustomerManagedKey, manifest.name, namespace))
         fault = _fault_of(CustomerManagedKey, body)
         if fault is None:
             bodies.append((CustomerManagedKey.plural, body))
         else:
             refused.append((CustomerManagedKey.__name__, manifest.name, of_fault(CheckStage.ADMISSION, fault)))
-    for manifest in asked.spec.resources or ():
+    for manifest in preflight.spec.resources or ():
         body = _body(context, manifest, namespace, inventory.get(EncryptedResource, manifest.name, namespace))
-        fault = _fault_of(EncryptedResource, body) or _targetless(body)
+        fault = _fault_of(EncryptedResource, body) or _target_fault(body)
         if fault is None:
             bodies.append((EncryptedResource.plural, body))
         else:
@@ -125,7 +125,7 @@ def _planned(context: PreflightContext, asked: Preflight) -> tuple[Inventory, li
 def _body(
     context: PreflightContext, manifest: PlannedManifest, namespace: str, known: CustomerManagedKey | EncryptedResource | None
 ) -> dict[str, Any]:
-    """The object as it would be: what is there already keeps its age, its annotations and its status."""
+    """The object as applying the manifest would leave it; an existing object keeps its metadata and status."""
     if known is None:
         new = {"name": manifest.name, "namespace": namespace, "creationTimestamp": context.now().isoformat()}
         return {"metadata": new, "spec": manifest.spec}
@@ -133,7 +133,7 @@ def _body(
 
 
 def _fault_of(model: type[CustomerManagedKey | EncryptedResource], body: dict[str, Any]) -> Fault | None:
-    """What the API server would not have taken: a request for checks may have been written by hand."""
+    """Why the API server would refuse the manifest; the CRD does not validate the manifests within a preflight."""
     try:
         model.model_validate(body)
     except ValidationError as error:
@@ -142,7 +142,7 @@ def _fault_of(model: type[CustomerManagedKey | EncryptedResource], body: dict[st
     return None
 
 
-def _targetless(body: dict[str, Any]) -> Fault | None:
+def _target_fault(body: dict[str, Any]) -> Fault | None:
     target = EncryptedResource.model_validate(body).spec.target
     if isinstance(target, ArmId):
         try:
@@ -152,19 +152,19 @@ def _targetless(body: dict[str, Any]) -> Fault | None:
     return None
 
 
-def _resources(planned: Inventory, asked: Preflight) -> list[str]:
-    """Those that are asked about, and those that a changed key would take along."""
-    namespace = asked.metadata.namespace or ""
-    names = dict.fromkeys(manifest.name for manifest in asked.spec.resources or ())
-    for key in asked.spec.keys or ():
+def _resources(planned: Inventory, preflight: Preflight) -> list[str]:
+    """The resources in the preflight, and those that its keys affect."""
+    namespace = preflight.metadata.namespace or ""
+    names = dict.fromkeys(manifest.name for manifest in preflight.spec.resources or ())
+    for key in preflight.spec.keys or ():
         names.update(dict.fromkeys(planned.names_on(namespace, key.name)))
     return list(names)[:MOST_RESOURCES]
 
 
-def _keys(planned: Inventory, asked: Preflight, resources: list[str]) -> list[str]:
-    """Those that are asked about, and those that the resources name and that are there."""
-    namespace = asked.metadata.namespace or ""
-    names = dict.fromkeys(manifest.name for manifest in asked.spec.keys or ())
+def _keys(planned: Inventory, preflight: Preflight, resources: list[str]) -> list[str]:
+    """The keys in the preflight, and existing keys that its resources name."""
+    namespace = preflight.metadata.namespace or ""
+    names = dict.fromkeys(manifest.name for manifest in preflight.spec.keys or ())
     for name in resources:
         resource = planned.get(EncryptedResource, name, namespace)
         if resource is not None and planned.get(CustomerManagedKey, resource.spec.key_ref.name, namespace) is not None:
@@ -178,11 +178,11 @@ async def _check_key(context: PreflightContext, name: str, namespace: str) -> tu
         return ()
     path = resolve_key(context.cluster.inventory, key)
     if isinstance(path, Fault):
-        return (of_fault(CheckStage.ADMISSION, path), *not_reached(KEY_STAGES, "Admission comes first"))
+        return (of_fault(CheckStage.ADMISSION, path), *not_reached(KEY_STAGES, "Admission must pass first"))
     probe, _ = await asyncio.gather(
         context.reading.prober.probe(path.probed, frozenset(), 0.0), context.reading.vaults.read(path.vault, 0.0)
     )
-    prerequisites = check_prerequisites(guard_of(context.cluster.inventory, context.reading, key, path, probe))
+    prerequisites = check_prerequisites(prerequisite_facts_of(context.cluster.inventory, context.reading, key, path, probe))
     return (
         passed(CheckStage.ADMISSION, f"CustomerTenant {path.tenant.metadata.name} allows this namespace and vault"),
         *key_checks(probe),
@@ -190,11 +190,11 @@ async def _check_key(context: PreflightContext, name: str, namespace: str) -> tu
     )
 
 
-def _status(context: PreflightContext, asked: Preflight, found: list[tuple[str, str, Check]]) -> PreflightStatus:
+def _status(context: PreflightContext, preflight: Preflight, found: list[tuple[str, str, Check]]) -> PreflightStatus:
     verdict = overall(check.result for _, _, check in found)
     reason, message = _RESULTS[verdict]
     complete = Aspect(COMPLETE, "True", reason, message)
-    generation = asked.metadata.generation
+    generation = preflight.metadata.generation
     return PreflightStatus(
         observed_generation=generation,
         conditions=dated((complete,), Progress(), (), generation, context.now()),

@@ -1,4 +1,4 @@
-"""One resource of a preflight: admitted, read, writable, and what would become of it; nothing is written."""
+"""Checks one resource of a preflight: admission, read, write rights and effect; writes nothing."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ if TYPE_CHECKING:
 
 
 async def check_resource(context: PreflightContext, name: str, namespace: str) -> tuple[Check, ...]:
-    """Every stage of one resource of the planned inventory."""
+    """Run every stage for one resource of the planned inventory."""
     resource = context.cluster.inventory.get(EncryptedResource, name, namespace)
     if resource is None:
         return ()
     admitted = await _admit(context, resource)
     if isinstance(admitted, Fault):
-        return (of_fault(CheckStage.ADMISSION, admitted), *not_reached(RESOURCE_STAGES, "Admission comes first"))
+        return (of_fault(CheckStage.ADMISSION, admitted), *not_reached(RESOURCE_STAGES, "Admission must pass first"))
     admission = passed(CheckStage.ADMISSION, f"CustomerTenant {admitted.path.path.tenant.metadata.name} allows this resource")
     seen, writable = await asyncio.gather(admitted.observe(0.0), _writable(context.session, admitted))
     if isinstance(seen, AzureFailure):
         read = of_fault(CheckStage.READ, admitted.provider.judge(seen, admitted.path.target.shown_name))
-        return (admission, read, writable, *not_reached((CheckStage.EFFECT,), "Read comes first"))
+        return (admission, read, writable, *not_reached((CheckStage.EFFECT,), "Read must pass first"))
     key = seen.protection.active_key_uri
-    read = passed(CheckStage.READ, f"the resource was read: it is on {key or resource.platform_key}")
+    read = passed(CheckStage.READ, f"the operator read the resource: it is on {key or resource.platform_key}")
     return (admission, read, writable, await _effect(admitted, seen))
 
 
@@ -65,8 +65,10 @@ async def _admit(context: PreflightContext, resource: EncryptedResource) -> Admi
     path = resolve_resource(context.cluster.inventory, resource)
     if isinstance(path, Fault):
         return path
-    aim = await target_of(context.cluster.client, provider, resource, path)
-    return aim if isinstance(aim, Fault) else AdmittedResource(context.cluster, context.reading, resource, path, provider, aim)
+    admitted_target = await target_of(context.cluster.client, provider, resource, path)
+    if isinstance(admitted_target, Fault):
+        return admitted_target
+    return AdmittedResource(context.cluster, context.reading, resource, path, provider, admitted_target)
 
 
 async def _writable(session: AzureSession, admitted: AdmittedResource) -> Check:
@@ -83,7 +85,7 @@ async def _writable(session: AzureSession, admitted: AdmittedResource) -> Check:
 
 
 async def _permissions(session: AzureSession, chain: IdentityChain, scope: ArmId) -> tuple[Permission, ...] | AzureFailure:
-    """At the resource; for one that is still to be created, at its group."""
+    """The permissions at the resource, or at its resource group if it does not exist yet."""
     found = await permissions_at(session, chain, scope)
     if isinstance(found, AzureFailure) and found.status == 404:
         return await permissions_at(session, chain, ArmId("/".join(scope.text.split("/")[:5])))

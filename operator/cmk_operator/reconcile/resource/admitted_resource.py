@@ -1,4 +1,4 @@
-"""What every way of changing a resource needs: a second look at Kubernetes, and a fresh probe."""
+"""An admitted resource, and what precedes every change to it: a reread of the Kubernetes objects and a fresh probe."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cmk_operator.core.prerequisites.check import check_prerequisites, failed
 from cmk_operator.core.rotation.adoption import probe_of_adopted
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of
-from cmk_operator.reconcile.key.guard import guard_of
 from cmk_operator.reconcile.key.policy import adoption_policy, enforces_prerequisites
+from cmk_operator.reconcile.key.prerequisite_facts import prerequisite_facts_of
 from cmk_operator.reconcile.references import ResourcePath, resolve_resource
 from cmk_operator.reconcile.resource.outcome import Operating, Planned, Settled, Waiting
 
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.key.reading import KeyReading
 
 PROBE_BEFORE_WRITE_MAX_AGE: Final = 55.0
-"""Seconds: a key version counts as just probed for so long. Law 1 says a minute until the write arrives, which takes its time too."""
+"""Seconds for which a probe is fresh enough to write. Law 1 allows a minute until the write arrives; sending it takes time too."""
 LONGEST_WAIT: Final = 60.0
-"""Seconds between two questions after an operation at most, whatever the service says."""
+"""Most seconds between two polls of an operation, whatever the service asks for."""
 LATEST_MAX_AGE: Final = 2.0
-"""Seconds since a read that showed the same version, where none is on the wire: Azure takes the latest, whoever made it since.
+"""Seconds for which a read of the latest version is fresh enough for a request that names no version.
 
-Not zero, so that many resources that are put on one key share a read.
+Azure then uses the latest version, even one created a moment ago. Not zero, so that many resources on one key share a read.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class AdmittedResource:
-    """One pass over one resource that is admitted and supported."""
+    """A supported resource that passed admission, with what one pass needs for it."""
 
     cluster: Cluster
     reading: KeyReading
@@ -57,23 +57,23 @@ class AdmittedResource:
 
     @property
     def shown(self) -> TargetReport:
-        """The resource, for people."""
+        """The resource's kind and name for people."""
         return TargetReport(kind=self.provider.kind.shown, name=self.path.target.shown_name)
 
     async def observe(self, max_age: float) -> ResourceFacts[Any] | AzureFailure:
-        """The facts, at most `max_age` seconds old."""
+        """The facts about the resource, at most `max_age` seconds old."""
         return await self.provider.observe(self.path.path.chain, self.target, max_age=max_age)
 
     def judge(self, failure: AzureFailure) -> Fault:
-        """Who must act on a refused call."""
+        """Explain a refused call and name who must act."""
         return self.provider.judge(failure, self.path.target.shown_name)
 
     def operating(self, operation: Operation, retry_after: float, seen: ResourceFacts[Any] | None) -> Operating:
-        """The outcome while the service carries out what was started; `retry_after` in seconds."""
+        """The outcome while the service carries out an operation; `retry_after` in seconds."""
         return Operating(operation, min(retry_after, LONGEST_WAIT), seen)
 
     def unwritten(self, decision: Decision, plan: Plan[Any] | None, seen: ResourceFacts[Any]) -> Settled | Planned | Waiting:
-        """The outcome when nothing is to be written, or not now."""
+        """The outcome if nothing may be written now."""
         if plan is None:
             return Settled(seen)
         if decision.action is NextAction.SHOW_PLAN:
@@ -82,9 +82,10 @@ class AdmittedResource:
 
 
 async def reread(admitted: AdmittedResource) -> AdmittedResource | None:
-    """The same pass on what the API server says now; None when the manifest or what it rests on has changed meanwhile.
+    """Reread the manifest and the objects that it refers to; None if the manifest changed or is no longer admitted.
 
-    What is gone is forgotten by the watch or a sweep, which wake all it concerns; till then the pass is repeated.
+    A missing object is left to the watch or the relist, which remove it and enqueue its dependents; until then the pass is
+    repeated.
     """
     cluster, resource = admitted.cluster, admitted.resource
     reference, tenant = reference_of(resource), admitted.path.path.tenant
@@ -119,9 +120,9 @@ async def probe_again(admitted: AdmittedResource, seen: ResourceFacts[Any]) -> t
     )
     names_version = policy.by_operator or path.key_uri.version is not None
     read_max_age = None if names_version else LATEST_MAX_AGE
-    visited = await admitted.reading.prober.probe(path.probed, versions, PROBE_BEFORE_WRITE_MAX_AGE, read_max_age=read_max_age)
+    result = await admitted.reading.prober.probe(path.probed, versions, PROBE_BEFORE_WRITE_MAX_AGE, read_max_age=read_max_age)
     approved = key.metadata.annotations.get(APPROVED_VERSION)
-    probe, _ = probe_of_adopted(visited, policy, active=active, approved=approved)
+    probe, _ = probe_of_adopted(result, policy, active=active, approved=approved)
     access = judge_access(probe)
     known = key.status.access.state if key.status.access is not None else None
     if access.state.value != known:
@@ -129,28 +130,29 @@ async def probe_again(admitted: AdmittedResource, seen: ResourceFacts[Any]) -> t
     if probe.wanted.attributes is None:
         return probe, KeyState(access)
     enforce = enforces_prerequisites(key)
-    broken = failed(
-        check_prerequisites(guard_of(admitted.cluster.inventory, admitted.reading, key, path, probe)), enforce=enforce
+    unmet = failed(
+        check_prerequisites(prerequisite_facts_of(admitted.cluster.inventory, admitted.reading, key, path, probe)),
+        enforce=enforce,
     )
-    if not broken:
+    if not unmet:
         return probe, KeyState(access)
-    return probe, KeyState(access, broken[0].name.failed, "; ".join(f"{entry.name}: {entry.message}" for entry in broken))
+    return probe, KeyState(access, unmet[0].name.failed, "; ".join(f"{entry.name}: {entry.message}" for entry in unmet))
 
 
 def own_version(admitted: AdmittedResource, seen: ResourceFacts[Any]) -> str | None:
-    """The version of this very key that protects the resource now."""
+    """The version of the wanted key that protects the resource now; None if another key does."""
     uri = seen.protection.active_key_uri
     return uri.version if uri is not None and uri.versionless == admitted.path.path.key_uri.versionless else None
 
 
 def old_version(admitted: AdmittedResource, seen: ResourceFacts[Any], probe: KeyProbe) -> Access | None:
-    """The state of the version that protects the resource now, if it is one of this very key."""
+    """The state of the version that protects the resource now; None if that is a version of another key."""
     old = own_version(admitted, seen)
     return judge_key_probe(probe, {}).by_version.get(old) if old is not None else None
 
 
 def choice_of(path: ResourcePath, attributes: KeyAttributes | None) -> KeyChoice:
-    """What the resource must be on: the version that has just passed the probe, or the one that the key's status calls active."""
+    """The key that the resource must be on: the version that just passed the probe, or else the active one in the key's status."""
     known, key_uri = path.key.status, path.path.key_uri
     version = (attributes.version if attributes is not None else known.active_version) or ""
     by_operator = version and adoption_policy(path.key).by_operator

@@ -1,8 +1,8 @@
-"""The one answer to the question whether a change of key that shows is this operator's own.
+"""Decides whether this operator made an observed change of key.
 
-The evidence, in order: a request of this process whose status has not landed yet; an operation of this operator, which accounts
-only for what leads to where it went; the newest entry of the record, which also holds what a process before this one did.
-What none of these accounts for was done by somebody else, and is recorded so.
+The evidence, in order: a request of this process whose status is not written yet; an operation of this operator, if its target is
+the observed key; the newest entry of the audit record, which also covers earlier processes. A change that none of these explains
+was made by somebody else, and is recorded as such.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OwnChange:
-    """A change of key that this operator made: to which key (empty: the platform key), and the id of the request that made it."""
+    """A change of key that this operator made: the new key (empty: the platform key), and Azure's id of the request."""
 
     key_uri: str
     request_id: str | None
 
 
 class Record(Protocol):
-    """What is needed of the audit record."""
+    """The part of the audit record that authorship needs."""
 
     def note(self, change: Change) -> None:
-        """Record a change, unless it is recorded already."""
+        """Record a change unless it is already recorded."""
 
     async def latest(self, uid: str, aspect: str) -> Recorded | None:
-        """The newest change of one aspect of an object. Raises `KubernetesError` when the record cannot be read."""
+        """The newest change of one aspect of an object. Raises `KubernetesError` if the record cannot be read."""
 
 
 class Authorship:
-    """Remembers and judges who changed the key of a resource."""
+    """Remembers this operator's own changes, and decides who changed the key of a resource."""
 
     def __init__(self, record: Record, clock: Callable[[], datetime]) -> None:
         self._record = record
         self._clock = clock
         self._unreported: dict[ObjectReference, OwnChange] = {}
-        """Changes of this process whose status has not landed yet."""
+        """Changes of this process whose status is not written yet."""
 
     def made(self, resource: EncryptedResource, before: str, after: Protection, request_id: str | None) -> OwnChange:
-        """Record a change that this operator made, by law 8, and remember it until its status lands."""
+        """Record a change that this operator made (law 8), and remember it until its status is written."""
         change = OwnChange(after.active_key_text, request_id)
         self._unreported[reference_of(resource)] = change
         reverts = _is_deleted(resource) and not after.customer_managed
@@ -63,18 +63,18 @@ class Authorship:
         return change
 
     def reported(self, reference: ObjectReference) -> None:
-        """Forget what status says by now, or what is gone."""
+        """Forget the change of an object whose status is written, or which is gone."""
         self._unreported.pop(reference, None)
 
     async def of(self, resource: EncryptedResource, seen: Protection, wanted: KeyUri) -> OwnChange | None:
-        """This operator's own change, if that is what the key `seen` differs by from the one in status.
+        """This operator's own change, if it explains why the key in `seen` differs from the key in status.
 
-        Whoever made a change, it is recorded by then. Raises `KubernetesError` when the record must be asked and cannot be read.
+        Also records a change that somebody else made. Raises `KubernetesError` if the record is needed and cannot be read.
         """
         after = seen.active_key_text
         if after == _reported_uri(resource):
             return None
-        own = self._at_hand(resource, seen, wanted)
+        own = self._known_change(resource, seen, wanted)
         if own is not None:
             return own
         recorded = await self._record.latest(resource.metadata.uid, Event.KEY_CHANGED.aspect)
@@ -84,21 +84,21 @@ class Authorship:
         return None
 
     def note_unreported(self, resource: EncryptedResource, seen: Protection, wanted: KeyUri) -> None:
-        """Before another change of this operator hides it: record the change that led to the key `seen`, if status does not say it.
+        """Record the change that led to the key in `seen`, unless status shows it; called before the next change overwrites it.
 
-        The record itself is not asked: it recognises a change that it has.
+        This does not read the record: the record ignores a change that it already holds.
         """
         after = seen.active_key_text
-        if after != _reported_uri(resource) and self._at_hand(resource, seen, wanted) is None:
+        if after != _reported_uri(resource) and self._known_change(resource, seen, wanted) is None:
             self._note_found(resource, after)
 
-    def _at_hand(self, resource: EncryptedResource, seen: Protection, wanted: KeyUri) -> OwnChange | None:
-        """What this process remembers, else what an operation accounts for, also while it still runs."""
+    def _known_change(self, resource: EncryptedResource, seen: Protection, wanted: KeyUri) -> OwnChange | None:
+        """The change that this process remembers, or else one that an operation explains, even if it still runs."""
         own = self._unreported.get(reference_of(resource))
         if own is not None and own.key_uri == seen.active_key_text:
             return own
         operation = resource.status.operation
-        if operation is None or not _leads_there(resource, seen, wanted):
+        if operation is None or not _explains(resource, seen, wanted):
             return None
         return self.made(resource, _reported_uri(resource), seen, operation.request_id)
 
@@ -106,8 +106,8 @@ class Authorship:
         self._record.note(key_change_found(resource, after or resource.platform_key, self._clock()))
 
 
-def _leads_there(resource: EncryptedResource, seen: Protection, wanted: KeyUri) -> bool:
-    """Whether an operation of this operator goes to the key `seen`: the wanted key, or the platform key when the manifest reverts."""
+def _explains(resource: EncryptedResource, seen: Protection, wanted: KeyUri) -> bool:
+    """Whether this operator's operation leads to the key in `seen`: the wanted key, or on deletion the platform key."""
     if seen.key_uri is None:
         return _is_deleted(resource)
     return seen.key_uri.versionless == wanted.versionless

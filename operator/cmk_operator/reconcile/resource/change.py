@@ -1,4 +1,4 @@
-"""Puts a resource on its key: one idempotent request after the other, each after all it must not be wrong about was read again."""
+"""Puts a resource on its key by idempotent requests, one at a time; rereads and probes everything before each of them."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.resource.outcome import Operating, ResourceOutcome
 
 REQUESTS_IN_ONE_PASS: Final = 12
-"""A bound against a service that never takes a change over; the next pass goes on."""
+"""Limit for a service that accepts changes but never applies them; the next pass continues."""
 _LOG: Final = logging.getLogger(__name__)
 
 
 async def write_key(
     context: ResourceContext, admitted: AdmittedResource, seen: ResourceFacts[Any] | None = None
 ) -> ResourceOutcome | None:
-    """Send the requests that put the resource on its key, until one is long-running, refused, or the last.
+    """Send the requests that put the resource on its key, until one is long-running, refused or the last.
 
-    `seen` are facts that were read in this pass, not from a list; without them the resource is read again. None when the
-    manifest changed meanwhile and a new pass is due.
+    `seen` must come from a read of the resource in this pass, not from a list; if it is None, the resource is read again.
+    Returns None if the manifest changed meanwhile, so that the pass must be repeated.
     """
     left = await _write_next(context, admitted, seen)
     for _ in range(REQUESTS_IN_ONE_PASS - 1):
         if not isinstance(left, _Unfinished):
             return left
         left = await _write_next(context, admitted, None)
-    return _not_taken_over(left) if isinstance(left, _Unfinished) else left
+    return _not_applied(left) if isinstance(left, _Unfinished) else left
 
 
 @dataclass(frozen=True, slots=True)
 class _Unfinished:
-    """A request was carried out, and `plan` is what is left to do."""
+    """The service carried out a request; `plan` is the next one."""
 
     plan: Plan[Any]
     seen: ResourceFacts[Any]
@@ -56,7 +56,7 @@ class _Unfinished:
 async def _write_next(
     context: ResourceContext, admitted: AdmittedResource, known: ResourceFacts[Any] | None
 ) -> ResourceOutcome | _Unfinished | None:
-    """Re-read all that a write must not be wrong about, probe the key through the same identity, then write once."""
+    """Reread everything that the write depends on, probe the key through the same identity, then write once."""
     fresh = await reread(admitted)
     if fresh is None:
         return None
@@ -72,9 +72,9 @@ async def _write_next(
     answer = await fresh.provider.apply(fresh.path.path.chain, fresh.target, plan)
     if isinstance(answer, AzureFailure):
         fault = fresh.judge(answer)
-        # What only takes its time, such as Snowflake's 72 hours, is no reason to look into a log.
+        # A wait that ends by itself, such as Snowflake's 72 hours, is not worth a warning.
         level = logging.INFO if fault.kind is FaultKind.BUSY else logging.WARNING
-        _log(fresh, "a change of key was refused", plan.purpose, answer.request_id, level=level, code=answer.code)
+        _log(fresh, "the service refused a change of key", plan.purpose, answer.request_id, level=level, code=answer.code)
         return CallRefused(fault, seen)
     if isinstance(answer, Started):
         return _started(context, fresh, seen, answer)
@@ -83,7 +83,7 @@ async def _write_next(
 
 @dataclass(frozen=True, slots=True)
 class DueChange:
-    """The key that a resource must be on, what is ahead of it, and whether that may be done now."""
+    """The key that a resource must be on, the next request, and whether it may be sent now."""
 
     want: KeyChoice
     key_state: KeyState
@@ -92,7 +92,7 @@ class DueChange:
 
 
 async def due_change(admitted: AdmittedResource, seen: ResourceFacts[Any], *, observe_only: bool) -> DueChange:
-    """All that must hold before a write, judged on a key that has just been probed through the same identity; writes nothing."""
+    """Check everything that must hold before a write, with a fresh probe through the same identity; writes nothing."""
     probe, key_state = await probe_again(admitted, seen)
     want = choice_of(admitted.path, probe.wanted.attributes)
     plan = admitted.provider.plan(admitted.target, want, seen)
@@ -114,7 +114,7 @@ def _started(context: ResourceContext, admitted: AdmittedResource, seen: Resourc
     old = seen.protection.active_key_text
     context.authorship.note_unreported(admitted.resource, seen.protection, admitted.path.path.key_uri)
     context.reporting.journal.note(key_change_started(admitted.resource, old, operation, context.reporting.now()))
-    _log(admitted, "a long-running operation was started", operation.purpose, operation.request_id)
+    _log(admitted, "the service started a long-running operation", operation.purpose, operation.request_id)
     if answer.remembered is not None:
         seen = replace(seen, remembered=answer.remembered)
     return admitted.operating(operation, answer.retry_after, seen)
@@ -134,15 +134,15 @@ def _applied(
         context.authorship.note_unreported(admitted.resource, seen.protection, admitted.path.path.key_uri)
         context.authorship.made(admitted.resource, old, facts.protection, answer.request_id)
     else:
-        _log(admitted, "a request towards the key was carried out", plan.purpose, answer.request_id)
+        _log(admitted, "the service carried out a request, and the key is still to change", plan.purpose, answer.request_id)
     left = admitted.provider.plan(admitted.target, due.want, facts)
     if isinstance(left, Fault):
         return Obstructed(left, facts)
     if left is None:
         return Settled(facts)
     unfinished = _Unfinished(left, facts)
-    return unfinished if left != plan else _not_taken_over(unfinished)
+    return unfinished if left != plan else _not_applied(unfinished)
 
 
-def _not_taken_over(left: _Unfinished) -> Waiting:
-    return Waiting(Reason.NOT_TAKEN_OVER, "Azure has not taken the change over", left.seen, left.plan.keeps_key)
+def _not_applied(left: _Unfinished) -> Waiting:
+    return Waiting(Reason.NOT_TAKEN_OVER, "Azure accepted the change but does not show it yet", left.seen, left.plan.keeps_key)

@@ -1,4 +1,4 @@
-"""What a pass over an `EncryptedResource` needs."""
+"""The collaborators of a pass over an `EncryptedResource`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ResourceContext:
-    """The collaborators of the pass."""
+    """What the pass reads from and writes to."""
 
     cluster: Cluster
     reporting: Reporting

@@ -1,4 +1,4 @@
-"""What the deletion of a manifest does in Azure: nothing under Orphan; a revert, held by our finalizer, where it says so."""
+"""Handles the deletion of a manifest: Orphan changes nothing in Azure; RevertToPlatformKey reverts first, held by a finalizer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cmk_operator.providers.protocol import Started
 from cmk_operator.reconcile.audit import key_change_started
 from cmk_operator.reconcile.collaborators.cluster import WAKE_KEY_AFTER
 from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource, own_version, probe_again, reread
-from cmk_operator.reconcile.resource.operation import ask_after_operation
+from cmk_operator.reconcile.resource.operation import poll_operation
 from cmk_operator.reconcile.resource.outcome import CallRefused, Obstructed, Waiting
 from cmk_operator.reconcile.resource.report import effective_resource_policy
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 FINALIZER: Final = "cmk-operator.dev/revert-to-platform-key"
 
 
-async def keep_finalizer_honest(cluster: Cluster, resource: EncryptedResource) -> EncryptedResource:
-    """Our finalizer is there exactly while deleting the manifest must write to Azure."""
+async def sync_finalizer(cluster: Cluster, resource: EncryptedResource) -> EncryptedResource:
+    """Set the operator's finalizer exactly while deleting the manifest requires a write to Azure."""
     effective = effective_resource_policy(resource)
     needed = effective.deletion_policy == "RevertToPlatformKey" and effective.mode == "Enforce"
     present = FINALIZER in resource.metadata.finalizers
@@ -46,7 +46,7 @@ async def _set_finalizer(cluster: Cluster, resource: EncryptedResource, *, prese
         reference, type(resource).__name__, resource.metadata.uid, (FINALIZER,) if present else ()
     )
     if "deletionTimestamp" in answer["metadata"] and not answer["metadata"].get("finalizers"):
-        # The API server answers a removal that ended the object with its last state.
+        # If removing the finalizer ended the object, the API server returns its last state.
         cluster.inventory.remove(reference, resource.metadata.uid)
         cluster.wake(reference, 0.0)
     else:
@@ -59,14 +59,14 @@ async def _set_finalizer(cluster: Cluster, resource: EncryptedResource, *, prese
 
 
 async def delete(context: ResourceContext, admitted: AdmittedResource) -> ResourceOutcome | Next:
-    """Revert to a key of Microsoft if the manifest says so and the key is there, then let the manifest go.
+    """Revert to the platform key if the manifest says so and the key is accessible, then release the manifest.
 
-    An outcome is to be reported, because something is in the way; else the next wish.
+    Returns an outcome to report if something blocks the deletion, or else when to run the next pass.
     """
-    asked = await ask_after_operation(admitted, context.intervals.drift_check)
-    if not isinstance(asked, AdmittedResource):
-        return asked
-    admitted = asked
+    polled = await poll_operation(admitted, context.intervals.drift_check)
+    if not isinstance(polled, AdmittedResource):
+        return polled
+    admitted = polled
     path = admitted.path
     seen = await admitted.observe(0.0)
     gone = isinstance(seen, AzureFailure) and seen.code.lower() in {"resourcenotfound", "resourcegroupnotfound"}
@@ -75,7 +75,7 @@ async def delete(context: ResourceContext, admitted: AdmittedResource) -> Resour
     facts = None if isinstance(seen, AzureFailure) else seen
     state = KeyState(None)
     if facts is not None:
-        # What an operation came to is recorded here: with the finalizer goes the last place that would show it.
+        # Record the result of an operation now: once the finalizer is removed, nothing else shows it.
         await context.authorship.of(admitted.resource, facts.protection, path.path.key_uri)
     if facts is not None and own_version(admitted, facts) is not None:
         _, state = await probe_again(admitted, facts)
@@ -87,12 +87,12 @@ async def delete(context: ResourceContext, admitted: AdmittedResource) -> Resour
         key=state,
     )
     if decision.action is NextAction.WAIT and facts is not None:
-        message = f"the manifest is being deleted and reverts first; {decision.message}"
+        message = f"the manifest is being deleted, and the resource must revert first; {decision.message}"
         return Waiting(Reason.REVERT_WAITS_FOR_KEY, message, facts, keeps_key=True)
     if decision.action is NextAction.REVERT and facts is not None:
-        in_the_way = await _revert(context, admitted, facts)
-        if in_the_way is not None:
-            return in_the_way
+        unfinished = await _revert(context, admitted, facts)
+        if unfinished is not None:
+            return unfinished
     await context.reporting.journal.settled(admitted.resource.metadata.uid)
     await _set_finalizer(context.cluster, admitted.resource, present=False)
     context.cluster.wake(reference_of(path.key), WAKE_KEY_AFTER)
@@ -102,14 +102,14 @@ async def delete(context: ResourceContext, admitted: AdmittedResource) -> Resour
 async def _revert(
     context: ResourceContext, admitted: AdmittedResource, facts: ResourceFacts[Any]
 ) -> ResourceOutcome | Next | None:
-    """Send the next request of the revert; None when the resource is on a key of Microsoft."""
+    """Send the next request of the revert; None once the resource is on its platform key."""
     if await reread(admitted) is None:
         return Next(backoff=BUSY)
     plan = admitted.provider.plan_revert(admitted.target, facts)
     if plan is None:
         return None
     if isinstance(plan, Fault):
-        return Obstructed(on_the_way_out(plan), facts)
+        return Obstructed(with_deletion_hint(plan), facts)
     answer = await admitted.provider.apply(admitted.path.path.chain, admitted.target, plan)
     if isinstance(answer, AzureFailure):
         return CallRefused(admitted.judge(answer), facts)
@@ -122,7 +122,10 @@ async def _revert(
     return None if admitted.provider.plan_revert(admitted.target, answer.facts) is None else Next(backoff=BUSY)
 
 
-def on_the_way_out(fault: Fault) -> Fault:
-    """A fault in the way of a manifest that is being deleted, with the way to let it go."""
-    escape = "the manifest is being deleted and reverts first: set spec.deletionPolicy to Orphan to let it go as it is"
-    return replace(fault, message=f"{fault.message}; {escape}")
+def with_deletion_hint(fault: Fault) -> Fault:
+    """Add to a fault how to finish the deletion that it blocks."""
+    hint = (
+        "this blocks the deletion of the manifest, because the resource must revert first: to delete it without a revert, the platform "
+        "engineer must set spec.deletionPolicy to Orphan"
+    )
+    return replace(fault, message=f"{fault.message}; {hint}")

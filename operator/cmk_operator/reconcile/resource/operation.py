@@ -1,4 +1,4 @@
-"""Asks after what was started before, by this process or by one before it: an operation is never started twice."""
+"""Polls an operation that this process or an earlier one started, so that no operation is started twice."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.resource.outcome import Operating
 
 
-async def ask_after_operation(
+async def poll_operation(
     admitted: AdmittedResource, drift_check: float
 ) -> AdmittedResource | Operating | CallRefused | OperationUnknown:
-    """The pass that goes on, because no operation is in status or it has ended; else what became of the operation."""
+    """The admitted resource if no operation is in status or it has ended; or else the outcome of the poll."""
     kept = admitted.resource.status.operation
     if kept is None:
         return admitted

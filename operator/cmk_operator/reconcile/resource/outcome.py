@@ -1,4 +1,4 @@
-"""The ways in which a pass over a resource can end; each holds exactly what there is to report in that case."""
+"""The ways in which a pass over a resource can end, each with exactly what there is to report."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Refused before any call to the service: objects of Kubernetes alone decide this."""
+    """The manifest was refused before any call to the service; only Kubernetes objects decide this."""
 
     fault: Fault
 
 
 @dataclass(frozen=True, slots=True)
 class OperationUnknown:
-    """The service did not say what became of the operation in status, so the operation stays there."""
+    """The operation in status could not be polled, so it stays there."""
 
     fault: Fault
 
 
 @dataclass(frozen=True, slots=True)
 class CallRefused:
-    """The service refused a call, or gave up an operation; the pass is repeated."""
+    """The service refused a call, or an operation failed; the pass is repeated."""
 
     fault: Fault
     seen: ResourceFacts[Any] | None
-    """None: the resource could not be read either."""
+    """None if the resource could not be read either."""
 
 
 @dataclass(frozen=True, slots=True)
 class Obstructed:
-    """Something must happen before the next request can be made."""
+    """Something must happen before the next request can be sent."""
 
     fault: Fault
     seen: ResourceFacts[Any]
@@ -45,12 +45,12 @@ class Obstructed:
 
 @dataclass(frozen=True, slots=True)
 class Operating:
-    """The service carries out an operation that this operator started; ask again in `ask_after` seconds."""
+    """The service carries out an operation that this operator started; poll it again in `poll_after` seconds."""
 
     operation: Operation
-    ask_after: float
+    poll_after: float
     seen: ResourceFacts[Any] | None
-    """None: the resource could not be read meanwhile."""
+    """None if the resource could not be read meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,12 @@ class Waiting:
     message: str
     seen: ResourceFacts[Any]
     keeps_key: bool
-    """Whether a resource that is on the wanted key stays on it until the change, and is said to be encrypted with it."""
+    """Whether a resource on the wanted key stays on it until the change, and so is reported as encrypted with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A change is due, and the manifest says to observe only."""
+    """A change is due, but the manifest asks to observe only."""
 
     plan: Plan[Any]
     seen: ResourceFacts[Any]
@@ -83,7 +83,7 @@ ResourceOutcome = Refused | OperationUnknown | CallRefused | Obstructed | Operat
 
 
 def facts_of(outcome: ResourceOutcome) -> ResourceFacts[Any] | None:
-    """What the pass read of the resource; None when it could not, or did not ask."""
+    """What the pass read about the resource; None if it did not or could not read it."""
     match outcome:
         case Refused() | OperationUnknown():
             return None

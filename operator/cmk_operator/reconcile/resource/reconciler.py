@@ -1,4 +1,4 @@
-"""A pass over an `EncryptedResource`: observe, decide, and write only what has just been proven safe."""
+"""Reconciles an `EncryptedResource`: observes, decides, and writes only what was just proven safe."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.registry import unsupported
 from cmk_operator.reconcile.collaborators.cluster import WAKE_KEY_AFTER
 from cmk_operator.reconcile.collaborators.intervals import jittered
-from cmk_operator.reconcile.collaborators.wake import is_asked_for
+from cmk_operator.reconcile.collaborators.wake import is_requested
 from cmk_operator.reconcile.notifications.announcements import announce_resource, encryption_changed
 from cmk_operator.reconcile.notifications.delivery import wake_delivery
 from cmk_operator.reconcile.references import resolve_resource
 from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource, choice_of
 from cmk_operator.reconcile.resource.change import write_key
-from cmk_operator.reconcile.resource.deletion import FINALIZER, delete, keep_finalizer_honest, on_the_way_out
-from cmk_operator.reconcile.resource.operation import ask_after_operation
+from cmk_operator.reconcile.resource.deletion import FINALIZER, delete, sync_finalizer, with_deletion_hint
+from cmk_operator.reconcile.resource.operation import poll_operation
 from cmk_operator.reconcile.resource.outcome import (
     CallRefused,
     Obstructed,
@@ -50,12 +50,12 @@ if TYPE_CHECKING:
 
 
 async def reconcile_resource(context: ResourceContext, reference: ObjectReference) -> Next:
-    """Bring one resource nearer to its manifest, and report."""
+    """Make the next change that a manifest needs, and report."""
     resource = context.cluster.inventory.get(EncryptedResource, reference.name, reference.namespace)
     if resource is None:
         context.authorship.reported(reference)
         return Next()
-    resource = await keep_finalizer_honest(context.cluster, resource)
+    resource = await sync_finalizer(context.cluster, resource)
     if resource.metadata.deletion_timestamp is not None and FINALIZER not in resource.metadata.finalizers:
         return Next()
     target = resource.spec.target
@@ -66,12 +66,12 @@ async def reconcile_resource(context: ResourceContext, reference: ObjectReferenc
     path = resolve_resource(context.cluster.inventory, resource)
     if isinstance(path, Fault):
         return await _refuse(context, resource, provider, path)
-    aim = await target_of(context.cluster.client, provider, resource, path)
-    if isinstance(aim, Fault):
-        return await _refuse(context, resource, provider, aim)
-    admitted = AdmittedResource(context.cluster, context.reading, resource, path, provider, aim)
+    admitted_target = await target_of(context.cluster.client, provider, resource, path)
+    if isinstance(admitted_target, Fault):
+        return await _refuse(context, resource, provider, admitted_target)
+    admitted = AdmittedResource(context.cluster, context.reading, resource, path, provider, admitted_target)
     outcome = await (
-        delete(context, admitted) if resource.metadata.deletion_timestamp is not None else _keep(context, admitted)
+        delete(context, admitted) if resource.metadata.deletion_timestamp is not None else _reconcile_live(context, admitted)
     )
     if outcome is None:
         return Next(backoff=BUSY)
@@ -83,26 +83,26 @@ async def reconcile_resource(context: ResourceContext, reference: ObjectReferenc
 
 
 async def _refuse(context: ResourceContext, resource: EncryptedResource, provider: Provider[Any, Any], fault: Fault) -> Next:
-    """Report what the manifest lacks before any call."""
+    """Report a manifest that is refused before any call to the service."""
     key = context.cluster.inventory.get(CustomerManagedKey, resource.spec.key_ref.name, resource.metadata.namespace or "")
     if resource.metadata.deletion_timestamp is not None:
-        fault = on_the_way_out(fault)
+        fault = with_deletion_hint(fault)
     shown = TargetReport(kind=provider.kind.shown, name=resource.spec.target.shown_name)
     return await _finish(context, resource, shown, key, Refused(fault))
 
 
-async def _keep(context: ResourceContext, admitted: AdmittedResource) -> ResourceOutcome | None:
-    """Ask after what is under way, observe, and write if that is due and allowed; None when a new pass is due."""
-    asked = await ask_after_operation(admitted, context.intervals.drift_check)
-    if not isinstance(asked, AdmittedResource):
-        return asked
-    return await _bring_nearer(context, asked, fresh=admitted.resource.status.operation is not None)
+async def _reconcile_live(context: ResourceContext, admitted: AdmittedResource) -> ResourceOutcome | None:
+    """Poll a running operation, observe, and write if a change is due and allowed; None if the pass must be repeated."""
+    polled = await poll_operation(admitted, context.intervals.drift_check)
+    if not isinstance(polled, AdmittedResource):
+        return polled
+    return await _observe_and_write(context, polled, fresh=admitted.resource.status.operation is not None)
 
 
-async def _bring_nearer(context: ResourceContext, admitted: AdmittedResource, *, fresh: bool) -> ResourceOutcome | None:
+async def _observe_and_write(context: ResourceContext, admitted: AdmittedResource, *, fresh: bool) -> ResourceOutcome | None:
     resource, path = admitted.resource, admitted.path
-    asked = fresh or (is_asked_for(resource) and resource.status.observed_generation >= 0)
-    seen = await admitted.observe(0.0 if asked else context.intervals.drift_check * 0.85)
+    read_anew = fresh or (is_requested(resource) and resource.status.observed_generation >= 0)
+    seen = await admitted.observe(0.0 if read_anew else context.intervals.drift_check * 0.85)
     if isinstance(seen, AzureFailure):
         return CallRefused(admitted.judge(seen), None)
     plan = admitted.provider.plan(admitted.target, choice_of(path, None), seen)
@@ -114,12 +114,12 @@ async def _bring_nearer(context: ResourceContext, admitted: AdmittedResource, *,
         key=_key_state(path.key),
     )
     if decision.action is NextAction.WRITE:
-        return await write_key(context, admitted, seen if asked else None)
+        return await write_key(context, admitted, seen if read_anew else None)
     return admitted.unwritten(decision, plan, seen)
 
 
 def _key_state(key: CustomerManagedKey) -> KeyState:
-    """What the key's own status says; a write never relies on it alone."""
+    """The key's state from its own status; a write probes the key again before it relies on this."""
     status = key.status
     if status.access is None or status.observed_generation != key.metadata.generation:
         return KeyState(None)
@@ -150,21 +150,21 @@ async def _finish(
     wake_delivery(context.cluster, resource, status.notifications)
     context.authorship.reported(reference_of(resource))
     if written:
-        await _tell(context, resource, status, own)
-        if key is not None and _counts_anew(resource.status, status):
+        await _record_events(context, resource, status, own)
+        if key is not None and _changes_key_users(resource.status, status):
             _wake_key(context, key, status)
     return _next(outcome, context.intervals.drift_check)
 
 
-def _counts_anew(before: EncryptedResourceStatus, after: EncryptedResourceStatus) -> bool:
-    """Whether the key's own account of who uses it changes."""
+def _changes_key_users(before: EncryptedResourceStatus, after: EncryptedResourceStatus) -> bool:
+    """Whether the change alters the users that the key's status reports."""
     old = before.applied.key_uri if before.applied is not None else None
     new = after.applied.key_uri if after.applied is not None else None
     return before.observed_generation < 0 or old != new
 
 
 def _wake_key(context: ResourceContext, key: CustomerManagedKey, status: EncryptedResourceStatus) -> None:
-    """Let the key count its users; a user of the active version can wait for others to come."""
+    """Enqueue the key to count its users; if the resource is on the active version, the count can wait for others."""
     reference = reference_of(key)
     on_active = status.applied is not None and status.applied.version == key.status.active_version
     context.cluster.wake(reference, context.user_counts.due(reference) if on_active else WAKE_KEY_AFTER)
@@ -173,17 +173,17 @@ def _wake_key(context: ResourceContext, key: CustomerManagedKey, status: Encrypt
 def _next(outcome: ResourceOutcome, drift_check: float) -> Next:
     match outcome:
         case Operating():
-            return Next(after=outcome.ask_after)
+            return Next(after=outcome.poll_after)
         case Settled() | Planned() | Waiting():
             return Next(after=jittered(drift_check))
         case Refused(fault):
-            # Kubernetes objects alone decide this and each change of one wakes the resource; the slow pass is a second net.
+            # Only Kubernetes objects decide this, and each change to one enqueues the resource. The slow pass covers a missed event.
             slowly = Next(after=jittered(drift_check))
             return Next(after=fault.retry_after, backoff=BUSY) if fault.kind is FaultKind.BUSY else slowly
         case CallRefused(fault) | OperationUnknown(fault):
             return Next(after=fault.retry_after, backoff=_backoff(fault))
         case Obstructed(fault):
-            # What is in the way is seen by reading the resource, so never later than an unprompted pass would.
+            # Reading the resource shows when this ends, so never wait longer than for a regular pass.
             soon = min(fault.retry_after, drift_check) if fault.retry_after else None
             return Next(after=soon, backoff=_backoff(fault))
 
@@ -192,10 +192,10 @@ def _backoff(fault: Fault) -> Backoff:
     return BUSY if fault.kind is FaultKind.BUSY else BLOCKED
 
 
-async def _tell(
+async def _record_events(
     context: ResourceContext, resource: EncryptedResource, status: EncryptedResourceStatus, own: OwnChange | None
 ) -> None:
-    """One event for each change: that encryption is active says which key the resource was put on."""
+    """Record one event for each change; the event on active encryption also names the key."""
     encryption = encryption_changed(resource.status, status)
     encrypted = find(status.conditions, ConditionType.ENCRYPTED)
     if encryption is not None and encrypted is not None:
@@ -206,13 +206,13 @@ async def _tell(
         )
     elif own is not None and own.key_uri:
         await context.reporting.events.record(
-            resource, "Normal", EventReason.KEY_APPLIED, f"the resource was put on {own.key_uri}", "ApplyKey"
+            resource, "Normal", EventReason.KEY_APPLIED, f"the operator put the resource on {own.key_uri}", "ApplyKey"
         )
     lost, accessible = resource.status.access, find(status.conditions, ConditionType.KEY_ACCESSIBLE)
     if lost is not None and status.access is None and accessible is not None and accessible.status == "True":
-        shut = f" ({', '.join(lost.virtual_machines)})" if lost.virtual_machines else ""
+        machines = f" ({', '.join(lost.virtual_machines)})" if lost.virtual_machines else ""
         await context.reporting.events.record(
-            resource, "Normal", EventReason.KEY_RESTORED, f"{accessible.message}; {lost.recovery}{shut}", "Reconcile"
+            resource, "Normal", EventReason.KEY_RESTORED, f"{accessible.message}; {lost.recovery}{machines}", "Reconcile"
         )
     before, after = find(resource.status.conditions, ConditionType.READY), find(status.conditions, ConditionType.READY)
     if after is not None and (before is None or before.reason != after.reason) and after.reason != Reason.READY:

@@ -1,4 +1,4 @@
-"""The status of an `EncryptedResource` from what was gathered and done; pure."""
+"""Computes the status of an `EncryptedResource` from the outcome of a pass; pure."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ NAMES_SHOWN: Final = 50
 
 
 def effective_resource_policy(resource: EncryptedResource) -> EffectiveResource:
-    """Values in force, given or default."""
+    """The values in force: from the manifest, or the defaults."""
     return EffectiveResource(mode=resource.spec.mode or "Enforce", deletion_policy=resource.spec.deletion_policy or "Orphan")
 
 
@@ -66,7 +66,7 @@ def resource_status(
     key: CustomerManagedKey | None,
     own: OwnChange | None,
 ) -> EncryptedResourceStatus:
-    """The status that follows from one pass; `own` is the operator's own change of key that it shows, if it shows one."""
+    """The status after one pass; `own` is the change of key that this operator made, if the pass shows one."""
     before, seen = resource.status, facts_of(outcome)
     applied = _applied(before.applied, seen.protection, now) if seen is not None else before.applied
     on_key = key is not None and applied is not None and _is_on(key, applied)
@@ -110,12 +110,12 @@ def _operation(before: OperationReport | None, outcome: ResourceOutcome, now: da
         case Refused() | OperationUnknown():
             return before
         case CallRefused() | Obstructed() | Waiting() | Planned() | Settled():
-            # Each of these comes after the question what became of the operation: it has ended.
+            # A pass ends in one of these only after the operation has ended.
             return None
 
 
 def _details(shown: Shown) -> DetailsReport | None:
-    """Names are shown up to a number, so that no status outgrows etcd."""
+    """The details, with at most `NAMES_SHOWN` names each, so that no status exceeds etcd's limit."""
     if shown == Shown():
         return None
     known = {
@@ -153,7 +153,7 @@ def _rotations(
 
 
 def _encrypted(outcome: ResourceOutcome, resource: EncryptedResource, *, on_key: bool) -> Aspect:
-    """Whether the wanted key protects the resource; `on_key` says whether the resource was seen on a version of it."""
+    """Whether the wanted key protects the resource; `on_key`: the resource was last observed on a version of it."""
     kind, seen = ConditionType.ENCRYPTED, facts_of(outcome)
     if on_key and seen is not None and _keeps_key(outcome):
         return _on_its_key(seen.protection, resource)
@@ -161,11 +161,13 @@ def _encrypted(outcome: ResourceOutcome, resource: EncryptedResource, *, on_key:
         case Settled(found):
             return _on_its_key(found.protection, resource)
         case Refused(fault) | OperationUnknown(fault) | CallRefused(fault) | Obstructed(fault):
-            # What Azure was last seen to do is not known to be false only because a manifest was refused or a call failed.
+            # A refused manifest or a failed call says nothing about the key that protects the resource.
             return Aspect(kind, "Unknown" if seen is None else "False", fault.reason, fault.message)
         case Operating():
             if seen is None:
-                return Aspect(kind, "Unknown", Reason.NOT_OBSERVED, f"{resource.service} has not been asked yet")
+                return Aspect(
+                    kind, "Unknown", Reason.NOT_OBSERVED, f"the resource has not been read from {resource.service} yet"
+                )
             return Aspect(kind, "False", Reason.OPERATION_IN_PROGRESS, _operating(outcome))
         case Waiting():
             return Aspect(kind, "False", outcome.reason, outcome.message)
@@ -179,7 +181,7 @@ def _on_its_key(protection: Protection, resource: EncryptedResource) -> Aspect:
 
 
 def _keeps_key(outcome: ResourceOutcome) -> bool:
-    """Whether a resource that is on the wanted key stays on it, whatever else is still to be done to it."""
+    """Whether a resource on the wanted key stays on it while the remaining changes are made."""
     match outcome:
         case Obstructed() | Operating() | Settled():
             return True
@@ -192,11 +194,11 @@ def _keeps_key(outcome: ResourceOutcome) -> bool:
 
 
 def _operating(outcome: Operating) -> str:
-    return f"waiting for the service to end an operation: {outcome.operation.purpose}"
+    return f"waiting for the service to finish an operation: {outcome.operation.purpose}"
 
 
 def _key_accessible(key: CustomerManagedKey | None, applied: AppliedKey | None) -> Aspect:
-    """The state of the version that protects the resource now, else of the key as a whole."""
+    """The state of the version that protects the resource now, or else of the key as a whole."""
     kind = ConditionType.KEY_ACCESSIBLE
     if key is None or key.status.access is None:
         return Aspect(kind, "Unknown", Reason.NOT_PROBED, "the key has not been probed yet")
@@ -211,12 +213,12 @@ def _key_accessible(key: CustomerManagedKey | None, applied: AppliedKey | None) 
 
 
 def _for_service(accessible: Aspect, resource: EncryptedResource) -> Aspect:
-    """What the operator's own way to the key tells of a service that takes another."""
+    """The state of the key for this service: a loss for the provider's application says nothing about a service that has its own."""
     timing = timing_of(resource.spec.target.resource_type)
     ours = accessible.status == "False" and AccessState.read(accessible.reason).spares_other_applications
     if not (ours and timing.own_application):
         return accessible
-    message = f"{accessible.message}; {timing.service} reaches the key by an application of its own, so this says nothing about its data"
+    message = f"{accessible.message}; {timing.service} uses an application of its own to reach the key, so this says nothing about its data"
     return Aspect(accessible.type, "Unknown", accessible.reason, message)
 
 
@@ -227,7 +229,7 @@ def _lost_access(
     accessible: Aspect,
     details: DetailsReport | None,
 ) -> LostAccessReport | None:
-    """When this kind of resource stops, counted from the loss that the key's status tells of."""
+    """When this kind of resource stops, counted from the loss in the key's status; None if it does not."""
     lost = key.status.access.lost_since if key is not None and key.status.access is not None else None
     if key is None or lost is None or accessible.status == "True" or applied is None or not _is_on(key, applied):
         return None
@@ -245,7 +247,7 @@ def _lost_access(
 
 
 def _is_on(key: CustomerManagedKey, applied: AppliedKey) -> bool:
-    """Whether that is a version of this key."""
+    """Whether `applied` is a version of this key."""
     wanted, now = key.spec.uri, applied.uri
     return wanted is not None and now is not None and now.versionless == wanted.versionless
 
@@ -258,23 +260,27 @@ def _key_current(key: CustomerManagedKey | None, applied: AppliedKey | None) -> 
     if applied is None or not _is_on(key, applied):
         return Aspect(kind, "False", Reason.NOT_ON_KEY, "the resource is not on this key")
     if not applied.version:
-        return Aspect(kind, "Unknown", Reason.VERSION_NOT_TOLD, "Azure does not tell which version of the key is in force")
+        return Aspect(kind, "Unknown", Reason.VERSION_NOT_TOLD, "Azure does not report which version of the key is in force")
     if applied.version == active:
         return Aspect(kind, "True", Reason.CURRENT, f"the resource is on the active version {active}")
     effective = key.status.effective
     following = effective is not None and effective.rotation == "Following" and effective.apply != "Immediately"
-    waiting = "Azure follows within a day" if following else "the resource is moved as soon as it may be"
+    waiting = (
+        "Azure moves the resource within a day" if following else "the operator moves the resource as soon as nothing blocks it"
+    )
     reason = Reason.AZURE_WILL_ROTATE if following else Reason.OUTDATED
-    return Aspect(kind, "False", reason, f"the resource is on version {applied.version}, the active one is {active}: {waiting}")
+    return Aspect(
+        kind, "False", reason, f"the resource is on version {applied.version}, but the active version is {active}: {waiting}"
+    )
 
 
 def _summary(outcome: ResourceOutcome, aspects: tuple[Aspect, ...]) -> tuple[Aspect, Progress]:
     encrypted, accessible = aspects[0], aspects[1]
     match outcome:
         case Refused(fault) | OperationUnknown(fault) | CallRefused(fault) | Obstructed(fault):
-            # While Azure is silent nobody knows; once it has answered, or a manifest was refused, it is not ready.
-            silent = fault.kind is FaultKind.BUSY and facts_of(outcome) is None
-            status: Truth = "Unknown" if silent else "False"
+            # Without an answer from Azure the state is unknown. After an answer or a refused manifest, the resource is not ready.
+            unanswered = fault.kind is FaultKind.BUSY and facts_of(outcome) is None
+            status: Truth = "Unknown" if unanswered else "False"
             return Aspect(ConditionType.READY, status, fault.reason, fault.message), Progress.of(fault)
         case Operating():
             message = _operating(outcome)
@@ -291,7 +297,7 @@ def _summary(outcome: ResourceOutcome, aspects: tuple[Aspect, ...]) -> tuple[Asp
 
 
 def _on_key_summary(encrypted: Aspect, accessible: Aspect) -> tuple[Aspect, Progress]:
-    """Ready, if the key that protects the resource is accessible."""
+    """Ready if the key that protects the resource is accessible."""
     if accessible.status == "True":
         return Aspect(ConditionType.READY, "True", Reason.READY, encrypted.message), Progress()
     stalled = not accessible.reason.passes_by_itself

@@ -1,4 +1,4 @@
-"""From a manifest to what its provider is handed: the target, with the options and the credential of its kind."""
+"""Builds the target that a provider works on from a manifest, with the options and credential of its kind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 async def target_of(
     client: KubernetesClient, provider: Provider[Any, Any], resource: EncryptedResource, path: ResourcePath
 ) -> AnyTarget | Fault:
-    """The target of an admitted manifest; a fault when its credential cannot be read."""
+    """The target of an admitted manifest; a fault if its credential cannot be read."""
     namespace = resource.metadata.namespace or ""
 
     async def secret(name: str, entry: str) -> bytes | Fault:

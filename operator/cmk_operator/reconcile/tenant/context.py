@@ -1,4 +1,4 @@
-"""What a pass over a `CustomerTenant` needs."""
+"""The collaborators of a pass over a `CustomerTenant`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TenantContext:
-    """The collaborators of the pass."""
+    """What the pass reads from and writes to."""
 
     cluster: Cluster
     reporting: Reporting

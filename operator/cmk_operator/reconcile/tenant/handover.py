@@ -1,4 +1,4 @@
-"""The hand-over to the customer, as status shows it: the same steps that `kubectl cmk handoff` writes, with nothing chosen."""
+"""Builds the hand-over steps in status: the same that `kubectl cmk handoff` writes without options."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from cmk_operator.kubernetes.inventory import Inventory
 
 MOST_KEYS: Final = 8
-"""A status holds the steps for so many keys at most: each takes about two kilobytes of every copy of the object."""
-_OF_ITS_OWN: Final = frozenset(
+"""Most keys whose steps a status holds; the steps for one key take about two kilobytes."""
+_LISTED_ONE_BY_ONE: Final = frozenset(
     name for name, kind in KINDS.items() if kind.shares_vault_region is not None or kind.timing.own_application
 )
-"""Kinds whose every resource has something to say to the customer: its region, or what its own application needs."""
+"""Kinds of which each resource matters to the customer: for its region, or for an application of its own."""
 
 
 def handover_steps(inventory: Inventory, tenant: CustomerTenant, identity: FederatedIdentity) -> tuple[HandoverStep, ...]:
@@ -44,22 +44,22 @@ def handover_steps(inventory: Inventory, tenant: CustomerTenant, identity: Feder
     if left_out:
         shown.append(
             HandoverStep(
-                title=f"The same for {left_out} more keys",
+                title=f"Repeat these steps for {left_out} more keys",
                 who="the provider's platform engineer",
-                why=f"They are too many for this status: kubectl cmk handoff {tenant.metadata.name} writes the steps for all.",
+                why=f"This status has no room for all keys. kubectl cmk handoff {tenant.metadata.name} writes the steps for every key.",
             )
         )
     return tuple(shown)
 
 
 def _representatives(inventory: Inventory, keys: list[CustomerManagedKey]) -> Iterator[EncryptedResource]:
-    """Of the thousands of accounts and servers on a key one each: it is asked what kinds there are, not how many."""
+    """One resource of each kind on each key, because the steps depend on the kinds and not on the number of resources."""
     for key in keys:
-        namespace, seen = key.metadata.namespace or "", set[str]()
+        namespace, found = key.metadata.namespace or "", set[str]()
         for name, kind in inventory.types_on(namespace, key.metadata.name):
-            if kind not in _OF_ITS_OWN and kind in seen:
+            if kind not in _LISTED_ONE_BY_ONE and kind in found:
                 continue
-            seen.add(kind)
+            found.add(kind)
             resource = inventory.get(EncryptedResource, name, namespace)
             if resource is not None:
                 yield resource

@@ -1,4 +1,4 @@
-"""A pass over a `CustomerTenant`: has the customer consented, and still does."""
+"""Reconciles a `CustomerTenant`: checks whether the customer has consented, and still does."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def reconcile_tenant(context: TenantContext, reference: ObjectReference) -
     failure: AzureFailure | None = None
     if isinstance(resolved, Fault):
         status = refused_tenant_status(tenant, resolved, delivered, context.reporting.now())
-        # The identity wakes its tenants when it changes; the slow pass is a second net.
+        # A change of the identity enqueues its tenants. The slow pass covers a missed event.
         wait = Next(after=jittered(context.intervals.identity_check))
     else:
         identity, chain = resolved
@@ -74,13 +74,13 @@ async def reconcile_tenant(context: TenantContext, reference: ObjectReference) -
     if change is not None:
         context.reporting.journal.note(change)
     if await context.reporting.writer.write(tenant, status):
-        await _tell(context, tenant, status)
+        await _record_event(context, tenant, status)
         changed = tenant.status.observed_generation != tenant.metadata.generation
-        wake_below(context.cluster, reference, to_the_leaves=changed)
+        wake_below(context.cluster, reference, recursive=changed)
     return wait
 
 
-async def _tell(context: TenantContext, tenant: CustomerTenant, status: CustomerTenantStatus) -> None:
+async def _record_event(context: TenantContext, tenant: CustomerTenant, status: CustomerTenantStatus) -> None:
     before = tenant.status.consent.state if tenant.status.consent is not None else None
     after = status.consent.state if status.consent is not None else None
     if after == before or after is None:
@@ -117,7 +117,7 @@ def tenant_status(
     *,
     application_missing: bool = False,
 ) -> CustomerTenantStatus:
-    """The status that follows from one attempt to sign in to the customer's tenant; pure."""
+    """The status after one attempt to sign in to the customer's tenant; pure."""
     before = tenant.status.consent
     spec = tenant.spec
     client_id = identity.application_client_id or ""
@@ -169,7 +169,7 @@ def _judge(
         aspect = Aspect(kind, "Unknown", Reason.SETTLING, message)
         return before or "Unknown", aspect, Progress(reconciling=True, reason=Reason.SETTLING, message=message)
     if access.state in {AccessState.UNKNOWN, AccessState.ENTRA_REFUSED, AccessState.OPERATOR_NOT_AUTHENTICATED}:
-        # Nothing was learnt about the customer's consent, so what was known stays.
+        # The attempt says nothing about the customer's consent, so the last known state stays.
         aspect = Aspect(kind, "Unknown", access.state.reason, access.message)
         waiting = access.state.reason.passes_by_itself
         progress = Progress(reconciling=waiting, stalled=not waiting, reason=access.state.reason, message=access.message)

@@ -1,4 +1,4 @@
-"""What the verdicts on a key's prerequisites rest on, from the inventory and the last read of the vault."""
+"""Collects the facts about a key's prerequisites from the probe, the inventory and the last read of the vault."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.references import KeyPath
 
 
-def guard_of(
+def prerequisite_facts_of(
     inventory: Inventory, reading: KeyReading, key: CustomerManagedKey, path: KeyPath, probe: KeyProbe
 ) -> PrerequisiteFacts:
-    """The facts as they are known now; nothing is asked."""
+    """The facts as known now; makes no request."""
     return PrerequisiteFacts(
         probe=probe,
         key=path.key_uri,
@@ -35,7 +35,7 @@ def guard_of(
 
 
 def key_users(inventory: Inventory, key: CustomerManagedKey) -> KeyUsers:
-    """The manifests that name the key, sorted by what they need of it."""
+    """The manifests that name the key, grouped by what they require of it."""
     namespace = key.metadata.namespace or ""
     sized: defaultdict[KeyUse, list[str]] = defaultdict(list)
     regional: list[RegionalUser] = []
