@@ -76,6 +76,18 @@ async def test_the_list_says_what_the_resource_itself_says(world: World, subject
     assert subject.provider.plan(subject.target, world.want(version), await subject.observe(60.0)) is None
 
 
+async def test_what_is_observed_before_a_write_is_what_the_resource_says_after_each_own_write(
+    world: World, subject: Subject
+) -> None:
+    version = await world.key()
+    for write in (lambda: subject.bring(world.want(version)), lambda: subject.observe(60.0)):
+        await write()
+        seen = await subject.provider.observe_before_write(world.chain, subject.target)
+        assert not isinstance(seen, AzureFailure)
+        assert seen.protection == (await subject.observe(0.0)).protection
+        assert subject.provider.plan(subject.target, world.want(version), seen) is None
+
+
 async def test_a_plan_is_the_same_each_time_and_says_what_it_changes(world: World, subject: Subject) -> None:
     version = await world.key()
     await subject.prepare(world.want(version))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
+from azure.core.exceptions import ServiceRequestError
+
 from cmk_operator.core.identifiers.arm_id import ArmId
-from cmk_operator.providers.listing import UNUSED_FOR, Listing
+from cmk_operator.providers.listing import MANY, SINGLY_FOR, UNUSED_FOR, WRITE_MAX_AGE, Listing
 from tests.unit.samples import APPLICATION, SUBSCRIPTION
 from tests.unit.test_management import CHAIN, Clock
 
@@ -28,6 +31,10 @@ class Source:
     def __init__(self) -> None:
         self.lists: list[str] = []
         self.reads = 0
+        self.names = ["a"]
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.refused = False
 
     async def read(self, _: IdentityChain, __: ArmId) -> str:
         self.reads += 1
@@ -35,7 +42,11 @@ class Source:
 
     async def pages(self, _: IdentityChain, subscription_id: str) -> AsyncIterator[Sequence[tuple[str, str]]]:
         self.lists.append(subscription_id)
-        yield [(account(subscription_id).text, f"list {len(self.lists)}")]
+        said = f"list {len(self.lists)}"
+        await self.answers.wait()
+        if self.refused:
+            raise ServiceRequestError("no connection")
+        yield [(account(subscription_id, name).text, said) for name in self.names]
         yield []
 
 
@@ -76,3 +87,121 @@ async def test_the_list_of_a_subscription_that_nothing_asks_for_is_forgotten() -
     session.monotonic.now = 1.2 * UNUSED_FOR
     await listed.all(CHAIN, SUBSCRIPTION, 60)
     assert len(listed) == 1
+
+
+def many_accounts(source: Source, number: int = 3 * MANY) -> list[ArmId]:
+    source.names = [f"a{index}" for index in range(number)]
+    return [account(name=name) for name in source.names]
+
+
+async def test_a_few_writes_read_their_resources_singly() -> None:
+    source = Source()
+    listed = listing(Session(), source)
+    found = [await listed.before_write(CHAIN, target) for target in many_accounts(source)[: MANY - 1]]
+    assert (found[0], source.lists, source.reads) == ("read 1", [], MANY - 1)
+
+
+async def test_many_writes_at_once_share_one_list() -> None:
+    source = Source()
+    listed = listing(Session(), source)
+    found = await asyncio.gather(*(listed.before_write(CHAIN, target) for target in many_accounts(source)))
+    assert (len(source.lists), source.reads) == (1, MANY - 1)
+    assert found[MANY - 1 :] == ["list 1"] * (2 * MANY + 1)
+
+
+async def test_writes_that_come_slowly_never_list() -> None:
+    session, source = Session(), Source()
+    listed = listing(session, source)
+    for target in many_accounts(source):
+        session.monotonic.now += WRITE_MAX_AGE / (MANY - 1) + 0.1
+        await listed.before_write(CHAIN, target)
+    assert (len(source.lists), source.reads) == (0, 3 * MANY)
+
+
+async def with_a_list(session: Session, source: Source) -> tuple[Listing[str], list[ArmId]]:
+    listed, targets = listing(session, source), many_accounts(source)
+    await listed.all(CHAIN, SUBSCRIPTION, 60)
+    return listed, targets
+
+
+async def test_a_list_of_a_few_seconds_serves_a_single_write_too() -> None:
+    session, source = Session(), Source()
+    listed, targets = await with_a_list(session, source)
+    session.monotonic.now = WRITE_MAX_AGE
+    assert await listed.before_write(CHAIN, targets[0]) == "list 1"
+    session.monotonic.now = WRITE_MAX_AGE + 0.1
+    assert await listed.before_write(CHAIN, targets[1]) == "read 1"
+
+
+async def test_the_age_of_a_list_counts_from_when_it_was_asked_for() -> None:
+    session, source = Session(), Source()
+    listed, targets = listing(session, source), many_accounts(source)
+    source.answers.clear()
+    asked = asyncio.create_task(listed.all(CHAIN, SUBSCRIPTION, 60))
+    await asyncio.sleep(0)
+    session.monotonic.now = WRITE_MAX_AGE + 0.1
+    source.answers.set()
+    await asked
+    assert await listed.before_write(CHAIN, targets[0]) == "read 1"
+
+
+async def test_after_a_write_no_older_list_counts_for_the_resource() -> None:
+    session, source = Session(), Source()
+    listed, targets = await with_a_list(session, source)
+    listed.written(CHAIN, targets[0])
+    assert await listed.before_write(CHAIN, targets[0]) == "read 1"
+    assert await listed.before_write(CHAIN, targets[1]) == "list 1"
+
+
+async def test_nor_does_one_that_was_under_way_when_the_write_ended() -> None:
+    session, source = Session(), Source()
+    listed, targets = listing(session, source), many_accounts(source)
+    source.answers.clear()
+    asked = asyncio.create_task(listed.all(CHAIN, SUBSCRIPTION, 60))
+    await asyncio.sleep(0)
+    session.monotonic.now = 1.0
+    listed.written(CHAIN, targets[0])
+    source.answers.set()
+    await asked
+    assert await listed.before_write(CHAIN, targets[0]) == "read 1"
+    assert await listed.before_write(CHAIN, targets[1]) == "list 1"
+
+
+async def test_a_list_that_was_asked_for_after_the_write_counts_again() -> None:
+    session, source = Session(), Source()
+    listed, targets = await with_a_list(session, source)
+    listed.written(CHAIN, targets[0])
+    session.monotonic.now = 61
+    await listed.all(CHAIN, SUBSCRIPTION, 60)
+    assert await listed.before_write(CHAIN, targets[0]) == "list 2"
+
+
+async def test_what_is_not_in_the_list_is_read() -> None:
+    session, source = Session(), Source()
+    listed, _ = await with_a_list(session, source)
+    assert await listed.before_write(CHAIN, account(name="made-since")) == "read 1"
+
+
+async def test_a_refused_list_leaves_reads_and_is_not_asked_for_again_soon() -> None:
+    session, source = Session(), Source()
+    listed, targets = listing(session, source), many_accounts(source)
+    source.refused = True
+    found = await asyncio.gather(*(listed.before_write(CHAIN, target) for target in targets))
+    assert all(facts.startswith("read") for facts in found)
+    assert (len(source.lists), source.reads) == (1, len(targets))
+    source.refused, session.monotonic.now = False, SINGLY_FOR
+    await asyncio.gather(*(listed.before_write(CHAIN, target) for target in targets))
+    assert len(source.lists) == 2
+
+
+async def test_a_list_that_takes_longer_than_it_counts_is_not_asked_for_again_soon() -> None:
+    session, source = Session(), Source()
+    listed, targets = listing(session, source), many_accounts(source)
+    source.answers.clear()
+    asked = [asyncio.create_task(listed.before_write(CHAIN, target)) for target in targets]
+    await asyncio.sleep(0)
+    session.monotonic.now = WRITE_MAX_AGE + 0.1
+    source.answers.set()
+    found = await asyncio.gather(*asked)
+    assert all(facts.startswith("read") for facts in found)
+    assert len(source.lists) == 1

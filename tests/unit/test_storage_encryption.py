@@ -136,8 +136,15 @@ def test_other_identities_of_the_account_stay() -> None:
 
 def test_an_identity_that_is_there_in_another_spelling_is_not_added_twice() -> None:
     spelled = IDENTITY.replace("resourceGroups", "resourcegroups")
-    account = platform_account({"type": "UserAssigned", "userAssignedIdentities": {spelled: {}}})
+    account = platform_account({"type": "SystemAssigned", "userAssignedIdentities": {spelled: {}}})
     assert list(planned(want(), account).body["identity"]["userAssignedIdentities"]) == [spelled]
+
+
+@pytest.mark.parametrize("present", ["UserAssigned", "SystemAssigned,UserAssigned", "systemassigned, userassigned"])
+def test_nothing_is_said_of_identities_where_ours_is_there_so_nobody_s_change_to_them_is_undone(present: str) -> None:
+    spelled = IDENTITY.replace("resourceGroups", "resourcegroups")
+    account = platform_account({"type": present, "userAssignedIdentities": {spelled: {}, OTHER_IDENTITY: {}}})
+    assert "identity" not in planned(want(), account).body
 
 
 def settled(choice: KeyChoice) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from cmk_operator.azure.long_running import RETRY_AFTER, ask_after
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.encryption.long_running import Ended, Failed, Running
     from cmk_operator.core.faults.azure_failure import AzureFailure
-    from cmk_operator.providers.protocol import Manifest
+    from cmk_operator.providers.protocol import Manifest, ResourceFacts
 
 
 def started(answer: FirstAnswer[Any], purpose: str) -> Started | None:
@@ -29,7 +30,7 @@ def started(answer: FirstAnswer[Any], purpose: str) -> Started | None:
     return Started(Operation(url, purpose, answer.request_id), wait if wait is not None else RETRY_AFTER)
 
 
-class ArmProvider:
+class ArmProvider(ABC):
     """A provider whose long-running operations are polled at the URL that Resource Manager returned."""
 
     def __init__(self, session: AzureSession) -> None:
@@ -43,6 +44,14 @@ class ArmProvider:
     def read_options(part: Mapping[str, Any]) -> object | None:  # noqa: ARG004 - for the kinds with a field of their own
         """Read the kind's own field of the manifest; None if it is absent or the kind has none."""
         return None
+
+    @abstractmethod
+    async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> ResourceFacts[Any] | AzureFailure:
+        """See `Provider.observe`."""
+
+    async def observe_before_write(self, chain: IdentityChain, target: Target) -> ResourceFacts[Any] | AzureFailure:
+        """Read the resource by itself, whatever a list says."""
+        return await self.observe(chain, target, max_age=0.0)
 
     async def poll(
         self,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+
+from cmk_operator.azure.failures import EXPECTED_FAILURES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -18,6 +21,12 @@ FactsT_co = TypeVar("FactsT_co", covariant=True)
 
 UNUSED_FOR: Final = 3600.0
 """Seconds after which the list of a subscription that nothing asked for is dropped."""
+WRITE_MAX_AGE: Final = 5.0
+"""Seconds since a list was requested in which a write may rely on it: as long as a write may wait for its turn."""
+MANY: Final = 8
+"""Writes within `WRITE_MAX_AGE` from which a list is cheaper than reads: Azure Storage allows 800 reads and 100 lists in five minutes."""
+SINGLY_FOR: Final = 60.0
+"""Seconds without a list before a write, after one was refused or took longer than `WRITE_MAX_AGE`."""
 
 
 @dataclass(slots=True)
@@ -25,12 +34,24 @@ class _Listed(Generic[FactsT]):
     """The resources of one subscription from the last list, with single reads since then."""
 
     at: float = float("-inf")
+    began: float = float("-inf")
+    """When that list was requested: its facts are not older."""
     used: float = float("-inf")
     """When the list was last requested."""
     resources: dict[str, FactsT] = field(default_factory=dict)
     read: dict[str, tuple[float, FactsT]] = field(default_factory=dict)
     """Single reads and answers to writes, each with its time. They are newer than a list that ran at that time."""
+    written: dict[str, float] = field(default_factory=dict)
+    """When the operator last wrote a resource, however the write ended."""
+    due: deque[float] = field(default_factory=lambda: deque(maxlen=MANY))
+    """When facts for a write were last requested."""
+    singly_until: float = float("-inf")
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def for_write(self, key: str, now: float) -> FactsT | None:
+        """The list's own facts of one resource, if it is young and the resource was neither written nor read since."""
+        touched = key in self.read or self.written.get(key, float("-inf")) >= self.began
+        return None if touched or now - self.began > WRITE_MAX_AGE else self.resources.get(key)
 
 
 class Source(Protocol[FactsT_co]):
@@ -69,6 +90,39 @@ class Listing(Generic[FactsT]):
                 return found
         return self.remember(chain, target, await self._source.read(chain, target))
 
+    async def before_write(self, chain: IdentityChain, target: ArmId) -> FactsT:
+        """Facts that a write may rely on: from a single read, or, if many resources are due, from a list of a few seconds.
+
+        Raises what an Azure call raises.
+        """
+        listed, now = self._of(chain, target.subscription_id), self._session.monotonic()
+        listed.due.append(now)
+        found = listed.for_write(target.key, now)
+        many = len(listed.due) == MANY and now - listed.due[0] <= WRITE_MAX_AGE
+        if found is None and many and now >= listed.singly_until:
+            found = await self._list_before_write(chain, target, listed)
+        return found if found is not None else await self.get(chain, target, 0.0)
+
+    async def _list_before_write(self, chain: IdentityChain, target: ArmId, listed: _Listed[FactsT]) -> FactsT | None:
+        """One list for all that wait for it; None if the list fails or does not help."""
+        async with listed.lock:
+            now = self._session.monotonic()
+            if now < listed.singly_until or now - listed.began <= WRITE_MAX_AGE:
+                return listed.for_write(target.key, now)
+            try:
+                await self._list(chain, target.subscription_id, listed)
+            except EXPECTED_FAILURES:
+                listed.singly_until = self._session.monotonic() + SINGLY_FOR
+                return None
+            now = self._session.monotonic()
+            if now - listed.began > WRITE_MAX_AGE:
+                listed.singly_until = now + SINGLY_FOR
+            return listed.for_write(target.key, now)
+
+    def written(self, chain: IdentityChain, target: ArmId) -> None:
+        """Note that the operator wrote a resource, or may have: no list that was requested before counts for its next write."""
+        self._of(chain, target.subscription_id).written[target.key] = self._session.monotonic()
+
     async def all(self, chain: IdentityChain, subscription_id: str, max_age: float) -> Mapping[str, FactsT]:
         """The facts of all resources of a subscription, by `ArmId.key`. Raises what an Azure call raises."""
         return (await self._young(chain, subscription_id, min(max_age, self._max_age))).resources
@@ -82,13 +136,17 @@ class Listing(Generic[FactsT]):
         return facts
 
     async def _young(self, chain: IdentityChain, subscription_id: str, max_age: float) -> _Listed[FactsT]:
+        listed = self._of(chain, subscription_id)
+        async with listed.lock:
+            if self._session.monotonic() - listed.at > max_age:
+                await self._list(chain, subscription_id, listed)
+        return listed
+
+    def _of(self, chain: IdentityChain, subscription_id: str) -> _Listed[FactsT]:
         listed = self._listed.pop((chain, subscription_id), None) or _Listed()
         self._listed[chain, subscription_id] = listed
         listed.used = self._session.monotonic()
         self._drop_unused()
-        async with listed.lock:
-            if self._session.monotonic() - listed.at > max_age:
-                await self._list(chain, subscription_id, listed)
         return listed
 
     def _drop_unused(self) -> None:
@@ -108,4 +166,5 @@ class Listing(Generic[FactsT]):
             found |= {resource_id.lower(): alike.setdefault(facts, facts) for resource_id, facts in page}
         listed.read = {key: (at, facts) for key, (at, facts) in listed.read.items() if at > began}
         found |= {key: facts for key, (_, facts) in listed.read.items()}
-        listed.resources, listed.at = found, self._session.monotonic()
+        listed.written = {key: at for key, at in listed.written.items() if at >= began}
+        listed.resources, listed.began, listed.at = found, began, self._session.monotonic()

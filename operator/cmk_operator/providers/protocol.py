@@ -170,6 +170,9 @@ class Provider(Protocol[TargetT_contra, DetailT]):
     ) -> ResourceFacts[DetailT] | AzureFailure:
         """The facts, at most `max_age` seconds old (0: read now). Only reads; returns Azure's refusals as values."""
 
+    async def observe_before_write(self, chain: IdentityChain, target: TargetT_contra) -> ResourceFacts[DetailT] | AzureFailure:
+        """Read only: facts that a write may rely on, younger than the operator's own last write; otherwise as `observe`."""
+
     def plan(self, target: TargetT_contra, want: KeyChoice, seen: ResourceFacts[DetailT]) -> Plan[Any] | Fault | None:
         """The next request that puts the resource on the wanted key; None if there is nothing to change. Pure.
 

@@ -109,6 +109,10 @@ class SnowflakeProvider:
                 return failure
         return _facts(target, known, max_age)
 
+    async def observe_before_write(self, chain: IdentityChain, target: SnowflakeTarget) -> Facts | AzureFailure:
+        """Read the account now."""
+        return await self.observe(chain, target, max_age=0.0)
+
     async def _look(self, client: SnowflakeClient, target: SnowflakeTarget, known: _Known) -> AzureFailure | None:
         said = await client.ask(statements.INFO)
         if isinstance(said, AzureFailure):

@@ -7,7 +7,7 @@ only a write must know (known keys, geo-secondaries) is asked for before a write
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -36,7 +36,7 @@ GROUPS_MAX_AGE: Final = 900.0
 DetailT = TypeVar("DetailT")
 
 
-class _SqlProvider(ArmProvider, ABC, Generic[DetailT]):
+class _SqlProvider(ArmProvider, Generic[DetailT]):
     """What servers and databases have in common: how a request is sent, and who must act when it is refused."""
 
     def __init__(self, client: SqlClient) -> None:

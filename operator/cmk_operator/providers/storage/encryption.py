@@ -70,16 +70,11 @@ def _read_protection(encryption: Encryption | None) -> Protection:
 
 
 def plan_key(want: KeyChoice, seen: ResourceFacts[StorageAccountDetail]) -> Plan[StorageAccountUpdateParameters] | None:
-    """The PATCH of identity and encryption that keeps the account's other identities; None if all fields are right."""
+    """The PATCH of encryption, and of identity if the account lacks ours; keeps the others. None if all fields are right."""
     changes = _changes(want, seen)
     if not changes:
         return None
-    detail = seen.detail
-    identities: dict[str, UserAssignedIdentity] = {identity.text: {} for identity in detail.user_assigned}
-    if want.managed_identity not in detail.user_assigned:
-        identities[want.managed_identity.text] = {}
     body: StorageAccountUpdateParameters = {
-        "identity": {"type": _identity_type(detail.identity_type), "userAssignedIdentities": identities},
         "properties": {
             "encryption": {
                 "keySource": _KEY_VAULT,
@@ -96,6 +91,12 @@ def plan_key(want: KeyChoice, seen: ResourceFacts[StorageAccountDetail]) -> Plan
             }
         },
     }
+    detail = seen.detail
+    if any(change.path.startswith("identity.") for change in changes):
+        identities: dict[str, UserAssignedIdentity] = {identity.text: {} for identity in detail.user_assigned}
+        if want.managed_identity not in detail.user_assigned:
+            identities[want.managed_identity.text] = {}
+        body["identity"] = {"type": _identity_type(detail.identity_type), "userAssignedIdentities": identities}
     return Plan(body, changes)
 
 

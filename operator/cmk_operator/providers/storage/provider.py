@@ -1,4 +1,4 @@
-"""The provider of storage accounts: one list for each subscription for drift checks, one read before each write."""
+"""The provider of storage accounts: one list for each subscription for drift checks, and one for many writes."""
 
 from __future__ import annotations
 
@@ -40,6 +40,13 @@ class StorageAccountProvider(ArmProvider):
         except EXPECTED_FAILURES as error:
             return failure_of(error)
 
+    async def observe_before_write(self, chain: IdentityChain, target: Target) -> Facts | AzureFailure:
+        """The account; if many are due, from a list of a few seconds (docs/decisions/0080)."""
+        try:
+            return await self._listing.before_write(chain, target.id)
+        except EXPECTED_FAILURES as error:
+            return failure_of(error)
+
     def plan(self, target: Target, want: KeyChoice, seen: Facts) -> Plan[StorageAccountUpdateParameters] | None:  # noqa: ARG002 - the account's facts say all
         """See `encryption.plan_key`."""
         return plan_key(want, seen)
@@ -56,6 +63,8 @@ class StorageAccountProvider(ArmProvider):
             applied = await self._accounts.update(chain, target.id, plan.body)
         except EXPECTED_FAILURES as error:
             return failure_of(error)
+        finally:
+            self._listing.written(chain, target.id)
         self._listing.remember(chain, target.id, applied.facts)
         return applied
 

@@ -64,6 +64,10 @@ class AdmittedResource:
         """The facts about the resource, at most `max_age` seconds old."""
         return await self.provider.observe(self.path.path.chain, self.target, max_age=max_age)
 
+    async def observe_before_write(self) -> ResourceFacts[Any] | AzureFailure:
+        """The facts that a write may rely on."""
+        return await self.provider.observe_before_write(self.path.path.chain, self.target)
+
     def judge(self, failure: AzureFailure) -> Fault:
         """Explain a refused call and name who must act."""
         return self.provider.judge(failure, self.path.target.shown_name)

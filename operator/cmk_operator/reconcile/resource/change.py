@@ -60,7 +60,7 @@ async def _write_next(
     fresh = await reread(admitted)
     if fresh is None:
         return None
-    seen = known if known is not None else await fresh.observe(0.0)
+    seen = known if known is not None else await fresh.observe_before_write()
     if isinstance(seen, AzureFailure):
         return CallRefused(fresh.judge(seen), None)
     due = await due_change(fresh, seen, observe_only=False)
