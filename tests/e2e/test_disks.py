@@ -132,7 +132,7 @@ async def test_a_set_in_another_region_than_the_vault_is_refused_with_both_regio
     await disks.apply_set(diskEncryptionSet={**CREATION, "location": "northeurope"})
     status = await disks.until("refused", has("Ready", "False", "VaultInAnotherRegion"))
     message = condition(status, "Stalled")["message"]
-    assert "lies in westeurope" in message
+    assert "is in westeurope" in message
     assert "des in northeurope" in message
     assert "the platform engineer must set spec.diskEncryptionSet.location to westeurope" in message
     await operator.after_passes(2)

@@ -116,7 +116,7 @@ def test_a_disk_on_another_set_is_moved() -> None:
             target(),
             FaultKind.INVALID,
             "DiskEncryptionSetInAnotherRegion",
-            "lies in westeurope and disk encryption set des in northeurope",
+            "is in westeurope and disk encryption set des in northeurope",
         ),
         (
             the_set(properties={**set_body()["properties"], "encryptionType": "ConfidentialVmEncryptedWithCustomerKey"}),

@@ -1,4 +1,4 @@
-"""Disk encryption sets and disks by azure-mgmt-compute: one list of each for each subscription, and first answers only."""
+"""Disk encryption sets and disks through azure-mgmt-compute. It lists whole subscriptions and does not wait for operations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class DiskEncryptionSets:
-    """Raises what an Azure call raises."""
+    """The calls for disk encryption sets; each raises what an Azure call raises."""
 
     def __init__(self, session: AzureSession) -> None:
         self._session = session
@@ -44,7 +44,7 @@ class DiskEncryptionSets:
     async def send(
         self, chain: IdentityChain, target: ArmId, plan: Plan[encryption_set.SetRequest]
     ) -> Applied[encryption_set.DiskEncryptionSetDetail] | Started:
-        """PUT or PATCH one set; carried out at once, the answer is its state after the change."""
+        """PUT or PATCH one set; returns its state after the change, or the operation that Azure started."""
         client = await self._session.management(COMPUTE, chain, target.subscription_id)
         from azure.mgmt.compute.models import DiskEncryptionSet, DiskEncryptionSetUpdate
 
@@ -60,7 +60,7 @@ class DiskEncryptionSets:
 
 
 class Disks:
-    """Raises what an Azure call raises."""
+    """The calls for disks; each raises what an Azure call raises."""
 
     def __init__(self, session: AzureSession) -> None:
         self._session = session
@@ -82,7 +82,7 @@ class Disks:
     async def update(
         self, chain: IdentityChain, target: ArmId, body: Mapping[str, Any], purpose: str
     ) -> Applied[disk.DiskDetail] | Started:
-        """PATCH one disk; carried out at once, the answer is its state after the change."""
+        """PATCH one disk; returns its state after the change, or the operation that Azure started."""
         client = await self._session.management(COMPUTE, chain, target.subscription_id)
         from azure.mgmt.compute.models import DiskUpdate
 

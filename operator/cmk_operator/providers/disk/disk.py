@@ -1,4 +1,4 @@
-"""A managed disk: reading it, and planning the PATCH that puts it on a disk encryption set, or back on a key of Microsoft.
+"""A managed disk: how it is read, and the PATCH that puts it on a disk encryption set or back on a Microsoft-managed key.
 
 Source: azure-mgmt-compute, `Disk`, `Encryption` and `DiskState`; "Server-side encryption of Azure Disk Storage", restrictions.
 """
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 PLATFORM_KEY: Final = "EncryptionAtRestWithPlatformKey"
 _CONFIDENTIAL: Final = "confidentialvmencryptedwithcustomerkey"
 _CHANGEABLE: Final = frozenset({"", "unattached", "reserved"})
-"""`diskState` in which Azure changes a disk's encryption: nobody has it, or only a deallocated machine."""
+"""Values of `diskState` in which Azure changes a disk's encryption: not attached, or attached to a deallocated machine."""
 _ATTACHED: Final = frozenset({"attached", "frozen"})
 
 
 @dataclass(frozen=True, slots=True)
 class DiskDetail:
-    """A disk, the set that it is on, and the set that it must be on (None: there is none)."""
+    """A disk, the set that it uses, and the set that its manifest names (None: it does not exist)."""
 
     id: ArmId
     location: str = ""
@@ -49,7 +49,7 @@ Facts = ResourceFacts[DiskDetail]
 
 
 def read_disk(disk: Disk) -> Facts:
-    """Read a disk as the SDK describes it; the keys of its sets are not in it."""
+    """Read the SDK's model of a disk; the keys of its sets are not in it."""
     properties = disk.properties
     encryption = properties.encryption if properties is not None else None
     machines = dict.fromkeys(filter(None, map(text_of, (disk.managed_by, *(disk.managed_by_extended or ())))))
@@ -67,12 +67,12 @@ def read_disk(disk: Disk) -> Facts:
 
 
 def protected_disk(seen: Facts) -> ProtectedDisk:
-    """The disk as one of its set's."""
+    """The disk as an entry of its set."""
     return ProtectedDisk(seen.detail.id, next(iter(seen.detail.attached_to), None))
 
 
 def with_sets(facts: Facts, present: SetFacts | None, wanted: SetFacts | None) -> Facts:
-    """The facts with the key of the set that the disk is on, and with the set that it must be on."""
+    """The facts with the key of the set that the disk uses (`present`), and with the set that it must use (`wanted`)."""
     shown = facts.shown
     if present is not None:
         shown = replace(shown, previous_keys=present.shown.previous_keys, rotation_error=present.shown.rotation_error)
@@ -81,7 +81,7 @@ def with_sets(facts: Facts, present: SetFacts | None, wanted: SetFacts | None) -
 
 
 def plan_disk(target: Target, want: KeyChoice, seen: Facts) -> Plan[DiskUpdate] | Fault | None:
-    """PATCH the disk onto its set; a fault for what must happen first; None when it is there and the set is on the key."""
+    """The PATCH that puts the disk on its set, or a fault that says what must happen first; None if nothing is to change."""
     placement = target.options
     if not isinstance(placement, DiskPlacement):
         return invalid(
@@ -112,11 +112,11 @@ def plan_disk(target: Target, want: KeyChoice, seen: Facts) -> Plan[DiskUpdate] 
 
 
 def _unfit(target: Target, set_id: ArmId, want: KeyChoice, detail: DiskDetail) -> Fault | None:
-    """Why this set will not do for this disk and this key."""
+    """Why this set cannot be used for this disk and this key; None if it can."""
     name = set_id.name
     if not target.in_scope(set_id):
         message = (
-            f"disk encryption set {set_id.text} lies outside the scopes that the CustomerTenant allows: the platform engineer must "
+            f"disk encryption set {set_id.text} is outside the scopes that the CustomerTenant allows: the platform engineer must "
             "name another in spec.disk.diskEncryptionSetId"
         )
         return invalid(Reason.DISK_ENCRYPTION_SET_NOT_ALLOWED, message)
@@ -135,8 +135,8 @@ def _unfit(target: Target, set_id: ArmId, want: KeyChoice, detail: DiskDetail) -
         return blocked(Reason.DISK_ENCRYPTION_SET_NOT_FOUND, message, Actor.PLATFORM_ENGINEER)
     if found.detail.location != detail.location:
         message = (
-            f"disk {target.id.name} lies in {detail.location} and disk encryption set {name} in {found.detail.location}: the platform "
-            "engineer must name a set in the region of the disk"
+            f"disk {target.id.name} is in {detail.location} and disk encryption set {name} in {found.detail.location}: the platform "
+            "engineer must name a set in the disk's region"
         )
         return invalid(Reason.DISK_ENCRYPTION_SET_IN_ANOTHER_REGION, message)
     if found.detail.encryption_type.lower() == _CONFIDENTIAL:
@@ -151,7 +151,7 @@ def _unfit(target: Target, set_id: ArmId, want: KeyChoice, detail: DiskDetail) -
 
 
 def _on_another_key(name: str, want: KeyChoice, found: SetFacts) -> Fault | None:
-    """The set itself must be on the wanted key, through the same identity; with a version on the wire, on that one."""
+    """The fault if the set is on another key, or uses another identity, or another version than the manifest pins."""
     now = found.protection.active_key_uri
     if now is None or now.versionless != want.key_uri.versionless:
         message = (
@@ -162,21 +162,21 @@ def _on_another_key(name: str, want: KeyChoice, found: SetFacts) -> Fault | None
     reached = want.managed_identity in found.detail.user_assigned
     if not reached or found.detail.application_client_id.lower() != want.application_client_id.lower():
         message = (
-            f"disk encryption set {name} does not reach its key by the identity of this CustomerTenant: the platform engineer must "
+            f"disk encryption set {name} does not access its key with the identity of this CustomerTenant: the platform engineer must "
             "apply an EncryptedResource for the set"
         )
         return blocked(Reason.DISK_ENCRYPTION_SET_OF_ANOTHER_IDENTITY, message, Actor.PLATFORM_ENGINEER)
     if want.key_uri.version not in {None, now.version}:
         message = (
-            f"disk encryption set {name} is not on version {want.key_uri.version} yet: the EncryptedResource of the set moves it, "
-            "which the platform engineer must apply if there is none"
+            f"disk encryption set {name} is not on version {want.key_uri.version} yet: the EncryptedResource of the set moves it; the "
+            "platform engineer must apply one if there is none"
         )
         return busy(Reason.DISK_ENCRYPTION_SET_ROTATING, message)
     return None
 
 
 def _version_is_probed(set_id: ArmId, want: KeyChoice, found: SetFacts) -> Fault | None:
-    """Law 1: the set may still be on a version that has not just passed the probe."""
+    """The fault if the set is on a version other than the one that passed the probe (law 1); None if it is on that one."""
     if not want.probed_version or found.protection.active_version == want.probed_version:
         return None
     message = f"disk encryption set {set_id.name} is not on the key's active version yet: Azure moves it within an hour"
@@ -184,16 +184,16 @@ def _version_is_probed(set_id: ArmId, want: KeyChoice, found: SetFacts) -> Fault
 
 
 def _held(target: Target, detail: DiskDetail) -> Fault | None:
-    """Azure changes the key of a disk only while no running machine and no export uses it."""
+    """The fault while a running machine or an export uses the disk: Azure does not change its key then."""
     state = detail.disk_state.lower()
     if state in _CHANGEABLE:
         return None
     name = target.id.name
     if state in _ATTACHED:
-        machines = ", ".join(machine.name for machine in detail.attached_to) or "that is not named"
+        machines = ", ".join(machine.name for machine in detail.attached_to) or "that Azure does not name"
         message = (
             f"disk {name} is attached to the virtual machine {machines}, which is not deallocated: the provider's administrator must "
-            "deallocate it, then the disk is changed and the machine can be started again (the operator never stops a machine)"
+            "deallocate it (the operator never stops a machine), and may start it again when the disk has been changed"
         )
         return blocked(Reason.DISK_ATTACHED, message, Actor.PROVIDER_ADMINISTRATOR)
     message = (
@@ -203,7 +203,7 @@ def _held(target: Target, detail: DiskDetail) -> Fault | None:
 
 
 def plan_disk_revert(target: Target, seen: Facts) -> Plan[DiskUpdate] | Fault | None:
-    """PATCH the disk back to a key of Microsoft."""
+    """The PATCH of the disk back to a Microsoft-managed key, or what must happen first; None if it is on one."""
     detail = seen.detail
     if detail.encryption_set is None:
         return None
@@ -214,4 +214,4 @@ def plan_disk_revert(target: Target, seen: Facts) -> Plan[DiskUpdate] | Fault | 
         return busy(Reason.OPERATION_IN_PROGRESS, f"Azure is still changing disk {target.id.name}")
     change = FieldChange("properties.encryption.type", detail.encryption_type, PLATFORM_KEY)
     body: DiskUpdate = {"properties": {"encryption": {"type": PLATFORM_KEY}}}
-    return Plan(body, (change,), "put the disk back on a key of Microsoft")
+    return Plan(body, (change,), "put the disk back on a Microsoft-managed key")

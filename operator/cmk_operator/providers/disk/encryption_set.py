@@ -1,7 +1,7 @@
-"""A disk encryption set: reading it, and planning the request that creates it or changes its key.
+"""A disk encryption set: how it is read, and the request that creates it or changes its key.
 
-Source: azure-mgmt-compute, `DiskEncryptionSet`, `EncryptionSetProperties` and `KeyForDiskEncryptionSet` (a key's URL is always sent with its
-version, also when Azure follows the latest one by itself); "Server-side encryption of Azure Disk Storage", restrictions.
+Source: azure-mgmt-compute, `DiskEncryptionSet`, `EncryptionSetProperties` and `KeyForDiskEncryptionSet` (a key URL always
+needs a version, also with automatic rotation); "Server-side encryption of Azure Disk Storage", restrictions.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
 NAMES_IN_A_LINE: Final = 20
 MOVING_STATES: Final = frozenset({"creating", "updating", "deleting"})
-"""`provisioningState` while Azure is still carrying out a request."""
+"""Values of `provisioningState` while a request runs."""
 CREATING: Final = "creating"
-"""`provisioningState` of a set that shows what it is to become, and protects nothing yet."""
+"""`provisioningState` of a set that shows its future values, and protects nothing yet."""
 _FAILED: Final = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class ProtectedDisk:
-    """A disk under a set, and the virtual machine that has it."""
+    """A disk that uses a set, and the virtual machine to which it is attached."""
 
     id: ArmId
     attached_to: ArmId | None = None
@@ -52,7 +52,7 @@ class ProtectedDisk:
 
 @dataclass(frozen=True, slots=True)
 class DiskEncryptionSetDetail:
-    """What a set is made of; `exists` False for one that is to be created."""
+    """The properties of a set; `exists` is False for a set that is to be created."""
 
     exists: bool = True
     location: str = ""
@@ -63,7 +63,7 @@ class DiskEncryptionSetDetail:
     automatic: bool = False
     state: str = ""
     disks: tuple[ProtectedDisk, ...] | None = None
-    """What the set protects; None when the operator may not read disks."""
+    """The disks that use the set; None if the operator may not read disks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class CreateSet:
 
 @dataclass(frozen=True, slots=True)
 class ChangeSet:
-    """PATCH of what is wrong with a set."""
+    """PATCH of a set that exists."""
 
     body: DiskEncryptionSetUpdate
 
@@ -86,7 +86,7 @@ ABSENT: Final[Facts] = ResourceFacts(Protection(), DiskEncryptionSetDetail(exist
 
 
 def read_set(found: DiskEncryptionSet) -> Facts:
-    """Read a set as the SDK describes it; which disks it protects is not in it."""
+    """Read the SDK's model of a set; the disks that use it are not in it."""
     identity, properties = found.identity, found.properties
     assigned = identity.user_assigned_identities if identity is not None else None
     detail = DiskEncryptionSetDetail(
@@ -114,7 +114,7 @@ def read_set(found: DiskEncryptionSet) -> Facts:
 
 
 def _protection(active: KeyForDiskEncryptionSet | None, *, automatic: bool) -> Protection:
-    """With automatic rotation Azure moves the version by itself, so the key is what the set is on."""
+    """The key in force. With automatic rotation it has no version, because Azure changes the version by itself."""
     with suppress(InvalidKeyUriError):
         key = parse_reported_key_uri(text_of(active.key_url if active is not None else None))
         return Protection(key.versionless if automatic else key, key.version)
@@ -122,7 +122,7 @@ def _protection(active: KeyForDiskEncryptionSet | None, *, automatic: bool) -> P
 
 
 def _rotation_error(error: ApiError | None, name: str) -> str | None:
-    """Azure's code and who must act, without what changes from answer to answer."""
+    """Azure's code and who must act, without the parts that differ in each answer; None if there is no error."""
     if not error:
         return None
     failure = AzureFailure(400, text_of(error.code) or "Unknown", text_of(error.message))
@@ -130,7 +130,7 @@ def _rotation_error(error: ApiError | None, name: str) -> str | None:
 
 
 def with_disks(facts: Facts, of_set: ArmId, disks: Sequence[ProtectedDisk] | None) -> Facts:
-    """The facts with what the set protects, for the plan and for status."""
+    """The facts with the disks that use the set; None if they are not known."""
     known = tuple(sorted(disks, key=lambda disk: disk.id.key)) if disks is not None else None
     machines = {disk.attached_to: None for disk in known or () if disk.attached_to is not None}
     shown = replace(
@@ -142,13 +142,16 @@ def with_disks(facts: Facts, of_set: ArmId, disks: Sequence[ProtectedDisk] | Non
 
 
 def _name(resource: ArmId, beside: ArmId) -> str:
-    """The name, with its resource group when that is another."""
+    """The resource's name, with its resource group if that differs from that of `beside`."""
     same = resource.segments[:4] == beside.segments[:4]
     return resource.name if same else f"{resource.resource_group}/{resource.name}"
 
 
 def plan_set(target: Target, want: KeyChoice, seen: Facts) -> Plan[SetRequest] | Fault | None:
-    """PUT a set that does not exist, or PATCH just what is wrong, keeping its other identities; None when all is right."""
+    """The PUT of a set that does not exist, or the PATCH that corrects it and keeps its other identities.
+
+    A fault says what must happen first; None if nothing is to change.
+    """
     if not seen.detail.exists:
         return _creation(target, want)
     changes = _changes(want, seen)
@@ -174,21 +177,21 @@ def plan_set(target: Target, want: KeyChoice, seen: Facts) -> Plan[SetRequest] |
     if want.managed_identity not in seen.detail.user_assigned:
         identities[want.managed_identity.text] = {}
     identity: EncryptionSetIdentity = {"type": _identity_type(seen.detail.identity_type), "userAssignedIdentities": identities}
-    purpose = "put the disk encryption set on the key" if moves else "bring the disk encryption set into order"
+    purpose = "put the disk encryption set on the key" if moves else "correct the disk encryption set"
     body: DiskEncryptionSetUpdate = {"identity": identity, "properties": properties}
     return Plan(ChangeSet(body), changes, purpose, keeps_key=not moves, shown=cast("Mapping[str, Any]", body))
 
 
 def _still_changing(target: Target) -> Fault:
-    return busy(Reason.OPERATION_IN_PROGRESS, f"Azure is still carrying out a request on disk encryption set {target.id.name}")
+    return busy(Reason.OPERATION_IN_PROGRESS, f"Azure is still changing disk encryption set {target.id.name}")
 
 
 def _creation(target: Target, want: KeyChoice) -> Plan[SetRequest] | Fault:
     given = target.options
     if not isinstance(given, DiskEncryptionSetCreation):
         message = (
-            f"disk encryption set {target.id.name} does not exist: the platform engineer must say in spec.diskEncryptionSet how to "
-            "create it (location and encryptionType), or correct spec.resourceId"
+            f"disk encryption set {target.id.name} does not exist: the platform engineer must set location and encryptionType in "
+            "spec.diskEncryptionSet, so that the operator creates it, or correct spec.resourceId"
         )
         return invalid(Reason.DISK_ENCRYPTION_SET_NOT_FOUND, message)
     location = region_of(given.location)
@@ -216,23 +219,23 @@ def _creation(target: Target, want: KeyChoice) -> Plan[SetRequest] | Fault:
 
 
 def _other_region(target: Target, location: str, want: KeyChoice, remedy: str) -> Fault | None:
-    """Disks need a vault in their own region; where the vault lies is not always known, then Azure judges."""
+    """The fault if the vault is in another region than the set. If the vault's region is unknown, Azure decides."""
     if want.vault_region is None or not location or region_of(want.vault_region) == location:
         return None
     message = (
-        f"the vault {want.key_uri.vault_host} lies in {want.vault_region} and disk encryption set {target.id.name} in {location}, but "
-        f"Azure needs both in one region: the platform engineer must {remedy}name a key in a vault of {location}"
+        f"the vault {want.key_uri.vault_host} is in {want.vault_region} and disk encryption set {target.id.name} in {location}, but "
+        f"Azure needs both in one region: the platform engineer must {remedy}name a key in a vault in {location}"
     )
     return invalid(Reason.VAULT_IN_ANOTHER_REGION, message)
 
 
 def _wire_key(want: KeyChoice) -> str:
-    """Always with the version: the one that passed the probe."""
+    """The key URL to send: always with a version, which is the one that passed the probe."""
     return str(want.key_uri.at(want.probed_version))
 
 
 def _on_key(want: KeyChoice, seen: Facts) -> bool:
-    """A set that follows the latest version may be on any: Azure moves it, and moving it back would be a fight."""
+    """Whether the set is on the wanted key. With automatic rotation any version is right: Azure would undo each change."""
     now = seen.protection.active_key_uri
     if now is None or now.versionless != want.key_uri.versionless:
         return False
@@ -256,14 +259,14 @@ def _changes(want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
             "true" if following else "false",
         ),
         ("properties.federatedClientId", detail.application_client_id, want.application_client_id),
-        # A set whose creation or last change has failed shows what it was to become; only another request mends it.
+        # A set whose creation or last change failed shows the values of that request; only another request repairs it.
         ("properties.provisioningState", detail.state, "Succeeded" if detail.state.lower() == _FAILED else detail.state),
     )
     return tuple(FieldChange(*pair) for pair in pairs if pair[1].lower() != pair[2].lower())
 
 
 def _moved_with_it(target: Target, want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
-    """A change of the set's key moves every disk that uses the set."""
+    """One change for all disks that use the set, because a change of the set's key moves them too; empty if there are none."""
     disks = seen.detail.disks
     if not disks:
         return ()
@@ -279,12 +282,12 @@ def _identity_type(present: str) -> str:
 
 
 def plan_set_revert(target: Target, seen: Facts) -> Fault | None:
-    """A set cannot be on a key of Microsoft; only its disks can. None for one that is known to protect nothing."""
+    """The fault that a set cannot be on a Microsoft-managed key, only its disks can; None if no disk uses it."""
     if not seen.detail.exists or not seen.protection.customer_managed or seen.detail.disks == ():
         return None
     disks = ", ".join(seen.shown.encrypted_disks[:NAMES_IN_A_LINE]) or "which the operator may not read"
     message = (
-        f"disk encryption set {target.id.name} cannot be on a key of Microsoft: the platform engineer must revert its disks one by "
-        f"one, by deleting an EncryptedResource of each with deletionPolicy RevertToPlatformKey ({disks})"
+        f"disk encryption set {target.id.name} cannot be on a Microsoft-managed key: the platform engineer must revert each of its "
+        f"disks, by deleting its EncryptedResource with deletionPolicy RevertToPlatformKey ({disks})"
     )
     return invalid(Reason.NO_PLATFORM_KEY_FOR_SETS, message)

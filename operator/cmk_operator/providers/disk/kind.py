@@ -1,4 +1,4 @@
-"""What is particular to disk encryption sets and to disks.
+"""The constants of disk encryption sets and of disks.
 
 Sources: Azure Virtual Machines, "Server-side encryption of Azure Disk Storage"; Azure role-based access control, "Resource provider
 operations".
@@ -35,7 +35,7 @@ DISK: Final = Kind(
     resource_type="microsoft.compute/disks",
     shown="Disk",
     timing=_TIMING,
-    # A disk is on a set, which has the identity.
+    # A disk has no identity; its set has one.
     rights=RequiredActions(("Microsoft.Compute/disks/write",), attaches_identity=False),
     key_use=_KEY_USE,
     manifest_field="disk",

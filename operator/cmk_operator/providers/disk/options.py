@@ -1,4 +1,4 @@
-"""What a manifest adds for a disk encryption set, or for a disk."""
+"""The options of disk encryption sets and of disks in a manifest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DiskEncryptionSetCreation:
 
 @dataclass(frozen=True, slots=True)
 class DiskPlacement:
-    """The disk encryption set that a disk must be on."""
+    """The disk encryption set that a disk must use."""
 
     disk_encryption_set: ArmId
 

@@ -1,4 +1,4 @@
-"""Disk encryption sets and disks through Resource Manager: one list of each a subscription, shared by both."""
+"""The providers of disk encryption sets and of disks, which share one list of each for each subscription."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ROLE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ComputeLists:
-    """What both providers read."""
+    """The lists that both providers read."""
 
     session: AzureSession
     sets: Listing[encryption_set.Facts]
@@ -44,7 +44,7 @@ class ComputeLists:
     max_age: float
 
     async def set_or_none(self, chain: IdentityChain, set_id: ArmId, max_age: float) -> encryption_set.Facts | None:
-        """The set; None when there is none. Raises what an Azure call raises."""
+        """The set; None if it does not exist. Raises what an Azure call raises."""
         try:
             return await self.sets.get(chain, set_id, max_age)
         except EXPECTED_FAILURES as error:
@@ -53,7 +53,7 @@ class ComputeLists:
             raise
 
     async def disks_of(self, chain: IdentityChain, set_id: ArmId) -> list[encryption_set.ProtectedDisk] | None:
-        """What the set protects, from the subscription's list; None when the operator may not read it."""
+        """The disks that use the set, from the subscription's list; None if the list cannot be read."""
         try:
             found = await self.disks.all(chain, set_id.subscription_id, self.max_age)
         except EXPECTED_FAILURES:
@@ -62,13 +62,13 @@ class ComputeLists:
 
 
 def judge_compute_failure(failure: AzureFailure, name: str) -> Fault:
-    """As `judge_arm_failure`; what Entra said to the disk service says more than the disk service's own code."""
+    """As `judge_arm_failure`. An error of Entra that the disk service passes on explains more than the service's own code."""
     by_entra = failure.stage is Stage.SERVICE and bool(failure.entra_codes)
     return judge_arm_failure(replace(failure, code="") if by_entra else failure, name, _ROLE)
 
 
 class DiskEncryptionSetProvider(ArmProvider):
-    """Creates disk encryption sets on a customer's key, or puts existing ones on it. Azure carries both out by itself."""
+    """Creates disk encryption sets on a customer's key, or puts existing ones on it."""
 
     kind = DISK_ENCRYPTION_SET
     read_options = staticmethod(read_creation)
@@ -79,7 +79,7 @@ class DiskEncryptionSetProvider(ArmProvider):
         self._requests = DiskEncryptionSets(lists.session)
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> encryption_set.Facts | AzureFailure:
-        """The set with the disks that it protects. One that is to be created is a fact, not a failure."""
+        """The set with the disks that use it. A set that does not exist is a fact (`ABSENT`), not a failure."""
         try:
             found = await self._lists.set_or_none(chain, target.id, max_age)
         except EXPECTED_FAILURES as error:
@@ -118,7 +118,7 @@ class DiskEncryptionSetProvider(ArmProvider):
 
 
 class DiskProvider(ArmProvider):
-    """Puts disks on a disk encryption set that is on the customer's key, and back on a key of Microsoft."""
+    """Puts disks on a disk encryption set that is on the customer's key, and back on a Microsoft-managed key."""
 
     kind = DISK
     read_options = staticmethod(read_placement)
@@ -129,7 +129,7 @@ class DiskProvider(ArmProvider):
         self._requests = Disks(lists.session)
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> disk.Facts | AzureFailure:
-        """The disk, with the key of the set that it is on, and the set that it must be on if that may be used."""
+        """The disk with the key of the set that it uses, and with the set that its manifest names, if the tenant allows that."""
         try:
             found = await self._lists.disks.get(chain, target.id, max_age)
             return await self._with_sets(chain, target, found, max_age)
@@ -172,7 +172,7 @@ class DiskProvider(ArmProvider):
 
 
 def make_providers(session: AzureSession, list_max_age: float) -> tuple[Provider[Any, Any], ...]:
-    """Both, on the same lists."""
+    """Both providers, on the same lists."""
     lists = ComputeLists(
         session,
         Listing(session, DiskEncryptionSets(session), list_max_age),

@@ -1,6 +1,6 @@
-"""The bodies of the requests as azure-mgmt-sql types them, and plans that show them.
+"""The bodies of the requests in the types of azure-mgmt-sql, and plans that show them.
 
-The SDK is imported when the first body is made: by then the resource has been read, by the same SDK.
+The SDK is imported when the first body is made; it has been loaded by then, because the resource was read with it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def server_update(request: SetServerIdentity) -> ServerUpdate:
-    """PATCH of a server."""
+    """The body of the PATCH of a server."""
     from azure.mgmt.sql.models import ResourceIdentity, ServerProperties, ServerUpdate, UserIdentity
 
     return ServerUpdate(
@@ -39,14 +39,14 @@ def server_update(request: SetServerIdentity) -> ServerUpdate:
 
 
 def server_key(request: AddServerKey) -> ServerKey:
-    """PUT of a server key."""
+    """The body of the PUT of a server key."""
     from azure.mgmt.sql.models import ServerKey, ServerKeyProperties
 
     return ServerKey(properties=ServerKeyProperties(server_key_type=AZURE_KEY_VAULT, uri=str(request.key)))
 
 
 def protector(request: SetProtector | SetServiceManagedProtector) -> EncryptionProtector:
-    """PUT of the encryption protector."""
+    """The body of the PUT of a server's encryption protector."""
     from azure.mgmt.sql.models import EncryptionProtector, EncryptionProtectorProperties
 
     if isinstance(request, SetServiceManagedProtector):
@@ -59,7 +59,7 @@ def protector(request: SetProtector | SetServiceManagedProtector) -> EncryptionP
 
 
 def database_update(request: SetDatabaseKey) -> DatabaseUpdate:
-    """PATCH of a database; null takes an identity away."""
+    """The body of the PATCH of a database; an identity is removed with null."""
     from azure.mgmt.sql.models import (
         DatabaseIdentity,
         DatabaseKey,
@@ -86,7 +86,7 @@ def database_update(request: SetDatabaseKey) -> DatabaseUpdate:
 def planned(
     request: SqlRequest, changes: tuple[FieldChange, ...], purpose: str, *, keeps_key: bool = False
 ) -> Plan[SqlRequest]:
-    """A plan of one request, with its body as it is sent."""
+    """A plan of one request that shows its body as it is sent."""
     return Plan(request, changes, purpose, keeps_key=keeps_key, shown=_shown(request))
 
 

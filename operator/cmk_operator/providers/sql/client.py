@@ -1,6 +1,6 @@
-"""Microsoft.Sql through azure-mgmt-sql's async client: each call that the providers need, and what they remember of their own.
+"""Microsoft.Sql through azure-mgmt-sql's async client: the calls that the providers need, and a cache of reads.
 
-Every method raises what an Azure call raises; an answer of another shape than the SDK's models is one of these.
+Every method raises what an Azure call raises, also for an answer that does not fit the SDK's models.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ if TYPE_CHECKING:
 FactsT = TypeVar("FactsT")
 ModelT = TypeVar("ModelT")
 RECOVERY_SECONDS: Final = 600.0
-"""How long SQL is left to open databases after it was asked, before it is asked again."""
+"""Seconds that SQL gets to open databases after a revalidation, before the next one is sent."""
 KEPT_SECONDS: Final = 3600.0
-"""How long a reading is kept that nobody has asked for again; longer than any reading is trusted."""
+"""Seconds after which a read is dropped; longer than any read is used."""
 _PROTECTOR: Final = "current"
 """The only protector that a server or a database has."""
 
 
 @dataclass(slots=True)
 class Readings(Generic[FactsT]):
-    """What was read of single resources, with the time of each reading: an optimisation that a restart may lose.
+    """A cache of reads of single resources, with the time of each; a restart may lose it.
 
-    What nothing reads any more is dropped, so that the table shrinks with the inventory.
+    Old entries are dropped, so that the table shrinks with the inventory.
     """
 
     monotonic: Callable[[], float]
     _read: dict[Hashable, tuple[float, FactsT]] = field(default_factory=dict)
 
     async def get(self, key: Hashable, max_age: float, read: Callable[[], Awaitable[FactsT]]) -> FactsT:
-        """The last reading if it is young enough, else a new one. Raises what `read` raises."""
+        """The last read if it is at most `max_age` seconds old, else a new one (0: always). Raises what `read` raises."""
         known = self._read.get(key)
         began = self.monotonic()
         if known is not None and began - known[0] <= max_age and max_age > 0:
@@ -82,19 +82,19 @@ class Readings(Generic[FactsT]):
 
 @dataclass(slots=True)
 class SqlClient:
-    """Calls about servers and databases."""
+    """The calls for servers and databases."""
 
     session: AzureSession
     _asked: dict[tuple[IdentityChain, str], float] = field(default_factory=dict)
 
     async def read(self, chain: IdentityChain, target: ArmId) -> ServerIdentity:
-        """A server."""
+        """GET a server."""
         client = await self._of(chain, target)
         with typed_answer():
             return read_server(await client.servers.get(*_server(target)))
 
     async def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[Sequence[tuple[str, ServerIdentity]]]:
-        """All servers of a subscription, each with its id."""
+        """List all servers of a subscription, each with its id."""
         client = await self.session.management(SQL, chain, subscription_id)
         async for page in pages_of(client.servers.list()):
             with typed_answer():
@@ -102,34 +102,34 @@ class SqlClient:
             yield found
 
     async def protector(self, chain: IdentityChain, server: ArmId) -> Protector:
-        """What protects a server, of which `server` may be a database."""
+        """GET the protector of a server; `server` may also be a database of it."""
         client = await self._of(chain, server)
         with typed_answer():
             return read_protector(await client.encryption_protectors.get(*_server(server), _PROTECTOR))
 
     async def known_keys(self, chain: IdentityChain, server: ArmId) -> frozenset[str]:
-        """The keys that a server knows."""
+        """List the names of the keys that were added to a server, in lower case."""
         client = await self._of(chain, server)
         return await _all(client.server_keys.list_by_server(*_server(server)), read_known_keys)
 
     async def partners(self, chain: IdentityChain, server: ArmId) -> tuple[Partner, ...]:
-        """The servers in failover groups with this one."""
+        """List the servers in failover groups with this one."""
         client = await self._of(chain, server)
         return await _all(client.failover_groups.list_by_server(*_server(server)), read_partners)
 
     async def closed_databases(self, chain: IdentityChain, server: ArmId) -> tuple[ClosedDatabase, ...]:
-        """The databases of a server that cannot use their key."""
+        """List the databases of a server that cannot use their key."""
         client = await self._of(chain, server)
         return await _all(client.databases.list_inaccessible_by_server(*_server(server)), read_closed)
 
     async def database(self, chain: IdentityChain, database: ArmId) -> DatabaseFacts:
-        """A database."""
+        """GET a database."""
         client = await self._of(chain, database)
         with typed_answer():
             return read_database(await client.databases.get(*_server(database), database.name))
 
     async def databases(self, chain: IdentityChain, database: ArmId) -> dict[str, DatabaseFacts]:
-        """All databases of a database's server, by `ArmId.key`."""
+        """List all databases of a database's server, by `ArmId.key`."""
         client = await self._of(chain, database)
         return await _all(
             client.databases.list_by_server(*_server(database)),
@@ -137,7 +137,7 @@ class SqlClient:
         )
 
     async def send(self, chain: IdentityChain, request: SqlRequest) -> FirstAnswer[Any]:
-        """Send one request; whatever it started goes on without this process."""
+        """Send one request and return its first answer. An operation that it starts continues without this process."""
         answer: FirstAnswer[Any] = FirstAnswer()
         call = _call(await self._of(chain, _target(request)), request, answer)
         with typed_answer():
@@ -149,7 +149,7 @@ class SqlClient:
         return answer
 
     def recovering(self, chain: IdentityChain, target: ArmId, *, closed: bool) -> bool:
-        """Whether SQL was asked a moment ago to open what is still closed; what is open is forgotten."""
+        """Whether SQL was recently asked to open databases that are still closed; an open target is dropped from the table."""
         asked = self._asked.get((chain, target.key))
         if not closed:
             self._asked.pop((chain, target.key), None)

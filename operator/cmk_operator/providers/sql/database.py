@@ -1,4 +1,4 @@
-"""A database with a key of its own: reading it, and planning the one PATCH that puts it on the wanted key.
+"""A database with a key of its own: how it is read, and the PATCH that puts it on the wanted key.
 
 Source: azure-mgmt-sql, `Database`; "Transparent data encryption with customer-managed keys at the database level".
 """
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SqlDatabaseDetail:
-    """What a plan rests on."""
+    """What a plan needs to know of a database."""
 
     identity: tuple[ArmId, ...] = ()
     application_client_id: str = ""
     auto_rotation: bool = False
     inaccessible: bool = False
     recovering: bool = False
-    """Whether SQL was asked a moment ago to open the database again."""
+    """Whether the operator recently asked SQL to open the database again."""
     server_customer_managed: bool | None = None
-    """Whether its server is on a customer's key; None when it was not asked for."""
+    """Whether its server is on a customer's key; None if that was not read."""
 
 
 Facts = ResourceFacts[SqlDatabaseDetail]
 
 
 def read_database(database: Database) -> Facts:
-    """Read a database as Azure answers it. Without a key of its own, its server's protects it."""
+    """Read the SDK's model of a database. A database without a key of its own is protected by its server's protector."""
     _, identities = read_identities(database.identity)
     properties = database.properties
     if properties is None:
@@ -56,17 +56,20 @@ def read_database(database: Database) -> Facts:
 
 
 def with_server(facts: Facts, *, customer_managed: bool) -> Facts:
-    """The facts with what protects the server."""
+    """The facts with whether the database's server is on a customer's key."""
     return replace(facts, detail=replace(facts.detail, server_customer_managed=customer_managed))
 
 
 def recovering(facts: Facts) -> Facts:
-    """The facts of a database that SQL was asked to open."""
+    """The facts of a database that SQL was recently asked to open."""
     return replace(facts, detail=replace(facts.detail, recovering=True))
 
 
 def plan_database(target: Target, want: KeyChoice, seen: Facts) -> Plan[SqlRequest] | Fault | None:
-    """PATCH identity, application and key at once, or revalidate a closed database; None when all is right."""
+    """The PATCH of identity, application and key, or the revalidation of an inaccessible database.
+
+    A fault says what must happen first; None if nothing is to change.
+    """
     changes = _changes(want, seen)
     if not changes and not seen.detail.inaccessible:
         return None
@@ -84,26 +87,26 @@ def plan_database(target: Target, want: KeyChoice, seen: Facts) -> Plan[SqlReque
         key=wire_key(want) if moves else None,
         follow_latest=want.key_uri.version is None,
     )
-    purpose = "protect the database with the key" if moves else "correct how the database reaches its key"
+    purpose = "protect the database with the key" if moves else "correct the database's access to its key"
     return planned(request, changes, purpose, keeps_key=not moves)
 
 
 def plan_database_revert(target: Target, seen: Facts) -> Plan[SqlRequest] | Fault | None:
-    """Back under the server's protector: Azure does that only where the server is on a key of Microsoft."""
+    """The request back to the server's protector, which Azure accepts only if the server is on a Microsoft-managed key."""
     if not seen.protection.customer_managed:
         return None
     name = target.id.shown_name
     change = FieldChange("properties.encryptionProtector", str(seen.protection.active_key_uri), "")
     if seen.detail.inaccessible:
-        # Azure reverts only what can use its key, which has passed the probe before a revert is asked for.
+        # Azure reverts only a database that can use its key. The key has passed the probe before a revert is planned.
         return _revalidate(target, seen, (change,))
     if seen.detail.server_customer_managed:
         message = (
-            f"Azure cannot take database {name} back under its server while that is on a customer's key: the platform engineer must revert "
-            "the server first, or set deletionPolicy to Orphan"
+            f"database {name} cannot return to its server's protector while the server is on a customer's key: the platform engineer must "
+            "revert the server first, or set deletionPolicy to Orphan"
         )
         return blocked(Reason.SERVER_ON_CUSTOMER_KEY, message, Actor.PLATFORM_ENGINEER)
-    return planned(RevertDatabase(target.id), (change,), "put the database back under its server")
+    return planned(RevertDatabase(target.id), (change,), "put the database back on its server's protector")
 
 
 def _changes(want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
@@ -131,13 +134,13 @@ def _changes(want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
 
 
 def _reopen(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan[SqlRequest] | Fault:
-    """Revalidate at once when the key has just passed the probe; Azure changes nothing on a closed database."""
+    """Revalidate at once, because the key has just passed the probe. Azure changes nothing on an inaccessible database."""
     name, uri = target.id.shown_name, seen.protection.key_uri
     if uri is None or uri.versionless != want.key_uri.versionless:
-        key = "its server's key" if uri is None else f"its present key {seen.protection.active_key_uri}"
+        key = "its server's key" if uri is None else f"its current key {seen.protection.active_key_uri}"
         message = (
-            f"database {name} cannot use {key}, and Azure moves it only when it can: whoever owns that key must restore the access, as told "
-            "by the provider's administrator"
+            f"database {name} cannot use {key}, and Azure cannot move it to another key before it can: the provider's administrator must "
+            "have the owner of that key restore the access"
         )
         return blocked(Reason.DATABASES_INACCESSIBLE, message, Actor.PROVIDER_ADMINISTRATOR)
     return _revalidate(target, seen, changes)

@@ -1,7 +1,7 @@
-"""What is particular to SQL servers and to databases with a key of their own.
+"""The constants of SQL servers and of databases with a key of their own.
 
-Sources: Azure SQL, "Transparent data encryption with customer-managed key", with its requirements for the TDE protector; Azure role-based access control, "Resource provider
-operations".
+Sources: Azure SQL, "Transparent data encryption with customer-managed key", with its requirements for the TDE protector;
+Azure role-based access control, "Resource provider operations".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TIMING: Final = ServiceTiming(
     "Azure SQL",
     timedelta(minutes=10),
     "its databases become Inaccessible",
-    "it heals by itself when the key was away for less than 30 minutes; else the operator revalidates the key, and failover groups, "
+    "it recovers by itself if the key was lost for less than 30 minutes; else the operator revalidates the key, and failover groups, "
     "restore history and tags may be lost",
     restores="point-in-time restores of its databases to a moment before",
 )

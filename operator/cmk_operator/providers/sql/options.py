@@ -1,4 +1,4 @@
-"""What a manifest allows on the way of a SQL server to its key."""
+"""The options of SQL servers in a manifest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SqlServerOptions:
-    """What a manifest allows on the way of a SQL server to another identity."""
+    """Whether a server may use a Microsoft-managed key for a moment while its identity or application changes."""
 
     switch_through_service_managed_key: bool = False
 

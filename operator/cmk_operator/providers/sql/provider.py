@@ -1,7 +1,7 @@
-"""SQL servers and databases through Resource Manager.
+"""The providers of SQL servers and of databases.
 
-Of a server in a steady state one list tells all servers of a subscription, and two calls the protector and the closed databases; what
-only a write must know (known keys, geo-secondaries) is asked for before a write.
+A drift check reads one list of all servers for each subscription, and two calls for each server: the protector and the
+inaccessible databases. What only a write needs (keys of the server, geo-secondaries) is read before a write.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from cmk_operator.providers.sql.requests import SqlRequest
 
 GROUPS_MAX_AGE: Final = 900.0
-"""Seconds that failover groups are trusted while nothing is to be written."""
+"""Most seconds that a read of failover groups is used while nothing is to be written."""
 DetailT = TypeVar("DetailT")
 
 
 class _SqlProvider(ArmProvider, Generic[DetailT]):
-    """What servers and databases have in common: how a request is sent, and who must act when it is refused."""
+    """What servers and databases share: how a request is sent, and who must act if it is refused."""
 
     def __init__(self, client: SqlClient) -> None:
         super().__init__(client.session)
@@ -50,7 +50,7 @@ class _SqlProvider(ArmProvider, Generic[DetailT]):
     async def apply(
         self, chain: IdentityChain, target: Target, plan: Plan[SqlRequest]
     ) -> Applied[DetailT] | Started | AzureFailure:
-        """Send the request; an answer at once is followed by a reading of the whole, as it tells a part only."""
+        """Send the request. If it is complete at once, read the target again, because the answer has only a part of it."""
         try:
             answer = await self._client.send(chain, plan.request)
         except EXPECTED_FAILURES as error:
@@ -67,7 +67,7 @@ class _SqlProvider(ArmProvider, Generic[DetailT]):
 
 
 class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
-    """Puts servers on a customer's key, one long-running request after the other."""
+    """Puts servers on a customer's key, by one long-running request after the other."""
 
     kind = SQL_SERVER
     read_options = staticmethod(read_options)
@@ -80,7 +80,7 @@ class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
         self._partners: Readings[tuple[server.Partner, ...]] = Readings(client.session.monotonic)
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> server.Facts | AzureFailure:
-        """The server, its protector, its closed databases; before a write also what it and its geo-secondaries know."""
+        """The server, its protector and its inaccessible databases; before a write also its keys and its geo-secondaries."""
         try:
             identity = await self._servers.get(chain, target.id, max_age)
             key, sql = (chain, target.id), self._client
@@ -106,7 +106,7 @@ class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
         return server.with_keys(facts, known, tuple(secondaries))
 
     async def _secondary(self, chain: IdentityChain, server_id: ArmId) -> server.Secondary:
-        """A geo-secondary that cannot be read is a fact about the primary, and stops nothing that does not need it."""
+        """Read a geo-secondary. A failure is a fact about the primary; it blocks only requests that need the secondary."""
         try:
             identity, known = await asyncio.gather(
                 self._client.read(chain, server_id), self._client.known_keys(chain, server_id)
@@ -125,7 +125,7 @@ class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
 
 
 class SqlDatabaseProvider(_SqlProvider[database.SqlDatabaseDetail]):
-    """Puts databases on a key of their own; one list tells all databases of a server."""
+    """Puts databases on a key of their own; one list for each server is shared by its databases."""
 
     kind = SQL_DATABASE
 
@@ -134,7 +134,7 @@ class SqlDatabaseProvider(_SqlProvider[database.SqlDatabaseDetail]):
         self._databases: Readings[dict[str, database.Facts]] = Readings(client.session.monotonic)
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> database.Facts | AzureFailure:
-        """The database, from its server's list where that is young enough; before a write also what protects the server."""
+        """The database, from its server's list if that is young enough; before a write also the server's protection."""
         try:
             facts = await self._read(chain, target.id, max_age)
         except EXPECTED_FAILURES as error:
@@ -162,6 +162,6 @@ class SqlDatabaseProvider(_SqlProvider[database.SqlDatabaseDetail]):
 
 
 def make_providers(session: AzureSession, list_max_age: float) -> tuple[Provider[Any, Any], ...]:
-    """Both, on one client."""
+    """Both providers, on one client."""
     client = SqlClient(session)
     return SqlServerProvider(client, list_max_age), SqlDatabaseProvider(client)

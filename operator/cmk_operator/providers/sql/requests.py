@@ -1,6 +1,6 @@
-"""The requests that bring a server or a database to the wanted key, one frozen type for each.
+"""The requests that put a server or a database on the wanted key, one frozen type for each.
 
-A plan holds one of them; `bodies.py` and `client.py` put it into the words of azure-mgmt-sql.
+A plan holds one of them; `bodies.py` and `client.py` turn it into a call of azure-mgmt-sql.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SetServerIdentity:
-    """PATCH a server: the identities that it keeps and gets, and by which of them it reaches its key."""
+    """PATCH a server: all its identities, and the identity and application with which it accesses its key."""
 
     server: ArmId
     kind: str
-    """Azure's type of the identity block; SQL spells a pair without a space."""
+    """The `type` of Azure's identity block; SQL writes a pair of types without a space."""
     user_assigned: tuple[ArmId, ...]
     primary: ArmId
     application_client_id: str
@@ -27,7 +27,7 @@ class SetServerIdentity:
 
 @dataclass(frozen=True, slots=True)
 class AddServerKey:
-    """PUT a key of a vault on a server; it protects nothing yet."""
+    """PUT a vault's key on a server; the key protects nothing yet."""
 
     server: ArmId
     name: str
@@ -36,7 +36,7 @@ class AddServerKey:
 
 @dataclass(frozen=True, slots=True)
 class SetProtector:
-    """PUT the server's protector: one of the keys that the server knows."""
+    """PUT the server's protector: one of the keys that were added to the server."""
 
     server: ArmId
     key_name: str
@@ -45,26 +45,26 @@ class SetProtector:
 
 @dataclass(frozen=True, slots=True)
 class SetServiceManagedProtector:
-    """PUT the server's protector: the key of Microsoft."""
+    """PUT the server's protector: the Microsoft-managed key."""
 
     server: ArmId
 
 
 @dataclass(frozen=True, slots=True)
 class RevalidateServer:
-    """POST: the server tries its key now, and opens the databases that it can."""
+    """POST: the server tries its key now, and opens the databases for which it works."""
 
     server: ArmId
 
 
 @dataclass(frozen=True, slots=True)
 class SetDatabaseKey:
-    """PATCH a database: the one identity that it may have, and the key; `key` None leaves the key as it is."""
+    """PATCH a database: the only identity that it may have, and the key; if `key` is None, the key stays."""
 
     database: ArmId
     identity: ArmId
     dropped: tuple[ArmId, ...]
-    """Identities that the database must lose: a PATCH merges."""
+    """Identities to remove: a PATCH keeps those that it does not name."""
     application_client_id: str
     key: KeyUri | None
     follow_latest: bool
@@ -79,7 +79,7 @@ class RevalidateDatabase:
 
 @dataclass(frozen=True, slots=True)
 class RevertDatabase:
-    """POST: the database goes back under its server's protector."""
+    """POST: the server's protector protects the database again."""
 
     database: ArmId
 

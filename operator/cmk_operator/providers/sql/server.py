@@ -1,4 +1,4 @@
-"""A SQL server as it is read: who it is, what protects it, what its geo-secondaries know, and which databases are closed.
+"""A SQL server as it is read: its identities, protector, geo-secondaries and inaccessible databases.
 
 Source: azure-mgmt-sql, `Server`, `EncryptionProtector`, `FailoverGroup`, `Database`.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ServerIdentity:
-    """Who a server is, and by whom it goes to its key."""
+    """The identities of a server, and the identity and application with which it accesses its key."""
 
     kind: str = "None"
     user_assigned: tuple[ArmId, ...] = ()
@@ -38,13 +38,13 @@ class ServerIdentity:
     application_client_id: str = ""
 
     def reaches_as(self, identity: ArmId, application_client_id: str) -> bool:
-        """Whether the server goes to its key as this identity, by this application."""
+        """Whether the server accesses its key with this identity and application."""
         return self.primary == identity and self.application_client_id.lower() == application_client_id.lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Secondary:
-    """A geo-secondary: the keys that it knows (in lower case; None: not asked), or why it could not be asked."""
+    """A geo-secondary with the names of its keys (in lower case; None: not read), or why it could not be read."""
 
     id: ArmId
     identity: ServerIdentity | None = None
@@ -54,7 +54,7 @@ class Secondary:
 
 @dataclass(frozen=True, slots=True)
 class SqlServerDetail:
-    """What a plan rests on. `known_keys` (in lower case) is None when it was not asked for."""
+    """What a plan needs to know of a server. `known_keys` (in lower case) is None if it was not read."""
 
     identity: ServerIdentity
     server_key_name: str = SERVICE_MANAGED
@@ -64,7 +64,7 @@ class SqlServerDetail:
     inaccessible: tuple[str, ...] = ()
     """Databases under the server's own protector that cannot use it."""
     recovering: bool = False
-    """Whether SQL was asked a moment ago to open them again."""
+    """Whether the operator recently asked SQL to open them again."""
 
 
 Facts = ResourceFacts[SqlServerDetail]
@@ -72,7 +72,7 @@ Facts = ResourceFacts[SqlServerDetail]
 
 @dataclass(frozen=True, slots=True)
 class Protector:
-    """What protects a server."""
+    """The encryption protector of a server."""
 
     protection: Protection = field(default_factory=Protection)
     server_key_name: str = SERVICE_MANAGED
@@ -96,7 +96,7 @@ class ClosedDatabase:
 
 
 def read_server(server: Server) -> ServerIdentity:
-    """The identity of a server as Azure answers it."""
+    """Read the identities from the SDK's model of a server."""
     kind, assigned = read_identities(server.identity)
     properties = server.properties
     if properties is None:
@@ -106,7 +106,7 @@ def read_server(server: Server) -> ServerIdentity:
 
 
 def read_protector(protector: EncryptionProtector) -> Protector:
-    """The protector as Azure answers it; enum values in any case."""
+    """Read the SDK's model of a protector; enum values are case-insensitive."""
     properties = protector.properties
     if properties is None or wire_value(properties.server_key_type).lower() != AZURE_KEY_VAULT.lower():
         return Protector()
@@ -116,12 +116,12 @@ def read_protector(protector: EncryptionProtector) -> Protector:
 
 
 def read_known_keys(keys: Iterable[ServerKey]) -> frozenset[str]:
-    """The names of the keys that a server knows, in lower case; the id tells them, `name` does not always."""
+    """The names of the keys on a server, in lower case. They are taken from the id, because `name` is not always set."""
     return frozenset((key.id or "").rsplit("/", 1)[-1].lower() for key in keys)
 
 
 def read_partners(groups: Iterable[FailoverGroup]) -> tuple[Partner, ...]:
-    """The servers in failover groups with this one; `secondary` where this one is the primary."""
+    """The servers in failover groups with this one; `secondary` is True if this one is the primary."""
     found: dict[ArmId, Partner] = {}
     for properties in filter(None, (group.properties for group in groups)):
         primary = wire_value(properties.replication_role).lower() == "primary"
@@ -136,7 +136,7 @@ def read_partners(groups: Iterable[FailoverGroup]) -> tuple[Partner, ...]:
 
 
 def read_closed(databases: Iterable[Database]) -> tuple[ClosedDatabase, ...]:
-    """Databases of a list that are inaccessible; those with a key of their own are no matter of the server's key."""
+    """The inaccessible databases of a list; `own_key` marks those that do not depend on the server's key."""
     found = [
         ClosedDatabase(database.name or "", bool(database.properties.encryption_protector))
         for database in databases
@@ -148,7 +148,7 @@ def read_closed(databases: Iterable[Database]) -> tuple[ClosedDatabase, ...]:
 def facts_of(
     identity: ServerIdentity, protector: Protector, closed: tuple[ClosedDatabase, ...], partners: tuple[Partner, ...]
 ) -> Facts:
-    """The facts of a server, without what is only asked for before a write."""
+    """The facts of a server, without what is read only before a write."""
     detail = SqlServerDetail(
         identity,
         protector.server_key_name,
@@ -164,5 +164,5 @@ def facts_of(
 
 
 def with_keys(facts: Facts, known_keys: frozenset[str], secondaries: tuple[Secondary, ...]) -> Facts:
-    """The facts with what the server and its geo-secondaries know."""
+    """The facts with the keys on the server, and with its geo-secondaries as they were read."""
     return replace(facts, detail=replace(facts.detail, known_keys=known_keys, secondaries=secondaries))

@@ -1,4 +1,4 @@
-"""What brings a SQL server to the wanted key: identity, then server key (also on its geo-secondaries), then protector.
+"""Plans how a SQL server gets to the wanted key: identity, then server key (also on its geo-secondaries), then protector.
 
 Source: "Cross-tenant customer-managed keys with transparent data encryption" (also for a server that has another key by another
 application); "Azure SQL transparent data encryption with customer-managed key" (geo-replication, inaccessible databases).
@@ -42,7 +42,10 @@ _UNSET: Final = ""
 
 
 def plan_server(target: Target, want: KeyChoice, seen: Facts) -> Plan[SqlRequest] | Fault | None:
-    """The next request, with all changes that are ahead; None when the server is right and its databases are open."""
+    """The next request with all remaining changes; None if the server is right and its databases are accessible.
+
+    A fault says what must happen first.
+    """
     identity, key = _identity_changes(want, seen), _key_changes(want, seen)
     changes = (*identity, *key)
     closed = seen.detail.inaccessible
@@ -64,17 +67,17 @@ def plan_server(target: Target, want: KeyChoice, seen: Facts) -> Plan[SqlRequest
 
 
 def plan_server_revert(target: Target, seen: Facts) -> Plan[SqlRequest] | Fault | None:
-    """Back to a key of Microsoft; the server keeps its identities and old keys.
+    """The next request back to a Microsoft-managed key; the server keeps its identities and old keys.
 
-    Azure does not do that while a database is closed. A revert is asked for only after the key has passed the probe, so the
-    database is opened first: Azure itself never opens one that was closed for longer than half an hour.
+    Azure refuses that while a database is inaccessible. A revert is planned only after the key has passed the probe, so the
+    database is opened first: Azure itself never opens one that was inaccessible for longer than half an hour.
     """
     if not seen.protection.customer_managed:
         return None
     change = FieldChange("encryptionProtector.serverKeyName", seen.detail.server_key_name, SERVICE_MANAGED)
     if seen.detail.inaccessible:
         return _reopen(target, seen, (change,))
-    return _service_managed(target, (change,), "put the server back on a key of Microsoft")
+    return _service_managed(target, (change,), "put the server back on a Microsoft-managed key")
 
 
 def _same_key(want: KeyChoice, seen: Facts) -> bool:
@@ -99,7 +102,7 @@ def _identity_changes(want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
 
 
 def _identity_type(present: str) -> str:
-    """Add UserAssigned without dropping SystemAssigned; SQL spells the pair without a space."""
+    """Add UserAssigned and keep SystemAssigned; SQL writes the pair without a space."""
     return "SystemAssigned,UserAssigned" if "systemassigned" in present.lower() else "UserAssigned"
 
 
@@ -127,12 +130,12 @@ def _key_changes(want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
 
 
 def _wanted_name(want: KeyChoice, seen: Facts) -> str:
-    """The server's name for the key: the one in force where that is right, whatever version SQL has moved to."""
+    """The name of the wanted key on the server: the one in force if that is right, whatever its version."""
     return seen.detail.server_key_name if on_key(want, seen.protection) else server_key_name(wire_key(want))
 
 
 def _identify(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan[SqlRequest]:
-    """Keep the server's other identities: others may use them."""
+    """Set identity and application; the server's other identities stay, because others may use them."""
     identity = seen.detail.identity
     present = identity.user_assigned
     kept = present if want.managed_identity in present else (*present, want.managed_identity)
@@ -143,16 +146,21 @@ def _identify(target: Target, want: KeyChoice, seen: Facts, changes: tuple[Field
 
 
 def _switch(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan[SqlRequest] | Fault:
-    """To another key as someone else: nothing unwraps the old key then, so Azure's way goes over a key of Microsoft."""
+    """Another key with another identity or application: nothing could unwrap the old key then.
+
+    So Azure needs a Microsoft-managed key in between.
+    """
     options = target.options
     if isinstance(options, SqlServerOptions) and options.switch_through_service_managed_key:
         between = FieldChange("encryptionProtector.serverKeyName", seen.detail.server_key_name, SERVICE_MANAGED)
-        return _service_managed(target, (between, *changes), "put the server on a key of Microsoft to change its application")
+        return _service_managed(
+            target, (between, *changes), "put the server on a Microsoft-managed key to change its application"
+        )
     present = seen.detail.identity.application_client_id or "no application"
     message = (
-        f"server {target.id.name} reaches its present key {seen.protection.active_key_uri} by {present}, and with another identity or "
-        "application it would lose that key before it has the new one: the platform engineer must allow a moment on a key of Microsoft "
-        "with spec.sqlServer.switchThroughServiceManagedKey, or the provider's administrator put the server on the new key"
+        f"server {target.id.name} accesses its current key {seen.protection.active_key_uri} with {present}, and with another identity or "
+        "application it would lose that key before it has the new one: the platform engineer must allow a Microsoft-managed key for a "
+        "moment with spec.sqlServer.switchThroughServiceManagedKey, or the provider's administrator must put the server on the new key"
     )
     return blocked(Reason.SWITCH_NEEDS_SERVICE_MANAGED_KEY, message, Actor.PLATFORM_ENGINEER)
 
@@ -163,15 +171,15 @@ def _service_managed(target: Target, changes: tuple[FieldChange, ...], purpose: 
 
 def _closed_on_another_key(target: Target, seen: Facts) -> Fault:
     message = (
-        f"databases of server {target.id.name} cannot use its present key {seen.protection.active_key_uri} "
-        f"({names_shown(seen.detail.inaccessible)}), and Azure moves none of them until they can: whoever owns that key must restore the "
-        "access, as told by the provider's administrator"
+        f"databases of server {target.id.name} cannot use its current key {seen.protection.active_key_uri} "
+        f"({names_shown(seen.detail.inaccessible)}), and Azure cannot move them to another key before they can: the provider's "
+        "administrator must have the owner of that key restore the access"
     )
     return blocked(Reason.DATABASES_INACCESSIBLE, message, Actor.PROVIDER_ADMINISTRATOR)
 
 
 def _reopen(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan[SqlRequest] | Fault:
-    """Revalidate at once, and do not wait for Azure to do it: the key has just passed the probe, and it only opens them sooner."""
+    """Revalidate at once instead of waiting for Azure: the key has just passed the probe, so the databases open sooner."""
     closed = seen.detail.inaccessible
     if seen.detail.recovering:
         return busy(Reason.DATABASES_RECOVERING, f"SQL is opening databases of server {target.id.name}: {names_shown(closed)}")
@@ -202,9 +210,10 @@ def _add_key(server: ArmId, want: KeyChoice, changes: tuple[FieldChange, ...], p
 def _secondary_first(
     target: Target, want: KeyChoice, secondary: Secondary, changes: tuple[FieldChange, ...]
 ) -> Plan[SqlRequest] | Fault | None:
-    """A geo-secondary must know the key before its primary is protected by it; its own protector is its own manifest's matter.
+    """What a geo-secondary needs first: the key must be on it before it protects the primary. None if it is there.
 
-    It is asked wherever it lies, so that whoever adds the key there is seen; it is written to in the tenant's scopes only.
+    A geo-secondary is read in every scope, because others may add the key; it is changed only in the tenant's scopes. Its own
+    protector is set by its own manifest.
     """
     name, server = secondary.id.name, target.id.name
     if secondary.failure is not None:
@@ -213,14 +222,14 @@ def _secondary_first(
         return None
     if not target.in_scope(secondary.id):
         message = (
-            f"geo-secondary {name} of server {server} must know the key first, but lies outside the tenant's allowedScopes: the "
+            f"geo-secondary {name} of server {server} needs the key first, but is outside the tenant's allowedScopes: the "
             "provider's administrator must add the key to it, or its scope to the CustomerTenant"
         )
         return blocked(Reason.GEO_SECONDARY_OUT_OF_SCOPE, message, Actor.PROVIDER_ADMINISTRATOR)
     if secondary.identity is None or not secondary.identity.reaches_as(want.managed_identity, want.application_client_id):
         message = (
-            f"geo-secondary {name} of server {server} must know the key first, but does not reach it by the same identity and "
-            f"application yet: the platform engineer must declare an EncryptedResource for {name} with the same key"
+            f"geo-secondary {name} of server {server} needs the key first, but does not use the same identity and application "
+            f"yet: the platform engineer must apply an EncryptedResource for {name} with the same key"
         )
         return blocked(Reason.GEO_SECONDARY_NOT_READY, message, Actor.PLATFORM_ENGINEER)
     return _add_key(secondary.id, want, changes, f"add the key to geo-secondary {name}")

@@ -1,4 +1,4 @@
-"""What servers and databases have in common on the wire: names of keys, identity blocks, and keys that SQL does not take.
+"""What servers and databases share in SQL's API: names of keys, identity blocks, and which keys SQL does not accept.
 
 Source: Azure SQL REST, `ServerKeyProperties`; "Rotate the Transparent Data Encryption protector"; "Azure SQL transparent data
 encryption with customer-managed key", requirements.
@@ -25,21 +25,24 @@ if TYPE_CHECKING:
 AZURE_KEY_VAULT: Final = "AzureKeyVault"
 SERVICE_MANAGED: Final = "ServiceManaged"
 LONGEST_NAMES: Final = 94
-"""Characters of a vault's and a key's name together."""
+"""Most characters of the vault's name and the key's name together."""
 
 
 def server_key_name(uri: KeyUri) -> str:
-    """How a server names a key of a vault: vault_key_version."""
+    """The name of a vault's key on a server: vault_key_version."""
     return "_".join(filter(None, (uri.vault_name, uri.key_name, uri.version)))
 
 
 def wire_key(want: KeyChoice) -> KeyUri:
-    """Always with the version, also when SQL follows the latest one by itself: the one that passed the probe."""
+    """The key to send: always with the version that passed the probe, also with automatic rotation."""
     return want.key_uri.at(want.probed_version)
 
 
 def read_key(uri: str | None, key_version: str | None, *, following: bool) -> Protection:
-    """What a key identifier says, with the version in force; SQL moves the version by itself when it follows."""
+    """The protection from a key identifier and the version in force.
+
+    With automatic rotation (`following`) the key has no version, because SQL changes the version by itself.
+    """
     with suppress(InvalidKeyUriError):
         key = parse_reported_key_uri(uri or "")
         active = key.version or key_version or None
@@ -60,12 +63,12 @@ def is_inaccessible(database: DatabaseProperties) -> bool:
 
 
 def wire_value(value: object) -> str:
-    """What Azure wrote, of an enum of the SDK, of a value that the SDK does not know yet, or of nothing."""
+    """The text of an SDK enum, of a value that the SDK does not know yet, or an empty string for None."""
     return str(getattr(value, "value", value) or "")
 
 
 def on_key(want: KeyChoice, seen: Protection) -> bool:
-    """Whether the key in force is the wanted one. SQL that follows the latest version may be on any: moving it back is a fight."""
+    """Whether the key in force is the wanted one. With automatic rotation any version is: SQL would undo each change."""
     now = seen.active_key_uri
     if now is None or now.versionless != want.key_uri.versionless:
         return False
@@ -73,25 +76,25 @@ def on_key(want: KeyChoice, seen: Protection) -> bool:
 
 
 def unfit(want: KeyChoice, name: str) -> Fault | None:
-    """Why SQL will not take this key, as far as that is known before asking it; `name` is the target's."""
+    """Why SQL will not accept this key, as far as that is known before a request; `name` is the target's."""
     vault = want.key_uri.vault_name
     length = len(vault) + len(want.key_uri.key_name)
     if length > LONGEST_NAMES:
         message = (
-            f"the names of vault {vault} and key {want.key_uri.key_name} have {length} characters together, but SQL takes at most "
+            f"the names of vault {vault} and key {want.key_uri.key_name} have {length} characters together, but SQL accepts at most "
             f"{LONGEST_NAMES}: the platform engineer must name a key with a shorter name in keyUri"
         )
         return invalid(Reason.KEY_NAME_TOO_LONG, message)
     if want.key_size is not None and not SQL_KEY_USE.takes(want.key_size):
         message = (
-            f"the key has {want.key_size} bits, but SQL takes RSA keys of {SQL_KEY_USE.shown_sizes} for {name}: the customer's "
-            "administrator must make a key of such a size"
+            f"the key has {want.key_size} bits, but SQL accepts RSA keys of {SQL_KEY_USE.shown_sizes} for {name}: the customer's "
+            "administrator must create a key of such a size"
         )
         return Fault(Reason.KEY_SIZE_NOT_SUPPORTED, message, Actor.CUSTOMER_ADMINISTRATOR)
     return None
 
 
 def names_shown(names: tuple[str, ...]) -> str:
-    """A few names, for a message."""
+    """At most ten names, and the number of the rest, for a message."""
     few = ", ".join(names[:10])
     return few if len(names) <= 10 else f"{few} and {len(names) - 10} more"
