@@ -1,1 +1,1 @@
-"""Everything that crosses the network to Azure: credentials, vaults, Resource Manager. I/O without decisions."""
+"""Everything that is sent to Azure: credentials, requests to vaults, Resource Manager and Graph. I/O without decisions."""

@@ -1,4 +1,4 @@
-"""What every client of an SDK of Azure is made with."""
+"""The options with which every client of an Azure SDK is made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class ClientOptions(TypedDict):
-    """The options of azure-core's own pipelines that this operator sets."""
+    """The options of azure-core's pipelines that this operator sets; timeouts and the backoff factor in seconds."""
 
     transport: BudgetedTransport
     retry_total: int

@@ -1,4 +1,4 @@
-"""Reads what the identity chain is made of: the managed identity and the multitenant application."""
+"""Reads the parts of the identity chain: the managed identity and the multitenant application."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IDENTITY_API_VERSION: Final = "2023-01-31"
 
 
 async def sign_in(session: AzureSession, chain: IdentityChain) -> AzureFailure | None:
-    """Get a new Resource Manager token as the managed identity; None when that worked."""
+    """Get a new Resource Manager token as the managed identity; returns None on success."""
     try:
         await session.fresh_operator_sign_in(chain)
     except EXPECTED_FAILURES as error:
@@ -26,7 +26,7 @@ async def sign_in(session: AzureSession, chain: IdentityChain) -> AzureFailure |
 
 
 async def sign_in_to_customer(session: AzureSession, chain: IdentityChain, customer_tenant_id: str) -> AzureFailure | None:
-    """Get a new Key Vault token as the application in the customer's tenant; None when that worked: consent stands."""
+    """Get a new Key Vault token as the application in the customer's tenant; None on success, which proves the consent."""
     try:
         await session.fresh_sign_in(chain, customer_tenant_id)
     except EXPECTED_FAILURES as error:
@@ -48,13 +48,13 @@ async def read_managed_identity(
 
 
 async def application_is_gone(session: AzureSession, chain: IdentityChain) -> bool:
-    """Whether the provider's tenant says that it has no such application; False also when nobody can tell."""
+    """Whether Graph reports that the provider's tenant has no such application; False also if that is unknown."""
     found = await read_application(session, chain)
     return isinstance(found, AzureFailure) and found.code == "Request_ResourceNotFound"
 
 
 async def read_application(session: AzureSession, chain: IdentityChain) -> ApplicationFacts | AzureFailure:
-    """GET the application and its federated credentials; needs Application.Read.All, so a refusal is an ordinary answer."""
+    """GET the application and its federated credentials. Without Application.Read.All Graph refuses, which is normal."""
     try:
         client = session.rest(session.managed_identity(chain), f"https://{chain.cloud.graph}", chain.cloud.graph_scope)
         path = f"/v1.0/applications(appId='{chain.application_client_id}')"
@@ -70,7 +70,7 @@ async def read_application(session: AzureSession, chain: IdentityChain) -> Appli
 
 
 def credential_of(entry: dict[str, Any], name: str) -> FederatedCredential:
-    """Read a federated credential, as Graph and Resource Manager show it."""
+    """Read a federated credential from an answer of Graph or Resource Manager."""
     return FederatedCredential(
         str(entry.get("issuer", "")), str(entry.get("subject", "")), tuple(entry.get("audiences", ())), name
     )

@@ -1,4 +1,4 @@
-"""What the operator's managed identity may do at a scope, as Azure says it."""
+"""What the operator's managed identity may do at a scope, as Azure reports it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ API_VERSION: Final = "2022-04-01"
 
 
 async def permissions_at(session: AzureSession, chain: IdentityChain, scope: ArmId) -> tuple[Permission, ...] | AzureFailure:
-    """The permissions of the caller, one for each role assignment at or above `scope`; never raises for what Azure answers.
+    """The permissions of the caller, one for each role assignment at or above `scope`; returns Azure's refusals as values.
 
     Source: Azure role-based access control REST, "Permissions - List For Resource".
     """

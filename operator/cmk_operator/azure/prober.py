@@ -1,4 +1,4 @@
-"""One look per key per interval, whatever uses it: concurrent askers share a visit and a young enough result."""
+"""Probes keys: one check for each key and interval; concurrent callers share a probe and its result."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from cmk_operator.core.faults.azure_failure import AzureFailure
 
 EXPLANATION_MAX_AGE: Final = 1.0
-"""Seconds for which the reason of a denial is the same for all keys of a tenant, so that a vault that is lost costs few sign-ins.
+"""Seconds for which all keys of a tenant share the reason of a denial, so that a lost vault causes few sign-ins.
 
-Whoever asks for what is so now (`max_age` 0) gets a reason that was asked for since.
+A caller with `max_age` 0 gets a reason that was requested after its call.
 """
 KNOWN_FOR: Final = 1 / 3
-"""Intervals for which a look need not ask again what was learnt of the vault and of the tenant, within the bounds of each."""
+"""Intervals for which a check may reuse what is known of the vault and of the tenant; each has its own limit too."""
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class _Explanation:
 
 
 class KeyProber:
-    """Visits vaults, at most `concurrency` at a time; `monotonic` is the clock in seconds by which a visit grows old."""
+    """Probes keys in vaults, at most `concurrency` at a time; `monotonic` is the clock, in seconds, for the age of results."""
 
     def __init__(
         self,
@@ -70,12 +70,12 @@ class KeyProber:
         self._explanations: Table[tuple[IdentityChain, str], _Explanation] = Table(lambda _: _Explanation(), monotonic)
 
     def drop_unused(self) -> None:
-        """Forget keys, vaults and tenants that nothing has asked for in an hour."""
+        """Drop keys, vaults and tenants that were not used for an hour."""
         for table in (self._watched, self._lists, self._answers, self._explanations):
             table.drop_unused()
 
     def held(self) -> int:
-        """How many keys, vaults and tenants are held in memory."""
+        """The number of keys, vaults and tenants held in memory."""
         return sum(len(table) for table in (self._watched, self._lists, self._answers, self._explanations))
 
     async def probe(
@@ -83,8 +83,8 @@ class KeyProber:
     ) -> KeyProbe:
         """A whole probe at most `max_age` seconds old that covers the wanted version and all of `versions_in_use`.
 
-        `read_max_age`: seconds within which the key has been read at least, and found to be as it was at that probe; what
-        is not, a version that has been made since for one, is wrapped and unwrapped with. None: as old as the probe.
+        `read_max_age`: the key was read at most that many seconds ago, and was as in that probe. What differs, such as a new
+        version, is probed with wrapKey and unwrapKey again. None: the read may be as old as the probe.
         """
         watched = self._watch(key)
         async with watched.lock:
@@ -100,9 +100,9 @@ class KeyProber:
     async def look(
         self, key: ProbedKey, versions_in_use: frozenset[str], interval: float, who: Hashable, wake: Callable[[], None]
     ) -> KeyProbe:
-        """What is known of the key, after the next look (`core.look`) if the last one is older than the interval.
+        """The state of the key, after the next step of the probe (`core.access.probe_plan`) if it is due.
 
-        `wake` is called once, in place of an earlier one of `who`, when a look at others shows that this key has changed.
+        `wake` replaces an earlier one of `who`. It is called once, when the vault's list shows that this key has changed.
         """
         watched = self._watch(key)
         watched.wakes[who] = wake
@@ -120,7 +120,7 @@ class KeyProber:
             return await self._look(key, watched, versions_in_use, interval)
 
     def age(self, key: ProbedKey) -> float:
-        """Seconds since it was last the key's turn; infinite before the first."""
+        """Seconds since the key was last checked; infinite before the first check."""
         watched = self._watched.find(key)
         return self._since(watched.turn_at) if watched is not None else float("inf")
 
@@ -141,9 +141,9 @@ class KeyProber:
         *,
         known_for: float,
     ) -> KeyProbe:
-        """Visit the key; with `known`, only what does not read as it did there is wrapped with.
+        """Probe the key. With `known`, only versions that differ from it are probed with wrapKey and unwrapKey.
 
-        `known_for`: seconds for which what was learnt of the vault and of the tenant, and not of the key, need not be asked again.
+        `known_for`: seconds for which facts about the vault and the tenant, but not about the key, may be reused.
         """
         watched.doubted = False
         visit = await self._visit(key, versions_in_use, known, known_for)
@@ -163,7 +163,7 @@ class KeyProber:
         return self._proven(watched, visit.probe)
 
     async def _visit(self, key: ProbedKey, versions_in_use: frozenset[str], known: KeyProbe | None, known_for: float) -> Visit:
-        """Ask the vault, unless it was just silent to another visit: to wait for that again would keep other vaults waiting."""
+        """Probe the vault, unless another probe just timed out there: a second timeout would delay the probes of other vaults."""
         explain = functools.partial(self._explain, within=min(known_for, EXPLANATION_MAX_AGE))
         answers = self._answers[key.key_uri.vault_url]
         spared = min(known_for, ASKED_AGAIN_AFTER)
@@ -171,7 +171,7 @@ class KeyProber:
         if silence is not None:
             return unanswered(silence, versions_in_use, self._clock())
         async with self._slots:
-            # Who was asked while this one waited for its turn may have learnt it.
+            # While this probe waited for its turn, another one may have timed out.
             silence = answers.told(self._monotonic(), spared)
             if silence is not None:
                 return unanswered(silence, versions_in_use, self._clock())
@@ -184,13 +184,13 @@ class KeyProber:
     async def _look(self, key: ProbedKey, watched: Watched, versions_in_use: frozenset[str], interval: float) -> KeyProbe:
         last, proof = watched.last, watched.proof
         if last is None or proof is None:
-            raise RuntimeError("a key that is not well is probed whole")
+            raise RuntimeError("a key that is not accessible needs a whole probe")
         known_for = interval * KNOWN_FOR
         answers = self._answers.find(key.key_uri.vault_url)
         if answers is not None and answers.silence is not None:
             return await self._probe(key, watched, versions_in_use, known_for=known_for)
         vault = self._list_of(key)
-        # The list shows the latest version only: neither a pinned one nor an older one that is still in use.
+        # The list shows only the latest version: neither a pinned one nor an older one that is still in use.
         shared = not watched.doubted and key.key_uri.version is None and not last.in_use
         listed = shared and await vault.shows_no_change(key, watched, interval)
         now = self._monotonic()
@@ -208,7 +208,7 @@ class KeyProber:
         return self._proven(watched, replace(last, at=self._clock()))
 
     async def _look_at_lost(self, key: ProbedKey, watched: Watched, last: KeyProbe, well: frozenset[str]) -> KeyProbe:
-        """Older versions that were lost are asked whether they still are, while the key itself is spared the whole probe."""
+        """Probe the older versions that were lost, because the steps of the key itself do not cover them."""
         lost = sorted(set(last.in_use) - well)
         if not lost:
             return last
@@ -218,7 +218,7 @@ class KeyProber:
         return replace(last, in_use=dict(last.in_use) | dict(visit.probe.in_use))
 
     async def _repeat(self, key: ProbedKey, watched: Watched, look: Look, versions: frozenset[str]) -> bool:
-        """Wrap or unwrap with each version; whether all of them did."""
+        """Wrap or unwrap with each version; returns whether all of them succeeded."""
         if not versions <= set(watched.wrapped):
             return False
         kept = {version: watched.wrapped[version] for version in sorted(versions)}

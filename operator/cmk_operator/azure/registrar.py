@@ -1,4 +1,4 @@
-"""The registrar's requests: it reads what there is, and makes one step of a registration at a time."""
+"""The registrar's requests: it reads what exists, and makes one step of a registration at a time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _ARM: Final = {"api-version": IDENTITY_API_VERSION}
 
 
 def service_account_of(token_file: Path | None) -> ServiceAccount | AzureFailure:
-    """Who the operator is, by the claims of its own token; it is not verified here, because Entra does that."""
+    """The operator's ServiceAccount, from the claims of its own token. Entra verifies the token, so this does not."""
     if token_file is None:
         message = "AZURE_FEDERATED_TOKEN_FILE is not set"
         return AzureFailure(400, "TokenFileUnreadable", message, stage=Stage.OPERATOR_TOKEN)
@@ -60,11 +60,11 @@ def service_account_of(token_file: Path | None) -> ServiceAccount | AzureFailure
 
 @dataclass(frozen=True, slots=True)
 class RegistrarClient:
-    """Microsoft Graph and Resource Manager as the registrar."""
+    """The calls to Microsoft Graph and Resource Manager, signed in as the registrar."""
 
     session: AzureSession
     chain: IdentityChain
-    """The registrar in the place of the managed identity."""
+    """An identity chain with the registrar as the managed identity."""
 
     def _graph(self) -> RestClient:
         cloud = self.chain.cloud
@@ -73,12 +73,12 @@ class RegistrarClient:
     def _refused(self, error: BaseException, target: str) -> Fault:
         failure = failure_of(error)
         if failure.status in {401, 403}:
-            # A token carries the permissions of the moment it was issued, and lives for up to a day.
+            # A token has the permissions of the time when it was issued, and is valid for up to a day.
             self.session.forget_managed_identity(self.chain)
         return judge_registration_failure(failure, self.chain.managed_identity_client_id, target)
 
     async def observe(self, wish: Wish) -> Seen:
-        """Read what there is of the wish; reads only."""
+        """Read which parts of the wanted registration exist. Only reads."""
         application: ApplicationFacts | None = None
         namesakes: tuple[Namesake, ...] = ()
         identity, application_unread, identity_unread = None, None, None
@@ -102,7 +102,7 @@ class RegistrarClient:
         return application, ()
 
     async def _application(self, graph: RestClient, wish: Wish) -> ApplicationFacts | None:
-        """The application that was registered before, else the one that bears our mark."""
+        """The application that was registered before, else the one with our unique name."""
         key = f"appId='{wish.known_client_id}'" if wish.known_client_id is not None else f"uniqueName='{wish.unique_name}'"
         found = await _or_none(graph, f"/v1.0/applications({key})", {"$select": _APPLICATION_FIELDS})
         if found is None:
@@ -152,7 +152,7 @@ class RegistrarClient:
         return ManagedIdentityFacts(str(properties.get("clientId", "")), str(properties.get("principalId", "")), credentials)
 
     async def take(self, wish: Wish, step: RegistrationStep) -> Fault | None:
-        """Make one step; each may be repeated, and none makes a second one of anything."""
+        """Make one step; returns the fault if it was refused. Each step is idempotent."""
         target = f"the managed identity {wish.managed_identity.name!r}"
         if not isinstance(step, CreateManagedIdentity | TrustAtManagedIdentity):
             target = f"the application {wish.display_name!r}"
@@ -185,7 +185,7 @@ def _wire(credential: FederatedCredential) -> dict[str, Any]:
 
 
 async def _or_none(client: RestClient, path: str, query: dict[str, str]) -> dict[str, Any] | None:
-    """GET; None when there is no such thing (a missing resource group or subscription is another matter)."""
+    """GET; None if the resource itself does not exist. A missing resource group or subscription raises."""
     try:
         return await client.call("GET", path, query)
     except EXPECTED_FAILURES as error:

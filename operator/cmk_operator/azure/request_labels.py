@@ -1,4 +1,4 @@
-"""Labels of a request to Azure for metrics: bounded, whatever names, ids and queries its URL holds."""
+"""Labels of requests to Azure for metrics. Their number is bounded, whatever names, ids and queries the URLs contain."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VAULT_COLLECTIONS: Final[Mapping[str, str]] = MappingProxyType({"keys": "getKey
 
 
 def service_of(host: str) -> str:
-    """A bounded label for metrics: which of Azure's services a host belongs to."""
+    """The label of the service to which a host belongs."""
     if ".vault." in host:
         return KEY_VAULT
     if host.startswith("management."):
@@ -30,12 +30,12 @@ def service_of(host: str) -> str:
 
 
 def shown_host(host: str) -> str:
-    """A bounded label for metrics: vaults and Azure's few own hosts by name, of everything else only the domain."""
+    """The label of a host: its name for vaults, Resource Manager and Entra; for others only the last two parts of the name."""
     return host if service_of(host) in {KEY_VAULT, "resource_manager", "entra"} else ".".join(host.split(".")[-2:])
 
 
 def operation_of(service: str, method: str, path: str) -> str:
-    """A bounded label for metrics: what a request does, without any name or id from its path."""
+    """The label of what a request does, without any name or id from its path."""
     segments = path.lower().strip("/").split("/")
     if service == KEY_VAULT:
         return _VAULT_ENDINGS.get(segments[-1]) or _VAULT_COLLECTIONS.get(segments[0], method)

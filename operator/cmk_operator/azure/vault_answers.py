@@ -1,4 +1,4 @@
-"""Whether a vault answers at all: while it does not, one visit at a time asks it, so that no other customer waits for its silence."""
+"""Whether a vault answers. While it does not, only one probe at a time tries it, so that probes of other vaults need not wait."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from cmk_operator.core.faults.azure_failure import AzureFailure
 
 ASKED_AGAIN_AFTER: Final = 15.0
-"""Seconds for which what one visit learnt of a silent vault is told to the others; each would wait for as long as a timeout."""
+"""Seconds for which the timeout of one probe counts for other probes of that vault; each of them would wait for a timeout too."""
 
 
 @dataclass(slots=True)
 class VaultAnswers:
-    """What the visits to one vault, by whomever and to whichever of its keys, have learnt of it."""
+    """Whether one vault has answered, from all probes of all its keys."""
 
     silence: AzureFailure | None = None
-    """The failure of the last visit, if the vault had given no answer in time."""
+    """The timeout of the last probe; None if the vault answered."""
     silent_at: float = float("-inf")
     answered_at: float = float("-inf")
     asking: int = 0
-    """Visits under way."""
+    """Probes that run now."""
 
     @contextmanager
     def visit(self) -> Iterator[None]:
-        """While one asks."""
+        """Count a probe while it runs."""
         self.asking += 1
         try:
             yield
@@ -40,15 +40,15 @@ class VaultAnswers:
             self.asking -= 1
 
     def told(self, now: float, within: float) -> AzureFailure | None:
-        """What a visit would wait for in vain, as was learnt less than `within` seconds ago or is being learnt; None: ask."""
+        """The timeout to report without a request: less than `within` seconds old, or another probe runs. None: probe the vault."""
         if self.silence is None or within <= 0:
             return None
         return self.silence if self.asking or now - self.silent_at < within else None
 
     def heard(self, wanted: VersionProbe, began: float, ended: float) -> None:
-        """Take in how a visit ended. A silence that began before the last answer says nothing any more."""
+        """Record the result of a probe. A timeout of a probe that began before the last answer is ignored."""
         failure = wanted.failure
-        # A vault that let the key be read and hung at an operation with it says nothing about its other keys.
+        # If the key was read and only wrapKey or unwrapKey timed out, that says nothing about the vault's other keys.
         was_read = wanted.attributes is not None
         if failure is None or was_read or (failure.answered and failure.stage is Stage.SERVICE):
             self.silence, self.answered_at = None, ended

@@ -1,4 +1,4 @@
-"""The list of a vault's keys: one look at all keys of a vault that are well, where the customer has granted it and it is short."""
+"""The list of a vault's keys: one check of all its accessible keys, if the customer has granted it and it is short."""
 
 from __future__ import annotations
 
@@ -24,51 +24,51 @@ if TYPE_CHECKING:
     from cmk_operator.core.faults.azure_failure import AzureFailure
 
 REFUSED_FOR: Final = 600.0
-"""Seconds until a list that was refused is asked for again: a grant on the key alone, as the hand-over makes it, is no fault."""
+"""Seconds until a refused list is requested again: a role on the key alone, as the hand-over assigns it, is normal."""
 TOO_LONG_FOR: Final = 3600.0
-"""Seconds until a list that had more pages than it saves calls is tried again with no more than they were."""
+"""Seconds until a list that was too long to be worth its calls is tried again with the same limit of pages."""
 TRIED_AGAIN_WITH: Final = 2
-"""Times as many pages with which it is tried before: after a start the keys join one by one."""
+"""Factor of the limit of pages with which it is tried earlier: after a start the keys join one by one."""
 ABANDONED_AFTER: Final = 3.0
-"""Intervals after which a key that nobody looked at any more is no longer watched."""
+"""Intervals after which a key that was not probed any more leaves the list's members."""
 
 
 @dataclass(slots=True)
 class Watched:
-    """What is known of one key between two looks."""
+    """The state of one key between two checks."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     last: KeyProbe | None = None
     wrapped: Mapping[str, Wrapped] = field(default_factory=dict)
     proof: Proof | None = None
-    """None while the key is not well."""
+    """None while the key is not accessible."""
     full_at: float = float("-inf")
-    """When the last whole probe ended: the only one that counts before a write."""
+    """When the last whole probe ended; only a whole probe counts before a write."""
     turn_at: float = float("-inf")
-    """When it was last this key's turn to be looked at."""
+    """When the key was last checked."""
     asked_at: float = float("-inf")
     doubted: bool = False
-    """Whether the vault's list has shown another state than the last look, or could not be read any more."""
+    """Whether the vault's list differs from the last check of the key, or can no longer be read."""
     accepted: ListedKey | None = None
-    """What the list showed right before the key itself was read and found well."""
+    """The key's entry in the list before the key itself was read and found accessible."""
     wakes: dict[Hashable, Callable[[], None]] = field(default_factory=dict)
 
     def doubt(self) -> None:
-        """Have the key itself read, now."""
+        """Request a read of the key itself, now."""
         self.doubted = True
         wakes, self.wakes = list(self.wakes.values()), {}
         for wake in wakes:
             wake()
 
     def matches(self, entry: ListedKey | None) -> bool:
-        """Whether the list shows what was found at the key itself."""
+        """Whether the key's entry in the list agrees with the last read of the key itself."""
         attributes = self.last.wanted.attributes if self.last is not None else None
         return entry is not None and attributes is not None and entry in {listed(attributes), self.accepted}
 
 
 @dataclass(slots=True)
 class VaultList:
-    """The list of one vault as one identity reads it, and the keys that it stands for."""
+    """The list of one vault as one identity reads it, with the keys that rely on it."""
 
     session: AzureSession
     chain: IdentityChain
@@ -81,11 +81,11 @@ class VaultList:
     _at: float = float("-inf")
     _not_before: float = float("-inf")
     _longer_than: int = 0
-    """Pages that were not enough for the list, until `_longer_until`."""
+    """The list has more pages than this; valid until `_longer_until`."""
     _longer_until: float = float("-inf")
 
     async def shows_no_change(self, key: ProbedKey, watched: Watched, interval: float) -> bool:
-        """Whether a list at most `interval` seconds old shows the key as it was found; every other key that differs is woken."""
+        """Whether a list at most `interval` seconds old shows no change of the key. Other keys that changed are woken."""
         self.members[key] = watched
         async with self._lock:
             if self.monotonic() - self._at > interval * YOUNG and self.monotonic() >= self._not_before:
@@ -95,7 +95,7 @@ class VaultList:
         return watched.matches(self.entry(key))
 
     def entry(self, key: ProbedKey) -> ListedKey | None:
-        """What the last list showed of a key."""
+        """The key's entry in the last list."""
         return self._entries.get(_name_of(key)) if self._entries is not None else None
 
     async def _read(self, interval: float) -> None:
@@ -123,7 +123,7 @@ class VaultList:
                 watched.doubt()
 
     def _fail(self, failure: AzureFailure, interval: float) -> None:
-        """Who is asked to wait asks for less, not for more: then each key has its own look when its turn comes."""
+        """Stop using the list after a failed read; not after 429, because checks of all keys at once would send more requests."""
         if failure.status == 429:
             self._not_before = self.monotonic() + (failure.retry_after or 0.0)
             return
@@ -131,7 +131,7 @@ class VaultList:
         self._end()
 
     def _end(self) -> None:
-        """Without the list each key is looked at by itself; at once, if the list has stood for it until now."""
+        """Stop using the list: each key is checked by itself, at once if it relied on the list until now."""
         stood, self._entries = self._entries is not None, None
         for watched in self.members.values() if stood else ():
             if watched.proof is not None:
@@ -143,9 +143,10 @@ def _name_of(key: ProbedKey) -> str:
 
 
 async def _list_keys(session: AzureSession, vault: VaultList, most_pages: int) -> dict[str, ListedKey] | AzureFailure | None:
-    """The keys by name in lower case; None when there are more pages than `most_pages`. A page may be empty and not the last.
+    """The entries by key name in lower case; None if there are more than `most_pages` pages.
 
-    Of a nextLink only the query is taken: it names the vault with its port, and no answer may lead a token elsewhere.
+    A page may be empty without being the last. Only the query of a nextLink is used, so that no answer can send a token to
+    another host.
     """
     chain = vault.chain
     found: dict[str, ListedKey] = {}

@@ -1,4 +1,4 @@
-"""Reads vaults' control plane in customers' tenants, as the application: once per vault and interval, whatever uses it."""
+"""Reads the control plane of vaults in customers' tenants, as the application; all keys of a vault share one read."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ LOCKS: Final = "2020-05-01"
 SUBSCRIPTIONS: Final = "2022-12-01"
 RESOURCES: Final = "2021-04-01"
 MOST_SUBSCRIPTIONS: Final = 20
-"""A customer who granted the application roles in more of them must name the vault's id in the manifest."""
+"""Most subscriptions in which a vault is searched. If the application has roles in more, the manifest must name the vault's id."""
 _READ_TIMEOUT: Final = 10.0
-"""Short, because the report on the key waits for it."""
+"""Seconds; short, because the key's status waits for the read."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadVault:
-    """A vault as one identity reaches it; `resource_id` if a manifest names it."""
+    """A vault, and the identity that reads it; `resource_id` is set if a manifest names it."""
 
     chain: IdentityChain
     customer_tenant_id: str
@@ -54,22 +54,22 @@ class _Visits:
 
 
 class VaultReader:
-    """Keeps the last facts of each vault; a silence of Azure takes none of them away."""
+    """Reads vaults and keeps the last facts of each; a read that gets no answer does not replace them."""
 
     def __init__(self, session: AzureSession) -> None:
         self._session = session
         self._visits: Table[ReadVault, _Visits] = Table(lambda _: _Visits(), session.monotonic)
 
     def drop_unused(self) -> None:
-        """Forget vaults that nothing has asked for in an hour."""
+        """Drop vaults that were not read for an hour."""
         self._visits.drop_unused()
 
     def held(self) -> int:
-        """How many vaults are held in memory."""
+        """The number of vaults held in memory."""
         return len(self._visits)
 
     async def read(self, vault: ReadVault, max_age: float) -> VaultFacts | VaultUnseen:
-        """Facts at most `max_age` seconds old, or why there are none; never raises for what Azure or Entra answer."""
+        """Facts at most `max_age` seconds old, or why there are none; returns refusals of Azure and Entra as values."""
         visits = self._visits[vault]
         async with visits.lock:
             if self._session.monotonic() - visits.at > max_age:
@@ -80,7 +80,7 @@ class VaultReader:
             return visits.last
 
     def last(self, vault: ReadVault) -> VaultFacts | VaultUnseen:
-        """What the last read found, without asking."""
+        """The result of the last read; sends no request."""
         visits = self._visits.find(vault)
         return visits.last if visits is not None else VaultUnseen.NOT_ASKED
 
@@ -102,7 +102,7 @@ class VaultReader:
 
 
 def _why_unseen(failure: AzureFailure) -> VaultUnseen:
-    """A refusal by Resource Manager's own word says that a grant is missing; anything else says nothing."""
+    """Why a read failed: a refusal with a code of Resource Manager means that a role is missing; all else is SILENT."""
     if failure.code == "InvalidAuthenticationTokenTenant":
         return VaultUnseen.ANOTHER_VAULT
     refused = failure.stage is Stage.SERVICE and failure.status in {403, 404} and failure.code != f"Http{failure.status}"
@@ -110,7 +110,7 @@ def _why_unseen(failure: AzureFailure) -> VaultUnseen:
 
 
 async def _find(arm: RestClient, host: str) -> ArmId | None:
-    """Look for the vault in the subscriptions that the application sees: those in which it has any role."""
+    """Search the vault in the subscriptions that the application can list, which are those where it has a role."""
     name = host.partition(".")[0]
     query = {"api-version": RESOURCES, "$filter": f"resourceType eq 'Microsoft.KeyVault/vaults' and name eq '{name}'"}
     subscriptions = [one async for page in arm.pages("/subscriptions", {"api-version": SUBSCRIPTIONS}) for one in page]
@@ -130,7 +130,7 @@ def _parsed(resource: dict[str, Any]) -> ArmId | None:
 
 
 async def _locks(arm: RestClient, vault: ArmId) -> list[VaultLock] | None:
-    """Locks above the vault, on it and below it (its keys); None when the grants do not show them."""
+    """Locks above the vault, on it and below it (its keys); None if the application may not read them."""
     path = f"{vault}/providers/Microsoft.Authorization/locks"
     try:
         found = [lock async for page in arm.pages(path, {"api-version": LOCKS}) for lock in map(vault_lock, page)]

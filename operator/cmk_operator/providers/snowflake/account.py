@@ -10,7 +10,7 @@ RESOURCE_TYPE: Final = "snowflake"
 
 @dataclass(frozen=True, slots=True)
 class SnowflakeAccount:
-    """An account by its identifier, such as `contoso-prod`; Snowflake does not tell `_` from `-` in host names, nor cases.
+    """An account by its identifier, such as `contoso-prod`. It is case-insensitive, and `_` and `-` are equal in host names.
 
     Source: Snowflake, "Account identifiers".
     """
@@ -29,7 +29,7 @@ class SnowflakeAccount:
 
     @property
     def resource_type(self) -> str:
-        """What chooses the provider."""
+        """The key of its provider in the registry."""
         return RESOURCE_TYPE
 
     @property

@@ -1,4 +1,4 @@
-"""One Snowflake account over its SQL API, through the operator's shared session and budget.
+"""Runs statements in one Snowflake account through its SQL API, with the operator's shared session and call budget.
 
 Source: Snowflake, "Snowflake SQL API reference".
 """
@@ -25,8 +25,9 @@ STATEMENTS: Final = "/api/v2/statements"
 STATEMENT_TIMEOUT: Final = 120
 """Seconds that Snowflake may work on one statement."""
 PATIENCE: Final = 30.0
-"""Seconds that a pass waits for a statement which takes longer than Snowflake answers at once."""
+"""Seconds that a reconcile waits for a statement that Snowflake does not complete at once."""
 PAUSE: Final = 1.0
+"""Seconds between two polls of such a statement."""
 STILL_RUNNING: Final = Reason.STATEMENT_STILL_RUNNING.value
 KEY_UNUSABLE: Final = Reason.PRIVATE_KEY_UNUSABLE.value
 _HEADERS: Final = {"X-Snowflake-Authorization-Token-Type": "KEYPAIR_JWT", "Accept": "application/json"}
@@ -34,7 +35,7 @@ _HEADERS: Final = {"X-Snowflake-Authorization-Token-Type": "KEYPAIR_JWT", "Accep
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """The one value of a statement, and the handle by which Snowflake remembers the statement."""
+    """The only value that a statement returned, and Snowflake's handle of the statement."""
 
     text: str
     handle: str | None
@@ -42,13 +43,13 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class SnowflakeClient:
-    """One account, as one user in one role."""
+    """One account, signed in as one user with one role."""
 
     rest: RestClient
     role: str
 
     async def ask(self, statement: str) -> Said | AzureFailure:
-        """Run a statement that has one row of one value; never raises for what Snowflake answers."""
+        """Run a statement that returns one row of one value; returns Snowflake's refusals as values."""
         body = {"statement": statement, "timeout": STATEMENT_TIMEOUT, "role": self.role}
         query = {"requestId": str(uuid.uuid4())}
         try:
@@ -75,19 +76,19 @@ def _read(body: dict[str, Any]) -> Said | AzureFailure:
     try:
         ((value,),) = body["data"]
     except (KeyError, TypeError, ValueError):
-        return AzureFailure(200, "UnexpectedAnswer", "Snowflake's answer has not one row of one value")
+        return AzureFailure(200, "UnexpectedAnswer", "Snowflake's answer is not one row of one value")
     return Said(str(value), body.get("statementHandle"))
 
 
 class SnowflakeClients:
-    """One client an account, made anew when the manifest or the Secret says otherwise."""
+    """One credential for each account; it is replaced when the manifest or the Secret changes."""
 
     def __init__(self, session: AzureSession) -> None:
         self._session = session
         self._kept: dict[str, tuple[bytes, KeyPairCredential]] = {}
 
     def of(self, target: SnowflakeTarget) -> SnowflakeClient | AzureFailure:
-        """The client; a failure when the Secret holds no usable key."""
+        """The client of an account; a failure if the Secret has no usable private key."""
         known = _digest(target)
         kept = self._kept.get(target.id.key)
         if kept is None or kept[0] != known:
@@ -102,7 +103,7 @@ class SnowflakeClients:
 
 
 def host_of(target: SnowflakeTarget) -> str:
-    """The account's host; certificates know no underscores."""
+    """The account's host; it has no underscores, because TLS certificates do not cover them."""
     return f"{target.id.text.lower().replace('_', '-')}.snowflakecomputing.com"
 
 

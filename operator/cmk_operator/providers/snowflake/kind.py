@@ -1,4 +1,4 @@
-"""What is particular to Snowflake accounts.
+"""The constants of Snowflake accounts.
 
 Source: Snowflake, "Tri-Secret Secure".
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def judge_account(grant: TenantGrant, account: ResourceId) -> Fault | None:
-    """Refuse accounts that the tenant does not list."""
+    """The fault of an account that the tenant does not list; None if it is listed."""
     if account in grant.listed:
         return None
     return Fault(
@@ -43,7 +43,7 @@ SNOWFLAKE_ACCOUNT: Final = Kind(
         "it heals by itself",
         own_application=True,
     ),
-    rights=RightsNotVisible("the service does not tell beforehand what the user and role may do"),
+    rights=RightsNotVisible("Snowflake does not report in advance what the user and role may do"),
     key_use=KeyUse("Snowflake accounts", more_operations=("sign", "verify")),
     manifest_field="snowflake",
     identifier=OwnIdentifier("account", "allowedSnowflakeAccounts", SnowflakeAccount, judge_account),

@@ -1,6 +1,6 @@
-"""What is asked of Snowflake for a change of key, one frozen type for each, and the operations that it starts.
+"""The requests that change an account's key, one frozen type for each, and the operations that they start.
 
-Snowflake takes the key's latest version, whatever a statement says, so a request holds the version that must be the latest.
+Snowflake always uses the key's latest version, so a request holds the version that must be the latest.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _DEACTIVATION: Final = f"{_TOKEN}deactivate"
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """Register the key, which starts the 72 hours of waiting."""
+    """Register the key, which starts the wait of 72 hours."""
 
     version: KeyUri
     pinned: bool
 
     @property
     def statement(self) -> str:
-        """The statement that is sent."""
+        """The statement to send."""
         return statements.register(self.version.versionless)
 
 
@@ -43,7 +43,7 @@ class Activate:
 
 @dataclass(frozen=True, slots=True)
 class Rekey:
-    """Move the account to the latest version of the key that it is on."""
+    """Move the account to the latest version of its current key."""
 
     version: KeyUri
     pinned: bool
@@ -52,7 +52,7 @@ class Rekey:
 
 @dataclass(frozen=True, slots=True)
 class Deactivate:
-    """Put the account back on a key of Snowflake."""
+    """Put the account back on a Snowflake-managed key."""
 
     statement: ClassVar[str] = statements.DEACTIVATE
 
@@ -61,24 +61,24 @@ SnowflakeRequest = Register | Activate | Rekey | Deactivate
 
 
 def shown(request: SnowflakeRequest) -> Mapping[str, Any]:
-    """The request as status shows it."""
+    """The request as JSON, for status."""
     if isinstance(request, Deactivate):
         return {"statement": request.statement}
     return {"statement": request.statement, "keyVersion": str(request.version), "pinned": request.pinned}
 
 
 def operation_token(request: Activate | Rekey | Deactivate) -> str:
-    """What status keeps of the operation that the request starts: the version that the account is to be on."""
+    """The token that status keeps for the operation of a request; it contains the version that the account will use."""
     return _DEACTIVATION if isinstance(request, Deactivate) else f"{_TOKEN}{request.version}"
 
 
 def version_begun(token: str) -> KeyUri | None:
-    """The version of an operation that moves the account to a key; None for any other."""
+    """The key version in an operation's token; None if the operation has none."""
     return read_version(token.removeprefix(_TOKEN))
 
 
 def read_version(text: str) -> KeyUri | None:
-    """A key version that was kept in status, where others may write too; None when it is none."""
+    """Parse a key version from status, which others may write too; None if it is not a URI with a version."""
     try:
         found = parse_key_uri(text)
     except InvalidKeyUriError:

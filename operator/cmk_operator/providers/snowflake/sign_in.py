@@ -1,4 +1,4 @@
-"""Key-pair authentication: a short-lived token signed with the user's own key; nothing else is ever sent.
+"""Key-pair authentication: a short-lived token signed with the user's private key, which is never sent itself.
 
 Source: Snowflake, "Authenticating to the server" of the SQL API.
 """
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from cmk_operator.providers.snowflake.target import SnowflakeTarget
 
 TOKEN_LIFETIME: Final = 3300
-"""Seconds; Snowflake takes none that live longer than an hour."""
+"""Seconds; Snowflake refuses tokens that are valid for longer than an hour."""
 
 
 class PrivateKeyUnusableError(ValueError):
-    """The text in the Secret is no RSA private key in PEM, or its passphrase is missing or wrong."""
+    """The Secret has no RSA private key in PEM, or its passphrase is missing or wrong."""
 
 
 def load_private_key(target: SnowflakeTarget) -> rsa.RSAPrivateKey:
-    """The key from the Secret; raises `PrivateKeyUnusableError`, which repeats nothing of it."""
+    """The private key from the Secret. Raises `PrivateKeyUnusableError`, whose message quotes nothing of the key."""
     try:
         key = serialization.load_pem_private_key(target.private_key, target.private_key_passphrase)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise PrivateKeyUnusableError("no private key in PEM that this passphrase opens") from None
+        raise PrivateKeyUnusableError("no private key in PEM that this passphrase decrypts") from None
     if not isinstance(key, rsa.RSAPrivateKey):
         raise PrivateKeyUnusableError("the private key is not of type RSA")
     return key
@@ -46,7 +46,7 @@ class KeyPairCredential:
         public = self._key.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-        # A locator's region is no part of the name.
+        # The region of an account locator is not part of the name.
         self._subject = f"{target.id.text.partition('.')[0]}.{target.user}".upper()
         self._fingerprint = b64encode(hashlib.sha256(public).digest()).decode()
 
@@ -62,7 +62,7 @@ class KeyPairCredential:
         return AccessToken(jwt.encode(claims, self._key, algorithm="RS256"), now + TOKEN_LIFETIME)
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: there is nothing to close."""
 
     async def __aenter__(self) -> Self:
         return self

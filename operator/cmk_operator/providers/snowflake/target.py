@@ -1,4 +1,4 @@
-"""A Snowflake account as a manifest names it, with the way to sign in."""
+"""A Snowflake account that a manifest names, with its credential."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PRIVATE_KEY_ENTRY = "privateKey"
 
 @dataclass(frozen=True, slots=True)
 class SnowflakeTarget:
-    """A Snowflake account that a manifest names, and how to sign in to it."""
+    """A Snowflake account that a manifest names, with user, role and private key."""
 
     id: SnowflakeAccount
     user: str
@@ -34,9 +34,9 @@ class SnowflakeTarget:
     network_rules: bool
     remembered: Remembered = field(default_factory=Remembered)
     newest: str | None = None
-    """The key's active version as a URI; None when no version has passed the probe yet."""
+    """The key's active version as a URI; None if no version has passed the probe yet."""
 
-    def within(self, in_scope: Callable[[ArmId], bool]) -> SnowflakeTarget:  # noqa: ARG002 - nothing else of Azure is touched
+    def within(self, in_scope: Callable[[ArmId], bool]) -> SnowflakeTarget:  # noqa: ARG002 - no other Azure resource is changed
         """See `AnyTarget.within`."""
         return self
 
@@ -46,7 +46,7 @@ class SnowflakeTarget:
 
 
 async def read_target(manifest: Manifest) -> SnowflakeTarget | Fault:
-    """The account with its credential; a fault when that cannot be read."""
+    """The account with its credential from the Secret; a fault if the Secret cannot be read."""
     part = manifest.part
     secret = part["privateKeySecretRef"]
     private_key = await manifest.read_secret(secret["name"], secret.get("key") or PRIVATE_KEY_ENTRY)
