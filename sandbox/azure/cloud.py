@@ -239,10 +239,10 @@ class Cloud:
         return self._services[here().fixed_hosts[host]]
 
     def known(self, host: str) -> bool:
-        """Whether Azure's DNS has the name: vaults and accounts that exist, and the fixed hosts."""
+        """Whether Azure's DNS has the name: vaults and accounts that exist, vaults that can be recovered, and the fixed hosts."""
         name = host.split(".", maxsplit=1)[0]
         if host.endswith(here().vault_suffix):
-            return host == name + here().vault_suffix and self.vaults.live(name) is not None
+            return host == name + here().vault_suffix and self.vaults.named(name, self.clock.now())
         if host.endswith(here().blob_suffix):
             return host == name + here().blob_suffix and self.accounts.find(name) is not None
         if host.endswith(SNOWFLAKE_SUFFIX):

@@ -228,6 +228,7 @@ async def withdraw(vault: Vault) -> None:
 
 async def bring_back(vault: Vault) -> None:
     await vault.world.customer.recover_vault(vault.name)
+    await grant(vault)
 
 
 CAUSES: dict[AccessState, tuple[Act, Act]] = {

@@ -339,7 +339,7 @@ async def test_a_firewall_that_blocks_the_probe_says_nothing_about_azures_own_se
     assert await environment.writes(since) == []
 
 
-async def test_a_deleted_vault_is_unreachable_and_heals_when_it_is_recovered(environment: Environment) -> None:
+async def test_a_recovered_vault_has_lost_its_role_assignments_and_heals_after_the_grant(environment: Environment) -> None:
     await environment.ready()
     since = await environment.position()
     await environment.customer.delete_vault(environment.vault)
@@ -347,7 +347,13 @@ async def test_a_deleted_vault_is_unreachable_and_heals_when_it_is_recovered(env
     assert key["access"]["inaccessibleExpectedAt"], "if Azure's services cannot reach it either, data becomes inaccessible"
     assert has("Reconciling", "True", "VaultUnreachable")(key)
     await environment.resource_until("unreachable", has("KeyAccessible", "Unknown", "VaultUnreachable"))
+    assert "must recover, then grant again" in condition(key, "KeyAccessible")["message"]
     await environment.customer.recover_vault(environment.vault)
+    key = await environment.key_until("recovered", has("KeyAccessible", "False", "PermissionDenied"))
+    message = condition(key, "KeyAccessible")["message"]
+    assert "must assign the role Key Vault Crypto Service Encryption User" in message
+    assert "a vault that was deleted and recovered has lost its assignments" in message
+    await environment.customer.grant(environment.identity.application_client_id, environment.vault)
     await environment.resource_until("Ready", has("Ready"))
     assert await environment.writes(since) == []
 

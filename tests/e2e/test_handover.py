@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.environment import Environment
 
 pytestmark = [pytest.mark.az, pytest.mark.timeout(600)]
-VAULTS, KEYS, WORKSPACES, SETTINGS = "2026-02-01", "2023-07-01", "2023-09-01", "2021-05-01-preview"
+VAULTS, KEYS, WORKSPACES, SETTINGS = "2026-02-01", "2026-02-01", "2023-09-01", "2021-05-01-preview"
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from sandbox.azure.key_vault.access import CLIENT_ADDRESS
 from sandbox.azure.snowflake.custody import SUBNETS
 from sandbox.kubernetes import binaries
 from sandbox.kubernetes.objects import condition, has
-from tests.e2e.test_access_states import consent, delete, disable, enable, recover, tenant_until, withdraw_consent
+from tests.e2e.test_access_states import consent, delete, disable, enable, grant, recover, tenant_until, withdraw_consent
 from tests.e2e.test_disks import CREATION
 from tests.e2e.test_metrics import Scrapes
 from tests.e2e.test_prerequisites import entry_of, prerequisite
@@ -170,13 +170,19 @@ async def recover_vault(environment: Environment) -> None:
 async def test_each_way_to_lose_a_key_stops_the_four_services_as_told_and_all_come_back(
     environment: Environment, azure: AzureProcess
 ) -> None:
-    causes: dict[str, tuple[Any, Any, set[str]]] = {
-        "Disabled": (disable, enable, ALL),
-        "Deleted": (delete, recover, ALL),
-        "VaultUnreachable": (delete_vault, recover_vault, ALL),
-        "ConsentMissing": (withdraw_consent, consent, AZURES),
-    }
     async with estate_of(environment, azure) as estate:
+
+        async def recover_vault_and_grant(environment: Environment) -> None:
+            await recover_vault(environment)
+            await grant(environment)
+            await estate.warehouse.grant()
+
+        causes: dict[str, tuple[Any, Any, set[str]]] = {
+            "Disabled": (disable, enable, ALL),
+            "Deleted": (delete, recover, ALL),
+            "VaultUnreachable": (delete_vault, recover_vault_and_grant, ALL),
+            "ConsentMissing": (withdraw_consent, consent, AZURES),
+        }
         written = await environment.position()
         for state, (lose, restore, stopping) in causes.items():
             await lose(environment)

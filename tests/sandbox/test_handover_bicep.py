@@ -88,7 +88,7 @@ async def test_a_deployment_makes_vault_key_grants_log_and_lock_and_may_be_repea
     made = await deployment.run(bicep_file(handover, choices))
     assert await deployment.run(bicep_file(handover, choices)) == made
 
-    properties = (await customer.get(made["vault"], "2023-07-01"))["properties"]
+    properties = (await customer.get(made["vault"], "2026-02-01"))["properties"]
     assert (properties["enableRbacAuthorization"], properties["enablePurgeProtection"]) == (True, True)
     assert properties["networkAcls"]["defaultAction"] == "Deny"
     roles = await customer.get(f"{made['vault_key']}/providers/Microsoft.Authorization/roleAssignments", "2022-04-01")

@@ -527,15 +527,86 @@ async def test_a_deleted_vault_can_be_recovered_but_its_name_not_reused(
     customer: CustomerAdministrator,
     application: AsyncTokenCredential,
     key_of_customer: tuple[str, str, str],
+    identity: ProviderIdentity,
+    control: SandboxControl,
 ) -> None:
     vault, key, _ = key_of_customer
     await customer.delete_vault(vault)
-    with pytest.raises((ServiceRequestError, ServiceResponseError)):
+    with pytest.raises(HttpResponseError) as gone:
         await use(env, application, vault, key)
+    assert reason(gone.value) == (404, "VaultNotFound"), "its name still resolves"
     with pytest.raises(HttpResponseError, match="ConflictError"):
         await customer.create_vault(vault)
     await customer.recover_vault(vault)
+    with pytest.raises(HttpResponseError) as lost:
+        await use(env, application, vault, key)
+    assert reason(lost.value) == (403, "ForbiddenByRbac"), "its role assignments died with it"
+    roles = await customer.get(f"{customer.vault_id(vault)}/providers/Microsoft.Authorization/roleAssignments", "2022-04-01")
+    assert not [one for one in roles["value"] if vault in one["properties"]["scope"]]
+    await customer.grant(identity.application_client_id, vault)
+    await control.advance((await control.timings())["role_propagation_seconds"])
     await use(env, application, vault, key)
+
+
+async def test_access_policies_outlive_the_deletion_of_a_vault(
+    customer: CustomerAdministrator, identity: ProviderIdentity, name: Callable[[str], str]
+) -> None:
+    vault = name("kv")
+    await customer.create_vault(vault, rbac=False)
+    await customer.set_access_policy(identity.application_client_id, vault)
+    before = (await customer.get(customer.vault_id(vault), "2026-02-01"))["properties"]["accessPolicies"]
+    await customer.delete_vault(vault)
+    await customer.recover_vault(vault)
+    assert (await customer.get(customer.vault_id(vault), "2026-02-01"))["properties"]["accessPolicies"] == before
+
+
+@pytest.mark.parametrize(
+    ("version", "properties", "rbac"),
+    [
+        ("2026-02-01", {}, True),
+        ("2026-02-01", {"accessPolicies": []}, True),
+        ("2026-02-01", {"enableRbacAuthorization": False, "accessPolicies": []}, False),
+        ("2026-02-01", {"enableRbacAuthorization": False}, None),
+        ("2025-05-01", {}, None),
+        ("2025-05-01", {"accessPolicies": []}, False),
+        ("2025-05-01", {"enableRbacAuthorization": True}, True),
+    ],
+)
+async def test_a_new_vault_is_an_rbac_vault_by_default_from_2026_02_01_on(
+    customer: CustomerAdministrator,
+    name: Callable[[str], str],
+    version: str,
+    properties: dict[str, Any],
+    rbac: bool | None,  # noqa: FBT001 - a column of the table
+) -> None:
+    vault = customer.vault_id(name("kv"))
+    await customer.create_resource_group(customer.resource_group)
+    basis = {"tenantId": customer.tenant_id, "sku": {"family": "A", "name": "standard"}}
+    body = {"location": "westeurope", "properties": {**basis, **properties}}
+    if rbac is None:
+        with pytest.raises(HttpResponseError, match="accessPolicies"):
+            await customer.put(vault, version, body)
+        return
+    assert (await customer.put(vault, version, body))["properties"]["enableRbacAuthorization"] is rbac
+    updated = await customer.put(vault, "2026-02-01", {"location": "westeurope", "properties": {**basis, "accessPolicies": []}})
+    assert updated["properties"]["enableRbacAuthorization"] is rbac, "an update changes no model"
+
+
+async def test_older_control_plane_versions_end_on_27_february_2027(
+    customer: CustomerAdministrator, control: SandboxControl, name: Callable[[str], str]
+) -> None:
+    vault = name("kv")
+    await customer.create_vault(vault)
+    await customer.get(customer.vault_id(vault), "2025-05-01")
+    await control.advance(datetime(2027, 2, 27, tzinfo=UTC).timestamp() - await control.now())
+    with pytest.raises(HttpResponseError) as ended:
+        await customer.get(customer.vault_id(vault), "2025-05-01")
+    assert reason(ended.value) == (400, "NoRegisteredProviderFound")
+    assert "The supported api-versions are '2026-05-15,2026-02-01'." in str(ended.value)
+    await customer.get(customer.vault_id(vault), "2026-02-01")
+    shown = await customer.get(f"{customer.subscription}/providers/Microsoft.KeyVault", "2024-11-01")
+    kinds = {one["resourceType"]: one["apiVersions"] for one in shown["resourceTypes"]}
+    assert kinds["vaults"] == ["2026-05-15", "2026-02-01"]
 
 
 async def test_a_vault_that_never_existed_has_no_name(env: Mapping[str, str], application: AsyncTokenCredential) -> None:

@@ -327,6 +327,8 @@ async def test_each_loss_has_the_data_planes_own_code(
     await customer.delete_vault(protected.vault)
     assert await code() == "403 KeyVaultVaultNotFound"
     await customer.recover_vault(protected.vault)
+    assert await code() == "403 KeyVaultEncryptionKeyNotFound", "its role assignments died with it"
+    await customer.grant(application, protected.vault)
     assert await code() is None
     await customer.set_application_enabled(application, enabled=False)
     assert await code() == "403 KeyVaultAccessTokenCannotBeAcquired"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from sandbox.administrators import CustomerAdministrator
 
-KEYS, WORKSPACES, SETTINGS = "2023-07-01", "2023-09-01", "2021-05-01-preview"
+KEYS, WORKSPACES, SETTINGS = "2026-02-01", "2023-09-01", "2021-05-01-preview"
 RSA = {"kty": "RSA", "keySize": 2048, "keyOps": ["wrapKey", "unwrapKey"]}
 AUDIT = {"category": "AuditEvent", "enabled": True}
 

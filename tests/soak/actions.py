@@ -109,7 +109,8 @@ async def delete_vault(world: World, picks: Picks) -> str | None:
     if world.vault.deleted or world.vault.locked is not None:
         return None
     await world.ground.customer.delete_vault(world.vault.name)
-    world.vault.deleted = True
+    # Its role assignments die with it: a recovery needs the grant again.
+    world.vault.deleted, world.vault.granted = True, False
     return world.vault.name
 
 

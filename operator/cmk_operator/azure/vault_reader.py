@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.identifiers.arm_id import ArmId
 
-VAULTS: Final = "2023-07-01"
+VAULTS: Final = "2026-02-01"
 LOCKS: Final = "2020-05-01"
 SUBSCRIPTIONS: Final = "2022-12-01"
 RESOURCES: Final = "2021-04-01"

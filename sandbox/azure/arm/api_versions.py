@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sandbox.azure.errors import ArmRefusedError
@@ -51,21 +52,32 @@ API_VERSIONS = {
     "microsoft.resources": _RESOURCES,
 }
 
+ENDS = {"microsoft.keyvault": ("2026-02-01", datetime(2027, 2, 27, tzinfo=UTC).timestamp())}
+"""Namespaces whose api-versions before one end at a moment (https://learn.microsoft.com/azure/key-vault/general/migrate-api-version)."""
 
-def check_api_version(exchange: Exchange, kind: str) -> None:
-    """Raises ArmRefusedError 400 unless the request names an api-version of this resource type."""
+
+def supported_versions(kind: str, now: float) -> list[str]:
+    """The api-versions of a resource type that have not ended, oldest first."""
+    lower = kind.lower()
+    namespace = lower.split("/")[0]
+    versions = (API_VERSIONS.get("/".join(lower.split("/")[:2])) or API_VERSIONS[namespace]).split()
+    oldest, end = ENDS.get(namespace, ("", float("inf")))
+    return [one for one in versions if now < end or one >= oldest]
+
+
+def check_api_version(exchange: Exchange, kind: str, now: float) -> None:
+    """Raises ArmRefusedError 400 unless the request names an api-version of this resource type that has not ended."""
     wanted = exchange.query.get("api-version")
     if not wanted:
         raise ArmRefusedError(
             400, "MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests."
         )
-    namespace, _, kinds = kind.partition("/")
-    lower = kind.lower()
-    versions = API_VERSIONS.get("/".join(lower.split("/")[:2])) or API_VERSIONS[namespace.lower()]
-    if wanted.lower() in versions.split():
+    kinds = kind.partition("/")[2]
+    versions = supported_versions(kind, now)
+    if wanted.lower() in versions:
         return
-    supported = ",".join(reversed(versions.split()))
-    if lower.startswith(("microsoft.resources", "microsoft.authorization")):
+    supported = ",".join(reversed(versions))
+    if kind.lower().startswith(("microsoft.resources", "microsoft.authorization")):
         raise ArmRefusedError(
             400,
             "InvalidApiVersionParameter",

@@ -102,6 +102,13 @@ class Authorization:
         withdrawn = RoleAssignment(**{**vars(assignment), "withdrawn": self._clock.now()})
         mine.append(withdrawn)
 
+    def forget_below(self, scope: str) -> None:
+        """A resource is deleted: what was assigned on it or below it is gone at once."""
+        for one in [one for one in self._all.values() if at_or_above(scope, one.scope)]:
+            del self._all[one.id.lower()]
+        for assignments in self._by_principal.values():
+            assignments[:] = [one for one in assignments if not at_or_above(scope, one.scope)]
+
     def roles(self, principal_id: str, scope: str) -> list[RoleDefinition]:
         """The roles in force for this principal at this scope."""
         now, delay = self._clock.now(), self._timings.role_propagation_seconds

@@ -86,6 +86,10 @@ class Gateway:
         self._buckets: dict[tuple[str, str, str], Bucket] = {}
         self.router = Router()
 
+    def now(self) -> float:
+        """Virtual seconds since the epoch."""
+        return self._clock.now()
+
     def add(
         self,
         method: str,
@@ -106,7 +110,7 @@ class Gateway:
         caller = self.authenticate(exchange)
         subscription = self._subscription(exchange, caller)
         self._throttle(exchange, caller, subscription)
-        check_api_version(exchange, kind)
+        check_api_version(exchange, kind, self._clock.now())
         scope = exchange.parameters.get("scope", scope_of(exchange.path)).rstrip("/") or "/"
         if not scope.startswith("/"):
             scope = "/" + scope

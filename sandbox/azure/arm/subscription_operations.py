@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sandbox.azure.arm.api_versions import API_VERSIONS
+from sandbox.azure.arm.api_versions import supported_versions
 from sandbox.azure.arm.bodies import ResourceGroupBody, parsed
 from sandbox.azure.arm.subscriptions import LOCATIONS, ResourceGroup, Subscription, normalized_location
 from sandbox.azure.errors import ArmRefusedError
@@ -174,8 +174,7 @@ class SubscriptionOperations:
         del subscription.groups[group.name.lower()]
         return Answer(200)
 
-    @staticmethod
-    def _provider_shown(subscription: str, namespace: str) -> dict[str, Any]:
+    def _provider_shown(self, subscription: str, namespace: str) -> dict[str, Any]:
         return {
             "id": f"/subscriptions/{subscription}/providers/{namespace}",
             "namespace": namespace,
@@ -185,7 +184,7 @@ class SubscriptionOperations:
                 {
                     "resourceType": kind,
                     "locations": list(LOCATIONS.values()),
-                    "apiVersions": provider_versions(f"{namespace}/{kind}"),
+                    "apiVersions": supported_versions(f"{namespace}/{kind}", self._gateway.now())[::-1],
                 }
                 for kind in PROVIDERS[namespace]
             ],
@@ -201,10 +200,3 @@ class SubscriptionOperations:
         if found is None:
             raise ArmRefusedError(404, "InvalidResourceNamespace", f"The resource namespace '{call['namespace']}' is invalid.")
         return Answer(json=self._provider_shown(call["subscription"], found))
-
-
-def provider_versions(kind: str) -> list[str]:
-    """The api-versions of a resource type, newest first."""
-    lower = kind.lower()
-    versions = API_VERSIONS.get("/".join(lower.split("/")[:2])) or API_VERSIONS[lower.split("/")[0]]
-    return versions.split()[::-1]

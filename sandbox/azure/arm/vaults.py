@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sandbox.azure.key_vault.model import Vaults
 
 KIND = "Microsoft.KeyVault/vaults"
+RBAC_IS_THE_DEFAULT = "2026-02-01"
 PRIVATE_NETWORKS = tuple(IPv4Network(one) for one in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 SUBNET_ID = "/subscriptions/[0-9a-f-]{36}/resourceGroups/[^/]+/providers/Microsoft.Network/virtualNetworks/[^/]+/subnets/[^/]+"
 SWITCHES = {
@@ -283,7 +284,10 @@ class VaultOperations:
             raise bad_request(f"The tenantId '{properties.tenant_id}' is not a GUID.") from None
         if properties.tenant_id.lower() != call.caller.tenant_id:
             raise bad_request("The tenantId of a new vault must be the tenant of its subscription.")
-        if properties.access_policies is None and not properties.enable_rbac_authorization:
+        # https://learn.microsoft.com/azure/key-vault/general/access-control-default: of creation only, from that version on.
+        rbac_by_default = call.exchange.query["api-version"].lower() >= RBAC_IS_THE_DEFAULT
+        rbac = rbac_by_default if properties.enable_rbac_authorization is None else properties.enable_rbac_authorization
+        if properties.access_policies is None and not rbac:
             raise bad_request('The parameter "accessPolicies" is not specified.')
         days = properties.soft_delete_retention_in_days or 90
         if not 7 <= days <= 90:
@@ -294,7 +298,7 @@ class VaultOperations:
             location=normalized_location(location),
             tenant_id=properties.tenant_id.lower(),
             sku=properties.sku.model_dump(),
-            rbac=bool(properties.enable_rbac_authorization),
+            rbac=rbac,
             retention_days=days,
             purge_protection=False,
             created=self._clock.now(),
@@ -325,8 +329,10 @@ class VaultOperations:
         return Answer(json={"id": vault.id + "/accessPolicies/", "type": f"{KIND}/accessPolicies", "properties": answer})
 
     async def delete(self, call: ArmCall) -> Answer:
-        """To the recoverable state."""
-        self._vaults.soft_delete(self._found(call), self._clock.now())
+        """To the recoverable state; the role assignments on the vault and its keys are gone, and a recovery does not bring them back."""
+        vault = self._found(call)
+        self._vaults.soft_delete(vault, self._clock.now())
+        self._gateway.authorization.forget_below(vault.id)
         return Answer(200)
 
     async def list_deleted(self, call: ArmCall) -> Answer:

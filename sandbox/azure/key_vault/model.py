@@ -143,6 +143,10 @@ class Vaults:
             return None
         return vault
 
+    def named(self, name: str, now: float) -> bool:
+        """Whether a vault holds the name: a live one, or one that can be recovered."""
+        return self.live(name) is not None or self.deleted(name, now) is not None
+
     def add(self, vault: Vault) -> None:
         """A new or a recovered vault."""
         self._live[vault.name.lower()] = vault

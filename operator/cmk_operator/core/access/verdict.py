@@ -21,6 +21,8 @@ _CUSTOMER: Final = Actor.CUSTOMER_ADMINISTRATOR
 _PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
 
 # Inner codes of Key Vault's 403. Source: Key Vault "Common error codes", and recordings of its SDKs.
+GRANT_AGAIN: Final = "then grant again, because its role assignments are lost"
+"""What the recovery of a deleted vault needs besides (Key Vault, "Soft-delete overview")."""
 _FORBIDDEN: Final[Mapping[str, tuple[AccessState, Actor, str]]] = MappingProxyType(
     {
         "KeyDisabled": (
@@ -32,7 +34,8 @@ _FORBIDDEN: Final[Mapping[str, tuple[AccessState, Actor, str]]] = MappingProxyTy
             AccessState.PERMISSION_DENIED,
             _CUSTOMER,
             "Key Vault refuses {operation} by RBAC: the customer's administrator must assign the role Key Vault Crypto Service "
-            "Encryption User to the application on the vault or key (a new assignment takes some minutes)",
+            "Encryption User to the application on the vault or key (a new assignment takes some minutes; a vault that was deleted "
+            "and recovered has lost its assignments)",
         ),
         "ForbiddenByPolicy": (
             AccessState.PERMISSION_DENIED,
@@ -132,12 +135,13 @@ def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe)
             )
         state, actor, message = found
         return Access(state, message.format(operation=wanted.operation), actor, failure.request_id)
-    if failure.status is None or failure.status >= 500 or failure.status == 421:  # 421: no such vault behind this connection
+    # 421: no such vault behind this connection. A deleted vault keeps its name while it can be recovered, so it answers.
+    if failure.status is None or failure.status >= 500 or failure.status == 421 or failure.code == "VaultNotFound":
         return Access(
             AccessState.VAULT_UNREACHABLE,
             f"the vault gives no usable answer ({failure.shown_code}): nothing is concluded about the key; if Azure's services cannot "
             "reach it either, data becomes inaccessible; an outage ends by itself, a deleted vault the customer's administrator must "
-            "recover",
+            f"recover, {GRANT_AGAIN}",
             Actor.AZURE,
             failure.request_id,
         )

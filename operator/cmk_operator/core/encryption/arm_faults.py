@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.access.entra_codes import EntraFamily, family_of
 from cmk_operator.core.access.token_verdict import judge_token_failure
+from cmk_operator.core.access.verdict import GRANT_AGAIN
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
 from cmk_operator.core.faults.reason import Reason
@@ -77,7 +78,7 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
         ),
         Reason.KEY_VAULT_VAULT_NOT_FOUND: (
             _CUSTOMER,
-            "Azure's service does not find the vault: the customer's administrator must recover it",
+            f"Azure's service does not find the vault: the customer's administrator must recover it, {GRANT_AGAIN}",
         ),
         # Microsoft.Compute.
         Reason.KEY_VAULT_ACCESS_FORBIDDEN: (
@@ -96,7 +97,7 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
         ),
         Reason.KEY_VAULT_NOT_FOUND: (
             _CUSTOMER,
-            "Azure's service does not find the vault: the customer's administrator must recover it",
+            f"Azure's service does not find the vault: the customer's administrator must recover it, {GRANT_AGAIN}",
         ),
         Reason.KEY_VAULT_NOT_PURGE_PROTECTION_ENABLED: (
             _CUSTOMER,

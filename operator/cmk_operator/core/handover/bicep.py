@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 from cmk_operator.core.handover.comments import comment
 from cmk_operator.core.handover.literals import Expression, bicep_value, numbered
 from cmk_operator.core.handover.request import CRYPTO_USER, READER, ROLE_IDS, SERVICE_ENCRYPTION_USER, printable
-from cmk_operator.core.handover.steps import KEYS_API_VERSION, LOCK, LOG, RESOURCE_GROUP, failover_note, key_body
+from cmk_operator.core.handover.steps import LOCK, LOG, RESOURCE_GROUP, VAULTS_API_VERSION, failover_note, key_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cmk_operator.core.handover.request import Choices, Handover, WantedApplication, WantedKey, WantedVault
 
-_VAULT: Final = f"Microsoft.KeyVault/vaults@{KEYS_API_VERSION}"
-_KEY: Final = f"Microsoft.KeyVault/vaults/keys@{KEYS_API_VERSION}"
+_VAULT: Final = f"Microsoft.KeyVault/vaults@{VAULTS_API_VERSION}"
+_KEY: Final = f"Microsoft.KeyVault/vaults/keys@{VAULTS_API_VERSION}"
 _GRANT: Final = "Microsoft.Authorization/roleAssignments@2022-04-01"
 _LOCK: Final = "Microsoft.Authorization/locks@2020-05-01"
 _LOG: Final = "Microsoft.Insights/diagnosticSettings@2021-05-01-preview"

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 LOCK: Final = "cmk-keep"
 LOG: Final = "cmk-audit"
 RESOURCE_GROUP: Final = "rg-customer-managed-keys"
-KEYS_API_VERSION: Final = "2023-07-01"
+VAULTS_API_VERSION: Final = "2026-02-01"
+"""Of vaults and of their keys. Older ones end on 27 February 2027 (Key Vault, "Update the API version you use")."""
 CONSENTS: Final = "Application Administrator or Cloud Application Administrator of the customer's tenant"
 OWNER: Final = "Owner of the customer's resource group, or Contributor together with User Access Administrator"
 LOCKS: Final = "Owner or User Access Administrator of the customer's resource group"
@@ -214,7 +215,7 @@ def key_body(choices: Choices, key: WantedKey) -> dict[str, Any]:
 
 def _have_key(choices: Choices, key: WantedKey) -> Step:
     body = json.dumps({"properties": key_body(choices, key)})
-    url = (_VAULT, f"/keys/{key.uri.key_name}?api-version={KEYS_API_VERSION}")
+    url = (_VAULT, f"/keys/{key.uri.key_name}?api-version={VAULTS_API_VERSION}")
     make = ("az", "rest", "--method", "put", "--url", url, "--body", body, "--query", "properties.keyUriWithVersion", *_TEXT)
     why = (
         f"It protects {key.shown_uses}."

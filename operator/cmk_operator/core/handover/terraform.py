@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cmk_operator.core.handover.comments import comment
 from cmk_operator.core.handover.literals import Expression, aligned, numbered, terraform_value
 from cmk_operator.core.handover.request import CRYPTO_USER, READER, SERVICE_ENCRYPTION_USER
-from cmk_operator.core.handover.steps import KEYS_API_VERSION, LOCK, LOG, RESOURCE_GROUP, failover_note, key_body
+from cmk_operator.core.handover.steps import LOCK, LOG, RESOURCE_GROUP, VAULTS_API_VERSION, failover_note, key_body
 from cmk_operator.core.identifiers.region_failover import SOURCE, without_failover
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _grantable(account: WantedApplication, key: WantedKey) -> bool:
 
 def _key(choices: Choices, key: WantedKey, label: str, vault_id: Expression) -> Block:
     arguments = {
-        "type": f"Microsoft.KeyVault/vaults/keys@{KEYS_API_VERSION}",
+        "type": f"Microsoft.KeyVault/vaults/keys@{VAULTS_API_VERSION}",
         "name": key.uri.key_name,
         "parent_id": vault_id,
         "body": {"properties": key_body(choices, key)},
