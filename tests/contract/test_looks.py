@@ -70,7 +70,7 @@ class Vault:
     ) -> AccessState:
         """The state after the next look, that much later."""
         self.now += after
-        found = await self.prober.look(
+        found = await self.prober.check(
             self.key(name, version), frozenset(in_use), INTERVAL, name, lambda: self.woken.append(name)
         )
         return judge_key_probe(found, dict.fromkeys(in_use, ("data",))).access.state
@@ -184,7 +184,7 @@ async def test_the_time_of_the_oldest_step_is_told(vault: Vault) -> None:
     began = datetime.now(UTC)
     for _ in range(2):
         await vault.look()
-    probe = await vault.prober.look(vault.key("cmk"), frozenset(), INTERVAL, "cmk", lambda: None)
+    probe = await vault.prober.check(vault.key("cmk"), frozenset(), INTERVAL, "cmk", lambda: None)
     assert probe.proven_at is not None
     age = (began - probe.proven_at).total_seconds()
     assert age == pytest.approx(2 * 1.05 * INTERVAL, abs=5), "unwrapped with at the first visit only"
@@ -317,7 +317,7 @@ async def test_a_version_made_in_the_same_second_as_the_last_is_seen_though_the_
     new = (await vault.world.customer.new_version(vault.name, "c")).rsplit("/", 1)[-1]
     for _ in range(6):
         await looks_at_all(vault)
-    found = await vault.prober.look(vault.key("c"), frozenset(), INTERVAL, "c", lambda: None)
+    found = await vault.prober.check(vault.key("c"), frozenset(), INTERVAL, "c", lambda: None)
     assert found.wanted.attributes is not None
     assert found.wanted.attributes.version == new
 

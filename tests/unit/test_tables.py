@@ -57,7 +57,7 @@ async def test_a_thousand_keys_that_came_and_went_leave_nothing_in_memory(tmp_pa
 
         async def look(number: int) -> None:
             uri = parse_key_uri(f"https://contoso{number // 4}.vault.azure.net/keys/key-{number}")
-            await prober.look(ProbedKey(CHAIN, CUSTOMER, uri), frozenset(), 45.0, number, lambda: None)
+            await prober.check(ProbedKey(CHAIN, CUSTOMER, uri), frozenset(), 45.0, number, lambda: None)
             await vaults.read(ReadVault(CHAIN, CUSTOMER, uri.vault_host), 0.0)
             session.keys(CHAIN, CUSTOMER, uri.vault_url)
 

@@ -36,24 +36,24 @@ SILENT = VersionProbe(failure=SILENCE)
 )
 def test_only_a_vault_that_gives_no_answer_in_time_is_spared(learnt: VersionProbe, told: AzureFailure | None) -> None:
     answers = VaultAnswers()
-    answers.heard(learnt, 0.0, 20.0)
-    assert answers.told(34.0, 15.0) is told
-    assert answers.told(35.0, 15.0) is None, "then it is asked again"
+    answers.record(learnt, 0.0, 20.0)
+    assert answers.known_timeout(34.0, 15.0) is told
+    assert answers.known_timeout(35.0, 15.0) is None, "then it is asked again"
 
 
 def test_while_one_asks_again_the_others_are_told_what_is_known_and_who_asks_what_is_so_now_is_not() -> None:
     answers = VaultAnswers()
-    answers.heard(SILENT, 0.0, 20.0)
-    with answers.visit():
-        assert answers.told(100.0, 15.0) is SILENCE
-        assert answers.told(100.0, 0.0) is None
-    assert answers.told(100.0, 15.0) is None
+    answers.record(SILENT, 0.0, 20.0)
+    with answers.probing():
+        assert answers.known_timeout(100.0, 15.0) is SILENCE
+        assert answers.known_timeout(100.0, 0.0) is None
+    assert answers.known_timeout(100.0, 15.0) is None
 
 
 def test_a_silence_that_began_before_the_last_answer_says_nothing_any_more() -> None:
     answers = VaultAnswers()
-    answers.heard(VersionProbe(), 5.0, 6.0)
-    answers.heard(SILENT, 0.0, 20.0)
-    assert answers.told(21.0, 15.0) is None
-    answers.heard(SILENT, 7.0, 27.0)
-    assert answers.told(28.0, 15.0) is SILENCE
+    answers.record(VersionProbe(), 5.0, 6.0)
+    answers.record(SILENT, 0.0, 20.0)
+    assert answers.known_timeout(21.0, 15.0) is None
+    answers.record(SILENT, 7.0, 27.0)
+    assert answers.known_timeout(28.0, 15.0) is SILENCE

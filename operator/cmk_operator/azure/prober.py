@@ -44,7 +44,7 @@ KNOWN_FOR: Final = 1 / 3
 @dataclass(slots=True)
 class _Explanation:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    asked_at: float = float("-inf")
+    requested_at: float = float("-inf")
     failure: AzureFailure | None = None
 
 
@@ -97,7 +97,7 @@ class KeyProber:
             known = last if is_well(last, self._clock()) else None
             return await self._probe(key, watched, versions_in_use, known, known_for=max_age)
 
-    async def look(
+    async def check(
         self, key: ProbedKey, versions_in_use: frozenset[str], interval: float, who: Hashable, wake: Callable[[], None]
     ) -> KeyProbe:
         """The state of the key, after the next step of the probe (`core.access.probe_plan`) if it is due.
@@ -117,7 +117,7 @@ class KeyProber:
             watched.turn_at = self._monotonic()
             in_use = {version: seen for version, seen in last.in_use.items() if version in versions_in_use}
             watched.last = replace(last, in_use=in_use)
-            return await self._look(key, watched, versions_in_use, interval)
+            return await self._next_step(key, watched, versions_in_use, interval)
 
     def age(self, key: ProbedKey) -> float:
         """Seconds since the key was last checked; infinite before the first check."""
@@ -129,7 +129,7 @@ class KeyProber:
 
     def _watch(self, key: ProbedKey) -> Watched:
         watched = self._watched[key]
-        watched.asked_at = self._monotonic()
+        watched.requested_at = self._monotonic()
         return watched
 
     async def _probe(
@@ -146,48 +146,50 @@ class KeyProber:
         `known_for`: seconds for which facts about the vault and the tenant, but not about the key, may be reused.
         """
         watched.doubted = False
-        visit = await self._visit(key, versions_in_use, known, known_for)
+        found = await self._probe_vault(key, versions_in_use, known, known_for)
         at = self._monotonic()
         watched.turn_at = at
         look = Look.READ
         if known is None:
             watched.full_at, look = at, Look.FULL
-        covered = _versions(visit.probe)
+        covered = _versions(found.probe)
         watched.wrapped = {
-            version: kept for version, kept in (dict(watched.wrapped) | dict(visit.wrapped)).items() if version in covered
+            version: kept for version, kept in (dict(watched.wrapped) | dict(found.wrapped)).items() if version in covered
         }
-        if not is_well(visit.probe, self._clock()):
-            watched.proof, watched.last, watched.accepted = None, visit.probe, None
-            return visit.probe
+        if not is_well(found.probe, self._clock()):
+            watched.proof, watched.last, watched.accepted = None, found.probe, None
+            return found.probe
         watched.proof = (watched.proof or Proof(at, at, at)).after(look, at)
-        return self._proven(watched, visit.probe)
+        return self._proven(watched, found.probe)
 
-    async def _visit(self, key: ProbedKey, versions_in_use: frozenset[str], known: KeyProbe | None, known_for: float) -> Visit:
+    async def _probe_vault(
+        self, key: ProbedKey, versions_in_use: frozenset[str], known: KeyProbe | None, known_for: float
+    ) -> Visit:
         """Probe the vault, unless another probe just timed out there: a second timeout would delay the probes of other vaults."""
         explain = functools.partial(self._explain, within=min(known_for, EXPLANATION_MAX_AGE))
         answers = self._answers[key.key_uri.vault_url]
         spared = min(known_for, ASKED_AGAIN_AFTER)
-        silence = answers.told(self._monotonic(), spared)
-        if silence is not None:
-            return unanswered(silence, versions_in_use, self._clock())
+        timeout = answers.known_timeout(self._monotonic(), spared)
+        if timeout is not None:
+            return unanswered(timeout, versions_in_use, self._clock())
         async with self._slots:
             # While this probe waited for its turn, another one may have timed out.
-            silence = answers.told(self._monotonic(), spared)
-            if silence is not None:
-                return unanswered(silence, versions_in_use, self._clock())
+            timeout = answers.known_timeout(self._monotonic(), spared)
+            if timeout is not None:
+                return unanswered(timeout, versions_in_use, self._clock())
             began = self._monotonic()
-            with answers.visit():
-                visit = await probe_key(self._session, key, versions_in_use, self._clock(), explain, known)
-            answers.heard(visit.probe.wanted, began, self._monotonic())
-            return visit
+            with answers.probing():
+                found = await probe_key(self._session, key, versions_in_use, self._clock(), explain, known)
+            answers.record(found.probe.wanted, began, self._monotonic())
+            return found
 
-    async def _look(self, key: ProbedKey, watched: Watched, versions_in_use: frozenset[str], interval: float) -> KeyProbe:
+    async def _next_step(self, key: ProbedKey, watched: Watched, versions_in_use: frozenset[str], interval: float) -> KeyProbe:
         last, proof = watched.last, watched.proof
         if last is None or proof is None:
             raise RuntimeError("a key that is not accessible needs a whole probe")
         known_for = interval * KNOWN_FOR
         answers = self._answers.find(key.key_uri.vault_url)
-        if answers is not None and answers.silence is not None:
+        if answers is not None and answers.timeout is not None:
             return await self._probe(key, watched, versions_in_use, known_for=known_for)
         vault = self._list_of(key)
         # The list shows only the latest version: neither a pinned one nor an older one that is still in use.
@@ -203,19 +205,19 @@ class KeyProber:
         well = well_versions(last, self._clock())
         if look is not Look.LIST and not await self._repeat(key, watched, look, well):
             return await self._probe(key, watched, versions_in_use, known_for=known_for)
-        last = await self._look_at_lost(key, watched, last, well)
+        last = await self._probe_lost(key, watched, last, well)
         watched.proof = proof.after(look, now)
         return self._proven(watched, replace(last, at=self._clock()))
 
-    async def _look_at_lost(self, key: ProbedKey, watched: Watched, last: KeyProbe, well: frozenset[str]) -> KeyProbe:
+    async def _probe_lost(self, key: ProbedKey, watched: Watched, last: KeyProbe, well: frozenset[str]) -> KeyProbe:
         """Probe the older versions that were lost, because the steps of the key itself do not cover them."""
         lost = sorted(set(last.in_use) - well)
         if not lost:
             return last
         async with self._slots:
-            visit = await probe_versions(self._session, key, lost, self._clock())
-        watched.wrapped = dict(watched.wrapped) | dict(visit.wrapped)
-        return replace(last, in_use=dict(last.in_use) | dict(visit.probe.in_use))
+            found = await probe_versions(self._session, key, lost, self._clock())
+        watched.wrapped = dict(watched.wrapped) | dict(found.wrapped)
+        return replace(last, in_use=dict(last.in_use) | dict(found.probe.in_use))
 
     async def _repeat(self, key: ProbedKey, watched: Watched, look: Look, versions: frozenset[str]) -> bool:
         """Wrap or unwrap with each version; returns whether all of them succeeded."""
@@ -244,10 +246,10 @@ class KeyProber:
         wanted_since = self._monotonic() - within
         explanation = self._explanations[chain, customer_tenant_id.lower()]
         async with explanation.lock:
-            if explanation.asked_at < wanted_since:
-                asked_at = self._monotonic()
+            if explanation.requested_at < wanted_since:
+                requested_at = self._monotonic()
                 explanation.failure = await denied_by_tenant(self._session, chain, customer_tenant_id)
-                explanation.asked_at = asked_at
+                explanation.requested_at = requested_at
             return explanation.failure
 
 

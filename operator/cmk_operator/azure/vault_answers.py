@@ -23,34 +23,34 @@ ASKED_AGAIN_AFTER: Final = 15.0
 class VaultAnswers:
     """Whether one vault has answered, from all probes of all its keys."""
 
-    silence: AzureFailure | None = None
+    timeout: AzureFailure | None = None
     """The timeout of the last probe; None if the vault answered."""
-    silent_at: float = float("-inf")
+    timed_out_at: float = float("-inf")
     answered_at: float = float("-inf")
-    asking: int = 0
+    running: int = 0
     """Probes that run now."""
 
     @contextmanager
-    def visit(self) -> Iterator[None]:
+    def probing(self) -> Iterator[None]:
         """Count a probe while it runs."""
-        self.asking += 1
+        self.running += 1
         try:
             yield
         finally:
-            self.asking -= 1
+            self.running -= 1
 
-    def told(self, now: float, within: float) -> AzureFailure | None:
+    def known_timeout(self, now: float, within: float) -> AzureFailure | None:
         """The timeout to report without a request: less than `within` seconds old, or another probe runs. None: probe the vault."""
-        if self.silence is None or within <= 0:
+        if self.timeout is None or within <= 0:
             return None
-        return self.silence if self.asking or now - self.silent_at < within else None
+        return self.timeout if self.running or now - self.timed_out_at < within else None
 
-    def heard(self, wanted: VersionProbe, began: float, ended: float) -> None:
+    def record(self, wanted: VersionProbe, began: float, ended: float) -> None:
         """Record the result of a probe. A timeout of a probe that began before the last answer is ignored."""
         failure = wanted.failure
         # If the key was read and only wrapKey or unwrapKey timed out, that says nothing about the vault's other keys.
         was_read = wanted.attributes is not None
         if failure is None or was_read or (failure.answered and failure.stage is Stage.SERVICE):
-            self.silence, self.answered_at = None, ended
+            self.timeout, self.answered_at = None, ended
         elif failure.code == TIMEOUT and failure.stage is Stage.SERVICE and began >= self.answered_at:
-            self.silence, self.silent_at = failure, ended
+            self.timeout, self.timed_out_at = failure, ended

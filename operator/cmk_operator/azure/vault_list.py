@@ -46,7 +46,7 @@ class Watched:
     """When the last whole probe ended; only a whole probe counts before a write."""
     turn_at: float = float("-inf")
     """When the key was last checked."""
-    asked_at: float = float("-inf")
+    requested_at: float = float("-inf")
     doubted: bool = False
     """Whether the vault's list differs from the last check of the key, or can no longer be read."""
     accepted: ListedKey | None = None
@@ -100,7 +100,7 @@ class VaultList:
 
     async def _read(self, interval: float) -> None:
         began = self.monotonic()
-        for key in [key for key, one in self.members.items() if began - one.asked_at > ABANDONED_AFTER * interval]:
+        for key in [key for key, one in self.members.items() if began - one.requested_at > ABANDONED_AFTER * interval]:
             del self.members[key]
         pages = pages_worth_reading(len(self.members))
         if pages == 0:

@@ -46,7 +46,7 @@ class ReadVault:
 
 
 @dataclass(slots=True)
-class _Visits:
+class _Reads:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     at: float = float("-inf")
     last: VaultFacts | VaultUnseen = VaultUnseen.NOT_ASKED
@@ -58,46 +58,46 @@ class VaultReader:
 
     def __init__(self, session: AzureSession) -> None:
         self._session = session
-        self._visits: Table[ReadVault, _Visits] = Table(lambda _: _Visits(), session.monotonic)
+        self._reads: Table[ReadVault, _Reads] = Table(lambda _: _Reads(), session.monotonic)
 
     def drop_unused(self) -> None:
         """Drop vaults that were not read for an hour."""
-        self._visits.drop_unused()
+        self._reads.drop_unused()
 
     def held(self) -> int:
         """The number of vaults held in memory."""
-        return len(self._visits)
+        return len(self._reads)
 
     async def read(self, vault: ReadVault, max_age: float) -> VaultFacts | VaultUnseen:
         """Facts at most `max_age` seconds old, or why there are none; returns refusals of Azure and Entra as values."""
-        visits = self._visits[vault]
-        async with visits.lock:
-            if self._session.monotonic() - visits.at > max_age:
-                found = await self._visit(vault, visits)
-                silent = found is VaultUnseen.SILENT and isinstance(visits.last, VaultFacts)
-                visits.last = visits.last if silent else found
-                visits.at = self._session.monotonic()
-            return visits.last
+        reads = self._reads[vault]
+        async with reads.lock:
+            if self._session.monotonic() - reads.at > max_age:
+                found = await self._read(vault, reads)
+                silent = found is VaultUnseen.SILENT and isinstance(reads.last, VaultFacts)
+                reads.last = reads.last if silent else found
+                reads.at = self._session.monotonic()
+            return reads.last
 
     def last(self, vault: ReadVault) -> VaultFacts | VaultUnseen:
         """The result of the last read; sends no request."""
-        visits = self._visits.find(vault)
-        return visits.last if visits is not None else VaultUnseen.NOT_ASKED
+        reads = self._reads.find(vault)
+        return reads.last if reads is not None else VaultUnseen.NOT_ASKED
 
-    async def _visit(self, vault: ReadVault, visits: _Visits) -> VaultFacts | VaultUnseen:
+    async def _read(self, vault: ReadVault, reads: _Reads) -> VaultFacts | VaultUnseen:
         try:
             async with asyncio.timeout(_READ_TIMEOUT):
                 arm = self._session.customer_resource_manager(vault.chain, vault.customer_tenant_id)
-                visits.found = vault.resource_id or visits.found or await _find(arm, vault.host)
-                if visits.found is None:
+                reads.found = vault.resource_id or reads.found or await _find(arm, vault.host)
+                if reads.found is None:
                     return VaultUnseen.NOT_GRANTED
-                body = await arm.call("GET", visits.found.text, {"api-version": VAULTS})
+                body = await arm.call("GET", reads.found.text, {"api-version": VAULTS})
                 if host_of_vault(body) != vault.host.lower():
-                    visits.found = None
+                    reads.found = None
                     return VaultUnseen.ANOTHER_VAULT
-                return vault_facts(body, await _locks(arm, visits.found))
+                return vault_facts(body, await _locks(arm, reads.found))
         except EXPECTED_FAILURES as error:
-            visits.found = None
+            reads.found = None
             return _why_unseen(failure_of(error))
 
 

@@ -69,7 +69,7 @@ async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next
     in_use |= watched_versions(key.status, context.reporting.now())
     prober, wake = context.reading.prober, partial(context.cluster.wake, reference, 0.0)
     probed, _ = await asyncio.gather(
-        prober.probe(path.probed, in_use, 0.0) if requested else prober.look(path.probed, in_use, interval, reference, wake),
+        prober.probe(path.probed, in_use, 0.0) if requested else prober.check(path.probed, in_use, interval, reference, wake),
         context.reading.vaults.read(path.vault, 0.0 if requested else jittered(context.intervals.identity_check)),
     )
     if _newly_blocked_by_firewall(key, probed):
