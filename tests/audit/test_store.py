@@ -127,4 +127,4 @@ async def test_a_config_map_that_is_no_segment_is_left_alone(archive: Archive) -
         "cmk-operator-audit-1": ["000000000001"],
     }
     (finding,) = (await archive.verdict()).findings
-    assert finding.message.startswith("ConfigMap cmk-operator-audit-0, key notes is no entry of the record")
+    assert finding.message.startswith("ConfigMap cmk-operator-audit-0, key notes is not an entry of the record")

@@ -80,7 +80,7 @@ async def test_a_firewall_that_shuts_azures_services_out_is_told_before_it_hurts
     await environment.apply_key(prerequisites="Warn")
     key = await environment.key_until("refused", has("PrerequisitesMet", "False", "TrustedServicesBypassFailed"))
     assert has("KeyAccessible", "False", "FirewallBlocksServices")(key), "though the operator itself gets through"
-    assert "the customer's administrator must allow it" in condition(key, "Stalled")["message"]
+    assert "the customer's administrator must enable it" in condition(key, "Stalled")["message"]
     assert "lostSince" not in key["access"], "nothing is on the key yet"
     await environment.resource_until("waiting", has("Ready", "False", "FirewallBlocksServices"))
     await operator.after_passes(2)
@@ -130,7 +130,7 @@ async def test_a_disk_encryption_set_in_another_region_than_the_vault_is_named_a
     )
     key = await environment.key_until("told", lambda seen: prerequisite(seen, "VaultRegion") == "Fail")
     assert (
-        "lies in westeurope, and these disk encryption sets do not: disks (northeurope)"
+        "is in westeurope, but these disk encryption sets are not: disks (northeurope)"
         in entry_of(key, "VaultRegion")["message"]
     )
     assert has("Ready")(key), "everything else may use the key"

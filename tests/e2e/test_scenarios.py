@@ -244,7 +244,7 @@ async def test_a_firewall_that_shuts_azures_services_out_stops_them_even_though_
         await environment.key_until("seen", lambda seen: prerequisite(seen, "TrustedServicesBypass") == "Pass")
         for addresses in ([CLIENT_ADDRESS], []):
             await customer.set_firewall(environment.vault, bypass="None", addresses=addresses, subnets=SUBNETS)
-            await estate.told_lost("FirewallBlocksServices", AZURES, "customer's administrator must allow it")
+            await estate.told_lost("FirewallBlocksServices", AZURES, "customer's administrator must enable it")
         await environment.control.advance(HOUR + MINUTE)
         assert await estate.stopped() == AZURES
         await customer.set_firewall(environment.vault, addresses=[CLIENT_ADDRESS], subnets=SUBNETS)

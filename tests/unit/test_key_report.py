@@ -285,7 +285,7 @@ def test_a_firewall_that_is_known_to_keep_azures_services_out_is_a_loss_wherever
     status = key_status(key, KeyFacts(guard(found, vault=CLOSED), usage), NOW)
     told = condition(status, "KeyAccessible")
     assert (told.status, told.reason) == ("False", "FirewallBlocksServices")
-    assert "the customer's administrator must allow it" in told.message
+    assert "the customer's administrator must enable it" in told.message
     assert status.active_version is None, "nothing new is put on it"
     assert status.access is not None
     (stop,) = status.access.stops

@@ -1,1 +1,1 @@
-"""What is true and what follows from it: pure values and decisions, without clock, I/O or SDK."""
+"""Pure values and decisions: no clock, no I/O, no SDK."""

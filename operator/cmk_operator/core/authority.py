@@ -1,7 +1,7 @@
-"""The gate against the confused deputy: what no `CustomerTenant` allows is refused before any call to Azure.
+"""Admission: refuses whatever a `CustomerTenant` does not allow, before any call to Azure.
 
-Client ids are no secret and the operator may write to every resource of the provider, so nothing that a namespace's user
-can write may widen what that user reaches.
+This prevents a confused deputy. Client ids are not secret and the operator may write to every resource of the provider, so nothing
+that a user of a namespace can write may extend what that user reaches.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class TenantGrant:
     scopes: Sequence[ArmId]
     vault_hosts: Sequence[str]
     listed: Sequence[ResourceId] = ()
-    """Resources that Resource Manager does not know, each by its own name."""
+    """Allowed resources outside Resource Manager, each by its own identifier."""
 
     def covers(self, target: ArmId) -> bool:
-        """Whether a resource of Azure lies in an allowed scope."""
+        """Whether an allowed scope contains a resource of Azure."""
         return any(target.lies_in(scope) for scope in self.scopes)
 
 
 def judge_namespace(grant: TenantGrant, namespace: str) -> Fault | None:
-    """Refuse namespaces that the tenant does not list."""
+    """Refuse a namespace that the tenant does not list."""
     if namespace in grant.namespaces:
         return None
     return Fault(
@@ -51,7 +51,7 @@ def judge_namespace(grant: TenantGrant, namespace: str) -> Fault | None:
 
 
 def judge_key(grant: TenantGrant, cloud: Cloud, key_uri: str) -> KeyUri | Fault:
-    """Admit a key URI of an allowed vault in the identity's own cloud, so that no token is sent anywhere else."""
+    """Parse a key URI and admit only an allowed vault in the identity's cloud, so that tokens are sent nowhere else."""
     try:
         parsed = parse_key_uri(key_uri)
     except InvalidKeyUriError as error:
@@ -73,7 +73,7 @@ def judge_key(grant: TenantGrant, cloud: Cloud, key_uri: str) -> KeyUri | Fault:
 
 
 def admit_resource_id(grant: TenantGrant, text: str) -> ArmId | Fault:
-    """Read the id of a resource of Azure, and refuse what lies outside the scopes of the tenant."""
+    """Parse the id of a resource of Azure, and refuse one outside the tenant's scopes."""
     try:
         target = parse_arm_id(text)
     except InvalidArmIdError as error:
@@ -82,12 +82,12 @@ def admit_resource_id(grant: TenantGrant, text: str) -> ArmId | Fault:
 
 
 def judge_target(grant: TenantGrant, target: ArmId) -> Fault | None:
-    """Refuse resources outside the scopes of the tenant."""
+    """Refuse a resource outside the tenant's scopes."""
     if grant.covers(target):
         return None
     return Fault(
         Reason.SCOPE_NOT_ALLOWED,
-        f"{target} lies in no scope of CustomerTenant {grant.name!r}: the provider's administrator must add it to "
+        f"{target} is in no scope of CustomerTenant {grant.name!r}: the provider's administrator must add it to "
         "spec.allowedScopes, or the platform engineer correct spec.resourceId",
         Actor.PROVIDER_ADMINISTRATOR,
     )

@@ -1,4 +1,4 @@
-"""The types of the conditions in a status, each with one sentence and with what its three statuses mean."""
+"""The types of conditions in a status, each with one sentence and the meaning of its three statuses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Self
 
 
 class ConditionType(StrEnum):
-    """One aspect of an object: its type on the wire, what it is about, and the meaning of True, False and Unknown."""
+    """A condition type: its name in the API, a sentence, and the meaning of True, False and Unknown."""
 
     sentence: str
     when_true: str
@@ -15,7 +15,7 @@ class ConditionType(StrEnum):
     when_unknown: str
 
     def __new__(cls, word: str, sentence: str, when_true: str, when_false: str, when_unknown: str) -> Self:
-        """Give a type its sentence and the meaning of its statuses."""
+        """Create a member with its sentence and the meaning of its statuses."""
         member = str.__new__(cls, word)
         member._value_ = word
         member.sentence = sentence
@@ -26,28 +26,28 @@ class ConditionType(StrEnum):
         "Ready",
         "Everything is as the manifest wants it.",
         "everything below is as wanted",
-        "the reason is that of the condition that is not",
-        "Azure gives no answer, or the reason of the condition that is not known",
+        "another condition is not as wanted, and the reason is taken from it",
+        "Azure gives no answer, or another condition is unknown, and the reason is taken from it",
     )
     KEY_ACCESSIBLE = (
         "KeyAccessible",
         "The key can be used.",
-        "a probe wrapped and unwrapped in the vault",
+        "a probe wrapped and unwrapped with the key in the vault",
         "the key is lost to Azure's services too",
-        "what was found does not concern Azure's services, or nothing was found yet",
+        "the result does not concern Azure's services, or there is no result yet",
     )
     PREREQUISITES_MET = (
         "PrerequisitesMet",
-        "Nothing that guards the key is missing.",
-        "nothing is visibly missing",
-        "new writes to this key wait",
+        "Everything that protects the key against loss is in place.",
+        "no prerequisite is known to be missing",
+        "a prerequisite is missing, and new writes with this key wait",
         "the key cannot be read",
     )
     ROTATION_CURRENT = (
         "RotationCurrent",
-        "All that use the key are on its active version.",
-        "everything is on the active version",
-        "something is on an older one, a version waits for approval, or an old one was lost too early",
+        "Every resource that uses the key is on its active version.",
+        "every resource is on the active version",
+        "a resource is on an older version, a version waits for approval, or an old version was lost too early",
         "no version has passed the probe yet",
     )
     CONSENT_GRANTED = (
@@ -55,14 +55,14 @@ class ConditionType(StrEnum):
         "The application may sign in to the customer's tenant.",
         "the application may sign in",
         "it has no service principal there",
-        "the tenant could not be asked",
+        "the tenant could not be checked",
     )
     ENCRYPTED = (
         "Encrypted",
         "The service protects the resource with the wanted key.",
         "Azure reports the wanted key, identity and application",
         "a change is due, and the reason says what it waits for",
-        "the service was not asked, or gave no answer",
+        "the resource was not read, or the service gave no answer",
     )
     KEY_CURRENT = (
         "KeyCurrent",
@@ -73,10 +73,10 @@ class ConditionType(StrEnum):
     )
     REGISTERED = (
         "Registered",
-        "What the manifest asks to register is registered.",
+        "Everything that the manifest asks to register is registered.",
         "`Given`: nothing is to be registered; `Registered`: everything is",
-        "the reason says what is in the way",
-        "it is known, but cannot be checked now",
+        "the reason says what blocks the registration",
+        "the registration is known, but cannot be checked now",
     )
     AUTHENTICATED = (
         "Authenticated",
@@ -108,8 +108,8 @@ class ConditionType(StrEnum):
     )
     RECONCILING = (
         "Reconciling",
-        "Work goes on by itself; the condition is absent otherwise.",
-        "it passes by itself",
+        "The operator continues by itself; the condition is absent otherwise.",
+        "the operator waits or works, and nobody must act",
         "never: it is absent then",
         "never",
     )

@@ -1,4 +1,4 @@
-"""Kinds of events that a receiver outside Kubernetes is told of."""
+"""The types of events that are sent to receivers outside Kubernetes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class NotificationType(StrEnum):
-    """The `type` of a CloudEvent; its prefix is the API group reversed, as the specification asks for."""
+    """The `type` of a CloudEvent; its prefix is the reversed API group. Source: CloudEvents 1.0.2, `type`."""
 
     ENCRYPTION_ACTIVE = "dev.cmk-operator.encryption.active"
     ENCRYPTION_INACTIVE = "dev.cmk-operator.encryption.inactive"

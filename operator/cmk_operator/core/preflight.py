@@ -1,4 +1,4 @@
-"""The verdicts of a preflight, stage by stage, from what the checks before a write found; pure."""
+"""The verdicts of a preflight, stage by stage, from the checks that precede a write; pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class CheckStage(StrEnum):
-    """What is checked, in the order in which it can be."""
+    """What is checked, in order."""
 
     ADMISSION = "Admission"
     TOKEN = "Token"  # noqa: S105 - a stage's name, not a secret
@@ -44,18 +44,18 @@ class CheckResult(StrEnum):
 
     PASS = "Pass"  # noqa: S105 - a verdict, not a password
     WARN = "Warn"
-    """Told, and forbids nothing."""
+    """Reported, but blocks nothing."""
     FAIL = "Fail"
-    """Applied like this, it would not come to be until somebody acts."""
+    """If applied as it is, the manifest has no effect until somebody acts."""
     NOT_VISIBLE = "NotVisible"
-    """The present grants do not show it, and writes do not wait for it."""
+    """The current grants do not show it, and writes do not wait for it."""
     UNCHECKED = "Unchecked"
-    """A stage before it failed, or Azure gave no usable answer."""
+    """An earlier stage failed, or Azure gave no usable answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The verdict on one stage: one word, and a sentence that says who must do what."""
+    """The verdict on one stage, with a sentence that says who must do what."""
 
     stage: CheckStage
     result: CheckResult
@@ -68,35 +68,35 @@ class Check:
 KEY_STAGES: Final = (CheckStage.TOKEN, CheckStage.CONSENT, CheckStage.GET, CheckStage.WRAP, CheckStage.UNWRAP)
 RESOURCE_STAGES: Final = (CheckStage.READ, CheckStage.WRITE, CheckStage.EFFECT)
 _OPERATIONS: Final = {"get": CheckStage.GET, "wrapKey": CheckStage.WRAP, "unwrapKey": CheckStage.UNWRAP}
-_UP_TO_THE_CUSTOMER: Final = frozenset({AccessState.CONSENT_MISSING, AccessState.PERMISSION_DENIED})
-"""What Entra says in the customer's tenant that is not a fault of the identity itself."""
+_DECIDED_BY_CUSTOMER: Final = frozenset({AccessState.CONSENT_MISSING, AccessState.PERMISSION_DENIED})
+"""States that depend on the customer's tenant, not on the identity."""
 _PASSED: Final = {
     CheckStage.TOKEN: "the operator signs in as the managed identity, which the application trusts",
-    CheckStage.CONSENT: "the application signs in in the customer's tenant",
+    CheckStage.CONSENT: "the application signs in to the customer's tenant",
     CheckStage.GET: "the key was read",
-    CheckStage.WRAP: "the vault wrapped with it",
+    CheckStage.WRAP: "the vault wrapped test bytes with the key",
     CheckStage.UNWRAP: "the vault unwrapped the same bytes",
 }
 
 
 def passed(stage: CheckStage, message: str) -> Check:
-    """A stage that holds."""
+    """A stage that passed."""
     return Check(stage, CheckResult.PASS, Reason.PASSED, message)
 
 
 def not_reached(stages: Iterable[CheckStage], why: str) -> tuple[Check, ...]:
-    """Stages behind one that failed."""
+    """The stages after one that failed."""
     return tuple(Check(stage, CheckResult.UNCHECKED, Reason.NOT_REACHED, why) for stage in stages)
 
 
 def of_fault(stage: CheckStage, fault: Fault) -> Check:
-    """A stage that something stands in the way of: what passes by itself does not fail it."""
+    """A blocked stage; it fails only if a person must act."""
     result = CheckResult.FAIL if fault.needs_a_person else CheckResult.UNCHECKED
     return Check(stage, result, fault.reason, fault.message)
 
 
 def key_checks(probe: KeyProbe) -> tuple[Check, ...]:
-    """Token, consent, get, wrap and unwrap of the wanted version, from one visit to the vault."""
+    """Token, consent, get, wrap and unwrap of the wanted version, from one probe."""
     access = judge_access(probe)
     if access.state is AccessState.ACCESSIBLE:
         return tuple(passed(stage, _PASSED[stage]) for stage in KEY_STAGES)
@@ -106,7 +106,7 @@ def key_checks(probe: KeyProbe) -> tuple[Check, ...]:
     person = access.actor is not None and access.actor is not Actor.AZURE
     result = CheckResult.FAIL if person else CheckResult.UNCHECKED
     here = Check(at, result, access.state.reason, access.message)
-    return (*before, here, *not_reached(KEY_STAGES[position + 1 :], f"{at.value} comes first"))
+    return (*before, here, *not_reached(KEY_STAGES[position + 1 :], f"{at.value} must pass first"))
 
 
 def _failing_stage(probe: KeyProbe, access: Access) -> CheckStage:
@@ -119,12 +119,12 @@ def _failing_stage(probe: KeyProbe, access: Access) -> CheckStage:
     if failure.stage is Stage.OPERATOR_TOKEN:
         return CheckStage.TOKEN
     if failure.stage is Stage.APPLICATION_TOKEN:
-        return CheckStage.CONSENT if access.state in _UP_TO_THE_CUSTOMER else CheckStage.TOKEN
+        return CheckStage.CONSENT if access.state in _DECIDED_BY_CUSTOMER else CheckStage.TOKEN
     return _OPERATIONS.get(probe.wanted.operation, CheckStage.GET)
 
 
 def prerequisite_checks(prerequisites: Iterable[Prerequisite], *, enforce: bool) -> tuple[Check, ...]:
-    """One check for each prerequisite; what a write does not wait for is told."""
+    """One check for each prerequisite; a failure that does not block writes is a warning."""
     known = tuple(prerequisites)
     forbidding = failed(known, enforce=enforce)
     results = {Result.PASS: CheckResult.PASS, Result.UNKNOWN: CheckResult.NOT_VISIBLE, Result.FAIL: CheckResult.WARN}
@@ -142,7 +142,7 @@ def prerequisite_checks(prerequisites: Iterable[Prerequisite], *, enforce: bool)
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What must be allowed at one scope, and what Azure says the operator may do there."""
+    """The actions that a write needs at one scope, and the permissions that Azure reports there."""
 
     scope: str
     needed: tuple[str, ...]
@@ -150,7 +150,7 @@ class Rights:
 
 
 def write_check(rights: Iterable[Rights]) -> Check:
-    """Whether the operator's roles allow the writes; locks, policies and deny assignments are seen by a write alone."""
+    """Whether the operator's roles allow the writes; only a real write shows locks, policies and deny assignments."""
     missing: list[str] = []
     unseen: list[Rights] = []
     for entry in rights:
@@ -167,9 +167,9 @@ def write_check(rights: Iterable[Rights]) -> Check:
         return Check(CheckStage.WRITE, CheckResult.FAIL, Reason.ROLE_MISSING, message)
     if unseen:
         scopes = ", ".join(entry.scope for entry in unseen)
-        message = f"the operator cannot see what its managed identity may do on {scopes}"
+        message = f"Azure does not show the operator what its managed identity may do on {scopes}"
         return Check(CheckStage.WRITE, CheckResult.NOT_VISIBLE, Reason.RIGHTS_NOT_VISIBLE, message)
-    message = "the roles of the operator's managed identity allow it; locks and policies show only when something is written"
+    message = "the roles of the operator's managed identity allow the write; only a real write shows locks and policies"
     return passed(CheckStage.WRITE, message)
 
 
@@ -179,10 +179,10 @@ def effect_check(decision: Decision, key: KeyState, changes: tuple[str, ...]) ->
         return passed(CheckStage.EFFECT, "nothing changes: the resource is as wanted")
     if decision.action is NextAction.WRITE:
         return Check(
-            CheckStage.EFFECT, CheckResult.PASS, Reason.WOULD_CHANGE, "the operator makes these changes", changes=changes
+            CheckStage.EFFECT, CheckResult.PASS, Reason.WOULD_CHANGE, "the operator would make these changes", changes=changes
         )
     if decision.action is NextAction.SHOW_PLAN:
-        message = "the manifest says to observe only: these changes are shown in status.plan and not made"
+        message = "the manifest asks to observe only: status.plan would show these changes, and none is made"
         return Check(CheckStage.EFFECT, CheckResult.PASS, Reason.PLAN_ONLY, message, changes=changes)
     access = key.access
     passes = access is not None and access.state is not AccessState.ACCESSIBLE and access.actor in {None, Actor.AZURE}

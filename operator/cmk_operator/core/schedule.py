@@ -1,4 +1,4 @@
-"""When an object wants its next pass."""
+"""When the next pass over an object is due."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Exponential waiting, from `first` to at most `longest` seconds."""
+    """Exponential backoff, from `first` to at most `longest` seconds."""
 
     first: float
     longest: float
@@ -18,16 +18,16 @@ class Backoff:
 
 
 FAILED = Backoff(0.1, 60.0)
-"""After an unexpected error, such as a status write that did not land."""
+"""After an unexpected error, such as a failed status write."""
 BUSY = Backoff(1.0, 60.0)
-"""While Azure is busy or a grant is on its way through its replicas."""
+"""While Azure is busy, or has not replicated a grant yet."""
 BLOCKED = Backoff(2.0, 300.0)
-"""While a person must act outside Kubernetes: slowly, for ever."""
+"""While a person must act outside Kubernetes: slowly, without end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """In `after` seconds, or by `backoff` (which counts attempts, and never comes before `after`), or only when woken."""
+    """The next pass: after `after` seconds, or by `backoff` but not before `after`; with neither, only when enqueued."""
 
     after: float | None = None
     backoff: Backoff | None = None

@@ -1,1 +1,1 @@
-"""Whether a key can be reached: states, and the verdicts that lead to them."""
+"""Access to keys: states, and the verdicts that lead to them."""

@@ -1,4 +1,4 @@
-"""How a key that was well is looked at again: one step of the probe at a time, and the whole probe wherever that would not do."""
+"""Plans how to probe an accessible key again: one step at a time, and the whole probe where one step is not enough."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from cmk_operator.core.access.state import KeyAttributes, KeyProbe
 
 YOUNG: Final = 0.85
-"""Share of the interval within which a pass that is not due looks at nothing."""
+"""Fraction of the interval within which no step is due."""
 STEP_EVERY: Final = 2
-"""Looks after which a key whose vault's list shows no change has a look of its own nevertheless: no list shows what is granted."""
+"""Intervals after which a key gets a step of its own even if the vault's list shows no change; the list does not show grants."""
 
 
 class Look(StrEnum):
-    """What one look at a key asks of its vault."""
+    """The vault operations of one step of the probe."""
 
     FULL = "get, wrapKey, unwrapKey"
     READ = "get"
     WRAP = "wrapKey"
     UNWRAP = "unwrapKey"
     LIST = "list"
-    """Nothing more: the list of the vault's keys, which all of them share, has shown that nothing changed."""
+    """None: the list of the vault's keys, which all keys share, shows no change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """When each step of the probe last succeeded with every version, in seconds of one clock."""
+    """When each step last succeeded for every version, in seconds of one clock."""
 
     read: float
     wrapped: float
@@ -41,11 +41,11 @@ class Proof:
 
     @property
     def since(self) -> float:
-        """The whole probe has been passed, step by step, since then."""
+        """Every step has succeeded since this time."""
         return min(self.read, self.wrapped, self.unwrapped)
 
     def after(self, look: Look, at: float) -> Proof:
-        """With the step that has just succeeded."""
+        """The proof after a step succeeded at `at`."""
         if look is Look.FULL:
             return Proof(at, at, at)
         if look is Look.WRAP:
@@ -56,11 +56,11 @@ class Proof:
 
 
 def next_look(proof: Proof, now: float, interval: float, *, doubted: bool, listed: bool) -> Look:
-    """The next look at a key that was well at the last one.
+    """The next step for a key that was accessible at the last one.
 
-    `doubted`: the vault's list shows it changed, or could not be read any more. `listed`: the list was just read and shows no
-    change. Else the step that was taken longest ago: each alone is refused when the key, its version, the grant, the consent
-    or the vault is gone.
+    `doubted`: the vault's list shows a change, or can no longer be read. `listed`: the list was just read and shows no change.
+    Otherwise the step that succeeded longest ago, because each step alone fails if the key, its version, the grant, the consent or
+    the vault is gone.
     """
     if doubted:
         return Look.READ
@@ -71,20 +71,20 @@ def next_look(proof: Proof, now: float, interval: float, *, doubted: bool, liste
 
 
 def well_versions(probe: KeyProbe, at: datetime) -> frozenset[str]:
-    """The versions that passed, and are still valid by their own dates."""
+    """The versions that passed the probe and are still valid by their own dates."""
     states = judge_key_probe(replace(probe, at=at), {}).by_version
     return frozenset(version for version, access in states.items() if access.state is AccessState.ACCESSIBLE)
 
 
 def is_well(probe: KeyProbe, at: datetime) -> bool:
-    """Whether the wanted version passed and is still valid: otherwise each look is the whole probe."""
+    """Whether the wanted version passed the probe and is still valid; if not, each step is the whole probe."""
     attributes = probe.wanted.attributes
     return attributes is not None and attributes.version in well_versions(probe, at)
 
 
 @dataclass(frozen=True, slots=True)
 class ListedKey:
-    """The attributes that a vault's list shows of a key's latest version, times in Unix seconds.
+    """The attributes of a key's latest version in a vault's list; times in Unix seconds.
 
     Source: Key Vault REST "Get Keys": base identifier, attributes and tags, one entry a key.
     """
@@ -96,11 +96,11 @@ class ListedKey:
     updated: int | None
     recovery_level: str = ""
     recoverable_days: int | None = None
-    """Of the vault, and no change of the key: its own times stay."""
+    """A property of the vault; a change of it is no change of the key and leaves its times."""
 
 
 def listed(attributes: KeyAttributes) -> ListedKey:
-    """How the list would show what a GET has read."""
+    """What the list would show for a key version that a GET returned."""
     return ListedKey(
         attributes.enabled,
         _seconds(attributes.not_before),
@@ -117,5 +117,5 @@ def _seconds(moment: datetime | None) -> int | None:
 
 
 def pages_worth_reading(keys: int) -> int:
-    """How long a vault's list may be, in calls, to be cheaper than the looks that it spares so many keys; 0 is never."""
+    """Most calls that reading a vault's list may take to be cheaper than the steps it saves for `keys` keys; 0 means never."""
     return max(0, keys - 1) // STEP_EVERY

@@ -1,4 +1,4 @@
-"""Whether a key can be reached, told apart by Azure's error codes: who must act, and what stops if nobody does."""
+"""The states of access to a key: who must act, and what stops if nobody does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class AccessState(StrEnum):
-    """What the last probe found. Each state is also a reason of the `KeyAccessible` condition, and has its word from there."""
+    """The result of the last probe; each state is also a reason of the `KeyAccessible` condition, with the same word."""
 
     ACCESSIBLE = Reason.ACCESSIBLE.value
     DISABLED = Reason.DISABLED.value
@@ -44,28 +44,28 @@ class AccessState(StrEnum):
 
     @staticmethod
     def read(text: str) -> AccessState:
-        """A state from a status or a condition; what another release or another hindrance wrote there is no state."""
+        """The state that a status or condition holds; `UNKNOWN` for a word that is no state of this release."""
         return _BY_WORD.get(text, AccessState.UNKNOWN)
 
     @property
     def acts(self) -> Actor | None:
-        """Who ends it, as a rule; the message of a probe says it for certain."""
+        """Who can usually end the state; the message of a probe names the actor for certain."""
         return _ACTS.get(self)
 
     @property
     def is_known_loss(self) -> bool:
-        """Whether Azure's own services, which take the same path, are refused as well."""
+        """Whether Azure's services, which use the same path, are refused too."""
         return self in _KNOWN_LOSS
 
     @property
     def cuts_data_off(self) -> bool:
-        """Whether data is expected to become inaccessible while this lasts (an outage counts, once services miss the key)."""
+        """Whether data is expected to become inaccessible while the state lasts; an outage of the vault counts."""
         return self in _KNOWN_LOSS or self is AccessState.VAULT_UNREACHABLE
 
     @property
     def spares_other_applications(self) -> bool:
-        """Whether it stops the provider's application and Azure's services, but nobody who comes by an application of its own."""
-        return self in _OF_OUR_WAY
+        """Whether the state affects only the provider's application, and not a service with an application of its own."""
+        return self in _OF_PROVIDER_APPLICATION
 
 
 _BY_WORD: Final = {state.value: state for state in AccessState}
@@ -87,7 +87,7 @@ _ACTS: Final = {
     AccessState.VAULT_UNREACHABLE: Actor.AZURE,
     AccessState.UNKNOWN: Actor.AZURE,
 }
-_OF_OUR_WAY: Final = frozenset(
+_OF_PROVIDER_APPLICATION: Final = frozenset(
     {
         AccessState.PERMISSION_DENIED,
         AccessState.CONSENT_MISSING,
@@ -116,7 +116,7 @@ _KNOWN_LOSS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class KeyAttributes:
-    """What a GET of one key version says (public part only).
+    """The attributes that a GET of one key version returns (public part only).
 
     `recovery_level` and `recoverable_days` are the only way to see purge protection without control-plane rights.
     Source: Key Vault REST, KeyBundle and DeletionRecoveryLevel.
@@ -134,49 +134,49 @@ class KeyAttributes:
     recovery_level: str = ""
     recoverable_days: int | None = None
     vault_region: str | None = None
-    """Where the vault lies, such as `westeurope`: the header x-ms-keyvault-region of the same answer."""
+    """The vault's region, such as `westeurope`, from the response header x-ms-keyvault-region."""
     request_id: str | None = field(default=None, compare=False)
-    """Azure's id of the request that read this: for the audit record."""
+    """Azure's id of the request, for the audit record."""
 
 
 @dataclass(frozen=True, slots=True)
 class VersionProbe:
-    """One version: read, then wrapped and unwrapped in the vault; the first refusal ends it."""
+    """The probe of one version: get, wrapKey, unwrapKey; the first refusal ends it."""
 
     attributes: KeyAttributes | None = None
     failure: AzureFailure | None = None
     operation: str = "get"
     """The vault operation that failed: get, wrapKey or unwrapKey."""
     round_trip: bool = False
-    """Whether the unwrapped bytes are the wrapped ones."""
+    """Whether unwrapping returned the wrapped bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeletedKey:
-    """A soft-deleted key, as GET /deletedkeys/{name} tells it."""
+    """A soft-deleted key, from GET /deletedkeys/{name}."""
 
     scheduled_purge: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class KeyProbe:
-    """Everything one visit to a vault learnt about one key, through the customer's consent and grants."""
+    """The result of one probe of a key, through the customer's consent and grants."""
 
     at: datetime
     wanted: VersionProbe
     """The pinned version, or the latest."""
     in_use: Mapping[str, VersionProbe] = field(default_factory=dict)
-    """Older versions that still protect something, by version."""
+    """The probes of older versions that still protect a resource, by version."""
     deleted: DeletedKey | None = None
-    """Set when the key was not found but its soft-deleted form was."""
+    """Set if the key was not found, but its soft-deleted form was."""
     latest_exists: bool | None = None
-    """For a pinned version that was not found: whether the key itself is there (None: not asked)."""
+    """For a pinned version that was not found: whether the key itself exists (None: not read)."""
     vault_tenant: str | None = None
-    """The tenant that the vault's challenge names, when it is not the declared one."""
+    """The tenant in the vault's challenge, if it is not the declared one."""
     application_missing: bool = False
-    """Whether the provider's own tenant was last seen without the application."""
+    """Whether the provider's tenant was last observed without the application."""
     proven_at: datetime | None = None
-    """Each step of the probe has been passed with every version since then; None: by this visit itself, at `at`."""
+    """The time since which every step has succeeded for every version; None: in this probe itself, at `at`."""
 
 
 @dataclass(frozen=True, slots=True)

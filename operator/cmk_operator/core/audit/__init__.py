@@ -1,1 +1,1 @@
-"""The record of changes as a chain: its entries, their canonical form, and what finds every edit; pure."""
+"""The audit record as a hash chain: entries, canonical form and verification; pure."""

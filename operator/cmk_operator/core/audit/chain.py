@@ -1,4 +1,4 @@
-"""Entries of the record: each holds the digest of the one before it, so that none can be changed or taken out unseen.
+"""Entries of the audit record; each holds the digest of the one before, so that a change or removal is detected.
 
 An entry is one line: the canonical JSON (RFC 8785) of an object whose `hash` is the SHA-256, in hex, of the canonical JSON of all
 its other fields. `previous` is the `hash` of the entry before, 64 zeros for the first; `sequence` counts from 1.
@@ -23,19 +23,19 @@ _DIGEST_LENGTH: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """A place in the chain: the number of an entry, and its digest."""
+    """A position in the chain: the number of an entry and its digest."""
 
     sequence: int
     digest: str
 
 
 ORIGIN: Final = Anchor(0, "0" * _DIGEST_LENGTH)
-"""What the first entry follows."""
+"""The anchor before the first entry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry as it was read; `digest` is the one that it states, which `is_intact` compares with its content."""
+    """One entry as it was read; `digest` is what it states, and `is_intact` checks it against the content."""
 
     sequence: int
     previous: str
@@ -45,18 +45,18 @@ class Entry:
 
     @property
     def anchor(self) -> Anchor:
-        """Its place in the chain."""
+        """Its position in the chain."""
         return Anchor(self.sequence, self.digest)
 
     @property
     def is_intact(self) -> bool:
-        """Whether the stated digest is that of the content, and the line the only form of it."""
+        """Whether the stated digest matches the content, and the line is its canonical form."""
         return self.line == canonical(self.body) and self.digest == _digest_of(self.body)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line that should be an entry, where it was found, and the number that its place gives it (None: none)."""
+    """One line that should be an entry, where it was found, and the sequence number implied by that place, if any."""
 
     text: str
     place: str
@@ -69,14 +69,14 @@ def canonical(value: object) -> str:
 
 
 def follow(anchor: Anchor, change: Change) -> Entry:
-    """The entry that records a change right after `anchor`."""
+    """The entry that records a change directly after `anchor`."""
     body = change.wire() | {"sequence": anchor.sequence + 1, "previous": anchor.digest}
     body["hash"] = _digest_of(body)
     return Entry(anchor.sequence + 1, anchor.digest, body["hash"], body, canonical(body))
 
 
 def parse_entry(line: str) -> Entry | None:
-    """An entry from its line; None when the line cannot be one."""
+    """Parse an entry from its line; None if the line is not an entry."""
     try:
         body = json.loads(line)
         rfc8785.dumps(body)
@@ -86,7 +86,7 @@ def parse_entry(line: str) -> Entry | None:
 
 
 def entry_of(body: object, line: str | None = None) -> Entry | None:
-    """An entry from its JSON object, as a log line holds it; None when it lacks what every entry has."""
+    """Parse an entry from its JSON object, as a log line holds it; None if a required field is missing."""
     if not isinstance(body, dict):
         return None
     sequence, previous, digest = body.get("sequence"), body.get("previous"), body.get("hash")

@@ -1,4 +1,4 @@
-"""One change of key, access or configuration, before it has its place in the record."""
+"""One change of key, access or configuration, before it becomes an entry of the audit record."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 OPERATOR: Final = "cmk-operator"
 OBSERVED: Final = "Azure or the customer"
-"""Who else can change what was found in Azure: its own services, or those who administer the key or the resource."""
+"""The author of an observed change: Azure's services, or whoever administers the key or the resource."""
 UNTOLD: Final = "unknown"
-"""Where neither Kubernetes nor Azure tells who it was."""
+"""The author of a change if neither Kubernetes nor Azure names one."""
 _LONGEST_TEXT: Final = 1024
 _LARGEST_SPEC: Final = 4096
 
@@ -41,12 +41,12 @@ class Event(StrEnum):
 
     @property
     def aspect(self) -> str:
-        """What of the object it is about: of the changes of one aspect, each follows the one before."""
+        """The aspect of the object that changed; successive changes of one aspect form a sequence."""
         return "key" if self in {Event.KEY_CHANGED, Event.KEY_CHANGE_FOUND} else self.value
 
     @property
     def words(self) -> str:
-        """The event as a log line says it."""
+        """The event in words, for a log line."""
         return _WORDS[self]
 
 
@@ -62,13 +62,13 @@ _WORDS: Final[Mapping[Event, str]] = {
     Event.KEY_CHANGE_STARTED: "key change started",
     Event.KEY_CHANGED: "key changed",
     Event.KEY_CHANGE_FOUND: "key change found",
-    Event.COPY_MISSED: "entries left the cluster before the audit sink had taken them",
+    Event.COPY_MISSED: "entries were removed from the cluster before the audit sink had accepted them",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The object that the change is about; all empty for the record itself."""
+    """The object that changed; all fields are empty for the record itself."""
 
     kind: str = ""
     namespace: str = ""
@@ -78,14 +78,14 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Who or what changed something from what to what, why, and Azure's id of the request that did or showed it.
+    """A change: its author, the states before and after, the reason, and Azure's id of the request that made or showed it.
 
-    `id` is the same whenever the same change is seen again, so that it is recorded once.
+    `id` is the same each time the same change is observed, so that it is recorded once.
     """
 
     id: str
     at: str
-    """RFC 3339; when the operator did or saw it."""
+    """When the operator made or observed the change; RFC 3339."""
     event: Event
     subject: Subject
     by: str
@@ -97,7 +97,7 @@ class Change:
     spec: Mapping[str, Any] | None = None
 
     def wire(self) -> dict[str, Any]:
-        """The change with the names and bounds of the record, and without what is empty; texts hold no token."""
+        """The change as the record stores it: with bounded and redacted texts, and without empty fields."""
         subject = {
             "kind": self.subject.kind,
             "namespace": self.subject.namespace,
@@ -121,7 +121,7 @@ class Change:
 
 
 def identity_of(uid: str, what: str, epoch: str, after: str = "") -> str:
-    """The id of a change of one aspect of one object to `after`, since the state that began at `epoch`."""
+    """The id of a change of one aspect of an object, from the state that began at `epoch` to `after`."""
     return sha256(rfc8785.dumps([uid, what, epoch, after])).hexdigest()[:32]
 
 
@@ -130,6 +130,6 @@ def _bounded(text: str) -> str:
 
 
 def _bounded_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The spec, or only its digest when it is too large for the record."""
+    """The spec, or its digest if it is too large for the record."""
     canonical = rfc8785.dumps(dict(spec))
     return dict(spec) if len(canonical) <= _LARGEST_SPEC else {"sha256": sha256(canonical).hexdigest()}

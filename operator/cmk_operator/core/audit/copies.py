@@ -1,4 +1,4 @@
-"""Copies of the record outside the cluster: exported files, what a sink received, and the operator's log."""
+"""Reads copies of the record outside the cluster: exported files, files from a sink, and the operator's log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def lines_in(text: Iterable[str], name: str) -> list[Line]:
-    """The lines of a file that are, or should be, entries: all but the other lines of a log."""
+    """The lines of a file that are or should be entries; other lines of a log are left out."""
     found: list[Line] = []
     for number, raw in enumerate(text, start=1):
         line = raw.strip()
@@ -23,7 +23,7 @@ def lines_in(text: Iterable[str], name: str) -> list[Line]:
 
 
 def _entry_in(line: str) -> str | None:
-    """The entry that a line is or holds; None for a line of a log about something else."""
+    """The entry that a line is or contains; None for another line of a log."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""How the record lies in Kubernetes: ConfigMaps in a ring of slots, each a segment, and one head that says how long the chain is."""
+"""The layout of the record in Kubernetes: segments in a ring of ConfigMaps, and a head with the length of the chain."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 HEAD_NAME: Final = "cmk-operator-audit"
 HEAD_KEY: Final = "head"
 SLOTS: Final = 64
-"""The number of segments that stay in the cluster; also the number of names in the chart's Role."""
+"""The number of segments in the cluster, and of their names in the chart's Role."""
 
 
 def segment_name(slot: int) -> str:
-    """The ConfigMap of a slot. Which segment lies in which slot does not matter: the entries tell their order themselves."""
+    """The ConfigMap of a slot; which segment is in which slot does not matter, because entries are numbered."""
     return f"{HEAD_NAME}-{slot}"
 
 
 def entry_key(sequence: int) -> str:
-    """The key of an entry in its segment; keys sort as sequences do."""
+    """The key of an entry in its segment; keys sort like sequence numbers."""
     return f"{sequence:012d}"
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How far the record reaches.
+    """The range of the record.
 
-    `last` is the newest entry that the head knows: the chain may be longer, never shorter. `base` is the entry before the oldest
-    one that must still be in the cluster. `delivered` is the last entry that the sink has taken.
+    `last` is the newest entry that the head knows; the chain may be longer, never shorter. `base` is the entry before the oldest one
+    that must still be in the cluster. `delivered` is the last entry that the sink has accepted.
     """
 
     last: Anchor = ORIGIN
@@ -40,7 +40,7 @@ class Head:
     delivered: int = 0
 
     def dump(self) -> str:
-        """Its one line."""
+        """The head as one line of canonical JSON."""
         return canonical(
             {
                 "sequence": self.last.sequence,
@@ -52,7 +52,7 @@ class Head:
 
 
 def parse_head(line: str) -> Head | None:
-    """The head from its line; None when it is not one."""
+    """Parse the head from its line; None if the line is not a head."""
     try:
         found: Any = json.loads(line)
         return Head(
@@ -65,7 +65,7 @@ def parse_head(line: str) -> Head | None:
 
 
 def lines_of(config_maps: Iterable[Mapping[str, Any]]) -> list[Line]:
-    """Everything in the segments among some ConfigMaps, in the order of its keys."""
+    """All lines of the segments among `config_maps`, in the order of their keys."""
     slots = {segment_name(slot) for slot in range(SLOTS)}
     found: list[tuple[str, Line]] = []
     for body in config_maps:
@@ -79,6 +79,6 @@ def lines_of(config_maps: Iterable[Mapping[str, Any]]) -> list[Line]:
 
 
 def head_of(config_maps: Iterable[Mapping[str, Any]]) -> Head | None:
-    """The head among some ConfigMaps; None when it is gone or unreadable."""
+    """The head among `config_maps`; None if it is missing or unreadable."""
     head = next((body for body in config_maps if body["metadata"]["name"] == HEAD_NAME), None)
     return parse_head(str((head.get("data") or {}).get(HEAD_KEY, ""))) if head is not None else None

@@ -1,4 +1,4 @@
-"""Finds every edit, deletion, truncation, reordering and doubling in a record, and says which entries it concerns."""
+"""Verifies a record: finds each edit, deletion, truncation, reordering and duplicate, and the entries concerned."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Flaw(StrEnum):
-    """What is wrong."""
+    """The kind of a finding."""
 
     UNREADABLE = "Unreadable"
     EDITED = "Edited"
@@ -29,7 +29,7 @@ class Flaw(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One flaw, the entries from `first` to `last` that it concerns (0: not known), and the sentence that says so."""
+    """One flaw, the entries from `first` to `last` that it concerns (0: unknown), and a sentence on it."""
 
     flaw: Flaw
     first: int
@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was checked and found; the record is whole when there are no findings."""
+    """The range that was checked, and the findings; the record is intact if there are none."""
 
     first: int = 0
     last: int = 0
@@ -48,16 +48,16 @@ class Verdict:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no findings."""
         return not self.findings
 
 
 def verify(
     lines: Iterable[Line], head: Head | None = None, copy: Sequence[Entry] = (), *, repeats_allowed: bool = False
 ) -> Verdict:
-    """Check a record line by line, against the head of the cluster and against a copy, as far as each is given.
+    """Check a record line by line, and against the head in the cluster and a copy if they are given.
 
-    With `repeats_allowed` the same entry may come again and in any order, as in a log.
+    With `repeats_allowed`, as for a log, entries may repeat and be in any order.
     """
     findings: list[Finding] = []
     entries = _read(lines, findings, repeats_allowed=repeats_allowed)
@@ -67,14 +67,21 @@ def verify(
     if head is not None:
         findings += _against_head(ordered, head)
     elif ordered and ordered[0].sequence == 1 and ordered[0].previous != ORIGIN.digest:
-        findings.append(Finding(Flaw.EDITED, 1, 1, "entry 1 does not begin the record: something was put in front of it"))
+        findings.append(
+            Finding(
+                Flaw.EDITED,
+                1,
+                1,
+                "entry 1 is not the start of the record: an entry before it was removed or entry 1 was edited",
+            )
+        )
     findings += _against_copy(by_sequence, copy)
     first, last = (ordered[0].sequence, ordered[-1].sequence) if ordered else (0, 0)
     return Verdict(first, last, len(ordered), tuple(sorted(set(findings), key=lambda one: (one.first, one.last, one.flaw))))
 
 
 def _read(lines: Iterable[Line], findings: list[Finding], *, repeats_allowed: bool) -> list[Entry]:
-    """All lines that are entries; what is wrong with each by itself, and with their order."""
+    """Parse all entries; add findings on single entries and on their order."""
     entries: list[Entry] = []
     seen: dict[int, Entry] = {}
     highest = 0
@@ -82,7 +89,9 @@ def _read(lines: Iterable[Line], findings: list[Finding], *, repeats_allowed: bo
         entry = parse_entry(line.text)
         if entry is None:
             number = line.number or 0
-            findings.append(Finding(Flaw.UNREADABLE, number, number, f"{line.place} is no entry of the record: it was edited"))
+            findings.append(
+                Finding(Flaw.UNREADABLE, number, number, f"{line.place} is not an entry of the record: it was edited")
+            )
             continue
         number = entry.sequence
         if not entry.is_intact:
@@ -90,17 +99,17 @@ def _read(lines: Iterable[Line], findings: list[Finding], *, repeats_allowed: bo
         if line.number is not None and line.number != number:
             findings.append(
                 Finding(
-                    Flaw.OUT_OF_ORDER, number, number, f"entry {number} lies in the place of entry {line.number} ({line.place})"
+                    Flaw.OUT_OF_ORDER, number, number, f"entry {number} is in the place of entry {line.number} ({line.place})"
                 )
             )
         before = seen.get(number)
         if before is not None and before.line != entry.line:
             findings.append(Finding(Flaw.DOUBLED, number, number, f"there are two different entries {number} ({line.place})"))
         elif before is not None and not repeats_allowed:
-            findings.append(Finding(Flaw.DOUBLED, number, number, f"entry {number} is there twice ({line.place})"))
+            findings.append(Finding(Flaw.DOUBLED, number, number, f"entry {number} appears twice ({line.place})"))
         elif number < highest and not repeats_allowed:
             findings.append(
-                Finding(Flaw.OUT_OF_ORDER, number, number, f"entry {number} stands after entry {highest} ({line.place})")
+                Finding(Flaw.OUT_OF_ORDER, number, number, f"entry {number} comes after entry {highest} ({line.place})")
             )
         seen.setdefault(number, entry)
         highest = max(highest, number)

@@ -1,1 +1,1 @@
-"""What protects a resource, what should, and what may be done about it."""
+"""What protects a resource, what should protect it, and which change is allowed."""

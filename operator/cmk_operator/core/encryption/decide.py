@@ -1,4 +1,7 @@
-"""What may be done to a resource now. Laws 1 to 3: nothing unprobed, nothing weakened unasked, a lost key is a state."""
+"""Decides what may be done to a resource now, under laws 1 to 3.
+
+Nothing is written without a probe, nothing is weakened unless requested, and a lost key is a state.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,23 @@ if TYPE_CHECKING:
     from cmk_operator.core.encryption.protection import Protection
 
 
-PLAN_ONLY: Final = "the manifest says to observe only; status.plan shows what would be written"
+PLAN_ONLY: Final = "the manifest asks to observe only; status.plan shows what would be written"
 
 
 class NextAction(Enum):
-    """What is to be done with one resource next."""
+    """The next action for one resource."""
 
     SETTLED = "nothing to do"
-    SHOW_PLAN = "a change is due, and the manifest says to observe only"
-    WAIT = "a change is due, and something must happen first"
+    SHOW_PLAN = "a change is due, but the manifest asks to observe only"
+    WAIT = "a change is due, but something must happen first"
     WRITE = "a change is due and may be made, once the key has been probed again"
-    REVERT = "the resource may go back to a key of Microsoft, once the key has been probed again"
-    RELEASE = "nothing keeps the manifest from going"
+    REVERT = "the resource may revert to the platform key, once the key has been probed again"
+    RELEASE = "nothing blocks the deletion of the manifest"
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The action, and for WAIT the reason and a sentence on what must happen and by whom."""
+    """The action; for WAIT also the reason, and a sentence on who must do what."""
 
     action: NextAction
     reason: Reason = Reason.READY
@@ -38,7 +41,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
-    """What is known of the key: the state of its wanted version and a failed prerequisite that forbids new writes."""
+    """The state of the key's wanted version, and a failed prerequisite that blocks new writes."""
 
     access: Access | None
     unmet_reason: Reason | None = None
@@ -46,9 +49,9 @@ class KeyState:
 
 
 def decide(*, change_is_due: bool, observe_only: bool, key: KeyState) -> Decision:
-    """Decide on a resource whose manifest stays.
+    """Decide on a resource whose manifest is not being deleted.
 
-    A resource that is already right is never touched, whatever happened to its key.
+    A resource that needs no change is never written, whatever happened to its key.
     """
     if not change_is_due:
         return Decision(NextAction.SETTLED)
@@ -60,9 +63,9 @@ def decide(*, change_is_due: bool, observe_only: bool, key: KeyState) -> Decisio
 def decide_deletion(*, revert: bool, protection: Protection | None, on_our_key: bool, claimed: bool, key: KeyState) -> Decision:
     """Decide on a resource whose manifest is being deleted.
 
-    It is released untouched under Orphan, when Azure does not know it (`protection` None), when it is on another key than
-    ours, or when another manifest claims it. A revert needs the key: it must unwrap the data key, and a lost key is never a
-    reason to weaken encryption.
+    The manifest is released without a write under Orphan, if the resource does not exist (`protection` None) or is on another key,
+    or if another manifest names the resource. A revert needs the key, because the service must unwrap the data key with it; and a
+    lost key is never a reason to weaken encryption.
     """
     if not revert or protection is None or not protection.customer_managed or not on_our_key or claimed:
         return Decision(NextAction.RELEASE)
@@ -80,7 +83,7 @@ def _gate(key: KeyState, action: NextAction) -> Decision:
 
 
 def old_version_blocks(old: Access | None) -> Decision | None:
-    """Refuse to move a resource off a version that cannot be reached: Azure must unwrap with it once more."""
+    """Wait if the version in use is not accessible: Azure must unwrap with it once more to move the resource."""
     if old is None or old.state is AccessState.ACCESSIBLE:
         return None
     return Decision(

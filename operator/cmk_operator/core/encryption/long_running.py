@@ -1,4 +1,4 @@
-"""Operations that a service carries out by itself after it has accepted a request."""
+"""Long-running operations, which a service carries out after it has accepted a request."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What was started, as far as a process that did not start it must know."""
+    """A started operation, with what another process needs to poll it."""
 
     token: str
-    """By what its provider asks after it; written and read by the provider alone, and kept in status as it is."""
+    """How the provider polls the operation; opaque to all others, and stored in status unchanged."""
     purpose: str
     request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Not ended yet; ask again in `retry_after` seconds."""
+    """Not ended yet; poll again in `retry_after` seconds."""
 
     retry_after: float
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Nothing more to wait for. Whether it did what it was for, the next reading of the resource tells."""
+    """The operation has ended; the next read of the resource shows whether it succeeded."""
 
     version: str | None = None
-    """The key version that is in force since, where the service itself will not tell."""
+    """The key version in force since then, for a service that does not report it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The service gave up; `failure` is its word."""
+    """The operation failed; `failure` is the service's error."""
 
     failure: AzureFailure

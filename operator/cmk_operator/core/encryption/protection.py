@@ -1,4 +1,4 @@
-"""What protects a resource, and what should."""
+"""The key that protects a resource, and the key that should."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KeyChoice:
-    """The key that a resource must be on, and the identity by which Azure's service reaches it.
+    """The key that a resource must be on, and the identity with which Azure's service reaches it.
 
     `key_uri` without a version lets the service follow the latest; `probed_version` is the version that passed the probe.
     """
@@ -22,17 +22,17 @@ class KeyChoice:
     managed_identity: ArmId
     application_client_id: str
     vault_region: str | None = None
-    """Where the vault lies, such as `westeurope`; None when it does not tell."""
+    """The vault's region, such as `westeurope`; None if the vault does not report it."""
     key_size: int | None = None
-    """Bits of the RSA key; None when it is not known."""
+    """Bits of the RSA key; None if unknown."""
     customer_tenant_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """What Azure reports: a customer's key (with the version in force), or a key of Microsoft (`key_uri` None).
+    """The key that the service reports: a customer's key with the version in force, or the platform key (`key_uri` None).
 
-    `key_uri` carries a version when the service is pinned to it; `active_version` is the one that wraps the data key now.
+    `key_uri` has a version if the service is pinned to it; `active_version` is the one that wraps the data key now.
     """
 
     key_uri: KeyUri | None = None
@@ -45,14 +45,14 @@ class Protection:
 
     @property
     def active_key_uri(self) -> KeyUri | None:
-        """The key in force with its version, as far as Azure tells it."""
+        """The key in force, with its version if the service reports it."""
         if self.key_uri is None or self.active_version is None:
             return self.key_uri
         return self.key_uri.at(self.active_version)
 
     @property
     def active_key_text(self) -> str:
-        """The URI of the key in force, as status and record hold it; empty for a platform key."""
+        """The URI of the key in force, as in status and audit record; empty for the platform key."""
         return str(self.active_key_uri or "")
 
 

@@ -1,1 +1,1 @@
-"""What stands in the way, as values."""
+"""What blocks an object, as values."""

@@ -1,4 +1,4 @@
-"""What stands in the way, and whose move it is."""
+"""What blocks an object, and who must act."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Actor", "Fault", "FaultKind", "blocked", "busy", "invalid"]
 
 
 class Actor(StrEnum):
-    """Who can change what is wrong; the words are used in messages."""
+    """Who can end a fault; messages use these words."""
 
     PLATFORM_ENGINEER = "platform engineer"
     PROVIDER_ADMINISTRATOR = "provider's administrator"
@@ -22,7 +22,7 @@ class Actor(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing in the way of one object: a reason, a deterministic message, and who must act."""
+    """What blocks one object: a reason, a deterministic message, and who must act."""
 
     reason: Reason
     message: str
@@ -30,32 +30,32 @@ class Fault:
     retry_after: float | None = None
     """Seconds that Azure asked to wait."""
     request_id: str | None = None
-    """Azure's request id: for logs and audit, never for messages, which must not change from try to try."""
+    """Azure's request id, for logs and audit record; never in messages, which must be the same for each attempt."""
     cause: FaultKind = FaultKind.BLOCKED
-    """How the cause ends, for a reason that ends as its cause does."""
+    """How the cause ends; used if the reason is `INHERITED`."""
 
     @property
     def kind(self) -> FaultKind:
-        """How it ends; the reason says so."""
+        """How the fault ends, from its reason."""
         kind = self.reason.kind
         return self.cause if kind is None or kind is FaultKind.INHERITED else kind
 
     @property
     def needs_a_person(self) -> bool:
-        """Whether waiting alone will never end it."""
+        """Whether it never ends without somebody acting."""
         return self.kind is not FaultKind.BUSY
 
 
 def invalid(reason: Reason, message: str) -> Fault:
-    """Refuse what a manifest says; the platform engineer must change it."""
+    """A fault of the manifest; the platform engineer must change it."""
     return Fault(reason, message, Actor.PLATFORM_ENGINEER)
 
 
 def blocked(reason: Reason, message: str, actor: Actor, request_id: str | None = None) -> Fault:
-    """Wait for a person outside Kubernetes."""
+    """A fault that lasts until `actor` acts outside Kubernetes."""
     return Fault(reason, message, actor, request_id=request_id)
 
 
 def busy(reason: Reason, message: str, retry_after: float | None = None, request_id: str | None = None) -> Fault:
-    """Wait for Azure."""
+    """A fault that ends by itself, for which Azure is the actor."""
     return Fault(reason, message, Actor.AZURE, retry_after, request_id)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def azure_cli_script(handover: Handover, choices: Choices) -> str:
-    """The whole script, to be run by the customer's administrator as it is; it may be run again."""
+    """The complete script, which the customer's administrator can run unchanged, and run again."""
     lines = [
         "#!/usr/bin/env bash",
         *comment(

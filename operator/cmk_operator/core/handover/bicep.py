@@ -26,7 +26,7 @@ _APPLICATION: Final = "applicationPrincipalId"
 
 
 def bicep_file(handover: Handover, choices: Choices) -> str:
-    """One file, to be deployed to a resource group by the customer's administrator; it may be deployed again."""
+    """One file, which the customer's administrator can deploy to a resource group, and deploy again."""
     group = choices.resource_group or RESOURCE_GROUP
     deploy = f"az deployment group create --resource-group {group} --template-file handover.bicep --parameters"
     deploy += f" {_APPLICATION}=<object id>"

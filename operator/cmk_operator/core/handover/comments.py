@@ -1,4 +1,4 @@
-"""Text from outside, inside a comment: it stays a comment, whatever it contains."""
+"""Formats comments so that untrusted text in them cannot end the comment."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ WIDTH = 110
 
 
 def comment(text: str, indent: str = "", sign: str = "#") -> Iterator[str]:
-    """Lines of a comment, the second and later ones indented."""
+    """The lines of a comment; `indent` applies from the second line on."""
     for row in textwrap.wrap(printable(text), WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False):
         yield f"{sign} {row}"

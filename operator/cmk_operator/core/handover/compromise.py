@@ -28,10 +28,10 @@ _PLURAL: Final = "customermanagedkeys.cmk-operator.dev"
 
 @dataclass(frozen=True, slots=True)
 class Compromise:
-    """A version that must not be used any more, and how its manifest moves to new ones."""
+    """A compromised version, and how its manifest moves to a new one."""
 
     tenant_id: str | None
-    """The customer's tenant; None if the reader may not know it."""
+    """The customer's tenant; None if the user may not read it."""
     key: KeyUri
     version: str
     namespace: str
@@ -42,7 +42,7 @@ class Compromise:
 
 
 def steps_away(case: Compromise) -> tuple[Step, ...]:
-    """Everything to do; the commands of the customer are for bash and the az CLI, those of the platform engineer for kubectl."""
+    """All steps; the customer's commands are for bash and the az CLI, and the platform engineer's for kubectl."""
     return (_new_version(case), *_follow(case), _watch(case), _disable(case))
 
 

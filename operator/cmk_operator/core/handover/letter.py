@@ -1,4 +1,4 @@
-"""The steps as a letter, for those who do them by hand, or read before they run anything."""
+"""The steps as a letter, for administrators who do them by hand or read them before running anything."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WIDTH = 100
 
 
 def letter(handover: Handover, choices: Choices) -> str:
-    """Plain text: each step with who, why and the commands, which build on those before."""
+    """Plain text: for each step who does it, why, and the commands; later commands use variables of earlier ones."""
     opening = (
         f"To the administrator of tenant {handover.tenant_id}: what to do so that your own keys protect your data at the provider "
         f"whose application is {handover.shown_application}."

@@ -1,4 +1,4 @@
-"""Values as Terraform and Bicep write them, so that a name stays a name: nothing in it is evaluated."""
+"""Values as literals of Terraform and Bicep, escaped so that nothing in a value is evaluated."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _BICEP_ESCAPES: Final = {"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """Text that is meant to be evaluated; never made of anything that comes from outside."""
+    """An expression to be evaluated; must never contain untrusted text."""
 
     text: str
 
 
 def terraform_value(value: Any, indent: str = "") -> str:  # noqa: ANN401 - JSON is what it is
-    """A value in the syntax of Terraform, laid out as `terraform fmt` does it.
+    """A value in the syntax of Terraform, formatted like `terraform fmt`.
 
     Source: Terraform, "Strings and templates": `${` and `%{` are escaped by doubling their first sign.
     """
@@ -43,7 +43,7 @@ def terraform_value(value: Any, indent: str = "") -> str:  # noqa: ANN401 - JSON
 
 
 def aligned(entries: Mapping[str, Any], indent: str) -> list[str]:
-    """Arguments one a line; the signs of equality of neighbours that take one line each stand below each other."""
+    """One argument on each line; the equals signs of consecutive single-line arguments are aligned."""
     shown = [(name, terraform_value(value, indent)) for name, value in entries.items()]
     lines: list[str] = []
     run: list[tuple[str, str]] = []
@@ -87,5 +87,5 @@ def _block(start: str, end: str, lines: list[str], indent: str) -> str:
 
 
 def numbered(stem: str, count: int) -> Callable[[int], str]:
-    """Names of like things: `vault`, or `vault_1`, `vault_2` when there are several."""
+    """Makes labels: `vault` for one, or `vault_1`, `vault_2` for several."""
     return (lambda _: stem) if count == 1 else (lambda number: f"{stem}_{number}")

@@ -1,4 +1,4 @@
-"""What is handed over: the application, the required vaults and keys, and how the customer should create them."""
+"""The content of a hand-over: the application, the required vaults and keys, and how to create them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SUBNET: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class WantedKey:
-    """A key in the customer's vault, what it will protect, and the regions of the disks among that."""
+    """A key in the customer's vault, what it will protect, and the regions of the disks that it protects."""
 
     uri: KeyUri
     uses: tuple[KeyUse, ...] = ()
@@ -58,7 +58,7 @@ class WantedKey:
 
 @dataclass(frozen=True, slots=True)
 class WantedVault:
-    """A vault by its host name, with the keys wanted in it, in the order of their names."""
+    """A vault by its host name, with its required keys sorted by name."""
 
     host: str
     keys: tuple[WantedKey, ...]
@@ -81,7 +81,7 @@ class WantedVault:
 
 @dataclass(frozen=True, slots=True)
 class WantedApplication:
-    """A service that reads the key through an application of its own, not the provider's, for one account."""
+    """The application with which a service reads the key for one account, instead of the provider's."""
 
     service: str
     """The service's name, such as `Snowflake`."""
@@ -101,18 +101,18 @@ class WantedApplication:
 
     @property
     def label(self) -> str:
-        """The service's name in names of variables."""
+        """The service's name as a part of variable names."""
         return re.sub("[^a-z0-9]", "", self.service.lower())
 
     @property
     def usable_subnets(self) -> tuple[str, ...]:
-        """Those that have the form of a subnet's id: they come from outside."""
+        """The subnets that are valid subnet ids; the service reports them, so they are untrusted."""
         return tuple(subnet for subnet in self.subnets if _SUBNET.fullmatch(subnet))
 
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """Everything that the customer must know of the provider."""
+    """Everything that the customer must know about the provider."""
 
     tenant: str
     tenant_id: str
@@ -122,17 +122,17 @@ class Handover:
     consent_url: str
     vaults: tuple[WantedVault, ...]
     applications: tuple[WantedApplication, ...] = ()
-    """Of services that do not come by the provider's."""
+    """Applications of services that do not use the provider's."""
 
     @property
     def shown_application(self) -> str:
-        """The application by name, if it has one, and client id."""
+        """The application's name, if it has one, and client id."""
         return f"{printable(self.application_name)} ({self.application})" if self.application_name else self.application
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the provider's engineer may choose for the customer. What is None, the customer chooses."""
+    """Options that the provider's engineer may set for the customer; the customer chooses those that are None."""
 
     resource_group: str | None = None
     location: str | None = None
@@ -149,22 +149,22 @@ class Choices:
 
     @property
     def key_type(self) -> str:
-        """As Key Vault spells it."""
+        """The key type as Key Vault spells it."""
         return "RSA-HSM" if self.hardware else "RSA"
 
     @property
     def sku(self) -> str:
-        """Keys in hardware need a premium vault."""
+        """The vault's SKU; keys in hardware need a premium vault."""
         return "premium" if self.hardware else "standard"
 
 
 def printable(text: str | None) -> str:
-    """The text in one line: names come from outside, and a line end in a comment would be a command."""
+    """The text with unprintable characters replaced; in a comment, a line break from an untrusted name would start a command."""
     return "".join(sign if sign.isprintable() else "?" for sign in text or "")
 
 
 def judge(handover: Handover, choices: Choices) -> tuple[str, ...]:
-    """What is wrong with the choices, one sentence each; nothing is written before this is empty."""
+    """The errors in the options, one sentence each; the caller must write nothing unless this is empty."""
     return (*_judge_place(handover, choices), *_judge_key(handover, choices), *_judge_network(choices))
 
 

@@ -1,4 +1,4 @@
-"""Words of a shell command, quoted so that no name can become a command, and commands that a person can read."""
+"""Builds readable shell commands, quoted so that no word is evaluated."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Variable:
 
 Part: TypeAlias = "str | Variable"
 Word: TypeAlias = "Part | tuple[Part, ...]"
-"""A word is text, a variable, or several of both without a blank between them."""
+"""A word: text, a variable, or several of both without a space between them."""
 
 
 def quoted(word: Word) -> str:
-    """One word for bash; text is text, whatever it holds."""
+    """One word, quoted for bash; text is never evaluated."""
     parts = word if isinstance(word, tuple) else (word,)
     return "".join(f'"${part.name}"' if isinstance(part, Variable) else _text(part) for part in parts) or "''"
 
@@ -41,7 +41,7 @@ def _text(text: str) -> str:
 
 
 def line(*words: Word) -> str:
-    """A command: on one line, or when that is long with each option on a line of its own."""
+    """A command on one line; if that is too long, with each option on its own line."""
     texts = [quoted(word) for word in words]
     whole = " ".join(texts)
     if len(whole) <= WIDTH:
@@ -57,17 +57,17 @@ def _is_option(word: Word) -> bool:
 
 
 def captured(name: str, *words: Word) -> str:
-    """Keep what a command prints in a variable; under `set -e` the script ends if the command fails."""
+    """Assign a command's output to a variable; under `set -e` the script ends if the command fails."""
     return f'{name}="$({line(*words)})"'
 
 
 def indented(*commands: str) -> str:
-    """Commands within a block; no word of them may hold a line end."""
+    """Indent commands within a block; no word may contain a line break."""
     return "\n".join(f"  {row}" for command in commands for row in command.split("\n"))
 
 
 def when(condition: str, *commands: str, otherwise: tuple[str, ...] = ()) -> str:
-    """Commands under a condition."""
+    """An `if` statement."""
     rest = ("else", indented(*otherwise)) if otherwise else ()
     return "\n".join((f"if {condition}; then", indented(*commands), *rest, "fi"))
 

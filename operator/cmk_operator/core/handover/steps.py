@@ -1,4 +1,4 @@
-"""The steps of the customer's administrator, in order, each with who does it, why, and the az CLI commands that do it.
+"""The steps of the customer's administrator in order, each with who does it, why, and its az CLI commands.
 
 Every step checks before it writes, so that all of them may be run again. Sources: Key Vault, "Create if not exist" (keys through
 Resource Manager need no role on the vault's data and pass its firewall), "Network security"; Azure Resource Manager, "Lock
@@ -36,7 +36,7 @@ SHOWN: Final = (
     "[[id, resourceGroup, properties.enableRbacAuthorization, properties.enablePurgeProtection, "
     "properties.networkAcls.bypass || 'unset']]"
 )
-"""One row of a vault; the az CLI prints its booleans as True and False, and what is absent as None."""
+"""Query for one row on a vault; the az CLI prints booleans as True and False, and absent values as None."""
 _CLOUDS: Final = {
     CloudName.PUBLIC: "AzureCloud",
     CloudName.US_GOVERNMENT: "AzureUSGovernment",
@@ -50,7 +50,7 @@ _TEXT: Final = ("--output", "tsv")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do; `command` is bash, and empty if only a person can do it."""
+    """One step; `command` is bash, or empty if there is no command for it."""
 
     title: str
     who: str
@@ -59,7 +59,7 @@ class Step:
 
 
 def steps(handover: Handover, choices: Choices) -> tuple[Step, ...]:
-    """Everything, in the order in which it must be done."""
+    """All steps, in the order in which they must be done."""
     accounts = handover.applications
     return (
         _sign_in(handover, choices),
@@ -89,7 +89,7 @@ def _sign_in(handover: Handover, choices: Choices) -> Step:
 
 
 def _default(variable: str, value: str) -> str:
-    """The default, unless the customer's administrator has set the variable."""
+    """Set a variable unless the customer's administrator has set it."""
     return when(f'[ -z "${{{variable}:-}}" ]', f"{variable}={quoted(value)}")
 
 
@@ -157,7 +157,7 @@ def _have_vault(choices: Choices, vault: WantedVault) -> Step:
     )
     ask = f"${{LOCATION:?set LOCATION to the region of the new vault {vault.name}, such as westeurope}}"
     new_group = line("az", "group", "create", "--name", _GROUP, "--location", _PLACE, *_QUIET)
-    # The list is asked by name because Azure compares names without regard to case, and the query of the az CLI cannot.
+    # Filter by --name and not in the query: Azure compares names case-insensitively, but the az CLI's query does not.
     find = ("az", "resource", "list", "--resource-type", VAULTS, "--name", vault.name, "--query", "[0].id", *_TEXT)
     commands = (
         captured("VAULT_ID", *find),
@@ -201,7 +201,7 @@ def failover_note(region: str | None) -> str:
 
 
 def key_body(choices: Choices, key: WantedKey) -> dict[str, Any]:
-    """Properties of a new key, as Resource Manager takes them."""
+    """The properties of a new key in the format of Resource Manager."""
     operations = [*NEEDED_OPERATIONS, *dict.fromkeys(one for use in key.uses for one in use.more_operations)]
     properties: dict[str, Any] = {"kty": choices.key_type, "keySize": choices.key_size, "keyOps": operations}
     if choices.rotate_after_days is not None:

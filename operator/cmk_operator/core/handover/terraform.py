@@ -30,7 +30,7 @@ _KEEP = {"prevent_destroy": True}
 
 @dataclass(frozen=True)
 class Block:
-    """A block: its words, its arguments, the blocks within, and the comment above."""
+    """A block: its header, arguments, nested blocks, and the comment above it."""
 
     header: str
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Block:
     remark: str = ""
 
     def lines(self, indent: str = "") -> Iterator[str]:
-        """As `terraform fmt` lays it out."""
+        """The lines of the block, formatted like `terraform fmt`."""
         for row in comment(self.remark) if self.remark else ():
             yield f"{indent}{row}"
         if not self.arguments and not self.blocks:
@@ -54,7 +54,7 @@ class Block:
 
 
 def terraform_configuration(handover: Handover, choices: Choices) -> str:
-    """One file, to be applied by the customer's administrator."""
+    """One file, which the customer's administrator can apply."""
     lines = [
         *comment(
             f"What the administrator of tenant {handover.tenant_id} does so that keys of this tenant protect its data at the "

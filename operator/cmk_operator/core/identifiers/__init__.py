@@ -1,1 +1,1 @@
-"""Grammars of what names things: key URIs, Azure Resource Manager ids, clouds, accounts."""
+"""Grammars of identifiers: key URIs, Azure Resource Manager ids, clouds, Snowflake accounts."""

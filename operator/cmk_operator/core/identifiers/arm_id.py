@@ -1,4 +1,4 @@
-"""Azure Resource Manager ids, compared as Azure compares them: by segment, without regard to case."""
+"""Azure Resource Manager ids, compared as Azure does: by segment and case-insensitively."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from functools import cached_property
 from typing import Final
 
 _LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
-"""Azure's fold of cases; `str.lower` would take letters for others, such as the Kelvin sign for a k."""
+"""Azure's case folding; `str.lower` would also map other characters, such as the Kelvin sign to k."""
 _NEVER_IN_A_SEGMENT: Final = re.compile(r"[\x00-\x1f\x7f\\?#%]")
 
 
 class InvalidArmIdError(ValueError):
-    """A text is not an Azure Resource Manager id; the message says what one looks like."""
+    """A text is not an Azure Resource Manager id; the message shows the format."""
 
 
 @dataclass(frozen=True)
 class ArmId:
-    """A resource, resource group or subscription id, with the spelling it came in.
+    """A resource, resource group or subscription id in its original spelling.
 
     Source: Azure Resource Manager, "Resource functions for ARM templates", resourceId.
     """
@@ -28,12 +28,12 @@ class ArmId:
 
     @cached_property
     def segments(self) -> tuple[str, ...]:
-        """Path segments in lower case: what identity and containment are decided by."""
+        """Path segments in lower case; equality and containment compare these."""
         return tuple(self.text.translate(_LOWER).strip("/").split("/"))
 
     @property
     def key(self) -> str:
-        """One spelling for all spellings of this id, for use in indexes."""
+        """The canonical spelling of this id, for use in indexes."""
         return "/" + "/".join(self.segments)
 
     @property
@@ -43,18 +43,18 @@ class ArmId:
 
     @property
     def resource_group(self) -> str:
-        """The resource group's name as it was written, or an empty string for a subscription."""
+        """The resource group's name in its original spelling, or an empty string for a subscription."""
         parts = self.text.strip("/").split("/")
         return parts[3] if len(parts) > 3 else ""
 
     @property
     def name(self) -> str:
-        """The last segment, as it was written."""
+        """The last segment in its original spelling."""
         return self.text.rstrip("/").rsplit("/", 1)[-1]
 
     @property
     def shown_name(self) -> str:
-        """The name for people; of a child with its parents' names, such as `server/database`."""
+        """The name for people; for a child resource with its parents' names, such as `server/database`."""
         parts = self.text.strip("/").split("/")
         return "/".join(parts[7::2]) if len(parts) >= 8 else self.name
 
@@ -67,7 +67,7 @@ class ArmId:
 
     @cached_property
     def shown_type(self) -> str:
-        """As `resource_type`, in the spelling it came in, for people."""
+        """The resource type in its original spelling, for people."""
         parts = self.text.strip("/").split("/")
         return "/".join((parts[5], *parts[6::2])) if len(parts) >= 8 else ""
 
@@ -86,9 +86,9 @@ class ArmId:
 
 
 def parse_arm_id(text: str) -> ArmId:
-    """Read a subscription, resource group or resource id; raises `InvalidArmIdError`.
+    """Parse a subscription, resource group or resource id. Raises `InvalidArmIdError`.
 
-    Segments that an HTTP client would resolve (`..`) or cut off (`?`) are refused: what is checked is what is sent.
+    Refuses characters and segments that an HTTP client would resolve (`..`) or cut off (`?`), so that the checked id is the one sent.
     """
     parsed = ArmId(text)
     segments = parsed.segments

@@ -1,4 +1,4 @@
-"""Hosts, audiences and vault suffixes of the sovereign clouds; never mixed, because tokens of one are void in another."""
+"""Hosts, audiences and vault suffixes of Azure's clouds; never mixed, because tokens of one cloud are invalid in another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 
 class CloudName(StrEnum):
-    """The clouds a `FederatedIdentity` may name."""
+    """The clouds that a `FederatedIdentity` may name."""
 
     PUBLIC = "AzurePublic"
     US_GOVERNMENT = "AzureUSGovernment"
@@ -18,7 +18,7 @@ class CloudName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """The endpoints of one cloud, as the host names and token scopes that its clients need."""
+    """The host names and token scopes of one cloud."""
 
     name: CloudName
     authority_host: str
@@ -27,7 +27,7 @@ class Cloud:
     key_vault_suffix: str
     token_exchange_audience: str
     issuer_host: str
-    """Host in the issuer of Entra's tokens of version 2, such as a managed identity's for a federated credential."""
+    """The host in the issuer of Entra's version 2 tokens, which a federated credential must name."""
 
     @property
     def resource_manager_scope(self) -> str:
@@ -50,15 +50,15 @@ class Cloud:
         return f"{self.token_exchange_audience}/.default"
 
     def admin_consent_url(self, tenant_id: str, application_client_id: str) -> str:
-        """Page on which an administrator of a tenant consents to an application.
+        """The page on which a tenant's administrator consents to an application.
 
         Source: Entra "Grant tenant-wide admin consent to an application".
         """
         return f"https://{self.authority_host}/{tenant_id}/adminconsent?client_id={application_client_id}"
 
 
-# Hosts: Key Vault "Access behind a firewall"; audiences: Entra "Configure an app to trust a managed identity". Issuers: the discovery
-# metadata that MSAL carries, in which login.chinacloudapi.cn names another host as its issuer.
+# Sources: hosts: Key Vault "Access behind a firewall"; audiences: Entra "Configure an app to trust a managed identity"; issuers: the
+# discovery metadata in MSAL, in which login.chinacloudapi.cn has an issuer with another host.
 CLOUDS: Final = MappingProxyType(
     {
         CloudName.PUBLIC: Cloud(

@@ -1,4 +1,4 @@
-"""The grammar of a Key Vault key identifier: the one gate between a manifest and the host that a token is sent to."""
+"""The grammar of a Key Vault key identifier; it alone decides to which host a token is sent."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ VAULT_NAME: Final = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){1,22}[a-z0-9]")
 KEY_NAME: Final = re.compile(r"[0-9A-Za-z-]{1,127}")
 KEY_VERSION: Final = re.compile(r"[0-9a-f]{32}")
 DOUBLE_HYPHEN: Final = "^https://[^/]*--"
-"""What `GRAMMAR` lets pass and no vault is named: regular expressions of the API server know no look-ahead."""
+"""Matches double hyphens, which `GRAMMAR` admits but vault names forbid; the API server's regular expressions lack look-ahead."""
 GRAMMAR: Final = (
     "^https://[a-z][a-z0-9-]{1,22}[a-z0-9][.]"
     f"({'|'.join(sorted(cloud.key_vault_suffix for cloud in CLOUDS.values())).replace('.', '[.]')})"
     "/keys/[0-9A-Za-z-]{1,127}(/[0-9a-f]{32})?$"
 )
-"""The one grammar, together with `DOUBLE_HYPHEN`: the API server admits by it (CEL) what is read here. One key has one spelling."""
+"""With `DOUBLE_HYPHEN`, the grammar that both the API server (CEL) and this module apply; each key has one spelling."""
 
 _GRAMMAR: Final = re.compile(GRAMMAR.removesuffix("$"))
 _REPORTED: Final = re.compile(r"(https://[^/?#@:\\]+)(?::443)?(/.*)", re.IGNORECASE)
@@ -31,7 +31,7 @@ class InvalidKeyUriError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeyUri:
-    """A key of one vault; `version` None follows the latest version. Identifiers are compared without regard to case.
+    """A key of one vault; `version` None follows the latest version. Comparison is case-insensitive.
 
     Source: Key Vault "About keys, secrets and certificates", object identifiers.
     """
@@ -71,9 +71,9 @@ class KeyUri:
 
 
 def parse_key_uri(text: str) -> KeyUri:
-    """Read a key identifier under the Key Vault suffix of any cloud, as a manifest must spell it.
+    """Parse a key identifier under the Key Vault suffix of any cloud, as a manifest must spell it.
 
-    Everything that could send a token elsewhere (user info, ports, other hosts, queries) is refused.
+    Refuses everything that could send a token elsewhere: user info, ports, other hosts and queries.
     Raises `InvalidKeyUriError`.
     """
     if _GRAMMAR.fullmatch(text) is None or re.match(DOUBLE_HYPHEN, text) is not None:
@@ -83,7 +83,7 @@ def parse_key_uri(text: str) -> KeyUri:
 
 
 def parse_reported_key_uri(text: str) -> KeyUri:
-    """Read a key identifier as Azure and its tools print it: also with capitals in the host, and with `:443`.
+    """Parse a key identifier as Azure and its tools print it: the host may have capitals, and `:443` may follow it.
 
     Raises `InvalidKeyUriError`.
     """
@@ -92,7 +92,7 @@ def parse_reported_key_uri(text: str) -> KeyUri:
 
 
 def key_uri_or_none(text: str) -> KeyUri | None:
-    """A key identifier from a manifest or a status; None for what the API server would not admit."""
+    """Parse a key identifier; None if the API server would not admit it."""
     try:
         return parse_key_uri(text)
     except InvalidKeyUriError:
@@ -100,9 +100,9 @@ def key_uri_or_none(text: str) -> KeyUri | None:
 
 
 def _mistake_in(text: str) -> str:
-    """What to write instead of a text that is not a key identifier."""
+    """What is wrong with a text that is not a key identifier, and what to write instead."""
     if not text.isascii() or not text.isprintable() or " " in text:
-        return f"keyUri {text!r} may hold only ASCII letters, digits and signs, and no blanks: write {_SHAPE}"
+        return f"keyUri {text!r} may contain only printable ASCII characters and no spaces: write {_SHAPE}"
     if not text.startswith("https://"):
         return f"keyUri must start with https://: write {_SHAPE}"
     host, _, path = text.removeprefix("https://").partition("/")

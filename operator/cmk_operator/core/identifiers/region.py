@@ -4,5 +4,5 @@ from __future__ import annotations
 
 
 def region_of(location: str) -> str:
-    """The region's name as Azure compares it: `West Europe` and `westeurope` are one."""
+    """The canonical name of a region: `westeurope` for both `West Europe` and `westeurope`."""
     return location.replace(" ", "").lower()

@@ -1,4 +1,4 @@
-"""What every identifier of a target can say, whether Resource Manager knows the target or not."""
+"""The common interface of target identifiers, inside and outside Resource Manager."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from cmk_operator.core.identifiers.arm_id import ArmId
 
 
 class ResourceId(Protocol):
-    """Equal identifiers name one resource."""
+    """An identifier of a target; equal identifiers name the same resource."""
 
     @property
     def text(self) -> str:
-        """As it was written."""
+        """The identifier in its original spelling."""
 
     @property
     def key(self) -> str:
-        """One spelling for all spellings, for use in indexes: a path, or the resource type, a colon and a name."""
+        """The canonical spelling, for use in indexes: a path, or the resource type, a colon and a name."""
 
     @property
     def resource_type(self) -> str:
-        """What chooses the provider, in lower case."""
+        """The resource type in lower case, which selects the provider."""
 
     @property
     def shown_type(self) -> str:
@@ -31,7 +31,7 @@ class ResourceId(Protocol):
         """The name, for people."""
 
     def __hash__(self) -> int:
-        """As it is equal."""
+        """Consistent with equality."""
 
 
 def resource_type_of(key: str) -> str:

@@ -1,4 +1,4 @@
-"""Which value of which Kubernetes Secret."""
+"""References to values in Kubernetes Secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of a service's published limits the operator takes."""
+"""The share of a service's published limits that the operator uses."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceRates:
-    """A resource provider's limits per subscription, beyond those of Resource Manager; below what Azure publishes, because others call too."""
+    """A resource provider's limits for each subscription, in addition to Resource Manager's.
+
+    They are below the limits that Azure publishes, because other clients share those.
+    """
 
     namespace: str
     """The resource provider in lower case, such as `microsoft.storage`."""
     listed: str
-    """Last segment of the path of a list, in lower case: it counts as a list, and not as a read."""
+    """The last path segment of a list request, in lower case; such a request counts as a list, not as a read."""
     reads: Rate
     lists: Rate
     writes: Rate
 
     @property
     def name(self) -> str:
-        """The service in metrics and flags, such as `storage`."""
+        """The service's name in metrics and flags, such as `storage`."""
         return self.namespace.removeprefix("microsoft.")

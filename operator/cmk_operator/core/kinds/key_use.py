@@ -1,4 +1,4 @@
-"""What a kind of resource uses a key for, and what the key must be for that."""
+"""What a kind of resource uses a key for, and what it requires of the key."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from typing import Final
 
 NEEDED_OPERATIONS: Final = ("wrapKey", "unwrapKey")
-"""What every kind does with its key."""
+"""The operations that every kind needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyUse:
-    """How the letter to the customer names the resources that a key protects, and what they ask of the key."""
+    """How the letter to the customer names the resources that a key protects, and what they require of the key."""
 
     protects: str
-    """Such resources in the plural, such as `storage accounts`."""
+    """The resources in the plural, such as `storage accounts`."""
     sizes: frozenset[int] | None = None
-    """Bits of the RSA keys that the service takes; None: all that Key Vault has."""
+    """Bits of the RSA keys that the service accepts; None: any size that Key Vault offers."""
     more_operations: tuple[str, ...] = ()
-    """What the service does with the key beyond `NEEDED_OPERATIONS`."""
+    """Operations that the service needs in addition to `NEEDED_OPERATIONS`."""
 
     def takes(self, size: int) -> bool:
-        """Whether the service takes an RSA key of so many bits."""
+        """Whether the service accepts an RSA key of `size` bits."""
         return self.sizes is None or size in self.sizes
 
     @property

@@ -1,4 +1,4 @@
-"""What a kind of resource is, apart from how it is read and written; each folder of `providers` describes its own."""
+"""The description of a kind of resource, without how it is read and written; each folder of `providers` declares its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OwnIdentifier:
-    """How a resource is named that Resource Manager does not know."""
+    """The identifier of a resource outside Resource Manager."""
 
     entry: str
     """The entry of the kind's field in a manifest's spec that names the resource."""
@@ -32,27 +32,27 @@ class OwnIdentifier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """All that the engine must know of a kind. Nothing that a wrong default could hide has one."""
+    """Everything that the engine must know about a kind; a field has a default only if the default is safe."""
 
     resource_type: str
     """`namespace/type` in lower case."""
     shown: str
     """The kind for people, such as `StorageAccount`."""
     timing: ServiceTiming
-    """How long it goes on without its key."""
+    """How long the service keeps working without its key."""
     rights: RequiredActions | RightsNotVisible
-    """What the operator must be allowed to do."""
+    """The actions that the operator needs."""
     key_use: KeyUse
     """What the kind uses its key for; kinds of one service share it."""
     shares_vault_region: str | None = None
-    """For a kind that takes only a key from a vault in its own region: such resources in the plural; None: any vault will do."""
+    """The resources in the plural, if they accept only a key from a vault in their own region; None: any vault."""
     rates: ServiceRates | None = None
-    """Limits of its resource provider; None: it publishes none beyond those of Resource Manager."""
+    """The limits of its resource provider; None: it publishes none in addition to Resource Manager's."""
     manifest_field: str | None = None
-    """Field of a manifest's spec that is for this kind alone; None: there is nothing to say beyond the rest."""
+    """The field of a manifest's spec for this kind only; None: the kind needs no field of its own."""
     identifier: OwnIdentifier | None = None
-    """Of a resource that its own field names; None: `resourceId` does."""
+    """The identifier of the resource, if it has one of its own; None: `resourceId` names it."""
     keeper: str = "Azure"
-    """Who keeps the resource, and reports what it is encrypted with."""
+    """The service that reports the key of the resource, for messages."""
     platform_key: str = "a key of Microsoft"
-    """What protects it while no customer's key does."""
+    """What protects the resource while no customer's key does, for messages."""

@@ -1,4 +1,4 @@
-"""Which actions of Azure Resource Manager a write needs, and whether permissions allow them.
+"""The actions of Azure Resource Manager that a write needs, and whether permissions allow them.
 
 Source: Azure role-based access control, "Understand Azure role definitions" (an action is allowed by an assignment whose actions
 match it and whose notActions do not).
@@ -20,7 +20,7 @@ ASSIGN_IDENTITY: Final = "Microsoft.ManagedIdentity/userAssignedIdentities/assig
 
 @dataclass(frozen=True, slots=True)
 class RequiredActions:
-    """What a kind of Resource Manager needs to be written. There is always an action: none would pass every check."""
+    """The actions that writing a kind needs; at least one, because an empty list would pass every check."""
 
     on_resource: tuple[str, *tuple[str, ...]]
     attaches_identity: bool = True
@@ -33,7 +33,7 @@ class RequiredActions:
 
 @dataclass(frozen=True, slots=True)
 class RightsNotVisible:
-    """For a kind whose service does not say beforehand what the operator may do; `why` is a sentence for people."""
+    """For a kind whose service does not show what the operator may do; `why` is a sentence for people."""
 
     why: str
 
@@ -47,7 +47,7 @@ class Permission:
 
 
 def missing_actions(permissions: Iterable[Permission], needed: Iterable[str]) -> tuple[str, ...]:
-    """Those that no assignment allows."""
+    """The actions in `needed` that no role assignment allows."""
     known = tuple(permissions)
     return tuple(action for action in needed if not any(_allows(one, action) for one in known))
 
@@ -59,7 +59,7 @@ def _allows(permission: Permission, action: str) -> bool:
 
 @lru_cache(maxsize=512)
 def _pattern(text: str) -> re.Pattern[str]:
-    # A segment `*` may also stand for none: `userAssignedIdentities/*/assign/action` of Managed Identity Operator grants
+    # A segment `*` also matches no segment: `userAssignedIdentities/*/assign/action` of Managed Identity Operator grants
     # `userAssignedIdentities/assign/action`.
     escaped = re.escape(text).replace(r"/\*/", "/(?:.*/)?").replace(r"\*", ".*")
     return re.compile(escaped, re.IGNORECASE)

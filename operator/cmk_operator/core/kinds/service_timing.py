@@ -1,4 +1,4 @@
-"""How long a service goes on without its key, and how long it needs an old version.
+"""How long a service keeps working without its key, and how long it needs an old version.
 
 The times themselves are in each kind's folder under `providers`.
 """
@@ -21,17 +21,17 @@ class ServiceTiming:
 
     service: str
     cut_off_after: timedelta
-    """Until data stops after the key was lost, about."""
+    """Approximate time from the loss of the key until data stops."""
     loses: str
-    """What happens then, as the end of a sentence about the resource."""
+    """The effect, as the end of a sentence about the resource."""
     heals: str
-    """What brings it back once the key is there again."""
+    """What restores the resource once the key is accessible again."""
     old_version_needed_for: timedelta = timedelta(0)
     """How long the service may still use an old version after the resource has moved to the new one."""
     own_application: bool = False
-    """Whether the service reaches the key by an application of its own, to which the customer grants the key apart."""
+    """Whether the service uses an application of its own, to which the customer grants the key separately."""
     restores: str = ""
-    """What of its own still needs an old version afterwards, until it has aged out."""
+    """What the service itself still restores with an old version afterwards, until that data expires."""
 
 
 _NO_MACHINES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
@@ -39,7 +39,7 @@ _NO_MACHINES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """What stops when a key stays lost: resources of one kind, about when, and how they come back."""
+    """What stops if a key stays lost: resources of one kind, the approximate time, and how they recover."""
 
     service: str
     resources: tuple[str, ...]
@@ -53,7 +53,7 @@ class Stop:
 def stops(
     users: Iterable[tuple[str, ServiceTiming]], lost_since: datetime, machines: Mapping[str, tuple[str, ...]] = _NO_MACHINES
 ) -> tuple[Stop, ...]:
-    """What stops, the earliest first; `users` are names of resources with their timing, `machines` those that use them."""
+    """What stops, earliest first; `users` are resource names with their timing, `machines` the virtual machines by resource name."""
     grouped: dict[ServiceTiming, list[str]] = {}
     for name, timing in users:
         grouped.setdefault(timing, []).append(name)
@@ -72,10 +72,10 @@ def stops(
 
 
 def longest_use_of_an_old_version(timings: Iterable[ServiceTiming]) -> timedelta:
-    """How long the slowest of several resources may still use an old version after it has moved."""
+    """The longest time for which any of the services may still use an old version after a move."""
     return max((timing.old_version_needed_for for timing in timings), default=timedelta(0))
 
 
 def restores_under(timings: Iterable[ServiceTiming]) -> tuple[str, ...]:
-    """What of resources with these timings still needs a version that they have left."""
+    """What services with these timings still restore with a version that they no longer use."""
     return tuple(sorted({timing.restores for timing in timings} - {""}))

@@ -1,1 +1,1 @@
-"""What guards a key against loss."""
+"""What protects a key against loss."""

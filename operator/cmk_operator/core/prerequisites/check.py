@@ -1,4 +1,4 @@
-"""What guards a key against loss, as far as the present grants show it; what they do not show is Unknown, never Pass."""
+"""Checks what protects a key against loss; what the current grants do not show is Unknown, never Pass."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALL_PREREQUISITES: Final = tuple(PrerequisiteName)
 
 
 def check_prerequisites(facts: PrerequisiteFacts) -> tuple[Prerequisite, ...]:
-    """Judge one key version and its vault; what only a readable key tells is left out while it cannot be read.
+    """Judge one key version and its vault; the checks of the key itself are left out while it cannot be read.
 
     Sources: Key Vault DeletionRecoveryLevel (purge protection); Azure Storage "Customer-managed keys for account
     encryption"; Key Vault "Network security" and "Lock your resources"; the user's requirements (RSA 2048, locks, 90 days,
@@ -38,6 +38,6 @@ def check_prerequisites(facts: PrerequisiteFacts) -> tuple[Prerequisite, ...]:
 
 
 def failed(prerequisites: Iterable[Prerequisite], *, enforce: bool) -> tuple[Prerequisite, ...]:
-    """Those that forbid new writes: what Azure refuses, what the manifest names, and when enforced what the provider asks for."""
+    """The failed prerequisites that block new writes: what Azure refuses, what the manifest names, and with `enforce` the rest."""
     forbidding = {Weight.HARD, Weight.REQUIRED} | ({Weight.ENFORCED} if enforce else set())
     return tuple(entry for entry in prerequisites if entry.result is Result.FAIL and entry.weight in forbidding)

@@ -1,4 +1,4 @@
-"""Prerequisites that only the vault's control plane tells: locks, and who may reach the vault."""
+"""Prerequisites that only the vault's control plane shows: locks, and who can reach the vault."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _UNSEEN: Final[Mapping[VaultUnseen, str]] = MappingProxyType(
         ),
     }
 )
-_FIREBREAK: Final = frozenset({"ForbiddenByFirewall", "ForbiddenByConnection"})
+_BLOCKED_BY_FIREWALL: Final = frozenset({"ForbiddenByFirewall", "ForbiddenByConnection"})
 
 
 def check_vault(facts: PrerequisiteFacts) -> tuple[Prerequisite, ...]:
-    """Locks, the way in for Azure's services, and the way in for everybody else."""
+    """Judge locks, access for Azure's services, and access for everybody else."""
     seen = facts.seen
     if seen is not None:
         return (*_locks(facts, seen), _bypass(facts, seen), _network(facts, seen))
     unseen, command = why_unseen(facts)
     network = Prerequisite(PrerequisiteName.NETWORK_PROTECTION, Result.UNKNOWN, unseen, Weight.ADVISED, command)
     failure = facts.probe.wanted.failure
-    if failure is not None and failure.inner_code in _FIREBREAK:
-        message = "the vault turned the operator's own address away, so not everybody can reach it"
+    if failure is not None and failure.inner_code in _BLOCKED_BY_FIREWALL:
+        message = "the vault refuses the operator's address, so it is not open to all networks"
         network = Prerequisite(PrerequisiteName.NETWORK_PROTECTION, Result.PASS, message, Weight.ADVISED)
     return (
         Prerequisite(PrerequisiteName.VAULT_LOCK, Result.UNKNOWN, unseen, Weight.ADVISED, command),
@@ -60,7 +60,7 @@ def _reader(facts: PrerequisiteFacts) -> str:
 
 
 def _locks(facts: PrerequisiteFacts, seen: VaultFacts) -> tuple[Prerequisite, ...]:
-    """Absence is told and never forbids anything: a lock holds off Resource Manager only, purge protection guards the key."""
+    """A missing lock never blocks a write: locks only stop Resource Manager, and purge protection protects the key."""
     vault = seen.resource_id
     if seen.locks is None:
         unseen = f"locks are not visible: {_READER}"
@@ -94,35 +94,35 @@ def _lock_order(lock: VaultLock) -> tuple[int, str]:
 
 
 def _place(lock: VaultLock, vault: ArmId) -> str:
-    """Where a lock lies, in a word."""
+    """The scope of a lock in words."""
     return {2: "on the subscription", 4: "on the resource group"}.get(
         len(lock.scope.segments), "on the vault" if lock.scope == vault else "on the key"
     )
 
 
 def _bypass(facts: PrerequisiteFacts, seen: VaultFacts) -> Prerequisite:
-    """Azure's services come from addresses of their own, so a closed vault must let them in as trusted services.
+    """Azure's services use their own addresses, so a closed vault must admit them as trusted services.
 
     Source: Key Vault, "Network security for Azure Key Vault", trusted services.
     """
     name, weight = PrerequisiteName.TRUSTED_SERVICES_BYPASS, Weight.HARD
     if seen.public_network_access == "securedbyperimeter":
         message = (
-            "the vault is secured by a network security perimeter, which takes the bypass for trusted services away: whether its "
-            "rules let Azure's services in is for the customer's administrator to check"
+            "the vault is secured by a network security perimeter, which disables the bypass for trusted services: the customer's "
+            "administrator must check that its rules admit Azure's services"
         )
         return Prerequisite(name, Result.UNKNOWN, message, weight)
     if seen.trusted_services_bypass:
         return Prerequisite(name, Result.PASS, "Azure's trusted services may pass the vault's firewall", weight)
     if seen.public:
         message = (
-            "the bypass for trusted services is off, which shuts nobody out while the vault is open to all networks; the customer's "
-            "administrator should allow it before closing the firewall"
+            "the bypass for trusted services is off, which blocks nobody while the vault is open to all networks: the customer's "
+            "administrator should enable it before closing the firewall"
         )
         return Prerequisite(name, Result.PASS, message, weight, _allow_services(facts))
     message = (
-        "the vault's firewall shuts Azure's services out, because the bypass for trusted services is off: the customer's "
-        "administrator must allow it"
+        "the vault's firewall blocks Azure's services, because the bypass for trusted services is off: the customer's "
+        "administrator must enable it"
     )
     return Prerequisite(name, Result.FAIL, message, weight, _allow_services(facts))
 

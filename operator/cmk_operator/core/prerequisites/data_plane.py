@@ -1,4 +1,4 @@
-"""Prerequisites that the vault's data plane tells: with the key itself, or by letting the probe through."""
+"""Prerequisites that the vault's data plane shows: by the key's attributes, or by the result of the probe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WANTED_RETENTION_DAYS: Final = 90
 
 
 def check_recovery(facts: PrerequisiteFacts, attributes: KeyAttributes | None) -> tuple[Prerequisite, ...]:
-    """Soft delete, purge protection and retention: from the key's recovery level, else from the vault when it is visible."""
+    """Judge soft delete, purge protection and retention, from the key's recovery level or else from the vault's settings."""
     level = attributes.recovery_level if attributes is not None else ""
     seen = facts.seen
     if level:
@@ -31,7 +31,7 @@ def check_recovery(facts: PrerequisiteFacts, attributes: KeyAttributes | None) -
     elif attributes is None:
         return ()
     else:
-        unknown = "the vault does not tell its recovery level"
+        unknown = "the vault does not report its recovery level"
         return (
             Prerequisite(PrerequisiteName.SOFT_DELETE, Result.UNKNOWN, unknown, Weight.HARD),
             Prerequisite(PrerequisiteName.PURGE_PROTECTION, Result.UNKNOWN, unknown, Weight.HARD),
@@ -68,18 +68,20 @@ def _retention(days: int | None, *, present: bool) -> Prerequisite:
             name, Result.FAIL, "nothing is retained without soft delete: the customer's administrator must enable it", weight
         )
     if days is None:
-        return Prerequisite(name, Result.UNKNOWN, "the vault does not tell for how long deleted keys can be recovered", weight)
+        return Prerequisite(
+            name, Result.UNKNOWN, "the vault does not report for how long deleted keys can be recovered", weight
+        )
     if days >= WANTED_RETENTION_DAYS:
         return Prerequisite(name, Result.PASS, f"deleted keys can be recovered for {days} days", weight)
     message = (
-        f"deleted keys can be recovered for {days} days only, not {WANTED_RETENTION_DAYS}: that is fixed when a vault is created, "
-        "so the customer's administrator must move the key to a vault with 90 days, or notice a deletion in time"
+        f"deleted keys can be recovered for only {days} days, not {WANTED_RETENTION_DAYS}: this is fixed when a vault is created, so "
+        f"the customer's administrator must move the key to a vault with {WANTED_RETENTION_DAYS} days, or notice a deletion in time"
     )
     return Prerequisite(name, Result.FAIL, message, weight)
 
 
 def check_key(facts: PrerequisiteFacts, attributes: KeyAttributes) -> tuple[Prerequisite, ...]:
-    """What a GET of the key version tells."""
+    """Judge the attributes of the key version."""
     return (
         _type(facts, attributes),
         _size(facts, attributes),
@@ -123,7 +125,7 @@ def _operations(facts: PrerequisiteFacts, attributes: KeyAttributes) -> Prerequi
     missing = [operation for operation in NEEDED_OPERATIONS if operation not in attributes.operations]
     if not missing:
         return Prerequisite(PrerequisiteName.KEY_OPERATIONS, Result.PASS, "the key permits wrapKey and unwrapKey", Weight.HARD)
-    message = f"the key's own operations bar {' and '.join(missing)}: the customer's administrator must add them"
+    message = f"the key does not permit {' and '.join(missing)}: the customer's administrator must add them"
     command = _set_attributes(facts, attributes, f"--ops {' '.join((*attributes.operations, *missing))}")
     return Prerequisite(PrerequisiteName.KEY_OPERATIONS, Result.FAIL, message, Weight.HARD, command)
 
@@ -162,10 +164,10 @@ def _expiry(facts: PrerequisiteFacts, attributes: KeyAttributes) -> Prerequisite
 
 
 def check_permissions(facts: PrerequisiteFacts) -> Prerequisite:
-    """What the application may do, proven by doing it: roles and policies are never read for this."""
+    """Judge what the application may do from the probe itself; roles and access policies are not read."""
     name, weight, wanted = PrerequisiteName.PERMISSIONS, Weight.PROBED, facts.probe.wanted
     if wanted.round_trip:
-        message = "the application has just read the key, and wrapped and unwrapped with it"
+        message = "the application just read the key, and wrapped and unwrapped with it"
         return Prerequisite(name, Result.PASS, message, weight)
     access = judge_access(facts.probe)
     barred = (
@@ -174,7 +176,7 @@ def check_permissions(facts: PrerequisiteFacts) -> Prerequisite:
         and wanted.operation not in wanted.attributes.operations
     )
     if access.state is not AccessState.PERMISSION_DENIED or barred:
-        reason = f"the key itself bars {wanted.operation}" if barred else f"the key is {access.state.value}"
+        reason = f"the key does not permit {wanted.operation}" if barred else f"the key is {access.state.value}"
         return Prerequisite(name, Result.UNKNOWN, f"not proven, because {reason}", weight)
     return Prerequisite(name, Result.FAIL, access.message, weight, _grant(facts))
 
@@ -191,26 +193,26 @@ def _grant(facts: PrerequisiteFacts) -> str:
 
 
 def check_region(facts: PrerequisiteFacts) -> Prerequisite:
-    """Some kinds, such as disk encryption sets, need a vault in their own region, whatever else uses the key."""
+    """Judge the vault's region: some kinds, such as disk encryption sets, need a vault in their own region."""
     name, weight, users = PrerequisiteName.VAULT_REGION, Weight.ADVISED, facts.users.regional
     shown = " and ".join(dict.fromkeys(user.shown for user in users))
     region = facts.vault_region
     if not users:
-        where = f"the vault lies in {region}; " if region else ""
+        where = f"the vault is in {region}; " if region else ""
         return Prerequisite(name, Result.PASS, f"{where}nothing that uses the key needs a vault in its own region", weight)
     if region is None:
-        message = f"the vault does not tell its region, which {shown} need to share"
+        message = f"the vault does not report its region, but {shown} must be in the same region as the vault"
         return Prerequisite(name, Result.UNKNOWN, message, weight)
     elsewhere = [one for one in users if one.location is not None and one.location != region]
     if elsewhere:
         named = ", ".join(f"{one.name} ({one.location})" for one in elsewhere[:5])
         message = (
-            f"the vault lies in {region}, and these {shown} do not: {named}: the customer's administrator must "
+            f"the vault is in {region}, but these {shown} are not: {named}: the customer's administrator must "
             "provide a key in a vault of their region, or the platform engineer put them on another key"
         )
         return Prerequisite(name, Result.FAIL, message, weight)
     unknown = [one.name for one in users if one.location is None]
     if unknown:
-        message = f"the vault lies in {region}; the region is not known yet of {', '.join(unknown[:5])}"
+        message = f"the vault is in {region}; the region of {', '.join(unknown[:5])} is not known yet"
         return Prerequisite(name, Result.UNKNOWN, message, weight)
-    return Prerequisite(name, Result.PASS, f"the vault lies in {region}, as all {shown} on the key", weight)
+    return Prerequisite(name, Result.PASS, f"the vault is in {region}, and so are all {shown} on the key", weight)

@@ -1,4 +1,4 @@
-"""What uses a key, as far as a prerequisite depends on it."""
+"""The users of a key whose needs a prerequisite depends on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SizedUsers:
-    """Manifests of resources that take keys of some sizes only."""
+    """Manifests of resources that accept only some key sizes."""
 
     use: KeyUse
     names: tuple[str, ...]
@@ -19,17 +19,17 @@ class SizedUsers:
 
 @dataclass(frozen=True, slots=True)
 class RegionalUser:
-    """A resource that needs the vault in its own region: its manifest's name, and that region when it is known."""
+    """A resource that needs the vault in its own region: its manifest's name, and its region if known."""
 
     name: str
     location: str | None
     shown: str
-    """Such resources in the plural, such as `disk encryption sets`."""
+    """The resources in the plural, such as `disk encryption sets`."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyUsers:
-    """Manifests that name the key, by what the key must be for them."""
+    """Manifests that name the key, grouped by what they require of it."""
 
     sized: tuple[SizedUsers, ...] = ()
     regional: tuple[RegionalUser, ...] = ()

@@ -1,4 +1,4 @@
-"""One verdict on one thing that guards a key, and how much depends on it."""
+"""A prerequisite of a key: its name, verdict and weight, and the facts behind it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class PrerequisiteName(StrEnum):
-    """What guards a key, in the order in which it is shown, each with the reason that a condition gives where it fails."""
+    """The prerequisites in the order in which they are shown, each with its reason in a condition."""
 
     failed: Reason
 
     def __new__(cls, word: str, failed: Reason) -> Self:
-        """Give a name its reason."""
+        """Create a member with its reason."""
         member = str.__new__(cls, word)
         member._value_ = word
         member.failed = failed
@@ -45,7 +45,7 @@ class PrerequisiteName(StrEnum):
 
 
 class Result(StrEnum):
-    """Verdict on one prerequisite."""
+    """The verdict on one prerequisite."""
 
     PASS = "Pass"  # noqa: S105 - a verdict, not a password
     FAIL = "Fail"
@@ -53,18 +53,18 @@ class Result(StrEnum):
 
 
 class Weight(Enum):
-    """What a failure forbids."""
+    """What a failure blocks."""
 
     HARD = "refused by Azure itself, and never waived"
     REQUIRED = "forbids new writes, because the manifest asks for it by name"
-    ENFORCED = "forbids new writes, unless the manifest says Warn"
-    PROBED = "keeps the probe from passing, which forbids new writes and says it better"
-    ADVISED = "told, and forbids nothing"
+    ENFORCED = "blocks new writes, unless the manifest says Warn"
+    PROBED = "makes the probe fail, which blocks new writes with a more precise message"
+    ADVISED = "reported, but blocks nothing"
 
 
 @dataclass(frozen=True, slots=True)
 class Prerequisite:
-    """The verdict, who must do what, and the az command by which that person does it."""
+    """The verdict on one prerequisite: who must do what, and the az command for it."""
 
     name: PrerequisiteName
     result: Result
@@ -75,7 +75,7 @@ class Prerequisite:
 
 @dataclass(frozen=True, slots=True)
 class PrerequisiteFacts:
-    """What the verdicts rest on."""
+    """The facts behind the verdicts."""
 
     probe: KeyProbe
     key: KeyUri
@@ -101,12 +101,12 @@ class PrerequisiteFacts:
 
     @property
     def seen(self) -> VaultFacts | None:
-        """The vault's control plane, when the grants show it."""
+        """The vault's control plane; None if the current grants do not show it."""
         return self.vault if isinstance(self.vault, VaultFacts) else None
 
     @property
     def vault_scope(self) -> str:
-        """The vault's Resource Manager id, as an argument of az; a command that finds it while it is not known."""
+        """The vault's Resource Manager id as an argument for az; if unknown, a command that looks it up."""
         if self.seen is not None:
             return self.seen.resource_id.text
         return f'"$(az keyvault show --name {self.vault_name} --query id --output tsv)"'

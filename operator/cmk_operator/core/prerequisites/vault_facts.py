@@ -1,4 +1,4 @@
-"""What Azure Resource Manager tells of a vault, once the customer has granted the application to read it."""
+"""What Azure Resource Manager reports about a vault, if the customer lets the application read it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _LOCK: Final = re.compile(r"(/.+)/providers/Microsoft\.Authorization/locks/[^/]+
 
 
 class VaultUnseen(Enum):
-    """Why nothing is known of a vault's control plane."""
+    """Why nothing is known about a vault's control plane."""
 
-    NOT_ASKED = "it was not asked yet"
-    NOT_GRANTED = "the application sees no such vault"
+    NOT_ASKED = "it has not been read yet"
+    NOT_GRANTED = "the application may not read the vault"
     SILENT = "Resource Manager gave no usable answer"
     ANOTHER_VAULT = "spec.vaultResourceId names another vault than keyUri"
 
 
 @dataclass(frozen=True, slots=True)
 class VaultLock:
-    """A lock that holds for the vault or for one of its keys."""
+    """A lock on the vault or one of its keys, or inherited by them."""
 
     name: str
     level: str
@@ -38,7 +38,7 @@ class VaultLock:
 
 @dataclass(frozen=True, slots=True)
 class VaultFacts:
-    """The part of a vault that guards its keys. Source: Key Vault REST, VaultProperties and NetworkRuleSet."""
+    """The settings of a vault that protect its keys. Source: Key Vault REST, VaultProperties and NetworkRuleSet."""
 
     resource_id: ArmId
     location: str | None
@@ -50,16 +50,16 @@ class VaultFacts:
     """Whether public access is denied by default."""
     trusted_services_bypass: bool
     locks: tuple[VaultLock, ...] | None = None
-    """None: the present grants do not show locks."""
+    """None: the current grants do not show locks."""
 
     @property
     def public(self) -> bool:
-        """Whether anyone on the internet may knock at the vault."""
+        """Whether the vault accepts connections from the whole internet."""
         return self.public_network_access == "enabled" and not self.firewall
 
 
 def vault_facts(body: Mapping[str, Any], locks: Iterable[VaultLock] | None) -> VaultFacts:
-    """Read a vault as Resource Manager answers it; property values are compared without regard to case."""
+    """Parse a vault from Resource Manager's response; property values are case-insensitive."""
     properties: Mapping[str, Any] = body.get("properties") or {}
     rules: Mapping[str, Any] | None = properties.get("networkAcls")
     days = properties.get("softDeleteRetentionInDays")
@@ -69,7 +69,7 @@ def vault_facts(body: Mapping[str, Any], locks: Iterable[VaultLock] | None) -> V
         purge_protection=properties.get("enablePurgeProtection") is True,
         retention_days=days if isinstance(days, int) else None,
         public_network_access=str(properties.get("publicNetworkAccess") or "Enabled").lower(),
-        # Without networkAcls all networks are let in; the bypass is on unless it is taken away.
+        # Without networkAcls, all networks are admitted. The bypass is on unless it is set to None.
         firewall=rules is not None and str(rules.get("defaultAction") or "Allow").lower() == "deny",
         trusted_services_bypass=rules is None or str(rules.get("bypass") or "AzureServices").lower() != "none",
         locks=tuple(locks) if locks is not None else None,
@@ -77,18 +77,18 @@ def vault_facts(body: Mapping[str, Any], locks: Iterable[VaultLock] | None) -> V
 
 
 def host_of_vault(body: Mapping[str, Any]) -> str:
-    """Host of the vault's data plane, in lower case, or an empty string."""
+    """The host of the vault's data plane in lower case, or an empty string."""
     uri = str((body.get("properties") or {}).get("vaultUri") or "").lower()
     return uri.removeprefix(_HTTPS).split("/", 1)[0] if uri.startswith(_HTTPS) else ""
 
 
 def vault_lock(body: Mapping[str, Any]) -> VaultLock | None:
-    """Read a lock as Resource Manager answers it; None when it is not one."""
+    """Parse a lock from Resource Manager's response; None if it is not a lock."""
     properties: Mapping[str, Any] = body.get("properties") or {}
     scope, name = _LOCK.match(str(body.get("id", ""))), str(body.get("name", ""))
     return VaultLock(name, str(properties.get("level", "")), ArmId(scope[1])) if scope is not None else None
 
 
 def holding_for(locks: Iterable[VaultLock], scope: ArmId) -> tuple[VaultLock, ...]:
-    """Those at or above `scope` that forbid deletion; what lies below it or on a sibling says nothing."""
+    """The locks at or above `scope` that prevent deletion; locks below it or on a sibling do not count."""
     return tuple(lock for lock in locks if lock.level.lower() in {"cannotdelete", "readonly"} and scope.lies_in(lock.scope))

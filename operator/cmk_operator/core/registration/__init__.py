@@ -1,1 +1,1 @@
-"""Registering the identities of the trust path."""
+"""Registration of the identities of the trust path."""

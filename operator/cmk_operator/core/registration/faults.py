@@ -1,4 +1,4 @@
-"""What Microsoft Graph and Resource Manager say to a registration, by error code: who must act. None of them is final."""
+"""Maps errors of Microsoft Graph and Resource Manager on a registration to who must act; none is final."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
         ),
         Reason.LOCATION_NOT_AVAILABLE: (
             _PROVIDER,
-            "managed identities cannot lie in that region: the provider's administrator must correct "
+            "managed identities are not available in that region: the provider's administrator must correct "
             "spec.managedIdentity.register.location",
         ),
         Reason.REQUEST_DISALLOWED_BY_POLICY: (
@@ -56,30 +56,30 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
         ),
         Reason.SCOPE_LOCKED: (
             _PROVIDER,
-            "a ReadOnly lock forbids changes to {target}: the provider's administrator must lift it",
+            "a ReadOnly lock forbids changes to {target}: the provider's administrator must remove it",
         ),
         Reason.DIRECTORY_QUOTA_EXCEEDED: (
             _PROVIDER,
-            "the directory's quota of objects is spent: the provider's administrator must delete some, or raise it",
+            "the directory's quota of objects is used up: the provider's administrator must delete some objects, or raise the quota",
         ),
-        Reason.DIRECTORY_CONCURRENCY_VIOLATION: (Actor.AZURE, "another change to the application is under way"),
+        Reason.DIRECTORY_CONCURRENCY_VIOLATION: (Actor.AZURE, "another change to the application is in progress"),
         Reason.REQUEST_MULTIPLE_OBJECTS: (
             Actor.AZURE,
-            "another change to the application is under way",
+            "another change to the application is in progress",
         ),
         Reason.CONCURRENT_CREDENTIAL_WRITES: (
             Actor.AZURE,
-            "another change to the managed identity is under way",
+            "another change to the managed identity is in progress",
         ),
-        Reason.CONFLICT: (Actor.AZURE, "another change to {target} is under way"),
-        Reason.REQUEST_RESOURCE_NOT_FOUND: (Actor.AZURE, "the directory does not know the application everywhere yet"),
+        Reason.CONFLICT: (Actor.AZURE, "another change to {target} is in progress"),
+        Reason.REQUEST_RESOURCE_NOT_FOUND: (Actor.AZURE, "Entra has not replicated the application yet"),
         Reason.TOO_MANY_REQUESTS: (Actor.AZURE, "Azure throttles requests for {target}"),
     }
 )
 
 
 def judge_registration_failure(failure: AzureFailure, registrar: str, target: str) -> Fault:
-    """Say who must act on a refused request of the registrar about `target` (a name for people)."""
+    """Explain a refused request of the registrar and name who must act; `target` is a name for people."""
     if failure.stage is not Stage.SERVICE:
         return _no_token(failure, registrar)
     if "property uniqueName already exists" in failure.message:

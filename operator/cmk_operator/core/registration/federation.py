@@ -1,4 +1,4 @@
-"""Federated credentials: whose tokens an application or a managed identity takes, and what is missing or wrong among them."""
+"""Federated credentials of applications and managed identities: which is missing, and which is wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cmk_operator.core.faults.fault import Actor, Fault, blocked
 from cmk_operator.core.faults.reason import Reason
 
 MOST_CREDENTIALS: Final = 20
-"""Federated credentials that an application or a managed identity takes at most.
+"""Most federated credentials that an application or a managed identity can have.
 
 Source: Entra "Important considerations and restrictions for federated identity credentials".
 """
@@ -17,7 +17,7 @@ Source: Entra "Important considerations and restrictions for federated identity 
 
 @dataclass(frozen=True, slots=True)
 class FederatedCredential:
-    """A federated credential: whose tokens its owner takes. Entra compares all three exactly, case included."""
+    """A federated credential; Entra compares issuer, subject and audience exactly, case included."""
 
     issuer: str
     subject: str
@@ -25,14 +25,17 @@ class FederatedCredential:
     name: str = ""
 
     def trusts(self, other: FederatedCredential) -> bool:
-        """Whether it lets in what `other` lets in."""
+        """Whether this credential accepts the same tokens as `other`."""
         return (self.issuer, self.subject) == (other.issuer, other.subject) and bool(set(self.audiences) & set(other.audiences))
 
 
 def missing_trust(
     owner: str, present: tuple[FederatedCredential, ...], wanted: FederatedCredential
 ) -> FederatedCredential | Fault | None:
-    """The credential to write; None when somebody's lets the same in, whatever its name."""
+    """The credential to write; None if a credential with any name already accepts the same tokens.
+
+    A fault if another credential prevents it, or there is no room for one more.
+    """
     if any(one.trusts(wanted) for one in present):
         return None
     ours = next((one for one in present if one.name == wanted.name), None)
@@ -48,8 +51,8 @@ def missing_trust(
     if ours is None and len(present) >= MOST_CREDENTIALS:
         return blocked(
             Reason.TOO_MANY_CREDENTIALS,
-            f"{owner} has {len(present)} federated credentials and takes no more, and none of them is for issuer {wanted.issuer} and "
-            f"subject {wanted.subject}: the provider's administrator must remove one that is not needed any more "
+            f"{owner} has {len(present)} federated credentials, which is the maximum, and none is for issuer {wanted.issuer} and subject "
+            f"{wanted.subject}: the provider's administrator must remove one that is no longer needed "
             f"({', '.join(sorted(one.name for one in present))})",
             Actor.PROVIDER_ADMINISTRATOR,
         )
@@ -57,9 +60,9 @@ def missing_trust(
 
 
 def nearest_miss(present: tuple[FederatedCredential, ...], wanted: FederatedCredential) -> str:
-    """What is wrong at the credential that was meant, for people; empty when none looks like it.
+    """What is wrong with the closest credential, for people; empty if none has the wanted issuer.
 
-    Entra takes any value, and refuses only when a token is exchanged.
+    Entra accepts any value when a credential is written, and refuses only when a token is exchanged.
     """
     for one in sorted(present, key=lambda entry: entry.name):
         if one.issuer.lower() != wanted.issuer.lower():

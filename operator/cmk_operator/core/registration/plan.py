@@ -1,4 +1,4 @@
-"""What registering an identity still needs: the next request, or who must do what first; decided from facts alone."""
+"""Decides the next step of a registration: the next request, or who must do what first; pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ApplicationFacts:
 
 @dataclass(frozen=True, slots=True)
 class ManagedIdentityFacts:
-    """The managed identity as Resource Manager shows it; its credentials are None where they were not asked for."""
+    """The managed identity as Resource Manager shows it; its credentials are None if they were not read."""
 
     client_id: str
     principal_id: str
@@ -42,7 +42,7 @@ class ManagedIdentityFacts:
 
 @dataclass(frozen=True, slots=True)
 class Namesake:
-    """An application of the wished display name that does not bear our mark."""
+    """An application with the wanted display name but without the operator's unique name."""
 
     object_id: str
     client_id: str
@@ -54,7 +54,7 @@ class Namesake:
 
 @dataclass(frozen=True, slots=True)
 class ServiceAccount:
-    """Who the operator is, by its own token."""
+    """The operator's identity, from the claims of its own token."""
 
     issuer: str
     subject: str
@@ -68,13 +68,13 @@ class Wish:
     identity_name: str
     registrar_client_id: str
     display_name: str | None
-    """Of the application; None when the manifest names one that exists."""
+    """Display name of the application; None if the manifest names an existing one."""
     known_client_id: str | None
-    """Of the application that was registered before, if any was."""
+    """Client id of the application that was registered before, if any."""
     known_object_id: str | None
     managed_identity: ArmId
     location: str | None
-    """Of the managed identity; None when the manifest names one that exists."""
+    """Region of the managed identity; None if the manifest names an existing one."""
     entra_issuer: str
     audience: str
     service_account: ServiceAccount
@@ -82,25 +82,25 @@ class Wish:
 
     @property
     def unique_name(self) -> str:
-        """Graph's alternate key of the application, immutable and unique in the tenant: our mark, which no crash can double."""
+        """The application's `uniqueName` in Graph: immutable and unique in the tenant, so that no crash can register it twice."""
         return f"cmk-operator-{self.identity_name}"
 
     @property
     def trust_in_service_account(self) -> FederatedCredential:
-        """The credential for the operator's ServiceAccount; named after it, because clusters may share an identity."""
+        """The credential for the operator's ServiceAccount; its name depends on it, because clusters may share an identity."""
         account = self.service_account
         name = f"cmk-operator-sa-{_digest(account.issuer, account.subject)}"
         return FederatedCredential(account.issuer, account.subject, account.audiences[:1], name)
 
     def trust_in_managed_identity(self, principal_id: str) -> FederatedCredential:
-        """The application's credential for the managed identity; it keeps its name when that is made anew."""
+        """The application's credential for the managed identity; its name stays the same if the identity is created again."""
         name = f"cmk-operator-mi-{_digest(self.managed_identity.key)}"
         return FederatedCredential(self.entra_issuer, principal_id, (self.audience,), name)
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What there is already, as far as it could be read."""
+    """What already exists, as far as it could be read."""
 
     application: ApplicationFacts | None = None
     namesakes: tuple[Namesake, ...] = ()
@@ -111,7 +111,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class UpsertApplication:
-    """Create the application under its unique name, or set what is wrong at it."""
+    """Create the application under its unique name, or correct its properties."""
 
     unique_name: str
     display_name: str
@@ -120,7 +120,7 @@ class UpsertApplication:
 
 @dataclass(frozen=True, slots=True)
 class MarkApplication:
-    """Adopt an application: give it our unique name, which it keeps for ever."""
+    """Adopt an application: set the operator's unique name, which cannot be changed later."""
 
     object_id: str
     unique_name: str
@@ -138,16 +138,16 @@ class CreateManagedIdentity:
 
 @dataclass(frozen=True, slots=True)
 class TrustAtManagedIdentity:
-    """Let the managed identity take the ServiceAccount's tokens."""
+    """Add a federated credential for the ServiceAccount to the managed identity."""
 
     resource_id: ArmId
     credential: FederatedCredential
-    purpose: str = field(default="let the operator become the managed identity", init=False)
+    purpose: str = field(default="let the operator sign in as the managed identity", init=False)
 
 
 @dataclass(frozen=True, slots=True)
 class TrustAtApplication:
-    """Let the application take somebody's tokens."""
+    """Add a federated credential to the application."""
 
     object_id: str
     credential: FederatedCredential
@@ -158,7 +158,7 @@ RegistrationStep = UpsertApplication | MarkApplication | CreateManagedIdentity |
 
 
 def judge_token_audience(account: ServiceAccount, cloud: Cloud) -> Fault | None:
-    """Refuse to show another cloud's Entra a token that it would not take; audiences of no cloud are the administrator's choice."""
+    """Refuse a ServiceAccount token whose audience belongs to another cloud; custom audiences are allowed."""
     others = {one.token_exchange_audience for one in CLOUDS.values()} - {cloud.token_exchange_audience}
     if not set(account.audiences) <= others:
         return None
@@ -172,7 +172,7 @@ def judge_token_audience(account: ServiceAccount, cloud: Cloud) -> Fault | None:
 
 
 def next_step(wish: Wish, seen: Seen) -> RegistrationStep | Fault | None:
-    """The one request that comes next, or what is in the way of the rest; None when everything is registered.
+    """The next request, or the fault that blocks the rest; None once everything is registered.
 
     What is in the way of the application is not in the way of the managed identity. Nothing is ever deleted.
     """
@@ -214,7 +214,7 @@ def _application(wish: Wish, seen: Seen) -> RegistrationStep | Fault | None:
 
 
 def _adoption(wish: Wish, display_name: str, namesakes: tuple[Namesake, ...]) -> RegistrationStep | Fault:
-    """The registrar's only unmarked application of that name, or a new one if nobody has one of that name."""
+    """Adopt the only application of that name that the registrar owns, or create one if there is none of that name."""
     owned = [one for one in namesakes if one.owned and one.unique_name is None]
     if len(owned) == 1:
         if owned[0].sign_in_audience not in MULTITENANT:
@@ -236,7 +236,7 @@ def _adoption(wish: Wish, display_name: str, namesakes: tuple[Namesake, ...]) ->
     if namesakes:
         return blocked(
             Reason.APPLICATION_NOT_OWNED,
-            f"the registrar {wish.registrar_client_id} may not use what is named {display_name!r} already ({found}): the provider's "
+            f"an application named {display_name!r} already exists ({found}), but the registrar {wish.registrar_client_id} does not own it: the provider's "
             "administrator must make it an owner of that application, name it by spec.application.clientId, or choose another "
             "displayName",
             _PROVIDER,
@@ -261,5 +261,5 @@ def _application_trusts(wish: Wish, seen: Seen) -> RegistrationStep | Fault | No
 
 
 def _digest(*parts: str) -> str:
-    """Ten characters that tell two wishes apart in the names of credentials."""
+    """Ten characters that make the names of credentials distinct."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]

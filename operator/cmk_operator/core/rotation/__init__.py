@@ -1,1 +1,1 @@
-"""The life of a key's versions."""
+"""The lifecycle of a key's versions."""

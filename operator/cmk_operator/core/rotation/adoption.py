@@ -1,4 +1,4 @@
-"""Which version of a followed key is in force: the latest at once, or the one that a person has approved."""
+"""Decides which version of a followed key is active: the latest, or the latest that was approved."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AdoptionPolicy:
-    """How a new version of a followed key is taken over."""
+    """How resources move to a new version of a followed key."""
 
     by_operator: bool = False
-    """Whether this operator moves each resource itself (the version is on the wire), or Azure's services do by their schedule."""
+    """Whether the operator moves each resource (its requests name the version), or Azure's services do on their own schedule."""
     needs_approval: bool = False
-    """Whether a person must name the new version first; only where `by_operator`, because Azure's services ask nobody."""
+    """Whether a new version needs approval; only with `by_operator`, because Azure's services wait for nobody."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """The version that resources are put on, and a newer one that waits for approval."""
+    """The active version, and a newer one that awaits approval."""
 
     active: str | None
     pending: str | None = None
 
 
 def adopt(policy: AdoptionPolicy, *, latest: str | None, active: str | None, approved: str | None) -> Adoption:
-    """Choose after a visit: `latest` is the newest version if it passed the probe, `active` the one in force before.
+    """Choose the active version after a probe: `latest` is the newest version if it passed, `active` the previous active one.
 
-    A version that did not pass the probe is never adopted, and the first one needs no approval: nothing is moved by it.
+    A version that did not pass the probe is never adopted. The first one needs no approval, because it moves no resource.
     """
     if latest is None or latest == active:
         return Adoption(active)
@@ -42,9 +42,9 @@ def adopt(policy: AdoptionPolicy, *, latest: str | None, active: str | None, app
 def probe_of_adopted(
     probe: KeyProbe, policy: AdoptionPolicy, *, active: str | None, approved: str | None
 ) -> tuple[KeyProbe, Adoption]:
-    """Look at a visit from the version in force: it is the wanted one, and a newer one that waits is one of the others.
+    """Rearrange a probe so that the active version is the wanted one, and a newer one that awaits approval is in `in_use`.
 
-    `probe` visited the latest version as the wanted one, and `active` too when approval is needed.
+    `probe` must cover the latest version as the wanted one, and `active` too if approval is needed.
     """
     attributes = probe.wanted.attributes
     latest = attributes.version if attributes is not None else None

@@ -1,4 +1,4 @@
-"""The life of a key's versions: which is active, which still protects something, and what may be disabled when."""
+"""The lifecycle of a key's versions: which is active, which still protects a resource, and when one may be disabled."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 HOLD_SUPERSEDED_FOR: Final = timedelta(hours=24)
-"""Services look for new versions daily, so a superseded one must stay enabled as long.
+"""Services check for new versions daily, so a superseded version must stay enabled for a day.
 
 Source: Azure Storage, "Customer-managed keys for account encryption", key rotation.
 """
 MAXIMUM_VERSIONS: Final = 20
 MOST_WATCHED: Final = 5
-"""Each superseded version that is watched costs a look of its own in every interval."""
+"""Most superseded versions to probe; each costs a probe in every interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,12 @@ class KeyVersion:
     expires: datetime | None = None
     users: tuple[str, ...] = ()
     superseded_at: datetime | None = None
-    """When it was neither the active version nor used by any resource for the first time."""
+    """When it was first neither active nor used by any resource."""
 
 
 @dataclass(frozen=True, slots=True)
 class VersionHistory:
-    """What a status remembers of a key."""
+    """The versions of a key that its status holds."""
 
     active: str | None = None
     versions: tuple[KeyVersion, ...] = ()
@@ -43,18 +43,18 @@ class VersionHistory:
 
 @dataclass(frozen=True, slots=True)
 class VersionFacts:
-    """What one visit saw: the version that passed the probe (None: none did), details, and who is on which version."""
+    """The result of one probe: the version that passed (None: none did), details, and users by version."""
 
     active: str | None
     details: Mapping[str, KeyVersion] = field(default_factory=dict)
     users: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unversioned: tuple[str, ...] = ()
-    """Users of the key for which Azure does not tell the version: they may need any of them."""
+    """Users for which Azure does not report the version; they may need any of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retirement:
-    """When an old version stops being needed, by resources and by backups, and the sentence that says so."""
+    """When resources and backups no longer need an old version, and a sentence on it."""
 
     safe_to_disable_after: datetime | None
     keep_until: datetime | None
@@ -62,10 +62,10 @@ class Retirement:
 
 
 def advance(history: VersionHistory, facts: VersionFacts, now: datetime) -> VersionHistory:
-    """Fold one visit into the history.
+    """Add the result of one probe to the history.
 
-    The active version moves only to one that passed the probe. A version that anything uses is never dropped from the
-    history and never counts as superseded.
+    Only a version that passed the probe becomes active. A version that a resource uses is never dropped and never counts as
+    superseded.
     """
     active = facts.active or history.active
     known = {entry.version: entry for entry in history.versions}
@@ -93,7 +93,7 @@ def _merge(name: str, known: KeyVersion | None, facts: VersionFacts, active: str
 
 
 def watched(retired: Iterable[tuple[str, Retirement]], now: datetime) -> frozenset[str]:
-    """Superseded versions that services or backups may still need, the newest first in `retired`: their loss is told, too."""
+    """Superseded versions that services or backups may still need, so that their loss is reported; `retired` is newest first."""
     needed = [
         version
         for version, until in retired
@@ -109,9 +109,9 @@ def retire(
     backup_retention: timedelta | None,
     restores: tuple[str, ...] = (),
 ) -> Retirement:
-    """Say when `entry` may be disabled: never while it is active or in use, else after `hold`, and when backups allow.
+    """When `entry` may be disabled: never while it is active or in use, or else after `hold`, once backups no longer need it.
 
-    `restores` names what the present users of the key restore from an old version themselves.
+    `restores` names what the key's current users restore with an old version themselves.
     """
     if entry.version == active:
         return Retirement(None, None, "the active version")
@@ -128,7 +128,7 @@ def retire(
 
 
 def users_by_version(applied: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
-    """Group `(resource name, version)` pairs by version, names in order."""
+    """Group `(resource name, version)` pairs by version, with sorted names."""
     grouped: dict[str, list[str]] = {}
     for name, version in applied:
         grouped.setdefault(version, []).append(name)
@@ -136,5 +136,5 @@ def users_by_version(applied: Iterable[tuple[str, str]]) -> dict[str, tuple[str,
 
 
 def shortened(names: Sequence[str], most: int = 20) -> tuple[str, ...]:
-    """At most `most` names, so that a status stays small; the count is told beside it."""
+    """At most `most` names, so that a status stays small; status also holds the count."""
     return tuple(names[:most])
