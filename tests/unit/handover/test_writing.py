@@ -84,7 +84,11 @@ def test_the_status_and_the_script_say_the_same() -> None:
 def test_terraform_reads_the_configuration_and_would_lay_it_out_the_same(handover: Handover, choices: Choices) -> None:
     text = terraform_configuration(handover, choices)
     read = hcl2.loads(text)
-    assert {next(iter(block)).strip('"') for block in read["resource"]} >= {"azurerm_key_vault", "azapi_resource"}
+    types = re.findall(r'type += "(Microsoft[^"@]+)@', text)
+    assert set(types) == {"Microsoft.KeyVault/vaults", "Microsoft.KeyVault/vaults/keys"}
+    assert {next(iter(block)).strip('"') for block in read["resource"]} >= {"azapi_resource", "azurerm_role_assignment"}
+    assert len(read["removed"]) == types.count("Microsoft.KeyVault/vaults"), "an earlier vault is forgotten, never deleted"
+    assert text.count("destroy = false") == len(read["removed"])
     if terraform := shutil.which("terraform"):
         laid_out = subprocess.run([terraform, "fmt", "-"], input=text, text=True, capture_output=True, check=True).stdout
         assert laid_out == text
@@ -93,17 +97,10 @@ def test_terraform_reads_the_configuration_and_would_lay_it_out_the_same(handove
 ARGUMENTS: dict[str, tuple[set[str], set[str]]] = {
     "azurerm_resource_group": ({"name", "location"}, set()),
     "azuread_service_principal": ({"client_id"}, {"use_existing", "lifecycle"}),
-    "azurerm_key_vault": (
-        {"name", "location", "resource_group_name", "tenant_id", "sku_name"},
-        {
-            "rbac_authorization_enabled",
-            "soft_delete_retention_days",
-            "purge_protection_enabled",
-            "network_acls",
-            "lifecycle",
-        },
+    "azapi_resource": (
+        {"type", "name", "parent_id", "body"},
+        {"location", "schema_validation_enabled", "response_export_values", "lifecycle"},
     ),
-    "azapi_resource": ({"type", "name", "parent_id", "body"}, {"response_export_values", "lifecycle"}),
     "azurerm_role_assignment": ({"scope", "principal_id", "role_definition_name"}, {"principal_type"}),
     "azurerm_monitor_diagnostic_setting": ({"name", "target_resource_id"}, {"log_analytics_workspace_id", "enabled_log"}),
     "azurerm_management_lock": ({"name", "scope", "lock_level"}, {"depends_on", "notes"}),
@@ -126,7 +123,9 @@ def test_terraform_gets_the_arguments_that_the_providers_document_and_refers_to_
         named.add(f"{kind.strip(chr(34))}.{label.strip(chr(34))}")
     code = re.sub(r'"(?:[^"\\]|\\.)*"|#.*', "", text)
     referred = set(re.findall(r"\b((?:azurerm|azuread|azapi)_\w+\.\w+)", code))
-    assert referred <= named
+    assert {one for one in referred if not one.startswith("azurerm_key_vault.")} <= named
+    forgotten = set(re.findall(r"from += (azurerm_key_vault\.\w+)", code))
+    assert {one for one in referred if one.startswith("azurerm_key_vault.")} == forgotten
 
 
 @pytest.mark.skipif(shutil.which("terraform") is None, reason="the Terraform CLI is not on this machine")

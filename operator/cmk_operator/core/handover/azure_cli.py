@@ -24,7 +24,10 @@ def azure_cli_script(handover: Handover, choices: Choices) -> str:
             f"provider whose application is {handover.shown_application}."
         ),
         *comment("It may be run again at any time: each step checks first, and nothing is deleted, disabled or rotated."),
-        *comment("Needs the az CLI (https://aka.ms/azure-cli), signed in, and bash."),
+        *comment(
+            "Needs bash and the az CLI 2.90.0 or newer (https://aka.ms/azure-cli), signed in: older ones use api-versions of Key Vault "
+            "that end on 27 February 2027."
+        ),
         "set -euo pipefail",
         "# Git for Windows would treat ids that start with a slash as paths.",
         "export MSYS_NO_PATHCONV=1",

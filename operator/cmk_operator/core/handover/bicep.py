@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cmk_operator.core.handover.comments import comment
 from cmk_operator.core.handover.literals import Expression, bicep_value, numbered
 from cmk_operator.core.handover.request import CRYPTO_USER, READER, ROLE_IDS, SERVICE_ENCRYPTION_USER, printable
-from cmk_operator.core.handover.steps import LOCK, LOG, RESOURCE_GROUP, VAULTS_API_VERSION, failover_note, key_body
+from cmk_operator.core.handover.steps import LOCK, LOG, RESOURCE_GROUP, VAULTS_API_VERSION, failover_note, key_body, vault_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,19 +87,7 @@ def _resource(label: str, kind: str, body: dict[str, Any]) -> str:
 
 
 def _vault(handover: Handover, choices: Choices, vault: WantedVault, label: str) -> Iterator[str]:
-    on_it = [account for account in handover.applications if any(key.uri in account.keys for key in vault.keys)]
-    network: dict[str, Any] = {"bypass": "AzureServices", "defaultAction": "Deny" if choices.addresses else "Allow"}
-    network["ipRules"] = [{"value": address} for address in choices.addresses]
-    network["virtualNetworkRules"] = [{"id": subnet} for account in on_it for subnet in account.usable_subnets]
-    properties = {
-        "tenantId": handover.tenant_id.lower(),
-        "sku": {"family": "A", "name": choices.sku},
-        "enableRbacAuthorization": True,
-        "enableSoftDelete": True,
-        "softDeleteRetentionInDays": choices.retention_days,
-        "enablePurgeProtection": True,
-        "networkAcls": network,
-    }
+    properties = vault_body(handover, choices, vault)
     yield _resource(label, _VAULT, {"name": vault.name, "location": Expression("location"), "properties": properties})
     after: list[Expression] = []
     for number, key in enumerate(vault.keys, start=1):

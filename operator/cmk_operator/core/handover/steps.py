@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.core.handover.request import CRYPTO_USER, READER, SERVICE_ENCRYPTION_USER, chosen_region, printable
@@ -198,6 +199,23 @@ def failover_note(region: str | None) -> str:
         return told
     chosen = "" if region is not None else "Choose a region from which Key Vault fails over to a paired one. "
     return f"{chosen}{DURING}."
+
+
+def vault_body(handover: Handover, choices: Choices, vault: WantedVault) -> dict[str, Any]:
+    """Properties of a new vault, as Resource Manager takes and shows them."""
+    on_it = [account for account in handover.applications if any(key.uri in account.keys for key in vault.keys)]
+    network: dict[str, Any] = {"bypass": "AzureServices", "defaultAction": "Deny" if choices.addresses else "Allow"}
+    network["ipRules"] = [{"value": str(IPv4Network(address))} for address in choices.addresses]
+    network["virtualNetworkRules"] = [{"id": subnet.lower()} for account in on_it for subnet in account.usable_subnets]
+    return {
+        "tenantId": handover.tenant_id.lower(),
+        "sku": {"family": "A", "name": choices.sku},
+        "enableRbacAuthorization": True,
+        "enableSoftDelete": True,
+        "softDeleteRetentionInDays": choices.retention_days,
+        "enablePurgeProtection": True,
+        "networkAcls": network,
+    }
 
 
 def key_body(choices: Choices, key: WantedKey) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The steps as a Terraform configuration.
 
-Sources: the documentation of the providers hashicorp/azurerm 4, hashicorp/azuread 3 and Azure/azapi 2. The key is made by azapi,
-through Resource Manager: azurerm would need a role on the vault's data, and a way through its firewall.
+Sources: the documentation of the providers hashicorp/azurerm 4, hashicorp/azuread 3 and Azure/azapi 2. Vault and key are made by
+azapi. Of the vault, azurerm 4 uses a control-plane api-version that ends on 27 February 2027 (hashicorp/terraform-provider-azurerm
+issue 32627: azurerm 5 moves). For the key it would need a role on the vault's data, and a way through its firewall.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cmk_operator.core.handover.comments import comment
 from cmk_operator.core.handover.literals import Expression, aligned, numbered, terraform_value
 from cmk_operator.core.handover.request import CRYPTO_USER, READER, SERVICE_ENCRYPTION_USER
-from cmk_operator.core.handover.steps import LOCK, LOG, RESOURCE_GROUP, VAULTS_API_VERSION, failover_note, key_body
+from cmk_operator.core.handover.steps import LOCK, LOG, RESOURCE_GROUP, VAULTS_API_VERSION, failover_note, key_body, vault_body
 from cmk_operator.core.identifiers.region_failover import SOURCE, without_failover
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ _PROVIDERS = {
     "azurerm": {"source": "hashicorp/azurerm", "version": "~> 4.42"},
 }
 _KEEP = {"prevent_destroy": True}
+_UNCHECKED = {"schema_validation_enabled": False}
+"""Releases of azapi that are older than the api-version do not know its schema; Azure checks it all the same."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,12 @@ def terraform_configuration(handover: Handover, choices: Choices) -> str:
 
 def _head(handover: Handover, choices: Choices) -> Iterator[Block]:
     providers = Block("required_providers", _PROVIDERS)
-    yield Block("terraform", {"required_version": ">= 1.5"}, (providers,))
+    yield Block("terraform", {"required_version": ">= 1.7"}, (providers,))
     tenant = {"tenant_id": handover.tenant_id.lower()}
     environment = {"AzurePublic": "public", "AzureUSGovernment": "usgovernment", "AzureChina": "china"}[handover.cloud.name]
     subscription = Expression("var.subscription_id")
-    keeps = Block("key_vault", {"purge_soft_delete_on_destroy": False})
     manager = {"environment": environment, "subscription_id": subscription, **tenant}
-    yield Block('provider "azurerm"', manager, (Block("features", blocks=(keeps,)),))
+    yield Block('provider "azurerm"', manager, (Block("features"),))
     yield Block('provider "azuread"', {"environment": environment, **tenant})
     yield Block('provider "azapi"', {"environment": environment, "subscription_id": subscription, **tenant})
     yield _variable("subscription_id", "Subscription of the vault.", choices.subscription)
@@ -131,27 +133,26 @@ def _vaults(handover: Handover, choices: Choices) -> Iterator[Block]:
 
 
 def _vault(handover: Handover, choices: Choices, vault: WantedVault, label: str) -> Iterator[Block]:
-    on_it = [account for account in handover.applications if any(key.uri in account.keys for key in vault.keys)]
-    subnets = [subnet for account in on_it for subnet in account.usable_subnets]
-    network: dict[str, Any] = {"bypass": "AzureServices", "default_action": "Deny" if choices.addresses else "Allow"}
-    network |= {"ip_rules": choices.addresses} if choices.addresses else {}
-    network |= {"virtual_network_subnet_ids": subnets} if subnets else {}
     yield Block(
-        f'resource "azurerm_key_vault" "{label}"',
+        f'resource "azapi_resource" "{label}"',
         {
+            "type": f"Microsoft.KeyVault/vaults@{VAULTS_API_VERSION}",
             "name": vault.name,
             "location": Expression("azurerm_resource_group.keys.location"),
-            "resource_group_name": Expression("azurerm_resource_group.keys.name"),
-            "tenant_id": handover.tenant_id.lower(),
-            "sku_name": choices.sku,
-            "rbac_authorization_enabled": True,
-            "soft_delete_retention_days": choices.retention_days,
-            "purge_protection_enabled": True,
+            "parent_id": Expression("azurerm_resource_group.keys.id"),
+            **_UNCHECKED,
+            "body": {"properties": vault_body(handover, choices, vault)},
         },
-        (Block("network_acls", network), Block("lifecycle", _KEEP)),
+        (Block("lifecycle", _KEEP),),
         "Azure refuses keys from vaults without soft delete and purge protection; neither can be undone.",
     )
-    vault_id = Expression(f"azurerm_key_vault.{label}.id")
+    yield Block(
+        "removed",
+        {"from": Expression(f"azurerm_key_vault.{label}")},
+        (Block("lifecycle", {"destroy": False}),),
+        "An earlier hand-over made the vault by azurerm. Terraform then forgets that, and never deletes the vault: import it, see above.",
+    )
+    vault_id = Expression(f"azapi_resource.{label}.id")
     grants: list[str] = []
     for number, key in enumerate(vault.keys, start=1):
         key_label = label.replace("vault", "key") if len(vault.keys) == 1 else f"{label.replace('vault', 'key')}_{number}"
@@ -181,6 +182,7 @@ def _key(choices: Choices, key: WantedKey, label: str, vault_id: Expression) -> 
         "type": f"Microsoft.KeyVault/vaults/keys@{VAULTS_API_VERSION}",
         "name": key.uri.key_name,
         "parent_id": vault_id,
+        **_UNCHECKED,
         "body": {"properties": key_body(choices, key)},
         "response_export_values": ["properties.keyUri", "properties.keyUriWithVersion"],
     }
