@@ -132,6 +132,7 @@ def states() -> dict[str, KeyProbe]:
         "EntraRefused": probe(refused(entra(999999))),
         "OperatorNotAuthenticated": probe(refused(entra(700213, Stage.OPERATOR_TOKEN))),
         "FirewallBlocksProbe": probe(refused(forbidden("ForbiddenByFirewall"))),
+        "VaultRefused": probe(refused(forbidden("SomethingNew"))),
         "VaultUnreachable": probe(refused(UNREACHABLE)),
         "Unknown": probe(refused(AzureFailure(429, "Throttled", "slow down", retry_after=10))),
     }

@@ -183,7 +183,9 @@ def test_a_managed_identity_that_entra_lets_in_no_more_is_a_loss(code: int) -> N
         ("AccessDenied", AccessState.PERMISSION_DENIED, CUSTOMER, "grant the application get, wrapKey and unwrapKey"),
         ("ForbiddenByFirewall", AccessState.FIREWALL_BLOCKS_PROBE, CUSTOMER, "says nothing about Azure's trusted services"),
         ("ForbiddenByConnection", AccessState.FIREWALL_BLOCKS_PROBE, CUSTOMER, "says nothing about Azure's trusted services"),
-        ("SomethingNew", AccessState.PERMISSION_DENIED, CUSTOMER, "SomethingNew"),
+        ("SomethingNew", AccessState.VAULT_REFUSED, CUSTOMER, "(SomethingNew): 'Operation is not allowed'"),
+        ("ForbiddenBySomethingNew", AccessState.VAULT_REFUSED, CUSTOMER, "must look the code up"),
+        ("", AccessState.VAULT_REFUSED, CUSTOMER, "(Forbidden): 'Operation is not allowed'"),
     ],
 )
 @pytest.mark.parametrize("operation", ["get", "wrapKey", "unwrapKey"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor, FaultKind, invalid
 from cmk_operator.core.faults.reason import Reason
+from cmk_operator.core.text.foreign_text import shown_sentence
 from tests.unit.samples import entra, transient_failures
 
 BLOCKED, BUSY = FaultKind.BLOCKED, FaultKind.BUSY
@@ -61,6 +64,70 @@ def test_each_code_says_who_must_act(status: int | None, code: str, kind: FaultK
     assert words in fault.message
     shouted = judge_arm_failure(AzureFailure(status, code.upper(), "text of Azure"), "data")
     assert (shouted.kind, shouted.actor) == (kind, actor)
+
+
+MEANINGS = {
+    "Disk data has encryptionSettingsCollection, so it was encrypted by ADE and cannot use a disk encryption set.": (
+        Reason.AZURE_DISK_ENCRYPTION_USED,
+        "never was",
+    ),
+    "Operation could not be completed as it results in exceeding approved Total Regional Cores quota.": (
+        Reason.QUOTA_EXCEEDED,
+        "have it raised",
+    ),
+    "The limit of 1000 disk encryption sets in the region has been reached.": (Reason.QUOTA_EXCEEDED, "have it raised"),
+    "Cannot change Encryption Setting of disk data while it is attached to running VM web. It requires the virtual machine to be "
+    "deallocated. Please stop your VM and retry the operation.": (Reason.DISK_ATTACHED, "must deallocate the virtual machine"),
+    "Cannot change Encryption Setting of disk data while an active shared access signature exists. Call EndGetAccess first.": (
+        Reason.DISK_IN_USE,
+        "must end that access",
+    ),
+    "Something new stands in the way.": (Reason.OPERATION_NOT_ALLOWED, "must end what Azure names"),
+}
+
+
+@pytest.mark.parametrize("said", MEANINGS)
+def test_each_meaning_of_operation_not_allowed_has_a_sentence_of_its_own_and_azures(said: str) -> None:
+    reason, words = MEANINGS[said]
+    fault = judge_arm_failure(AzureFailure(409, "OperationNotAllowed", said), "data")
+    assert (fault.reason, fault.actor, fault.kind) == (reason, PROVIDER, BLOCKED)
+    assert words in fault.message
+    assert fault.message.endswith(f": {shown_sentence(said)!r}")
+
+
+@pytest.mark.parametrize("code", ["QuotaExceeded", "ResourceQuotaExceeded", "DiskQuotaReached"])
+def test_every_code_of_a_quota_is_one(code: str) -> None:
+    fault = judge_arm_failure(AzureFailure(409, code, "No more."), "data")
+    assert (fault.reason, fault.actor) == (Reason.QUOTA_EXCEEDED, PROVIDER)
+
+
+@pytest.mark.parametrize("status", [400, 403, 409])
+def test_an_unlisted_code_of_a_read_says_that_the_read_is_refused(status: int) -> None:
+    failure = AzureFailure(status, "Unheard", "The thing is not as it should be.", read=True)
+    message = judge_arm_failure(failure, "data").message
+    assert message.startswith("Azure refuses the read of data (Unheard): ")
+    assert message.endswith(": 'The thing is not as it should be'")
+    assert judge_arm_failure(replace(failure, read=False), "data").message.startswith("Azure refuses the change to data ")
+
+
+@pytest.mark.parametrize("code", ["KeyVaultAccessTokenCannotBeAcquired", "BadRequest", "GatewayAuthenticationFailed"])
+@pytest.mark.parametrize("status", [400, 403, 500])
+@pytest.mark.parametrize(
+    ("entra_code", "reason"),
+    [
+        (7000229, "ConsentMissing"),
+        (501051, "ConsentMissing"),
+        (7002139, "IdentityBroken"),
+        (900432, "IdentityBroken"),
+        (999999, "EntraRefused"),
+    ],
+)
+def test_what_entra_said_inside_any_answer_is_read_before_the_services_own_code(
+    code: str, status: int, entra_code: int, reason: str
+) -> None:
+    fault = judge_arm_failure(AzureFailure(status, code, f"It failed. Inner error: AADSTS{entra_code}: no."), "data")
+    assert (fault.reason, fault.kind) == (reason, BLOCKED)
+    assert f"AADSTS{entra_code}" in fault.message
 
 
 def test_a_managed_identity_that_azure_does_not_see_yet_is_waited_for() -> None:

@@ -45,6 +45,7 @@ FIRST_NOT_PASSED = {
     "EntraRefused": (CheckStage.TOKEN, FAIL),
     "OperatorNotAuthenticated": (CheckStage.TOKEN, FAIL),
     "FirewallBlocksProbe": (CheckStage.GET, FAIL),
+    "VaultRefused": (CheckStage.GET, FAIL),
     "VaultUnreachable": (CheckStage.GET, UNCHECKED),
     "Unknown": (CheckStage.GET, UNCHECKED),
 }

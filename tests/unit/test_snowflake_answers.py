@@ -91,6 +91,8 @@ _SENTENCE = (
         ("Verification of the CMK was successful. CMK KEY URI used: https://x", Verification.PASSED),
         ("CMK access verified", Verification.PASSED),
         (_SENTENCE.format("AADSTS700016: Application with identifier 'x' was not found"), Verification.CONSENT_MISSING),
+        *((_SENTENCE.format(f"AADSTS{code}: no"), Verification.CONSENT_MISSING) for code in (7000229, 500011, 50105, 7000112)),
+        *((_SENTENCE.format(f"AADSTS{code}: not found"), Verification.ENTRA_REFUSED) for code in (999999, 53003, 90002)),
         (_SENTENCE.format("Caller is not authorized to perform action on resource."), Verification.NOT_PERMITTED),
         (_SENTENCE.format("Client address is not authorized and caller is not a trusted service"), Verification.FIREWALL),
         (_SENTENCE.format("Operation get is not allowed on a disabled key."), Verification.KEY_UNUSABLE),

@@ -12,10 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmk_operator.core.encryption.protection import KeyChoice
+from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.faults.fault import Actor
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.providers.storage.encryption import StorageAccountDetail, plan_key, plan_platform_key
 from cmk_operator.providers.storage.encryption import read_account as read_model
+from cmk_operator.providers.storage.faults import judge_storage_failure, recognized
 from tests.unit.samples import APPLICATION, IDENTITY, SUBSCRIPTION, V1, V2, V3, VAULT
 
 if TYPE_CHECKING:
@@ -71,12 +75,12 @@ def patched(account: dict[str, Any], body: Any, latest: str = V3) -> dict[str, A
         encryption.pop("keyvaultproperties", None)
         encryption.pop("identity", None)
         return after
-    key = (encryption.get("keyvaultproperties") or {}) | sent["keyvaultproperties"]
+    key = (encryption.get("keyvaultproperties") or {}) | sent.get("keyvaultproperties", {})
     in_force = key.get("keyversion") or latest
     key["currentVersionedKeyIdentifier"] = f"{key['keyvaulturi']}/keys/{key['keyname']}/{in_force}"
     key["lastKeyRotationTimestamp"] = "2026-11-24T12:00:23.7023290Z"
     encryption["keyvaultproperties"] = key
-    encryption["identity"] = sent["identity"]
+    encryption["identity"] = sent.get("identity", encryption.get("identity"))
     return after
 
 
@@ -320,3 +324,45 @@ def test_going_from_one_key_to_another_and_back_always_arrives(
 @given(choices, accounts())
 def test_a_plan_is_a_function_of_what_was_seen(choice: KeyChoice, account: dict[str, Any]) -> None:
     assert plan_key(choice, read_account(account)) == plan_key(choice, read_account(copy.deepcopy(account)))
+
+
+ONE_BY_ONE = AzureFailure(
+    400,
+    "BadRequest",
+    "The properties 'encryption.identity, encryption.keyvaultproperties' cannot be updated in a single operation.",
+)
+
+
+def test_a_move_in_two_requests_sets_the_identity_first_then_the_key_and_arrives() -> None:
+    account = settled(want(KeyUri(VAULT, "other", V2), OTHER_IDENTITY))
+    target = want(KeyUri(VAULT, "storage", V3))
+    whole = planned(target, account)
+    assert recognized(ONE_BY_ONE, whole).code == Reason.CHANGE_NEEDS_TWO_REQUESTS
+    first = plan_key(target, read_account(account), one_by_one=True)
+    assert first is not None
+    assert set(first.body["properties"]["encryption"]) == {"keySource", "identity"}
+    assert IDENTITY in first.body["identity"]["userAssignedIdentities"]
+    assert OTHER_IDENTITY.lower() in str(first.body["identity"]["userAssignedIdentities"]).lower()
+    account = patched(account, first.body, V2)
+    assert account["properties"]["encryption"]["keyvaultproperties"]["keyname"] == "other", "still on the old key"
+    second = plan_key(target, read_account(account), one_by_one=True)
+    assert second is not None
+    assert set(second.body["properties"]["encryption"]) == {"keySource", "keyvaultproperties"}
+    assert plan_key(target, read_account(patched(account, second.body)), one_by_one=True) is None
+
+
+def test_an_account_on_a_key_of_microsoft_never_moves_in_two_requests() -> None:
+    plan = plan_key(want(), read_account(platform_account()), one_by_one=True)
+    assert plan is not None
+    assert {"identity", "keyvaultproperties"} <= set(plan.body["properties"]["encryption"])
+    assert recognized(ONE_BY_ONE, plan) == ONE_BY_ONE, "and such an answer is not taken for that"
+
+
+def test_the_identity_that_is_there_is_named_where_azure_takes_one() -> None:
+    account = platform_account({"type": "UserAssigned", "userAssignedIdentities": {OTHER_IDENTITY: {}}})
+    failure = AzureFailure(400, "InvalidRequest", "Too many user-assigned identities specified on the resource.")
+    fault = judge_storage_failure(recognized(failure, planned(want(), account)), "contosodata")
+    assert (fault.reason, fault.actor) == (Reason.TOO_MANY_USER_ASSIGNED_IDENTITIES, Actor.PLATFORM_ENGINEER)
+    assert "contosodata has the user-assigned identity other already" in fault.message
+    assert "the platform engineer must decide" in fault.message
+    assert fault.message.endswith("'Too many user-assigned identities specified on the resource'")

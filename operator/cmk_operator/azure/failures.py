@@ -90,6 +90,7 @@ def _from_response(error: HttpResponseError, stage: Stage) -> AzureFailure:
         request_id=headers.get("x-ms-request-id"),
         retry_after=seconds_to_wait(headers),
         stage=stage,
+        read=getattr(getattr(error.response, "request", None), "method", None) == "GET",
     )
 
 

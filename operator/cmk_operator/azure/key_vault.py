@@ -31,7 +31,8 @@ API_VERSION: Final = "2025-07-01"
 PROBE_TIMEOUT: Final = 30.0
 REGION_HEADER: Final = "x-ms-keyvault-region"
 _ALGORITHM: Final = "RSA-OAEP-256"
-_DENIED: Final = frozenset({"ForbiddenByRbac", "ForbiddenByPolicy", "AccessDenied"})
+_NOT_THE_TENANT: Final = frozenset({"KeyDisabled", "ForbiddenByFirewall", "ForbiddenByConnection"})
+"""Inner codes of a 403 that lie in the vault; behind any other may be a consent that was withdrawn while a token is cached."""
 
 
 ExplainDenial = Callable[[IdentityChain, str], Awaitable[AzureFailure | None]]
@@ -84,7 +85,7 @@ async def probe_key(
     wrapped: dict[str, Wrapped] = {}
     visit = _VersionVisit(vault, key, wrapped, known)
     wanted, vault_tenant = await _probe_wanted(visit, key)
-    if wanted.failure is not None and (wanted.failure.inner_code in _DENIED or not wanted.failure.answered):
+    if wanted.failure is not None and (_may_be_the_tenant(wanted.failure) or not wanted.failure.answered):
         explained = await explain(probed.chain, probed.customer_tenant_id)
         wanted = replace(wanted, failure=explained or wanted.failure)
     found = wanted.attributes.version if wanted.attributes is not None else None
@@ -96,6 +97,11 @@ async def probe_key(
         seen = await asyncio.gather(*(_probe_version(visit, version) for version in others))
     deleted, latest_exists = await _explain_absence(vault.keys, key, wanted)
     return Visit(KeyProbe(now, wanted, dict(zip(others, seen, strict=True)), deleted, latest_exists, vault_tenant), wrapped)
+
+
+def _may_be_the_tenant(failure: AzureFailure) -> bool:
+    said = failure.status == 403 and failure.code not in {"", "Http403"}
+    return failure.stage is Stage.SERVICE and said and failure.inner_code not in _NOT_THE_TENANT
 
 
 def unanswered(silence: AzureFailure, versions_in_use: Iterable[str], now: datetime) -> Visit:

@@ -29,6 +29,16 @@ class EntraFamily(Enum):
     TRANSIENT = "Entra's own trouble"
 
 
+CONSENT: Final = frozenset(
+    {
+        EntraFamily.NO_PRINCIPAL,
+        EntraFamily.PRINCIPAL_DISABLED,
+        EntraFamily.NOT_ASSIGNED,
+        EntraFamily.NO_RESOURCE,
+        EntraFamily.NOT_CONSENTED,
+    }
+)
+"""What the administrator of the tenant that is signed in to must permit."""
 _EXACT: Final = {
     # Before the prefixes below: single meanings within a family.
     700236: EntraFamily.FEDERATION_POLICY,

@@ -34,6 +34,7 @@ class AccessState(StrEnum):
     OPERATOR_NOT_AUTHENTICATED = Reason.OPERATOR_NOT_AUTHENTICATED.value
     FIREWALL_BLOCKS_SERVICES = Reason.FIREWALL_BLOCKS_SERVICES.value
     FIREWALL_BLOCKS_PROBE = Reason.FIREWALL_BLOCKS_PROBE.value
+    VAULT_REFUSED = Reason.VAULT_REFUSED.value
     VAULT_UNREACHABLE = Reason.VAULT_UNREACHABLE.value
     UNKNOWN = Reason.UNKNOWN.value
 
@@ -60,7 +61,7 @@ class AccessState(StrEnum):
     @property
     def cuts_data_off(self) -> bool:
         """Whether data is expected to become inaccessible while the state lasts; an outage of the vault counts."""
-        return self in _KNOWN_LOSS or self is AccessState.VAULT_UNREACHABLE
+        return self in _KNOWN_LOSS or self in {AccessState.VAULT_UNREACHABLE, AccessState.VAULT_REFUSED}
 
     @property
     def spares_other_applications(self) -> bool:
@@ -84,6 +85,7 @@ _ACTS: Final = {
     AccessState.OPERATOR_NOT_AUTHENTICATED: Actor.PROVIDER_ADMINISTRATOR,
     AccessState.FIREWALL_BLOCKS_SERVICES: Actor.CUSTOMER_ADMINISTRATOR,
     AccessState.FIREWALL_BLOCKS_PROBE: Actor.CUSTOMER_ADMINISTRATOR,
+    AccessState.VAULT_REFUSED: Actor.CUSTOMER_ADMINISTRATOR,
     AccessState.VAULT_UNREACHABLE: Actor.AZURE,
     AccessState.UNKNOWN: Actor.AZURE,
 }

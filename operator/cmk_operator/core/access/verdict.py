@@ -127,9 +127,10 @@ def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe)
         found = _FORBIDDEN.get(failure.inner_code)
         if found is None:
             return Access(
-                AccessState.PERMISSION_DENIED,
-                f"Key Vault refuses {wanted.operation} ({shown_code(failure.inner_code) or failure.shown_code}): the customer's administrator must "
-                "grant the application get, wrapKey and unwrapKey",
+                AccessState.VAULT_REFUSED,
+                f"Key Vault refuses {wanted.operation} with a code that this release does not know "
+                f"({shown_code(failure.inner_code) or failure.shown_code}){failure.quoted}; the customer's administrator must look the code "
+                "up and correct what it names; if Azure's services are refused as well, data becomes inaccessible",
                 _CUSTOMER,
                 failure.request_id,
             )
@@ -155,7 +156,7 @@ def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe)
         )
     return Access(
         AccessState.UNKNOWN,
-        f"the vault's address answered {failure.status} {failure.shown_code}: nothing is concluded about the key",
+        f"the vault's address answered {failure.status} {failure.shown_code}: nothing is concluded about the key{failure.quoted}",
         Actor.AZURE,
         failure.request_id,
     )

@@ -6,6 +6,7 @@ call; here everything that a person or time can mend is retried.
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 _CUSTOMER: Final = Actor.CUSTOMER_ADMINISTRATOR
 _PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
+
+_QUOTED: Final = frozenset(
+    {Reason.OPERATION_NOT_ALLOWED, Reason.PROPERTY_CHANGE_NOT_ALLOWED, Reason.REQUEST_DISALLOWED_BY_POLICY}
+)
+"""Codes with several meanings: only Azure's sentence says which."""
 
 # Error codes of Azure Resource Manager and Microsoft.Storage.
 _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
@@ -113,8 +119,14 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
         ),
         Reason.OPERATION_NOT_ALLOWED: (
             _PROVIDER,
-            "Azure does not allow the change of {target} while something uses it: the provider's administrator must deallocate the "
-            "virtual machine that it is attached to, or end what else holds it, such as an export or incremental snapshots",
+            "Azure does not allow the change of {target} as it is now: the provider's administrator must end what Azure names; where "
+            "something uses it, they must deallocate the virtual machine that it is attached to, or end an export or incremental "
+            "snapshots",
+        ),
+        Reason.GATEWAY_AUTHENTICATION_FAILED: (
+            _PROVIDER,
+            "Azure's service gets no token for the application, and Azure does not say why: the provider's administrator must check the "
+            "managed identity on {target} and the application's federated credential",
         ),
         Reason.PROPERTY_CHANGE_NOT_ALLOWED: (
             _PROVIDER,
@@ -129,30 +141,80 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
 )
 
 
+# Meanings that share a code with others, or whose code is not known: by Azure's words. Sources: azure-sdk-for-python#30287
+# ("encryptionSettingsCollection"); "Server-side encryption of Azure Disk Storage", restrictions; "Resolve errors for resource quotas".
+_WORDS: Final[tuple[tuple[re.Pattern[str], Reason, Actor, str], ...]] = (
+    (
+        re.compile(r"encryption ?settings ?collection|azure disk encryption|\bADE\b", re.IGNORECASE),
+        Reason.AZURE_DISK_ENCRYPTION_USED,
+        _PROVIDER,
+        "{target} is or was once under Azure Disk Encryption, and Azure puts no such disk on a customer's key: the provider's "
+        "administrator must copy its data to a new disk that never was, and the platform engineer name that one",
+    ),
+    (
+        re.compile(r"\bquota\b|exceed\w* (?:the )?(?:\w+ ){0,4}limit|\blimit\b.{0,80}\b(?:reached|exceeded)", re.IGNORECASE),
+        Reason.QUOTA_EXCEEDED,
+        _PROVIDER,
+        "a quota of the subscription of {target} is used up: the provider's administrator must have it raised, or delete what is not "
+        "needed",
+    ),
+    (
+        re.compile(r"shared access signature|EndGetAccess|active (?:SAS|access)|being (?:exported|uploaded)", re.IGNORECASE),
+        Reason.DISK_IN_USE,
+        _PROVIDER,
+        "{target} is being exported or uploaded: the provider's administrator must end that access",
+    ),
+    (
+        re.compile(r"\battached to\b|requires? the (?:VM|virtual machine) to be deallocated|stop your VM", re.IGNORECASE),
+        Reason.DISK_ATTACHED,
+        _PROVIDER,
+        "{target} is attached to a virtual machine that is not deallocated: the provider's administrator must deallocate the virtual "
+        "machine, then the change is made and the machine can be started again",
+    ),
+)
+
+
+def _by_words(failure: AzureFailure, target: str) -> Fault | None:
+    for pattern, reason, actor, message in _WORDS:
+        if pattern.search(failure.message):
+            return blocked(reason, message.format(target=target) + failure.quoted, actor, failure.request_id)
+    return None
+
+
 def judge_arm_failure(failure: AzureFailure, target: str, role: str = "Contributor") -> Fault:
     """Say who must act on a refused Resource Manager call on `target` (a name for people)."""
     if failure.stage is not Stage.SERVICE:
         return _without_a_token(failure)
+    if failure.entra_codes:
+        # What Entra said to a service of Azure says more than that service's own code.
+        return _service_without_a_token(failure)
     reason = Reason.of_code(failure.code)
+    by_words = _by_words(failure, target) if reason is Reason.OPERATION_NOT_ALLOWED else None
+    if by_words is not None:
+        return by_words
     found = _TABLE.get(reason) if reason is not None else None
     if reason is not None and found is not None:
         actor, message = found
-        return Fault(reason, message.format(target=target, role=role), actor, failure.retry_after, failure.request_id)
+        message = message.format(target=target, role=role)
+        if reason in _QUOTED:
+            message += failure.quoted
+        return Fault(reason, message, actor, failure.retry_after, failure.request_id)
     if "Missing pre-requisites" in failure.message:
         message = f"Azure does not see the managed identity on {target} yet"
         return busy(Reason.IDENTITY_NOT_READY, message, failure.retry_after, failure.request_id)
-    if failure.entra_codes:
-        return _service_without_a_token(failure)
+    if "quota" in failure.code.lower():
+        message = (
+            f"a quota of the subscription of {target} is used up ({failure.shown_code}): the provider's administrator must have it raised, "
+            f"or delete what is not needed{failure.quoted}"
+        )
+        return blocked(Reason.QUOTA_EXCEEDED, message, _PROVIDER, failure.request_id)
     if failure.transient:
         message = f"Azure gives no usable answer for {target} ({failure.shown_code})"
         return busy(Reason.AZURE_UNAVAILABLE, message, failure.retry_after, failure.request_id)
-    if failure.status in {401, 403}:
-        refused = f"Azure refuses access to {target} ({failure.shown_code}): the provider's administrator must check the role assignments"
-    else:
-        refused = (
-            f"Azure refuses the change to {target} ({failure.shown_code}): the provider's administrator must check the resource"
-        )
-    return blocked(Reason.AZURE_REFUSED, f"{refused}{failure.quoted}", _PROVIDER, failure.request_id)
+    what = "the read of" if failure.read else "the change to"
+    check = "role assignments" if failure.status in {401, 403} else "resource"
+    message = f"Azure refuses {what} {target} ({failure.shown_code}): the provider's administrator must check the {check}{failure.quoted}"
+    return blocked(Reason.AZURE_REFUSED, message, _PROVIDER, failure.request_id)
 
 
 def _without_a_token(failure: AzureFailure) -> Fault:

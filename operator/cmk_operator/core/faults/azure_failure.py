@@ -32,6 +32,8 @@ class AzureFailure:
     request_id: str | None = None
     retry_after: float | None = None
     stage: Stage = Stage.SERVICE
+    read: bool = False
+    """Whether the call only read: what is refused is no change then."""
 
     @property
     def entra_codes(self) -> frozenset[int]:

@@ -132,6 +132,11 @@ class Reason(StrEnum):
         "The vault does not admit the operator's address, which says nothing about Azure's trusted services.",
         _BLOCKED,
     )
+    VAULT_REFUSED = (
+        "VaultRefused",
+        "Key Vault refuses with a code that this release does not know; the message quotes it.",
+        _BLOCKED,
+    )
     VAULT_UNREACHABLE = "VaultUnreachable", "The vault gives no usable answer.", _BUSY
     UNKNOWN = "Unknown", "Nothing can be concluded: a throttled call, or an answer that this release does not know.", _BUSY
 
@@ -362,6 +367,32 @@ class Reason(StrEnum):
     CONFLICT = "Conflict", "Another operation on the resource is in progress.", _BUSY
     TOO_MANY_REQUESTS = "TooManyRequests", "Azure throttles requests.", _BUSY
     SUBSCRIPTION_REQUESTS_THROTTLED = "SubscriptionRequestsThrottled", "Azure throttles requests of the subscription.", _BUSY
+    AZURE_DISK_ENCRYPTION_USED = (
+        "AzureDiskEncryptionUsed",
+        "The disk is or was once under Azure Disk Encryption, and cannot be put on a customer's key.",
+        _BLOCKED,
+    )
+    QUOTA_EXCEEDED = "QuotaExceeded", "A quota of the subscription is used up.", _BLOCKED
+    GATEWAY_AUTHENTICATION_FAILED = (
+        "GatewayAuthenticationFailed",
+        "Azure's service gets no token for the application.",
+        _BLOCKED,
+    )
+    CHANGE_NEEDS_TWO_REQUESTS = (
+        "ChangeNeedsTwoRequests",
+        "Azure changes the identity and the key of the account only one after the other, which the next pass does.",
+        _BUSY,
+    )
+    TOO_MANY_USER_ASSIGNED_IDENTITIES = (
+        "TooManyUserAssignedIdentities",
+        "The account has a user-assigned identity already, and takes one for encryption.",
+        _BLOCKED,
+    )
+    OLD_KEY_NOT_ACCESSIBLE = (
+        "OldKeyNotAccessible",
+        "Azure must unwrap once more with the key that the resource is to leave, and that key is not accessible.",
+        _BLOCKED,
+    )
     OPERATION_NOT_ALLOWED_ON_RESOURCE = (
         "OperationNotAllowedOnResource",
         "Another operation on the resource is in progress.",
@@ -463,6 +494,11 @@ class Reason(StrEnum):
         _BLOCKED,
     )
     ADAL_GENERIC_ERROR = "AdalGenericError", "SQL gets no token for the application.", _BLOCKED
+    SAME_KEY_MATERIAL_NOT_FOUND_ON_REMOTE_SERVER = (
+        "SameKeyMaterialNotFoundOnRemoteServer",
+        "A geo-secondary does not know the key.",
+        _BLOCKED,
+    )
     KEY_MATERIAL_NOT_FOUND_ON_REMOTE_SERVER = (
         "KeyMaterialNotFoundOnRemoteServer",
         "A geo-secondary does not know the key.",
@@ -608,6 +644,7 @@ class EventReason(StrEnum):
     )
     KEY_FIREWALL_BLOCKS_SERVICES = f"Key{Reason.FIREWALL_BLOCKS_SERVICES.value}", Reason.FIREWALL_BLOCKS_SERVICES.sentence
     KEY_FIREWALL_BLOCKS_PROBE = f"Key{Reason.FIREWALL_BLOCKS_PROBE.value}", Reason.FIREWALL_BLOCKS_PROBE.sentence
+    KEY_VAULT_REFUSED = f"Key{Reason.VAULT_REFUSED.value}", Reason.VAULT_REFUSED.sentence
     KEY_VAULT_UNREACHABLE = f"Key{Reason.VAULT_UNREACHABLE.value}", Reason.VAULT_UNREACHABLE.sentence
     KEY_UNKNOWN = f"Key{Reason.UNKNOWN.value}", Reason.UNKNOWN.sentence
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from cmk_operator.core.access.entra_codes import CONSENT, family_of
 from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_reported_key_uri
 
 _KEY_URI: Final = re.compile(r"https://[a-z0-9-]+\.vault\.[a-z.]+(?::443)?/keys/[0-9a-z-]+", re.IGNORECASE)
@@ -20,6 +21,7 @@ _PENDING: Final = ("pre-registered", "is registered")
 _IN_PROGRESS: Final = ("being activated", "being rekeyed", "being re-keyed", "being deactivated", "being de-activated")
 _REMAINING: Final = re.compile(r"(\d+)\s*(day|hour|minute|second)", re.IGNORECASE)
 _SECONDS: Final = {"day": 86_400, "hour": 3600, "minute": 60, "second": 1}
+_ENTRA_CODE: Final = re.compile(r"AADSTS(\d{4,9})", re.IGNORECASE)
 _REQUEST: Final = re.compile(r"Request-ID:\s*'?([0-9a-fA-F-]{36})")
 
 
@@ -90,6 +92,7 @@ class Verification(Enum):
     PASSED = "passed"
     CONSENT_MISSING = "Snowflake's application has no consent"
     NOT_PERMITTED = "Snowflake's application lacks a grant"
+    ENTRA_REFUSED = "Entra refuses Snowflake's application for another reason"
     FIREWALL = "the vault's network rules keep Snowflake out"
     KEY_UNUSABLE = "the key itself cannot be used"
     FAILED = "no cause is told"
@@ -102,7 +105,7 @@ class Verification(Enum):
 
 
 _CAUSES: Final = (
-    (Verification.CONSENT_MISSING, ("aadsts700016", "aadsts7000112", "aadsts65001", "aadsts500011", "consent")),
+    (Verification.CONSENT_MISSING, ("consent",)),
     (
         Verification.FIREWALL,
         ("trusted service", "client address is not authorized", "public network access", "private link", "firewall"),
@@ -132,6 +135,10 @@ def is_key_refusal(text: str) -> bool:
 
 def cause_of(text: str) -> Verification:
     """Why Snowflake does not reach a key, by the words that it passes on."""
+    codes = [int(code) for code in _ENTRA_CODE.findall(text)]
+    if codes:
+        families = {family_of(code) for code in codes}
+        return Verification.CONSENT_MISSING if families & CONSENT else Verification.ENTRA_REFUSED
     lower = text.lower()
     return next((cause for cause, words in _CAUSES if any(word in lower for word in words)), Verification.FAILED)
 

@@ -25,6 +25,8 @@ class SnowflakeDetail:
     """The version under which the account was put, as this operator remembers it."""
     not_newer_than: KeyUri | None = None
     """Where that is not known: the newest version that it can be."""
+    said: str = ""
+    """The words of the verification."""
 
 
 Facts = ResourceFacts[SnowflakeDetail]

@@ -12,7 +12,7 @@ from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.core.faults.azure_failure import Stage
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
 from cmk_operator.core.faults.reason import Reason
-from cmk_operator.core.text.foreign_text import shown_code
+from cmk_operator.core.text.foreign_text import quoted, shown_code
 from cmk_operator.providers.snowflake.answers import Verification, cause_of, is_key_refusal
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def judge_snowflake_failure(failure: AzureFailure, name: str) -> Fault:
         reason, actor, message = _TABLE[failure.code]
         return Fault(reason, message.format(name=name), actor, failure.retry_after)
     if is_key_refusal(failure.message):
-        return verification_fault(cause_of(failure.message), None)
+        return verification_fault(cause_of(failure.message), None, failure.message)
     if failure.transient:
         message = f"Snowflake account {name} gives no usable answer ({failure.shown_code})"
         return busy(Reason.SNOWFLAKE_UNAVAILABLE, message, failure.retry_after)
@@ -177,8 +177,8 @@ def _approval(failure: AzureFailure, name: str) -> Fault:
     return blocked(Reason.MULTI_PARTY_APPROVAL_REQUIRED, message, _PROVIDER)
 
 
-def verification_fault(cause: Verification, shown: Shown | None) -> Fault:
-    """What the customer must do before Snowflake reaches the key."""
+def verification_fault(cause: Verification, shown: Shown | None, said: str = "") -> Fault:
+    """What the customer must do before Snowflake reaches the key; `said` is what Snowflake passes on."""
     principal = (shown.service_principal_name if shown is not None else None) or "in status.details.servicePrincipalName"
     page = "open status.details.consentUrl and accept"
     grant = f"assign {ROLE_FOR_SNOWFLAKE} on the key to it (with access policies: get, wrapKey, unwrapKey, sign and verify)"
@@ -189,12 +189,17 @@ def verification_fault(cause: Verification, shown: Shown | None) -> Fault:
     application = f"Snowflake's application {principal}"
     message = {
         Verification.CONSENT_MISSING: f"{application} has no consent in the customer's tenant: {who} {page}",
+        Verification.ENTRA_REFUSED: (
+            f"Entra refuses {application} with a code that is none of consent: {who} look it up and correct what it "
+            f"names{quoted(said)}"
+        ),
         Verification.NOT_PERMITTED: f"{application} may not use the key: {who} {grant}",
         Verification.FIREWALL: f"the vault's network rules keep Snowflake out, which is no trusted service of Azure: {who} {subnets}",
         Verification.KEY_UNUSABLE: f"Snowflake cannot use the key: {who} enable or restore it",
     }.get(cause, f"{application} does not reach the key, and Snowflake tells no cause: {who} {page}, {grant}, and {subnets}")
     reasons = {
         Verification.CONSENT_MISSING: Reason.SNOWFLAKE_CONSENT_MISSING,
+        Verification.ENTRA_REFUSED: Reason.ENTRA_REFUSED,
         Verification.NOT_PERMITTED: Reason.SNOWFLAKE_NOT_PERMITTED,
         Verification.FIREWALL: Reason.SNOWFLAKE_BLOCKED_BY_FIREWALL,
         Verification.KEY_UNUSABLE: Reason.SNOWFLAKE_CANNOT_USE_KEY,

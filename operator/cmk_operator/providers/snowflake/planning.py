@@ -46,7 +46,7 @@ def plan_key(target: SnowflakeTarget, want: KeyChoice, seen: Facts) -> Plan[Snow
         request = Register(_version(want), pinned)
         return _plan(request, "register the key with Snowflake", registered, activated)
     if seen.detail.verification is not Verification.PASSED:
-        return verification_fault(seen.detail.verification or Verification.NOT_UNDERSTOOD, seen.shown)
+        return verification_fault(seen.detail.verification or Verification.NOT_UNDERSTOOD, seen.shown, seen.detail.said)
     if seen.detail.wait is not None:
         return still_waiting(str(target.id), seen.detail.wait)
     return _plan(Activate(_version(want), pinned), "activate the key in Snowflake", activated)
@@ -55,7 +55,7 @@ def plan_key(target: SnowflakeTarget, want: KeyChoice, seen: Facts) -> Plan[Snow
 def _kept_current(want: KeyChoice, seen: Facts) -> Plan[SnowflakeRequest] | Fault | None:
     detail = seen.detail
     if detail.verification is not None and detail.verification.of_snowflakes_path:
-        return verification_fault(detail.verification, seen.shown)
+        return verification_fault(detail.verification, seen.shown, detail.said)
     # Which version an adopted account is under, nobody tells; it is encrypted anew only once there is a newer one.
     known = detail.in_force or detail.not_newer_than
     if known is None or known.version is None or not want.probed_version or known.version == want.probed_version:

@@ -69,6 +69,8 @@ class _Known:
     at: float = float("-inf")
     info: CmkInfo = field(default_factory=CmkInfo)
     verification: Verification | None = None
+    said: str = ""
+    """The words of the verification."""
     config: CmkConfig = field(default_factory=CmkConfig)
     subnets: tuple[str, ...] = ()
     asked_for_details: float = float("-inf")
@@ -118,12 +120,12 @@ class SnowflakeProvider:
         if isinstance(said, AzureFailure):
             return said
         info = read_info(said.text)
-        verification = None
+        verification, words = None, ""
         if info.registered is not None and not info.in_progress:
             verified = await client.ask(statements.VERIFY)
             if isinstance(verified, AzureFailure):
                 return verified
-            verification = read_verification(verified.text)
+            verification, words = read_verification(verified.text), verified.text
         failure = await _details(client, target, info, known)
         if failure is not None:
             return failure
@@ -132,6 +134,7 @@ class SnowflakeProvider:
         if known.accepted and not info.in_progress and (begun is None or info.active != begun.versionless):
             known.begun, known.accepted = None, False
         known.info, known.verification, known.at = info, verification, time.monotonic()
+        known.said = words
         return None
 
     def plan(self, target: SnowflakeTarget, want: KeyChoice, seen: Facts) -> Plan[SnowflakeRequest] | Fault | None:
@@ -261,7 +264,7 @@ def _facts(target: SnowflakeTarget, known: _Known, max_age: float) -> Facts:
         waits_until=registered_at + ACTIVATION_WAIT if registered_at is not None else None,
     )
     bound = None if in_force is not None else _not_newer_than(target, info)
-    detail = SnowflakeDetail(info, known.verification, known.wait if asked_lately else None, in_force, bound)
+    detail = SnowflakeDetail(info, known.verification, known.wait if asked_lately else None, in_force, bound, known.said)
     remembered = Remembered(_text(in_force), registered_at, _text(bound))
     return ResourceFacts(_protection(info, in_force), detail, shown, remembered)
 

@@ -18,10 +18,19 @@ from cmk_operator.providers.protocol import Plan, ResourceFacts
 
 if TYPE_CHECKING:
     from azure.mgmt.storage.models import Encryption, StorageAccount
-    from azure.mgmt.storage.types import StorageAccountUpdateParameters, UserAssignedIdentity
+    from azure.mgmt.storage.types import Encryption as EncryptionParameters
+    from azure.mgmt.storage.types import (
+        EncryptionIdentity,
+        KeyVaultProperties,
+        StorageAccountUpdateParameters,
+        UserAssignedIdentity,
+    )
 
 _KEY_VAULT: Final = "Microsoft.Keyvault"
 _PLATFORM: Final = "Microsoft.Storage"
+_ENCRYPTION: Final = "properties.encryption"
+_KEY: Final = f"{_ENCRYPTION}.keyvaultproperties"
+_ENCRYPTION_IDENTITY: Final = f"{_ENCRYPTION}.identity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,40 +78,62 @@ def _read_protection(encryption: Encryption | None) -> Protection:
     return Protection(uri, active)
 
 
-def plan_key(want: KeyChoice, seen: ResourceFacts[StorageAccountDetail]) -> Plan[StorageAccountUpdateParameters] | None:
-    """The PATCH of encryption, and of identity if the account lacks ours; keeps the others. None if all fields are right."""
+def plan_key(
+    want: KeyChoice, seen: ResourceFacts[StorageAccountDetail], *, one_by_one: bool = False
+) -> Plan[StorageAccountUpdateParameters] | None:
+    """The PATCH of encryption, and of identity if the account lacks ours; keeps the others. None if all fields are right.
+
+    `one_by_one`: Azure has refused to change the identity by which the account reaches its key together with the key, so the
+    identity comes first, which must reach the old key then.
+    """
     changes = _changes(want, seen)
     if not changes:
         return None
-    body: StorageAccountUpdateParameters = {
-        "properties": {
-            "encryption": {
-                "keySource": _KEY_VAULT,
-                "keyvaultproperties": {
-                    "keyname": want.key_uri.key_name,
-                    # An absent version keeps the old one; only an empty version turns automatic rotation on.
-                    "keyversion": want.key_uri.version or "",
-                    "keyvaulturi": want.key_uri.vault_url,
-                },
-                "identity": {
-                    "userAssignedIdentity": want.managed_identity.text,
-                    "federatedIdentityClientId": want.application_client_id,
-                },
-            }
-        },
+    detail, paths = seen.detail, [change.path for change in changes]
+    key: KeyVaultProperties = {
+        "keyname": want.key_uri.key_name,
+        # An absent version keeps the old one; only an empty version turns automatic rotation on.
+        "keyversion": want.key_uri.version or "",
+        "keyvaulturi": want.key_uri.vault_url,
     }
-    detail = seen.detail
-    if any(change.path.startswith("identity.") for change in changes):
-        identities: dict[str, UserAssignedIdentity] = {identity.text: {} for identity in detail.user_assigned}
+    identity: EncryptionIdentity = {
+        "userAssignedIdentity": want.managed_identity.text,
+        "federatedIdentityClientId": want.application_client_id,
+    }
+    encryption: EncryptionParameters = {"keySource": _KEY_VAULT, "keyvaultproperties": key, "identity": identity}
+    purpose = "put the resource on the key"
+    if one_by_one and seen.protection.customer_managed:
+        if any(path.startswith(_ENCRYPTION_IDENTITY) for path in paths):
+            encryption = {"keySource": _KEY_VAULT, "identity": identity}
+            purpose = "set the identity by which the account reaches its key"
+        else:
+            encryption = {"keySource": _KEY_VAULT, "keyvaultproperties": key}
+    body: StorageAccountUpdateParameters = {"properties": {"encryption": encryption}}
+    if any(path.startswith("identity.") for path in paths):
+        identities: dict[str, UserAssignedIdentity] = {one.text: {} for one in detail.user_assigned}
         if want.managed_identity not in detail.user_assigned:
             identities[want.managed_identity.text] = {}
         body["identity"] = {"type": _identity_type(detail.identity_type), "userAssignedIdentities": identities}
-    return Plan(body, changes)
+    return Plan(body, changes, purpose)
+
+
+def changes_key_and_identity(plan: Plan[StorageAccountUpdateParameters]) -> bool:
+    """Whether the request moves an account from one key to another together with the identity that reaches it."""
+    paths = [change.path for change in plan.changes]
+    moves = any(path.startswith(_KEY) for path in paths) and any(path.startswith(_ENCRYPTION_IDENTITY) for path in paths)
+    return moves and f"{_ENCRYPTION}.keySource" not in paths
+
+
+def identities_beside(plan: Plan[StorageAccountUpdateParameters]) -> tuple[str, ...]:
+    """Names of the user-assigned identities that the account has already, beside the one for the key."""
+    assigned = plan.body.get("identity", {}).get("userAssignedIdentities", {})
+    own = plan.body.get("properties", {}).get("encryption", {}).get("identity", {}).get("userAssignedIdentity", "")
+    return tuple(ArmId(text).name for text in assigned if ArmId(text) != ArmId(own)) if own else ()
 
 
 def _changes(want: KeyChoice, seen: ResourceFacts[StorageAccountDetail]) -> tuple[FieldChange, ...]:
     before, detail = seen.protection.key_uri, seen.detail
-    encryption, key = "properties.encryption", "properties.encryption.keyvaultproperties"
+    encryption, key = _ENCRYPTION, _KEY
     pairs = (
         ("identity.type", detail.identity_type, _identity_type(detail.identity_type)),
         (
@@ -115,11 +146,11 @@ def _changes(want: KeyChoice, seen: ResourceFacts[StorageAccountDetail]) -> tupl
         (f"{key}.keyname", before.key_name if before else "", want.key_uri.key_name),
         (f"{key}.keyversion", _version(before), _version(want.key_uri)),
         (
-            f"{encryption}.identity.userAssignedIdentity",
+            f"{_ENCRYPTION_IDENTITY}.userAssignedIdentity",
             detail.encryption_identity.key if detail.encryption_identity else "",
             want.managed_identity.key,
         ),
-        (f"{encryption}.identity.federatedIdentityClientId", detail.application_client_id, want.application_client_id),
+        (f"{_ENCRYPTION_IDENTITY}.federatedIdentityClientId", detail.application_client_id, want.application_client_id),
     )
     return tuple(FieldChange(*pair) for pair in pairs if pair[1].lower() != pair[2].lower())
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.core.encryption.arm_faults import judge_arm_failure
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.arm import ArmProvider
 from cmk_operator.providers.listing import Listing
 from cmk_operator.providers.storage.accounts import Facts, StorageAccounts
 from cmk_operator.providers.storage.encryption import StorageAccountDetail, plan_key, plan_platform_key
+from cmk_operator.providers.storage.faults import judge_storage_failure, recognized
 from cmk_operator.providers.storage.kind import STORAGE_ACCOUNT
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class StorageAccountProvider(ArmProvider):
     def __init__(self, session: AzureSession, list_max_age: float) -> None:
         super().__init__(session)
         self._accounts = StorageAccounts(session)
+        self._one_by_one: set[str] = set()
+        """Accounts whose identity and key Azure has refused to change in one request; a restart learns that again."""
         self._listing = Listing(session, self._accounts, list_max_age)
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> Facts | AzureFailure:
@@ -47,9 +50,9 @@ class StorageAccountProvider(ArmProvider):
         except EXPECTED_FAILURES as error:
             return failure_of(error)
 
-    def plan(self, target: Target, want: KeyChoice, seen: Facts) -> Plan[StorageAccountUpdateParameters] | None:  # noqa: ARG002 - the account's facts say all
+    def plan(self, target: Target, want: KeyChoice, seen: Facts) -> Plan[StorageAccountUpdateParameters] | None:
         """See `encryption.plan_key`."""
-        return plan_key(want, seen)
+        return plan_key(want, seen, one_by_one=target.id.key in self._one_by_one)
 
     def plan_revert(self, target: Target, seen: Facts) -> Plan[StorageAccountUpdateParameters] | None:  # noqa: ARG002 - the account's facts say all
         """See `encryption.plan_platform_key`."""
@@ -65,12 +68,18 @@ class StorageAccountProvider(ArmProvider):
             return failure_of(error)
         finally:
             self._listing.written(chain, target.id)
+            failure = recognized(failure_of(error), plan)
+            if failure.code == Reason.CHANGE_NEEDS_TWO_REQUESTS.value:
+                self._one_by_one.add(target.id.key)
+            return failure
+        if "keyvaultproperties" in plan.body["properties"]["encryption"]:
+            self._one_by_one.discard(target.id.key)
         self._listing.remember(chain, target.id, applied.facts)
         return applied
 
     def judge(self, failure: AzureFailure, name: str) -> Fault:
-        """See `judge_arm_failure`."""
-        return judge_arm_failure(failure, name, "Storage Account Contributor")
+        """See `judge_storage_failure`."""
+        return judge_storage_failure(failure, name)
 
 
 def make_providers(session: AzureSession, list_max_age: float) -> tuple[Provider[Any, Any], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,7 @@ from cmk_operator.core.access.verdict import judge_access
 from cmk_operator.core.encryption.decide import KeyState, NextAction
 from cmk_operator.core.encryption.protection import KeyChoice
 from cmk_operator.core.faults.fault import Fault
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.prerequisites.check import check_prerequisites, failed
 from cmk_operator.core.rotation.adoption import probe_of_adopted
 from cmk_operator.kubernetes.client import ObjectReference
@@ -37,6 +39,7 @@ PROBE_BEFORE_WRITE_MAX_AGE: Final = 55.0
 """Seconds for which a probe is fresh enough to write. Law 1 allows a minute until the write arrives; sending it takes time too."""
 LONGEST_WAIT: Final = 60.0
 """Most seconds between two polls of an operation, whatever the service asks for."""
+_LOG: Final = logging.getLogger(__name__)
 LATEST_MAX_AGE: Final = 2.0
 """Seconds for which a read of the latest version is fresh enough for a request that names no version.
 
@@ -69,8 +72,13 @@ class AdmittedResource:
         return await self.provider.observe_before_write(self.path.path.chain, self.target)
 
     def judge(self, failure: AzureFailure) -> Fault:
-        """Explain a refused call and name who must act."""
-        return self.provider.judge(failure, self.path.target.shown_name)
+        """Explain a refused call and name who must act; words of the service that are not known are logged too."""
+        fault = self.provider.judge(failure, self.path.target.shown_name)
+        if failure.read and fault.reason in {Reason.AZURE_REFUSED, Reason.SNOWFLAKE_REFUSED}:
+            about = {"object": str(reference_of(self.resource)), "target": self.path.target.text}
+            said = {"azureRequestId": failure.request_id, "code": failure.code, "azureMessage": failure.message}
+            _LOG.warning("a read was refused", extra={**about, **said})
+        return fault
 
     def operating(self, operation: Operation, retry_after: float, seen: ResourceFacts[Any] | None) -> Operating:
         """The outcome while the service carries out an operation; `retry_after` in seconds."""

@@ -74,7 +74,8 @@ async def _write_next(
         fault = fresh.judge(answer)
         # A wait that ends by itself, such as Snowflake's 72 hours, is not worth a warning.
         level = logging.INFO if fault.kind is FaultKind.BUSY else logging.WARNING
-        _log(fresh, "the service refused a change of key", plan.purpose, answer.request_id, level=level, code=answer.code)
+        said = {"code": answer.code, "azureMessage": answer.message}
+        _log(fresh, "the service refused a change of key", plan.purpose, answer.request_id, level=level, **said)
         return CallRefused(fault, seen)
     if isinstance(answer, Started):
         return _started(context, fresh, seen, answer)
