@@ -66,6 +66,13 @@ class SqlAdministrator:
         await self.put(resource_id, {"location": location, **body})
         return resource_id
 
+    async def replicate_database(self, database_id: str, server_id: str, *, location: str) -> str:
+        """Active geo-replication of one database to another server; the secondary's ARM id."""
+        replica = f"{server_id}/databases/{database_id.rsplit('/', 1)[-1]}"
+        properties = {"createMode": "Secondary", "sourceDatabaseId": database_id}
+        await self.put(replica, {"location": location, "properties": properties})
+        return replica
+
     async def create_failover_group(self, primary_id: str, name: str, secondary_id: str, databases: Sequence[str] = ()) -> str:
         """A failover group with geo-secondaries of the databases (ARM ids) on the other server; its ARM id."""
         resource_id = f"{primary_id}/failoverGroups/{name}"

@@ -56,8 +56,7 @@ async def test_an_unlisted_code_of_a_read_keeps_azures_sentence_and_says_that_th
 async def test_an_account_that_takes_no_second_identity_names_the_one_that_is_there(environment: Environment) -> None:
     await environment.vault_with_key()
     group = await environment.provider.create_resource_group(environment.group)
-    other = f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{environment.name}"
-    await environment.provider.put(other, IDENTITIES, {"location": "westeurope"})
+    other, _ = await another_identity(environment, group)
     account = await environment.account(identity={"type": "UserAssigned", "userAssignedIdentities": {other: {}}})
     said = "Too many user-assigned identities specified on the resource."
     fault = await environment.control.inject(
@@ -78,8 +77,7 @@ async def test_an_account_that_takes_identity_and_key_only_one_after_the_other_i
 ) -> None:
     await environment.vault_with_key()
     group = await environment.provider.create_resource_group(environment.group)
-    other = f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{environment.name}"
-    principal = (await environment.provider.put(other, IDENTITIES, {"location": "westeurope"}))["properties"]["principalId"]
+    other, principal = await another_identity(environment, group)
     await trust_identity(environment, principal)
     await environment.customer.create_key(environment.vault, "other")
     account = await environment.account(identity={"type": "UserAssigned", "userAssignedIdentities": {other: {}}})
@@ -113,6 +111,47 @@ async def test_an_account_that_takes_identity_and_key_only_one_after_the_other_i
     now = await environment.encryption()
     assert now["keyvaultproperties"]["keyname"] == "cmk"
     assert now["identity"]["userAssignedIdentity"].lower() == environment.identity.managed_identity_resource_id.lower()
+
+
+async def test_an_old_key_that_cannot_be_reached_is_named_and_not_the_new_one(environment: Environment) -> None:
+    await environment.vault_with_key()
+    old = await environment.customer.create_key(environment.vault, "former")
+    own = environment.identity.managed_identity_resource_id
+    account = await environment.account(identity={"type": "UserAssigned", "userAssignedIdentities": {own: {}}})
+    encryption = {
+        "keySource": "Microsoft.Keyvault",
+        "keyvaultproperties": {
+            "keyname": "former",
+            "keyversion": "",
+            "keyvaulturi": f"https://{environment.vault}.vault.azure.net",
+        },
+        "identity": {
+            "userAssignedIdentity": own,
+            "federatedIdentityClientId": environment.identity.application_client_id,
+        },
+    }
+    await environment.allowed(lambda: put_on_key(environment, account, encryption))
+    await environment.customer.disable(environment.vault, "former")
+    await environment.apply_all()
+    status = await environment.resource_until("refused", has("Ready", "False", "OldKeyNotAccessible"))
+    message = condition(status, "Ready")["message"]
+    assert f"{old} in vault {environment.vault}.vault.azure.net" in message
+    assert "its owner, whom the provider's administrator can find" in message
+    await environment.apply_key("former", keyUri=environment.key_uri(key="former"))
+    await environment.key_until("disabled", has("KeyAccessible", "False", "Disabled"), "former")
+    tenant = f"the customer's administrator of CustomerTenant {environment.name} must make it accessible again"
+    await environment.resource_until("owned", lambda seen: tenant in condition(seen, "Ready")["message"])
+    await environment.customer.enable(environment.vault, "former")
+    await environment.resource_until("Ready", has("Ready"))
+
+
+async def another_identity(environment: Environment, group: str) -> tuple[str, str]:
+    """A managed identity that the operator may attach: its ARM id and its principal's object id."""
+    other = f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{environment.name}"
+    principal = (await environment.provider.put(other, IDENTITIES, {"location": "westeurope"}))["properties"]["principalId"]
+    operator = environment.identity.managed_identity_principal_id
+    await environment.provider.assign_role(operator, "Managed Identity Operator", other)
+    return other, principal
 
 
 async def put_on_key(environment: Environment, account: str, encryption: object) -> str:

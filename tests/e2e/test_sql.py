@@ -242,6 +242,49 @@ async def test_a_primary_waits_for_its_geo_secondary_which_is_named_and_both_set
     assert "KeyMaterialNotFoundOnRemoteServer" not in operator.log(), "the secondary knew each key first"
 
 
+async def test_plain_geo_replication_without_a_failover_group_is_seen_and_the_secondary_knows_each_key_first(
+    world: SqlWorld, operator: Operator
+) -> None:
+    primary, secondary = await world.server("one"), await world.server("two", location="northeurope", database=False)
+    await world.sql.replicate_database(f"{primary}/databases/orders", secondary, location="northeurope")
+    await world.foundation()
+    await world.declare(primary, "one")
+    status = await world.until("waits", has("Ready", "False", "GeoSecondaryNotReady"), "one")
+    assert status["details"]["geoSecondaries"] == [secondary.rsplit("/", 1)[-1]]
+    assert secondary.rsplit("/", 1)[-1] in condition(status, "Ready")["message"]
+    await world.declare(secondary, "two")
+    await world.until("Ready", has("Ready"), "two")
+    await world.until("Ready", has("Ready"), "one")
+    assert (await world.sql.protector(secondary))["uri"] == (await world.sql.protector(primary))["uri"]
+    assert "SameKeyMaterialNotFoundOnRemoteServer" not in operator.log(), "the secondary knew each key first"
+
+
+async def test_a_key_that_the_secondary_lacks_is_named_with_the_secondary(world: SqlWorld) -> None:
+    server, key = await world.server(), world.environment.key_uri("0123456789abcdef0123456789abcdef")
+    said = (
+        "The remote server does not have access to an encryption protector key with the same key material as the encryption protector "
+        f"key '{key}'. Please add a key with the same key material to the remote server and try again. If required, update policies on "
+        "the Key Vault of the remote server 'elsewhere' with the following permissions: Get, WrapKey, UnwrapKey."
+    )
+    fault = await world.environment.control.inject(
+        kind="status",
+        status=400,
+        method="PUT",
+        path=f"{server.rsplit('/', 1)[-1]}/encryptionProtector",
+        code="SameKeyMaterialNotFoundOnRemoteServer",
+        message=said,
+    )
+    await world.foundation()
+    await world.declare(server)
+    status = await world.until("refused", has("Ready", "False", "SameKeyMaterialNotFoundOnRemoteServer"))
+    assert (
+        f"geo-secondary elsewhere of {server.rsplit('/', 1)[-1]} does not know the key {key}, "
+        in condition(status, "Ready")["message"]
+    )
+    await world.environment.control.clear_fault(fault)
+    await world.until("Ready", has("Ready"))
+
+
 async def test_a_geo_secondary_that_cannot_be_read_is_named_and_the_primary_waits(world: SqlWorld) -> None:
     primary, secondary = await world.server("one"), await world.server("two", location="northeurope", database=False)
     await world.sql.create_failover_group(primary, "group", secondary)

@@ -180,6 +180,7 @@ LISTS: dict[str, Callable[[SqlClient], Awaitable[object]]] = {
     "servers": _servers,
     "known keys": lambda client: client.known_keys(CHAIN, SERVER),
     "partners": lambda client: client.partners(CHAIN, SERVER),
+    "linked": lambda client: client.linked(CHAIN, SERVER),
     "closed databases": lambda client: client.closed_databases(CHAIN, SERVER),
     "databases": lambda client: client.databases(CHAIN, DATABASE),
 }

@@ -26,6 +26,7 @@ CODES = {
     (400, "SecurityInvalidAzureKeyVaultRecoveryLevel"): (BLOCKED, CUSTOMER),
     (400, "AzureKeyVaultRsaKeyNotSupported"): (BLOCKED, CUSTOMER),
     (400, "KeyMaterialNotFoundOnRemoteServer"): (BLOCKED, PROVIDER),
+    (400, "SameKeyMaterialNotFoundOnRemoteServer"): (BLOCKED, PROVIDER),
     (400, "SecurityAzureKeyVaultGeoChainError"): (BLOCKED, PROVIDER),
     (400, "SecurityAzureKeyVaultUrlNullOrEmpty"): (BLOCKED, ENGINEER),
     (400, "AzureKeyVaultInvalidUri"): (BLOCKED, ENGINEER),
@@ -70,3 +71,17 @@ def test_what_entra_said_to_sql_says_more_than_its_code() -> None:
 def test_the_operators_own_sign_in_is_told_apart() -> None:
     failure = AzureFailure(401, "AzureKeyVaultKeyDisabled", "", stage=Stage.OPERATOR_TOKEN)
     assert judge_sql_failure(failure, "one").actor is not CUSTOMER
+
+
+@pytest.mark.parametrize("code", ["KeyMaterialNotFoundOnRemoteServer", "SameKeyMaterialNotFoundOnRemoteServer"])
+def test_a_key_that_a_geo_secondary_lacks_is_named_with_the_secondary(code: str) -> None:
+    key = "https://fabrikam-kv.vault.azure.net/keys/cmk/0123456789abcdef0123456789abcdef"
+    said = (
+        "The remote server does not have access to an encryption protector key with the same key material as the encryption protector "
+        f"key '{key}'. Please add a key with the same key material to the remote server and try again. If required, update policies on "
+        "the Key Vault of the remote server 'two' with the following permissions: Get, WrapKey, UnwrapKey."
+    )
+    fault = judge_sql_failure(AzureFailure(400, code, said), "one")
+    assert fault.message.startswith(f"geo-secondary two of one does not know the key {key}, ")
+    nameless = judge_sql_failure(AzureFailure(400, code, "No."), "one")
+    assert nameless.message.startswith("geo-secondary of one does not know the key, ")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from azure.mgmt.sql.models import Database, EncryptionProtector, FailoverGroup, Server, ServerKey
+from azure.mgmt.sql.models import Database, EncryptionProtector, FailoverGroup, ReplicationLink, Server, ServerKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,15 +34,17 @@ from cmk_operator.providers.sql.server import (
     Secondary,
     ServerIdentity,
     facts_of,
+    merged,
     read_closed,
     read_known_keys,
+    read_linked,
     read_partners,
     read_protector,
     read_server,
     with_keys,
 )
 from cmk_operator.providers.sql.server_plan import plan_server, plan_server_revert
-from tests.unit.samples import APPLICATION, GROUP, IDENTITY, V1, V2, VAULT
+from tests.unit.samples import APPLICATION, GROUP, IDENTITY, SUBSCRIPTION, V1, V2, VAULT
 
 SERVER = f"{GROUP}/providers/Microsoft.Sql/servers/one"
 SECONDARY = f"{GROUP}/providers/Microsoft.Sql/servers/two"
@@ -390,3 +392,28 @@ def test_from_any_state_the_steps_lead_to_the_key_in_azures_order_or_end_at_a_fa
     assert azure.facts.protection.key_uri == choice.key_uri
     assert azure.facts.detail.identity.reaches_as(ArmId(IDENTITY), APPLICATION)
     assert azure.facts.detail.auto_rotation == (choice.key_uri.version is None)
+
+
+def test_replication_links_name_each_server_once_and_on_which_side_it_is() -> None:
+    two, three = (
+        f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.Sql/servers/{name}" for name in ("two", "three")
+    )
+    one = ArmId(two.replace("/two", "/one"))
+    links: list[dict[str, Any]] = [
+        {"properties": {"role": role, "partnerDatabaseId": f"{server}/databases/{name}"}}
+        for role, server, name in (
+            ("Primary", two, "orders"),
+            ("primary", two.upper().replace("/DATABASES", "/databases"), "stock"),
+            ("Secondary", three, "bills"),
+            ("Source", one.text, "copy"),
+        )
+    ]
+    odd: list[dict[str, Any]] = [
+        {},
+        {"properties": None},
+        {"properties": {"role": "Primary"}},
+        {"properties": {"role": None, "partnerDatabaseId": "x"}},
+    ]
+    found = read_linked(one, [ReplicationLink(body) for body in (*links, *odd)])
+    assert [(partner.id.name.lower(), partner.secondary) for partner in found] == [("three", False), ("two", True)]
+    assert merged(found, (Partner(ArmId(three), secondary=True),))[0].secondary

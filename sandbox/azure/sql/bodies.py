@@ -118,7 +118,8 @@ class DatabaseProperties(Strict):
     encryption_protector_auto_rotation: bool | None = None
     federated_client_id: str | None = None
     keys: dict[str, dict[str, Any] | None] | None = None
-    create_mode: Literal["Default"] | None = None
+    create_mode: Literal["Default", "Secondary", "OnlineSecondary"] | None = None
+    source_database_id: str | None = None
     collation: str | None = None
     catalog_collation: str | None = None
     max_size_bytes: int | None = None

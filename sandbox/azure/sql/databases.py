@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from sandbox.azure.arm.bodies import parsed
@@ -14,14 +15,14 @@ from sandbox.azure.key_vault.service_access import ServiceIdentity
 from sandbox.azure.sql.bodies import OWN, READ_ONLY, DatabaseBody, DatabaseProperties, DatabaseUpdate
 from sandbox.azure.sql.model import INACCESSIBLE, Database, DataKey, Protection
 from sandbox.azure.sql.provider import DATABASE, SQL
-from sandbox.azure.sql.refusals import key_location, refused
-from sandbox.azure.sql.views import database_shown
+from sandbox.azure.sql.refusals import key_location, refused, same_key_material_missing
+from sandbox.azure.sql.views import database_shown, link_shown
 
 if TYPE_CHECKING:
     from sandbox.azure.arm.assigned_identities import IdentitySettings
     from sandbox.azure.arm.bodies import IdentityBlock
     from sandbox.azure.arm.gateway import ArmCall
-    from sandbox.azure.sql.model import KeyLocation, ServerKey
+    from sandbox.azure.sql.model import KeyLocation, Server, ServerKey
     from sandbox.azure.sql.provider import SqlProvider
 
 KIND = f"{SQL}/databases"
@@ -35,6 +36,8 @@ class DatabaseOperations:
         server = f"/subscriptions/{{subscription}}/resourceGroups/{{group}}/providers/{SQL}/{{name}}"
         one, add = f"{server}/databases/{{database}}", sql.gateway.add
         add("GET", f"{server}/databases", self.list, kind=KIND, action=f"{KIND}/read")
+        links = f"{SQL}/replicationLinks"
+        add("GET", f"{server}/replicationLinks", self.links, kind=links, action=f"{links}/read")
         add("GET", f"{server}/inaccessibleDatabases", self.inaccessible, kind=KIND, action=f"{SQL}/inaccessibleDatabases/read")
         add("GET", one, self.get, kind=KIND, action=f"{KIND}/read")
         add("PUT", one, self.put, kind=KIND, action=f"{KIND}/write")
@@ -58,6 +61,11 @@ class DatabaseOperations:
         found = [one for one in self._sql.server(call).databases.values() if one.status == INACCESSIBLE]
         return page(call, found, self._shown, self._sql.timings.list_page_size)
 
+    async def links(self, call: ArmCall) -> Answer:
+        """Of all databases of a server that are geo-replicated, in a failover group or one by one."""
+        found = self._sql.servers.links_of(self._sql.server(call))
+        return page(call, found, lambda link: link_shown(*link), self._sql.timings.list_page_size)
+
     async def get(self, call: ArmCall) -> Answer:
         """One database; its keys with `$expand=keys`."""
         expanded = call.exchange.query.get("$expand", "").lower().startswith("keys")
@@ -75,6 +83,8 @@ class DatabaseOperations:
         existing = server.databases.get(name.lower())
         if existing is not None:
             return await self._changed(call, existing, DatabaseUpdate.model_validate(_common(body)))
+        if body.properties is not None and body.properties.create_mode in {"Secondary", "OnlineSecondary"}:
+            return self._replicated(call, server, name, body.properties.source_database_id or "")
         database = Database(server, name, server.location, self._sql.clock.now(), DataKey(new_data_key()))
         update = DatabaseUpdate.model_validate(_common(body))
 
@@ -92,6 +102,32 @@ class DatabaseOperations:
 
         await self._sql.judged_now(check)
         return self._sql.start(call, DATABASE, database, create, lambda: self._shown(database))
+
+    def _replicated(self, call: ArmCall, server: Server, name: str, source_id: str) -> Answer:
+        """Active geo-replication of one database, without a failover group."""
+        primary = self._sql.servers.with_id(source_id.rsplit("/databases/", 1)[0])
+        source = primary.databases.get(source_id.rsplit("/", 1)[-1].lower()) if primary is not None else None
+        if primary is None or source is None:
+            raise refused(404, "SourceDatabaseNotFound", f"The source database '{source_id}' does not exist.")
+        self._sql.gateway.authorize_linked(call.caller, f"{KIND}/read", source.id, f"{KIND}/write", call.scope)
+        key = primary.protection.key
+        if key is not None and key.thumbprint not in {one.thumbprint for one in server.keys.values()}:
+            raise same_key_material_missing(key, server)
+        replica = Database(
+            server,
+            name,
+            server.location,
+            self._sql.clock.now(),
+            copy(source.data_key),
+            sku=dict(source.sku),
+            replica_of=source,
+        )
+
+        async def create() -> None:
+            server.databases[name.lower()] = replica
+            self._sql.background.watch(replica)
+
+        return self._sql.start(call, DATABASE, replica, create, lambda: self._shown(replica))
 
     async def patch(self, call: ArmCall) -> Answer:
         """Change what was sent; nothing while the database is inaccessible, but for what may mend that."""

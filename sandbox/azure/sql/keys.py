@@ -10,7 +10,7 @@ from sandbox.azure.exchange import Answer
 from sandbox.azure.sql.bodies import ProtectorBody, ServerKeyBody
 from sandbox.azure.sql.model import AZURE_KEY_VAULT, SERVICE_MANAGED, Protection
 from sandbox.azure.sql.provider import KEY, PROTECTOR, SQL
-from sandbox.azure.sql.refusals import key_location, refused
+from sandbox.azure.sql.refusals import key_location, refused, same_key_material_missing
 from sandbox.azure.sql.views import key_shown, protector_shown
 
 if TYPE_CHECKING:
@@ -207,6 +207,8 @@ class ProtectorOperations:
                     "Encryption using Azure Key Vault (BYOK).",
                 )
             if key.thumbprint not in {one.thumbprint for one in partner.keys.values()}:
+                if not any(partner in one.partners for one in self._sql.servers.groups_of(server)):
+                    raise same_key_material_missing(key, partner)
                 raise refused(
                     400,
                     "KeyMaterialNotFoundOnRemoteServer",

@@ -199,5 +199,22 @@ class Servers:
         return (one for one in self.groups if one.primary is server or server in one.partners)
 
     def partners_of(self, server: Server) -> list[Server]:
-        """The geo-secondaries of a primary."""
-        return [partner for one in self.groups if one.primary is server for partner in one.partners]
+        """The geo-secondaries of a primary: in its failover groups, and of its databases that are replicated one by one."""
+        grouped = [partner for one in self.groups if one.primary is server for partner in one.partners]
+        return [*grouped, *(one for one in self.replicating(server) if one not in grouped)]
+
+    def replicating(self, server: Server) -> list[Server]:
+        """The servers that hold a replica of one of its databases."""
+        return [
+            one
+            for one in self._by_name.values()
+            if one is not server
+            and any(held.replica_of and held.replica_of.server is server for held in one.databases.values())
+        ]
+
+    def links_of(self, server: Server) -> list[tuple[Database, Database]]:
+        """The databases of a server that are replicated, each with its partner: from a primary and from a secondary."""
+        everywhere = [held for one in self._by_name.values() for held in one.databases.values() if held.replica_of is not None]
+        outward = [(held.replica_of, held) for held in everywhere if held.replica_of and held.replica_of.server is server]
+        inward = [(held, held.replica_of) for held in everywhere if held.replica_of and held.server is server]
+        return outward + inward

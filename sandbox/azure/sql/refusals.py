@@ -9,7 +9,7 @@ import re
 
 from sandbox.azure.errors import ArmRefusedError, EntraRefusedError
 from sandbox.azure.key_vault.service_access import Barrier, KeyUnreachableError
-from sandbox.azure.sql.model import KeyLocation
+from sandbox.azure.sql.model import KeyLocation, Server, ServerKey
 
 _URI = re.compile(r"https://(?P<host>[^/]+)/keys/(?P<name>[^/]*)(/(?P<version>[^/]*))?/?", re.IGNORECASE)
 LONGEST_NAMES = 94
@@ -48,6 +48,20 @@ def key_location(uri: str | None) -> KeyLocation:
             f"together must not be longer than {LONGEST_NAMES} characters.",
         )
     return location
+
+
+def same_key_material_missing(key: ServerKey, server: Server) -> ArmRefusedError:
+    """How a server refuses a protector, or a secondary, where the other side of plain geo-replication does not know the key.
+
+    Code: hashicorp/terraform-provider-azurerm#25906; text after the REST reference of KeyMaterialNotFoundOnRemoteServer.
+    """
+    return refused(
+        400,
+        "SameKeyMaterialNotFoundOnRemoteServer",
+        "The remote server does not have access to an encryption protector key with the same key material as the encryption protector "
+        f"key '{key.location.uri}'. Please add a key with the same key material to the remote server and try again. If required, update "
+        f"policies on the Key Vault of the remote server '{server.name}' with the following permissions: Get, WrapKey, UnwrapKey.",
+    )
 
 
 def unreachable(error: KeyUnreachableError, location: KeyLocation, server: str) -> ArmRefusedError:

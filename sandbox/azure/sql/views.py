@@ -150,6 +150,31 @@ def database_shown(
     return shown
 
 
+def link_shown(database: Database, partner: Database) -> dict[str, Any]:
+    """A replication link as the server of `database` tells it."""
+    primary = partner.replica_of is database
+    name = f"{partner.server.name}.{partner.name}"
+    return {
+        "id": f"{database.id}/replicationLinks/{name}",
+        "name": name,
+        "type": f"{SQL}/databases/replicationLinks",
+        "properties": {
+            "partnerServer": partner.server.name,
+            "partnerDatabase": partner.name,
+            "partnerDatabaseId": partner.id,
+            "partnerLocation": partner.location,
+            "role": "Primary" if primary else "Secondary",
+            "partnerRole": "Secondary" if primary else "Primary",
+            "replicationMode": "ASYNC",
+            "startTime": seven_digits((partner if primary else database).created),
+            "percentComplete": 100,
+            "replicationState": "CATCH_UP",
+            "isTerminationAllowed": True,
+            "linkType": "GEO",
+        },
+    }
+
+
 def failover_group_shown(group: FailoverGroup, seen_from: Server) -> dict[str, Any]:
     """The group as one of its servers tells it: each is told about the others."""
     primary = seen_from is group.primary

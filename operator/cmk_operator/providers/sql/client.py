@@ -5,6 +5,7 @@ Every method raises what an Azure call raises, also for an answer that does not 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, assert_never
 
@@ -23,7 +24,14 @@ from cmk_operator.providers.sql.requests import (
     SqlRequest,
 )
 from cmk_operator.providers.sql.sdk import SQL
-from cmk_operator.providers.sql.server import read_closed, read_known_keys, read_partners, read_protector, read_server
+from cmk_operator.providers.sql.server import (
+    read_closed,
+    read_known_keys,
+    read_linked,
+    read_partners,
+    read_protector,
+    read_server,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
@@ -116,6 +124,11 @@ class SqlClient:
         """List the servers in failover groups with this one."""
         client = await self._of(chain, server)
         return await _all(client.failover_groups.list_by_server(*_server(server)), read_partners)
+
+    async def linked(self, chain: IdentityChain, server: ArmId) -> tuple[Partner, ...]:
+        """The servers that databases of this one are replicated with, in a failover group or one by one."""
+        client = await self._of(chain, server)
+        return await _all(client.replication_links.list_by_server(*_server(server)), functools.partial(read_linked, server))
 
     async def closed_databases(self, chain: IdentityChain, server: ArmId) -> tuple[ClosedDatabase, ...]:
         """List the databases of a server that cannot use their key."""

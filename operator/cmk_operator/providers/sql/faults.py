@@ -6,6 +6,7 @@ status. Source: Azure SQL REST, Encryption Protectors and Server Keys, error cod
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,12 @@ _ANOTHER_NAME: Final = (
     _ENGINEER,
     "SQL does not take the key's identifier for {target}: the platform engineer must name another key in keyUri",
 )
+_NOT_ON_THE_SECONDARY: Final = (
+    "geo-secondary {secondary}of {target} does not know the key{key}, which must be added to it first: the platform engineer must "
+    "declare an EncryptedResource for that server too, or the provider's administrator add the key to it"
+)
+_KEY_URI: Final = re.compile(r"https://[^\s'\",]+/keys/[^\s'\",]*[^\s'\",.]")
+_SERVER: Final = re.compile(r"\bserver '([A-Za-z0-9-]{1,63})'")
 
 _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
     {
@@ -79,8 +86,11 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
         ),
         Reason.KEY_MATERIAL_NOT_FOUND_ON_REMOTE_SERVER: (
             _PROVIDER,
-            "a geo-secondary of {target} does not know the key: the platform engineer must declare an EncryptedResource for it too, or the "
-            "provider's administrator add the key to it",
+            _NOT_ON_THE_SECONDARY,
+        ),
+        Reason.SAME_KEY_MATERIAL_NOT_FOUND_ON_REMOTE_SERVER: (
+            _PROVIDER,
+            _NOT_ON_THE_SECONDARY,
         ),
         Reason.SECURITY_AZURE_KEY_VAULT_GEO_CHAIN_ERROR: (
             _PROVIDER,
@@ -130,4 +140,6 @@ def judge_sql_failure(failure: AzureFailure, target: str) -> Fault:
     if reason is None or found is None:
         return judge_arm_failure(failure, target, "SQL Server Contributor")
     actor, message = found
-    return Fault(reason, message.format(target=target), actor, failure.retry_after, failure.request_id)
+    key, servers = _KEY_URI.search(failure.message), [one for one in _SERVER.findall(failure.message) if one != target]
+    named = {"key": f" {key[0]}" if key is not None else "", "secondary": f"{servers[-1]} " if servers else ""}
+    return Fault(reason, message.format(target=target, **named), actor, failure.retry_after, failure.request_id)

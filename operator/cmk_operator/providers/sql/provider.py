@@ -88,7 +88,7 @@ class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
             protector, closed, partners = await asyncio.gather(
                 self._protectors.get(key, max_age, lambda: sql.protector(chain, target.id)),
                 self._closed.get(key, max_age, lambda: sql.closed_databases(chain, target.id)),
-                self._partners.get(key, groups_age, lambda: sql.partners(chain, target.id)),
+                self._partners.get(key, groups_age, lambda: self._all_partners(chain, target.id)),
             )
             facts = server.facts_of(identity, protector, closed, partners)
             if max_age <= 0:
@@ -97,6 +97,11 @@ class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
             return failure_of(error)
         recovering = self._client.recovering(chain, target.id, closed=bool(facts.detail.inaccessible))
         return replace(facts, detail=replace(facts.detail, recovering=recovering))
+
+    async def _all_partners(self, chain: IdentityChain, server_id: ArmId) -> tuple[server.Partner, ...]:
+        """By failover groups and by replication links: plain geo-replication has no group."""
+        grouped, linked = await asyncio.gather(self._client.partners(chain, server_id), self._client.linked(chain, server_id))
+        return server.merged(grouped, linked)
 
     async def _before_a_write(self, chain: IdentityChain, server_id: ArmId, facts: server.Facts) -> server.Facts:
         known, secondaries = await asyncio.gather(

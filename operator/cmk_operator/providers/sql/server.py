@@ -5,8 +5,10 @@ Source: azure-mgmt-sql, `Server`, `EncryptionProtector`, `FailoverGroup`, `Datab
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.encryption.protection import Protection
 from cmk_operator.core.identifiers.arm_id import ArmId, InvalidArmIdError, parse_arm_id
@@ -23,9 +25,12 @@ from cmk_operator.providers.sql.wire import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from azure.mgmt.sql.models import Database, EncryptionProtector, FailoverGroup, Server, ServerKey
+    from azure.mgmt.sql.models import Database, EncryptionProtector, FailoverGroup, ReplicationLink, Server, ServerKey
 
     from cmk_operator.core.faults.azure_failure import AzureFailure
+
+
+_PRIMARY: Final = frozenset({"primary", "source"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ class Protector:
 
 @dataclass(frozen=True, slots=True)
 class Partner:
-    """The server on the other side of a failover group."""
+    """The server on the other side of a failover group, or of the replication of one database."""
 
     id: ArmId
     secondary: bool
@@ -132,6 +137,26 @@ def read_partners(groups: Iterable[FailoverGroup]) -> tuple[Partner, ...]:
                 continue
             known = found.get(partner_id)
             found[partner_id] = Partner(partner_id, primary or (known is not None and known.secondary))
+    return tuple(sorted(found.values(), key=lambda partner: partner.id.key))
+
+
+def read_linked(server: ArmId, links: Iterable[ReplicationLink]) -> tuple[Partner, ...]:
+    """The servers that hold a replica of one of this server's databases, or a primary of one; active geo-replication has no group."""
+    found: list[Partner] = []
+    for properties in filter(None, (link.properties for link in links)):
+        with suppress(InvalidArmIdError):
+            partner = parse_arm_id((properties.partner_database_id or "").partition("/databases/")[0])
+            if partner != server:
+                found.append(Partner(partner, wire_value(properties.role).lower() in _PRIMARY))
+    return merged((), found)
+
+
+def merged(*partners: Iterable[Partner]) -> tuple[Partner, ...]:
+    """Each server once, as a secondary if anything says so."""
+    found: dict[ArmId, Partner] = {}
+    for partner in chain(*partners):
+        known = found.get(partner.id)
+        found[partner.id] = Partner(partner.id, partner.secondary or (known is not None and known.secondary))
     return tuple(sorted(found.values(), key=lambda partner: partner.id.key))
 
 

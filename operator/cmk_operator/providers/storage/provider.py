@@ -65,13 +65,12 @@ class StorageAccountProvider(ArmProvider):
         try:
             applied = await self._accounts.update(chain, target.id, plan.body)
         except EXPECTED_FAILURES as error:
-            return failure_of(error)
-        finally:
-            self._listing.written(chain, target.id)
             failure = recognized(failure_of(error), plan)
             if failure.code == Reason.CHANGE_NEEDS_TWO_REQUESTS.value:
                 self._one_by_one.add(target.id.key)
             return failure
+        finally:
+            self._listing.written(chain, target.id)
         if "keyvaultproperties" in plan.body["properties"]["encryption"]:
             self._one_by_one.discard(target.id.key)
         self._listing.remember(chain, target.id, applied.facts)

@@ -7,12 +7,15 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.encrypted_resource import EncryptedResource, TargetReport
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import APPROVED_VERSION
 from cmk_operator.core.access.key_verdict import judge_key_probe
+from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.access.verdict import judge_access
 from cmk_operator.core.encryption.decide import KeyState, NextAction
+from cmk_operator.core.encryption.old_key import OF_A_KEY, KeyOwner, blame_old_key
 from cmk_operator.core.encryption.protection import KeyChoice
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.faults.reason import Reason
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.encryption.decide import Decision
     from cmk_operator.core.encryption.long_running import Operation
     from cmk_operator.core.faults.azure_failure import AzureFailure
+    from cmk_operator.core.identifiers.key_uri import KeyUri
     from cmk_operator.providers.protocol import AnyTarget, Plan, Provider, ResourceFacts
     from cmk_operator.reconcile.collaborators.cluster import Cluster
     from cmk_operator.reconcile.key.reading import KeyReading
@@ -79,6 +83,25 @@ class AdmittedResource:
             said = {"azureRequestId": failure.request_id, "code": failure.code, "azureMessage": failure.message}
             _LOG.warning("a read was refused", extra={**about, **said})
         return fault
+
+    def judge_change(self, failure: AzureFailure, seen: ResourceFacts[Any] | None) -> Fault:
+        """Who must act on a refused change: also of the key that the resource is to leave."""
+        fault, old = self.judge(failure), seen.protection.active_key_uri if seen is not None else None
+        owner = self._owner_of(old) if old is not None and fault.reason in OF_A_KEY else None
+        name = self.path.target.shown_name
+        return blame_old_key(fault, failure, name, old=old, new=self.path.path.key_uri, owner=owner)
+
+    def _owner_of(self, old: KeyUri) -> KeyOwner | None:
+        """By the manifests of the same namespace: others are not told of each other."""
+        namespace, inventory = self.resource.metadata.namespace, self.cluster.inventory
+        for reference in inventory.all(CustomerManagedKey.plural):
+            key = inventory.get(CustomerManagedKey, reference.name, reference.namespace)
+            if reference.namespace != namespace or key is None or key.spec.uri is None:
+                continue
+            if key.spec.uri.versionless == old.versionless:
+                state = AccessState.read(key.status.access.state) if key.status.access is not None else AccessState.UNKNOWN
+                return KeyOwner(key.spec.tenant_ref.name, state)
+        return None
 
     def operating(self, operation: Operation, retry_after: float, seen: ResourceFacts[Any] | None) -> Operating:
         """The outcome while the service carries out an operation; `retry_after` in seconds."""

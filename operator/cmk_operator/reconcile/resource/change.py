@@ -71,7 +71,7 @@ async def _write_next(
         return fresh.unwritten(decision, plan, seen)
     answer = await fresh.provider.apply(fresh.path.path.chain, fresh.target, plan)
     if isinstance(answer, AzureFailure):
-        fault = fresh.judge(answer)
+        fault = fresh.judge_change(answer, seen)
         # A wait that ends by itself, such as Snowflake's 72 hours, is not worth a warning.
         level = logging.INFO if fault.kind is FaultKind.BUSY else logging.WARNING
         said = {"code": answer.code, "azureMessage": answer.message}

@@ -30,5 +30,5 @@ async def poll_operation(
     seen = await admitted.observe(drift_check * 0.85 if isinstance(answer, Running) else 0.0)
     facts = None if isinstance(seen, AzureFailure) else seen
     if isinstance(answer, Failed):
-        return CallRefused(admitted.judge(answer.failure), facts)
+        return CallRefused(admitted.judge_change(answer.failure, facts), facts)
     return admitted.operating(operation, answer.retry_after, facts)
