@@ -18,8 +18,7 @@ from rich.table import Table
 from bench.detection import Detection
 from bench.fleet import Fleet
 from bench.kinds import Kinds
-from bench.limits import GROUP as LIMITED
-from bench.limits import Limits
+from bench.limits import GROUPS, LIMITED, Limits
 from bench.measurements import Bench, Row
 from sandbox import environment
 from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, SandboxControl
@@ -85,7 +84,8 @@ async def _measure(sandbox: Sandbox, arguments: argparse.Namespace, console: Con
         await fleet.prepare(arguments.keys // 2 if arguments.detection else arguments.keys)
         if arguments.detection:
             await fleet.add_keys_with_own_grants(arguments.keys // 2)
-        await fleet.apply_tenant((OPERATOR, FLOOR, LIMITED))
+        await fleet.add_subscriptions(max(LIMITED) - 1)
+        await fleet.apply_tenant((OPERATOR, FLOOR, *GROUPS))
         if arguments.only_limits:
             return await Limits(fleet, bench).measure(arguments.resources)
         if arguments.only_kinds:
@@ -116,7 +116,6 @@ async def _measure(sandbox: Sandbox, arguments: argparse.Namespace, console: Con
         await fleet.remove(OPERATOR)
         console.print("all new, with Azure's limits …")
         rows += await Limits(fleet, bench).measure(arguments.resources)
-        await fleet.remove(LIMITED)
         console.print("the requests of each kind …")
         rows += await Kinds(fleet, bench, sandbox.env).measure()
     return rows

@@ -37,6 +37,8 @@ class Fleet:
     vaults: dict[str, str] = field(default_factory=dict)
     """The vault of each key that is not in the first."""
     accounts: dict[str, list[str]] = field(default_factory=dict)
+    others: list[ProviderAdministrator] = field(default_factory=list)
+    """The provider in its further subscriptions."""
 
     async def prepare(self, number_of_keys: int) -> None:
         """Consent, the vault and all keys, without Azure's delays and limits.
@@ -71,15 +73,24 @@ class Fleet:
 
         await in_batches([f"own-{index:03}" for index in range(number)], create)
 
-    async def create_accounts(self, group: str, number: int) -> None:
-        """Storage accounts on Microsoft's key, in a resource group of their own."""
-        await self.provider.create_resource_group(group)
+    async def add_subscriptions(self, number: int) -> None:
+        """Further subscriptions of the provider; the operator has its roles in each."""
+        operator = self.identity.managed_identity_principal_id
+        self.others = [await self.provider.in_another_subscription(f"bench-{index}", operator) for index in range(number)]
+
+    async def create_accounts(self, group: str, number: int, subscriptions: int = 1) -> None:
+        """Storage accounts on Microsoft's key, in resource groups of their own, spread evenly over some subscriptions."""
+        owners = [self.provider, *self.others][:subscriptions]
+        for owner in owners:
+            await owner.create_resource_group(group)
         prefix = group.replace("-", "")
 
-        async def create(name: str) -> None:
-            self.accounts.setdefault(group, []).append(await self.provider.create_storage_account(name, resource_group=group))
+        async def create(index: int) -> None:
+            owner = owners[index % subscriptions]
+            made = await owner.create_storage_account(f"{prefix}{index:05}", resource_group=group)
+            self.accounts.setdefault(group, []).append(made)
 
-        await in_batches([f"{prefix}{index:05}" for index in range(number)], create)
+        await in_batches(list(range(number)), create)
 
     async def apply_tenant(self, namespaces: Iterable[str]) -> None:
         """The identity, and a tenant that admits the namespaces and their resource groups."""
@@ -97,7 +108,7 @@ class Fleet:
             },
         )
         names = list(namespaces)
-        scopes = [f"/subscriptions/{self.provider.subscription_id}/resourceGroups/{name}" for name in names]
+        scopes = [f"{owner.subscription}/resourceGroups/{name}" for owner in (self.provider, *self.others) for name in names]
         spec = {
             "tenantId": self.customer.tenant_id,
             "identityRef": {"name": IDENTITY},

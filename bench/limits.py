@@ -6,50 +6,84 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bench.measurements import PATIENCE, Row, began_at
+from bench.measurements import BUDGETS, PATIENCE, Row, began_at
 from bench.watching import watching
 from sandbox.azure.timings import WITHOUT_LIMITS, Timings
 from sandbox.operator_process import start_operator
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
     from bench.fleet import Fleet
     from bench.measurements import Bench
 
-GROUP: Final = "rg-limits"
+FREE: Final = "rg-free"
+LIMITED: Final = {1: "rg-limits", 5: "rg-limits-5"}
+"""The group and namespace for each number of subscriptions."""
+GROUPS: Final = (FREE, *LIMITED.values())
 
 
 @dataclass
 class Limits:
-    """New accounts of one subscription, with Azure's limits and the operator's own budgets in force."""
+    """New accounts, with Azure's limits and the operator's own budgets in force, beside as many without."""
 
     fleet: Fleet
     bench: Bench
 
     async def measure(self, number: int) -> list[Row]:
-        """Rows of the time until all are Ready, and of its share of what the limits allow."""
-        fleet, azure = self.fleet, Timings()
-        await fleet.create_accounts(GROUP, number)
-        await fleet.apply_keys(GROUP)
-        await fleet.apply_resources(GROUP)
-        allowed = max(0, number - azure.arm_write_bucket) / azure.arm_write_refill_per_second
-        await fleet.control.set_timings(**{name: getattr(azure, name) for name in WITHOUT_LIMITS})
+        """Rows of the time until all are Ready, and its ratio to what the limits allow or the operator needs without them."""
+        free = await self._seconds(FREE, number, 1, BUDGETS)
+        rows = [Row("without limits: all Ready", f"{free:.1f} s", f"{number} accounts")]
+        for subscriptions, group in LIMITED.items():
+            allowed = allowed_seconds(-(-number // subscriptions), Timings())
+            seconds = await self._limited(group, number, subscriptions)
+            least = max(allowed, free)
+            name = f"with Azure's limits, {subscriptions} subscription{'s' if subscriptions > 1 else ''}"
+            rows += [
+                Row(f"{name}: all Ready", f"{seconds:.1f} s", f"{number} accounts; the limits allow {allowed:.1f} s"),
+                Row(f"{name}: time ÷ least", f"{seconds / least:.2f}", f"goal: at most 1.1; least is {least:.1f} s"),
+            ]
+        return rows
+
+    async def _limited(self, group: str, number: int, subscriptions: int) -> float:
+        async def limit() -> None:
+            azure = Timings()
+            await self.fleet.control.set_timings(**{name: getattr(azure, name) for name in WITHOUT_LIMITS})
+
         try:
-            async with watching(fleet.objects, GROUP) as readiness:
-                operator = await asyncio.to_thread(
-                    start_operator, fleet.cluster, self.bench.env, self.bench.directory / "operator"
-                )
-                try:
-                    seconds = await readiness.until_ready(number, PATIENCE) - began_at(operator.pid)
-                finally:
-                    operator.stop()
+            return await self._seconds(group, number, subscriptions, {}, limit)
         finally:
-            await fleet.control.set_timings(**WITHOUT_LIMITS)
-        shown = f"{azure.arm_write_bucket} writes, then {azure.arm_write_refill_per_second:.0f} a second"
-        return [
-            Row("with Azure's limits: all Ready", f"{seconds:.1f} s", f"{number} accounts of one subscription: {shown}"),
-            Row(
-                "with Azure's limits: time ÷ what they allow",
-                f"{seconds / allowed:.2f}" if allowed else "-",
-                f"goal: at most 1.1; allowed are {allowed:.0f} s",
-            ),
-        ]
+            await self.fleet.control.set_timings(**WITHOUT_LIMITS)
+
+    async def _seconds(
+        self,
+        group: str,
+        number: int,
+        subscriptions: int,
+        settings: Mapping[str, str],
+        limit: Callable[[], Awaitable[None]] | None = None,
+    ) -> float:
+        """From the start of the process until all are Ready; the manifests are removed afterwards."""
+        fleet = self.fleet
+        await fleet.create_accounts(group, number, subscriptions)
+        await fleet.apply_keys(group)
+        await fleet.apply_resources(group)
+        if limit is not None:
+            await limit()
+        async with watching(fleet.objects, group) as readiness:
+            operator = await asyncio.to_thread(
+                start_operator, fleet.cluster, self.bench.env, self.bench.directory / "operator", settings
+            )
+            try:
+                seconds = await readiness.until_ready(number, PATIENCE) - began_at(operator.pid)
+            finally:
+                operator.stop()
+        await fleet.remove(group)
+        return seconds
+
+
+def allowed_seconds(writes: int, azure: Timings) -> float:
+    """The least time in which one subscription takes so many writes: Resource Manager's bucket, and Storage's writes a second."""
+    by_resource_manager = (writes - azure.arm_write_bucket) / azure.arm_write_refill_per_second
+    by_storage = (writes - azure.storage_write_per_second) / azure.storage_write_per_second
+    return max(0.0, by_resource_manager, by_storage)

@@ -74,7 +74,7 @@ def rates_of(settings: Settings) -> BudgetRates:
     """The call budget from the settings."""
     return BudgetRates(
         resource_manager_reads=Rate(settings.arm_reads, 10),
-        resource_manager_writes=Rate(settings.arm_writes, 18),
+        resource_manager_writes=Rate(settings.arm_writes, 20),
         vault_calls=Rate(settings.vault_calls, 10),
         services=tuple(_with_flags(rates, settings) for rates in RATES),
     )
@@ -87,8 +87,13 @@ def _with_flags(rates: ServiceRates, settings: Settings) -> ServiceRates:
     def rate(calls: str, own: Rate) -> Rate:
         return Rate(flags.get(f"{rates.name}_{calls}", own.burst), own.period)
 
+    at_once, per_second = rates.writes_at_once, flags.get(f"{rates.name}_writes_per_second")
     return replace(
-        rates, reads=rate("reads", rates.reads), lists=rate("lists", rates.lists), writes=rate("writes", rates.writes)
+        rates,
+        reads=rate("reads", rates.reads),
+        lists=rate("lists", rates.lists),
+        writes=rate("writes", rates.writes),
+        writes_at_once=at_once if per_second is None else Rate(1, 1 / per_second),
     )
 
 

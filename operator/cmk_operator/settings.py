@@ -42,7 +42,7 @@ class Settings(BaseSettings):
         default=200, gt=0, description="Resource Manager reads per subscription in a burst, refilled in 10 s."
     )
     arm_writes: float = Field(
-        default=150, gt=0, description="Resource Manager writes per subscription in a burst, refilled in 18 s."
+        default=195, gt=0, description="Resource Manager writes per subscription in a burst, refilled in 20 s."
     )
     storage_reads: float = Field(
         default=STORAGE_RATES.reads.burst, gt=0, description="Storage account reads per subscription in 5 minutes."
@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     )
     storage_writes: float = Field(
         default=STORAGE_RATES.writes.burst, gt=0, description="Storage account writes per subscription in an hour."
+    )
+    storage_writes_per_second: float = Field(
+        default=10, gt=0, description="Storage account writes per subscription in a second, evenly spread."
     )
     vault_calls: float = Field(default=400, gt=0, description="Calls per vault in 10 s.")
     resource_metrics: bool = Field(default=True, description="Whether each EncryptedResource has metrics of its own.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import copy
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from azure.core.exceptions import ResourceNotFoundError
@@ -25,6 +26,7 @@ GRAPH_ROLES = {
 AUDIENCE = "api://AzureADTokenExchange"
 IDENTITIES = "2024-11-30"
 STORAGE = "2026-09-01"
+ALIASES = "2021-10-01"
 ROLES = (
     "Storage Account Contributor",
     "SQL Server Contributor",
@@ -50,6 +52,16 @@ class ProviderAdministrator(Administrator):
     def sql(self) -> SqlAdministrator:
         """Its SQL servers."""
         return SqlAdministrator(self, self.resource_group)
+
+    async def in_another_subscription(self, alias: str, operator_principal_id: str) -> Self:
+        """The same administrator in a further subscription of the tenant, in which the operator has its roles as well."""
+        body = {"properties": {"displayName": alias, "workload": "Production"}}
+        made = await self.put(f"/providers/Microsoft.Subscription/aliases/{alias}", ALIASES, body)
+        other = copy.copy(self)
+        other.subscription_id = made["properties"]["subscriptionId"]
+        for role in ROLES:
+            await self.assign_role(operator_principal_id, role, other.subscription)
+        return other
 
     async def prepare(
         self,

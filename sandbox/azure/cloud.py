@@ -124,7 +124,7 @@ class Cloud:
             clock=self.clock,
             timings=self.timings,
         )
-        SubscriptionOperations(gateway, self.directory, self._resources_in)
+        SubscriptionOperations(gateway, self.directory, self._resources_in, self._give)
         operations = Operations(gateway, self.schedule, self.faults, self.clock)
         StorageOperations(
             gateway=gateway,
@@ -262,6 +262,11 @@ class Cloud:
         secret, _ = new_password(application, "sandbox", wall, wall + DECADE)
         principal = self.directory.add_principal(tenant, application.app_id, application.display_name, now=float("-inf"))
         tenant.administrators.add(principal.object_id)
+        self._give(subscription, principal.object_id)
+        return Side(tenant, subscription, principal, secret)
+
+    def _give(self, subscription: Subscription, principal_id: str) -> None:
+        """All rights in a subscription, for its administrator."""
         for name in ADMINISTRATOR_ROLES:
             role = BY_NAME[name.lower()]
             scope = f"/subscriptions/{subscription.id}"
@@ -271,13 +276,12 @@ class Cloud:
                     name=role.id,
                     scope=scope,
                     role_id=role.id,
-                    principal_id=principal.object_id,
+                    principal_id=principal_id,
                     principal_type="ServicePrincipal",
-                    created_by=principal.object_id,
+                    created_by=principal_id,
                     created=long_ago,
                 )
             )
-        return Side(tenant, subscription, principal, secret)
 
     async def settle(self) -> None:
         """Do what Azure does by itself and is due by now."""

@@ -48,6 +48,7 @@ KNOWN = {
     "2021-04-01": Known("Microsoft.Resources resources", None, STABLE),
     "2024-11-01": Known("Microsoft.Resources resource groups", None, STABLE),
     "2021-05-01-preview": Known("Microsoft.Insights diagnostic settings", None, f"{STABLE}; the newest that has them"),
+    "2021-10-01": Known("Microsoft.Subscription aliases", None, STABLE),
     "2026-09-01": Known("Microsoft.Storage", None, STABLE),
     "2025-01-01": Known("Microsoft.Sql", None, STABLE),
     "2026-03-02": Known("Microsoft.Compute disks and disk encryption sets", None, STABLE),

@@ -282,3 +282,31 @@ async def test_a_caller_is_told_what_it_may_do_at_a_scope_one_entry_an_assignmen
     with pytest.raises(HttpResponseError, match="InvalidApiVersionParameter"):
         await operator.json("GET", f"{own}?api-version=2020-01-01")
     await provider.withdraw_roles(identity.managed_identity_principal_id, group)
+
+
+async def test_a_tenant_s_administrator_makes_further_subscriptions_with_rights_of_its_own(
+    provider: ProviderAdministrator,
+    customer: CustomerAdministrator,
+    identity: ProviderIdentity,
+    operator: AzureRest,
+    control: SandboxControl,
+    name: Callable[[str], str],
+) -> None:
+    await control.set_timings(role_propagation_seconds=0)
+    alias = name("subscription")
+    other = await provider.in_another_subscription(alias, identity.managed_identity_principal_id)
+    again = await provider.in_another_subscription(alias.upper(), identity.managed_identity_principal_id)
+    assert other.subscription_id == again.subscription_id != provider.subscription_id
+    listed = await operator.json("GET", "/subscriptions?api-version=2022-12-01")
+    assert {other.subscription_id, provider.subscription_id} <= {one["subscriptionId"] for one in listed["value"]}
+    await other.create_resource_group("rg-other")
+    account = await other.create_storage_account(name("other").replace("-", ""), resource_group="rg-other")
+    assert account.startswith(f"/subscriptions/{other.subscription_id}/")
+    assert (await operator.json("GET", f"{account}?api-version={STORAGE}"))["id"] == account
+    with pytest.raises(HttpResponseError) as refused:
+        await customer.get(other.subscription, "2022-12-01")
+    assert refused.value.status_code == 401
+    body = {"properties": {"displayName": "x"}}
+    with pytest.raises(HttpResponseError) as refused:
+        await operator.json("PUT", f"/providers/Microsoft.Subscription/aliases/{alias}-2?api-version=2021-10-01", body)
+    assert refused.value.status_code == 401

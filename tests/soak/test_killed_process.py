@@ -32,6 +32,7 @@ SETTINGS = {
     "storage_reads": 100_000,
     "storage_lists": 100_000,
     "storage_writes": 100_000,
+    "storage_writes_per_second": 100_000,
     "vault_calls": 100_000,
 }
 

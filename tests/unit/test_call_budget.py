@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -270,10 +270,23 @@ def test_the_rates_stay_below_azure_s_published_limits() -> None:
     assert storage.reads.burst <= 800 * storage.reads.period / 300
     assert storage.lists.burst <= 100 * storage.lists.period / 300
     assert storage.writes.burst <= 1200 * storage.writes.period / 3600
+    assert storage.writes_at_once is not None
+    assert storage.writes_at_once.burst <= 10 * storage.writes_at_once.period
+
+
+def test_the_rates_waste_nothing_of_what_azure_allows_for_writes() -> None:
+    rates = rates_of(Settings())
+    assert rates.resource_manager_writes.burst >= 190
+    assert rates.resource_manager_writes.burst / rates.resource_manager_writes.period >= 9.5
+    (storage,) = rates.services
+    assert storage.writes_at_once is not None
+    assert storage.writes_at_once.burst / storage.writes_at_once.period >= 9.5
 
 
 def test_a_kind_s_own_rates_hold_unless_a_flag_says_otherwise() -> None:
     assert rates_of(Settings()).services == PUBLISHED
+    (storage,) = rates_of(Settings(storage_writes_per_second=4)).services
+    assert storage == replace(PUBLISHED[0], writes_at_once=Rate(1, 0.25))
     (storage,) = rates_of(Settings(storage_lists=5)).services
     assert (storage.lists, storage.reads, storage.writes) == (Rate(5, 300), PUBLISHED[0].reads, PUBLISHED[0].writes)
 
@@ -289,6 +302,32 @@ def test_a_service_with_limits_of_its_own_has_buckets_of_its_own() -> None:
             assert await client.call(method, path) == 200
         drawn_on = {state.bucket for state in client.budget.drawn_on()}
         assert drawn_on == {"reads", "writes", "example lists", "example reads", "example writes"}
+
+    story(tell, rates=BudgetRates(services=(things,)))
+
+
+def test_writes_of_a_service_with_a_short_limit_are_spread_over_time() -> None:
+    things = ServiceRates(
+        namespace="microsoft.example",
+        listed="things",
+        reads=Rate(5, 300),
+        lists=Rate(1, 300),
+        writes=Rate(1000, 300),
+        writes_at_once=Rate(1, 0.1),
+    )
+    url = f"{ARM}/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.Example/things/a"
+
+    async def tell(client: Client) -> None:
+        now = asyncio.get_running_loop().time
+        began = now()
+        sent = []
+        for _ in range(31):
+            await client.call("PUT", url)
+            sent.append(now() - began)
+        assert sent[-1] == pytest.approx(3.0, abs=0.1)
+        assert max(sum(start <= one < start + 1 for one in sent) for start in sent) <= 10
+        await client.call("GET", url)
+        assert now() - began == pytest.approx(sent[-1], abs=0.05), "a read does not wait for writes"
 
     story(tell, rates=BudgetRates(services=(things,)))
 

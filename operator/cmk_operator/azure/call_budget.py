@@ -41,7 +41,7 @@ class BudgetRates:
     """
 
     resource_manager_reads: Rate = Rate(200, 10)  # noqa: RUF009 - frozen, so it may be shared
-    resource_manager_writes: Rate = Rate(150, 18)  # noqa: RUF009 - frozen, so it may be shared
+    resource_manager_writes: Rate = Rate(195, 20)  # noqa: RUF009 - frozen, so it may be shared
     vault_calls: Rate = Rate(400, 10)  # noqa: RUF009 - frozen, so it may be shared
     token_calls: Rate = Rate(200, 10)  # noqa: RUF009 - frozen, so it may be shared
     services: tuple[ServiceRates, ...] = ()
@@ -102,10 +102,17 @@ class CallBudget:
         )
         for service in self.rates.services:
             if service.namespace in segments:
-                lists = reads and segments[-1] == service.listed
-                name = "lists" if lists else "reads" if reads else "writes"
-                rate = service.lists if lists else service.reads if reads else service.writes
-                yield self._bucket(subscription, f"{service.name} {name}", rate)
+                yield from self._service_buckets(subscription, service, reads=reads, lists=segments[-1] == service.listed)
+
+    def _service_buckets(self, subscription: str, service: ServiceRates, *, reads: bool, lists: bool) -> Iterable[_Bucket]:
+        if reads and lists:
+            yield self._bucket(subscription, f"{service.name} lists", service.lists)
+        elif reads:
+            yield self._bucket(subscription, f"{service.name} reads", service.reads)
+        else:
+            yield self._bucket(subscription, f"{service.name} writes", service.writes)
+            if service.writes_at_once is not None:
+                yield self._bucket(subscription, f"{service.name} writes at once", service.writes_at_once)
 
     def _bucket(self, owner: str, name: str, rate: Rate) -> _Bucket:
         key = (owner, name)

@@ -47,6 +47,7 @@ API_VERSIONS = {
     "microsoft.insights": "2017-05-01-preview 2021-05-01-preview",
     "microsoft.operationalinsights": "2020-08-01 2021-06-01 2022-10-01 2023-09-01 2025-02-01 2025-07-01",
     "microsoft.resources/subscriptions": _SUBSCRIPTIONS,
+    "microsoft.subscription": "2020-09-01 2021-10-01",
     "microsoft.resources/tenants": _SUBSCRIPTIONS,
     "microsoft.resources/resources": f"2015-11-01 {_RESOURCES}",
     "microsoft.resources": _RESOURCES,

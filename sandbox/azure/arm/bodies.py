@@ -40,6 +40,20 @@ def parsed(model: type[Body], body: dict[str, Any]) -> Body:
         ) from error
 
 
+class SubscriptionAliasProperties(Strict):
+    """What is asked of a new subscription."""
+
+    display_name: str
+    workload: Literal["Production", "DevTest"] = "Production"
+    billing_scope: str | None = None
+
+
+class SubscriptionAlias(Strict):
+    """Microsoft.Subscription/aliases."""
+
+    properties: SubscriptionAliasProperties
+
+
 class ResourceGroupBody(Strict):
     """Microsoft.Resources/resourceGroups."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sandbox.azure.arm.api_versions import supported_versions
-from sandbox.azure.arm.bodies import ResourceGroupBody, parsed
+from sandbox.azure.arm.bodies import ResourceGroupBody, SubscriptionAlias, parsed
 from sandbox.azure.arm.subscriptions import LOCATIONS, ResourceGroup, Subscription, normalized_location
 from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
@@ -30,15 +30,24 @@ PROVIDERS = {
 class SubscriptionOperations:
     """The Microsoft.Resources operations."""
 
-    def __init__(self, gateway: Gateway, directory: Directory, resources_in: Callable[[str], list[str]]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        directory: Directory,
+        resources_in: Callable[[str], list[str]],
+        give: Callable[[Subscription, str], None],
+    ) -> None:
         self._gateway = gateway
         self._directory = directory
         self._resources_in = resources_in
+        self._give = give
         one, groups = "/subscriptions/{subscription}", "/subscriptions/{subscription}/resourcegroups"
         prefix = "Microsoft.Resources/subscriptions"
         add = gateway.add
         add("GET", "/tenants", self.tenants, kind="Microsoft.Resources/tenants", action=None)
         add("GET", "/subscriptions", self.list, kind=prefix, action=None)
+        aliases = "Microsoft.Subscription/aliases"
+        add("PUT", f"/providers/{aliases}/{{alias}}", self.put_alias, kind=aliases, action=None)
         add("GET", one, self.get, kind=prefix, action=f"{prefix}/read")
         add("GET", f"{one}/locations", self.locations, kind=prefix, action=f"{prefix}/read")
         kind = "Microsoft.Resources/resourceGroups"
@@ -93,6 +102,30 @@ class SubscriptionOperations:
             if rights.knows_below(call.caller.object_id, f"/subscriptions/{one.id}")
         ]
         return Answer(json={"value": mine, "count": {"type": "Total", "value": len(mine)}})
+
+    async def put_alias(self, call: ArmCall) -> Answer:
+        """Create a subscription of the caller's; the same alias again is the same subscription.
+
+        Azure lets whoever may use the billing scope do so: here the administrators of the tenant.
+        """
+        wanted, alias = parsed(SubscriptionAlias, call.body()).properties, call["alias"]
+        tenant, subscriptions = self._directory.tenants[call.caller.tenant_id], self._gateway.subscriptions
+        if call.caller.object_id not in tenant.administrators:
+            raise ArmRefusedError(
+                401, "UserNotAuthorized", "User is not authorized to create subscriptions on this enrollment account"
+            )
+        mine = (one for one in subscriptions.of_tenant(tenant.id) if one.alias == alias.lower())
+        found = next(mine, None)
+        made = found or subscriptions.add(wanted.display_name, tenant.id, alias)
+        if found is None:
+            self._give(made, call.caller.object_id)
+        value = {
+            "id": f"/providers/Microsoft.Subscription/aliases/{alias}",
+            "name": alias,
+            "type": "Microsoft.Subscription/aliases",
+            "properties": {"subscriptionId": made.id, "provisioningState": "Succeeded"},
+        }
+        return Answer(200 if found else 201, value)
 
     async def get(self, call: ArmCall) -> Answer:
         """One subscription."""

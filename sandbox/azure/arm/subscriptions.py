@@ -34,6 +34,8 @@ class Subscription:
     id: str
     name: str
     tenant_id: str
+    alias: str = ""
+    """By which it was asked for; in lower case."""
     groups: dict[str, ResourceGroup] = field(default_factory=dict)
 
     def group(self, name: str) -> ResourceGroup:
@@ -50,9 +52,9 @@ class Subscriptions:
     def __init__(self) -> None:
         self._all: dict[str, Subscription] = {}
 
-    def add(self, name: str, tenant_id: str) -> Subscription:
+    def add(self, name: str, tenant_id: str, alias: str = "") -> Subscription:
         """A new subscription."""
-        subscription = Subscription(str(uuid.uuid4()), name, tenant_id)
+        subscription = Subscription(str(uuid.uuid4()), name, tenant_id, alias.lower())
         self._all[subscription.id] = subscription
         return subscription
 

@@ -27,6 +27,8 @@ class ServiceRates:
     reads: Rate
     lists: Rate
     writes: Rate
+    writes_at_once: Rate | None = None
+    """A second limit on writes, over a short time; None: the service publishes none."""
 
     @property
     def name(self) -> str:

@@ -20,8 +20,9 @@ STORAGE_RATES: Final = ServiceRates(
     reads=Rate(700, 300),
     lists=Rate(80, 300),
     writes=Rate(1100, 3600),
+    writes_at_once=Rate(1, 0.1),
 )
-"""Source: "Storage resource provider limits" (800 reads and 100 lists per 5 minutes, 1,200 writes per hour)."""
+"""Source: "Storage resource provider limits" (800 reads and 100 lists per 5 minutes, 1,200 writes per hour, 10 per second)."""
 STORAGE_ACCOUNT: Final = Kind(
     resource_type="microsoft.storage/storageaccounts",
     shown="StorageAccount",
