@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cmk_operator.core.identifiers.region_failover import REGIONS, failover_of, warning_of, without_failover
 from cmk_operator.core.prerequisites.check import ALL_PREREQUISITES, Prerequisite, Result, Weight, check_prerequisites, failed
 from cmk_operator.core.prerequisites.key_users import KeyUsers, RegionalUser, SizedUsers
-from cmk_operator.core.prerequisites.vault_facts import VaultUnseen
+from cmk_operator.core.prerequisites.vault_facts import VaultNotVisible
 from cmk_operator.providers.disk.kind import DISK_ENCRYPTION_SET
 from cmk_operator.providers.sql.kind import SQL_SERVER
 from tests.unit.samples import (
@@ -153,14 +153,14 @@ def test_what_the_key_tells_is_judged_with_who_must_do_what(
 @pytest.mark.parametrize(
     ("unseen", "words", "grant"),
     [
-        (VaultUnseen.NOT_ASKED, "not read yet", False),
-        (VaultUnseen.NOT_GRANTED, "may grant the application Key Vault Reader on the vault", True),
-        (VaultUnseen.SILENT, "Resource Manager gave no usable answer", False),
-        (VaultUnseen.ANOTHER_VAULT, "the platform engineer must correct or remove it", False),
+        (VaultNotVisible.NOT_READ, "not read yet", False),
+        (VaultNotVisible.NOT_GRANTED, "may grant the application Key Vault Reader on the vault", True),
+        (VaultNotVisible.NO_ANSWER, "Resource Manager gave no usable answer", False),
+        (VaultNotVisible.ANOTHER_VAULT, "the platform engineer must correct or remove it", False),
     ],
 )
 def test_a_vault_that_is_not_visible_is_unknown_with_the_grant_that_would_show_it(
-    *, unseen: VaultUnseen, words: str, grant: bool
+    *, unseen: VaultNotVisible, words: str, grant: bool
 ) -> None:
     found = check(vault=unseen)
     for name in ("VaultLock", "KeyLock", "TrustedServicesBypass", "NetworkProtection"):
@@ -235,7 +235,7 @@ def test_the_firewall_must_let_azures_services_in_and_should_keep_others_out(
 
 @pytest.mark.parametrize("inner", ["ForbiddenByFirewall", "ForbiddenByConnection"])
 def test_a_vault_that_turned_the_operator_away_is_not_open_to_everybody(inner: str) -> None:
-    found = check(refused(forbidden(inner)), vault=VaultUnseen.NOT_GRANTED)
+    found = check(refused(forbidden(inner)), vault=VaultNotVisible.NOT_GRANTED)
     assert found["NetworkProtection"].result is PASS
     assert found["TrustedServicesBypass"].result is UNKNOWN
     assert found["Permissions"].result is UNKNOWN, "it says nothing about what the application may do"
@@ -346,7 +346,7 @@ def test_only_a_region_of_the_table_passes(region: str) -> None:
 
 
 def test_a_region_that_was_not_read_is_unknown_with_the_grant_that_shows_it() -> None:
-    found = check(healthy(vault_region=None), vault=VaultUnseen.NOT_GRANTED)["RegionFailover"]
+    found = check(healthy(vault_region=None), vault=VaultNotVisible.NOT_GRANTED)["RegionFailover"]
     assert found.result is UNKNOWN
     assert "does not tell its region" in found.message
     assert str(found.command).startswith(READER)
@@ -401,7 +401,7 @@ def test_each_prerequisite_is_told_once_in_one_order() -> None:
 
 
 vaults = st.one_of(
-    st.sampled_from(VaultUnseen),
+    st.sampled_from(VaultNotVisible),
     st.builds(
         lambda access, action, bypass, locks: vault(
             publicNetworkAccess=access, networkAcls={"defaultAction": action, "bypass": bypass}, locks=locks

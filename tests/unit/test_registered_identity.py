@@ -17,7 +17,7 @@ from cmk_operator.core.faults.azure_failure import Stage
 from cmk_operator.core.faults.fault import Actor, Fault, FaultKind, blocked
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.registration.federation import FederatedCredential
-from cmk_operator.core.registration.plan import ApplicationFacts, ManagedIdentityFacts, Seen
+from cmk_operator.core.registration.plan import ApplicationFacts, ManagedIdentityFacts, ObservedRegistration
 from cmk_operator.kubernetes.inventory import Inventory
 from cmk_operator.reconcile.identity import report as identity_report
 from cmk_operator.reconcile.identity.registration import RegistrationOutcome, status_after
@@ -58,7 +58,7 @@ APPLICATION_SEEN = ApplicationFacts(
     "cmk-operator-provider",
 )
 IDENTITY_SEEN = ManagedIdentityFacts(CLIENT, PRINCIPAL, ())
-ALL = Seen(APPLICATION_SEEN, (), IDENTITY_SEEN)
+ALL = ObservedRegistration(APPLICATION_SEEN, (), IDENTITY_SEEN)
 DENIED = blocked(
     Reason.AUTHORIZATION_REQUEST_DENIED, "the provider's administrator must grant it", Actor.PROVIDER_ADMINISTRATOR
 )
@@ -89,7 +89,7 @@ def test_the_ids_are_taken_from_status_once_they_are_known_and_the_chain_waits_u
     assert isinstance(fault, Fault)
     assert (fault.kind, fault.reason) == (FaultKind.BUSY, "IdentityNotRegistered")
     assert "has not registered its application yet" in fault.message
-    half = chain_of(after(RegistrationOutcome(Seen(APPLICATION_SEEN), DENIED)))
+    half = chain_of(after(RegistrationOutcome(ObservedRegistration(APPLICATION_SEEN), DENIED)))
     assert isinstance(half, Fault)
     assert "has not registered its managed identity yet" in half.message
     chain = chain_of(after(RegistrationOutcome(ALL)))
@@ -111,7 +111,9 @@ def test_ids_of_another_managed_identity_or_of_a_given_application_are_not_taken
 
 def test_what_could_not_be_read_keeps_the_ids_that_were_known() -> None:
     known = after(RegistrationOutcome(ALL))
-    again = after(RegistrationOutcome(Seen(application_unread=DENIED, managed_identity_unread=DENIED), DENIED), known)
+    again = after(
+        RegistrationOutcome(ObservedRegistration(application_unread=DENIED, managed_identity_unread=DENIED), DENIED), known
+    )
     assert again.status.registration == known.status.registration
     assert again.status.managed_identity == known.status.managed_identity
 
@@ -120,8 +122,13 @@ def test_what_could_not_be_read_keeps_the_ids_that_were_known() -> None:
     ("outcome", "registered", "ready", "paired"),
     [
         (RegistrationOutcome(ALL), ("True", "Registered"), ("True", "Ready"), None),
-        (RegistrationOutcome(Seen(), DENIED), ("False", DENIED.reason), ("False", DENIED.reason), "Stalled"),
-        (RegistrationOutcome(Seen(APPLICATION_SEEN), DENIED), ("False", DENIED.reason), ("False", DENIED.reason), "Stalled"),
+        (RegistrationOutcome(ObservedRegistration(), DENIED), ("False", DENIED.reason), ("False", DENIED.reason), "Stalled"),
+        (
+            RegistrationOutcome(ObservedRegistration(APPLICATION_SEEN), DENIED),
+            ("False", DENIED.reason),
+            ("False", DENIED.reason),
+            "Stalled",
+        ),
         (
             RegistrationOutcome(ALL, Fault(Reason.CONFLICT, "another change", Actor.AZURE)),
             ("False", "Conflict"),
@@ -137,7 +144,7 @@ def test_what_is_in_the_way_of_a_registration_is_told(
     known = after(outcome)
     obstacle = RegistrationObstacle(outcome.fault, unread=outcome.unread) if outcome.fault is not None else None
     status = identity_report.identity_status(
-        known, None, outcome.seen.managed_identity, outcome.seen.application, NOW, obstacle
+        known, None, outcome.observed.managed_identity, outcome.observed.application, NOW, obstacle
     )
     assert (reasons(status)["Registered"], reasons(status)["Ready"]) == (registered, ready)
     assert {entry.type for entry in status.conditions} & {"Stalled", "Reconciling"} == ({paired} if paired else set())
@@ -147,7 +154,7 @@ def test_what_is_in_the_way_of_a_registration_is_told(
 
 def test_a_registrar_that_lost_its_rights_later_breaks_nothing_that_works() -> None:
     known = after(RegistrationOutcome(ALL))
-    lost = RegistrationOutcome(Seen(application_unread=DENIED), DENIED)
+    lost = RegistrationOutcome(ObservedRegistration(application_unread=DENIED), DENIED)
     assert lost.unread
     status = identity_report.identity_status(
         after(lost, known), None, IDENTITY_SEEN, APPLICATION_SEEN, NOW, RegistrationObstacle(DENIED, unread=True)

@@ -20,16 +20,16 @@ from cmk_operator.core.registration.plan import (
     MULTITENANT,
     ApplicationFacts,
     CreateManagedIdentity,
+    DesiredRegistration,
     ManagedIdentityFacts,
     MarkApplication,
     Namesake,
+    ObservedRegistration,
     RegistrationStep,
-    Seen,
     ServiceAccount,
     TrustAtApplication,
     TrustAtManagedIdentity,
     UpsertApplication,
-    Wish,
     judge_token_audience,
     next_step,
 )
@@ -45,7 +45,7 @@ ACCOUNT = ServiceAccount("https://cluster.example", "system:serviceaccount:cmk-o
 NAME = "Contoso CMK"
 
 
-def wish(**changes: Any) -> Wish:
+def desired(**changes: Any) -> DesiredRegistration:
     usual: dict[str, Any] = {
         "identity_name": "contoso",
         "registrar_client_id": CLIENT,
@@ -59,7 +59,7 @@ def wish(**changes: Any) -> Wish:
         "service_account": ACCOUNT,
         "by_service_account": False,
     }
-    return Wish(**usual | changes)
+    return DesiredRegistration(**usual | changes)
 
 
 def namesake(object_id: str = "o1", *, owned: bool = True, **changes: Any) -> Namesake:
@@ -83,7 +83,7 @@ class Directory:
     owned: set[str] = field(default_factory=set)
     identity: ManagedIdentityFacts | None = None
 
-    def seen(self, wanted: Wish) -> Seen:
+    def observed(self, wanted: DesiredRegistration) -> ObservedRegistration:
         marked = [one for one in self.applications.values() if one.unique_name == wanted.unique_name]
         assert len(marked) <= 1
         named = [
@@ -91,7 +91,7 @@ class Directory:
             for one in self.applications.values()
             if one.display_name == wanted.display_name
         ]
-        return Seen(marked[0] if marked else None, () if marked else tuple(named), self.identity)
+        return ObservedRegistration(marked[0] if marked else None, () if marked else tuple(named), self.identity)
 
     def take(self, step: RegistrationStep) -> None:
         match step:
@@ -132,7 +132,7 @@ credentials = st.lists(
         st.sampled_from([PRINCIPAL, CLIENT, ACCOUNT.subject]),
         st.sampled_from([(AUDIENCE,), ("other",)]),
         st.sampled_from(
-            [wish().trust_in_service_account.name, wish().trust_in_managed_identity(PRINCIPAL).name, "by-hand", "other"]
+            [desired().trust_in_service_account.name, desired().trust_in_managed_identity(PRINCIPAL).name, "by-hand", "other"]
         ),
     ),
     unique_by=(lambda one: (one.issuer, one.subject), lambda one: one.name),
@@ -148,7 +148,7 @@ starts = st.builds(
             credentials,
             st.sampled_from(["o1", "o2", "o3"]),
             st.just(APPLICATION),
-            st.sampled_from([None, None, wish().unique_name, "of-another"]),
+            st.sampled_from([None, None, desired().unique_name, "of-another"]),
         ),
         unique_by=(lambda one: one.object_id, lambda one: one.unique_name or one.object_id),
     ).map(lambda found: {one.object_id: one for one in found}),
@@ -159,21 +159,21 @@ starts = st.builds(
 
 @given(starts, st.booleans())
 def test_from_any_start_it_comes_to_an_end_and_stays_there(directory: Directory, by_service_account: bool) -> None:  # noqa: FBT001 - drawn
-    wanted = wish(by_service_account=by_service_account)
+    wanted = desired(by_service_account=by_service_account)
     before = len(directory.applications)
-    step = next_step(wanted, directory.seen(wanted))
+    step = next_step(wanted, directory.observed(wanted))
     for _ in range(MOST_STEPS - 1):
         if step is None or isinstance(step, Fault):
             break
         directory.take(step)
-        step = next_step(wanted, directory.seen(wanted))
+        step = next_step(wanted, directory.observed(wanted))
     assert len(directory.applications) <= before + 1
     if isinstance(step, Fault):
         assert step.needs_a_person
         assert "must" in step.message
         return
     assert step is None, "it did not converge"
-    application = directory.seen(wanted).application
+    application = directory.observed(wanted).application
     assert application is not None
     assert (application.display_name, application.sign_in_audience in MULTITENANT) == (NAME, True)
     assert any(one.trusts(wanted.trust_in_managed_identity(PRINCIPAL)) for one in application.federated_credentials)
@@ -184,9 +184,9 @@ def test_from_any_start_it_comes_to_an_end_and_stays_there(directory: Directory,
 
 
 def test_from_nothing_it_takes_four_steps_in_this_order() -> None:
-    wanted, directory = wish(), Directory()
+    wanted, directory = desired(), Directory()
     taken: list[str] = []
-    while (step := next_step(wanted, directory.seen(wanted))) is not None:
+    while (step := next_step(wanted, directory.observed(wanted))) is not None:
         assert not isinstance(step, Fault)
         taken.append(type(step).__name__)
         directory.take(step)
@@ -209,15 +209,15 @@ def test_from_nothing_it_takes_four_steps_in_this_order() -> None:
 def test_an_application_of_that_name_is_adopted_only_when_it_is_clear_which(
     namesakes: tuple[Namesake, ...], expected: str
 ) -> None:
-    identity = ManagedIdentityFacts(CLIENT, PRINCIPAL, (wish().trust_in_service_account,))
-    step = next_step(wish(), Seen(None, namesakes, identity))
+    identity = ManagedIdentityFacts(CLIENT, PRINCIPAL, (desired().trust_in_service_account,))
+    step = next_step(desired(), ObservedRegistration(None, namesakes, identity))
     assert (step.reason if isinstance(step, Fault) else type(step).__name__) == expected
 
 
 def test_an_application_that_was_registered_and_is_gone_is_never_replaced() -> None:
     step = next_step(
-        wish(known_client_id=APPLICATION, known_object_id="o1"),
-        Seen(managed_identity=ManagedIdentityFacts(CLIENT, PRINCIPAL, (wish().trust_in_service_account,))),
+        desired(known_client_id=APPLICATION, known_object_id="o1"),
+        ObservedRegistration(managed_identity=ManagedIdentityFacts(CLIENT, PRINCIPAL, (desired().trust_in_service_account,))),
     )
     assert isinstance(step, Fault)
     assert step.reason == "RegisteredApplicationMissing"
@@ -226,47 +226,49 @@ def test_an_application_that_was_registered_and_is_gone_is_never_replaced() -> N
 
 def test_what_stands_in_the_way_of_the_application_does_not_keep_the_managed_identity_waiting() -> None:
     refused = judge_registration_failure(AzureFailure(403, "Authorization_RequestDenied", ""), CLIENT, "the application")
-    step = next_step(wish(), Seen(application_unread=refused))
+    step = next_step(desired(), ObservedRegistration(application_unread=refused))
     assert isinstance(step, CreateManagedIdentity)
-    identity = ManagedIdentityFacts(CLIENT, PRINCIPAL, (wish().trust_in_service_account,))
-    assert next_step(wish(), Seen(managed_identity=identity, application_unread=refused)) == refused
+    identity = ManagedIdentityFacts(CLIENT, PRINCIPAL, (desired().trust_in_service_account,))
+    assert next_step(desired(), ObservedRegistration(managed_identity=identity, application_unread=refused)) == refused
 
 
 def test_a_managed_identity_that_cannot_be_read_is_not_created_over() -> None:
     refused = judge_registration_failure(AzureFailure(403, "AuthorizationFailed", ""), CLIENT, "the managed identity")
-    application = ApplicationFacts(NAME, "AzureADMultipleOrgs", (), "o1", APPLICATION, wish().unique_name)
-    assert next_step(wish(), Seen(application, managed_identity_unread=refused)) == refused
+    application = ApplicationFacts(NAME, "AzureADMultipleOrgs", (), "o1", APPLICATION, desired().unique_name)
+    assert next_step(desired(), ObservedRegistration(application, managed_identity_unread=refused)) == refused
 
 
 def test_only_what_the_manifest_lets_the_operator_register_is_written() -> None:
     given_identity = ManagedIdentityFacts(CLIENT, PRINCIPAL)
-    application = ApplicationFacts(NAME, "AzureADMultipleOrgs", (), "o1", APPLICATION, wish().unique_name)
-    step = next_step(wish(location=None), Seen(application, (), given_identity))
-    assert step == TrustAtApplication("o1", wish().trust_in_managed_identity(PRINCIPAL))
-    identity = ManagedIdentityFacts(CLIENT, PRINCIPAL, (wish().trust_in_service_account,))
-    assert next_step(wish(display_name=None), Seen(managed_identity=identity)) is None
+    application = ApplicationFacts(NAME, "AzureADMultipleOrgs", (), "o1", APPLICATION, desired().unique_name)
+    step = next_step(desired(location=None), ObservedRegistration(application, (), given_identity))
+    assert step == TrustAtApplication("o1", desired().trust_in_managed_identity(PRINCIPAL))
+    identity = ManagedIdentityFacts(CLIENT, PRINCIPAL, (desired().trust_in_service_account,))
+    assert next_step(desired(display_name=None), ObservedRegistration(managed_identity=identity)) is None
 
 
-def full(*credentials: FederatedCredential) -> Seen:
-    identity = ManagedIdentityFacts(CLIENT, PRINCIPAL, (wish().trust_in_service_account,))
-    return Seen(ApplicationFacts(NAME, "AzureADMultipleOrgs", credentials, "o1", APPLICATION, wish().unique_name), (), identity)
+def full(*credentials: FederatedCredential) -> ObservedRegistration:
+    identity = ManagedIdentityFacts(CLIENT, PRINCIPAL, (desired().trust_in_service_account,))
+    return ObservedRegistration(
+        ApplicationFacts(NAME, "AzureADMultipleOrgs", credentials, "o1", APPLICATION, desired().unique_name), (), identity
+    )
 
 
 def test_the_twenty_first_credential_names_the_twenty() -> None:
-    wanted = wish().trust_in_managed_identity(PRINCIPAL)
-    step = next_step(wish(), full(*others(20)))
+    wanted = desired().trust_in_managed_identity(PRINCIPAL)
+    step = next_step(desired(), full(*others(20)))
     assert isinstance(step, Fault)
     assert (step.reason, step.actor) == ("TooManyCredentials", Actor.PROVIDER_ADMINISTRATOR)
     assert all(one.name in step.message for one in others(20))
-    assert next_step(wish(), full(*others(19))) == TrustAtApplication("o1", wanted)
+    assert next_step(desired(), full(*others(19))) == TrustAtApplication("o1", wanted)
     ours = replace(wanted, subject=CLIENT)
-    assert next_step(wish(), full(*others(19), ours)) == TrustAtApplication("o1", wanted), "one of ours is repaired in place"
-    assert next_step(wish(), full(*others(19), replace(wanted, name="by-hand"))) is None
+    assert next_step(desired(), full(*others(19), ours)) == TrustAtApplication("o1", wanted), "one of ours is repaired in place"
+    assert next_step(desired(), full(*others(19), replace(wanted, name="by-hand"))) is None
 
 
 def test_anothers_credential_of_the_same_pair_and_another_audience_is_named() -> None:
     rival = FederatedCredential(ENTRA, PRINCIPAL, ("other",), "by-hand")
-    step = next_step(wish(), full(rival))
+    step = next_step(desired(), full(rival))
     assert isinstance(step, Fault)
     assert step.reason == "WrongCredentialAudience"
     assert "'by-hand'" in step.message
@@ -294,10 +296,10 @@ def test_a_token_for_another_cloud_is_not_shown_to_this_one(
 
 
 def test_names_of_credentials_fit_azure_and_tell_clusters_and_identities_apart() -> None:
-    one, other = wish(), wish(service_account=replace(ACCOUNT, issuer="https://second.example"))
+    one, other = desired(), desired(service_account=replace(ACCOUNT, issuer="https://second.example"))
     assert one.trust_in_service_account.name != other.trust_in_service_account.name
     assert one.trust_in_managed_identity("a").name == one.trust_in_managed_identity("b").name
-    moved = wish(managed_identity=ArmId(f"{IDENTITY}2"))
+    moved = desired(managed_identity=ArmId(f"{IDENTITY}2"))
     assert one.trust_in_managed_identity("a").name != moved.trust_in_managed_identity("a").name
     assert len(one.trust_in_service_account.name) <= 120
 

@@ -15,16 +15,16 @@ from cmk_operator.core.registration.faults import judge_registration_failure
 from cmk_operator.core.registration.plan import (
     ApplicationFacts,
     CreateManagedIdentity,
+    DesiredRegistration,
     ManagedIdentityFacts,
     MarkApplication,
     Namesake,
+    ObservedRegistration,
     RegistrationStep,
-    Seen,
     ServiceAccount,
     TrustAtApplication,
     TrustAtManagedIdentity,
     UpsertApplication,
-    Wish,
 )
 
 if TYPE_CHECKING:
@@ -77,33 +77,37 @@ class RegistrarClient:
             self.session.forget_managed_identity(self.chain)
         return judge_registration_failure(failure, self.chain.managed_identity_client_id, target)
 
-    async def observe(self, wish: Wish) -> Seen:
+    async def observe(self, desired: DesiredRegistration) -> ObservedRegistration:
         """Read which parts of the wanted registration exist. Only reads."""
         application: ApplicationFacts | None = None
         namesakes: tuple[Namesake, ...] = ()
         identity, application_unread, identity_unread = None, None, None
-        if wish.display_name is not None:
+        if desired.display_name is not None:
             try:
-                application, namesakes = await self._application_or_namesakes(wish, wish.display_name)
+                application, namesakes = await self._application_or_namesakes(desired, desired.display_name)
             except EXPECTED_FAILURES as error:
-                application_unread = self._refused(error, f"the application {wish.display_name!r}")
+                application_unread = self._refused(error, f"the application {desired.display_name!r}")
         try:
-            identity = await self._managed_identity(wish)
+            identity = await self._managed_identity(desired)
         except EXPECTED_FAILURES as error:
-            identity_unread = self._refused(error, f"the managed identity {wish.managed_identity.name!r}")
-        return Seen(application, namesakes, identity, application_unread, identity_unread)
+            identity_unread = self._refused(error, f"the managed identity {desired.managed_identity.name!r}")
+        return ObservedRegistration(application, namesakes, identity, application_unread, identity_unread)
 
     async def _application_or_namesakes(
-        self, wish: Wish, display_name: str
+        self, desired: DesiredRegistration, display_name: str
     ) -> tuple[ApplicationFacts | None, tuple[Namesake, ...]]:
-        application = await self._application(self._graph(), wish)
-        if application is None and wish.known_client_id is None:
+        application = await self._application(self._graph(), desired)
+        if application is None and desired.known_client_id is None:
             return None, await self._namesakes(self._graph(), display_name)
         return application, ()
 
-    async def _application(self, graph: RestClient, wish: Wish) -> ApplicationFacts | None:
+    async def _application(self, graph: RestClient, desired: DesiredRegistration) -> ApplicationFacts | None:
         """The application that was registered before, else the one with our unique name."""
-        key = f"appId='{wish.known_client_id}'" if wish.known_client_id is not None else f"uniqueName='{wish.unique_name}'"
+        key = (
+            f"appId='{desired.known_client_id}'"
+            if desired.known_client_id is not None
+            else f"uniqueName='{desired.unique_name}'"
+        )
         found = await _or_none(graph, f"/v1.0/applications({key})", {"$select": _APPLICATION_FIELDS})
         if found is None:
             return None
@@ -138,24 +142,24 @@ class RegistrarClient:
             for entry in found
         )
 
-    async def _managed_identity(self, wish: Wish) -> ManagedIdentityFacts | None:
+    async def _managed_identity(self, desired: DesiredRegistration) -> ManagedIdentityFacts | None:
         manager = self.session.resource_manager(self.chain)
-        path = wish.managed_identity.text
-        answer = await _or_none(manager, path, _ARM) if wish.location is not None else await manager.call("GET", path, _ARM)
+        path = desired.managed_identity.text
+        answer = await _or_none(manager, path, _ARM) if desired.location is not None else await manager.call("GET", path, _ARM)
         if answer is None:
             return None
         properties: dict[str, Any] = answer.get("properties", {})
         credentials = None
-        if wish.location is not None:
+        if desired.location is not None:
             found = [entry async for page in manager.pages(f"{path}/federatedIdentityCredentials", _ARM) for entry in page]
             credentials = tuple(credential_of(entry.get("properties", {}), str(entry["name"])) for entry in found)
         return ManagedIdentityFacts(str(properties.get("clientId", "")), str(properties.get("principalId", "")), credentials)
 
-    async def take(self, wish: Wish, step: RegistrationStep) -> Fault | None:
+    async def take(self, desired: DesiredRegistration, step: RegistrationStep) -> Fault | None:
         """Make one step; returns the fault if it was refused. Each step is idempotent."""
-        target = f"the managed identity {wish.managed_identity.name!r}"
+        target = f"the managed identity {desired.managed_identity.name!r}"
         if not isinstance(step, CreateManagedIdentity | TrustAtManagedIdentity):
-            target = f"the application {wish.display_name!r}"
+            target = f"the application {desired.display_name!r}"
         try:
             await self._send(step)
         except EXPECTED_FAILURES as error:

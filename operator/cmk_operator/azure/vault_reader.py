@@ -13,7 +13,7 @@ from cmk_operator.core.identifiers.arm_id import InvalidArmIdError, parse_arm_id
 from cmk_operator.core.prerequisites.vault_facts import (
     VaultFacts,
     VaultLock,
-    VaultUnseen,
+    VaultNotVisible,
     host_of_vault,
     vault_facts,
     vault_lock,
@@ -49,7 +49,7 @@ class ReadVault:
 class _Reads:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     at: float = float("-inf")
-    last: VaultFacts | VaultUnseen = VaultUnseen.NOT_ASKED
+    last: VaultFacts | VaultNotVisible = VaultNotVisible.NOT_READ
     found: ArmId | None = None
 
 
@@ -68,45 +68,45 @@ class VaultReader:
         """The number of vaults held in memory."""
         return len(self._reads)
 
-    async def read(self, vault: ReadVault, max_age: float) -> VaultFacts | VaultUnseen:
+    async def read(self, vault: ReadVault, max_age: float) -> VaultFacts | VaultNotVisible:
         """Facts at most `max_age` seconds old, or why there are none; returns refusals of Azure and Entra as values."""
         reads = self._reads[vault]
         async with reads.lock:
             if self._session.monotonic() - reads.at > max_age:
                 found = await self._read(vault, reads)
-                silent = found is VaultUnseen.SILENT and isinstance(reads.last, VaultFacts)
+                silent = found is VaultNotVisible.NO_ANSWER and isinstance(reads.last, VaultFacts)
                 reads.last = reads.last if silent else found
                 reads.at = self._session.monotonic()
             return reads.last
 
-    def last(self, vault: ReadVault) -> VaultFacts | VaultUnseen:
+    def last(self, vault: ReadVault) -> VaultFacts | VaultNotVisible:
         """The result of the last read; sends no request."""
         reads = self._reads.find(vault)
-        return reads.last if reads is not None else VaultUnseen.NOT_ASKED
+        return reads.last if reads is not None else VaultNotVisible.NOT_READ
 
-    async def _read(self, vault: ReadVault, reads: _Reads) -> VaultFacts | VaultUnseen:
+    async def _read(self, vault: ReadVault, reads: _Reads) -> VaultFacts | VaultNotVisible:
         try:
             async with asyncio.timeout(_READ_TIMEOUT):
                 arm = self._session.customer_resource_manager(vault.chain, vault.customer_tenant_id)
                 reads.found = vault.resource_id or reads.found or await _find(arm, vault.host)
                 if reads.found is None:
-                    return VaultUnseen.NOT_GRANTED
+                    return VaultNotVisible.NOT_GRANTED
                 body = await arm.call("GET", reads.found.text, {"api-version": VAULTS})
                 if host_of_vault(body) != vault.host.lower():
                     reads.found = None
-                    return VaultUnseen.ANOTHER_VAULT
+                    return VaultNotVisible.ANOTHER_VAULT
                 return vault_facts(body, await _locks(arm, reads.found))
         except EXPECTED_FAILURES as error:
             reads.found = None
             return _why_unseen(failure_of(error))
 
 
-def _why_unseen(failure: AzureFailure) -> VaultUnseen:
-    """Why a read failed: a refusal with a code of Resource Manager means that a role is missing; all else is SILENT."""
+def _why_unseen(failure: AzureFailure) -> VaultNotVisible:
+    """Why a read failed: a refusal with a code of Resource Manager means that a role is missing; all else is NO_ANSWER."""
     if failure.code == "InvalidAuthenticationTokenTenant":
-        return VaultUnseen.ANOTHER_VAULT
+        return VaultNotVisible.ANOTHER_VAULT
     refused = failure.stage is Stage.SERVICE and failure.status in {403, 404} and failure.code != f"Http{failure.status}"
-    return VaultUnseen.NOT_GRANTED if refused else VaultUnseen.SILENT
+    return VaultNotVisible.NOT_GRANTED if refused else VaultNotVisible.NO_ANSWER
 
 
 async def _find(arm: RestClient, host: str) -> ArmId | None:
@@ -135,7 +135,7 @@ async def _locks(arm: RestClient, vault: ArmId) -> list[VaultLock] | None:
     try:
         found = [lock async for page in arm.pages(path, {"api-version": LOCKS}) for lock in map(vault_lock, page)]
     except EXPECTED_FAILURES as error:
-        if _why_unseen(failure_of(error)) is VaultUnseen.NOT_GRANTED:
+        if _why_unseen(failure_of(error)) is VaultNotVisible.NOT_GRANTED:
             return None
         raise
     return [lock for lock in found if lock is not None]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.api.conditions import find
 from cmk_operator.core.access.state import AccessState
-from cmk_operator.core.audit.change import OBSERVED, OPERATOR, UNTOLD, Change, Event, Subject, identity_of
+from cmk_operator.core.audit.change import OBSERVED, OPERATOR, UNKNOWN_AUTHOR, Change, Event, Subject, identity_of
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.text.rfc3339 import to_rfc3339
 from cmk_operator.kubernetes.client import KubernetesError, ObjectReference, collection_path
@@ -46,7 +46,7 @@ def subject_of(resource: CustomResource) -> Subject:
 def author_of(resource: CustomResource) -> str:
     """The last writer of the spec. The client names itself, and the API server does not verify the name."""
     manager = resource.metadata.changed_by
-    return f"field manager {manager}" if manager else UNTOLD
+    return f"field manager {manager}" if manager else UNKNOWN_AUTHOR
 
 
 def note_configuration(cluster: Cluster, reporting: Reporting, reference: ObjectReference) -> None:
@@ -68,7 +68,7 @@ def configuration_changed(resource: CustomResource, now: datetime) -> Change:
         to_rfc3339(now),
         Event.CONFIGURATION_CHANGED,
         subject_of(resource),
-        UNTOLD if deleting else author_of(resource),
+        UNKNOWN_AUTHOR if deleting else author_of(resource),
         f"generation {known}" if known >= 0 else "",
         f"generation {generation}",
         "the deletion of the manifest was requested, or the manifest was changed while its deletion is pending"
@@ -122,7 +122,7 @@ def deleted(subject: Subject, now: datetime) -> Change:
     """The deletion of a manifest. Kubernetes keeps who deleted an object only in its own audit log."""
     why = "the API server no longer has the object; the API server's audit log names who deleted it"
     identity = identity_of(subject.uid, "deleted", "")
-    return Change(identity, to_rfc3339(now), Event.MANIFEST_DELETED, subject, UNTOLD, "present", "deleted", why)
+    return Change(identity, to_rfc3339(now), Event.MANIFEST_DELETED, subject, UNKNOWN_AUTHOR, "present", "deleted", why)
 
 
 def key_change_id(resource: EncryptedResource, after: str) -> str:
@@ -198,7 +198,7 @@ def key_changes(
                 to_rfc3339(now),
                 Event.KEY_ACCESS_CHANGED,
                 subject_of(key),
-                OBSERVED if after.state in _STATES_OF_THE_KEY else UNTOLD,
+                OBSERVED if after.state in _STATES_OF_THE_KEY else UNKNOWN_AUTHOR,
                 before.state if before is not None else "",
                 after.state,
                 f"{accessible.reason}: {accessible.message}",
@@ -240,7 +240,7 @@ def consent_changed(
         to_rfc3339(now),
         Event.CONSENT_CHANGED,
         subject_of(tenant),
-        UNTOLD if after.state == "Unknown" else "the customer's administrator",
+        UNKNOWN_AUTHOR if after.state == "Unknown" else "the customer's administrator",
         before.state if before is not None else "",
         after.state,
         granted.message if granted is not None else "",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 OPERATOR: Final = "cmk-operator"
 OBSERVED: Final = "Azure or the customer"
 """The author of an observed change: Azure's services, or whoever administers the key or the resource."""
-UNTOLD: Final = "unknown"
+UNKNOWN_AUTHOR: Final = "unknown"
 """The author of a change if neither Kubernetes nor Azure names one."""
 _LONGEST_TEXT: Final = 1024
 _LARGEST_SPEC: Final = 4096

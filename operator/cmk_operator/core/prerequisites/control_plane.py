@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.prerequisites.prerequisite import Prerequisite, PrerequisiteFacts, PrerequisiteName, Result, Weight
-from cmk_operator.core.prerequisites.vault_facts import VaultFacts, VaultLock, VaultUnseen, holding_for
+from cmk_operator.core.prerequisites.vault_facts import VaultFacts, VaultLock, VaultNotVisible, holding_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _READER: Final = "the customer's administrator may grant the application Key Vault Reader on the vault to have it checked"
-_UNSEEN: Final[Mapping[VaultUnseen, str]] = MappingProxyType(
+_WHY_NOT_VISIBLE: Final[Mapping[VaultNotVisible, str]] = MappingProxyType(
     {
-        VaultUnseen.NOT_ASKED: "not read yet",
-        VaultUnseen.NOT_GRANTED: f"not visible: {_READER}",
-        VaultUnseen.SILENT: "not visible now: Resource Manager gave no usable answer for the customer's tenant",
-        VaultUnseen.ANOTHER_VAULT: (
+        VaultNotVisible.NOT_READ: "not read yet",
+        VaultNotVisible.NOT_GRANTED: f"not visible: {_READER}",
+        VaultNotVisible.NO_ANSWER: "not visible now: Resource Manager gave no usable answer for the customer's tenant",
+        VaultNotVisible.ANOTHER_VAULT: (
             "not visible: spec.vaultResourceId names another vault than spec.keyUri, so the platform engineer must correct or "
             "remove it"
         ),
@@ -29,10 +29,10 @@ _BLOCKED_BY_FIREWALL: Final = frozenset({"ForbiddenByFirewall", "ForbiddenByConn
 
 def check_vault(facts: PrerequisiteFacts) -> tuple[Prerequisite, ...]:
     """Judge locks, access for Azure's services, and access for everybody else."""
-    seen = facts.seen
+    seen = facts.visible_vault
     if seen is not None:
         return (*_locks(facts, seen), _bypass(facts, seen), _network(facts, seen))
-    unseen, command = why_unseen(facts)
+    unseen, command = why_not_visible(facts)
     network = Prerequisite(PrerequisiteName.NETWORK_PROTECTION, Result.UNKNOWN, unseen, Weight.ADVISED, command)
     failure = facts.probe.wanted.failure
     if failure is not None and failure.inner_code in _BLOCKED_BY_FIREWALL:
@@ -46,10 +46,10 @@ def check_vault(facts: PrerequisiteFacts) -> tuple[Prerequisite, ...]:
     )
 
 
-def why_unseen(facts: PrerequisiteFacts) -> tuple[str, str | None]:
+def why_not_visible(facts: PrerequisiteFacts) -> tuple[str, str | None]:
     """Why the control plane is not visible, and the grant that would show it if one is missing."""
-    unseen = _UNSEEN[facts.vault] if isinstance(facts.vault, VaultUnseen) else ""
-    return unseen, _reader(facts) if facts.vault is VaultUnseen.NOT_GRANTED else None
+    unseen = _WHY_NOT_VISIBLE[facts.vault] if isinstance(facts.vault, VaultNotVisible) else ""
+    return unseen, _reader(facts) if facts.vault is VaultNotVisible.NOT_GRANTED else None
 
 
 def _reader(facts: PrerequisiteFacts) -> str:

@@ -21,13 +21,13 @@ WANTED_RETENTION_DAYS: Final = 90
 def check_recovery(facts: PrerequisiteFacts, attributes: KeyAttributes | None) -> tuple[Prerequisite, ...]:
     """Judge soft delete, purge protection and retention, from the key's recovery level or else from the vault's settings."""
     level = attributes.recovery_level if attributes is not None else ""
-    seen = facts.seen
+    vault = facts.visible_vault
     if level:
         soft_delete = "Recoverable" in level
         purge_protection = soft_delete and "Purgeable" not in level
         days = attributes.recoverable_days if attributes is not None else None
-    elif seen is not None:
-        soft_delete, purge_protection, days = True, seen.purge_protection, seen.retention_days
+    elif vault is not None:
+        soft_delete, purge_protection, days = True, vault.purge_protection, vault.retention_days
     elif attributes is None:
         return ()
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cmk_operator.core.identifiers.region_failover import DURING, READ_ON, SOURCE, failover_of
-from cmk_operator.core.prerequisites.control_plane import why_unseen
+from cmk_operator.core.prerequisites.control_plane import why_not_visible
 from cmk_operator.core.prerequisites.prerequisite import Prerequisite, PrerequisiteFacts, PrerequisiteName, Result, Weight
 
 
@@ -12,7 +12,7 @@ def check_failover(facts: PrerequisiteFacts) -> Prerequisite:
     name, region = PrerequisiteName.REGION_FAILOVER, facts.vault_region
     weight = Weight.REQUIRED if facts.requires_failover else Weight.ADVISED
     if region is None:
-        unseen, command = why_unseen(facts)
+        unseen, command = why_not_visible(facts)
         return Prerequisite(name, Result.UNKNOWN, f"the vault does not tell its region; {unseen}".rstrip("; "), weight, command)
     found = failover_of(region)
     if found is None:

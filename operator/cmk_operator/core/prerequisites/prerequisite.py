@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.prerequisites.key_users import KeyUsers
-from cmk_operator.core.prerequisites.vault_facts import VaultFacts, VaultUnseen
+from cmk_operator.core.prerequisites.vault_facts import VaultFacts, VaultNotVisible
 
 if TYPE_CHECKING:
     from cmk_operator.core.access.state import KeyProbe
@@ -80,7 +80,7 @@ class PrerequisiteFacts:
     probe: KeyProbe
     key: KeyUri
     application_client_id: str
-    vault: VaultFacts | VaultUnseen = VaultUnseen.NOT_ASKED
+    vault: VaultFacts | VaultNotVisible = VaultNotVisible.NOT_READ
     users: KeyUsers = KeyUsers()  # noqa: RUF009 - frozen, so it may be shared
     known_region: str | None = None
     """The vault's region as status kept it, for the time in which neither the key nor the vault can be read."""
@@ -92,7 +92,7 @@ class PrerequisiteFacts:
         """The vault's region: as the data plane reports it, else the control plane, else as it was last seen."""
         attributes = self.probe.wanted.attributes
         told = attributes.vault_region if attributes is not None else None
-        return told or (self.seen.location if self.seen is not None else None) or self.known_region
+        return told or (self.visible_vault.location if self.visible_vault is not None else None) or self.known_region
 
     @property
     def vault_name(self) -> str:
@@ -100,13 +100,13 @@ class PrerequisiteFacts:
         return self.key.vault_name
 
     @property
-    def seen(self) -> VaultFacts | None:
+    def visible_vault(self) -> VaultFacts | None:
         """The vault's control plane; None if the current grants do not show it."""
         return self.vault if isinstance(self.vault, VaultFacts) else None
 
     @property
     def vault_scope(self) -> str:
         """The vault's Resource Manager id as an argument for az; if unknown, a command that looks it up."""
-        if self.seen is not None:
-            return self.seen.resource_id.text
+        if self.visible_vault is not None:
+            return self.visible_vault.resource_id.text
         return f'"$(az keyvault show --name {self.vault_name} --query id --output tsv)"'

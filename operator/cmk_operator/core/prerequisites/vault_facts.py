@@ -17,12 +17,12 @@ _HTTPS: Final = "https://"
 _LOCK: Final = re.compile(r"(/.+)/providers/Microsoft\.Authorization/locks/[^/]+", re.IGNORECASE)
 
 
-class VaultUnseen(Enum):
+class VaultNotVisible(Enum):
     """Why nothing is known about a vault's control plane."""
 
-    NOT_ASKED = "it has not been read yet"
+    NOT_READ = "it has not been read yet"
     NOT_GRANTED = "the application may not read the vault"
-    SILENT = "Resource Manager gave no usable answer"
+    NO_ANSWER = "Resource Manager gave no usable answer"
     ANOTHER_VAULT = "spec.vaultResourceId names another vault than keyUri"
 
 

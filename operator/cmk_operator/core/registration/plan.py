@@ -62,7 +62,7 @@ class ServiceAccount:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class DesiredRegistration:
     """What one manifest asks the operator to register."""
 
     identity_name: str
@@ -99,7 +99,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ObservedRegistration:
     """What already exists, as far as it could be read."""
 
     application: ApplicationFacts | None = None
@@ -171,49 +171,49 @@ def judge_token_audience(account: ServiceAccount, cloud: Cloud) -> Fault | None:
     )
 
 
-def next_step(wish: Wish, seen: Seen) -> RegistrationStep | Fault | None:
+def next_step(desired: DesiredRegistration, observed: ObservedRegistration) -> RegistrationStep | Fault | None:
     """The next request, or the fault that blocks the rest; None once everything is registered.
 
     What is in the way of the application is not in the way of the managed identity. Nothing is ever deleted.
     """
-    found = [_application(wish, seen), _managed_identity(wish, seen), _application_trusts(wish, seen)]
+    found = [_application(desired, observed), _managed_identity(desired, observed), _application_trusts(desired, observed)]
     step = next((one for one in found if one is not None and not isinstance(one, Fault)), None)
     return step if step is not None else next((one for one in found if one is not None), None)
 
 
-def _managed_identity(wish: Wish, seen: Seen) -> RegistrationStep | Fault | None:
-    identity = seen.managed_identity
-    if seen.managed_identity_unread is not None or wish.location is None:
-        return seen.managed_identity_unread
+def _managed_identity(desired: DesiredRegistration, observed: ObservedRegistration) -> RegistrationStep | Fault | None:
+    identity = observed.managed_identity
+    if observed.managed_identity_unread is not None or desired.location is None:
+        return observed.managed_identity_unread
     if identity is None:
-        return CreateManagedIdentity(wish.managed_identity, wish.location)
+        return CreateManagedIdentity(desired.managed_identity, desired.location)
     present = identity.federated_credentials or ()
-    trust = missing_trust(f"the managed identity {wish.managed_identity.name!r}", present, wish.trust_in_service_account)
-    return trust if trust is None or isinstance(trust, Fault) else TrustAtManagedIdentity(wish.managed_identity, trust)
+    trust = missing_trust(f"the managed identity {desired.managed_identity.name!r}", present, desired.trust_in_service_account)
+    return trust if trust is None or isinstance(trust, Fault) else TrustAtManagedIdentity(desired.managed_identity, trust)
 
 
-def _application(wish: Wish, seen: Seen) -> RegistrationStep | Fault | None:
-    application, display_name = seen.application, wish.display_name
-    if seen.application_unread is not None or display_name is None:
-        return seen.application_unread
-    if application is None and wish.known_client_id is not None:
+def _application(desired: DesiredRegistration, observed: ObservedRegistration) -> RegistrationStep | Fault | None:
+    application, display_name = observed.application, desired.display_name
+    if observed.application_unread is not None or display_name is None:
+        return observed.application_unread
+    if application is None and desired.known_client_id is not None:
         return blocked(
             Reason.REGISTERED_APPLICATION_MISSING,
-            f"the application {wish.known_client_id} that was registered is gone: the provider's administrator must restore it from "
-            f"the directory's deleted items (object id {wish.known_object_id or 'unknown'}), or delete this manifest and apply it "
+            f"the application {desired.known_client_id} that was registered is gone: the provider's administrator must restore it from "
+            f"the directory's deleted items (object id {desired.known_object_id or 'unknown'}), or delete this manifest and apply it "
             "again to register another, to which every customer must then consent",
             _PROVIDER,
         )
     if application is None:
-        return _adoption(wish, display_name, seen.namesakes)
-    if application.unique_name == wish.unique_name and (
+        return _adoption(desired, display_name, observed.namesakes)
+    if application.unique_name == desired.unique_name and (
         application.display_name != display_name or application.sign_in_audience not in MULTITENANT
     ):
-        return UpsertApplication(wish.unique_name, display_name)
+        return UpsertApplication(desired.unique_name, display_name)
     return None
 
 
-def _adoption(wish: Wish, display_name: str, namesakes: tuple[Namesake, ...]) -> RegistrationStep | Fault:
+def _adoption(desired: DesiredRegistration, display_name: str, namesakes: tuple[Namesake, ...]) -> RegistrationStep | Fault:
     """Adopt the only application of that name that the registrar owns, or create one if there is none of that name."""
     owned = [one for one in namesakes if one.owned and one.unique_name is None]
     if len(owned) == 1:
@@ -224,7 +224,7 @@ def _adoption(wish: Wish, display_name: str, namesakes: tuple[Namesake, ...]) ->
                 "administrator must set its signInAudience to AzureADMultipleOrgs, or choose another displayName",
                 _PROVIDER,
             )
-        return MarkApplication(owned[0].object_id, wish.unique_name)
+        return MarkApplication(owned[0].object_id, desired.unique_name)
     found = ", ".join(sorted(one.client_id for one in (owned or namesakes)))
     if owned:
         return blocked(
@@ -236,23 +236,23 @@ def _adoption(wish: Wish, display_name: str, namesakes: tuple[Namesake, ...]) ->
     if namesakes:
         return blocked(
             Reason.APPLICATION_NOT_OWNED,
-            f"an application named {display_name!r} already exists ({found}), but the registrar {wish.registrar_client_id} does not own it: the provider's "
+            f"an application named {display_name!r} already exists ({found}), but the registrar {desired.registrar_client_id} does not own it: the provider's "
             "administrator must make it an owner of that application, name it by spec.application.clientId, or choose another "
             "displayName",
             _PROVIDER,
         )
-    return UpsertApplication(wish.unique_name, display_name)
+    return UpsertApplication(desired.unique_name, display_name)
 
 
-def _application_trusts(wish: Wish, seen: Seen) -> RegistrationStep | Fault | None:
-    application, identity = seen.application, seen.managed_identity
-    if wish.display_name is None or application is None:
+def _application_trusts(desired: DesiredRegistration, observed: ObservedRegistration) -> RegistrationStep | Fault | None:
+    application, identity = observed.application, observed.managed_identity
+    if desired.display_name is None or application is None:
         return None
     wanted: list[FederatedCredential] = []
     if identity is not None:
-        wanted.append(wish.trust_in_managed_identity(identity.principal_id))
-    if wish.by_service_account:
-        wanted.append(wish.trust_in_service_account)
+        wanted.append(desired.trust_in_managed_identity(identity.principal_id))
+    if desired.by_service_account:
+        wanted.append(desired.trust_in_service_account)
     for credential in wanted:
         trust = missing_trust(f"the application {application.client_id}", application.federated_credentials, credential)
         if trust is not None:

@@ -80,10 +80,10 @@ def _read_by_registrar(
     """What the registrar has already read; it reads only what it registers."""
     if outcome is None:
         return None, None
-    spec, seen = identity.spec, outcome.seen
+    spec, observed = identity.spec, outcome.observed
     return (
-        seen.managed_identity if spec.managed_identity.register_ is not None else None,
-        seen.application if spec.application.register_ is not None else None,
+        observed.managed_identity if spec.managed_identity.register_ is not None else None,
+        observed.application if spec.application.register_ is not None else None,
     )
 
 

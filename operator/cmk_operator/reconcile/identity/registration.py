@@ -16,7 +16,14 @@ from cmk_operator.azure.registrar import RegistrarClient
 from cmk_operator.core.faults.fault import Fault, busy, invalid
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import InvalidArmIdError, parse_arm_id
-from cmk_operator.core.registration.plan import MarkApplication, Seen, TrustAtApplication, UpsertApplication, Wish, next_step
+from cmk_operator.core.registration.plan import (
+    DesiredRegistration,
+    MarkApplication,
+    ObservedRegistration,
+    TrustAtApplication,
+    UpsertApplication,
+    next_step,
+)
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.audit import identity_registered
 
@@ -35,7 +42,7 @@ MOST_STEPS: Final = 10
 class RegistrationOutcome:
     """The result of one attempt."""
 
-    seen: Seen = field(default_factory=Seen)
+    observed: ObservedRegistration = field(default_factory=ObservedRegistration)
     fault: Fault | None = None
     changed: bool = False
     """Whether Azure was written to; replication then takes some minutes."""
@@ -43,33 +50,36 @@ class RegistrationOutcome:
     @property
     def unread(self) -> bool:
         """Whether the fault is only that something could not be read, so that it may be correct."""
-        return self.fault is not None and self.fault in {self.seen.application_unread, self.seen.managed_identity_unread}
+        return self.fault is not None and self.fault in {
+            self.observed.application_unread,
+            self.observed.managed_identity_unread,
+        }
 
 
 async def register(context: IdentityContext, identity: FederatedIdentity, account: ServiceAccount) -> RegistrationOutcome:
     """Take one step at a time until everything is registered or something blocks it."""
-    wish = _wish_of(identity, account)
-    if isinstance(wish, Fault):
-        return RegistrationOutcome(fault=wish)
-    client = RegistrarClient(context.session, _registrar(identity, wish.registrar_client_id))
+    desired = _desired_registration(identity, account)
+    if isinstance(desired, Fault):
+        return RegistrationOutcome(fault=desired)
+    client = RegistrarClient(context.session, _registrar(identity, desired.registrar_client_id))
     outcome = RegistrationOutcome()
     for _ in range(MOST_STEPS):
-        seen = await client.observe(wish)
-        outcome = replace(outcome, seen=seen)
-        step = next_step(wish, seen)
+        observed = await client.observe(desired)
+        outcome = replace(outcome, observed=observed)
+        step = next_step(desired, observed)
         if step is None or isinstance(step, Fault):
             return replace(outcome, fault=step)
         if not outcome.changed and not await _still_wanted(context, identity):
             return replace(outcome, fault=busy(Reason.CHANGED, "the manifest changed during the pass"))
-        fault = await client.take(wish, step)
+        fault = await client.take(desired, step)
         if fault is not None:
             return replace(outcome, fault=fault)
         outcome = replace(outcome, changed=True)
-        _note(context, identity, wish, step)
+        _note(context, identity, desired, step)
     return replace(outcome, fault=busy(Reason.REGISTERING, "Azure does not show the registration yet"))
 
 
-def _wish_of(identity: FederatedIdentity, account: ServiceAccount) -> Wish | Fault:
+def _desired_registration(identity: FederatedIdentity, account: ServiceAccount) -> DesiredRegistration | Fault:
     spec, registration = identity.spec, identity.status.registration or Registration()
     if spec.registrar is None:
         return invalid(Reason.REGISTRAR_MISSING, "spec.registrar is required to register anything")
@@ -78,7 +88,7 @@ def _wish_of(identity: FederatedIdentity, account: ServiceAccount) -> Wish | Fau
     except InvalidArmIdError as error:
         return invalid(Reason.INVALID_RESOURCE_ID, f"spec.managedIdentity.resourceId is not usable: {error}")
     registered = spec.application.register_
-    return Wish(
+    return DesiredRegistration(
         identity_name=identity.metadata.name,
         registrar_client_id=spec.registrar.client_id.lower(),
         display_name=registered.display_name if registered is not None else None,
@@ -112,12 +122,12 @@ async def _still_wanted(context: IdentityContext, identity: FederatedIdentity) -
     )
 
 
-def _note(context: IdentityContext, identity: FederatedIdentity, wish: Wish, step: RegistrationStep) -> None:
+def _note(context: IdentityContext, identity: FederatedIdentity, desired: DesiredRegistration, step: RegistrationStep) -> None:
     """Record one entry for each write (law 8)."""
     at_application = isinstance(step, UpsertApplication | MarkApplication | TrustAtApplication)
-    target = f"application {wish.display_name!r}" if at_application else wish.managed_identity.text
+    target = f"application {desired.display_name!r}" if at_application else desired.managed_identity.text
     context.reporting.journal.note(
-        identity_registered(identity, step.purpose, target, wish.registrar_client_id, context.reporting.now())
+        identity_registered(identity, step.purpose, target, desired.registrar_client_id, context.reporting.now())
     )
 
 
@@ -126,17 +136,17 @@ def status_after(identity: FederatedIdentity, outcome: RegistrationOutcome | Non
     if outcome is None:
         return identity.status.model_copy(update={"registration": None})
     before = identity.status.registration or Registration()
-    seen_application = outcome.seen.application
+    observed_application = outcome.observed.application
     registered = identity.spec.application.register_ is not None
     client_id, object_id = before.application_client_id, before.application_object_id
-    if seen_application is not None:
-        client_id, object_id = seen_application.client_id.lower(), seen_application.object_id
+    if observed_application is not None:
+        client_id, object_id = observed_application.client_id.lower(), observed_application.object_id
     registration = Registration(
         application_client_id=client_id if registered else None,
         application_object_id=object_id if registered else None,
         changed_at=now if outcome.changed else before.changed_at,
     )
-    managed = outcome.seen.managed_identity
+    managed = outcome.observed.managed_identity
     report = identity.status.managed_identity
     if managed is not None and managed.client_id and managed.principal_id:
         report = ManagedIdentityReport(
