@@ -328,7 +328,7 @@ class EncryptedResource(Shape):
     def service(self) -> str:
         """The service that keeps the resource and reports its encryption."""
         kind = self.spec.kind
-        return kind.keeper if kind is not None else "Azure"
+        return kind.reported_by if kind is not None else "Azure"
 
     @property
     def platform_key(self) -> str:

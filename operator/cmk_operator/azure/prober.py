@@ -20,7 +20,14 @@ from cmk_operator.azure.key_vault import (
 from cmk_operator.azure.table import Table
 from cmk_operator.azure.vault_answers import ASKED_AGAIN_AFTER, VaultAnswers
 from cmk_operator.azure.vault_list import VaultList, Watched
-from cmk_operator.core.access.probe_plan import YOUNG, Look, Proof, is_well, next_look, well_versions
+from cmk_operator.core.access.probe_plan import (
+    NOT_DUE_WITHIN,
+    ProbeStep,
+    Proof,
+    accessible_versions,
+    is_accessible,
+    next_probe_step,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -94,7 +101,7 @@ class KeyProber:
             read_at = max(watched.full_at, watched.proof.read if watched.proof is not None else watched.full_at)
             if read_max_age is None or self._since(read_at) <= read_max_age:
                 return last
-            known = last if is_well(last, self._clock()) else None
+            known = last if is_accessible(last, self._clock()) else None
             return await self._probe(key, watched, versions_in_use, known, known_for=max_age)
 
     async def check(
@@ -107,10 +114,10 @@ class KeyProber:
         watched = self._watch(key)
         watched.wakes[who] = wake
         async with watched.lock:
-            last, due = watched.last, self._since(watched.turn_at) > interval * YOUNG
+            last, due = watched.last, self._since(watched.turn_at) > interval * NOT_DUE_WITHIN
             if last is None or not _covers(last, versions_in_use):
                 return await self._probe(key, watched, versions_in_use, known_for=interval * KNOWN_FOR)
-            if watched.proof is None or not is_well(last, self._clock()):
+            if watched.proof is None or not is_accessible(last, self._clock()):
                 return await self._probe(key, watched, versions_in_use, known_for=interval * KNOWN_FOR) if due else last
             if not due and not watched.doubted:
                 return last
@@ -149,17 +156,17 @@ class KeyProber:
         found = await self._probe_vault(key, versions_in_use, known, known_for)
         at = self._monotonic()
         watched.turn_at = at
-        look = Look.READ
+        step = ProbeStep.READ
         if known is None:
-            watched.full_at, look = at, Look.FULL
+            watched.full_at, step = at, ProbeStep.FULL
         covered = _versions(found.probe)
         watched.wrapped = {
             version: kept for version, kept in (dict(watched.wrapped) | dict(found.wrapped)).items() if version in covered
         }
-        if not is_well(found.probe, self._clock()):
+        if not is_accessible(found.probe, self._clock()):
             watched.proof, watched.last, watched.accepted = None, found.probe, None
             return found.probe
-        watched.proof = (watched.proof or Proof(at, at, at)).after(look, at)
+        watched.proof = (watched.proof or Proof(at, at, at)).after(step, at)
         return self._proven(watched, found.probe)
 
     async def _probe_vault(
@@ -196,22 +203,22 @@ class KeyProber:
         shared = not watched.doubted and key.key_uri.version is None and not last.in_use
         listed = shared and await vault.shows_no_change(key, watched, interval)
         now = self._monotonic()
-        look = next_look(proof, now, interval, doubted=watched.doubted, listed=listed)
-        if look is Look.READ:
+        step = next_probe_step(proof, now, interval, doubted=watched.doubted, listed=listed)
+        if step is ProbeStep.READ:
             entry = vault.entry(key)
             seen = await self._probe(key, watched, versions_in_use, last, known_for=known_for)
             watched.accepted = entry if watched.proof is not None else None
             return seen
-        well = well_versions(last, self._clock())
-        if look is not Look.LIST and not await self._repeat(key, watched, look, well):
+        accessible = accessible_versions(last, self._clock())
+        if step is not ProbeStep.LIST and not await self._repeat(key, watched, step, accessible):
             return await self._probe(key, watched, versions_in_use, known_for=known_for)
-        last = await self._probe_lost(key, watched, last, well)
-        watched.proof = proof.after(look, now)
+        last = await self._probe_lost(key, watched, last, accessible)
+        watched.proof = proof.after(step, now)
         return self._proven(watched, replace(last, at=self._clock()))
 
-    async def _probe_lost(self, key: ProbedKey, watched: Watched, last: KeyProbe, well: frozenset[str]) -> KeyProbe:
+    async def _probe_lost(self, key: ProbedKey, watched: Watched, last: KeyProbe, accessible: frozenset[str]) -> KeyProbe:
         """Probe the older versions that were lost, because the steps of the key itself do not cover them."""
-        lost = sorted(set(last.in_use) - well)
+        lost = sorted(set(last.in_use) - accessible)
         if not lost:
             return last
         async with self._slots:
@@ -219,13 +226,13 @@ class KeyProber:
         watched.wrapped = dict(watched.wrapped) | dict(found.wrapped)
         return replace(last, in_use=dict(last.in_use) | dict(found.probe.in_use))
 
-    async def _repeat(self, key: ProbedKey, watched: Watched, look: Look, versions: frozenset[str]) -> bool:
+    async def _repeat(self, key: ProbedKey, watched: Watched, step: ProbeStep, versions: frozenset[str]) -> bool:
         """Wrap or unwrap with each version; returns whether all of them succeeded."""
         if not versions <= set(watched.wrapped):
             return False
         kept = {version: watched.wrapped[version] for version in sorted(versions)}
         async with self._slots:
-            if look is Look.UNWRAP:
+            if step is ProbeStep.UNWRAP:
                 return await unwrap_again(self._session, key, kept)
             wrapped = await wrap_again(self._session, key, kept)
         if wrapped is None:

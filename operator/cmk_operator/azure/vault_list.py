@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.azure.key_vault import API_VERSION, PROBE_TIMEOUT
-from cmk_operator.core.access.probe_plan import YOUNG, ListedKey, listed, pages_worth_reading
+from cmk_operator.core.access.probe_plan import NOT_DUE_WITHIN, ListedKey, listed, pages_worth_reading
 from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_reported_key_uri
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class VaultList:
         """Whether a list at most `interval` seconds old shows no change of the key. Other keys that changed are woken."""
         self.members[key] = watched
         async with self._lock:
-            if self.monotonic() - self._at > interval * YOUNG and self.monotonic() >= self._not_before:
+            if self.monotonic() - self._at > interval * NOT_DUE_WITHIN and self.monotonic() >= self._not_before:
                 await self._read(interval)
         if watched.doubted or self.monotonic() - self._at >= interval:
             return False

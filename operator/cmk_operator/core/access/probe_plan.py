@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from cmk_operator.core.access.state import KeyAttributes, KeyProbe
 
-YOUNG: Final = 0.85
+NOT_DUE_WITHIN: Final = 0.85
 """Fraction of the interval within which no step is due."""
-STEP_EVERY: Final = 2
+STEP_AT_LEAST_EVERY: Final = 2
 """Intervals after which a key gets a step of its own even if the vault's list shows no change; the list does not show grants."""
 
 
-class Look(StrEnum):
+class ProbeStep(StrEnum):
     """The vault operations of one step of the probe."""
 
     FULL = "get, wrapKey, unwrapKey"
@@ -44,18 +44,18 @@ class Proof:
         """Every step has succeeded since this time."""
         return min(self.read, self.wrapped, self.unwrapped)
 
-    def after(self, look: Look, at: float) -> Proof:
+    def after(self, step: ProbeStep, at: float) -> Proof:
         """The proof after a step succeeded at `at`."""
-        if look is Look.FULL:
+        if step is ProbeStep.FULL:
             return Proof(at, at, at)
-        if look is Look.WRAP:
+        if step is ProbeStep.WRAP:
             return replace(self, wrapped=at)
-        if look is Look.UNWRAP:
+        if step is ProbeStep.UNWRAP:
             return replace(self, unwrapped=at)
-        return replace(self, read=at) if look is Look.READ else self
+        return replace(self, read=at) if step is ProbeStep.READ else self
 
 
-def next_look(proof: Proof, now: float, interval: float, *, doubted: bool, listed: bool) -> Look:
+def next_probe_step(proof: Proof, now: float, interval: float, *, doubted: bool, listed: bool) -> ProbeStep:
     """The next step for a key that was accessible at the last one.
 
     `doubted`: the vault's list shows a change, or can no longer be read. `listed`: the list was just read and shows no change.
@@ -63,23 +63,23 @@ def next_look(proof: Proof, now: float, interval: float, *, doubted: bool, liste
     the vault is gone.
     """
     if doubted:
-        return Look.READ
-    steps = ((proof.read, Look.READ), (proof.wrapped, Look.WRAP), (proof.unwrapped, Look.UNWRAP))
-    if listed and now - max(at for at, _ in steps) < (STEP_EVERY - 0.5) * interval:
-        return Look.LIST
+        return ProbeStep.READ
+    steps = ((proof.read, ProbeStep.READ), (proof.wrapped, ProbeStep.WRAP), (proof.unwrapped, ProbeStep.UNWRAP))
+    if listed and now - max(at for at, _ in steps) < (STEP_AT_LEAST_EVERY - 0.5) * interval:
+        return ProbeStep.LIST
     return min(steps, key=lambda step: step[0])[1]
 
 
-def well_versions(probe: KeyProbe, at: datetime) -> frozenset[str]:
+def accessible_versions(probe: KeyProbe, at: datetime) -> frozenset[str]:
     """The versions that passed the probe and are still valid by their own dates."""
     states = judge_key_probe(replace(probe, at=at), {}).by_version
     return frozenset(version for version, access in states.items() if access.state is AccessState.ACCESSIBLE)
 
 
-def is_well(probe: KeyProbe, at: datetime) -> bool:
+def is_accessible(probe: KeyProbe, at: datetime) -> bool:
     """Whether the wanted version passed the probe and is still valid; if not, each step is the whole probe."""
     attributes = probe.wanted.attributes
-    return attributes is not None and attributes.version in well_versions(probe, at)
+    return attributes is not None and attributes.version in accessible_versions(probe, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,4 +118,4 @@ def _seconds(moment: datetime | None) -> int | None:
 
 def pages_worth_reading(keys: int) -> int:
     """Most calls that reading a vault's list may take to be cheaper than the steps it saves for `keys` keys; 0 means never."""
-    return max(0, keys - 1) // STEP_EVERY
+    return max(0, keys - 1) // STEP_AT_LEAST_EVERY

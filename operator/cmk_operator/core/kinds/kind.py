@@ -52,7 +52,7 @@ class Kind:
     """The field of a manifest's spec for this kind only; None: the kind needs no field of its own."""
     identifier: OwnIdentifier | None = None
     """The identifier of the resource, if it has one of its own; None: `resourceId` names it."""
-    keeper: str = "Azure"
+    reported_by: str = "Azure"
     """The service that reports the key of the resource, for messages."""
     platform_key: str = "a key of Microsoft"
     """What protects the resource while no customer's key does, for messages."""

@@ -22,9 +22,9 @@ class ServiceTiming:
     service: str
     cut_off_after: timedelta
     """Approximate time from the loss of the key until data stops."""
-    loses: str
+    effect: str
     """The effect, as the end of a sentence about the resource."""
-    heals: str
+    recovery: str
     """What restores the resource once the key is accessible again."""
     old_version_needed_for: timedelta = timedelta(0)
     """How long the service may still use an old version after the resource has moved to the new one."""
@@ -62,8 +62,8 @@ def stops(
             timing.service,
             tuple(sorted(names)),
             lost_since + timing.cut_off_after,
-            timing.loses,
-            timing.heals,
+            timing.effect,
+            timing.recovery,
             tuple(sorted({machine for name in names for machine in machines.get(name, ())})),
         )
         for timing, names in grouped.items()

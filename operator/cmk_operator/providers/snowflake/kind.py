@@ -47,7 +47,7 @@ SNOWFLAKE_ACCOUNT: Final = Kind(
     key_use=KeyUse("Snowflake accounts", more_operations=("sign", "verify")),
     manifest_field="snowflake",
     identifier=OwnIdentifier("account", "allowedSnowflakeAccounts", SnowflakeAccount, judge_account),
-    keeper="Snowflake",
+    reported_by="Snowflake",
     platform_key="a key of Snowflake",
 )
 KINDS: Final = (SNOWFLAKE_ACCOUNT,)

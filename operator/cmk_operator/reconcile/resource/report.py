@@ -240,8 +240,8 @@ def _lost_access(
         state=accessible.reason.value,
         lost_since=lost,
         inaccessible_expected_at=lost + timing.cut_off_after,
-        effect=timing.loses,
-        recovery=timing.heals,
+        effect=timing.effect,
+        recovery=timing.recovery,
         virtual_machines=details.attached_to if details is not None else (),
     )
 
