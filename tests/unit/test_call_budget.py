@@ -73,20 +73,19 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Client:
-    """A client's transport on a budget of its own."""
+    """Clients' transports on one budget."""
 
     rates: BudgetRates = RATES
     telemetry: Telemetry = field(default_factory=Telemetry)
     budget: CallBudget = field(init=False)
-    transport: BudgetedTransport = field(init=False)
 
     def __post_init__(self) -> None:
-        session: Any = SimpleNamespace()  # never used: the network below is not there
         self.budget = CallBudget(self.rates)
-        self.transport = BudgetedTransport(session, self.budget, self.telemetry)
 
     async def call(self, method: str, url: str) -> int:
-        return int((await self.transport.send(HttpRequest(method, url))).status_code)
+        session: Any = SimpleNamespace()  # never used: the network below is not there
+        transport = BudgetedTransport(session, self.budget, self.telemetry, url)
+        return int((await transport.send(HttpRequest(method, url))).status_code)
 
 
 def story(

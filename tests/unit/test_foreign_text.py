@@ -14,7 +14,7 @@ from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor, Fault
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.registration.faults import judge_registration_failure
-from cmk_operator.core.text.foreign_text import LONGEST_CODE, LONGEST_SENTENCE, shown_code, shown_sentence
+from cmk_operator.core.text.foreign_text import LONGEST_CODE, LONGEST_MESSAGE, LONGEST_SENTENCE, shown_sentence
 from cmk_operator.providers.snowflake.faults import judge_snowflake_failure
 from cmk_operator.providers.sql.faults import judge_sql_failure
 from tests.unit.samples import NOW, probe, refused
@@ -125,12 +125,19 @@ def test_a_gateway_before_entra_is_not_taken_for_entra() -> None:
     ],
 )
 def test_what_differs_from_answer_to_answer_is_left_out(said: str, shown: str) -> None:
-    assert shown_sentence(said) == shown
+    assert AzureFailure(400, "X", said).quoted == f": {shown!r}"
 
 
 @given(st.text(max_size=5000))
 def test_quoted_text_is_short_printable_and_encodable(text: str) -> None:
-    for shown, longest in ((shown_code(text), LONGEST_CODE), (shown_sentence(text), LONGEST_SENTENCE)):
+    failure = AzureFailure(400, text, text, text, text)
+    for shown, longest in (
+        (failure.shown_code, LONGEST_CODE),
+        (failure.inner_code, LONGEST_CODE),
+        (failure.request_id or "", LONGEST_CODE),
+        (failure.message, LONGEST_MESSAGE),
+        (shown_sentence(failure.message), LONGEST_SENTENCE),
+    ):
         assert len(shown) <= longest
         assert shown.isprintable()
         shown.encode()

@@ -12,6 +12,7 @@ from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from cmk_operator.answer_gate import LONGEST_RETRY_AFTER
 from cmk_operator.api.notifications import PendingNotification
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.reconcile.notifications.cloud_event import message_for
@@ -122,7 +123,7 @@ def test_a_secret_may_end_with_a_newline_as_files_do() -> None:
     ],
 )
 def test_an_answer_is_judged_by_who_must_act(*, status: int, reason: str | None, person: bool, words: str) -> None:
-    fault = _judge_answer("hooks.example.com", status, {})
+    fault = _judge_answer("hooks.example.com", status, None)
     if reason is None:
         assert fault is None
         return
@@ -131,14 +132,20 @@ def test_an_answer_is_judged_by_who_must_act(*, status: int, reason: str | None,
     assert words in fault.message
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("17", 17), ("999999", 3600)], ids=["seconds", "too many seconds"])
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("17", 17), ("999999", LONGEST_RETRY_AFTER)], ids=["seconds", "too many seconds"]
+)
 def test_a_receiver_may_say_how_long_to_wait_but_not_for_ever(header: str, seconds: float) -> None:
     assert _asked_to_wait(header) == seconds
 
 
 @pytest.mark.parametrize(
     ("until", "least", "most"),
-    [(timedelta(seconds=900), 600, 900), (timedelta(days=2), 3600, 3600), (timedelta(days=-1), 0, 0)],
+    [
+        (timedelta(seconds=700), 600, 700),
+        (timedelta(days=2), LONGEST_RETRY_AFTER, LONGEST_RETRY_AFTER),
+        (timedelta(days=-1), 0, 0),
+    ],
     ids=["a date", "a date far ahead", "a date that is past"],
 )
 def test_a_receiver_may_say_until_when_to_wait_but_not_for_ever(until: timedelta, least: float, most: float) -> None:
@@ -146,13 +153,13 @@ def test_a_receiver_may_say_until_when_to_wait_but_not_for_ever(until: timedelta
 
 
 def _asked_to_wait(header: str) -> float:
-    fault = _judge_answer("hooks.example.com", 503, {"Retry-After": header})
+    fault = _judge_answer("hooks.example.com", 503, header)
     assert fault is not None
     assert fault.retry_after is not None
     return fault.retry_after
 
 
 def test_a_retry_after_that_makes_no_sense_is_no_word_at_all() -> None:
-    fault = _judge_answer("hooks.example.com", 503, {"Retry-After": "soon"})
+    fault = _judge_answer("hooks.example.com", 503, "soon")
     assert fault is not None
     assert fault.retry_after is None

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.azure.management import OneHost, WholeAnswer
+from cmk_operator.azure.management import WholeAnswer
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.providers.sql.client import KEPT_SECONDS, RECOVERY_SECONDS, Readings, SqlClient
@@ -69,7 +69,7 @@ class Session:
 
     async def management(self, _: object, __: object, subscription_id: str) -> SqlManagementClient:
         self.subscriptions.append(subscription_id)
-        return SqlManagementClient(NoCredential(), subscription_id, ARM, policies=[WholeAnswer(), OneHost(ARM), self._wire])
+        return SqlManagementClient(NoCredential(), subscription_id, ARM, policies=[WholeAnswer(), self._wire])
 
     def monotonic(self) -> float:
         return self.now
@@ -193,7 +193,7 @@ ODD = ["<html>", "", "null", [], "text", 7]
 async def test_a_resource_of_another_shape_is_a_listed_failure(what: str, body: Any) -> None:
     with pytest.raises(EXPECTED_FAILURES) as raised:
         await ONE[what](client_on(Wire(Answer(200, body))))
-    assert failure_of(raised.value).code == "DecodeError"
+    assert failure_of(raised.value).code == "Unreadable"
 
 
 @pytest.mark.parametrize("what", LISTS)
@@ -201,7 +201,7 @@ async def test_a_resource_of_another_shape_is_a_listed_failure(what: str, body: 
 async def test_a_list_of_another_shape_is_a_listed_failure(what: str, body: Any) -> None:
     with pytest.raises(EXPECTED_FAILURES) as raised:
         await LISTS[what](client_on(Wire(Answer(200, body))))
-    assert failure_of(raised.value).code == "DecodeError"
+    assert failure_of(raised.value).code == "Unreadable"
 
 
 FIELDS = st.sampled_from(

@@ -13,9 +13,8 @@ from azure.mgmt.storage.aio import StorageManagementClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cmk_operator.azure.failures import EXPECTED_FAILURES, AnotherHostError, failure_of
-from cmk_operator.azure.management import OneHost, Sdk, WholeAnswer
-from cmk_operator.azure.session import AzureSession, TokenFile
+from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.azure.management import Sdk, WholeAnswer
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.providers.disk.compute import DiskEncryptionSets, Disks
 from cmk_operator.providers.disk.disk import plan_disk
@@ -25,7 +24,6 @@ from cmk_operator.providers.protocol import Applied, Plan, Started, Target
 from cmk_operator.providers.storage.accounts import StorageAccounts
 from cmk_operator.providers.storage.encryption import plan_key
 from cmk_operator.providers.storage.sdk import STORAGE
-from cmk_operator.telemetry import Telemetry
 from tests.unit.samples import APPLICATION, GROUP, IDENTITY, SUBSCRIPTION, V1, VAULT
 from tests.unit.test_disk_encryption_sets import FOLLOW as DISK_KEY
 from tests.unit.test_disk_encryption_sets import want as want_disk
@@ -34,7 +32,6 @@ from tests.unit.test_storage_encryption import want
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from azure.core.pipeline import PipelineRequest
 
@@ -63,7 +60,7 @@ class Session:
 
     async def management(self, sdk: Sdk[Any], _: object, subscription_id: str) -> Any:
         kind = StorageManagementClient if sdk is STORAGE else ComputeManagementClient
-        return kind(NoCredential(), subscription_id, ARM, policies=[WholeAnswer(), OneHost(ARM), self._wire])
+        return kind(NoCredential(), subscription_id, ARM, policies=[WholeAnswer(), self._wire])
 
 
 def session_on(wire: Wire) -> Any:
@@ -276,9 +273,3 @@ async def test_a_refused_change_keeps_azure_s_code(change: Callable[[Wire], Awai
     with pytest.raises(EXPECTED_FAILURES) as raised:
         await change(Wire(Answer(409, {"error": {"code": "AnotherOperationInProgress", "message": "wait"}})))
     assert failure_of(raised.value).code == "AnotherOperationInProgress"
-
-
-async def test_no_client_of_the_session_leads_a_token_to_another_host(tmp_path: Path) -> None:
-    async with AzureSession(Telemetry(), TokenFile(tmp_path / "token")) as session:
-        with pytest.raises(AnotherHostError):
-            await session.resource_manager(CHAIN).send("GET", "https://elsewhere.example/subscriptions")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
+
+from cmk_operator.answer_gate import open_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,9 +21,7 @@ class AuditSink:
     def __init__(self, url: str, token_file: Path | None = None) -> None:
         self._url = url
         self._token_file = token_file
-        # aiohttp creates its own context at import; this one trusts what SSL_CERT_FILE names now.
-        connector = aiohttp.TCPConnector(limit=1, ssl=ssl.create_default_context())
-        self._session = aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT, trust_env=True)
+        self._session = open_session(connections=1, timeout=_TIMEOUT, trust_env=True)
 
     async def __aenter__(self) -> Self:
         """Open nothing before the first post."""

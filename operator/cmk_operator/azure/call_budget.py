@@ -10,12 +10,14 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 from functools import lru_cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from aiolimiter import AsyncLimiter
 from azure.core.pipeline.transport import AioHttpTransport
 
-from cmk_operator.azure.failures import BudgetSpentError, seconds_to_wait
+from cmk_operator.answer_gate import LONGEST_ANSWER
+from cmk_operator.azure.failures import AnotherHostError, BudgetSpentError, seconds_to_wait
 from cmk_operator.azure.request_labels import operation_of, service_of, shown_host
 from cmk_operator.core.kinds.call_rates import Rate
 from cmk_operator.egress_proxy import egress_proxy
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT: Final = 5.0
 """Seconds that a call may wait for its turn inside a pass."""
+LONGEST_CLOSURE: Final = 300.0
+"""Seconds for which an answer about one thing may close a bucket, from which others draw too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,20 +156,26 @@ class CallBudget:
 
 
 class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core hides its type behind a lazy import
-    """Puts every request of every SDK client through the budget, and counts it.
+    """Puts every request of every SDK client through the budget, and counts it. Sends nothing but to the client's own origin.
 
     At the transport, beneath all policies: a policy object may belong to one pipeline only, and those of azure-identity and of
     Key Vault's challenges send requests that no policy before them sees.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, budget: CallBudget, telemetry: Telemetry) -> None:
+    def __init__(self, session: aiohttp.ClientSession, budget: CallBudget, telemetry: Telemetry, base_url: str) -> None:
         super().__init__(session=session, session_owner=False)
+        self._origin = origin_of(base_url)
         self._budget = budget
         self._telemetry = telemetry
         self._proxy_of = lru_cache(maxsize=1024)(egress_proxy)
 
     async def send(self, request: Any, **config: object) -> Any:  # noqa: ANN401 - the transport serves two request types
-        """Wait for the budget, send, count, and heed Retry-After."""
+        """Wait for the budget, send, count, and heed Retry-After.
+
+        Raises `AnotherHostError` for another host than the client's, before anything is sent, and for a redirect.
+        """
+        if origin_of(request.url) != self._origin:
+            raise AnotherHostError
         host, path = _target_of(request.url)
         method = str(request.method)
         service = service_of(host)
@@ -178,7 +188,8 @@ class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core h
         began = time.perf_counter()
         status = 0
         try:
-            response = await super().send(request, proxy=self._proxy_of(host), **config)
+            async with asyncio.timeout(LONGEST_ANSWER):
+                response = await super().send(request, proxy=self._proxy_of(host), **config)
             status = response.status_code
         finally:
             operation = operation_of(service, method, path)
@@ -187,8 +198,17 @@ class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core h
         if status in {429, 503}:
             wait = seconds_to_wait(response.headers)
             if wait:
-                self._budget.close(buckets, wait)
+                self._budget.close(buckets, min(wait, LONGEST_CLOSURE))
+        if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+            raise AnotherHostError
         return response
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of a URL, the usual port left out."""
+    scheme, _, rest = url.partition("://")
+    host = rest.partition("/")[0].partition("?")[0].partition("#")[0].lower()
+    return f"{scheme.lower()}://{host.removesuffix(':443')}"
 
 
 def _target_of(url: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from azure.identity.aio import ClientAssertionCredential, WorkloadIdentityCredential
 
-from cmk_operator.azure.failures import EXPECTED_FAILURES, TokenUnavailableError, failure_of
+from cmk_operator.azure.failures import EXPECTED_FAILURES, AnotherHostError, TokenUnavailableError, failure_of
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.reason import Reason
 
@@ -140,6 +140,35 @@ class ApplicationCredential(_Credential):
             return await self._inner.get_token(*scopes, claims=claims, enable_cae=enable_cae)
         except EXPECTED_FAILURES as error:
             raise TokenUnavailableError(_token_failure(error, Stage.APPLICATION_TOKEN)) from error
+
+
+class VaultCredential:
+    """The application for one vault: no challenge of the vault gets a token for anything but Key Vault."""
+
+    def __init__(self, application: ApplicationCredential, scope: str) -> None:
+        self._application = application
+        self._scope = scope
+
+    async def get_token(
+        self,
+        *scopes: str,
+        claims: str | None = None,
+        tenant_id: str | None = None,
+        enable_cae: bool = False,
+        **_: object,
+    ) -> AccessToken:
+        """As the application's. Raises `AnotherHostError` for another scope, before any token is asked for."""
+        if scopes != (self._scope,):
+            raise AnotherHostError
+        return await self._application.get_token(*scopes, claims=claims, tenant_id=tenant_id, enable_cae=enable_cae)
+
+    async def close(self) -> None:
+        """The application is closed by the session."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
 
 
 def managed_identity_assertion(credential: ManagedIdentityCredential, cloud: Cloud) -> Callable[[], Awaitable[str]]:

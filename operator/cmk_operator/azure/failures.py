@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
+from http import HTTPStatus
 from typing import Any, Final
 
 from azure.core.exceptions import (
     AzureError,
     ClientAuthenticationError,
+    DecodeError,
     HttpResponseError,
+    IncompleteReadError,
     ServiceRequestError,
     ServiceRequestTimeoutError,
     ServiceResponseError,
     ServiceResponseTimeoutError,
 )
 
-from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
-from cmk_operator.core.text.redaction import redacted
+from cmk_operator.answer_gate import UnreadableError, bounded_wait
+from cmk_operator.core.faults.azure_failure import AzureFailure, Stage, Unreadable
 
-_MESSAGE_LIMIT: Final = 1000
 TIMEOUT: Final = "Timeout"
 """The code of a call that got no answer in time."""
 EXPECTED_FAILURES: Final = (AzureError, TimeoutError)
@@ -43,10 +44,10 @@ class BudgetSpentError(AzureError):
 
 
 class AnotherHostError(AzureError):
-    """The call was not sent: what Azure answered links to a host that the client does not belong to."""
+    """The call was not sent: what Azure answered leads to a host that the client does not belong to."""
 
     def __init__(self) -> None:
-        super().__init__("an answer of Azure links to another host, to which nothing is sent")
+        super().__init__("an answer leads to another host, to which nothing is sent")
 
 
 def failure_of(error: BaseException, stage: Stage = Stage.SERVICE) -> AzureFailure:
@@ -57,6 +58,9 @@ def failure_of(error: BaseException, stage: Stage = Stage.SERVICE) -> AzureFailu
         return AzureFailure(
             429, "BudgetSpent", "the operator's own budget is spent", retry_after=error.retry_after, stage=stage
         )
+    if isinstance(error, DecodeError) and not isinstance(error, IncompleteReadError) and not _is_refused(error):
+        said = error.message if isinstance(error, UnreadableError) else "the answer has not the shape that is documented"
+        return Unreadable(message=said, stage=stage)
     if isinstance(error, HttpResponseError):
         return _from_response(error, stage)
     if isinstance(error, TimeoutError | ServiceRequestTimeoutError | ServiceResponseTimeoutError):
@@ -66,8 +70,13 @@ def failure_of(error: BaseException, stage: Stage = Stage.SERVICE) -> AzureFailu
     if isinstance(error, ServiceResponseError):
         return AzureFailure(None, "ConnectionLost", "the connection broke before the answer", stage=stage)
     if isinstance(error, AzureError):
-        return AzureFailure(None, type(error).__name__, _kept(error.message), stage=stage)
+        return AzureFailure(None, type(error).__name__, str(error.message), stage=stage)
     raise TypeError(f"not an Azure failure: {type(error).__name__}") from error
+
+
+def _is_refused(error: HttpResponseError) -> bool:
+    """Whether an SDK could not read a refusal, whose status says enough."""
+    return error.status_code is not None and error.status_code >= HTTPStatus.BAD_REQUEST
 
 
 def _from_response(error: HttpResponseError, stage: Stage) -> AzureFailure:
@@ -85,7 +94,7 @@ def _from_response(error: HttpResponseError, stage: Stage) -> AzureFailure:
     return AzureFailure(
         status=error.status_code,
         code=code or (f"Http{error.status_code}" if error.status_code else type(error).__name__),
-        message=_kept(message or error.message),
+        message=message or str(error.message),
         inner_code=inner,
         request_id=headers.get("x-ms-request-id"),
         retry_after=seconds_to_wait(headers),
@@ -102,16 +111,12 @@ def _entra_sentence(body: dict[str, Any]) -> str:
     return f"AADSTS{number}: {said}" if plain and "AADSTS" not in said else said
 
 
-def _kept(message: object) -> str:
-    return redacted(str(message))[:_MESSAGE_LIMIT]
-
-
 def _body_of(error: HttpResponseError) -> dict[str, Any]:
     if error.response is None:
         return {}
     try:
         body = json.loads(error.response.text())
-    except (ValueError, AttributeError, TypeError, AzureError, RuntimeError):
+    except (ValueError, AttributeError, TypeError, AzureError, RuntimeError):  # RecursionError is a RuntimeError
         return {}
     return body if isinstance(body, dict) else {}
 
@@ -127,10 +132,7 @@ def seconds_to_wait(headers: Any) -> float | None:  # noqa: ANN401 - each transp
         text = headers.get(name)
         if text is None:
             continue
-        try:
-            seconds = float(text) * factor
-        except ValueError:
-            continue
-        if math.isfinite(seconds):
-            return max(0.0, seconds)
+        seconds = bounded_wait(text, factor)
+        if seconds is not None:
+            return seconds
     return None

@@ -7,13 +7,16 @@ import base64
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.credentials import IdentityChain, VaultInAnotherTenantError
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.azure.management import typed_answer
 from cmk_operator.core.access.state import DeletedKey, KeyAttributes, KeyProbe, VersionProbe
 from cmk_operator.core.access.token_verdict import is_refusal
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
+from cmk_operator.core.identifiers.key_uri import parse_reported_key_uri
 from cmk_operator.core.identifiers.region import region_of
 
 if TYPE_CHECKING:
@@ -230,28 +233,38 @@ class _VersionVisit:
 async def _wrap(crypto: RestClient, path: str) -> Wrapped:
     # CryptographyClient.wrap_key works locally once it has the public key and would prove nothing.
     secret = secrets.token_bytes(32)
-    return Wrapped(secret, await _operate(crypto, f"{path}/wrapkey", _encode(secret)))
+    return Wrapped(secret, _encode(await _operate(crypto, f"{path}/wrapkey", _encode(secret))))
 
 
 async def _unwrap(crypto: RestClient, path: str, wrapped: Wrapped) -> bool:
-    return secrets.compare_digest(_decode(await _operate(crypto, f"{path}/unwrapkey", wrapped.value)), wrapped.secret)
+    return secrets.compare_digest(await _operate(crypto, f"{path}/unwrapkey", wrapped.value), wrapped.secret)
 
 
 async def _get(keys: KeyClient, name: str, version: str | None) -> KeyAttributes:
+    """Raises `UnreadableError` for an answer that is no such key."""
     headers: Mapping[str, str] = {}
+    enabled: object = None
 
-    def take_headers(response: Any) -> None:  # noqa: ANN401 - azure-core's PipelineResponse, whose types it does not pass on
-        nonlocal headers
-        headers = response.http_response.headers
+    def take_answer(response: Any) -> None:  # noqa: ANN401 - azure-core's PipelineResponse, whose types it does not pass on
+        nonlocal headers, enabled
+        if response.http_response.status_code == HTTPStatus.OK:
+            headers = response.http_response.headers
+            enabled = response.http_response.json()["attributes"].get("enabled")
 
-    found = await keys.get_key(name, version, raw_response_hook=take_headers)
-    return attributes_of(found, headers.get(REGION_HEADER, ""), headers.get("x-ms-request-id"))
+    with typed_answer():
+        found = await keys.get_key(name, version, raw_response_hook=take_answer)
+        if not isinstance(enabled, bool | None):  # the SDK reads any text as true
+            raise TypeError("enabled")
+        if parse_reported_key_uri(str(found.id)).key_name.lower() != name.lower() or not found.properties.version:
+            raise ValueError("kid")
+        return attributes_of(found, headers.get(REGION_HEADER, ""), headers.get("x-ms-request-id"))
 
 
-async def _operate(crypto: RestClient, path: str, value: str) -> str:
+async def _operate(crypto: RestClient, path: str, value: str) -> bytes:
     body = {"alg": _ALGORITHM, "value": value}
     answer = await crypto.call("POST", path, {"api-version": API_VERSION}, body)
-    return str(answer["value"])
+    with typed_answer():
+        return _decode(answer["value"])
 
 
 async def _explain_absence(keys: KeyClient, key: KeyUri, wanted: VersionProbe) -> tuple[DeletedKey | None, bool | None]:
@@ -265,15 +278,17 @@ async def _explain_absence(keys: KeyClient, key: KeyUri, wanted: VersionProbe) -
         async with asyncio.timeout(PROBE_TIMEOUT):
             if key.version is not None and await _exists(keys, key):
                 return None, True
-            deleted = await keys.get_deleted_key(key.key_name)
-            return DeletedKey(deleted.scheduled_purge_date), False
+            with typed_answer():
+                deleted = await keys.get_deleted_key(key.key_name)
+                return DeletedKey(deleted.scheduled_purge_date), False
     except EXPECTED_FAILURES as error:
         return None, False if failure_of(error).status == 404 else None
 
 
 async def _exists(keys: KeyClient, key: KeyUri) -> bool:
     try:
-        await keys.get_key(key.key_name)
+        with typed_answer():
+            await keys.get_key(key.key_name)
     except EXPECTED_FAILURES as error:
         status = failure_of(error).status
         if status not in {403, 404}:
@@ -313,4 +328,5 @@ def _encode(data: bytes) -> str:
 
 
 def _decode(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    """Raises ValueError or TypeError for what is no base64url."""
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.core.encryption.long_running import Ended, Failed, Running
 from cmk_operator.core.faults.azure_failure import AzureFailure
-from cmk_operator.core.text.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,4 +46,4 @@ def _judge(body: Mapping[str, Any], retry_after: float | None) -> Running | Ende
         return Running(retry_after or RETRY_AFTER)
     error: Mapping[str, Any] = body.get("error") or {}
     code = str(error.get("code") or "OperationFailed")
-    return Failed(AzureFailure(200, code, redacted(str(error.get("message", "")))[:1000]))
+    return Failed(AzureFailure(200, code, str(error.get("message", ""))))

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
-from azure.core.exceptions import DecodeError
-from azure.core.pipeline.policies import AsyncHTTPPolicy, SansIOHTTPPolicy
+from azure.core.pipeline.policies import AsyncHTTPPolicy
 from azure.core.polling import AsyncPollingMethod
 
-from cmk_operator.azure.failures import AnotherHostError, seconds_to_wait
+from cmk_operator.answer_gate import UnreadableError
+from cmk_operator.azure.failures import seconds_to_wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
@@ -54,24 +54,6 @@ class Sdk(Generic[ClientT]):
         return await asyncio.to_thread(self.load)
 
 
-class OneHost(SansIOHTTPPolicy[Any, Any]):
-    """Sends nothing, and so no token, to another host than the client's own, whatever a nextLink says."""
-
-    def __init__(self, base_url: str) -> None:
-        self._origin = _origin_of(base_url)
-
-    def on_request(self, request: PipelineRequest[Any]) -> None:
-        """Raises `AnotherHostError`."""
-        if _origin_of(request.http_request.url) != self._origin:
-            raise AnotherHostError
-
-
-def _origin_of(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    host = rest.partition("/")[0].partition("?")[0].lower()
-    return f"{scheme.lower()}://{host.removesuffix(':443')}"
-
-
 class WholeAnswer(AsyncHTTPPolicy[Any, Any]):
     """Reads each answer whole, within the operator's times; lets an SDK see JSON objects and no errors.
 
@@ -79,7 +61,7 @@ class WholeAnswer(AsyncHTTPPolicy[Any, Any]):
     """
 
     async def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
-        """Raises `HttpResponseError` for any status from 400, `DecodeError` for what is no JSON object."""
+        """Raises `HttpResponseError` for any status from 400, `UnreadableError` for what is no JSON object."""
         options = request.context.options
         options.setdefault("connection_timeout", CONNECTION_TIMEOUT)
         options.setdefault("read_timeout", READ_TIMEOUT)
@@ -117,14 +99,14 @@ def _require_object(body: object) -> None:
 
 @contextmanager
 def typed_answer() -> Iterator[None]:
-    """Turn what models raise on an answer of another shape into azure-core's `DecodeError`, which `failure_of` knows.
+    """Turn what models raise on an answer of another shape into `UnreadableError`, which `failure_of` knows.
 
     To be put around an SDK's call and the reading of its model, which converts fields as they are read.
     """
     try:
         yield
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DecodeError("the answer has not the shape that Azure describes") from error
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        raise UnreadableError("the answer has not the shape that is documented") from error
 
 
 def text_of(value: str | None) -> str:
@@ -144,7 +126,7 @@ async def pages_of(listed: AsyncItemPaged[ModelT]) -> AsyncIterator[list[ModelT]
             found = [model async for model in page]
         yield found
         count += 1
-    raise DecodeError("the list has no end")
+    raise UnreadableError(f"the list has more than {LONGEST_LIST} pages")
 
 
 class Received:
@@ -182,7 +164,7 @@ class FirstAnswer(AsyncPollingMethod[ModelT]):
         return True
 
     def resource(self) -> ModelT:
-        """The resource as the answer has it. Raises `DecodeError` where it has none."""
+        """The resource as the answer has it. Raises `UnreadableError` where it has none."""
         with typed_answer():
             return self._model(self._answer)
 

@@ -6,15 +6,14 @@ Microsoft Graph, Snowflake, Key Vault's wrapKey and the URL of a long-running op
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from azure.core.exceptions import DecodeError
 from azure.core.rest import HttpRequest
 
+from cmk_operator.answer_gate import UnreadableError, read_object
 from cmk_operator.azure.failures import seconds_to_wait
-from cmk_operator.azure.management import CONNECTION_TIMEOUT, READ_TIMEOUT
+from cmk_operator.azure.management import CONNECTION_TIMEOUT, LONGEST_LIST, READ_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -33,17 +32,6 @@ class Answer:
     """Where to ask after a long-running operation; None when the request has been carried out."""
     retry_after: float | None = None
     """Seconds that Azure asked to wait."""
-
-
-def _object_in(content: bytes) -> dict[str, Any]:
-    """The JSON object of an answer; raises azure-core's `DecodeError`, because a proxy in between may answer anything."""
-    try:
-        found = json.loads(content) if content else {}
-    except ValueError as error:
-        raise DecodeError("the answer is no JSON") from error
-    if not isinstance(found, dict):
-        raise DecodeError("the answer is no JSON object")
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +61,7 @@ class RestClient:
         accepted: int = response.status_code
         location = received.get("Location") if accepted == 202 else None
         return Answer(
-            _object_in(response.content),
+            read_object(response.content) if response.content else {},
             received.get("x-ms-request-id"),
             accepted,
             received.get("Azure-AsyncOperation") or location,
@@ -87,14 +75,20 @@ class RestClient:
         return (await self.send(method, path, query, body)).body
 
     async def pages(self, path: str, query: Mapping[str, str]) -> AsyncIterator[list[dict[str, Any]]]:
-        """The `value` of each page of a list, following nextLink (Graph's has a prefix)."""
+        """The objects in each page of a list, following nextLink (Graph's has a prefix).
+
+        Raises `UnreadableError` for a page that is no list, or for a list that has no end.
+        """
         page = await self.call("GET", path, query)
-        while True:
-            yield page.get("value", [])
-            link = page.get("nextLink") or page.get("@odata.nextLink")
+        for _ in range(LONGEST_LIST):
+            entries, link = page.get("value"), page.get("nextLink") or page.get("@odata.nextLink")
+            if not isinstance(entries, list) or not isinstance(link, str | None):
+                raise UnreadableError("the answer is no page of a list")
+            yield [entry for entry in entries if isinstance(entry, dict)]
             if not link:
                 return
             page = await self.call("GET", link)
+        raise UnreadableError(f"the list has more than {LONGEST_LIST} pages")
 
     async def close(self) -> None:
         """Close the pipeline; the HTTP session is the caller's."""

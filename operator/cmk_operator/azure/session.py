@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-import aiohttp
 from azure.core import AsyncPipelineClient
 from azure.core.pipeline import policies
 from azure.keyvault.keys.aio import KeyClient
 from azure.mgmt.core.policies import AsyncARMChallengeAuthenticationPolicy
 
+from cmk_operator.answer_gate import open_session
 from cmk_operator.azure.call_budget import BudgetedTransport, BudgetRates, BudgetState, CallBudget
 from cmk_operator.azure.credentials import (
     ApplicationCredential,
     IdentityChain,
     ManagedIdentityCredential,
+    VaultCredential,
     managed_identity_assertion,
     service_account_assertion,
 )
 from cmk_operator.azure.failures import TokenUnavailableError
-from cmk_operator.azure.management import CONNECTION_TIMEOUT, READ_TIMEOUT, ClientT, OneHost, Sdk, WholeAnswer
+from cmk_operator.azure.management import CONNECTION_TIMEOUT, READ_TIMEOUT, ClientT, Sdk, WholeAnswer
 from cmk_operator.azure.rest import RestClient
 from cmk_operator.azure.table import UNUSED_FOR
 from cmk_operator.core.access.state import AccessState
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    import aiohttp
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.core.pipeline.policies import AsyncHTTPPolicy, SansIOHTTPPolicy
 
@@ -44,6 +45,10 @@ T = TypeVar("T")
 CONNECTIONS: Final = 16
 """Enough for all workers: each waits for one answer at a time, and each TLS connection costs a quarter of a megabyte."""
 USER_AGENT: Final = "cmk-operator"
+
+
+def _authority(chain: IdentityChain) -> str:
+    return f"https://{chain.cloud.authority_host}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +83,7 @@ class AzureSession:
     """When each client was asked for last, the longest unused first."""
 
     async def __aenter__(self) -> Self:
-        # aiohttp's own context is as old as its import; this one trusts what SSL_CERT_FILE names now.
-        trusted = ssl.create_default_context()
-        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=trusted))
+        self._http = open_session(connections=CONNECTIONS)
         self._budget = CallBudget(self.rates)
         return self
 
@@ -110,15 +113,17 @@ class AzureSession:
         self._touch(key)
         return kept
 
-    def client_options(self) -> ClientOptions:
+    def client_options(self, base_url: str) -> ClientOptions:
         """Options that every SDK client is made with: the shared session, the budget, and hardly any retry of its own.
+
+        Nothing is sent to any other origin than that of `base_url`, whatever an answer says.
 
         Broken connections are retried twice at once; answers never: the work queue knows better when.
         """
         if self._http is None or self._budget is None:
             raise RuntimeError("AzureSession is used outside of its context")
         return {
-            "transport": BudgetedTransport(self._http, self._budget, self.telemetry),
+            "transport": BudgetedTransport(self._http, self._budget, self.telemetry, base_url),
             "retry_total": 2,
             "retry_connect": 2,
             "retry_read": 1,
@@ -135,7 +140,7 @@ class AzureSession:
         token_file = self.token_file.require()
         return self._keep(
             ("managed identity", chain),
-            lambda: ManagedIdentityCredential(chain, token_file, **self.client_options()),
+            lambda: ManagedIdentityCredential(chain, token_file, **self.client_options(_authority(chain))),
         )
 
     def application(self, chain: IdentityChain, customer_tenant_id: str) -> ApplicationCredential:
@@ -143,7 +148,7 @@ class AzureSession:
         assertion = self._assertion(chain)
         return self._keep(
             ("application", chain, customer_tenant_id.lower()),
-            lambda: ApplicationCredential(chain, customer_tenant_id, assertion, **self.client_options()),
+            lambda: ApplicationCredential(chain, customer_tenant_id, assertion, **self.client_options(_authority(chain))),
         )
 
     def _assertion(self, chain: IdentityChain) -> Callable[[], Awaitable[str]]:
@@ -157,7 +162,7 @@ class AzureSession:
         Where Entra knows the identity no more, everything that was signed in by it is forgotten. Raises `TokenUnavailableError`.
         """
         token_file = self.token_file.require()
-        async with ManagedIdentityCredential(chain, token_file, **self.client_options()) as credential:
+        async with ManagedIdentityCredential(chain, token_file, **self.client_options(_authority(chain))) as credential:
             try:
                 await credential.get_token(chain.cloud.resource_manager_scope)
             except TokenUnavailableError as error:
@@ -171,7 +176,9 @@ class AzureSession:
         A cached token outlives a withdrawn consent by up to a day, and names a principal that a new consent does not bring
         back. An outage of Entra takes no token away. Raises `TokenUnavailableError`.
         """
-        credential = ApplicationCredential(chain, customer_tenant_id, self._assertion(chain), **self.client_options())
+        credential = ApplicationCredential(
+            chain, customer_tenant_id, self._assertion(chain), **self.client_options(_authority(chain))
+        )
         try:
             await credential.get_token(chain.cloud.key_vault_scope)
         except TokenUnavailableError as error:
@@ -224,10 +231,10 @@ class AzureSession:
 
     def keys(self, chain: IdentityChain, customer_tenant_id: str, vault_url: str) -> KeyClient:
         """A client for the keys of one vault, as the application."""
-        credential = self.application(chain, customer_tenant_id)
+        credential = VaultCredential(self.application(chain, customer_tenant_id), chain.cloud.key_vault_scope)
         return self._keep(
             ("keys", chain, customer_tenant_id.lower(), vault_url),
-            lambda: KeyClient(vault_url, credential, **self.client_options()),
+            lambda: KeyClient(vault_url, credential, **self.client_options(vault_url)),
         )
 
     def resource_manager(self, chain: IdentityChain) -> RestClient:
@@ -302,9 +309,8 @@ class AzureSession:
         self, base_url: str, authentication: AsyncHTTPPolicy[Any, Any]
     ) -> tuple[BudgetedTransport, list[AsyncHTTPPolicy[Any, Any] | SansIOHTTPPolicy[Any, Any]]]:
         """A transport and the policies above it, new for each client: shared ones would mix up the requests of two."""
-        options = self.client_options()
+        options = self.client_options(base_url)
         return options["transport"], [
-            OneHost(base_url),
             policies.RequestIdPolicy(),
             policies.UserAgentPolicy(**options),
             policies.AsyncRetryPolicy(**options),

@@ -7,7 +7,6 @@ neither send the operator elsewhere nor put its words into a status.
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from cmk_operator.answer_gate import open_session, read_wait
 from cmk_operator.core.faults.fault import Actor, Fault
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.egress_proxy import egress_proxy
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 TIMEOUT: Final = 10.0
 CONNECTIONS: Final = 8
-LONGEST_RETRY_AFTER: Final = 3600.0
 _USER_AGENT: Final = "cmk-operator"
 
 
@@ -72,18 +71,13 @@ class Receivers:
                 allow_redirects=False,
                 proxy=egress_proxy(host),
             ) as response:
-                return _judge_answer(host, response.status, response.headers)
+                return _judge_answer(host, response.status, response.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return _judge_silence(host, error)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=ssl.create_default_context()),
-                timeout=aiohttp.ClientTimeout(total=TIMEOUT),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-            )
+            self._session = open_session(connections=CONNECTIONS, timeout=aiohttp.ClientTimeout(total=TIMEOUT))
         return self._session
 
     async def close(self) -> None:
@@ -92,10 +86,10 @@ class Receivers:
             await self._session.close()
 
 
-def _judge_answer(host: str, status: int, headers: Mapping[str, str]) -> Fault | None:
+def _judge_answer(host: str, status: int, retry_after: str | None) -> Fault | None:
     if 200 <= status < 300:
         return None
-    wait = _retry_after(headers)
+    wait = read_wait(retry_after) if retry_after is not None else None
     if status in {408, 425, 429} or status >= 500:
         message = f"the receiver at {host} answers {status}: if that lasts, the owner of the receiver must repair it"
         return Fault(Reason.SINK_BUSY, message, Actor.PROVIDER_ADMINISTRATOR, wait)
@@ -129,18 +123,3 @@ def _judge_silence(host: str, error: BaseException) -> Fault:
     what = "does not answer in time" if isinstance(error, TimeoutError | asyncio.TimeoutError) else "cannot be reached"
     message = f"the receiver at {host} {what}: if that lasts, the owner of the receiver must repair it"
     return Fault(Reason.SINK_UNREACHABLE, message, administrator)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a receiver asks to wait, in either form of RFC 9110, with an upper bound."""
-    text = headers.get("Retry-After")
-    if text is None:
-        return None
-    if text.strip().isdigit():
-        return min(float(text), LONGEST_RETRY_AFTER)
-    try:
-        until = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    until = until if until.tzinfo is not None else until.replace(tzinfo=UTC)
-    return min(max(0.0, (until - datetime.now(UTC)).total_seconds()), LONGEST_RETRY_AFTER)

@@ -132,6 +132,10 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
             _PROVIDER,
             "Azure does not allow this property of {target} to change: the provider's administrator must make a new resource",
         ),
+        Reason.UNREADABLE: (
+            Actor.AZURE,
+            "Azure's answer about {target} cannot be read, so nothing is concluded from it and nothing is written",
+        ),
         Reason.STORAGE_ACCOUNT_OPERATION_IN_PROGRESS: (Actor.AZURE, "another operation on {target} is in progress"),
         Reason.CONFLICT: (Actor.AZURE, "another operation on {target} is in progress"),
         Reason.TOO_MANY_REQUESTS: (Actor.AZURE, "Azure throttles requests for {target}"),

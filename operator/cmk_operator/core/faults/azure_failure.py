@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from cmk_operator.core.text.foreign_text import quoted, shown_code
+from cmk_operator.core.faults.reason import Reason
+from cmk_operator.core.text.foreign_text import LONGEST_CODE, LONGEST_MESSAGE, cleaned, quoted, shown_code
 
 _ENTRA_CODE: Final = re.compile(r"AADSTS(\d+)")
 _KEY_VAULT_CODE: Final = re.compile(r"AKV(\d+)")
@@ -34,6 +35,13 @@ class AzureFailure:
     stage: Stage = Stage.SERVICE
     read: bool = False
     """Whether the call only read: what is refused is no change then."""
+
+    def __post_init__(self) -> None:
+        """Clean what others wrote, once and for all: no token, no control character, nothing over-long."""
+        for name, limit in (("code", LONGEST_CODE), ("inner_code", LONGEST_CODE), ("message", LONGEST_MESSAGE)):
+            object.__setattr__(self, name, cleaned(getattr(self, name), limit))
+        if self.request_id is not None:
+            object.__setattr__(self, "request_id", cleaned(self.request_id, LONGEST_CODE))
 
     @property
     def entra_codes(self) -> frozenset[int]:
@@ -64,3 +72,12 @@ class AzureFailure:
     def transient(self) -> bool:
         """Whether the same call may succeed later with nothing changed: no answer, throttling, or a server error."""
         return self.status is None or self.status in {408, 429} or self.status >= 500
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable(AzureFailure):
+    """An answer came, and nobody can read it: no JSON object, or not with what it must hold. It says nothing about its subject."""
+
+    status: int | None = None
+    code: str = Reason.UNREADABLE.value
+    message: str = ""

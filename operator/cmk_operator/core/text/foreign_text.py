@@ -6,8 +6,13 @@ import re
 import unicodedata
 from typing import Final
 
+from cmk_operator.core.text.redaction import redacted
+
 LONGEST_CODE: Final = 80
 LONGEST_SENTENCE: Final = 300
+LONGEST_MESSAGE: Final = 1000
+_READ_OF_EACH: Final = 4
+"""Times its longest form that is read of a text."""
 _HIDDEN: Final = "…"
 
 # What Entra and Storage append for their support. Source: Entra "Handling errors and codes", Storage "Status and error codes".
@@ -26,14 +31,23 @@ _CHANGING: Final = re.compile(
 )
 
 
+def cleaned(text: str, limit: int) -> str:
+    """The words of others without tokens, control and format characters, surrogates and runs of blanks, at most `limit` long.
+
+    Called once, where a failure is made.
+    """
+    kept = redacted(text[: _READ_OF_EACH * limit])
+    return _shortened(" ".join("".join(" " if unicodedata.category(one)[0] in "CZ" else one for one in kept).split()), limit)
+
+
 def shown_code(code: str) -> str:
     """A code of others, fit for a message."""
-    return _shortened(_printable(code), LONGEST_CODE)
+    return _shortened(code, LONGEST_CODE)
 
 
 def shown_sentence(text: str) -> str:
     """The words of others, fit for a message: without ids, times and numbers, which may differ from answer to answer."""
-    kept = _CHANGING.sub(_HIDDEN, _TRAILER.sub("", _printable(text)))
+    kept = _CHANGING.sub(_HIDDEN, _TRAILER.sub("", text))
     return _shortened(kept.strip(" .,;:([-"), LONGEST_SENTENCE)
 
 
@@ -41,13 +55,6 @@ def quoted(text: str) -> str:
     """The end of a message that quotes what others said; empty when they said nothing."""
     said = shown_sentence(text)
     return f": {said!r}" if said else ""
-
-
-def _printable(text: str) -> str:
-    """Without control and format characters, surrogates and runs of blanks."""
-    return " ".join(
-        "".join(" " if unicodedata.category(one)[0] in "CZ" else one for one in text[: 4 * LONGEST_SENTENCE]).split()
-    )
 
 
 def _shortened(text: str, limit: int) -> str:

@@ -9,15 +9,17 @@ import asyncio
 import hashlib
 import uuid
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.azure.management import typed_answer
+from cmk_operator.core.faults.azure_failure import AzureFailure, Unreadable
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.snowflake.sign_in import KeyPairCredential, PrivateKeyUnusableError
 
 if TYPE_CHECKING:
-    from cmk_operator.azure.rest import RestClient
+    from cmk_operator.azure.rest import Answer, RestClient
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.providers.snowflake.target import SnowflakeTarget
 
@@ -54,30 +56,43 @@ class SnowflakeClient:
         query = {"requestId": str(uuid.uuid4())}
         try:
             answer = await self.rest.send("POST", STATEMENTS, query, body, _HEADERS)
-            handle = answer.body.get("statementHandle")
-            if answer.status == 202:
-                answer = await self._awaited(str(handle))
-        except TimeoutError:
+            if answer.status == HTTPStatus.ACCEPTED:
+                with typed_answer():
+                    handle = uuid.UUID(answer.body["statementHandle"])
+                answer = await self._awaited(handle)
+        except _StillRunningError:
             return AzureFailure(None, STILL_RUNNING, "Snowflake is still working on the statement")
         except EXPECTED_FAILURES as error:
             return failure_of(error)
         return _read(answer.body)
 
-    async def _awaited(self, handle: str) -> Any:  # noqa: ANN401 - an Answer
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                await asyncio.sleep(PAUSE)
-                answer = await self.rest.send("GET", f"{STATEMENTS}/{uuid.UUID(handle)}", None, None, _HEADERS)
-                if answer.status != 202:
-                    return answer
+    async def _awaited(self, handle: uuid.UUID) -> Answer:
+        """The answer of a statement that takes longer. Raises `_StillRunningError` for one that takes too long."""
+        patience = asyncio.timeout(PATIENCE)
+        try:
+            async with patience:
+                while True:
+                    await asyncio.sleep(PAUSE)
+                    answer = await self.rest.send("GET", f"{STATEMENTS}/{handle}", None, None, _HEADERS)
+                    if answer.status != HTTPStatus.ACCEPTED:
+                        return answer
+        except TimeoutError as error:
+            if patience.expired():
+                raise _StillRunningError from error
+            raise
+
+
+class _StillRunningError(Exception):
+    """A statement takes longer than a pass waits."""
 
 
 def _read(body: dict[str, Any]) -> Said | AzureFailure:
     try:
         ((value,),) = body["data"]
     except (KeyError, TypeError, ValueError):
-        return AzureFailure(200, "UnexpectedAnswer", "Snowflake's answer is not one row of one value")
-    return Said(str(value), body.get("statementHandle"))
+        return Unreadable(message="Snowflake's answer is not one row of one value")
+    handle = body.get("statementHandle")
+    return Said(str(value), handle if isinstance(handle, str) else None)
 
 
 class SnowflakeClients:
