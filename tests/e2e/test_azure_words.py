@@ -65,8 +65,8 @@ async def test_an_account_that_takes_no_second_identity_names_the_one_that_is_th
     await environment.apply_all()
     status = await environment.resource_until("refused", has("Ready", "False", "TooManyUserAssignedIdentities"))
     message = condition(status, "Ready")["message"]
-    assert f"has the user-assigned identity {environment.name} already" in message
-    assert "platform engineer must decide" in message
+    assert f"already has the user-assigned identity {environment.name}" in message
+    assert "platform engineer must either have" in message
     assert "Too many user-assigned identities" in message
     await environment.control.clear_fault(fault)
     await environment.resource_until("Ready", has("Ready"))

@@ -278,7 +278,7 @@ async def test_a_key_that_the_secondary_lacks_is_named_with_the_secondary(world:
     await world.declare(server)
     status = await world.until("refused", has("Ready", "False", "SameKeyMaterialNotFoundOnRemoteServer"))
     assert (
-        f"geo-secondary elsewhere of {server.rsplit('/', 1)[-1]} does not know the key {key}, "
+        f"geo-secondary elsewhere of {server.rsplit('/', 1)[-1]} does not have the key {key}, "
         in condition(status, "Ready")["message"]
     )
     await world.environment.control.clear_fault(fault)

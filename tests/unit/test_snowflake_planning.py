@@ -240,7 +240,7 @@ def test_each_refusal_names_who_must_act(failure: AzureFailure, kind: FaultKind,
     assert actor is Actor.AZURE or actor.value in fault.message
     # Snowflake's own sentences hold numbers that change from try to try; only what is not known here is quoted, without them.
     if fault.reason == "SnowflakeRefused":
-        assert fault.message.endswith("(001003): the provider's administrator must look at it there: 'syntax error line …'")
+        assert fault.message.endswith("(001003): the provider's administrator must find the cause there: 'syntax error line …'")
     else:
         assert not failure.message or failure.message not in fault.message
 

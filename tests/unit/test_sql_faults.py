@@ -82,6 +82,6 @@ def test_a_key_that_a_geo_secondary_lacks_is_named_with_the_secondary(code: str)
         "the Key Vault of the remote server 'two' with the following permissions: Get, WrapKey, UnwrapKey."
     )
     fault = judge_sql_failure(AzureFailure(400, code, said), "one")
-    assert fault.message.startswith(f"geo-secondary two of one does not know the key {key}, ")
+    assert fault.message.startswith(f"geo-secondary two of one does not have the key {key}, ")
     nameless = judge_sql_failure(AzureFailure(400, code, "No."), "one")
-    assert nameless.message.startswith("geo-secondary of one does not know the key, ")
+    assert nameless.message.startswith("geo-secondary of one does not have the key, ")

@@ -363,6 +363,6 @@ def test_the_identity_that_is_there_is_named_where_azure_takes_one() -> None:
     failure = AzureFailure(400, "InvalidRequest", "Too many user-assigned identities specified on the resource.")
     fault = judge_storage_failure(recognized(failure, planned(want(), account)), "contosodata")
     assert (fault.reason, fault.actor) == (Reason.TOO_MANY_USER_ASSIGNED_IDENTITIES, Actor.PLATFORM_ENGINEER)
-    assert "contosodata has the user-assigned identity other already" in fault.message
-    assert "the platform engineer must decide" in fault.message
+    assert "contosodata already has the user-assigned identity other" in fault.message
+    assert "the platform engineer must either have the provider's administrator remove" in fault.message
     assert fault.message.endswith("'Too many user-assigned identities specified on the resource'")

@@ -1,4 +1,4 @@
-"""Reads what Snowflake's functions say in words: loosely, because its documents show the words for other clouds only.
+"""Reads the sentences that Snowflake's functions return. It matches loosely, because the docs show them only for other clouds.
 
 Source: Snowflake, reference of SYSTEM$GET_CMK_INFO, SYSTEM$GET_CMK_CONFIG, SYSTEM$VERIFY_CMK_INFO; "Multi-party Approval".
 """
@@ -27,17 +27,17 @@ _REQUEST: Final = re.compile(r"Request-ID:\s*'?([0-9a-fA-F-]{36})")
 
 @dataclass(frozen=True, slots=True)
 class CmkInfo:
-    """What is registered and activated, each a key without its version, which Snowflake never tells."""
+    """The registered and the activated key, each without its version, which Snowflake never reports."""
 
     registered: KeyUri | None = None
     active: KeyUri | None = None
     in_progress: bool = False
-    """Whether everything is being encrypted anew; then one key alone is told: `registered` until the first is activated."""
+    """Whether a rekey runs. Snowflake then reports only one key: in `registered` during the first activation, else in `active`."""
     understood: bool = True
 
 
 def read_info(text: str) -> CmkInfo:
-    """Read SYSTEM$GET_CMK_INFO. The order of the questions matters: the words of each state are part of another's."""
+    """Read SYSTEM$GET_CMK_INFO. The order of the checks matters, because the words of a state are part of another's."""
     words = " ".join(text.split())
     lower = words.lower()
     if any(phrase in lower for phrase in _IN_PROGRESS):
@@ -73,21 +73,21 @@ def _key_in(text: str) -> KeyUri | None:
 
 @dataclass(frozen=True, slots=True)
 class CmkConfig:
-    """What the customer needs to know of Snowflake's own application."""
+    """What the customer needs to know about Snowflake's own application."""
 
     consent_url: str | None = None
     service_principal_name: str | None = None
 
 
 def read_config(text: str) -> CmkConfig:
-    """Read SYSTEM$GET_CMK_CONFIG; only a page of Entra is passed on."""
+    """Read SYSTEM$GET_CMK_CONFIG; a consent URL is accepted only if it is a page of Entra."""
     url = re.search(r"https://login\.(?:microsoftonline\.(?:com|us)|chinacloudapi\.cn)/[^\s\"']+", text)
     name = re.search(r"principal name is:?\s*\"?([A-Za-z0-9._-]+)", text, re.IGNORECASE)
     return CmkConfig(url[0] if url else None, name[1] if name else None)
 
 
 class Verification(Enum):
-    """Whether Snowflake itself reaches the registered key, and what keeps it from doing so."""
+    """Whether Snowflake itself can use the registered key, and why not."""
 
     PASSED = "passed"
     CONSENT_MISSING = "Snowflake's application has no consent"
@@ -100,7 +100,7 @@ class Verification(Enum):
 
     @property
     def of_snowflakes_path(self) -> bool:
-        """Whether the cause lies between Snowflake and the key, where the operator's own probe does not look."""
+        """Whether the cause is between Snowflake and the key, which the operator's own probe does not cover."""
         return self not in {Verification.PASSED, Verification.KEY_UNUSABLE}
 
 
@@ -110,7 +110,7 @@ _CAUSES: Final = (
         Verification.FIREWALL,
         ("trusted service", "client address is not authorized", "public network access", "private link", "firewall"),
     ),
-    # The sentence for every cause at once, before the causes that it lists.
+    # This sentence lists every cause, so it comes before the words of the single causes.
     (Verification.NOT_PERMITTED, ("access is denied to the customer managed key",)),
     (Verification.KEY_UNUSABLE, ("disabled", "expired", "not yet valid", "was not found", "keynotfound")),
     (Verification.NOT_PERMITTED, ("not authorized", "does not have", "forbidden", "denied", "permission")),
@@ -120,7 +120,7 @@ _FAILURE: Final = re.compile(r"fail|error|denied|exception|unable|cannot|could n
 
 
 def read_verification(text: str) -> Verification:
-    """Read SYSTEM$VERIFY_CMK_INFO, whose failures are ordinary rows."""
+    """Read SYSTEM$VERIFY_CMK_INFO, which returns failures as ordinary rows."""
     if text.lower().startswith("verification failed") or is_key_refusal(text):
         return cause_of(text)
     if _SUCCESS.search(text) and not _FAILURE.search(text):
@@ -129,12 +129,12 @@ def read_verification(text: str) -> Verification:
 
 
 def is_key_refusal(text: str) -> bool:
-    """Whether Snowflake passes on what it met on its way to the key."""
+    """Whether Snowflake quotes a failure of its own access to the key."""
     return "customer managed key (CMK)" in text
 
 
 def cause_of(text: str) -> Verification:
-    """Why Snowflake does not reach a key, by the words that it passes on."""
+    """Why Snowflake cannot use a key, from the words that it quotes."""
     codes = [int(code) for code in _ENTRA_CODE.findall(text)]
     if codes:
         families = {family_of(code) for code in codes}
@@ -144,7 +144,7 @@ def cause_of(text: str) -> Verification:
 
 
 def read_subnets(text: str) -> tuple[str, ...]:
-    """Read SYSTEM$GET_SNOWFLAKE_PLATFORM_INFO: ids of the subnets that Snowflake calls from."""
+    """Read SYSTEM$GET_SNOWFLAKE_PLATFORM_INFO: ids of the subnets from which Snowflake calls."""
     try:
         found = json.loads(text).get("snowflake-vnet-subnet-id", ())
     except (ValueError, AttributeError):
@@ -153,7 +153,7 @@ def read_subnets(text: str) -> tuple[str, ...]:
 
 
 def read_remaining_wait(text: str) -> float | None:
-    """Seconds until a registered key may be activated, from the refusal to activate it; None when that is not its reason."""
+    """Seconds until a registered key may be activated, from the refusal to activate it; None if it has another reason."""
     lower = text.lower()
     position = max(lower.find("remaining"), lower.find("wait"))
     if position < 0 or not ("wait" in lower or "remaining" in lower):
@@ -165,7 +165,7 @@ def read_remaining_wait(text: str) -> float | None:
 
 
 def read_approval_request(text: str) -> str | None:
-    """The id of the request that other people must approve first; empty when one is needed and not named; None when none is."""
+    """The id of the request that other people must approve first; empty if it is not named; None if no approval is needed."""
     if "MPA_APPROVAL_REQUIRED" not in text and "multi-party approval" not in text.lower():
         return None
     found = _REQUEST.search(text)

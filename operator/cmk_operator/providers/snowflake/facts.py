@@ -1,4 +1,4 @@
-"""What is known of one Snowflake account."""
+"""The facts of one Snowflake account."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SnowflakeDetail:
-    """What Snowflake says of its keys, and of its own way to the registered one."""
+    """What Snowflake reports of an account's keys, and of its own access to the registered one."""
 
     info: CmkInfo
     verification: Verification | None = None
-    """None: not asked, because no key is registered or everything is being encrypted anew."""
+    """None: not read, because no key is registered or a rekey runs."""
     wait: float | None = None
-    """Seconds for which Snowflake has just refused to activate the registered key."""
+    """Seconds until Snowflake will activate the registered key, from its last refusal."""
     in_force: KeyUri | None = None
-    """The version under which the account was put, as this operator remembers it."""
+    """The version that the account uses, as this operator activated it."""
     not_newer_than: KeyUri | None = None
-    """Where that is not known: the newest version that it can be."""
+    """The newest version that the account can use, if `in_force` is unknown."""
     said: str = ""
     """The words of the verification."""
 

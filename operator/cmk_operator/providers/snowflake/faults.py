@@ -1,6 +1,6 @@
-"""What keeps a Snowflake account off its key: who must do what. None of it is final.
+"""The refusals of Snowflake: who must do what. All of them can be repaired.
 
-Codes: as Snowflake's SQL API and its drivers show them; most refusals of the functions for keys have only words.
+Source of the codes: Snowflake's SQL API and its drivers. Most refusals of the functions for keys have only words.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cmk_operator.providers.protocol import Shown
 
 ROLE_FOR_SNOWFLAKE: Final = "Key Vault Crypto User"
-"""Snowflake signs and verifies with the key as well, which the role for Azure's own services does not allow."""
+"""Snowflake also signs and verifies with the key, which the role for Azure's own services does not allow."""
 
 _PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
 _TABLE: Final[Mapping[str, tuple[Reason, Actor, str]]] = MappingProxyType(
@@ -58,12 +58,12 @@ _TABLE: Final[Mapping[str, tuple[Reason, Actor, str]]] = MappingProxyType(
         "390913": (
             Reason.ACCOUNT_SUSPENDED,
             _PROVIDER,
-            "Snowflake account {name} is suspended: the provider's administrator must have Snowflake open it again",
+            "Snowflake account {name} is suspended: the provider's administrator must ask Snowflake to reactivate it",
         ),
         "390422": (
             Reason.NETWORK_POLICY,
             _PROVIDER,
-            "a network policy of Snowflake account {name} keeps the operator out: the provider's administrator must add its address",
+            "a network policy of Snowflake account {name} blocks the operator: the provider's administrator must allow its address",
         ),
         "003001": (
             Reason.ROLE_NOT_SUFFICIENT,
@@ -79,7 +79,7 @@ _TABLE: Final[Mapping[str, tuple[Reason, Actor, str]]] = MappingProxyType(
         ),
     }
 )
-# By words, where no source shows a code; in this order.
+# Refusals without a documented code, by their words; the first match counts.
 _WORDS: Final[tuple[tuple[tuple[str, ...], Reason, Actor, str], ...]] = (
     (
         ("unsupported feature", "business critical"),
@@ -102,7 +102,7 @@ _WORDS: Final[tuple[tuple[tuple[str, ...], Reason, Actor, str], ...]] = (
         "Snowflake account {name} or its user is locked: the provider's administrator must unlock it",
     ),
 )
-# What this product itself found out before or after a statement: the code of such a failure is the word of its reason.
+# Failures that this operator detects before or after a statement; their code is the name of the reason.
 _OWN: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
     {
         Reason.PRIVATE_KEY_UNUSABLE: (
@@ -112,16 +112,16 @@ _OWN: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
         ),
         Reason.KEY_VERSION_CHANGED: (
             Actor.AZURE,
-            "the key has a newer version than the one that was probed, and Snowflake takes the latest: the newer one is probed first",
+            "the key has a newer version than the one that was probed, and Snowflake uses the latest: the operator probes that first",
         ),
         Reason.LATEST_VERSION_UNKNOWN: (
             Actor.AZURE,
-            "the vault did not tell the key's latest version, which Snowflake would take",
+            "the vault did not report the key's latest version, which Snowflake would use",
         ),
         Reason.PINNED_VERSION_NOT_LATEST: (
             Actor.PLATFORM_ENGINEER,
-            "Snowflake takes no version and always uses the latest, which is not the one that the CustomerManagedKey is pinned to: the "
-            "platform engineer must use a key without a version for Snowflake account {name}, or pin the latest version",
+            "Snowflake always uses a key's latest version, but the CustomerManagedKey pins another one: the platform engineer must use "
+            "a key without a version for Snowflake account {name}, or pin the latest version",
         ),
         Reason.STATEMENT_STILL_RUNNING: (Actor.AZURE, "Snowflake is still working on a statement for account {name}"),
     }
@@ -129,7 +129,7 @@ _OWN: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
 
 
 def judge_snowflake_failure(failure: AzureFailure, name: str) -> Fault:
-    """Say who must act on what Snowflake account `name` refused."""
+    """The fault of a refusal by Snowflake account `name`: its cause, and who must act."""
     if failure.stage is not Stage.SERVICE:
         return judge_arm_failure(failure, name)
     own = Reason.of_code(failure.code)
@@ -153,16 +153,16 @@ def judge_snowflake_failure(failure: AzureFailure, name: str) -> Fault:
         if any(word in lower for word in words):
             return blocked(reason, message.format(name=name), actor)
     message = (
-        f"Snowflake account {name} refuses a statement ({failure.shown_code}): the provider's administrator must look at it "
+        f"Snowflake account {name} refuses a statement ({failure.shown_code}): the provider's administrator must find the cause "
         f"there{failure.quoted}"
     )
     return blocked(Reason.SNOWFLAKE_REFUSED, message, _PROVIDER)
 
 
 def still_waiting(name: str, retry_after: float | None = None) -> Fault:
-    """The 72 hours after a registration are a wait, not an error."""
+    """The fault during the 72 hours after a registration, which is a wait and not an error."""
     message = (
-        f"the key is registered in Snowflake account {name}, which activates it no sooner than 72 hours after that; "
+        f"the key is registered in Snowflake account {name}, which activates it 72 hours later at the earliest; "
         "status.details.waitsUntil says when"
     )
     return busy(Reason.WAITING_FOR_ACTIVATION, message, retry_after)
@@ -172,13 +172,13 @@ def _approval(failure: AzureFailure, name: str) -> Fault:
     request = f" request {shown_code(failure.inner_code)}" if failure.inner_code else " the request"
     message = (
         f"Snowflake account {name} is under Multi-party Approval: the approvers named in its policy must approve{request} in "
-        "Snowsight (Governance & Security, Requests & approvals); the provider's administrator can tell who they are"
+        "Snowsight (Governance & Security, Requests & approvals); the provider's administrator knows who they are"
     )
     return blocked(Reason.MULTI_PARTY_APPROVAL_REQUIRED, message, _PROVIDER)
 
 
 def verification_fault(cause: Verification, shown: Shown | None, said: str = "") -> Fault:
-    """What the customer must do before Snowflake reaches the key; `said` is what Snowflake passes on."""
+    """The fault of Snowflake's own access to the key: what the customer must do first. `said` is Snowflake's own sentence."""
     principal = (shown.service_principal_name if shown is not None else None) or "in status.details.servicePrincipalName"
     page = "open status.details.consentUrl and accept"
     grant = f"assign {ROLE_FOR_SNOWFLAKE} on the key to it (with access policies: get, wrapKey, unwrapKey, sign and verify)"
@@ -190,13 +190,13 @@ def verification_fault(cause: Verification, shown: Shown | None, said: str = "")
     message = {
         Verification.CONSENT_MISSING: f"{application} has no consent in the customer's tenant: {who} {page}",
         Verification.ENTRA_REFUSED: (
-            f"Entra refuses {application} with a code that is none of consent: {who} look it up and correct what it "
-            f"names{quoted(said)}"
+            f"Entra refuses {application} for another reason than a missing consent: {who} look up its code and correct the "
+            f"cause{quoted(said)}"
         ),
         Verification.NOT_PERMITTED: f"{application} may not use the key: {who} {grant}",
-        Verification.FIREWALL: f"the vault's network rules keep Snowflake out, which is no trusted service of Azure: {who} {subnets}",
+        Verification.FIREWALL: f"the vault's network rules block Snowflake, which is not a trusted service of Azure: {who} {subnets}",
         Verification.KEY_UNUSABLE: f"Snowflake cannot use the key: {who} enable or restore it",
-    }.get(cause, f"{application} does not reach the key, and Snowflake tells no cause: {who} {page}, {grant}, and {subnets}")
+    }.get(cause, f"{application} cannot use the key, and Snowflake reports no cause: {who} {page}, {grant}, and {subnets}")
     reasons = {
         Verification.CONSENT_MISSING: Reason.SNOWFLAKE_CONSENT_MISSING,
         Verification.ENTRA_REFUSED: Reason.ENTRA_REFUSED,
@@ -210,6 +210,6 @@ def verification_fault(cause: Verification, shown: Shown | None, said: str = "")
 
 
 def not_understood(function: str) -> Fault:
-    """Snowflake's words have changed: nothing is done on a guess."""
-    message = f"the answer of {function} is not understood, so nothing is done: the maintainers of cmk-operator must learn its wording"
+    """The fault of an answer in words that the operator does not know; it does not guess."""
+    message = f"the answer of {function} has unknown wording, so nothing is done: the maintainers of cmk-operator must add its wording"
     return blocked(Reason.SNOWFLAKE_ANSWER_NOT_UNDERSTOOD, message, Actor.MAINTAINER)

@@ -1,6 +1,6 @@
-"""The next statement on the way of a Snowflake account to its key; pure.
+"""Plans the next statement that puts a Snowflake account on its key; pure.
 
-Registered once, then verified by Snowflake itself, then activated after the wait; a new version is taken over by a rekey.
+A key is registered, then verified by Snowflake itself, then activated after the wait. A rekey activates a new version.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from cmk_operator.providers.snowflake.target import SnowflakeTarget
 
 LOOK_AGAIN: Final = 60.0
-"""Seconds between two looks at a rekey that takes hours."""
+"""Seconds between two polls of a rekey, which takes hours."""
 
 
 def plan_key(target: SnowflakeTarget, want: KeyChoice, seen: Facts) -> Plan[SnowflakeRequest] | Fault | None:
-    """The next statement; a fault says whose move it is; None when the account is on the wanted version."""
+    """The next statement, or a fault that says who must act; None if the account is on the wanted version."""
     info, wanted, pinned = seen.detail.info, want.key_uri.versionless, want.key_uri.version is not None
     if not info.understood:
         return not_understood("SYSTEM$GET_CMK_INFO()")
@@ -56,7 +56,7 @@ def _kept_current(want: KeyChoice, seen: Facts) -> Plan[SnowflakeRequest] | Faul
     detail = seen.detail
     if detail.verification is not None and detail.verification.of_snowflakes_path:
         return verification_fault(detail.verification, seen.shown, detail.said)
-    # Which version an adopted account is under, nobody tells; it is encrypted anew only once there is a newer one.
+    # Nobody reports the version of an adopted account, so it is rekeyed only when there is a newer version.
     known = detail.in_force or detail.not_newer_than
     if known is None or known.version is None or not want.probed_version or known.version == want.probed_version:
         return None
@@ -67,7 +67,7 @@ def _kept_current(want: KeyChoice, seen: Facts) -> Plan[SnowflakeRequest] | Faul
 
 
 def plan_platform_key(target: SnowflakeTarget, seen: Facts) -> Plan[SnowflakeRequest] | Fault | None:
-    """Deactivate Tri-Secret Secure; None when no customer's key is activated."""
+    """The statement that deactivates Tri-Secret Secure; None if no customer's key is activated."""
     info = seen.detail.info
     if not info.understood:
         return not_understood("SYSTEM$GET_CMK_INFO()")
@@ -88,5 +88,5 @@ def _version(want: KeyChoice) -> KeyUri:
 
 
 def _in_progress(target: SnowflakeTarget) -> Fault:
-    message = f"Snowflake encrypts the keys of account {target.id} anew, which takes up to a day; the account stays usable"
+    message = f"Snowflake is rekeying account {target.id}, which takes up to a day; the account can be used meanwhile"
     return busy(Reason.REKEY_IN_PROGRESS, message, LOOK_AGAIN)

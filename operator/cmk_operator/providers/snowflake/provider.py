@@ -1,4 +1,4 @@
-"""Snowflake accounts: a few statements a look, one statement a change, and a rekey that is waited for over hours."""
+"""The provider of Snowflake accounts: a few statements for each check, one for each change, and a rekey that takes hours."""
 
 from __future__ import annotations
 
@@ -54,23 +54,23 @@ if TYPE_CHECKING:
 
 ACTIVATION_WAIT: Final = timedelta(hours=72)
 CLOCKS_DIFFER: Final = timedelta(minutes=10)
-"""Snowflake's word on the rest of the wait goes over our own reckoning, but does not move it by minutes at each look."""
+"""Snowflake's remaining wait replaces our own calculation only if they differ by more, so that status does not change often."""
 HARDLY_CHANGES: Final = 3600.0
-"""Seconds for which the consent URL, the application's name and Snowflake's subnets are not asked for again."""
+"""Seconds until the consent URL, the application's name and Snowflake's subnets are read again."""
 ASK_AGAIN: Final = 4.0
-"""A refusal to activate before its time is believed for so many looks at the account."""
+"""Checks of the account for which a refusal to activate too early counts before the next attempt."""
 _REASON: Final = "cmk-operator puts this account on the key that a manifest in Kubernetes names"
 
 
 @dataclass(slots=True)
 class _Known:
-    """What this process knows of one account; all of it can be had again, or lies in status."""
+    """What this process knows of one account; all of it can be read again, or is in status."""
 
     at: float = float("-inf")
     info: CmkInfo = field(default_factory=CmkInfo)
     verification: Verification | None = None
     said: str = ""
-    """The words of the verification."""
+    """Snowflake's sentence of the last verification."""
     config: CmkConfig = field(default_factory=CmkConfig)
     subnets: tuple[str, ...] = ()
     asked_for_details: float = float("-inf")
@@ -78,9 +78,9 @@ class _Known:
     refused_at: float = float("-inf")
     wait: float = 0.0
     begun: KeyUri | None = None
-    """The key version for whose activation a statement was sent."""
+    """The key version for which an activation or a rekey was sent."""
     accepted: bool = False
-    """Whether Snowflake took that statement, by its answer or by what it said since."""
+    """Whether Snowflake accepted that statement, by its answer or by a later report."""
     justified: str = ""
 
 
@@ -100,7 +100,7 @@ class SnowflakeProvider:
         return await read_target(manifest)
 
     async def observe(self, chain: IdentityChain, target: SnowflakeTarget, *, max_age: float) -> Facts | AzureFailure:  # noqa: ARG002 - Snowflake has users of its own
-        """What Snowflake says of the account's keys, and whether Snowflake itself reaches the registered one."""
+        """The account's keys as Snowflake reports them, and whether Snowflake itself can use the registered one."""
         client = self._clients.of(target)
         if isinstance(client, AzureFailure):
             return client
@@ -148,7 +148,7 @@ class SnowflakeProvider:
     async def apply(
         self, chain: IdentityChain, target: SnowflakeTarget, plan: Plan[SnowflakeRequest]
     ) -> Applied[SnowflakeDetail] | Started | AzureFailure:
-        """Send the one statement. Snowflake takes the key's latest version, so that must be the one that was probed."""
+        """Send the plan's statement. Snowflake uses the key's latest version, so that must be the one that was probed."""
         client = self._clients.of(target)
         if isinstance(client, AzureFailure):
             return client
@@ -182,22 +182,22 @@ class SnowflakeProvider:
             keys = self._session.keys(chain, target.customer_tenant_id, wanted.vault_url)
             latest = (await keys.get_key(wanted.key_name)).properties.version
         except EXPECTED_FAILURES:
-            return AzureFailure(None, Reason.LATEST_VERSION_UNKNOWN.value, "the vault does not tell its latest version")
+            return AzureFailure(None, Reason.LATEST_VERSION_UNKNOWN.value, "the vault did not report the key's latest version")
         if latest == wanted.version:
             return None
         refusal = Reason.PINNED_VERSION_NOT_LATEST if pinned else Reason.KEY_VERSION_CHANGED
-        return AzureFailure(409, refusal.value, "Snowflake would take another version")
+        return AzureFailure(409, refusal.value, "Snowflake would use another version")
 
     async def _refused(
         self, client: SnowflakeClient, target: SnowflakeTarget, known: _Known, failure: AzureFailure
     ) -> AzureFailure:
-        """Tell a wait and a question to other people from a refusal."""
+        """The failure with a code of its own if Snowflake asks to wait, or asks other people for an approval."""
         if failure.answered:
             known.begun = None
         approval = read_approval_request(failure.message)
         if approval is not None:
             if approval and approval != known.justified:
-                # Without a reason no approver is asked; only who asked can give it.
+                # Without a reason Snowflake notifies no approver; only the user who made the request can give one.
                 said = await client.ask(statements.justify(approval, _REASON))
                 known.justified = approval if isinstance(said, Said) else ""
             return replace(failure, code=Reason.MULTI_PARTY_APPROVAL_REQUIRED.value, inner_code=approval)
@@ -218,7 +218,7 @@ class SnowflakeProvider:
     async def poll(
         self, chain: IdentityChain, target: SnowflakeTarget, operation: Operation
     ) -> Running | Ended | Failed | AzureFailure:
-        """Whether the account is still being encrypted anew; the version it was begun with is in the operation."""
+        """Whether the rekey still runs; the operation's token has the version with which it was started."""
         facts = await self.observe(chain, target, max_age=0.0)
         if isinstance(facts, AzureFailure):
             return facts
@@ -230,12 +230,12 @@ class SnowflakeProvider:
 
 
 def make_providers(session: AzureSession, list_max_age: float) -> tuple[Provider[Any, Any], ...]:
-    """The one of Snowflake accounts."""
+    """The provider of Snowflake accounts."""
     return (SnowflakeProvider(session, list_max_age),)
 
 
 async def _details(client: SnowflakeClient, target: SnowflakeTarget, info: CmkInfo, known: _Known) -> AzureFailure | None:
-    """What the customer must know; Snowflake tells it once a key is registered."""
+    """Read what the customer must know; Snowflake reports it once a key is registered."""
     if info.registered is None or time.monotonic() - known.asked_for_details < HARDLY_CHANGES:
         return None
     said = await client.ask(statements.config(target.customer_tenant_id))
@@ -270,7 +270,7 @@ def _facts(target: SnowflakeTarget, known: _Known, max_age: float) -> Facts:
 
 
 def _in_force(known: _Known, kept: Remembered) -> KeyUri | None:
-    """The version under which the account was put last, while Snowflake still names its key."""
+    """The version that was activated last, if Snowflake still reports its key as active."""
     in_force = read_version(kept.version or "")
     if known.info.in_progress:
         return in_force
@@ -283,7 +283,7 @@ def _in_force(known: _Known, kept: Remembered) -> KeyUri | None:
 
 
 def _not_newer_than(target: SnowflakeTarget, info: CmkInfo) -> KeyUri | None:
-    """The newest version there was when the account was first seen on the key without anyone telling its version."""
+    """The newest version at the time when the account was first found on the key with an unknown version."""
     for candidate in (read_version(target.remembered.not_newer_than or ""), read_version(target.newest or "")):
         if candidate is not None and info.active == candidate.versionless:
             return candidate
@@ -296,6 +296,6 @@ def _text(version: KeyUri | None) -> str | None:
 
 def _protection(info: CmkInfo, in_force: KeyUri | None) -> Protection:
     if info.in_progress:
-        # Until it has ended, the account needs the key it comes from.
+        # Until the rekey has ended, the account needs its previous key version.
         return Protection(in_force.versionless, in_force.version) if in_force is not None else Protection(info.active)
     return Protection(info.active, in_force.version if in_force is not None else None)

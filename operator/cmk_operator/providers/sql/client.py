@@ -126,7 +126,7 @@ class SqlClient:
         return await _all(client.failover_groups.list_by_server(*_server(server)), read_partners)
 
     async def linked(self, chain: IdentityChain, server: ArmId) -> tuple[Partner, ...]:
-        """The servers that databases of this one are replicated with, in a failover group or one by one."""
+        """List the servers to or from which databases of this one are replicated, with or without a failover group."""
         client = await self._of(chain, server)
         return await _all(client.replication_links.list_by_server(*_server(server)), functools.partial(read_linked, server))
 

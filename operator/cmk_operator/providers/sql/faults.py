@@ -1,7 +1,7 @@
 """Refusals of Microsoft.Sql by error code: who must act.
 
-The statuses 401 with these codes are about the vault and not about the operator's own token, so the code is judged before the
-status. Source: Azure SQL REST, Encryption Protectors and Server Keys, error codes.
+A status 401 with one of these codes is about the vault and not about the operator's own token, so the code is checked before
+the status. Source: Azure SQL REST, Encryption Protectors and Server Keys, error codes.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
 _ENGINEER: Final = Actor.PLATFORM_ENGINEER
 _ANOTHER_NAME: Final = (
     _ENGINEER,
-    "SQL does not take the key's identifier for {target}: the platform engineer must name another key in keyUri",
+    "SQL does not accept the key's identifier for {target}: the platform engineer must name another key in keyUri",
 )
 _NOT_ON_THE_SECONDARY: Final = (
-    "geo-secondary {secondary}of {target} does not know the key{key}, which must be added to it first: the platform engineer must "
-    "declare an EncryptedResource for that server too, or the provider's administrator add the key to it"
+    "geo-secondary {secondary}of {target} does not have the key{key}, which must be added to it first: the platform engineer must "
+    "apply an EncryptedResource for that server too, or the provider's administrator must add the key to it"
 )
 _KEY_URI: Final = re.compile(r"https://[^\s'\",]+/keys/[^\s'\",]*[^\s'\",.]")
 _SERVER: Final = re.compile(r"\bserver '([A-Za-z0-9-]{1,63})'")
@@ -51,7 +51,7 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
         ),
         Reason.AZURE_KEY_VAULT_KEY_DISABLED: (
             _CUSTOMER,
-            "SQL finds the key of {target} disabled: the customer's administrator must enable it",
+            "the key of {target} is disabled: the customer's administrator must enable it",
         ),
         Reason.AZURE_KEY_VAULT_KEY_NAME_NOT_FOUND: (
             _CUSTOMER,
@@ -59,17 +59,16 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
         ),
         Reason.AZURE_KEY_VAULT_INVALID_EXPIRATION_DATE: (
             _CUSTOMER,
-            "SQL takes no key for {target} that has expired or is not valid yet: the customer's administrator must correct its dates or "
-            "make a new version",
+            "SQL accepts no key for {target} that has expired or is not valid yet: the customer's administrator must correct its dates or "
+            "create a new version",
         ),
         Reason.SECURITY_INVALID_AZURE_KEY_VAULT_RECOVERY_LEVEL: (
             _CUSTOMER,
-            "the vault lacks soft delete or purge protection, without which SQL takes no key for {target}: the customer's administrator "
-            "must enable both",
+            "the vault lacks soft delete or purge protection, which SQL needs for {target}: the customer's administrator must enable both",
         ),
         Reason.AZURE_KEY_VAULT_RSA_KEY_NOT_SUPPORTED: (
             _CUSTOMER,
-            f"SQL takes RSA keys of {SQL_KEY_USE.shown_sizes} for {{target}}: the customer's administrator must make a key of such a size",
+            f"SQL accepts RSA keys of {SQL_KEY_USE.shown_sizes} for {{target}}: the customer's administrator must create a key of such a size",
         ),
         Reason.AZURE_KEY_VAULT_NO_SERVER_IDENTITY: (
             _PROVIDER,
@@ -94,7 +93,7 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
         ),
         Reason.SECURITY_AZURE_KEY_VAULT_GEO_CHAIN_ERROR: (
             _PROVIDER,
-            "SQL takes no customer's key for {target} while one of its geo-secondaries has a geo-secondary itself: the provider's "
+            "SQL accepts no customer's key for {target} while one of its geo-secondaries has a geo-secondary itself: the provider's "
             "administrator must remove that one from its failover group",
         ),
         Reason.AZURE_KEY_VAULT_KEY_IN_USE: (
@@ -109,16 +108,16 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
         Reason.AZURE_KEY_VAULT_INVALID_URI: _ANOTHER_NAME,
         Reason.AZURE_KEY_VAULT_MALFORMED_VAULT_URI: _ANOTHER_NAME,
         Reason.SECURITY_AZURE_KEY_VAULT_INVALID_KEY_NAME: _ANOTHER_NAME,
-        # The next pass adds the key first.
-        Reason.SERVER_KEY_DOES_NOT_EXISTS: (Actor.AZURE, "{target} does not know the key yet"),
-        Reason.SERVER_KEY_NOT_FOUND: (Actor.AZURE, "{target} does not know the key yet"),
-        Reason.SERVER_KEY_NAME_ALREADY_EXISTS: (Actor.AZURE, "{target} is being told of the key"),
-        Reason.SERVER_KEY_URI_ALREADY_EXISTS: (Actor.AZURE, "{target} is being told of the key"),
+        # The next reconcile adds the key first.
+        Reason.SERVER_KEY_DOES_NOT_EXISTS: (Actor.AZURE, "the key has not been added to {target} yet"),
+        Reason.SERVER_KEY_NOT_FOUND: (Actor.AZURE, "the key has not been added to {target} yet"),
+        Reason.SERVER_KEY_NAME_ALREADY_EXISTS: (Actor.AZURE, "the key is being added to {target}"),
+        Reason.SERVER_KEY_URI_ALREADY_EXISTS: (Actor.AZURE, "the key is being added to {target}"),
         Reason.AZURE_KEY_VAULT_CONNECTION_FAILED: (
             Actor.AZURE,
-            "SQL does not reach the vault for {target}: if that lasts, the customer's administrator must see whether the vault was deleted",
+            "SQL cannot reach the vault for {target}: if that lasts, the customer's administrator must check whether the vault was deleted",
         ),
-        Reason.AZURE_KEY_VAULT_GENERIC_CONNECTION_ERROR: (Actor.AZURE, "SQL is not served by the vault for {target}"),
+        Reason.AZURE_KEY_VAULT_GENERIC_CONNECTION_ERROR: (Actor.AZURE, "SQL got no usable answer from the vault for {target}"),
         Reason.CONFLICTING_SERVER_OPERATION: (Actor.AZURE, "another operation on {target} is in progress"),
         Reason.CONFLICTING_DATABASE_OPERATION: (Actor.AZURE, "another operation on {target} is in progress"),
         Reason.OPERATION_IN_PROGRESS: (Actor.AZURE, "another operation on {target} is in progress"),
@@ -127,9 +126,9 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
 
 
 def judge_sql_failure(failure: AzureFailure, target: str) -> Fault:
-    """Say who must act on a refused call about a server or a database, named `target`.
+    """The fault of a refused call for a server or a database, named `target`: its cause, and who must act.
 
-    What Entra said to SQL says more than SQL's own code.
+    An error of Entra that SQL passes on explains more than SQL's own code.
     """
     if failure.stage is not Stage.SERVICE:
         return judge_arm_failure(failure, target)

@@ -99,7 +99,7 @@ class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
         return replace(facts, detail=replace(facts.detail, recovering=recovering))
 
     async def _all_partners(self, chain: IdentityChain, server_id: ArmId) -> tuple[server.Partner, ...]:
-        """By failover groups and by replication links: plain geo-replication has no group."""
+        """Read failover groups and replication links, because active geo-replication has no group."""
         grouped, linked = await asyncio.gather(self._client.partners(chain, server_id), self._client.linked(chain, server_id))
         return server.merged(grouped, linked)
 

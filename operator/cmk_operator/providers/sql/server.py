@@ -86,7 +86,7 @@ class Protector:
 
 @dataclass(frozen=True, slots=True)
 class Partner:
-    """The server on the other side of a failover group, or of the replication of one database."""
+    """The other server of a failover group, or of the geo-replication of one database."""
 
     id: ArmId
     secondary: bool
@@ -141,7 +141,7 @@ def read_partners(groups: Iterable[FailoverGroup]) -> tuple[Partner, ...]:
 
 
 def read_linked(server: ArmId, links: Iterable[ReplicationLink]) -> tuple[Partner, ...]:
-    """The servers that hold a replica of one of this server's databases, or a primary of one; active geo-replication has no group."""
+    """The servers with a replica, or the primary, of one of this server's databases; active geo-replication has no group."""
     found: list[Partner] = []
     for properties in filter(None, (link.properties for link in links)):
         with suppress(InvalidArmIdError):
@@ -152,7 +152,7 @@ def read_linked(server: ArmId, links: Iterable[ReplicationLink]) -> tuple[Partne
 
 
 def merged(*partners: Iterable[Partner]) -> tuple[Partner, ...]:
-    """Each server once, as a secondary if anything says so."""
+    """Each server once; it is a secondary if one of its entries says so."""
     found: dict[ArmId, Partner] = {}
     for partner in chain(*partners):
         known = found.get(partner.id)

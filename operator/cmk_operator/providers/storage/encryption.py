@@ -81,10 +81,10 @@ def _read_protection(encryption: Encryption | None) -> Protection:
 def plan_key(
     want: KeyChoice, seen: ResourceFacts[StorageAccountDetail], *, one_by_one: bool = False
 ) -> Plan[StorageAccountUpdateParameters] | None:
-    """The PATCH of encryption, and of identity if the account lacks ours; keeps the others. None if all fields are right.
+    """The PATCH of encryption, and of identity if the account lacks ours; other identities stay. None if all fields are right.
 
-    `one_by_one`: Azure has refused to change the identity by which the account reaches its key together with the key, so the
-    identity comes first, which must reach the old key then.
+    `one_by_one`: Azure has refused to change the key together with the identity with which the account accesses it. The
+    identity is then changed first, and must have access to the old key.
     """
     changes = _changes(want, seen)
     if not changes:
@@ -105,7 +105,7 @@ def plan_key(
     if one_by_one and seen.protection.customer_managed:
         if any(path.startswith(_ENCRYPTION_IDENTITY) for path in paths):
             encryption = {"keySource": _KEY_VAULT, "identity": identity}
-            purpose = "set the identity by which the account reaches its key"
+            purpose = "set the identity with which the account accesses its key"
         else:
             encryption = {"keySource": _KEY_VAULT, "keyvaultproperties": key}
     body: StorageAccountUpdateParameters = {"properties": {"encryption": encryption}}
@@ -118,14 +118,14 @@ def plan_key(
 
 
 def changes_key_and_identity(plan: Plan[StorageAccountUpdateParameters]) -> bool:
-    """Whether the request moves an account from one key to another together with the identity that reaches it."""
+    """Whether the plan changes an account's customer-managed key together with the identity that accesses it."""
     paths = [change.path for change in plan.changes]
     moves = any(path.startswith(_KEY) for path in paths) and any(path.startswith(_ENCRYPTION_IDENTITY) for path in paths)
     return moves and f"{_ENCRYPTION}.keySource" not in paths
 
 
 def identities_beside(plan: Plan[StorageAccountUpdateParameters]) -> tuple[str, ...]:
-    """Names of the user-assigned identities that the account has already, beside the one for the key."""
+    """Names of the account's other user-assigned identities, without the one for the key."""
     assigned = plan.body.get("identity", {}).get("userAssignedIdentities", {})
     own = plan.body.get("properties", {}).get("encryption", {}).get("identity", {}).get("userAssignedIdentity", "")
     return tuple(ArmId(text).name for text in assigned if ArmId(text) != ArmId(own)) if own else ()
@@ -162,7 +162,7 @@ def _version(uri: KeyUri | None) -> str:
 
 
 def _identity_type(present: str) -> str:
-    """Add UserAssigned without dropping SystemAssigned; storage spells the pair without a space."""
+    """Add UserAssigned and keep SystemAssigned; Storage writes the pair without a space."""
     if "systemassigned" in present.lower():
         return "SystemAssigned,UserAssigned"
     return "UserAssigned"

@@ -1,4 +1,4 @@
-"""Refusals of Microsoft.Storage that only their words tell apart, since their codes are not documented.
+"""Refusals of Microsoft.Storage that are recognized by their words, because their codes are not documented.
 
 Sources: Azure/bicep-registry-modules#4467 (one after the other); hashicorp/terraform-provider-azurerm#19717 (too many).
 """
@@ -25,7 +25,7 @@ _TOO_MANY: Final = "too many user-assigned identities"
 
 
 def recognized(failure: AzureFailure, plan: Plan[StorageAccountUpdateParameters]) -> AzureFailure:
-    """The failure of a request with the reason that its words give as its code, and with what the plan knows of it."""
+    """The failure of a plan's request, with our reason as its code if its words are known, and with names from the plan."""
     said = failure.message.lower()
     if _ONE_BY_ONE in said and changes_key_and_identity(plan):
         return replace(failure, code=Reason.CHANGE_NEEDS_TWO_REQUESTS.value)
@@ -36,16 +36,18 @@ def recognized(failure: AzureFailure, plan: Plan[StorageAccountUpdateParameters]
 
 
 def judge_storage_failure(failure: AzureFailure, name: str) -> Fault:
-    """Say who must act on a refused call about the account `name`."""
+    """The fault of a refused call for the account `name`: its cause, and who must act."""
     if failure.code == Reason.CHANGE_NEEDS_TWO_REQUESTS.value:
-        message = f"Azure changes the identity and the key of {name} only one after the other, which is done next"
+        message = (
+            f"Azure changes the identity and the key of {name} only in two requests: the operator sends them one by one next"
+        )
         return busy(Reason.CHANGE_NEEDS_TWO_REQUESTS, message, failure.retry_after, failure.request_id)
     if failure.code == Reason.TOO_MANY_USER_ASSIGNED_IDENTITIES.value:
         there = f" {shown_code(failure.inner_code)}" if failure.inner_code else ""
         message = (
-            f"{name} has the user-assigned identity{there} already, and Azure takes one on an account with a customer's key: the platform "
-            "engineer must decide, either to have the provider's administrator remove that one from the account where nothing else "
-            f"signs in by it, or to name it as the managed identity of the FederatedIdentity{failure.quoted}"
+            f"{name} already has the user-assigned identity{there}, and Azure allows one on an account with a customer's key: the platform "
+            "engineer must either have the provider's administrator remove that identity from the account, if nothing else signs in "
+            f"with it, or name it as the managed identity of the FederatedIdentity{failure.quoted}"
         )
         return blocked(Reason.TOO_MANY_USER_ASSIGNED_IDENTITIES, message, Actor.PLATFORM_ENGINEER, failure.request_id)
     return judge_arm_failure(failure, name, "Storage Account Contributor")

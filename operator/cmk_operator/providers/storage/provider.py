@@ -33,7 +33,7 @@ class StorageAccountProvider(ArmProvider):
         super().__init__(session)
         self._accounts = StorageAccounts(session)
         self._one_by_one: set[str] = set()
-        """Accounts whose identity and key Azure has refused to change in one request; a restart learns that again."""
+        """Accounts for which Azure refused to change identity and key in one request; after a restart it refuses once more."""
         self._listing = Listing(session, self._accounts, list_max_age)
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> Facts | AzureFailure:
@@ -44,7 +44,7 @@ class StorageAccountProvider(ArmProvider):
             return failure_of(error)
 
     async def observe_before_write(self, chain: IdentityChain, target: Target) -> Facts | AzureFailure:
-        """The account; if many are due, from a list of a few seconds (docs/decisions/0080)."""
+        """The account; if many are due, from a list that is a few seconds old (docs/decisions/0080)."""
         try:
             return await self._listing.before_write(chain, target.id)
         except EXPECTED_FAILURES as error:
