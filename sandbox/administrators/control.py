@@ -89,6 +89,10 @@ class SandboxControl:
         found: list[dict[str, Any]] = (await self._call("GET", "/refused-hosts"))["refused"]
         return found
 
+    async def fail_over(self, vault: str, *, to_the_pair: bool = True) -> None:
+        """Let the paired region serve a vault, read-only, or its own again, as Microsoft alone can. Raises ValueError."""
+        await self._call("PUT", f"/vaults/{vault}", {"failed_over": to_the_pair})
+
     async def snowflake_account(self, name: str) -> dict[str, Any]:
         """What only Snowflake knows of an account: versions, mails, requests for approval. Raises ValueError."""
         return await self._call("GET", f"/snowflake/{name}")

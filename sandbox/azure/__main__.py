@@ -102,7 +102,9 @@ async def run(options: argparse.Namespace) -> None:
     azure_task, azure_port = await _started(azure)
     proxy = ConnectProxy(azure_port, cloud.known, cloud.azure)
     proxy_port = await proxy.start()
-    control = _server(Control(clock, cloud.timings, cloud.faults, log, proxy, cloud.snowflake.administration).application())
+    administration = cloud.snowflake.administration
+    controls = Control(clock, cloud.timings, cloud.faults, log, proxy, administration, vaults=cloud.vaults)
+    control = _server(controls.application())
     control_task, control_port = await _started(control)
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from sandbox.azure.clock import Clock
     from sandbox.azure.faults import Faults
+    from sandbox.azure.key_vault.model import Vaults
     from sandbox.azure.proxy import ConnectProxy
     from sandbox.azure.request_log import RequestLog
     from sandbox.azure.snowflake.administration import Administration
@@ -25,7 +26,15 @@ class Control:
     """The routes."""
 
     def __init__(
-        self, clock: Clock, timings: Timings, faults: Faults, log: RequestLog, proxy: ConnectProxy, snowflake: Administration
+        self,
+        clock: Clock,
+        timings: Timings,
+        faults: Faults,
+        log: RequestLog,
+        proxy: ConnectProxy,
+        snowflake: Administration,
+        *,
+        vaults: Vaults,
     ) -> None:
         self._clock = clock
         self._timings = timings
@@ -33,6 +42,7 @@ class Control:
         self._log = log
         self._proxy = proxy
         self._snowflake = snowflake
+        self._vaults = vaults
 
     def application(self) -> Starlette:
         """The ASGI application."""
@@ -45,6 +55,7 @@ class Control:
                 Route("/requests", _checked(self.requests), methods=["GET", "DELETE"]),
                 Route("/requests/counts", _checked(self.counts), methods=["GET"]),
                 Route("/refused-hosts", _checked(self.refused_hosts), methods=["GET"]),
+                Route("/vaults/{name}", _checked(self.vault), methods=["PUT"]),
                 Route("/snowflake/{account}", _checked(self.snowflake_account), methods=["GET", "PUT"]),
                 Route("/snowflake/{account}/votes", _checked(self.snowflake_vote), methods=["POST"]),
             ]
@@ -94,6 +105,17 @@ class Control:
         """What the proxy refused."""
         del request
         return JSONResponse({"refused": self._proxy.refused()})
+
+    async def vault(self, request: Request) -> Response:
+        """PUT {"failed_over"}: whether the paired region serves the vault, read-only. Raises ValueError."""
+        body = await _body(request, {"failed_over"})
+        vault = self._vaults.live(request.path_params["name"])
+        if vault is None:
+            raise ValueError("there is no such vault")
+        if not isinstance(body.get("failed_over"), bool):
+            raise ValueError("failed_over must be true or false")  # noqa: TRY004 - told to the client as any other bad value
+        vault.failed_over = body["failed_over"]
+        return JSONResponse({"failed_over": vault.failed_over})
 
     async def snowflake_account(self, request: Request) -> Response:
         """GET what only Snowflake knows, PUT to open an account or to change it."""

@@ -316,6 +316,30 @@ async def test_a_purged_key_is_told_with_what_can_be_done_and_comes_back_from_it
     assert await environment.provider.get_blob(account, "letters", "letter.txt") == LETTER
 
 
+async def test_a_vault_in_failover_serves_its_data_and_takes_no_new_version_until_its_region_is_back(
+    environment: Environment,
+) -> None:
+    customer, version = environment.customer, await environment.ready()
+    account = environment.accounts["docs"].rsplit("/", 1)[-1]
+    await environment.provider.put_blob(account, "letters", "letter.txt", LETTER)
+    key = await environment.key_until("failover told", lambda seen: prerequisite(seen, "RegionFailover") == "Pass")
+    assert "no key can be created, rotated, changed or deleted" in entry_of(key, "RegionFailover")["message"]
+    await environment.control.fail_over(environment.vault)
+    with pytest.raises(HttpResponseError, match="the service is currently in a read-only state"):
+        await (await customer._key_client(environment.vault)).rotate_key("cmk", retry_total=0)  # noqa: SLF001 - it may not retry
+    await environment.account("more")
+    await environment.apply_resource("more")
+    await environment.resource_until("comes onto the key", has("Ready"), name="more")
+    await environment.control.advance(HOUR)
+    assert await environment.provider.get_blob(account, "letters", "letter.txt") == LETTER
+    key = await environment.key_until("still accessible", has("Ready"))
+    assert key["activeVersion"] == version
+    await environment.control.fail_over(environment.vault, to_the_pair=False)
+    new = await new_version(environment)
+    await environment.key_until("rotates again", lambda seen: seen.get("activeVersion") == new)
+    assert await customer.back_up_key(environment.vault, "cmk")
+
+
 async def test_a_vault_that_is_gone_for_good_is_made_again_under_its_name_with_the_key_from_its_backup(
     environment: Environment,
 ) -> None:

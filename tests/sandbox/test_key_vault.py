@@ -25,7 +25,7 @@ from azure.keyvault.keys.crypto import EncryptionAlgorithm, KeyWrapAlgorithm, Si
 from sandbox.administrators.rest import blocking_connection, connection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from azure.core.credentials_async import AsyncTokenCredential
 
@@ -590,6 +590,44 @@ async def test_a_new_vault_is_an_rbac_vault_by_default_from_2026_02_01_on(
     assert (await customer.put(vault, version, body))["properties"]["enableRbacAuthorization"] is rbac
     updated = await customer.put(vault, "2026-02-01", {"location": "westeurope", "properties": {**basis, "accessPolicies": []}})
     assert updated["properties"]["enableRbacAuthorization"] is rbac, "an update changes no model"
+
+
+async def test_a_vault_in_failover_is_read_only(
+    env: Mapping[str, str],
+    customer: CustomerAdministrator,
+    application: AsyncTokenCredential,
+    key_of_customer: tuple[str, str, str],
+    control: SandboxControl,
+    wire: Wire,
+) -> None:
+    vault, key, _ = key_of_customer
+    await control.fail_over(vault)
+    await use(env, application, vault, key)
+    assert await customer.back_up_key(vault, key)
+    client = await customer._key_client(vault)  # noqa: SLF001 - its calls take the number of retries
+    writes: tuple[Callable[[], Awaitable[object]], ...] = (
+        lambda: client.rotate_key(key, retry_total=0),
+        lambda: client.create_rsa_key("another", retry_total=0),
+        lambda: client.update_key_properties(key, enabled=False, retry_total=0),
+        lambda: client.delete_key(key, retry_total=0),
+    )
+    for write in writes:
+        with pytest.raises(HttpResponseError, match="the service is currently in a read-only state") as refused:
+            await write()
+        assert reason(refused.value) == (503, "ServiceUnavailable")
+    url = f"https://management.azure.com{customer.vault_id(vault)}"
+    side = (env["CUSTOMER_TENANT_ID"], env["CUSTOMER_ADMIN_CLIENT_ID"], env["CUSTOMER_ADMIN_CLIENT_SECRET"])
+    async with ClientSecretCredential(*side, **connection(env)) as credential:
+        token = (await credential.get_token("https://management.azure.com/.default")).token
+    rules = {"properties": {"networkAcls": {"defaultAction": "Deny"}}}
+    made = {"properties": {"kty": "RSA"}}
+    for method, path, body in (("PATCH", "", rules), ("DELETE", "", None), ("PUT", "/keys/new", made)):
+        answer = await wire(method, f"{url}{path}?api-version=2026-02-01", token=token, body=body)
+        assert (answer.status, answer.code) == (503, "ServiceUnavailable")
+    await control.fail_over(vault, to_the_pair=False)
+    assert await customer.new_version(vault, key)
+    with pytest.raises(ValueError, match="no such vault"):
+        await control.fail_over("never-was")
 
 
 async def test_older_control_plane_versions_end_on_27_february_2027(

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from sandbox.azure.arm.bodies import Strict, parsed
 from sandbox.azure.arm.identities import not_found
+from sandbox.azure.arm.vaults import refuse_in_failover
 from sandbox.azure.errors import ArmRefusedError, VaultRefusedError
 from sandbox.azure.exchange import Answer
 from sandbox.azure.key_vault.data_plane import ALL_RSA_OPERATIONS
@@ -171,6 +172,7 @@ class VaultKeyOperations:
         existing = vault.keys.get(name.lower())
         if existing is not None:
             return Answer(json=shown(vault, existing))
+        refuse_in_failover(vault, "KeyCreate")
         try:
             key = await self._created(vault, name, body)
         except VaultRefusedError as error:

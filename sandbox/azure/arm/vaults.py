@@ -14,6 +14,7 @@ from sandbox.azure.arm.subscriptions import normalized_location
 from sandbox.azure.clock import whole_seconds
 from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
+from sandbox.azure.key_vault.data_plane import read_only
 from sandbox.azure.key_vault.model import NetworkRules, Vault
 
 if TYPE_CHECKING:
@@ -91,6 +92,15 @@ def deleted_shown(vault: Vault) -> dict[str, Any]:
 def bad_request(message: str) -> ArmRefusedError:
     """The resource provider's 400."""
     return ArmRefusedError(400, "BadRequest", message)
+
+
+def refuse_in_failover(vault: Vault, operation: str) -> None:
+    """In the paired region no property of a vault, no access policy and no firewall can be changed. Raises ArmRefusedError 503.
+
+    That it cannot is documented; the words are the data plane's.
+    """
+    if vault.failed_over:
+        raise ArmRefusedError(503, "ServiceUnavailable", read_only(operation))
 
 
 def apply(vault: Vault, properties: VaultProperties) -> None:
@@ -260,6 +270,8 @@ class VaultOperations:
                 "A vault with the same name already exists in deleted state. You need to either recover or purge existing key vault. "
                 "Follow this link https://go.microsoft.com/fwlink/?linkid=2149745 for more information on soft delete.",
             )
+        if existing is not None:
+            refuse_in_failover(existing, "VaultPut")
         vault = existing or self._new(call, resource_id, name, body.location, properties)
         apply(vault, properties)
         if body.tags is not None:
@@ -308,6 +320,7 @@ class VaultOperations:
     async def patch(self, call: ArmCall) -> Answer:
         """Change what was sent."""
         vault, body = self._found(call), parsed(VaultBody, call.body())
+        refuse_in_failover(vault, "VaultPatch")
         if body.properties is not None:
             apply(vault, body.properties)
         if body.tags is not None:
@@ -317,6 +330,7 @@ class VaultOperations:
     async def policies(self, call: ArmCall) -> Answer:
         """Add, replace or remove access policies."""
         vault = self._found(call)
+        refuse_in_failover(vault, "VaultAccessPolicyChange")
         raw = (call.body().get("properties") or {}).get("accessPolicies") or []
         policies = [parsed(AccessPolicy, one) for one in raw]
         operation = call["operation"].lower()
@@ -331,6 +345,7 @@ class VaultOperations:
     async def delete(self, call: ArmCall) -> Answer:
         """To the recoverable state; the role assignments on the vault and its keys are gone, and a recovery does not bring them back."""
         vault = self._found(call)
+        refuse_in_failover(vault, "VaultDelete")
         self._vaults.soft_delete(vault, self._clock.now())
         self._gateway.authorization.forget_below(vault.id)
         return Answer(200)

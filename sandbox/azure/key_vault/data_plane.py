@@ -27,6 +27,17 @@ if TYPE_CHECKING:
 API_VERSIONS = frozenset(
     {"7.0", "7.1", "7.2", "7.3", "7.4", "7.5", "7.6", "7.6-preview.2", "2025-06-01-preview", "2025-07-01", "2026-03-01-preview"}
 )
+WRITES = {
+    "create": "KeyCreate",
+    "update": "KeyUpdate",
+    "delete": "KeyDelete",
+    "recover": "KeyRecover",
+    "purge": "KeyPurge",
+    "rotate": "KeyRotate",
+    "restore": "KeyRestore",
+    "setrotationpolicy": "KeyRotationPolicySet",
+}
+"""What a vault in failover refuses, by the name that its refusal gives (the words are in MSEndpointMgr/CloudLAPS#70)."""
 ALL_RSA_OPERATIONS = ["encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"]
 
 
@@ -73,6 +84,11 @@ def bundle(vault: Vault, key: Key, version: KeyVersion) -> dict[str, Any]:
 def _item(vault: Vault, kid: str, version: KeyVersion) -> dict[str, Any]:
     """A key or version as lists show it."""
     return {"kid": kid, "attributes": attributes(vault, version)} | ({"tags": version.tags} if version.tags else {})
+
+
+def read_only(operation: str) -> str:
+    """What a vault in failover says of a write."""
+    return f'Operation "{operation}" is unavailable: the service is currently in a read-only state.'
 
 
 def _skip_token(position: int) -> str:
@@ -169,6 +185,8 @@ class VaultDataPlane:
     def _permitted(self, exchange: Exchange, operation: str, *, at_key: bool = True) -> Vault:
         vault, caller = self._admitted(exchange)
         self._access.check(vault, caller, operation, exchange.parameters.get("name") if at_key else None)
+        if vault.failed_over and operation in WRITES:
+            raise VaultRefusedError(503, "ServiceUnavailable", read_only(WRITES[operation]))
         return vault
 
     async def list_keys(self, exchange: Exchange) -> Answer:

@@ -102,6 +102,8 @@ class Vault:
     deleted_keys: dict[str, Key] = field(default_factory=dict)
     deleted: float | None = None
     purge_at: float | None = None
+    failed_over: bool = False
+    """Whether the paired region serves it, read-only (https://learn.microsoft.com/azure/reliability/reliability-key-vault)."""
 
     @property
     def host(self) -> str:
