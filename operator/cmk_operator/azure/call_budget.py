@@ -1,7 +1,7 @@
-"""One budget for all calls to Azure: token buckets per subscription and per vault, and respect for Retry-After.
+"""One budget for all calls to Azure: token buckets for each subscription and each vault, which also obey Retry-After.
 
-A call that would have to wait long is not sent: it comes back as a failure with the time to wait, and the work queue, not
-a sleeping worker, does the waiting.
+A call that would have to wait long is not sent. It fails with the time to wait, so that the work queue waits and not a
+worker.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from cmk_operator.telemetry import Telemetry
 
 LONGEST_WAIT: Final = 5.0
-"""Seconds that a call may wait for its turn inside a pass."""
+"""Seconds that a call may wait for its turn during a reconcile."""
 LONGEST_CLOSURE: Final = 300.0
-"""Seconds for which an answer about one thing may close a bucket, from which others draw too."""
+"""Most seconds for which one answer may close a bucket, because other calls use the bucket too."""
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetRates:
-    """How much of Azure's published limits the operator takes; each stays below them, because others call too.
+    """The operator's share of Azure's published limits; each rate is below its limit, because others call too.
 
     Sources: "Understand how Azure Resource Manager throttles requests" (250 reads + 25/s, 200 writes + 10/s per
     subscription and principal); Key Vault service limits (4,000 RSA 2048 operations per 10 s).
@@ -49,19 +49,19 @@ class BudgetRates:
     vault_calls: Rate = Rate(400, 10)  # noqa: RUF009 - frozen, so it may be shared
     token_calls: Rate = Rate(200, 10)  # noqa: RUF009 - frozen, so it may be shared
     services: tuple[ServiceRates, ...] = ()
-    """Of resource providers with limits of their own."""
+    """The rates of resource providers with limits of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """What is left of one bucket: `owner` is a subscription or a host."""
+    """The state of one bucket; `owner` is a subscription id or a host."""
 
     owner: str
     bucket: str
     left: float
-    """Share of the burst, from 0 to 1."""
+    """Fraction of the burst, from 0 to 1."""
     closed_for: float
-    """Seconds for which Azure asked to be left alone."""
+    """Seconds for which Azure asked to wait."""
 
 
 @dataclass(slots=True)
@@ -70,9 +70,9 @@ class _Bucket:
     closed_until: float = 0.0
 
     def left(self) -> float:
-        """Share of the burst that could be sent at once, to about one percent.
+        """Fraction of the burst that could be sent at once, to about one percent.
 
-        The limiter does not tell its level, but whether a number of calls would pass.
+        The limiter does not report its level, only whether it has capacity for a number of calls.
         """
         if self.limiter.has_capacity(self.limiter.max_rate):
             return 1.0
@@ -91,7 +91,7 @@ class CallBudget:
     _buckets: dict[tuple[str, str], _Bucket] = field(default_factory=dict)
 
     def buckets_of(self, method: str, host: str, path: str) -> Iterable[_Bucket]:
-        """The buckets that a call draws from, decided by its host, subscription and provider."""
+        """The buckets of a call, by its host, subscription and resource provider."""
         segments = path.lower().strip("/").split("/")
         if segments[0] != "subscriptions" or len(segments) < 2:
             rate = self.rates.vault_calls if ".vault." in host else self.rates.token_calls
@@ -125,7 +125,7 @@ class CallBudget:
         return self._buckets[key]
 
     def drawn_on(self) -> list[BudgetState]:
-        """The buckets that are closed or not full: the others say nothing, and those of a vault that is gone fill up."""
+        """The buckets that are closed or not full. Full ones are left out, so those of a deleted vault disappear."""
         now = time.monotonic()
         states = (
             BudgetState(owner, name, bucket.left(), max(0.0, bucket.closed_until - now))
@@ -134,7 +134,7 @@ class CallBudget:
         return [state for state in states if state.left < 1.0 or state.closed_for > 0]
 
     async def draw(self, buckets: Iterable[_Bucket]) -> None:
-        """Wait for a turn in every bucket, or raise `BudgetSpentError` when that would take longer than `LONGEST_WAIT`."""
+        """Wait for a turn in every bucket; raises `BudgetSpentError` if that takes longer than `LONGEST_WAIT`."""
         for bucket in buckets:
             wait = bucket.closed_until - time.monotonic()
             if wait > LONGEST_WAIT:
@@ -149,17 +149,17 @@ class CallBudget:
 
     @staticmethod
     def close(buckets: Iterable[_Bucket], seconds: float) -> None:
-        """Send nothing from `buckets` for that long: an early retry would only start Azure's waiting time anew."""
+        """Send nothing from `buckets` for `seconds`: an early retry would only restart Azure's waiting time."""
         until = time.monotonic() + seconds
         for bucket in buckets:
             bucket.closed_until = max(bucket.closed_until, until)
 
 
 class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core hides its type behind a lazy import
-    """Puts every request of every SDK client through the budget, and counts it. Sends nothing but to the client's own origin.
+    """Sends every request of every SDK client through the budget, and counts it. Refuses other origins than the client's.
 
-    At the transport, beneath all policies: a policy object may belong to one pipeline only, and those of azure-identity and of
-    Key Vault's challenges send requests that no policy before them sees.
+    This is a transport and not a policy, because a policy object may belong to only one pipeline, and azure-identity and Key
+    Vault's challenge policy send requests that no earlier policy sees.
     """
 
     def __init__(self, session: aiohttp.ClientSession, budget: CallBudget, telemetry: Telemetry, base_url: str) -> None:
@@ -170,7 +170,7 @@ class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core h
         self._proxy_of = lru_cache(maxsize=1024)(egress_proxy)
 
     async def send(self, request: Any, **config: object) -> Any:  # noqa: ANN401 - the transport serves two request types
-        """Wait for the budget, send, count, and heed Retry-After.
+        """Wait for the budget, send, count, and obey Retry-After.
 
         Raises `AnotherHostError` for another host than the client's, before anything is sent, and for a redirect.
         """
@@ -205,7 +205,7 @@ class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core h
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port of a URL, the usual port left out."""
+    """Scheme, host and port of a URL, without the default port."""
     scheme, _, rest = url.partition("://")
     host = rest.partition("/")[0].partition("?")[0].partition("#")[0].lower()
     return f"{scheme.lower()}://{host.removesuffix(':443')}"

@@ -1,4 +1,4 @@
-"""The trust path as credentials: ServiceAccount token, managed identity, application in the customer's tenant."""
+"""The credentials of the trust path: ServiceAccount token, managed identity, application in the customer's tenant."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class VaultInAnotherTenantError(TokenUnavailableError):
-    """A vault's challenge names another tenant than the declared one; no token is sent to it."""
+    """A vault's challenge names another tenant than the manifest; no token is sent to that vault."""
 
     def __init__(self, vault_tenant: str) -> None:
         super().__init__(
@@ -39,18 +39,18 @@ class VaultInAnotherTenantError(TokenUnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class IdentityChain:
-    """Who the operator is in the provider's tenant, and which application it becomes in customers' tenants."""
+    """The operator's managed identity in the provider's tenant, and its application for customers' tenants."""
 
     cloud: Cloud
     provider_tenant_id: str
     managed_identity_client_id: str
     application_client_id: str
     by_service_account: bool
-    """Whether the ServiceAccount token itself is the application's assertion, instead of a managed identity's."""
+    """Whether the application's assertion is the ServiceAccount token itself instead of a managed identity's token."""
 
 
 class _Credential:
-    """A credential of azure-identity, which is closed with it."""
+    """A credential that wraps one of azure-identity and closes it."""
 
     def __init__(self, inner: ClientAssertionCredential) -> None:
         self._inner = inner
@@ -67,9 +67,9 @@ class _Credential:
 
 
 class ManagedIdentityCredential(_Credential):
-    """The operator as the managed identity, by workload identity: its ServiceAccount token is the assertion.
+    """Signs in as the managed identity by workload identity: the ServiceAccount token is the assertion.
 
-    The token file is projected by Kubernetes and read anew by azure-identity as it is renewed.
+    Kubernetes projects and renews the token file; azure-identity reads it again.
     """
 
     def __init__(self, chain: IdentityChain, token_file: Path, **client: Unpack[ClientOptions]) -> None:
@@ -98,7 +98,7 @@ class ManagedIdentityCredential(_Credential):
 
 
 class ApplicationCredential(_Credential):
-    """The multitenant application in one customer's tenant; it signs in with an assertion, never with a secret."""
+    """Signs in as the multitenant application in one customer's tenant, with an assertion and never with a secret."""
 
     def __init__(
         self,
@@ -129,12 +129,12 @@ class ApplicationCredential(_Credential):
     ) -> AccessToken:
         """A token in the customer's tenant.
 
-        `tenant_id` is what a vault's challenge names; another tenant than the declared one is refused before any token is
-        asked for. Raises `VaultInAnotherTenantError` and `TokenUnavailableError`.
+        `tenant_id` is the tenant in a vault's challenge. If it is not the manifest's tenant, no token is requested. Raises
+        `VaultInAnotherTenantError` and `TokenUnavailableError`.
         """
         if tenant_id and tenant_id.lower() != self._tenant:
             raise VaultInAnotherTenantError(tenant_id)
-        # azure-identity asks for the assertion synchronously, so it is fetched (usually from a cache) before.
+        # azure-identity calls for the assertion synchronously, so it is fetched before, usually from a cache.
         self._held = await self._assertion()
         try:
             return await self._inner.get_token(*scopes, claims=claims, enable_cae=enable_cae)
@@ -143,7 +143,7 @@ class ApplicationCredential(_Credential):
 
 
 class VaultCredential:
-    """The application for one vault: no challenge of the vault gets a token for anything but Key Vault."""
+    """The application's credential for one vault: a challenge of the vault can get no token for anything but Key Vault."""
 
     def __init__(self, application: ApplicationCredential, scope: str) -> None:
         self._application = application
@@ -157,13 +157,13 @@ class VaultCredential:
         enable_cae: bool = False,
         **_: object,
     ) -> AccessToken:
-        """As the application's. Raises `AnotherHostError` for another scope, before any token is asked for."""
+        """As the application's credential. Raises `AnotherHostError` for another scope, before any token is requested."""
         if scopes != (self._scope,):
             raise AnotherHostError
         return await self._application.get_token(*scopes, claims=claims, tenant_id=tenant_id, enable_cae=enable_cae)
 
     async def close(self) -> None:
-        """The application is closed by the session."""
+        """Do nothing: the session closes the application's credential."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -172,7 +172,7 @@ class VaultCredential:
 
 
 def managed_identity_assertion(credential: ManagedIdentityCredential, cloud: Cloud) -> Callable[[], Awaitable[str]]:
-    """An assertion from the managed identity, as Azure's own services make it."""
+    """Gets the assertion from the managed identity, as Azure's own services do."""
 
     async def assertion() -> str:
         return (await credential.get_token(cloud.token_exchange_scope)).token
@@ -181,7 +181,7 @@ def managed_identity_assertion(credential: ManagedIdentityCredential, cloud: Clo
 
 
 def service_account_assertion(token_file: Path) -> Callable[[], Awaitable[str]]:
-    """The ServiceAccount token itself as the assertion, read anew each time because Kubernetes renews it."""
+    """Gets the ServiceAccount token as the assertion; it reads the file each time, because Kubernetes renews it."""
 
     async def assertion() -> str:
         try:

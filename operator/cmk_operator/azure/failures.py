@@ -1,4 +1,4 @@
-"""Turns what the Azure SDKs raise into `AzureFailure` values, which carry neither tokens nor bodies."""
+"""Turns the errors of the Azure SDKs into `AzureFailure` values, which contain neither tokens nor bodies."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from cmk_operator.answer_gate import UnreadableError, bounded_wait
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage, Unreadable
 
 TIMEOUT: Final = "Timeout"
-"""The code of a call that got no answer in time."""
+"""The code of a call that timed out."""
 EXPECTED_FAILURES: Final = (AzureError, TimeoutError)
-"""What an Azure call may raise and `failure_of` understands; anything else is a bug and passes through."""
+"""The errors that an Azure call may raise and that `failure_of` accepts; any other error is a bug and is not caught."""
 
 
 class TokenUnavailableError(ClientAuthenticationError):
-    """No token could be had; `failure` says on which hop and why."""
+    """There is no token; `failure` says at which hop and why."""
 
     def __init__(self, failure: AzureFailure) -> None:
         super().__init__(message=f"no {failure.stage}: {failure.code}")
@@ -36,7 +36,7 @@ class TokenUnavailableError(ClientAuthenticationError):
 
 
 class BudgetSpentError(AzureError):
-    """The call was not sent: its budget is spent or Azure asked to wait; `retry_after` is in seconds."""
+    """The call was not sent, because its budget is spent or Azure asked to wait; `retry_after` is in seconds."""
 
     def __init__(self, retry_after: float) -> None:
         super().__init__("the budget for Azure calls is spent")
@@ -44,14 +44,14 @@ class BudgetSpentError(AzureError):
 
 
 class AnotherHostError(AzureError):
-    """The call was not sent: what Azure answered leads to a host that the client does not belong to."""
+    """The call was not sent, because an answer leads to another host than the client's."""
 
     def __init__(self) -> None:
         super().__init__("an answer leads to another host, to which nothing is sent")
 
 
 def failure_of(error: BaseException, stage: Stage = Stage.SERVICE) -> AzureFailure:
-    """Describe an error of `EXPECTED_FAILURES`; raises TypeError for any other."""
+    """The value of an error from `EXPECTED_FAILURES`; raises TypeError for any other error."""
     if isinstance(error, TokenUnavailableError):
         return error.failure
     if isinstance(error, BudgetSpentError):
@@ -59,7 +59,7 @@ def failure_of(error: BaseException, stage: Stage = Stage.SERVICE) -> AzureFailu
             429, "BudgetSpent", "the operator's own budget is spent", retry_after=error.retry_after, stage=stage
         )
     if isinstance(error, DecodeError) and not isinstance(error, IncompleteReadError) and not _is_refused(error):
-        said = error.message if isinstance(error, UnreadableError) else "the answer has not the shape that is documented"
+        said = error.message if isinstance(error, UnreadableError) else "the answer does not have the documented shape"
         return Unreadable(message=said, stage=stage)
     if isinstance(error, HttpResponseError):
         return _from_response(error, stage)
@@ -75,7 +75,7 @@ def failure_of(error: BaseException, stage: Stage = Stage.SERVICE) -> AzureFailu
 
 
 def _is_refused(error: HttpResponseError) -> bool:
-    """Whether an SDK could not read a refusal, whose status says enough."""
+    """Whether an SDK could not parse the body of a refusal; its status is enough."""
     return error.status_code is not None and error.status_code >= HTTPStatus.BAD_REQUEST
 
 
@@ -104,7 +104,7 @@ def _from_response(error: HttpResponseError, stage: Stage) -> AzureFailure:
 
 
 def _entra_sentence(body: dict[str, Any]) -> str:
-    """Entra's description, which begins with its code; where it does not, the code is in a list beside it."""
+    """Entra's description with its AADSTS code, which is taken from `error_codes` if the description lacks it."""
     said, numbers = str(body.get("error_description", "")), body.get("error_codes")
     number = numbers[0] if isinstance(numbers, list) and numbers else None
     plain = isinstance(number, int) and not isinstance(number, bool)
@@ -127,7 +127,7 @@ def _inner_code(detail: dict[str, Any]) -> str:
 
 
 def seconds_to_wait(headers: Any) -> float | None:  # noqa: ANN401 - each transport has its own mapping type
-    """Seconds that Azure asks to wait, from `Retry-After` or its millisecond forms; None when it does not."""
+    """Seconds that Azure asks to wait, from `Retry-After` or its millisecond forms; None if there is none."""
     for name, factor in (("retry-after-ms", 0.001), ("x-ms-retry-after-ms", 0.001), ("retry-after", 1.0)):
         text = headers.get(name)
         if text is None:

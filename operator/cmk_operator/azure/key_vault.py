@@ -1,4 +1,4 @@
-"""Visits a key in a vault: reads it, then wraps and unwraps in the vault itself; all at once, or one of the three."""
+"""Probes a key: reads it, then wraps and unwraps in the vault itself; the whole probe, or one of the three steps."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ PROBE_TIMEOUT: Final = 30.0
 REGION_HEADER: Final = "x-ms-keyvault-region"
 _ALGORITHM: Final = "RSA-OAEP-256"
 _NOT_THE_TENANT: Final = frozenset({"KeyDisabled", "ForbiddenByFirewall", "ForbiddenByConnection"})
-"""Inner codes of a 403 that lie in the vault; behind any other may be a consent that was withdrawn while a token is cached."""
+"""Inner codes of a 403 whose cause is in the vault. Any other may hide a consent that was withdrawn while a token is cached."""
 
 
 ExplainDenial = Callable[[IdentityChain, str], Awaitable[AzureFailure | None]]
-"""Tells why a vault denies the application in a tenant, where that lies in the tenant and not in the vault (`denied_by_tenant`)."""
+"""Returns why a vault denies the application, if the cause is in the tenant and not in the vault (`denied_by_tenant`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wrapped:
-    """A random secret, which protects nothing, and what a vault wrapped it to; both live in memory only."""
+    """A random secret that protects nothing, and its wrapped value from a vault; both exist only in memory."""
 
     secret: bytes = field(repr=False)
     value: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
-    """What a visit learnt, and what it wrapped, by version."""
+class ProbeResult:
+    """The result of a probe, and what it wrapped, by version."""
 
     probe: KeyProbe
     wrapped: Mapping[str, Wrapped]
@@ -60,7 +60,7 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class ProbedKey:
-    """A key as one identity reaches it: the unit that is probed."""
+    """A key, and the identity that accesses it: the unit that is probed."""
 
     chain: IdentityChain
     customer_tenant_id: str
@@ -74,32 +74,34 @@ async def probe_key(
     now: datetime,
     explain: ExplainDenial,
     known: KeyProbe | None = None,
-) -> Visit:
+) -> ProbeResult:
     """Probe the wanted version of a key and every other version that still protects something.
 
-    With `known`, a version that reads exactly as it did when it last wrapped and unwrapped is not wrapped with again.
-    Never raises for what Azure, Entra or the network answer: those are values in the probe.
+    With `known`, a version whose attributes are equal to those at its last successful probe is read, but not wrapped with
+    again. Failures of Azure, Entra or the network are values in the probe.
     """
     key = probed.key_uri
     try:
         vault = _vault(session, probed)
     except EXPECTED_FAILURES as error:
-        return Visit(KeyProbe(now, VersionProbe(failure=failure_of(error))), {})
+        return ProbeResult(KeyProbe(now, VersionProbe(failure=failure_of(error))), {})
     wrapped: dict[str, Wrapped] = {}
-    visit = _VersionVisit(vault, key, wrapped, known)
-    wanted, vault_tenant = await _probe_wanted(visit, key)
+    prober = _VersionProber(vault, key, wrapped, known)
+    wanted, vault_tenant = await _probe_wanted(prober, key)
     if wanted.failure is not None and (_may_be_the_tenant(wanted.failure) or not wanted.failure.answered):
         explained = await explain(probed.chain, probed.customer_tenant_id)
         wanted = replace(wanted, failure=explained or wanted.failure)
     found = wanted.attributes.version if wanted.attributes is not None else None
     others = sorted(set(versions_in_use) - {found}) if vault_tenant is None else []
     if wanted.failure is not None and (wanted.failure.stage is not Stage.SERVICE or not wanted.failure.answered):
-        # The vault was not reached: asking it for other versions would only wait for the same silence again.
+        # The vault was not reached: probes of other versions would only wait for the same timeout.
         seen = [wanted] * len(others)
     else:
-        seen = await asyncio.gather(*(_probe_version(visit, version) for version in others))
+        seen = await asyncio.gather(*(_probe_version(prober, version) for version in others))
     deleted, latest_exists = await _explain_absence(vault.keys, key, wanted)
-    return Visit(KeyProbe(now, wanted, dict(zip(others, seen, strict=True)), deleted, latest_exists, vault_tenant), wrapped)
+    return ProbeResult(
+        KeyProbe(now, wanted, dict(zip(others, seen, strict=True)), deleted, latest_exists, vault_tenant), wrapped
+    )
 
 
 def _may_be_the_tenant(failure: AzureFailure) -> bool:
@@ -107,27 +109,27 @@ def _may_be_the_tenant(failure: AzureFailure) -> bool:
     return failure.stage is Stage.SERVICE and said and failure.inner_code not in _NOT_THE_TENANT
 
 
-def unanswered(silence: AzureFailure, versions_in_use: Iterable[str], now: datetime) -> Visit:
-    """What a visit to a vault that gives no answer learns; the other versions would only wait for the same silence."""
-    seen = VersionProbe(failure=silence)
-    return Visit(KeyProbe(now, seen, dict.fromkeys(versions_in_use, seen)), {})
+def unanswered(timeout: AzureFailure, versions_in_use: Iterable[str], now: datetime) -> ProbeResult:
+    """The result for a vault that does not answer, without a request: all versions have the same failure."""
+    seen = VersionProbe(failure=timeout)
+    return ProbeResult(KeyProbe(now, seen, dict.fromkeys(versions_in_use, seen)), {})
 
 
-async def probe_versions(session: AzureSession, probed: ProbedKey, versions: Iterable[str], now: datetime) -> Visit:
-    """Probe versions of a key that is well itself; `wanted` of the visit says nothing."""
+async def probe_versions(session: AzureSession, probed: ProbedKey, versions: Iterable[str], now: datetime) -> ProbeResult:
+    """Probe only older versions of a key; `wanted` of the result is empty."""
     try:
         vault = _vault(session, probed)
     except EXPECTED_FAILURES as error:
         failed = VersionProbe(failure=failure_of(error))
-        return Visit(KeyProbe(now, VersionProbe(), dict.fromkeys(versions, failed)), {})
+        return ProbeResult(KeyProbe(now, VersionProbe(), dict.fromkeys(versions, failed)), {})
     wrapped: dict[str, Wrapped] = {}
-    visit, names = _VersionVisit(vault, probed.key_uri, wrapped, None), list(versions)
-    seen = await asyncio.gather(*(_probe_version(visit, version) for version in names))
-    return Visit(KeyProbe(now, VersionProbe(), dict(zip(names, seen, strict=True))), wrapped)
+    prober, names = _VersionProber(vault, probed.key_uri, wrapped, None), list(versions)
+    seen = await asyncio.gather(*(_probe_version(prober, version) for version in names))
+    return ProbeResult(KeyProbe(now, VersionProbe(), dict(zip(names, seen, strict=True))), wrapped)
 
 
 async def wrap_again(session: AzureSession, probed: ProbedKey, versions: Iterable[str]) -> Mapping[str, Wrapped] | None:
-    """Wrap a new secret with each version; None when any of them, for whatever reason, did not do so."""
+    """Wrap a new secret with each version; None if any of them fails, for whatever reason."""
     try:
         crypto = _vault(session, probed).crypto
         async with asyncio.timeout(PROBE_TIMEOUT):
@@ -152,10 +154,10 @@ async def unwrap_again(session: AzureSession, probed: ProbedKey, wrapped: Mappin
 
 
 async def denied_by_tenant(session: AzureSession, chain: IdentityChain, customer_tenant_id: str) -> AzureFailure | None:
-    """Tell a missing consent from a missing role or vault.
+    """Distinguish a missing consent from a missing role or vault; the refusal of Entra, or None.
 
-    To a vault a withdrawn consent looks like a missing grant while a token is cached; and before the customer has consented,
-    there often is no vault yet.
+    While a token is cached, a withdrawn consent looks to a vault like a missing role. Before the customer has consented, there
+    is often no vault yet.
     """
     try:
         await session.fresh_sign_in(chain, customer_tenant_id)
@@ -172,29 +174,29 @@ class _Vault:
 
 
 def _vault(session: AzureSession, probed: ProbedKey) -> _Vault:
-    """The clients of the key's vault; raises `TokenUnavailableError` without a token file."""
+    """The clients of the key's vault. Raises `TokenUnavailableError` if there is no token file."""
     chain, tenant, url = probed.chain, probed.customer_tenant_id, probed.key_uri.vault_url
     crypto = session.rest(session.application(chain, tenant), url, chain.cloud.key_vault_scope)
     return _Vault(session.keys(chain, tenant, url), crypto)
 
 
-async def _probe_wanted(visit: _VersionVisit, key: KeyUri) -> tuple[VersionProbe, str | None]:
+async def _probe_wanted(prober: _VersionProber, key: KeyUri) -> tuple[VersionProbe, str | None]:
     try:
-        return await visit(key.version), None
+        return await prober(key.version), None
     except VaultInAnotherTenantError as error:
         return VersionProbe(failure=error.failure), error.vault_tenant
 
 
-async def _probe_version(visit: _VersionVisit, version: str) -> VersionProbe:
+async def _probe_version(prober: _VersionProber, version: str) -> VersionProbe:
     try:
-        return await visit(version)
+        return await prober(version)
     except VaultInAnotherTenantError as error:
         return VersionProbe(failure=error.failure)
 
 
 @dataclass(frozen=True, slots=True)
-class _VersionVisit:
-    """Reads a version (None: the latest), then wraps and unwraps with it unless it is known to have done so as it is."""
+class _VersionProber:
+    """Reads a version (None: the latest), then wraps and unwraps with it, unless `known` shows it unchanged."""
 
     vault: _Vault
     key: KeyUri
@@ -231,7 +233,7 @@ class _VersionVisit:
 
 
 async def _wrap(crypto: RestClient, path: str) -> Wrapped:
-    # CryptographyClient.wrap_key works locally once it has the public key and would prove nothing.
+    # CryptographyClient.wrap_key works locally once it has the public key, and would prove nothing.
     secret = secrets.token_bytes(32)
     return Wrapped(secret, _encode(await _operate(crypto, f"{path}/wrapkey", _encode(secret))))
 
@@ -241,7 +243,7 @@ async def _unwrap(crypto: RestClient, path: str, wrapped: Wrapped) -> bool:
 
 
 async def _get(keys: KeyClient, name: str, version: str | None) -> KeyAttributes:
-    """Raises `UnreadableError` for an answer that is no such key."""
+    """GET a version (None: the latest). Raises `UnreadableError` for an answer that is not that key."""
     headers: Mapping[str, str] = {}
     enabled: object = None
 
@@ -270,7 +272,7 @@ async def _operate(crypto: RestClient, path: str, value: str) -> bytes:
 async def _explain_absence(keys: KeyClient, key: KeyUri, wanted: VersionProbe) -> tuple[DeletedKey | None, bool | None]:
     """For a key that was not found: whether it is soft-deleted, and whether only the version is missing.
 
-    `(None, None)`: the vault did not answer that, so neither is known.
+    `(None, None)`: the vault did not answer, so neither is known.
     """
     if wanted.failure is None or wanted.failure.status != 404:
         return None, None
@@ -293,12 +295,12 @@ async def _exists(keys: KeyClient, key: KeyUri) -> bool:
         status = failure_of(error).status
         if status not in {403, 404}:
             raise
-        return status == 403  # a version that may not be read is there
+        return status == 403  # 403 means that there is a version, which may not be read
     return True
 
 
 def attributes_of(key: KeyVaultKey, region: str = "", request_id: str | None = None) -> KeyAttributes:
-    """The facts of a key bundle, without the public key itself; `region` and `request_id` are what the vault's headers said."""
+    """The facts of a key bundle, without the public key itself; `region` and `request_id` come from the vault's headers."""
     properties = key.properties
     modulus = getattr(key.key, "n", None)
     return KeyAttributes(
@@ -319,7 +321,7 @@ def attributes_of(key: KeyVaultKey, region: str = "", request_id: str | None = N
 
 
 def _text(value: object) -> str:
-    """The wire value of what may be one of the SDK's enums, a newer value that it does not know, or None."""
+    """The text of an SDK enum, of a newer value that the SDK does not know, or an empty string for None."""
     return str(getattr(value, "value", value) or "")
 
 
@@ -328,5 +330,5 @@ def _encode(data: bytes) -> str:
 
 
 def _decode(text: str) -> bytes:
-    """Raises ValueError or TypeError for what is no base64url."""
+    """Decode base64url. Raises ValueError or TypeError for any other text."""
     return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -1,4 +1,4 @@
-"""Resource Manager's long-running operations: asked after at the URL that Azure gave, also after a restart.
+"""Polls Resource Manager's long-running operations at the URL that Azure returned, also after a restart.
 
 Source: Azure Resource Manager, "Track asynchronous Azure operations".
 """
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from cmk_operator.azure.session import AzureSession
 
 RETRY_AFTER: Final = 5.0
-"""Seconds until the next question when Azure names none."""
+"""Seconds until the next poll if Azure sends no Retry-After."""
 _GIVEN_UP: Final = frozenset({"failed", "canceled", "cancelled"})
 
 
 async def ask_after(session: AzureSession, chain: IdentityChain, url: str) -> Running | Ended | Failed | AzureFailure:
-    """GET an Azure-AsyncOperation or Location URL. An operation that Azure no longer knows has ended."""
+    """GET an Azure-AsyncOperation or Location URL once. After 404 or 410 the operation counts as ended."""
     root = f"https://{chain.cloud.resource_manager}/"
     if not url.lower().startswith(root):
-        # The URL was kept in status, which others may be allowed to write: no token goes anywhere else.
+        # The URL comes from status, which others may be allowed to write: the token must not go to another host.
         return Ended()
     try:
         answer = await session.resource_manager(chain).send("GET", url)

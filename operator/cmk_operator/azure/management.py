@@ -1,7 +1,7 @@
-"""The async clients of Azure's management SDKs: imported on first use, and beneath them the pipeline of everything else.
+"""The async clients of Azure's management SDKs: imported on first use, and run on the operator's own pipeline.
 
-An SDK brings the typed models and the paths. Credential, transport, call budget, labels and retries stay those of
-`AzureSession`; this module keeps the SDKs from reading errors, streams and long-running operations in their own way.
+An SDK has the typed models and the paths. Credential, transport, call budget, labels and retries are those of
+`AzureSession`. This module replaces how the SDKs read errors, streams and long-running operations.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 CONNECTION_TIMEOUT: Final = 5.0
 READ_TIMEOUT: Final = 20.0
 LONGEST_LIST: Final = 1000
-"""Pages of one list, at most: a list that links on for ever is an answer that nobody can read."""
+"""Most pages of one list, because the links of a faulty list may never end."""
 
 
 class Closable(Protocol):
-    """What every client of an SDK can do."""
+    """The part of an SDK's client that `AzureSession` uses."""
 
     async def close(self) -> None:
         """Close the pipeline."""
@@ -44,24 +44,25 @@ ModelT = TypeVar("ModelT")
 
 @dataclass(frozen=True, slots=True)
 class Sdk(Generic[ClientT]):
-    """One management SDK; `load` imports it and gives the class of its client."""
+    """One management SDK; `load` imports it and returns the class of its client."""
 
     package: str
     load: Callable[[], Callable[..., ClientT]]
 
     async def client_class(self) -> Callable[..., ClientT]:
-        """Import in a thread: an SDK takes some hundreds of milliseconds, in which the lease must still be renewed."""
+        """Import the SDK in a thread: that takes hundreds of milliseconds, during which the lease must be renewed."""
         return await asyncio.to_thread(self.load)
 
 
 class WholeAnswer(AsyncHTTPPolicy[Any, Any]):
-    """Reads each answer whole, within the operator's times; lets an SDK see JSON objects and no errors.
+    """Reads each answer completely, within the operator's timeouts. The SDK gets JSON objects, and never an error status.
 
-    An SDK reads the first answer of a long-running operation by itself, and errors by models that an odd body breaks.
+    An SDK reads the first answer of a long-running operation by itself, and parses errors with models that fail on an
+    unexpected body.
     """
 
     async def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
-        """Raises `HttpResponseError` for any status from 400, `UnreadableError` for what is no JSON object."""
+        """Send. Raises `HttpResponseError` for any status from 400, `UnreadableError` for a body that is not a JSON object."""
         options = request.context.options
         options.setdefault("connection_timeout", CONNECTION_TIMEOUT)
         options.setdefault("read_timeout", READ_TIMEOUT)
@@ -69,7 +70,7 @@ class WholeAnswer(AsyncHTTPPolicy[Any, Any]):
         answer: PipelineResponse[Any, Any] = await self.next.send(request)
         response = answer.http_response
         if streamed and response.status_code in {202, 204}:
-            # Left to the SDK: azure-core's answer over aiohttp fails when it is empty and read for a second time.
+            # The SDK reads it: azure-core's answer over aiohttp fails if it is empty and is read twice.
             _round_wait(response.headers)
             return answer
         if streamed:
@@ -83,7 +84,7 @@ class WholeAnswer(AsyncHTTPPolicy[Any, Any]):
 
 
 def _round_wait(headers: MutableMapping[str, str]) -> None:
-    """An SDK fails on a `Retry-After` that is no whole number, after Azure has accepted the request: make it one."""
+    """Round `Retry-After` up to a whole number: an SDK fails on any other, although Azure has accepted the request."""
     if headers.get("Retry-After", "0").isdecimal():
         return
     seconds = seconds_to_wait(headers)
@@ -99,23 +100,23 @@ def _require_object(body: object) -> None:
 
 @contextmanager
 def typed_answer() -> Iterator[None]:
-    """Turn what models raise on an answer of another shape into `UnreadableError`, which `failure_of` knows.
+    """Turn the errors that models raise on an unexpected answer into `UnreadableError`, which `failure_of` accepts.
 
-    To be put around an SDK's call and the reading of its model, which converts fields as they are read.
+    Use it around an SDK's call and around each read of its model, because a model converts a field when it is read.
     """
     try:
         yield
     except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
-        raise UnreadableError("the answer has not the shape that is documented") from error
+        raise UnreadableError("the answer does not have the documented shape") from error
 
 
 def text_of(value: str | None) -> str:
-    """A field's text as Azure wrote it or as the SDK's enum spells it; empty for none."""
+    """The text of a field, or the value of the SDK's enum; an empty string for None."""
     return str(value.value) if isinstance(value, Enum) else str(value or "")
 
 
 async def pages_of(listed: AsyncItemPaged[ModelT]) -> AsyncIterator[list[ModelT]]:
-    """The pages of a list. Raises what an Azure call raises, also for a list that has no end."""
+    """The pages of a list. Raises what an Azure call raises, also for a list with more than `LONGEST_LIST` pages."""
     pages, count = listed.by_page(), 0
     while count < LONGEST_LIST:
         with typed_answer():
@@ -130,7 +131,7 @@ async def pages_of(listed: AsyncItemPaged[ModelT]) -> AsyncIterator[list[ModelT]
 
 
 class Received:
-    """What the headers of one answer say; to be given to an operation of an SDK as `cls`, which leaves the model as it is."""
+    """Keeps facts from the headers of one answer. Pass it to an SDK's operation as `cls`; it does not change the model."""
 
     request_id: str | None = None
 
@@ -141,9 +142,9 @@ class Received:
 
 
 class FirstAnswer(AsyncPollingMethod[ModelT]):
-    """The first answer to a long-running request, to be given to `begin_…` as `polling`: then nothing is polled.
+    """Keeps the first answer to a long-running request. Pass it to `begin_…` as `polling`, so that the SDK does not poll.
 
-    The URL to ask at goes into status, so that any process can go on asking; an SDK's continuation token is a pickle.
+    The URL goes into status, so that any later process can poll it; an SDK's continuation token is a pickle.
     """
 
     def initialize(self, client: Any, initial_response: Any, deserialization_callback: Any) -> None:  # noqa: ANN401 - azure-core's interface
@@ -153,18 +154,18 @@ class FirstAnswer(AsyncPollingMethod[ModelT]):
         self._model: Callable[[PipelineResponse[Any, Any]], ModelT] = deserialization_callback
 
     async def run(self) -> None:
-        """Ask nothing."""
+        """Do not poll."""
 
     def status(self) -> str:
-        """What azure-core calls an operation whose end it does not wait for."""
+        """azure-core's name for the state of the operation."""
         return "InProgress" if self.operation_url else "Succeeded"
 
     def finished(self) -> bool:
-        """True: nothing is left to poll here."""
+        """True, because this object does not poll."""
         return True
 
     def resource(self) -> ModelT:
-        """The resource as the answer has it. Raises `UnreadableError` where it has none."""
+        """The resource in the answer. Raises `UnreadableError` if there is none."""
         with typed_answer():
             return self._model(self._answer)
 
@@ -180,11 +181,11 @@ class FirstAnswer(AsyncPollingMethod[ModelT]):
 
     @property
     def operation_url(self) -> str | None:
-        """Where to ask after the operation; None when the request has been carried out."""
+        """The URL to poll the operation; None if the request is complete."""
         accepted = self._answer.http_response.status_code == 202
         return self._headers.get("Azure-AsyncOperation") or (self._headers.get("Location") if accepted else None)
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds that Azure asked to wait."""
+        """Seconds that Azure asks to wait."""
         return seconds_to_wait(self._headers)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cmk_operator.azure.credentials import IdentityChain
-    from cmk_operator.azure.key_vault import ProbedKey, Visit
+    from cmk_operator.azure.key_vault import ProbedKey, ProbeResult
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.access.state import KeyProbe
     from cmk_operator.core.faults.azure_failure import AzureFailure
@@ -171,7 +171,7 @@ class KeyProber:
 
     async def _probe_vault(
         self, key: ProbedKey, versions_in_use: frozenset[str], known: KeyProbe | None, known_for: float
-    ) -> Visit:
+    ) -> ProbeResult:
         """Probe the vault, unless another probe just timed out there: a second timeout would delay the probes of other vaults."""
         explain = functools.partial(self._explain, within=min(known_for, EXPLANATION_MAX_AGE))
         answers = self._answers[key.key_uri.vault_url]

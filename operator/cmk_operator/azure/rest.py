@@ -1,6 +1,6 @@
-"""JSON over azure-core's pipeline, for what none of the operator's SDKs can send.
+"""JSON requests through azure-core's pipeline, for calls that none of the operator's SDKs offers.
 
-Microsoft Graph, Snowflake, Key Vault's wrapKey and the URL of a long-running operation, which may be asked at after a restart
+These are Microsoft Graph, Snowflake, Key Vault's wrapKey, and polls of a long-running operation after a restart
 (docs/decisions/0070).
 """
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A JSON object that Azure answered (empty when it sent none), and what the headers say of it."""
+    """The JSON object of an answer (empty if it has no body), with facts from its headers."""
 
     body: dict[str, Any]
     request_id: str | None
     status: int = 200
     operation_url: str | None = None
-    """Where to ask after a long-running operation; None when the request has been carried out."""
+    """The URL to poll a long-running operation; None if the request is complete."""
     retry_after: float | None = None
-    """Seconds that Azure asked to wait."""
+    """Seconds to wait before the next request, from the headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestClient:
-    """One endpoint with its credential."""
+    """A client of one endpoint with its credential."""
 
     pipeline: AsyncPipelineClient[HttpRequest, Any]
 
@@ -48,9 +48,9 @@ class RestClient:
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send one request to a path of the endpoint (or to a whole URL, such as a nextLink).
+        """Send one request to a path of the endpoint, or to a whole URL, such as a nextLink.
 
-        Raises azure-core's `HttpResponseError` for any status from 400, and its other errors when no answer comes.
+        Raises azure-core's `HttpResponseError` for any status from 400, and its other errors if there is no answer.
         """
         content = dict(body) if body is not None else None
         request = HttpRequest(method, path, params=dict(query or {}), json=content, headers=dict(headers or {}))
@@ -71,19 +71,19 @@ class RestClient:
     async def call(
         self, method: str, path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """As `send`, for callers that need the body alone."""
+        """As `send`, but returns only the body."""
         return (await self.send(method, path, query, body)).body
 
     async def pages(self, path: str, query: Mapping[str, str]) -> AsyncIterator[list[dict[str, Any]]]:
-        """The objects in each page of a list, following nextLink (Graph's has a prefix).
+        """The objects in each page of a list; follows nextLink, which has a prefix in Graph.
 
-        Raises `UnreadableError` for a page that is no list, or for a list that has no end.
+        Raises `UnreadableError` for a page that is not a list, and for a list with too many pages.
         """
         page = await self.call("GET", path, query)
         for _ in range(LONGEST_LIST):
             entries, link = page.get("value"), page.get("nextLink") or page.get("@odata.nextLink")
             if not isinstance(entries, list) or not isinstance(link, str | None):
-                raise UnreadableError("the answer is no page of a list")
+                raise UnreadableError("the answer is not a page of a list")
             yield [entry for entry in entries if isinstance(entry, dict)]
             if not link:
                 return
@@ -91,5 +91,5 @@ class RestClient:
         raise UnreadableError(f"the list has more than {LONGEST_LIST} pages")
 
     async def close(self) -> None:
-        """Close the pipeline; the HTTP session is the caller's."""
+        """Close the pipeline, but not the HTTP session, which the caller owns."""
         await self.pipeline.close()

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONNECTIONS: Final = 16
-"""Enough for all workers: each waits for one answer at a time, and each TLS connection costs a quarter of a megabyte."""
+"""Enough for all workers: each waits for one answer at a time, and a TLS connection takes a quarter of a megabyte."""
 USER_AGENT: Final = "cmk-operator"
 
 
@@ -53,12 +53,12 @@ def _authority(chain: IdentityChain) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TokenFile:
-    """Where Kubernetes projects the ServiceAccount token for Entra; None when the pod has none."""
+    """The file to which Kubernetes projects the ServiceAccount token for Entra; None if the pod has none."""
 
     path: Path | None
 
     def require(self) -> Path:
-        """The path, or a failure that says how to get one."""
+        """The path. Raises `TokenUnavailableError` if there is none."""
         if self.path is None:
             message = "AZURE_FEDERATED_TOKEN_FILE is not set: the chart projects a ServiceAccount token there"
             raise TokenUnavailableError(AzureFailure(400, "TokenFileUnreadable", message, stage=Stage.OPERATOR_TOKEN))
@@ -67,9 +67,9 @@ class TokenFile:
 
 @dataclass(slots=True)
 class AzureSession:
-    """Makes and keeps Azure clients; close it once, at shutdown, and all of them are closed.
+    """Makes and keeps Azure clients; the end of its context closes all of them.
 
-    `monotonic` is the clock in seconds by which whatever was read through it grows old.
+    `monotonic` is the clock, in seconds, for the age of clients and of what was read with them.
     """
 
     telemetry: Telemetry
@@ -80,7 +80,7 @@ class AzureSession:
     _budget: CallBudget | None = None
     _kept: dict[tuple[object, ...], Any] = field(default_factory=dict)
     _used: dict[tuple[object, ...], float] = field(default_factory=dict)
-    """When each client was asked for last, the longest unused first."""
+    """The time of each client's last use; the longest unused first."""
 
     async def __aenter__(self) -> Self:
         self._http = open_session(connections=CONNECTIONS)
@@ -95,7 +95,7 @@ class AzureSession:
             await self._http.close()
 
     def budget_state(self) -> tuple[BudgetState, ...]:
-        """What is left of the budgets that were drawn on lately."""
+        """The state of the call budgets that are closed or not full."""
         return tuple(self._budget.drawn_on()) if self._budget is not None else ()
 
     def _touch(self, key: tuple[object, ...]) -> None:
@@ -103,7 +103,7 @@ class AzureSession:
         self._used[key] = self.monotonic()
 
     def held(self) -> int:
-        """How many clients are held in memory."""
+        """The number of clients held in memory."""
         return len(self._kept)
 
     def _keep(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
@@ -114,11 +114,11 @@ class AzureSession:
         return kept
 
     def client_options(self, base_url: str) -> ClientOptions:
-        """Options that every SDK client is made with: the shared session, the budget, and hardly any retry of its own.
+        """The options of every SDK client: the shared session, the call budget, and few retries.
 
-        Nothing is sent to any other origin than that of `base_url`, whatever an answer says.
+        Requests to another origin than that of `base_url` are refused, whatever an answer says.
 
-        Broken connections are retried twice at once; answers never: the work queue knows better when.
+        A broken connection is retried at once, at most twice. An answer is never retried here: the work queue does that.
         """
         if self._http is None or self._budget is None:
             raise RuntimeError("AzureSession is used outside of its context")
@@ -136,7 +136,7 @@ class AzureSession:
         }
 
     def managed_identity(self, chain: IdentityChain) -> ManagedIdentityCredential:
-        """The credential of the operator in the provider's tenant; raises `TokenUnavailableError` without a token file."""
+        """The operator's credential in the provider's tenant. Raises `TokenUnavailableError` if there is no token file."""
         token_file = self.token_file.require()
         return self._keep(
             ("managed identity", chain),
@@ -144,7 +144,7 @@ class AzureSession:
         )
 
     def application(self, chain: IdentityChain, customer_tenant_id: str) -> ApplicationCredential:
-        """The credential of the application in a customer's tenant; raises `TokenUnavailableError` without a token file."""
+        """The application's credential in a customer's tenant. Raises `TokenUnavailableError` if there is no token file."""
         assertion = self._assertion(chain)
         return self._keep(
             ("application", chain, customer_tenant_id.lower()),
@@ -157,9 +157,9 @@ class AzureSession:
         return managed_identity_assertion(self.managed_identity(chain), chain.cloud)
 
     async def fresh_operator_sign_in(self, chain: IdentityChain) -> None:
-        """Get a Resource Manager token as the managed identity past the cache, in which one lives for up to a day.
+        """Get a new Resource Manager token as the managed identity, not one from the cache, where it lives for up to a day.
 
-        Where Entra knows the identity no more, everything that was signed in by it is forgotten. Raises `TokenUnavailableError`.
+        If Entra does not know the identity any more, the clients that it signed in are dropped. Raises `TokenUnavailableError`.
         """
         token_file = self.token_file.require()
         async with ManagedIdentityCredential(chain, token_file, **self.client_options(_authority(chain))) as credential:
@@ -171,10 +171,10 @@ class AzureSession:
                 raise
 
     async def fresh_sign_in(self, chain: IdentityChain, customer_tenant_id: str) -> None:
-        """Get a Key Vault token in the customer's tenant past every cache, and put Entra's word in the place of what was cached.
+        """Get a new Key Vault token in the customer's tenant, and replace the cached one by Entra's answer.
 
-        A cached token outlives a withdrawn consent by up to a day, and names a principal that a new consent does not bring
-        back. An outage of Entra takes no token away. Raises `TokenUnavailableError`.
+        A cached token is valid for up to a day after the consent was withdrawn, and names a principal that a new consent does
+        not restore. An outage of Entra does not drop a cached token. Raises `TokenUnavailableError`.
         """
         credential = ApplicationCredential(
             chain, customer_tenant_id, self._assertion(chain), **self.client_options(_authority(chain))
@@ -193,7 +193,7 @@ class AzureSession:
         self._keep(("application", chain, customer_tenant_id.lower()), lambda: credential)
 
     async def _raise_if_identity_is_gone(self, chain: IdentityChain) -> None:
-        """An assertion from the cache may be of a managed identity that is no more: then that is what Entra's refusal comes from."""
+        """Raise if the managed identity no longer exists: its cached assertion is then the cause of Entra's refusal."""
         try:
             await self.fresh_operator_sign_in(chain)
         except TokenUnavailableError as error:
@@ -201,21 +201,21 @@ class AzureSession:
                 raise
 
     def _forget_application(self, chain: IdentityChain, customer_tenant_id: str) -> None:
-        """Drop the application's clients in one tenant with the tokens in them; passes that hold one still finish with it."""
+        """Drop the application's clients in one tenant, with their tokens. A reconcile that holds one still finishes with it."""
         owner = (chain, customer_tenant_id.lower())
         credential = self._kept.pop(("application", *owner), None)
         for key in [key for key in self._kept if key[1:3] == owner or (key[0] == "rest" and key[1] is credential)]:
             del self._kept[key]
 
     def _forget_chain(self, chain: IdentityChain) -> None:
-        """Drop the managed identity's clients, and those of the application that its tokens were the assertion for."""
+        """Drop the managed identity's clients, and those of the application for which its tokens were the assertion."""
         if not chain.by_service_account:
             for tenant in [key[2] for key in self._kept if key[:2] == ("application", chain)]:
                 self._forget_application(chain, str(tenant))
         self.forget_managed_identity(chain)
 
     def forget_managed_identity(self, chain: IdentityChain) -> None:
-        """Drop the clients of one managed identity with the tokens in them, which know no permission granted since."""
+        """Drop the clients of one managed identity, with their tokens, which lack permissions that were granted later."""
         credential = self._kept.pop(("managed identity", chain), None)
         for key in [
             key
@@ -225,12 +225,12 @@ class AzureSession:
             del self._kept[key]
 
     def forget_credential(self, credential: AsyncTokenCredential) -> None:
-        """Drop the clients of `rest` that sign in with a credential which has been replaced."""
+        """Drop the clients of `rest` that use a replaced credential."""
         for key in [key for key in self._kept if key[0] == "rest" and key[1] is credential]:
             del self._kept[key]
 
     def keys(self, chain: IdentityChain, customer_tenant_id: str, vault_url: str) -> KeyClient:
-        """A client for the keys of one vault, as the application."""
+        """A client for the keys of one vault, signed in as the application."""
         credential = VaultCredential(self.application(chain, customer_tenant_id), chain.cloud.key_vault_scope)
         return self._keep(
             ("keys", chain, customer_tenant_id.lower(), vault_url),
@@ -238,7 +238,7 @@ class AzureSession:
         )
 
     def resource_manager(self, chain: IdentityChain) -> RestClient:
-        """A client for Azure Resource Manager, as the managed identity."""
+        """A client for Azure Resource Manager, signed in as the managed identity."""
         credential = self.managed_identity(chain)
         scope = chain.cloud.resource_manager_scope
         return self._rest(
@@ -248,7 +248,7 @@ class AzureSession:
         )
 
     def customer_resource_manager(self, chain: IdentityChain, customer_tenant_id: str) -> RestClient:
-        """A client for Azure Resource Manager in a customer's tenant, as the application: it sees what was granted to it."""
+        """A client for Azure Resource Manager in a customer's tenant, signed in as the application."""
         credential = self.application(chain, customer_tenant_id)
         return self._rest(
             f"https://{chain.cloud.resource_manager}",
@@ -257,14 +257,14 @@ class AzureSession:
         )
 
     def rest(self, credential: AsyncTokenCredential, base_url: str, scope: str) -> RestClient:
-        """A client for what the SDKs do not offer at `base_url`, with the same session and budget."""
+        """A client for calls to `base_url` that the SDKs do not offer, with the same session and call budget."""
         policy = policies.AsyncBearerTokenCredentialPolicy(credential, scope)
         return self._rest(base_url, policy, ("rest", credential, base_url))
 
     async def management(self, sdk: Sdk[ClientT], chain: IdentityChain, subscription_id: str) -> ClientT:
-        """A management SDK's client for one subscription, as the managed identity; imports the SDK on first use.
+        """A management SDK's client for one subscription, signed in as the managed identity; imports the SDK on first use.
 
-        Raises `TokenUnavailableError` without a token file.
+        Raises `TokenUnavailableError` if there is no token file.
         """
         key = ("management", chain, sdk.package, subscription_id.lower())
         if key not in self._kept:
@@ -297,7 +297,7 @@ class AzureSession:
         self._keep(key, make)
 
     def drop_unused(self) -> None:
-        """Drop the clients of what no manifest names any more; there is nothing in them to close: the connections are shared."""
+        """Drop the clients that were not used for `UNUSED_FOR` seconds. They need no close, because connections are shared."""
         while self._used:
             key, used = next(iter(self._used.items()))
             if self.monotonic() - used <= UNUSED_FOR:
@@ -308,7 +308,7 @@ class AzureSession:
     def _pipeline(
         self, base_url: str, authentication: AsyncHTTPPolicy[Any, Any]
     ) -> tuple[BudgetedTransport, list[AsyncHTTPPolicy[Any, Any] | SansIOHTTPPolicy[Any, Any]]]:
-        """A transport and the policies above it, new for each client: shared ones would mix up the requests of two."""
+        """A transport and its policies, new for each client: a shared one would mix up the requests of two clients."""
         options = self.client_options(base_url)
         return options["transport"], [
             policies.RequestIdPolicy(),

@@ -93,9 +93,9 @@ class Verification(Enum):
     CONSENT_MISSING = "Snowflake's application has no consent"
     NOT_PERMITTED = "Snowflake's application lacks a grant"
     ENTRA_REFUSED = "Entra refuses Snowflake's application for another reason"
-    FIREWALL = "the vault's network rules keep Snowflake out"
+    FIREWALL = "the vault's network rules block Snowflake"
     KEY_UNUSABLE = "the key itself cannot be used"
-    FAILED = "no cause is told"
+    FAILED = "Snowflake reports no cause"
     NOT_UNDERSTOOD = "the answer is not understood"
 
     @property

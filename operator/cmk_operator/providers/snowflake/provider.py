@@ -205,10 +205,10 @@ class SnowflakeProvider:
         if wait is None:
             return failure
         known.refused_at, known.wait = time.monotonic(), wait
-        told = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(seconds=wait) - ACTIVATION_WAIT
+        reported = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(seconds=wait) - ACTIVATION_WAIT
         believed = known.registered_at or target.remembered.registered_at
-        if wait and (believed is None or abs(told - believed) > CLOCKS_DIFFER):
-            known.registered_at = told
+        if wait and (believed is None or abs(reported - believed) > CLOCKS_DIFFER):
+            known.registered_at = reported
         return replace(failure, code=Reason.WAITING_FOR_ACTIVATION.value)
 
     def judge(self, failure: AzureFailure, name: str) -> Fault:
@@ -243,10 +243,10 @@ async def _details(client: SnowflakeClient, target: SnowflakeTarget, info: CmkIn
         return said
     known.config = read_config(said.text)
     if target.network_rules:
-        told = await client.ask(statements.PLATFORM_INFO)
-        if isinstance(told, AzureFailure):
-            return told
-        known.subnets = read_subnets(told.text)
+        platform = await client.ask(statements.PLATFORM_INFO)
+        if isinstance(platform, AzureFailure):
+            return platform
+        known.subnets = read_subnets(platform.text)
     known.asked_for_details = time.monotonic()
     return None
 
