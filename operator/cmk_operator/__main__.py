@@ -32,13 +32,14 @@ from cmk_operator.azure.session import AzureSession, TokenFile
 from cmk_operator.azure.vault_reader import VaultReader
 from cmk_operator.core.kinds.call_rates import Rate
 from cmk_operator.handlers import Watches, stop_at_signals
-from cmk_operator.health import Health
+from cmk_operator.health import STUCK_AFTER, Health
 from cmk_operator.kubernetes.client import KubernetesClient, ObjectReference
 from cmk_operator.kubernetes.connection import Connection, find_connection
 from cmk_operator.kubernetes.events import EventRecorder
 from cmk_operator.kubernetes.exec_plugin import ConfigurationError
 from cmk_operator.kubernetes.inventory import Inventory
 from cmk_operator.kubernetes.leadership import Leadership
+from cmk_operator.kubernetes.observations import Observations
 from cmk_operator.kubernetes.status import StatusWriter
 from cmk_operator.logs import configure_logging
 from cmk_operator.metrics.exposition import Exposition, Work
@@ -52,6 +53,7 @@ from cmk_operator.reconcile.dispatch import make_passes
 from cmk_operator.reconcile.key.reading import KeyReading
 from cmk_operator.reconcile.notifications.delivery import LANE as DELIVERIES
 from cmk_operator.reconcile.notifications.delivery import Deliveries
+from cmk_operator.reconcile.old_claims import OldClaims
 from cmk_operator.settings import Settings
 from cmk_operator.sinks.receivers import Receivers
 from cmk_operator.telemetry import Telemetry
@@ -136,7 +138,9 @@ async def run(settings: Settings, connection: Connection) -> int:
             send = (await stack.enter_async_context(copies)).send
         journal = Journal(store, _utc_now, telemetry, send)
         cluster = Cluster(client, inventory, queue.add)
-        writer = StatusWriter(client, inventory, telemetry, queue.add, journal.settled)
+        limits = intervals.claim_limits()
+        observations = Observations(inventory, limits, _utc_now)
+        writer = StatusWriter(client, inventory, telemetry, queue.add, journal.settled, observations)
         reporting = Reporting(writer, EventRecorder(client, settings.instance), journal, _utc_now)
         reading = KeyReading(KeyProber(session, _utc_now, settings.key_workers), VaultReader(session))
         forgetting = asyncio.create_task(
@@ -159,9 +163,10 @@ async def run(settings: Settings, connection: Connection) -> int:
             inventory,
             lambda: work_of(queue, session),
             {"key": intervals.key_check, "drift": intervals.drift_check, "identity": intervals.identity_check},
+            age=lambda item: observations.of(item).age,
             each_resource=settings.resource_metrics,
         )
-        health = Health(exposition.text, queue.overdue, watches.missing)
+        health = Health(exposition.text, queue.overdue, queue.fruitless, max(STUCK_AFTER, *limits.values()), watches.missing)
         runner = await health.serve(settings.listen_address, settings.listen_port)
         stack.push_async_callback(runner.cleanup)
         _LOG.info("started", extra={"version": __version__, "server": connection.server})
@@ -170,7 +175,16 @@ async def run(settings: Settings, connection: Connection) -> int:
         )
         unseen = functools.partial(note_unseen_deletions, cluster, reporting, lambda: watches.listed)
         leading = asyncio.create_task(
-            lead(leadership, queue, stop, settings.shutdown_grace, journal, unseen), name="leadership"
+            lead(
+                leadership,
+                queue,
+                stop,
+                settings.shutdown_grace,
+                journal,
+                unseen=unseen,
+                old_claims=OldClaims(cluster, reporting, limits),
+            ),
+            name="leadership",
         )
         try:
             await watches.run(stop)
@@ -195,12 +209,15 @@ async def lead(
     stop: asyncio.Event,
     grace: float,
     journal: Journal,
+    *,
     unseen: Callable[[], Awaitable[None]],
+    old_claims: OldClaims,
 ) -> bool:
     """Reconcile while this process holds the lease; returns whether it still held it at the end.
 
     `unseen` records the objects that were deleted while no operator ran. A lost lease ends the process: another process is the
-    leader now, and after its restart this one is the standby.
+    leader now, and after its restart this one is the standby. So does the end of the task that withdraws old claims: without
+    it, a status may go on to claim what nobody has seen.
     """
     if not await leadership.acquire(stop):
         return True
@@ -209,16 +226,18 @@ async def lead(
     recording_unseen = asyncio.ensure_future(unseen())
     queue.start()
     keeping = asyncio.create_task(leadership.keep(), name="lease")
+    withdrawing = asyncio.create_task(old_claims.run(), name="old claims")
     stopped = asyncio.create_task(stop.wait(), name="stop")
-    await asyncio.wait({keeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    lost = keeping.done()
+    await asyncio.wait({keeping, withdrawing, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    lost = keeping.done() or withdrawing.done()
+    withdrawing.cancel()
     stop.set()
     _LOG.info("stopping: running reconciles may finish, no new one starts")
     await queue.stop(0.0 if lost else grace)
     recording_unseen.cancel()
     await journal.close(0.0 if lost else RECORD_SECONDS)
     keeping.cancel()
-    await asyncio.wait({keeping, stopped})
+    await asyncio.gather(keeping, withdrawing, stopped, return_exceptions=True)
     if not lost:
         await leadership.release()
     return not lost

@@ -17,19 +17,29 @@ STUCK_AFTER: Final = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The state behind the endpoints: the metrics, how overdue the queue is, and what is not watched yet."""
+    """The state behind the endpoints: the metrics, how the queue gets on, and what is not watched yet."""
 
     exposition: Callable[[], Awaitable[bytes]]
     overdue: Callable[[], float]
+    fruitless: Callable[[], float]
+    """Seconds for which passes have been begun and none has ended."""
+    patience: float
+    """Seconds of that after which the process counts as broken."""
     missing: Callable[[], list[str]]
     """What must happen before the operator sees everything, one line each."""
 
     async def healthz(self, _: web.Request) -> web.Response:
-        """200 while the workers make progress; 500 makes the kubelet restart the pod, which is cheap."""
+        """200 while the workers make progress; 500 makes the kubelet restart the pod, which is cheap.
+
+        Nothing of Azure or of the Kubernetes API counts here: no restart mends them (docs/decisions/0085-a-claim-grows-old.md).
+        """
         overdue = self.overdue()
-        healthy = overdue < STUCK_AFTER
-        text = "ok" if healthy else f"a reconcile is overdue by {overdue:.0f} s"
-        return web.Response(status=200 if healthy else 500, text=f"{text}\n")
+        if overdue >= STUCK_AFTER:
+            return web.Response(status=500, text=f"a reconcile is overdue by {overdue:.0f} s\n")
+        fruitless = self.fruitless()
+        if fruitless >= self.patience:
+            return web.Response(status=500, text=f"for {fruitless:.0f} s no reconcile has ended: all raise or hang\n")
+        return web.Response(text="ok\n")
 
     async def readyz(self, _: web.Request) -> web.Response:
         """200 while every kind has been listed and is watched; else 503, and which kind is not, and why."""

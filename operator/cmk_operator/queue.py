@@ -62,6 +62,8 @@ class WorkQueue(Generic[ItemT]):
         self._heap: list[tuple[float, int, ItemT]] = []
         self._order = itertools.count()
         self._timer = asyncio.Event()
+        self._fruitless_since: float | None = None
+        """When the first of the passes began since which none has ended; by the loop's clock."""
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -86,6 +88,8 @@ class WorkQueue(Generic[ItemT]):
         """Drop the item's due time and its count of failures."""
         self._due.pop(item, None)
         self._attempts.pop(item, None)
+        if not (self._running or self._waiting or self._due):
+            self._fruitless_since = None
 
     def _schedule(self, item: ItemT, after: float) -> None:
         due = asyncio.get_running_loop().time() + after
@@ -114,6 +118,14 @@ class WorkQueue(Generic[ItemT]):
         now = asyncio.get_running_loop().time()
         stuck = (lane.moved_at for lane in self._lanes.values() if lane.ready)
         return max((now - since for since in itertools.chain(self._due.values(), stuck)), default=0.0)
+
+    def fruitless(self) -> float:
+        """Seconds for which passes were begun and none has ended: all of them raise or hang.
+
+        A pass that ends with a refusal, by Azure or by Kubernetes, has ended.
+        """
+        since = self._fruitless_since
+        return asyncio.get_running_loop().time() - since if since is not None else 0.0
 
     def start(self) -> None:
         """Start the workers; the waiting time of all items starts now."""
@@ -179,6 +191,8 @@ class WorkQueue(Generic[ItemT]):
     async def _attempt(self, name: str, item: ItemT) -> Next:
         loop = asyncio.get_running_loop()
         began = loop.time()
+        if self._fruitless_since is None:
+            self._fruitless_since = began
         try:
             wish = await self._process(item)
         except Exception as error:  # noqa: BLE001 - the one place that catches everything
@@ -188,6 +202,7 @@ class WorkQueue(Generic[ItemT]):
             return Next(backoff=FAILED)
         finally:
             self._telemetry.pass_seconds.labels(name).observe(loop.time() - began)
+        self._fruitless_since = loop.time() if len(self._running) > 1 else None
         self._telemetry.passes.labels(name, "refused" if wish.backoff is FAILED else "done").inc()
         return wish
 

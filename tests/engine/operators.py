@@ -62,6 +62,10 @@ class Operator:
             "AZURE_FEDERATED_TOKEN_FILE": str(token_file),
             "CMK_OPERATOR_LISTEN_ADDRESS": "127.0.0.1",
         }
+        self.module = "cmk_operator"
+        """What is run: the product, or a composition of the tests around it."""
+        self.extra: dict[str, str] = {}
+        """More environment variables, for such a composition."""
         self._settings: dict[str, str] = {}
         self._running: OperatorProcess | None = None
 
@@ -79,10 +83,10 @@ class Operator:
         assert not self.alive, "two operators at once would spoil every count"
         self._settings = {f"CMK_OPERATOR_{name.upper()}": str(value) for name, value in settings.items()}
         (port,) = free_ports(1)
-        environment = {**self._environment, **self._settings, "CMK_OPERATOR_LISTEN_PORT": str(port)}
+        environment = {**self._environment, **self.extra, **self._settings, "CMK_OPERATOR_LISTEN_PORT": str(port)}
         with self.log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "cmk_operator"], env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                [sys.executable, "-m", self.module], env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         self._running = OperatorProcess(process, self.log, f"http://127.0.0.1:{port}")
 

@@ -22,6 +22,7 @@ from cmk_operator.kubernetes.connection import Connection
 from cmk_operator.kubernetes.credential import Credential
 from cmk_operator.kubernetes.events import EventRecorder
 from cmk_operator.kubernetes.inventory import MODELS, Inventory
+from cmk_operator.kubernetes.observations import Observations
 from cmk_operator.kubernetes.relist import relist
 from cmk_operator.kubernetes.status import StatusWriter
 from cmk_operator.providers.registry import make_providers
@@ -32,6 +33,7 @@ from cmk_operator.reconcile.collaborators.reporting import Reporting
 from cmk_operator.reconcile.dispatch import Passes, make_passes
 from cmk_operator.reconcile.key.reading import KeyReading
 from cmk_operator.reconcile.notifications.delivery import Deliveries
+from cmk_operator.reconcile.old_claims import OldClaims
 from cmk_operator.sinks.receivers import Receivers
 from cmk_operator.telemetry import Telemetry
 from sandbox.operator_process import NAMESPACE
@@ -88,6 +90,7 @@ class Incarnation:
     passes: Passes
     agenda: Agenda
     telemetry: CountingTelemetry
+    old_claims: OldClaims
     _stack: AsyncExitStack = field(repr=False)
 
     @classmethod
@@ -108,7 +111,9 @@ class Incarnation:
         journal = Journal(AuditStore(client, NAMESPACE, SEGMENT_BYTES), time.moment, telemetry)
         stack.push_async_callback(journal.close, 5.0)
         cluster = Cluster(client, inventory, agenda.add)
-        writer = StatusWriter(client, inventory, telemetry, agenda.add, journal.settled)
+        limits = INTERVALS.claim_limits()
+        observations = Observations(inventory, limits, time.moment, time.now)
+        writer = StatusWriter(client, inventory, telemetry, agenda.add, journal.settled, observations)
         reporting = Reporting(writer, EventRecorder(client, "soak"), journal, time.moment)
         passes = make_passes(
             cluster,
@@ -120,7 +125,7 @@ class Incarnation:
             deliveries=Deliveries(receivers, NAMESPACE),
             telemetry=telemetry,
         )
-        life = cls(passes, agenda, telemetry, stack)
+        life = cls(passes, agenda, telemetry, OldClaims(cluster, reporting, limits), stack)
         await life.list_all()
         await note_unseen_deletions(cluster, reporting, lambda: True)
         return life

@@ -53,6 +53,7 @@ class Process:
     telemetry: Telemetry = field(default_factory=Telemetry)
     inventory: Inventory = field(default_factory=Inventory)
     now: float = MOMENT
+    ages: dict[ObjectReference, float] = field(default_factory=dict)
     exposition: Exposition = field(init=False)
     _resource_version: int = 100
 
@@ -62,6 +63,7 @@ class Process:
             self.inventory,
             lambda: self.work,
             {"key": 45.0},
+            age=lambda reference: self.ages.get(reference, 0.0),
             each_resource=self.each_resource,
             clock=lambda: self.now,
         )
@@ -349,6 +351,18 @@ def test_an_object_that_cannot_be_read_hides_no_other() -> None:
     process.put_key("broken", access={"state": 1})
     process.put_key()
     assert {dict(labels)["name"] for name, labels in process.scrape() if name == "cmk_key_ready"} == {"storage"}
+
+
+def test_what_was_not_seen_lately_is_counted_and_the_oldest_claim_is_told() -> None:
+    process = Process()
+    fresh = process.put_resource("fresh", conditions=[condition("Ready", "True")])
+    old = process.put_resource("old", conditions=[condition("Ready", "True")])
+    gone = process.put_resource("gone", conditions=[condition("Ready", "Unknown", "NotSeenLately")])
+    process.ages = {fresh: 20.0, old: 300.0, gone: 9000.0}
+    samples = process.scrape()
+    assert value(samples, "cmk_objects_not_seen", kind="encryptedresources") == 1
+    assert value(samples, "cmk_oldest_claim_age_seconds", kind="encryptedresources") == 300, "what claims nothing is not old"
+    assert value(samples, "cmk_oldest_claim_age_seconds", kind="customermanagedkeys") is None
 
 
 def test_a_process_that_stands_by_tells_nothing_of_objects_budgets_or_its_queue() -> None:

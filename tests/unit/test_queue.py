@@ -482,3 +482,48 @@ def test_under_any_interleaving_every_wish_is_followed_by_a_pass_that_began_afte
         assert not any(passes.running.values())
 
     run(story())
+
+
+def test_a_queue_whose_passes_all_raise_or_hang_is_fruitless_and_one_that_ends_a_pass_is_not() -> None:
+    async def answer(item: str, number: int) -> Next:
+        if item == "key-raises" and number < 20:
+            raise KeyError(item)
+        if item == "key-hangs" and number == 1:
+            await asyncio.sleep(300)
+        return Next(backoff=FAILED) if item == "resource-refused" else Next(after=10)
+
+    async def scenario() -> None:
+        queue = queue_of(Passes(answer))
+        queue.start()
+        assert queue.fruitless() == 0
+        await asyncio.sleep(50)
+        assert queue.fruitless() == 0, "nothing was to be done"
+        queue.add("key-hangs")
+        queue.add("key-raises")
+        await asyncio.sleep(200)
+        assert queue.fruitless() == pytest.approx(200)
+        queue.add("resource-refused")
+        await asyncio.sleep(1)
+        assert queue.fruitless() < 1, "a pass that was refused has ended"
+        await asyncio.sleep(400)
+        assert queue.fruitless() < 60
+        await queue.stop(0)
+
+    run(scenario())
+
+
+def test_what_is_gone_leaves_no_queue_fruitless() -> None:
+    async def answer(_: str, __: int) -> Next:
+        raise KeyError
+
+    async def scenario() -> None:
+        queue = queue_of(Passes(answer))
+        queue.start()
+        queue.add("key-a")
+        await asyncio.sleep(90)
+        assert queue.fruitless() == pytest.approx(90)
+        queue.forget("key-a")
+        assert queue.fruitless() == 0
+        await queue.stop(0)
+
+    run(scenario())

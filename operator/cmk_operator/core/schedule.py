@@ -16,6 +16,10 @@ class Backoff:
         """The longest wait before attempt number `attempt` (from 1)."""
         return min(self.longest, self.first * 2.0 ** min(attempt - 1, 30))
 
+    def within(self, interval: float) -> Backoff:
+        """The same, with no wait longer than `interval` seconds."""
+        return Backoff(min(self.first, interval), min(self.longest, interval))
+
 
 FAILED = Backoff(0.1, 60.0)
 """After an unexpected error, such as a failed status write."""

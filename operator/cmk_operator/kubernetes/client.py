@@ -105,9 +105,16 @@ class KubernetesClient:
                 return
             query = {"limit": str(_PAGE), "continue": token}
 
-    async def apply_status(self, reference: ObjectReference, kind: str, uid: str, status: Mapping[str, Any]) -> dict[str, Any]:
-        """Server-side apply of the whole status. `uid` makes it fail on a new object of the same name."""
+    async def apply_status(
+        self, reference: ObjectReference, kind: str, uid: str, status: Mapping[str, Any], resource_version: str | None = None
+    ) -> dict[str, Any]:
+        """Server-side apply of the whole status. `uid` makes it fail on a new object of the same name.
+
+        With `resource_version`, it fails if the object has changed since that version.
+        """
         body = self._applied(reference, kind, uid) | {"status": status}
+        if resource_version is not None:
+            body["metadata"]["resourceVersion"] = resource_version
         return await self._apply(f"{reference.path}/status", FIELD_MANAGER, body)
 
     async def apply_finalizers(

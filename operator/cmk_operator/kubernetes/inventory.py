@@ -182,6 +182,24 @@ class Inventory:
         """Names of the EncryptedResources whose manifest names a key, sorted."""
         return sorted(reference.name for reference in self._pointers.get(("key", f"{namespace}/{key_name}"), ()))
 
+    def key_of(self, reference: ObjectReference) -> ObjectReference | None:
+        """The key that an EncryptedResource names; None for other kinds."""
+        namespace, slash, name = (self._key_of(reference) or "").partition("/")
+        return ObjectReference(CustomerManagedKey.plural, namespace, name) if slash else None
+
+    def body(self, reference: ObjectReference) -> dict[str, Any] | None:
+        """One object as it was seen, also if it cannot be parsed: metadata, spec and status."""
+        entry = self._entries.get(reference)
+        if entry is None:
+            return None
+        body: dict[str, Any] = json.loads(entry.raw)
+        return body
+
+    def version(self, reference: ObjectReference) -> int:
+        """The resource version of an object; 0 when there is none."""
+        entry = self._entries.get(reference)
+        return entry.resource_version if entry is not None else 0
+
     def grouped(self, references: Iterable[ObjectReference]) -> list[ObjectReference]:
         """The same objects, sorted into groups that name the same key, so that they share the reads of that key."""
         groups: defaultdict[str | None, list[ObjectReference]] = defaultdict(list)

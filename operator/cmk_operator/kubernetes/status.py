@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.core.conditions import ConditionType
+from cmk_operator.core.old_claims import without_old_claims
 from cmk_operator.kubernetes.client import KubernetesError, ObjectReference
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import datetime
 
     from cmk_operator.api.customer_managed_key import CustomerManagedKeyStatus
     from cmk_operator.api.customer_tenant import CustomerTenantStatus
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from cmk_operator.api.federated_identity import FederatedIdentityStatus
     from cmk_operator.kubernetes.client import KubernetesClient
     from cmk_operator.kubernetes.inventory import CustomResource, Inventory
+    from cmk_operator.kubernetes.observations import Observations
     from cmk_operator.telemetry import Telemetry
 
     Wake = Callable[[ObjectReference, float], None]
@@ -35,27 +38,39 @@ class StatusWriter:
     """The only place that writes status.
 
     It awaits `recorded` with the object's uid before each write: what the new status overwrites is then in the audit record.
+    No status that it writes claims what `observations` have not seen for too long.
     """
 
     def __init__(
-        self, client: KubernetesClient, inventory: Inventory, telemetry: Telemetry, wake: Wake, recorded: Recorded
+        self,
+        client: KubernetesClient,
+        inventory: Inventory,
+        telemetry: Telemetry,
+        wake: Wake,
+        recorded: Recorded,
+        observations: Observations,
     ) -> None:
         self._client = client
         self._inventory = inventory
+        self.observations = observations
         self._telemetry = telemetry
         self._wake = wake
         self._recorded = recorded
 
-    async def write(self, resource: CustomResource, status: Status) -> bool:
+    async def write(self, resource: CustomResource, status: Status, observed_at: datetime | None) -> bool:
         """Apply `status` if it differs from the status in the inventory; returns whether it was written.
+
+        `observed_at`: when the reconcile saw what the status says; None if it saw nothing.
 
         Raises `KubernetesError` if the write failed; the reconcile is then retried. That includes 404, because an API server
         also answers it while it loads a changed definition: only a watch or a list shows that an object was deleted.
         """
-        wanted = _wire(status)
-        if wanted == _wire(resource.status):
-            return False
         reference = reference_of(resource)
+        before, basis = _wire(resource.status), self.observations.basis(reference, observed_at)
+        wanted = without_old_claims(_wire(status), before, basis, self.observations.now())
+        if wanted == before:
+            self._note(reference, observed_at)
+            return False
         await self._recorded(resource.metadata.uid)
         try:
             answer = await self._client.apply_status(reference, type(resource).__name__, resource.metadata.uid, wanted)
@@ -64,7 +79,39 @@ class StatusWriter:
             raise
         put_answer(self._inventory, reference.plural, answer, self._wake)
         self._telemetry.status_writes.labels(reference.plural).inc()
+        self._note(reference, observed_at)
         return True
+
+    def _note(self, reference: ObjectReference, observed_at: datetime | None) -> None:
+        """Only now: what was seen and is not in status does not keep alive what status says instead."""
+        if observed_at is not None:
+            self.observations.saw(reference, observed_at)
+
+    def old_claims(self, reference: ObjectReference) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The object as it is held, and its status without the claims that are old; None when it makes none."""
+        body, basis = self._inventory.body(reference), self.observations.basis(reference)
+        if body is None or not basis.has_old:
+            return None
+        before = _owned(body["status"])
+        wanted = without_old_claims(before, before, basis, self.observations.now())
+        return (body, wanted) if wanted != before else None
+
+    async def withdraw(self, reference: ObjectReference, kind: str, body: dict[str, Any], status: dict[str, Any]) -> None:
+        """Apply a status that only takes claims back, unless another one has been written meanwhile.
+
+        It waits for nobody: neither for a pass over the object, which may hang, nor for the audit record.
+        Raises `KubernetesError` when it did not land.
+        """
+        metadata = body["metadata"]
+        try:
+            answer = await self._client.apply_status(
+                reference, kind, metadata["uid"], status, resource_version=metadata["resourceVersion"]
+            )
+        except KubernetesError:
+            self._telemetry.status_write_failures.labels(reference.plural).inc()
+            raise
+        put_answer(self._inventory, reference.plural, answer, self._wake)
+        self._telemetry.status_writes.labels(reference.plural).inc()
 
 
 def put_answer(inventory: Inventory, plural: str, body: dict[str, Any], wake: Wake) -> None:
@@ -75,6 +122,10 @@ def put_answer(inventory: Inventory, plural: str, body: dict[str, Any], wake: Wa
 
 
 def _wire(status: Status) -> dict[str, Any]:
-    wire = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return _owned(status.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+def _owned(status: dict[str, Any]) -> dict[str, Any]:
+    wire = {"conditions": [], **status}
     wire["conditions"] = [condition for condition in wire["conditions"] if condition["type"] in OWN_CONDITIONS]
     return {name: value for name, value in wire.items() if value not in ([], {})}

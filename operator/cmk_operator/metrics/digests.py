@@ -91,6 +91,7 @@ class KeyDigest:
     lost_old_versions: int
     awaits_approval: bool
     told: Told
+    not_seen: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ class ResourceDigest:
     inaccessible_databases: int
     rotation_error: bool
     told: Told
+    not_seen: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ class TenantDigest:
 
     ready: bool
     consent: str
+    not_seen: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,7 @@ class IdentityDigest:
     """A FederatedIdentity."""
 
     ready: bool
+    not_seen: bool
 
 
 def digest_key(key: CustomerManagedKey) -> KeyDigest:
@@ -148,6 +152,7 @@ def digest_key(key: CustomerManagedKey) -> KeyDigest:
         lost_old_versions=sum(_is_lost(entry) for entry in needed if entry is not active) if is_well else 0,
         awaits_approval=status.pending_version is not None,
         told=_told(status.notifications),
+        not_seen=_is_not_seen(status.conditions),
     )
 
 
@@ -185,6 +190,7 @@ def digest_resource(resource: EncryptedResource) -> ResourceDigest:
         inaccessible_databases=len(status.details.inaccessible_databases) if status.details is not None else 0,
         rotation_error=status.details is not None and status.details.rotation_error is not None,
         told=_told(status.notifications),
+        not_seen=_is_not_seen(status.conditions),
     )
 
 
@@ -199,18 +205,25 @@ def digest_tenant(tenant: CustomerTenant) -> TenantDigest:
     """What metrics need of a tenant."""
     consent = tenant.status.consent
     return TenantDigest(
-        _is_true(tenant.status.conditions, ConditionType.READY), consent.state if consent is not None else "Unknown"
+        _is_true(tenant.status.conditions, ConditionType.READY),
+        consent.state if consent is not None else "Unknown",
+        _is_not_seen(tenant.status.conditions),
     )
 
 
 def digest_identity(identity: FederatedIdentity) -> IdentityDigest:
     """What metrics need of an identity."""
-    return IdentityDigest(_is_true(identity.status.conditions, ConditionType.READY))
+    conditions = identity.status.conditions
+    return IdentityDigest(_is_true(conditions, ConditionType.READY), _is_not_seen(conditions))
 
 
 def _is_true(conditions: Sequence[Condition], kind: ConditionType) -> bool:
     condition = find(conditions, kind)
     return condition is not None and condition.status == "True"
+
+
+def _is_not_seen(conditions: Sequence[Condition]) -> bool:
+    return any(condition.reason == Reason.NOT_SEEN_LATELY for condition in conditions)
 
 
 def _unix(time: datetime | None) -> float | None:

@@ -53,6 +53,8 @@ class _Snapshot:
     work: Work
     objects: Objects
     now: float
+    oldest: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by kind; empty in a standby."""
 
 
 class _Kept(Generic[DigestT]):
@@ -98,6 +100,7 @@ class Exposition(Collector):
         work: Callable[[], Work],
         intervals: Mapping[str, float],
         *,
+        age: Callable[[ObjectReference], float],
         each_resource: bool,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -105,6 +108,7 @@ class Exposition(Collector):
         self._inventory = inventory
         self._work = work
         self._intervals = intervals
+        self._age = age
         self._each_resource = each_resource
         self._clock = clock
         self._identities: _Kept[IdentityDigest] = _Kept()
@@ -122,7 +126,7 @@ class Exposition(Collector):
             objects = await self._read() if work.leading else Objects()
             if work.leading:
                 self._telemetry.keep_vaults({key.vault_host for key in objects.keys.values()})
-            self._snapshot = _Snapshot(work, objects, self._clock())
+            self._snapshot = _Snapshot(work, objects, self._clock(), objects.oldest(self._age))
             return await asyncio.to_thread(generate_latest, self._telemetry.registry)
 
     async def _read(self) -> Objects:
@@ -150,4 +154,5 @@ class Exposition(Collector):
         yield families.BUDGET_CLOSED.of(
             ((state.owner, state.bucket), state.closed_for) for state in work.budgets if state.closed_for
         )
+        yield families.OLDEST_CLAIM.of(((kind,), age) for kind, age in self._snapshot.oldest.items())
         yield from families_of(self._snapshot.objects, self._snapshot.now, each_resource=self._each_resource)

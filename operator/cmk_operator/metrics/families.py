@@ -51,6 +51,16 @@ BUDGET_CLOSED: Final = Family(
     "Time for which Azure has asked the operator to wait (Retry-After). Absent if it has not.",
     ("owner", "bucket"),
 )
+OBJECTS_NOT_SEEN: Final = Family(
+    "cmk_objects_not_seen",
+    "Objects whose status says that nothing was seen of them within three check intervals (NotSeenLately), by kind.",
+    ("kind",),
+)
+OLDEST_CLAIM: Final = Family(
+    "cmk_oldest_claim_age_seconds",
+    "Time since the operator last saw what the status of a Ready object says, for the object where it is longest, by kind.",
+    ("kind",),
+)
 IDENTITY_READY: Final = Family("cmk_identity_ready", "1 while a FederatedIdentity is Ready.", ("name",))
 TENANT_READY: Final = Family("cmk_tenant_ready", "1 while a CustomerTenant is Ready.", ("name",))
 TENANT_CONSENT: Final = Family(

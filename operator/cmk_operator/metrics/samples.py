@@ -6,6 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cmk_operator.api.customer_managed_key import CustomerManagedKey
+from cmk_operator.api.customer_tenant import CustomerTenant
+from cmk_operator.api.encrypted_resource import EncryptedResource
+from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.metrics import families
 
 if TYPE_CHECKING:
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from cmk_operator.metrics.digests import IdentityDigest, KeyDigest, ResourceDigest, TenantDigest
     from cmk_operator.metrics.families import Family
 
+    Digest = IdentityDigest | TenantDigest | KeyDigest | ResourceDigest
+
 
 @dataclass(frozen=True, slots=True)
 class Objects:
@@ -27,9 +33,24 @@ class Objects:
     keys: Mapping[ObjectReference, KeyDigest] = field(default_factory=dict)
     resources: Mapping[ObjectReference, ResourceDigest] = field(default_factory=dict)
 
+    def by_kind(self) -> Iterator[tuple[str, Mapping[ObjectReference, Digest]]]:
+        """All of them, by the kind's plural."""
+        yield FederatedIdentity.plural, self.identities
+        yield CustomerTenant.plural, self.tenants
+        yield CustomerManagedKey.plural, self.keys
+        yield EncryptedResource.plural, self.resources
+
+    def oldest(self, age: Callable[[ObjectReference], float]) -> dict[str, float]:
+        """By kind, the age of what is known of the object that is Ready and was not seen for the longest time."""
+        ages = {kind: [age(reference) for reference, one in of.items() if one.ready] for kind, of in self.by_kind()}
+        return {kind: max(found) for kind, found in ages.items() if found}
+
 
 def families_of(objects: Objects, now: float, *, each_resource: bool) -> Iterator[GaugeMetricFamily]:
     """All families about objects, at a Unix time; one after the other, so that only one of them is in memory."""
+    yield families.OBJECTS_NOT_SEEN.of(
+        ((kind,), sum(one.not_seen for one in of.values())) for kind, of in objects.by_kind() if of
+    )
     yield from _above_keys(objects)
     yield from _of_keys(objects.keys, now)
     yield from _of_resources(objects.resources)

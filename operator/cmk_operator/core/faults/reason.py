@@ -83,6 +83,11 @@ class Reason(StrEnum):
     DELIVERED = "Delivered", "The receiver accepts the events."
     NOTHING_SENT_YET = "NothingSentYet", "No event has been sent to the receiver yet."
     NOT_OBSERVED = "NotObserved", "The service has not been asked yet."
+    NOT_SEEN_LATELY = (
+        "NotSeenLately",
+        "Nothing was seen of the object within three of its check intervals, and the message says since when.",
+        _BUSY,
+    )
     NOT_PROBED = "NotProbed", "The key has not been probed yet.", _BUSY
     NO_ACTIVE_VERSION = "NoActiveVersion", "No version of the key has passed the probe yet."
     VERSION_NOT_TOLD = "VersionNotTold", "Azure does not report which version of the key is in force."
@@ -619,6 +624,7 @@ class EventReason(StrEnum):
         return member
 
     KEY_APPLIED = "KeyApplied", "The operator put the resource on the key."
+    SEEN_AGAIN = "SeenAgain", "The object is seen again, and is as its status says."
     KEY_RESTORED = "KeyRestored", "Access to the key is back, and the note says what is left to do."
     KEY_VERSION_CHANGED = "KeyVersionChanged", "The key has another active version."
     ENCRYPTION_ACTIVE = "EncryptionActive", "The resource is encrypted with the wanted key."

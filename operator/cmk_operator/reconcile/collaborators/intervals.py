@@ -4,6 +4,19 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.api.customer_managed_key import CustomerManagedKey
+from cmk_operator.api.customer_tenant import CustomerTenant
+from cmk_operator.api.encrypted_resource import EncryptedResource
+from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.core.old_claims import limit_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LIST_MAX_AGE: Final = 0.85
+"""Share of the interval by which the list that a pass over a resource reads may be old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +26,15 @@ class Intervals:
     key_check: float
     drift_check: float
     identity_check: float
+
+    def claim_limits(self) -> Mapping[str, float]:
+        """Seconds after a pass until what its status says is old, by a kind's plural."""
+        return {
+            FederatedIdentity.plural: limit_of(self.identity_check),
+            CustomerTenant.plural: limit_of(self.identity_check),
+            CustomerManagedKey.plural: limit_of(self.key_check),
+            EncryptedResource.plural: limit_of(self.drift_check, LIST_MAX_AGE),
+        }
 
 
 def jittered(interval: float) -> float:

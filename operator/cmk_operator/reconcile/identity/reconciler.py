@@ -16,6 +16,7 @@ from cmk_operator.core.registration.faults import judge_registration_failure
 from cmk_operator.core.registration.plan import ServiceAccount, judge_token_audience
 from cmk_operator.core.schedule import BLOCKED, BUSY, Next
 from cmk_operator.reconcile.collaborators.intervals import jittered
+from cmk_operator.reconcile.collaborators.seen_again import tell_seen_again, was_seen_again
 from cmk_operator.reconcile.collaborators.wake import wake_below
 from cmk_operator.reconcile.identity.registration import RegistrationOutcome, register, status_after
 from cmk_operator.reconcile.identity.report import RegistrationObstacle, identity_status
@@ -51,7 +52,9 @@ async def reconcile_identity(context: IdentityContext, reference: ObjectReferenc
     if outcome is not None and outcome.fault is not None:
         obstacle = RegistrationObstacle(outcome.fault, unread=outcome.unread)
     status = identity_status(known, failure, managed, application, context.reporting.now(), obstacle)
-    if await context.reporting.writer.write(identity, status):
+    authenticated = find(status.conditions, ConditionType.AUTHENTICATED)
+    observed_at = context.reporting.now() if authenticated is not None and authenticated.status != "Unknown" else None
+    if await context.reporting.writer.write(identity, status, observed_at):
         await _record_events(context, identity, status)
         wake_below(context.cluster, reference, recursive=_affects_dependents(identity, status))
     return _next(context, status, outcome, failure)
@@ -113,7 +116,10 @@ def _affects_dependents(identity: FederatedIdentity, status: FederatedIdentitySt
 
 
 async def _record_events(context: IdentityContext, identity: FederatedIdentity, status: FederatedIdentityStatus) -> None:
-    """Record an event when a registration ends, or when it waits for somebody."""
+    """Record an event when a registration ends, or when it waits for somebody, or when the identity is seen again."""
+    if was_seen_again(identity.status.conditions, status.conditions):
+        await tell_seen_again(context.reporting, identity)
+        return
     if not identity.spec.registers:
         return
     before, after = (
@@ -137,7 +143,9 @@ def _next(
     fault = outcome.fault if outcome is not None else None
     registered = find(status.conditions, ConditionType.REGISTERED)
     if fault is not None and registered is not None and registered.status == "False":
-        return Next(after=fault.retry_after, backoff=BUSY if fault.kind is FaultKind.BUSY else BLOCKED)
+        # What is registered already is checked in the same pass, so never later than an unprompted pass would.
+        backoff = (BUSY if fault.kind is FaultKind.BUSY else BLOCKED).within(context.intervals.identity_check)
+        return Next(after=fault.retry_after, backoff=backoff)
     authenticated = find(status.conditions, ConditionType.AUTHENTICATED)
     if authenticated is not None and authenticated.reason == Reason.SETTLING:
         return Next(backoff=BUSY)

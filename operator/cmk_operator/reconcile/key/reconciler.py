@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from cmk_operator.kubernetes.inventory import Inventory
     from cmk_operator.reconcile.key.context import KeyContext
 
+NOTHING_TOLD: Final = frozenset({AccessState.UNKNOWN, AccessState.VAULT_UNREACHABLE, AccessState.OPERATOR_NOT_AUTHENTICATED})
+"""States of access in which nothing was seen of the key."""
 _SETTLES: Final = busy(Reason.SETTLING, f"the identity of the key's tenant {SETTLING}")
 
 
@@ -91,10 +93,15 @@ async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next
     accessible = status.access is not None and status.access.state == AccessState.ACCESSIBLE
     proven = (probe.proven_at or probe.at).timestamp() if accessible else None
     context.telemetry.probed(reference.namespace, reference.name, probe.at.timestamp(), proven)
-    held = await _write(context, key, status, probe)
+    held = await _write(context, key, status, probe, probe.at if _is_answered(status) else None)
     _wake_tenant(context, path, status)
     remaining = max(0.0, _until_next(interval) - context.reading.prober.age(path.probed))
     return Next(after=min(held, max(remaining, interval * 0.05)))
+
+
+def _is_answered(status: CustomerManagedKeyStatus) -> bool:
+    """Whether the look told anything of the key, be it good or bad."""
+    return status.access is not None and AccessState.read(status.access.state) not in NOTHING_TOLD
 
 
 def _until_next(interval: float) -> float:
@@ -148,7 +155,11 @@ def usage_of(inventory: Inventory, key: CustomerManagedKey, path: KeyPath | None
 
 
 async def _write(
-    context: KeyContext, key: CustomerManagedKey, status: CustomerManagedKeyStatus, probe: KeyProbe | None = None
+    context: KeyContext,
+    key: CustomerManagedKey,
+    status: CustomerManagedKeyStatus,
+    probe: KeyProbe | None = None,
+    observed_at: datetime | None = None,
 ) -> float:
     """Write the status if it changed; return the seconds for which a change of user counts alone can wait."""
     reference = reference_of(key)
@@ -156,10 +167,12 @@ async def _write(
     status = announce_key(key, status, audience, context.reporting.now())
     held = context.user_counts.hold(reference, key.status, status)
     if AT_ONCE < held < NEVER:
+        if observed_at is not None:
+            context.reporting.writer.observations.saw(reference, observed_at)
         return held
     for change in key_changes(key, status, _request_id(probe), context.reporting.now()):
         context.reporting.journal.note(change)
-    written = await context.reporting.writer.write(key, status)
+    written = await context.reporting.writer.write(key, status, observed_at)
     wake_delivery(context.cluster, key, status.notifications)
     if not written:
         return NEVER

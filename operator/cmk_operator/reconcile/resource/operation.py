@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cmk_operator.core.encryption.long_running import Ended, Failed, Operation, Running
 from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.reconcile.collaborators.intervals import LIST_MAX_AGE
 from cmk_operator.reconcile.resource.outcome import CallRefused, OperationUnknown
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ async def poll_operation(
         return admitted if answer.version is None else replace(admitted, target=admitted.target.knowing(answer.version))
     if isinstance(answer, AzureFailure):
         return OperationUnknown(admitted.judge(answer))
-    seen = await admitted.observe(drift_check * 0.85 if isinstance(answer, Running) else 0.0)
+    seen = await admitted.observe(drift_check * LIST_MAX_AGE if isinstance(answer, Running) else 0.0)
     facts = None if isinstance(seen, AzureFailure) else seen
     if isinstance(answer, Failed):
         return CallRefused(admitted.judge_change(answer.failure, facts), facts)

@@ -18,7 +18,8 @@ from cmk_operator.core.schedule import BLOCKED, BUSY, Backoff, Next
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.registry import unsupported
 from cmk_operator.reconcile.collaborators.cluster import WAKE_KEY_AFTER
-from cmk_operator.reconcile.collaborators.intervals import jittered
+from cmk_operator.reconcile.collaborators.intervals import LIST_MAX_AGE, jittered
+from cmk_operator.reconcile.collaborators.seen_again import tell_seen_again, was_seen_again
 from cmk_operator.reconcile.collaborators.wake import is_requested
 from cmk_operator.reconcile.notifications.announcements import announce_resource, encryption_changed
 from cmk_operator.reconcile.notifications.delivery import wake_delivery
@@ -102,7 +103,7 @@ async def _reconcile_live(context: ResourceContext, admitted: AdmittedResource) 
 async def _observe_and_write(context: ResourceContext, admitted: AdmittedResource, *, fresh: bool) -> ResourceOutcome | None:
     resource, path = admitted.resource, admitted.path
     read_anew = fresh or (is_requested(resource) and resource.status.observed_generation >= 0)
-    seen = await admitted.observe(0.0 if read_anew else context.intervals.drift_check * 0.85)
+    seen = await admitted.observe(0.0 if read_anew else context.intervals.drift_check * LIST_MAX_AGE)
     if isinstance(seen, AzureFailure):
         return CallRefused(admitted.judge(seen), None)
     plan = admitted.provider.plan(admitted.target, choice_of(path, None), seen)
@@ -146,7 +147,7 @@ async def _finish(
     audience = context.deliveries.audience(context.cluster.inventory, resource, key)
     status = resource_status(resource, outcome, context.reporting.now(), target=target, key=key, own=own)
     status = announce_resource(resource, status, audience, context.reporting.now())
-    written = await context.reporting.writer.write(resource, status)
+    written = await context.reporting.writer.write(resource, status, context.reporting.now() if _is_seen(outcome) else None)
     wake_delivery(context.cluster, resource, status.notifications)
     context.authorship.reported(reference_of(resource))
     if written:
@@ -154,6 +155,11 @@ async def _finish(
         if key is not None and _changes_key_users(resource.status, status):
             _wake_key(context, key, status)
     return _next(outcome, context.intervals.drift_check)
+
+
+def _is_seen(outcome: ResourceOutcome) -> bool:
+    """Whether the service told anything; an operation that was asked after counts."""
+    return facts_of(outcome) is not None or isinstance(outcome, Operating)
 
 
 def _changes_key_users(before: EncryptedResourceStatus, after: EncryptedResourceStatus) -> bool:
@@ -185,7 +191,7 @@ def _next(outcome: ResourceOutcome, drift_check: float) -> Next:
         case Obstructed(fault):
             # Reading the resource shows when this ends, so never wait longer than for a regular pass.
             soon = min(fault.retry_after, drift_check) if fault.retry_after else None
-            return Next(after=soon, backoff=_backoff(fault))
+            return Next(after=soon, backoff=_backoff(fault).within(drift_check))
 
 
 def _backoff(fault: Fault) -> Backoff:
@@ -204,6 +210,8 @@ async def _record_events(
         await context.reporting.events.record(
             resource, "Normal" if active else "Warning", reason, encrypted.message, "Reconcile"
         )
+    elif own is None and was_seen_again(resource.status.conditions, status.conditions):
+        await tell_seen_again(context.reporting, resource)
     elif own is not None and own.key_uri:
         await context.reporting.events.record(
             resource, "Normal", EventReason.KEY_APPLIED, f"the operator put the resource on {own.key_uri}", "ApplyKey"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
-from cmk_operator.api.conditions import Aspect, Progress, dated
+from cmk_operator.api.conditions import Aspect, Progress, dated, find
 from cmk_operator.api.customer_tenant import Consent, ConsentState, CustomerTenant, CustomerTenantStatus, HandoverStep
 from cmk_operator.api.federated_identity import ApplicationHandover
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
@@ -18,6 +18,7 @@ from cmk_operator.core.faults.reason import EventReason, Reason
 from cmk_operator.core.schedule import Next
 from cmk_operator.reconcile.audit import consent_changed
 from cmk_operator.reconcile.collaborators.intervals import jittered
+from cmk_operator.reconcile.collaborators.seen_again import tell_seen_again, was_seen_again
 from cmk_operator.reconcile.collaborators.wake import wake_below
 from cmk_operator.reconcile.identity.loss import provider_lost_application
 from cmk_operator.reconcile.identity.report import SETTLING
@@ -73,7 +74,9 @@ async def reconcile_tenant(context: TenantContext, reference: ObjectReference) -
     change = consent_changed(tenant, status, failure.request_id if failure is not None else None, context.reporting.now())
     if change is not None:
         context.reporting.journal.note(change)
-    if await context.reporting.writer.write(tenant, status):
+    consent = find(status.conditions, ConditionType.CONSENT_GRANTED)
+    observed_at = context.reporting.now() if consent is not None and consent.status != "Unknown" else None
+    if await context.reporting.writer.write(tenant, status, observed_at):
         await _record_event(context, tenant, status)
         changed = tenant.status.observed_generation != tenant.metadata.generation
         wake_below(context.cluster, reference, recursive=changed)
@@ -83,6 +86,8 @@ async def reconcile_tenant(context: TenantContext, reference: ObjectReference) -
 async def _record_event(context: TenantContext, tenant: CustomerTenant, status: CustomerTenantStatus) -> None:
     before = tenant.status.consent.state if tenant.status.consent is not None else None
     after = status.consent.state if status.consent is not None else None
+    if was_seen_again(tenant.status.conditions, status.conditions) and after == before:
+        await tell_seen_again(context.reporting, tenant)
     if after == before or after is None:
         return
     kind: Literal["Normal", "Warning"] = "Warning" if after == "Revoked" else "Normal"

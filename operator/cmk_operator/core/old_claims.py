@@ -1,0 +1,160 @@
+"""A claim grows old: a status that says True of what was not seen within three of its intervals is made to say Unknown.
+
+It works on the status as it is on the wire, so that it holds for every kind, and for an object that cannot be parsed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.conditions import ConditionType
+from cmk_operator.core.faults.reason import Reason
+from cmk_operator.core.text.rfc3339 import to_rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+INTERVALS: Final = 3.0
+"""Intervals within which a claim must have been seen."""
+_BEFOREHAND: Final = 0.1
+"""Intervals by which a claim is withdrawn earlier, so that the write has landed when it is three intervals old."""
+SHORTEST_LIMIT: Final = 10.0
+"""Seconds that a claim stands at least: with intervals of a second or two, one slow answer of Azure takes longer than three."""
+_CLAIMS: Final = frozenset(
+    {
+        ConditionType.READY,
+        ConditionType.KEY_ACCESSIBLE,
+        ConditionType.PREREQUISITES_MET,
+        ConditionType.ROTATION_CURRENT,
+        ConditionType.CONSENT_GRANTED,
+        ConditionType.ENCRYPTED,
+        ConditionType.KEY_CURRENT,
+        ConditionType.REGISTERED,
+        ConditionType.AUTHENTICATED,
+        ConditionType.APPLICATION_FEDERATED,
+    }
+)
+"""The conditions that say something of Azure, Entra or Snowflake."""
+
+
+def limit_of(interval: float, age_when_seen: float = 0.0) -> float:
+    """Seconds after a pass until a claim is old; what the pass read may have been `age_when_seen` intervals old already."""
+    return max(SHORTEST_LIMIT, interval * (INTERVALS - _BEFOREHAND - age_when_seen))
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """When an object was last seen; or, if this process has not seen it yet, since when the process leads."""
+
+    at: datetime
+    age: float
+    """Seconds since then."""
+    limit: float
+    """Seconds after which a claim that rests on it is old."""
+    seen: bool = True
+
+    @property
+    def is_old(self) -> bool:
+        """Whether nothing can be claimed any more."""
+        return self.age >= self.limit
+
+    @property
+    def message(self) -> str:
+        """The sentence for status; it stays the same for as long as nothing is seen."""
+        if self.seen:
+            return f"not seen since {to_rfc3339(self.at)}, for more than three check intervals"
+        return f"not seen since the operator began to lead at {to_rfc3339(self.at)}, for more than three check intervals"
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What the claims of one object rest on."""
+
+    own: Observation
+    key: Observation | None = None
+    """For a resource: that of its key, on which `KeyAccessible` rests."""
+
+    @property
+    def has_old(self) -> bool:
+        """Whether any claim of the object may be old."""
+        return self.own.is_old or (self.key is not None and self.key.is_old)
+
+    def of(self, condition: str) -> Observation:
+        """What a condition of this type rests on."""
+        return self.key if self.key is not None and condition == ConditionType.KEY_ACCESSIBLE else self.own
+
+
+def without_old_claims(status: Mapping[str, Any], before: Mapping[str, Any], basis: Basis, now: datetime) -> dict[str, Any]:
+    """The status with each old claim turned to Unknown; `before` is the status that is there now.
+
+    What was withdrawn comes back with an observation only: a restart alone does not renew a claim.
+    """
+    told = {one["type"]: one for one in before.get("conditions", ())}
+    conditions = [_judged(one, told.get(one["type"]), basis, now) for one in status.get("conditions", ())]
+    withdrawn = [new for new, old in zip(conditions, status.get("conditions", ()), strict=True) if new is not old]
+    if withdrawn:
+        conditions = _summarized(conditions, withdrawn[0], told, now)
+    turned = {**status, "conditions": conditions} if "conditions" in status else dict(status)
+    if any(one["type"] == ConditionType.KEY_ACCESSIBLE for one in withdrawn) and basis.key is None:
+        turned |= _unknown_access(turned, before, now)
+    return turned
+
+
+def is_withdrawn(conditions: object) -> bool:
+    """Whether a status says of any condition that it was not seen lately; `conditions` as they are on the wire."""
+    return isinstance(conditions, list) and any(_is_withdrawn(one) for one in conditions)
+
+
+def _is_withdrawn(condition: Mapping[str, Any] | None) -> bool:
+    return condition is not None and condition["status"] == "Unknown" and condition["reason"] == Reason.NOT_SEEN_LATELY
+
+
+def _judged(condition: Mapping[str, Any], before: Mapping[str, Any] | None, basis: Basis, now: datetime) -> Mapping[str, Any]:
+    if condition["status"] != "True" or condition["type"] not in _CLAIMS:
+        return condition
+    observation = basis.of(condition["type"])
+    if before is not None and _is_withdrawn(before) and not observation.seen:
+        return _unknown(condition, before["message"], before, now)
+    return _unknown(condition, observation.message, before, now) if observation.is_old else condition
+
+
+def _unknown(condition: Mapping[str, Any], message: str, before: Mapping[str, Any] | None, now: datetime) -> dict[str, Any]:
+    since = before["lastTransitionTime"] if before is not None and before["status"] == "Unknown" else to_rfc3339(now)
+    new = {"status": "Unknown", "reason": Reason.NOT_SEEN_LATELY.value, "message": message, "lastTransitionTime": since}
+    return {**condition, **new}
+
+
+def _summarized(
+    conditions: list[Mapping[str, Any]], cause: Mapping[str, Any], told: Mapping[str, Mapping[str, Any]], now: datetime
+) -> list[Mapping[str, Any]]:
+    """Ready follows what it rests on, and is on its way as long as nobody must act."""
+    ready = next((one for one in conditions if one["type"] == ConditionType.READY), None)
+    if ready is not None and ready["status"] == "True":
+        summary = _unknown(ready, cause["message"], told.get(ConditionType.READY), now)
+        conditions = [summary if one is ready else one for one in conditions]
+        ready = summary
+    progress = {ConditionType.RECONCILING, ConditionType.STALLED}
+    if not _is_withdrawn(ready) or ready is None or any(one["type"] in progress for one in conditions):
+        return conditions
+    before = told.get(ConditionType.RECONCILING)
+    since = before["lastTransitionTime"] if before is not None else to_rfc3339(now)
+    own = {"type": ConditionType.RECONCILING.value, "status": "True", "lastTransitionTime": since}
+    return [*conditions, {**ready, **own}]
+
+
+def _unknown_access(status: Mapping[str, Any], before: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """What a key's status says of its versions outside of the conditions."""
+    found: dict[str, Any] = {}
+    access, known = status.get("access"), before.get("access") or {}
+    if access is not None and access.get("state") == AccessState.ACCESSIBLE:
+        since = known.get("since") if known.get("state") == AccessState.UNKNOWN else None
+        found["access"] = {**access, "state": AccessState.UNKNOWN.value, "since": since or to_rfc3339(now)}
+    if "versions" in status:
+        found["versions"] = [
+            {**one, "access": AccessState.UNKNOWN.value} if one.get("access") == AccessState.ACCESSIBLE else one
+            for one in status["versions"]
+        ]
+    return found

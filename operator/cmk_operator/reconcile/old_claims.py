@@ -1,0 +1,121 @@
+"""Takes back what status claims and nobody has seen for too long, whatever keeps the passes from seeing it.
+
+A task of its own: a pass that raises, hangs, or never gets its turn changes nothing here. A pass that succeeds restores the claim.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
+
+from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus
+from cmk_operator.core.faults.reason import Reason
+from cmk_operator.kubernetes.client import KubernetesError, ObjectReference
+from cmk_operator.kubernetes.inventory import MODELS
+from cmk_operator.reconcile.audit import key_changes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cmk_operator.kubernetes.inventory import CustomResource
+    from cmk_operator.reconcile.collaborators.cluster import Cluster
+    from cmk_operator.reconcile.collaborators.reporting import Reporting
+
+_LONGEST_PAUSE: Final = 5.0
+_PAUSES_PER_LIMIT: Final = 30.0
+_AT_ONCE: Final = 8
+"""Statuses that are written at the same time."""
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class OldClaims:
+    """Finds and withdraws old claims; `limits` are the seconds after which a claim is old, by a kind's plural."""
+
+    cluster: Cluster
+    reporting: Reporting
+    limits: Mapping[str, float]
+    _clean: dict[ObjectReference, tuple[int, bool, bool]] = field(default_factory=dict)
+    """Objects that nothing was seen of and that claim nothing: each with its version, and whether it or its key was the old one."""
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+
+    async def run(self) -> None:
+        """Look again and again, for as long as this process leads."""
+        pause = min(_LONGEST_PAUSE, min(self.limits.values()) / _PAUSES_PER_LIMIT)
+        self.reporting.writer.observations.lead()
+        while True:
+            await asyncio.sleep(pause)
+            await self.withdraw()
+
+    async def withdraw(self) -> None:
+        """Take back every claim that is old now: of a key, and in the same turn of the resources that rest on it."""
+        observations = self.reporting.writer.observations
+        there: set[ObjectReference] = set()
+        for model in MODELS.values():
+            references = list(self.cluster.inventory.all(model.plural))
+            there.update(references)
+            old = [reference for reference in references if self._is_suspect(reference)]
+            await asyncio.gather(*(self._one(reference, model) for reference in old))
+        observations.keep(there)
+        self._clean = {reference: seen for reference, seen in self._clean.items() if reference in there}
+
+    def _is_suspect(self, reference: ObjectReference) -> bool:
+        basis = self.reporting.writer.observations.basis(reference)
+        if not basis.has_old:
+            self._clean.pop(reference, None)
+            return False
+        return self._clean.get(reference) != self._state(reference)
+
+    def _state(self, reference: ObjectReference) -> tuple[int, bool, bool]:
+        basis = self.reporting.writer.observations.basis(reference)
+        key_is_old = basis.key is not None and basis.key.is_old
+        return self.cluster.inventory.version(reference), basis.own.is_old, key_is_old
+
+    async def _one(self, reference: ObjectReference, model: type[CustomResource]) -> None:
+        async with self._slots:
+            try:
+                await self._withdraw(reference, model)
+            except KubernetesError as error:
+                _LOG.warning("old claims not withdrawn yet", extra={"object": str(reference), "error": str(error)})
+            except Exception:  # noqa: BLE001 - the last frame of the task, as `queue._attempt` is for passes
+                # A bug that one object meets must not keep the claims of all others.
+                _LOG.exception("old claims not withdrawn", extra={"object": str(reference)})
+
+    async def _withdraw(self, reference: ObjectReference, model: type[CustomResource]) -> None:
+        writer, state = self.reporting.writer, self._state(reference)
+        found = writer.old_claims(reference)
+        if found is None:
+            self._clean[reference] = state
+            return
+        body, status = found
+        resource = _parsed(model, body)
+        if isinstance(resource, CustomerManagedKey):
+            self._note(resource, status)
+        await writer.withdraw(reference, model.__name__, body, status)
+        message = _message(status)
+        _LOG.warning("nothing was seen of an object for too long", extra={"object": str(reference), "detail": message})
+        if resource is not None:
+            await self.reporting.events.record(resource, "Warning", Reason.NOT_SEEN_LATELY, message, "WithdrawClaims")
+
+    def _note(self, key: CustomerManagedKey, status: Mapping[str, Any]) -> None:
+        """The audit record tells that the state of the key is not known any more."""
+        after = CustomerManagedKeyStatus.model_validate(status)
+        for change in key_changes(key, after, None, self.reporting.now()):
+            self.reporting.journal.note(change)
+
+
+def _parsed(model: type[CustomResource], body: Mapping[str, Any]) -> CustomResource | None:
+    """The object, unless it is what makes its passes fail."""
+    try:
+        return model.model_validate(body)
+    except ValidationError:
+        return None
+
+
+def _message(status: Mapping[str, Any]) -> str:
+    withdrawn = (one["message"] for one in status["conditions"] if one["reason"] == Reason.NOT_SEEN_LATELY)
+    return str(next(withdrawn, ""))
