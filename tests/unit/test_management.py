@@ -118,6 +118,7 @@ class Answer:
         self.headers = case_insensitive_dict({"Content-Type": "application/json"} | (headers or {}))
         self.content_type = "application/json"
         self.content = b"" if body is None else body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        self._parsed: Any = None
 
     def text(self) -> str:
         return self.content.decode()
@@ -126,7 +127,10 @@ class Answer:
         return self.content
 
     def json(self) -> Any:
-        return json.loads(self.content)
+        """Parsed once, as azure-core's own answers are."""
+        if self._parsed is None:
+            self._parsed = json.loads(self.content)
+        return self._parsed
 
     async def read(self) -> bytes:
         return self.content
@@ -307,6 +311,53 @@ def over_aiohttp(answer: EmptyAcceptance) -> Any:
 async def test_an_acceptance_without_a_body_is_read_once() -> None:
     first, _ = await begun(over_aiohttp(EmptyAcceptance()))
     assert first.operation_url == f"{ARM}/operations/1"
+
+
+class JsonAnswer(EmptyAcceptance):
+    """What aiohttp has of an answer in JSON."""
+
+    status = 200
+    headers: ClassVar[dict[str, str]] = {"Content-Type": "application/json"}
+
+    def __init__(self, body: Any) -> None:
+        self._body = json.dumps(body).encode()
+
+    async def read(self) -> bytes:
+        return self._body
+
+
+WHOLE_ACCOUNT = {
+    "id": "a",
+    "location": "westeurope",
+    "identity": {"type": "UserAssigned", "principalId": "p"},
+    "properties": {
+        "primaryLocation": "westeurope",
+        "encryption": {"keySource": "Microsoft.Storage", "services": {"blob": {"enabled": True}}},
+    },
+}
+READ_ACCOUNT = {
+    "id": "a",
+    "identity": {"type": "UserAssigned", "principalId": "p"},
+    "properties": {"encryption": {"keySource": "Microsoft.Storage"}},
+}
+
+
+async def test_an_sdk_converts_only_the_fields_that_are_read() -> None:
+    """In azure-core's own answer, which keeps the JSON that it has parsed."""
+    one, several = Wire(over_aiohttp(JsonAnswer(WHOLE_ACCOUNT))), {"value": [WHOLE_ACCOUNT, WHOLE_ACCOUNT], "nextLink": None}
+    listed = Wire(over_aiohttp(JsonAnswer(several)))
+    for wire in (one, listed):
+        for answer in wire.answers:
+            await answer.read()
+
+    def client(wire: Wire) -> StorageManagementClient:
+        policies = [WholeAnswer(STORAGE.fields), wire]
+        return StorageManagementClient(NoCredential(), SUBSCRIPTION, ARM, policies=policies)
+
+    account = await client(one).storage_accounts.get_properties("rg", "account")
+    assert account.as_dict() == READ_ACCOUNT
+    pages = [page async for page in pages_of(client(listed).storage_accounts.list())]
+    assert [account.as_dict() for page in pages for account in page] == [READ_ACCOUNT, READ_ACCOUNT]
 
 
 class BrokenAnswer(EmptyAcceptance):

@@ -60,7 +60,7 @@ class Session:
 
     async def management(self, sdk: Sdk[Any], _: object, subscription_id: str) -> Any:
         kind = StorageManagementClient if sdk is STORAGE else ComputeManagementClient
-        return kind(NoCredential(), subscription_id, ARM, policies=[WholeAnswer(), self._wire])
+        return kind(NoCredential(), subscription_id, ARM, policies=[WholeAnswer(sdk.fields), self._wire])
 
 
 def session_on(wire: Wire) -> Any:

@@ -290,7 +290,7 @@ class AzureSession:
                 base_url,
                 credential_scopes=[scope],
                 authentication_policy=authentication,
-                policies=[WholeAnswer(), *chained],
+                policies=[WholeAnswer(sdk.fields), *chained],
                 transport=transport,
             )
 

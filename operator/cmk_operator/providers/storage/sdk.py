@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.azure.management import Sdk
+from cmk_operator.azure.management import Fields, Sdk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,4 +18,9 @@ def _load() -> Callable[..., StorageManagementClient]:
     return StorageManagementClient
 
 
-STORAGE: Final[Sdk[StorageManagementClient]] = Sdk("azure.mgmt.storage", _load)
+_FIELDS: Final[Fields] = {
+    "id": None,
+    "identity": None,
+    "properties": {"encryption": {"keySource": None, "keyvaultproperties": None, "identity": None}},
+}
+STORAGE: Final[Sdk[StorageManagementClient]] = Sdk("azure.mgmt.storage", _load, _FIELDS)
