@@ -39,10 +39,10 @@ async def test_an_unlisted_code_of_a_read_keeps_azures_sentence_and_says_that_th
     environment: Environment,
 ) -> None:
     await environment.vault_with_key()
-    account = await environment.account()
+    await environment.account()
     said = "The account is under a legal hold of the year 2031."
     fault = await environment.control.inject(
-        kind="status", status=409, host=ARM, method="GET", path=f"{account}\\?", code="HeldIn2031", message=said
+        kind="status", status=409, host=ARM, method="GET", path="/storageAccounts", code="HeldIn2031", message=said
     )
     await environment.apply_all()
     status = await environment.resource_until("refused", has("Ready", "False", "AzureRefused"))

@@ -224,7 +224,7 @@ async def test_a_primary_waits_for_its_geo_secondary_which_is_named_and_both_set
     await world.declare(primary, "one")
     status = await world.until("waits", has("Ready", "False", "GeoSecondaryNotReady"), "one")
     message = condition(status, "Ready")["message"]
-    assert f"platform engineer must declare an EncryptedResource for {secondary.rsplit('/', 1)[-1]}" in message
+    assert f"platform engineer must apply an EncryptedResource for {secondary.rsplit('/', 1)[-1]}" in message
     assert status["details"]["geoSecondaries"] == [secondary.rsplit("/", 1)[-1]]
     assert (await world.sql.protector(primary))["serverKeyType"] == "ServiceManaged"
     await world.declare(secondary, "two")

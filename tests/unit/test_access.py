@@ -168,10 +168,14 @@ def test_a_gateway_before_entra_concludes_nothing(code: str) -> None:
     assert access.state is AccessState.UNKNOWN
 
 
-@pytest.mark.parametrize("code", [700016, 7000229, 7000112])
-def test_a_managed_identity_that_entra_lets_in_no_more_is_a_loss(code: int) -> None:
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [(700016, "create it anew"), (7000229, "create it anew"), (7000112, "enable its enterprise application")],
+)
+def test_a_managed_identity_that_entra_lets_in_no_more_is_a_loss(code: int, remedy: str) -> None:
     access = judge_token_failure(entra(code, Stage.OPERATOR_TOKEN, 401))
     assert (access.state, access.actor) == (AccessState.IDENTITY_BROKEN, OWNER)
+    assert f"the provider's administrator must {remedy}" in access.message
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,8 @@ def test_a_registrar_that_lost_its_rights_later_breaks_nothing_that_works() -> N
         (REPLICATION - timedelta(seconds=1), 70021, "Settling", "Reconciling"),
         (REPLICATION - timedelta(seconds=1), 700016, "Settling", "Reconciling"),
         (REPLICATION, 70021, "OperatorNotAuthenticated", "Stalled"),
-        (REPLICATION - timedelta(seconds=1), 7000112, "OperatorNotAuthenticated", "Stalled"),
+        (REPLICATION - timedelta(seconds=1), 7000112, "IdentityBroken", "Stalled"),
+        (REPLICATION - timedelta(seconds=1), 7000215, "OperatorNotAuthenticated", "Stalled"),
     ],
 )
 def test_what_entra_does_not_know_yet_is_waited_out_for_some_minutes_only(

@@ -82,10 +82,13 @@ _APPLICATION: Final[Mapping[EntraFamily, tuple[AccessState, Actor, str]]] = Mapp
     }
 )
 _OF_A_CREDENTIAL: Final = frozenset({EntraFamily.FEDERATION, EntraFamily.CREDENTIAL})
-_PRINCIPAL_GONE: Final[Mapping[EntraFamily, str]] = MappingProxyType(
+_PRINCIPAL_GONE: Final[Mapping[EntraFamily, tuple[str, str]]] = MappingProxyType(
     {
-        EntraFamily.NO_PRINCIPAL: "has no such managed identity",
-        EntraFamily.PRINCIPAL_DISABLED: "has disabled the managed identity",
+        EntraFamily.NO_PRINCIPAL: (
+            "has no such managed identity",
+            "create it anew with its federated credentials, or correct the FederatedIdentity",
+        ),
+        EntraFamily.PRINCIPAL_DISABLED: ("has disabled the managed identity", "enable its enterprise application"),
     }
 )
 
@@ -168,13 +171,13 @@ def _judge_operator(failure: AzureFailure) -> Access:
     if failure.transient and not is_refusal(failure):
         return _no_usable_answer(failure)
     families, shown = _families(failure), _shown(failure)
-    for family, what in _PRINCIPAL_GONE.items():
+    for family, (what, remedy) in _PRINCIPAL_GONE.items():
         if family in families:
             # What Entra does not let in, no service of Azure can be either: unlike other refusals, this one is not ours alone.
             return Access(
                 AccessState.IDENTITY_BROKEN,
                 f"the provider's tenant {what} ({shown}), so Azure's services cannot reach the key by it: the "
-                "provider's administrator must create it anew with its federated credentials, or correct the FederatedIdentity",
+                f"provider's administrator must {remedy}",
                 _PROVIDER,
                 failure.request_id,
             )
