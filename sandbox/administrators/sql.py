@@ -51,7 +51,7 @@ class SqlAdministrator:
         identity: Mapping[str, object] | None = None,
         **properties: object,
     ) -> str:
-        """A server on a key of Microsoft unless the properties say otherwise; its ARM id."""
+        """A server on a Microsoft-managed key unless the properties say otherwise; its ARM id."""
         resource_id = self.server_id(name, resource_group)
         administrator = {"administratorLogin": "contoso", "administratorLoginPassword": PASSWORD}
         body: dict[str, object] = {"location": location, "properties": {**administrator, **properties}}

@@ -81,13 +81,13 @@ class World:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of resource: its type, and how its administrator makes one that is on a key of Microsoft (or absent)."""
+    """One kind of resource: its type, and how its administrator makes one that is on a Microsoft-managed key (or absent)."""
 
     resource_type: str
     make: Callable[[World, str], Awaitable[str]]
     options: Callable[[World], object | None] = lambda _: None
     reverts: bool = True
-    """Whether the resource itself can go back to a key of Microsoft."""
+    """Whether the resource itself can go back to a Microsoft-managed key."""
     before: Callable[[Subject, KeyChoice], Awaitable[None]] | None = None
     """What must be on the key before the resource can be."""
     takes_the_key_itself: bool = True

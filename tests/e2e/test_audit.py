@@ -93,7 +93,7 @@ async def test_the_life_of_a_resource_is_one_entry_for_each_change_with_who_and_
 ) -> None:
     version = await environment.ready()
     since = await environment.position()
-    customers, platform = environment.key_uri(version), "a key of Microsoft"
+    customers, platform = environment.key_uri(version), "a Microsoft-managed key"
     taken, mended = ("KeyChangeFound", OTHERS, customers, platform), ("KeyChanged", OURS, platform, customers)
 
     async def entries() -> list[dict[str, Any]]:

@@ -250,7 +250,7 @@ async def test_a_disk_goes_back_to_a_key_of_microsoft_only_by_its_own_manifest_a
     async def reverted() -> bool:
         return bool((await disks.properties(disk))["encryption"] == {"type": "EncryptionAtRestWithPlatformKey"})
 
-    await environment.eventually("the disk is on a key of Microsoft", reverted)
+    await environment.eventually("the disk is on a Microsoft-managed key", reverted)
 
     async def gone() -> bool:
         return not await environment.objects.all("EncryptedResource")

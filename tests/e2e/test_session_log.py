@@ -43,6 +43,6 @@ async def test_every_change_of_a_key_is_one_line_of_audit_with_azures_request_id
     (line,) = [one for one in changed if one["object"]["namespace"] == environment.namespace]
     (patch,) = await environment.writes()
     assert (line["by"], line["why"]) == ("cmk-operator", "the manifest says so (generation 1, field manager tests)")
-    assert (line["from"], line["to"]) == ("a key of Microsoft", environment.key_uri(version))
+    assert (line["from"], line["to"]) == ("a Microsoft-managed key", environment.key_uri(version))
     assert line["azureRequestId"] == patch["request_id"]
     assert line["target"] == environment.accounts["docs"]

@@ -29,7 +29,7 @@ class SqlWorld:
     sql: SqlAdministrator
 
     async def server(self, suffix: str = "sql", *, location: str = "westeurope", database: bool = True) -> str:
-        """A server with one database on a key of Microsoft; its ARM id."""
+        """A server with one database on a Microsoft-managed key; its ARM id."""
         environment = self.environment
         await environment.provider.create_resource_group(environment.group)
         name = f"{environment.name}-{suffix}"
@@ -174,7 +174,7 @@ async def test_what_others_change_is_put_right_and_the_version_in_force_is_left_
 
 
 async def test_what_another_does_while_an_operation_of_the_operator_runs_is_not_told_as_the_operators(world: SqlWorld) -> None:
-    # Law 8: the operation was under way when somebody put the server back on a key of Microsoft, and the same pass sees both.
+    # Law 8: the operation was under way when somebody put the server back on a Microsoft-managed key, and the same pass sees both.
     server, version = await world.ready()
     environment, control = world.environment, world.environment.control
     await control.set_timings(sql_operation_seconds=100_000)
@@ -190,7 +190,7 @@ async def test_what_another_does_while_an_operation_of_the_operator_runs_is_not_
     )
     key = environment.key_uri(version)
     told = [(one["by"], one["to"]) for one in status["rotations"]]
-    assert told == [("cmk-operator", key), ("found in Azure", "a key of Microsoft"), ("cmk-operator", key)]
+    assert told == [("cmk-operator", key), ("found in Azure", "a Microsoft-managed key"), ("cmk-operator", key)]
 
 
 async def test_closed_databases_are_named_and_opened_again_when_the_key_is_back_and_never_moved(
@@ -442,7 +442,7 @@ async def test_a_server_goes_back_to_a_key_of_microsoft_where_the_manifest_says_
     assert len(await world.sql.keys(server)) == 2, "backups need the key"
     record = await entries_of(environment, "EncryptedResource")
     changes = [(entry["by"], entry["to"]) for entry in record if entry["event"] in {"KeyChanged", "KeyChangeFound"}]
-    assert changes[-1] == ("cmk-operator", "a key of Microsoft"), "the end of an operation is recorded, not only its start"
+    assert changes[-1] == ("cmk-operator", "a Microsoft-managed key"), "the end of an operation is recorded, not only its start"
 
 
 async def test_observe_shows_every_change_that_is_ahead_and_makes_none(world: SqlWorld) -> None:

@@ -152,7 +152,7 @@ async def test_a_manifest_that_is_replaced_by_one_of_the_same_name_ends_in_the_r
     await until("the end in the record", ended)
     events = [(entry.body["event"], entry.body.get("to")) for entry in await _entries(world, before)]
     changed = [one for one in events if one[0] != "ConfigurationChanged"]
-    assert changed[1:] == [("KeyChanged", "a key of Microsoft"), ("ManifestDeleted", "deleted")]
+    assert changed[1:] == [("KeyChanged", "a Microsoft-managed key"), ("ManifestDeleted", "deleted")]
     events = [(entry.body["event"], entry.body.get("to")) for entry in await _entries(world, await _uid(world, name))]
     assert [event for event, _ in events] == ["ConfigurationChanged", "KeyChanged"]
 

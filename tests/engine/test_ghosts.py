@@ -19,7 +19,7 @@ STORAGE = "2026-09-01"
 
 
 async def _drift(world: World, name: str) -> None:
-    """Somebody puts an account back to a key of Microsoft."""
+    """Somebody puts an account back to a Microsoft-managed key."""
     await world.environment.provider.patch(world.environment.accounts[name], STORAGE, PLATFORM_KEY)
 
 

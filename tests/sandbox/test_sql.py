@@ -56,7 +56,7 @@ async def token(env: Mapping[str, str], identity: ProviderIdentity) -> str:
 
 @pytest.fixture
 async def server(sql: SqlAdministrator, identity: ProviderIdentity, name: Callable[[str], str]) -> str:
-    """A server with one database, that may go to the customer's vault, on a key of Microsoft; its ARM id."""
+    """A server with one database, that may go to the customer's vault, on a Microsoft-managed key; its ARM id."""
     server_id = await sql.create_server(name("contoso-sql"))
     await sql.create_database(server_id, "orders")
     await sql.set_identity(server_id, identity)

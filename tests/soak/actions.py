@@ -197,7 +197,7 @@ async def drift(world: World, picks: Picks) -> str | None:
         return f"{target.name} to {uri} refused: {error.error.code if error.error else error.status_code}"
     finally:
         await world.ground.control.set_timings(**SLOW)
-    return f"somebody puts {target.name} on {uri or 'a key of Microsoft'}"
+    return f"somebody puts {target.name} on {uri or 'a Microsoft-managed key'}"
 
 
 async def lock_resource(world: World, picks: Picks) -> str | None:

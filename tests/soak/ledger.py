@@ -174,13 +174,13 @@ class Ledger:
         if (truth.uri or "").lower() == (before.uri or "").lower():
             return
         del self._writes[target.name]
-        where = f"{target.name} from {before.uri or 'a key of Microsoft'} to {truth.uri or 'a key of Microsoft'}"
+        where = f"{target.name} from {before.uri or 'a Microsoft-managed key'} to {truth.uri or 'a Microsoft-managed key'}"
         if not any(permission.covers(truth) for permission in write.allowed):
             raise ViolationError(f"2 (no unasked write): {where}; allowed was {[*write.allowed] or 'nothing'}")
         if truth.uri is not None:
             self._judge_proof(truth, write, where)
         told = target.at_once and not write.ended_late
-        change = Change(write.uid, target.name, truth.uri or "a key of Microsoft", told)
+        change = Change(write.uid, target.name, truth.uri or "a Microsoft-managed key", told)
         # A change that nobody could look at before the next one is not seen by anybody.
         self.unrecorded = [one for one in self.unrecorded if one.target != target.name or one.told]
         self.unrecorded.append(change)

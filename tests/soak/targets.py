@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What protects a resource: the identifier of a version of a key, or None for a key of Microsoft; and a digest of all the rest."""
+    """What protects a resource: the identifier of a version of a key, or None for a Microsoft-managed key; and a digest of all the rest."""
 
     uri: str | None = None
     rest: str = ""
@@ -25,7 +25,7 @@ class Truth:
 
     @property
     def key(self) -> str:
-        """The key without its version, in lower case; empty for a key of Microsoft."""
+        """The key without its version, in lower case; empty for a Microsoft-managed key."""
         return "/".join(self.uri.lower().split("/")[:5]) if self.uri else ""
 
     @property

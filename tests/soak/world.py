@@ -97,7 +97,7 @@ class World:
 
     @classmethod
     async def made(cls, ground: Ground, kind: str, propagation: float) -> World:
-        """A vault with two keys, three resources on keys of Microsoft, one that nobody names, and all manifests."""
+        """A vault with two keys, three resources on Microsoft-managed keys, one that nobody names, and all manifests."""
         name = ground.name()
         group = f"rg-{name}"
         await ground.control.set_timings(role_propagation_seconds=0.0)

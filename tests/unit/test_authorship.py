@@ -86,7 +86,7 @@ async def test_what_somebody_does_after_a_request_is_not_its_own(record: InMemor
     ours, resource = authorship(record), resource_on(V1)
     ours.made(resource, f"{KEY}/{V1}", ON_V2, "r-1")
     assert await ours.of(resource, ON_MICROSOFT, WANTED) is None
-    assert record.told()[-1] == (Event.KEY_CHANGE_FOUND, "a key of Microsoft", None)
+    assert record.told()[-1] == (Event.KEY_CHANGE_FOUND, "a Microsoft-managed key", None)
 
 
 async def test_an_operation_accounts_for_the_wanted_key_and_is_recorded_once(record: InMemoryRecord) -> None:
@@ -96,7 +96,7 @@ async def test_an_operation_accounts_for_the_wanted_key_and_is_recorded_once(rec
     assert record.told() == [(Event.KEY_CHANGED, f"{KEY}/{V2}", "r-o")]
 
 
-@pytest.mark.parametrize("seen", [ELSEWHERE, ON_MICROSOFT], ids=["another key", "key of Microsoft"])
+@pytest.mark.parametrize("seen", [ELSEWHERE, ON_MICROSOFT], ids=["another key", "Microsoft-managed key"])
 async def test_an_operation_accounts_for_nothing_that_others_did_meanwhile(record: InMemoryRecord, seen: Protection) -> None:
     assert await authorship(record).of(resource_on(V1, operation=True), seen, WANTED) is None
     assert [event for event, _, _ in record.told()] == [Event.KEY_CHANGE_FOUND]
@@ -105,8 +105,8 @@ async def test_an_operation_accounts_for_nothing_that_others_did_meanwhile(recor
 async def test_the_operation_of_a_revert_accounts_for_the_platform_key(record: InMemoryRecord) -> None:
     resource = resource_on(V1, operation=True, deleted=True)
     assert await authorship(record).of(resource, ON_MICROSOFT, WANTED) == OwnChange("", "r-o")
-    assert record.told() == [(Event.KEY_CHANGED, "a key of Microsoft", "r-o")]
-    assert record.changes[0].why.startswith("the manifest is deleted and reverts to a key of Microsoft")
+    assert record.told() == [(Event.KEY_CHANGED, "a Microsoft-managed key", "r-o")]
+    assert record.changes[0].why.startswith("the manifest is deleted and reverts to a Microsoft-managed key")
 
 
 async def test_the_record_tells_what_a_process_before_this_one_did(record: InMemoryRecord) -> None:

@@ -95,7 +95,7 @@ def test_encryption_is_weakened_only_in_so_many_words_on_our_own_key_and_never_b
 @pytest.mark.parametrize(
     ("protection", "ours", "claimed"),
     [(None, True, False), (Protection(), True, False), (ON_KEY, False, False), (ON_KEY, True, True)],
-    ids=["gone", "on a key of Microsoft", "on another key", "claimed by another manifest"],
+    ids=["gone", "on a Microsoft-managed key", "on another key", "claimed by another manifest"],
 )
 def test_a_manifest_goes_at_once_when_there_is_nothing_of_ours_to_revert(
     *, protection: Protection | None, ours: bool, claimed: bool

@@ -365,7 +365,7 @@ def test_an_outage_of_azure_says_nothing_about_the_encryption() -> None:
         (Protection(KeyUri(VAULT, "storage2"), V1), "False", "NotOnKey"),
         (Protection(), "False", "NotOnKey"),
     ],
-    ids=["current", "behind", "another spelling", "version not told", "another key", "key of Microsoft"],
+    ids=["current", "behind", "another spelling", "version not told", "another key", "Microsoft-managed key"],
 )
 def test_key_current_compares_with_the_active_version(protection: Protection, status: str, reason: str) -> None:
     told = condition(report(encrypted_resource(), settled(protection=protection), NOW), "KeyCurrent")
@@ -388,7 +388,7 @@ def test_a_move_is_told_with_both_keys_and_by_whom() -> None:
     assert (newest.from_, newest.to, newest.by, newest.at) == (f"{KEY}/{V1}", f"{KEY}/{V2}", "found in Azure", LATER)
     assert newest.request_id is None
     third = report(encrypted_resource(second), settled(protection=Protection()), LATER)
-    assert third.rotations[0].to == "a key of Microsoft"
+    assert third.rotations[0].to == "a Microsoft-managed key"
     assert third.applied is None
 
 
@@ -398,9 +398,9 @@ def test_what_snowflake_did_is_told_as_snowflakes() -> None:
     assert condition(first, "Encrypted").message.startswith("Snowflake reports")
     warehouse = encrypted_resource(first, resourceId=None, snowflake=SNOWFLAKE)
     second = report(warehouse, settled(protection=Protection()), LATER)
-    assert (second.rotations[0].to, second.rotations[0].by) == ("a key of Snowflake", "found in Snowflake")
+    assert (second.rotations[0].to, second.rotations[0].by) == ("a Snowflake-managed key", "found in Snowflake")
     found = key_change_found(warehouse, second.rotations[0].to, LATER)
-    assert (found.by, found.after) == ("Snowflake or the customer", "a key of Snowflake")
+    assert (found.by, found.after) == ("Snowflake or the customer", "a Snowflake-managed key")
 
 
 def test_the_last_ten_moves_are_kept_newest_first() -> None:

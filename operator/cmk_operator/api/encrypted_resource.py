@@ -334,4 +334,4 @@ class EncryptedResource(Shape):
     def platform_key(self) -> str:
         """What status, events and the record call the key that protects the resource while no customer's key does."""
         kind = self.spec.kind
-        return kind.platform_key if kind is not None else "a key of Microsoft"
+        return kind.platform_key if kind is not None else "a Microsoft-managed key"

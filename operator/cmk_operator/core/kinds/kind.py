@@ -54,5 +54,5 @@ class Kind:
     """The identifier of the resource, if it has one of its own; None: `resourceId` names it."""
     reported_by: str = "Azure"
     """The service that reports the key of the resource, for messages."""
-    platform_key: str = "a key of Microsoft"
+    platform_key: str = "a Microsoft-managed key"
     """What protects the resource while no customer's key does, for messages."""

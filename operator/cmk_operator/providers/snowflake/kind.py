@@ -48,6 +48,6 @@ SNOWFLAKE_ACCOUNT: Final = Kind(
     manifest_field="snowflake",
     identifier=OwnIdentifier("account", "allowedSnowflakeAccounts", SnowflakeAccount, judge_account),
     reported_by="Snowflake",
-    platform_key="a key of Snowflake",
+    platform_key="a Snowflake-managed key",
 )
 KINDS: Final = (SNOWFLAKE_ACCOUNT,)
