@@ -194,7 +194,7 @@ class WorkQueue(Generic[ItemT]):
         if self._fruitless_since is None:
             self._fruitless_since = began
         try:
-            wish = await self._process(item)
+            following = await self._process(item)
         except Exception as error:  # noqa: BLE001 - the one place that catches everything
             # A reconcile that fails is retried, whatever the cause.
             _LOG.exception("pass failed and will be repeated", extra={"object": str(item), "error": type(error).__name__})
@@ -203,22 +203,22 @@ class WorkQueue(Generic[ItemT]):
         finally:
             self._telemetry.pass_seconds.labels(name).observe(loop.time() - began)
         self._fruitless_since = loop.time() if len(self._running) > 1 else None
-        self._telemetry.passes.labels(name, "refused" if wish.backoff is FAILED else "done").inc()
-        return wish
+        self._telemetry.passes.labels(name, "refused" if following.backoff is FAILED else "done").inc()
+        return following
 
-    def _settle(self, item: ItemT, wish: Next) -> None:
+    def _settle(self, item: ItemT, following: Next) -> None:
         timed = item in self._timed
         self._timed.discard(item)
-        if wish.backoff is None:
+        if following.backoff is None:
             self._attempts.pop(item, None)
         else:
             # A reconcile that an event triggered does not count as a further failure: many events must not make the backoff long.
             attempt = max(1, self._attempts.get(item, 0) + timed)
             self._attempts[item] = attempt
-            self._schedule(item, max(wish.backoff.bound(attempt) * _jitter(), wish.after or 0.0))
+            self._schedule(item, max(following.backoff.bound(attempt) * _jitter(), following.after or 0.0))
             return
-        if wish.after is not None:
-            self._schedule(item, max(wish.after, 0.001))
+        if following.after is not None:
+            self._schedule(item, max(following.after, 0.001))
 
 
 def _jitter() -> float:

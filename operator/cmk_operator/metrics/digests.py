@@ -37,7 +37,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class NotificationCounts:
     """Notifications of an object that are pending, and that were discarded."""
 
     pending: int
@@ -90,7 +90,7 @@ class KeyDigest:
     versions: tuple[VersionDigest, ...]
     lost_old_versions: int
     awaits_approval: bool
-    told: Told
+    notifications: NotificationCounts
     not_seen: bool
 
 
@@ -107,7 +107,7 @@ class ResourceDigest:
     operation_since: float | None
     inaccessible_databases: int
     rotation_error: bool
-    told: Told
+    notifications: NotificationCounts
     not_seen: bool
 
 
@@ -151,7 +151,7 @@ def digest_key(key: CustomerManagedKey) -> KeyDigest:
         versions=tuple(_version(entry, status.active_version, is_well=is_well) for entry in status.versions),
         lost_old_versions=sum(_is_lost(entry) for entry in needed if entry is not active) if is_well else 0,
         awaits_approval=status.pending_version is not None,
-        told=_told(status.notifications),
+        notifications=_notification_counts(status.notifications),
         not_seen=_is_not_seen(status.conditions),
     )
 
@@ -189,16 +189,16 @@ def digest_resource(resource: EncryptedResource) -> ResourceDigest:
         operation_since=_unix(status.operation.started_at) if status.operation is not None else None,
         inaccessible_databases=len(status.details.inaccessible_databases) if status.details is not None else 0,
         rotation_error=status.details is not None and status.details.rotation_error is not None,
-        told=_told(status.notifications),
+        notifications=_notification_counts(status.notifications),
         not_seen=_is_not_seen(status.conditions),
     )
 
 
-_NOTHING_WAITS: Final = Told(0, 0)
+_NONE_PENDING: Final = NotificationCounts(0, 0)
 
 
-def _told(notifications: NotificationsReport | None) -> Told:
-    return Told(len(notifications.pending), notifications.dropped) if notifications is not None else _NOTHING_WAITS
+def _notification_counts(notifications: NotificationsReport | None) -> NotificationCounts:
+    return NotificationCounts(len(notifications.pending), notifications.dropped) if notifications is not None else _NONE_PENDING
 
 
 def digest_tenant(tenant: CustomerTenant) -> TenantDigest:

@@ -176,13 +176,14 @@ def _of_notifications(objects: Objects) -> Iterator[GaugeMetricFamily]:
     tenants = {(reference.namespace, reference.name): digest.tenant for reference, digest in objects.keys.items()}
     pending = dict.fromkeys(tenants.values(), 0)
     dropped = dict.fromkeys(tenants.values(), 0)
-    of_keys = ((digest.tenant, digest.told) for digest in objects.keys.values())
+    of_keys = ((digest.tenant, digest.notifications) for digest in objects.keys.values())
     of_resources = (
-        (tenants.get((reference.namespace, digest.key)), digest.told) for reference, digest in objects.resources.items()
+        (tenants.get((reference.namespace, digest.key)), digest.notifications)
+        for reference, digest in objects.resources.items()
     )
-    for tenant, told in (*of_keys, *of_resources):
+    for tenant, counts in (*of_keys, *of_resources):
         if tenant is not None:
-            pending[tenant] += told.pending
-            dropped[tenant] += told.dropped
+            pending[tenant] += counts.pending
+            dropped[tenant] += counts.dropped
     yield families.NOTIFICATIONS_PENDING.of(((tenant,), count) for tenant, count in pending.items())
     yield families.NOTIFICATIONS_DROPPED.of(((tenant,), count) for tenant, count in dropped.items() if count)
