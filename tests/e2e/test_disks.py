@@ -184,6 +184,47 @@ async def test_a_disk_of_a_running_machine_waits_for_its_administrator_and_the_m
     assert has("Ready")(status)
 
 
+MEANINGS = {
+    "AzureDiskEncryptionUsed": (
+        "Disk has encryptionSettingsCollection: disks that were encrypted with Azure Disk Encryption cannot be encrypted with a "
+        "customer-managed key.",
+        "must copy its data to a new disk that never was",
+    ),
+    "QuotaExceeded": (
+        "Operation could not be completed as it results in exceeding approved quota of disks.",
+        "must have it raised",
+    ),
+    "DiskAttached": (
+        "Cannot change Encryption Setting of disk while it is attached to running VM. It requires the virtual machine to be deallocated.",
+        "must deallocate the virtual machine",
+    ),
+}
+
+
+async def test_each_meaning_of_one_code_of_compute_has_a_sentence_of_its_own(disks: Disks) -> None:
+    disk = await disks.disk()
+    await disks.apply_set()
+    await disks.until("Ready", has("Ready"))
+    before = ""
+    for reason, (said, advice) in MEANINGS.items():
+        fault = await disks.environment.control.inject(
+            kind="status", status=409, method="PATCH", path=disk, code="OperationNotAllowed", message=said
+        )
+        if before:
+            # Not earlier: a pass between two faults would put the disk on its set.
+            await disks.environment.control.clear_fault(before)
+        await disks.apply_disk()
+        now = {"metadata": {"annotations": {REQUESTED: reason}}}
+        await disks.environment.objects.merge("EncryptedResource", "data", now, disks.environment.namespace)
+        status = await disks.until(reason, has("Ready", "False", reason), "data")
+        message = condition(status, "Ready")["message"]
+        assert advice in message
+        assert said.split(".", maxsplit=1)[0] in message
+        before = fault
+    await disks.environment.control.clear_fault(before)
+    await disks.until("Ready", has("Ready"), "data")
+
+
 async def test_a_disabled_key_is_told_while_machines_stop_and_all_heals_when_it_is_enabled(disks: Disks) -> None:
     environment = disks.environment
     await disks.apply_set()
