@@ -56,10 +56,10 @@ class Environment:
         self.accounts[suffix] = await self.provider.create_storage_account(name, resource_group=self.group, **options)
         return self.accounts[suffix]
 
-    async def vault_with_key(self, *, rbac: bool = True, grant: bool = True, **key: Any) -> str:
+    async def vault_with_key(self, *, rbac: bool = True, grant: bool = True, location: str = "westeurope", **key: Any) -> str:
         """Consent, vault, key and grant; the version of the key. Waits until every grant is in force."""
         await self.customer.consent(self.identity.application_client_id)
-        await self.customer.create_vault(self.vault, rbac=rbac)
+        await self.customer.create_vault(self.vault, rbac=rbac, location=location)
         if rbac:
             principal = await self.customer.principal_id(self.customer.client_id)
             await self.customer.assign_role(principal, "Key Vault Administrator", self.customer.vault_id(self.vault))

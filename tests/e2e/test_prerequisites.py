@@ -89,6 +89,29 @@ async def test_a_firewall_that_shuts_azures_services_out_is_told_before_it_hurts
     await environment.resource_until("Ready", has("Ready"))
 
 
+async def test_a_region_without_failover_is_told_and_forbids_writes_only_where_the_manifest_requires_it(
+    environment: Environment, operator: Operator
+) -> None:
+    await environment.vault_with_key(location="westus3")
+    await environment.account()
+    await environment.apply_all()
+    await environment.resource_until("Ready", has("Ready"))
+    key = await environment.key_until("told", lambda seen: prerequisite(seen, "RegionFailover") == "Fail")
+    assert "does not fail over from westus3 to another region" in entry_of(key, "RegionFailover")["message"]
+    assert (key["vaultRegion"], key["effective"]["regionFailover"]) == ("westus3", "Report")
+    assert has("PrerequisitesMet", "True", "Warned")(key)
+    await environment.apply_key(regionFailover="Require", prerequisites="Warn")
+    await environment.key_until("required", has("PrerequisitesMet", "False", "RegionFailoverFailed"))
+    await environment.account("more")
+    since = await environment.position()
+    await environment.apply_resource("more")
+    await environment.resource_until("waiting", has("Ready", "False", "RegionFailoverFailed"), "more")
+    await operator.after_passes(2)
+    assert await environment.writes(since) == []
+    await environment.apply_key(regionFailover="Report")
+    await environment.resource_until("Ready", has("Ready"), "more")
+
+
 async def test_a_vault_id_in_the_manifest_is_read_at_once_and_only_if_it_is_the_keys_own_vault(
     environment: Environment, operator: Operator
 ) -> None:

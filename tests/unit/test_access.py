@@ -130,6 +130,14 @@ refusals = st.builds(
 )
 
 
+def test_a_deleted_vault_that_still_answers_is_to_be_recovered_and_granted_again() -> None:
+    access = judge_access(probe(refused(AzureFailure(404, "VaultNotFound", "The vault was not found."))))
+    assert access.state is AccessState.VAULT_UNREACHABLE, "it cannot be told from outside why a vault is not there"
+    assert "must recover, then grant again, because its role assignments are lost" in access.message
+    page = judge_access(probe(refused(AzureFailure(404, "Http404", "<html>"))))
+    assert page.state is AccessState.UNKNOWN, "a gateway's page says nothing"
+
+
 @given(refusals.filter(lambda failure: failure.status != 408 or bool(failure.entra_codes)))
 def test_any_4xx_of_the_token_endpoint_is_never_an_outage(failure: AzureFailure) -> None:
     access = judge_token_failure(failure)

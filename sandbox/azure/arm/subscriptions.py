@@ -12,6 +12,7 @@ LOCATIONS = {
     "northeurope": "North Europe",
     "eastus": "East US",
     "westus2": "West US 2",
+    "westus3": "West US 3",
     "germanywestcentral": "Germany West Central",
     "swedencentral": "Sweden Central",
     "uksouth": "UK South",
