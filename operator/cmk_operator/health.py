@@ -17,21 +17,21 @@ STUCK_AFTER: Final = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The state behind the endpoints: the metrics, how the queue gets on, and what is not watched yet."""
+    """The state behind the endpoints: the metrics, the progress of the queue, and what is not watched yet."""
 
     exposition: Callable[[], Awaitable[bytes]]
     overdue: Callable[[], float]
     fruitless: Callable[[], float]
-    """Seconds for which passes have been begun and none has ended."""
+    """Seconds for which reconciles were started and none has ended."""
     patience: float
-    """Seconds of that after which the process counts as broken."""
+    """Value of `fruitless`, in seconds, from which the process counts as broken."""
     missing: Callable[[], list[str]]
     """What must happen before the operator sees everything, one line each."""
 
     async def healthz(self, _: web.Request) -> web.Response:
         """200 while the workers make progress; 500 makes the kubelet restart the pod, which is cheap.
 
-        Nothing of Azure or of the Kubernetes API counts here: no restart mends them (docs/decisions/0085-a-claim-grows-old.md).
+        Failures of Azure and of the Kubernetes API do not count: a restart does not repair them (docs/decisions/0085-a-claim-grows-old.md).
         """
         overdue = self.overdue()
         if overdue >= STUCK_AFTER:

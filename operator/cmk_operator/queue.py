@@ -63,7 +63,7 @@ class WorkQueue(Generic[ItemT]):
         self._order = itertools.count()
         self._timer = asyncio.Event()
         self._fruitless_since: float | None = None
-        """When the first of the passes began since which none has ended; by the loop's clock."""
+        """Start of the first reconcile after which none has ended; by the loop's clock."""
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -120,9 +120,9 @@ class WorkQueue(Generic[ItemT]):
         return max((now - since for since in itertools.chain(self._due.values(), stuck)), default=0.0)
 
     def fruitless(self) -> float:
-        """Seconds for which passes were begun and none has ended: all of them raise or hang.
+        """Seconds for which reconciles were started and none has ended, because all of them raise or hang.
 
-        A pass that ends with a refusal, by Azure or by Kubernetes, has ended.
+        A reconcile that ends with a refusal, by Azure or by Kubernetes, counts as ended.
         """
         since = self._fruitless_since
         return asyncio.get_running_loop().time() - since if since is not None else 0.0

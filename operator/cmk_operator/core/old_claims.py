@@ -1,6 +1,6 @@
-"""A claim grows old: a status that says True of what was not seen within three of its intervals is made to say Unknown.
+"""Turns old claims of a status to Unknown: conditions that are True but were not observed within three intervals.
 
-It works on the status as it is on the wire, so that it holds for every kind, and for an object that cannot be parsed.
+It works on the JSON of the status, so that it covers every kind, and objects that do not fit their model.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 INTERVALS: Final = 3.0
-"""Intervals within which a claim must have been seen."""
+"""Intervals within which a claim must have been observed."""
 _BEFOREHAND: Final = 0.1
-"""Intervals by which a claim is withdrawn earlier, so that the write has landed when it is three intervals old."""
+"""Intervals by which a claim is withdrawn earlier, so that the write is complete when the claim is three intervals old."""
 SHORTEST_LIMIT: Final = 10.0
-"""Seconds that a claim stands at least: with intervals of a second or two, one slow answer of Azure takes longer than three."""
+"""Least seconds until a claim is old: one slow answer of Azure can take longer than three intervals of a second or two."""
 _CLAIMS: Final = frozenset(
     {
         ConditionType.READY,
@@ -37,33 +37,33 @@ _CLAIMS: Final = frozenset(
         ConditionType.APPLICATION_FEDERATED,
     }
 )
-"""The conditions that say something of Azure, Entra or Snowflake."""
+"""The conditions that make a claim about Azure, Entra or Snowflake."""
 
 
 def limit_of(interval: float, age_when_seen: float = 0.0) -> float:
-    """Seconds after a pass until a claim is old; what the pass read may have been `age_when_seen` intervals old already."""
+    """Seconds after a reconcile until a claim is old; what the reconcile read may be up to `age_when_seen` intervals old."""
     return max(SHORTEST_LIMIT, interval * (INTERVALS - _BEFOREHAND - age_when_seen))
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """When an object was last seen; or, if this process has not seen it yet, since when the process leads."""
+    """When an object was last observed, or when the process became the leader if it has not observed the object yet."""
 
     at: datetime
     age: float
     """Seconds since then."""
     limit: float
-    """Seconds after which a claim that rests on it is old."""
+    """Seconds after which a claim from this observation is old."""
     seen: bool = True
 
     @property
     def is_old(self) -> bool:
-        """Whether nothing can be claimed any more."""
+        """Whether claims from this observation are old."""
         return self.age >= self.limit
 
     @property
     def message(self) -> str:
-        """The sentence for status; it stays the same for as long as nothing is seen."""
+        """The message for status; it does not change until the next observation."""
         if self.seen:
             return f"not seen since {to_rfc3339(self.at)}, for more than three check intervals"
         return f"not seen since the operator began to lead at {to_rfc3339(self.at)}, for more than three check intervals"
@@ -71,11 +71,11 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What the claims of one object rest on."""
+    """The observations for the claims of one object."""
 
     own: Observation
     key: Observation | None = None
-    """For a resource: that of its key, on which `KeyAccessible` rests."""
+    """For a resource: the observation of its key, for `KeyAccessible`."""
 
     @property
     def has_old(self) -> bool:
@@ -83,20 +83,20 @@ class Basis:
         return self.own.is_old or (self.key is not None and self.key.is_old)
 
     def of(self, condition: str) -> Observation:
-        """What a condition of this type rests on."""
+        """The observation for a condition of this type."""
         return self.key if self.key is not None and condition == ConditionType.KEY_ACCESSIBLE else self.own
 
 
 def without_old_claims(status: Mapping[str, Any], before: Mapping[str, Any], basis: Basis, now: datetime) -> dict[str, Any]:
-    """The status with each old claim turned to Unknown; `before` is the status that is there now.
+    """The status with each old claim turned to Unknown; `before` is the current status.
 
-    What was withdrawn comes back with an observation only: a restart alone does not renew a claim.
+    Only an observation restores a withdrawn claim; a restart alone does not.
     """
-    told = {one["type"]: one for one in before.get("conditions", ())}
-    conditions = [_judged(one, told.get(one["type"]), basis, now) for one in status.get("conditions", ())]
+    current = {one["type"]: one for one in before.get("conditions", ())}
+    conditions = [_judged(one, current.get(one["type"]), basis, now) for one in status.get("conditions", ())]
     withdrawn = [new for new, old in zip(conditions, status.get("conditions", ()), strict=True) if new is not old]
     if withdrawn:
-        conditions = _summarized(conditions, withdrawn[0], told, now)
+        conditions = _summarized(conditions, withdrawn[0], current, now)
     turned = {**status, "conditions": conditions} if "conditions" in status else dict(status)
     if any(one["type"] == ConditionType.KEY_ACCESSIBLE for one in withdrawn) and basis.key is None:
         turned |= _unknown_access(turned, before, now)
@@ -104,7 +104,7 @@ def without_old_claims(status: Mapping[str, Any], before: Mapping[str, Any], bas
 
 
 def is_withdrawn(conditions: object) -> bool:
-    """Whether a status says of any condition that it was not seen lately; `conditions` as they are on the wire."""
+    """Whether any condition has been withdrawn; `conditions` is the JSON of a status."""
     return isinstance(conditions, list) and any(_is_withdrawn(one) for one in conditions)
 
 
@@ -128,25 +128,25 @@ def _unknown(condition: Mapping[str, Any], message: str, before: Mapping[str, An
 
 
 def _summarized(
-    conditions: list[Mapping[str, Any]], cause: Mapping[str, Any], told: Mapping[str, Mapping[str, Any]], now: datetime
+    conditions: list[Mapping[str, Any]], cause: Mapping[str, Any], current: Mapping[str, Mapping[str, Any]], now: datetime
 ) -> list[Mapping[str, Any]]:
-    """Ready follows what it rests on, and is on its way as long as nobody must act."""
+    """Ready follows the withdrawn conditions; Reconciling is set while nobody must act."""
     ready = next((one for one in conditions if one["type"] == ConditionType.READY), None)
     if ready is not None and ready["status"] == "True":
-        summary = _unknown(ready, cause["message"], told.get(ConditionType.READY), now)
+        summary = _unknown(ready, cause["message"], current.get(ConditionType.READY), now)
         conditions = [summary if one is ready else one for one in conditions]
         ready = summary
     progress = {ConditionType.RECONCILING, ConditionType.STALLED}
     if not _is_withdrawn(ready) or ready is None or any(one["type"] in progress for one in conditions):
         return conditions
-    before = told.get(ConditionType.RECONCILING)
+    before = current.get(ConditionType.RECONCILING)
     since = before["lastTransitionTime"] if before is not None else to_rfc3339(now)
     own = {"type": ConditionType.RECONCILING.value, "status": "True", "lastTransitionTime": since}
     return [*conditions, {**ready, **own}]
 
 
 def _unknown_access(status: Mapping[str, Any], before: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """What a key's status says of its versions outside of the conditions."""
+    """The access of a key's versions in status, outside of the conditions, turned to Unknown."""
     found: dict[str, Any] = {}
     access, known = status.get("access"), before.get("access") or {}
     if access is not None and access.get("state") == AccessState.ACCESSIBLE:

@@ -188,7 +188,7 @@ class Inventory:
         return ObjectReference(CustomerManagedKey.plural, namespace, name) if slash else None
 
     def body(self, reference: ObjectReference) -> dict[str, Any] | None:
-        """One object as it was seen, also if it cannot be parsed: metadata, spec and status."""
+        """Metadata, spec and status of one object, also if they do not fit the model; None if it is not in the inventory."""
         entry = self._entries.get(reference)
         if entry is None:
             return None
@@ -196,7 +196,7 @@ class Inventory:
         return body
 
     def version(self, reference: ObjectReference) -> int:
-        """The resource version of an object; 0 when there is none."""
+        """The resource version of an object; 0 if it is not in the inventory."""
         entry = self._entries.get(reference)
         return entry.resource_version if entry is not None else 0
 

@@ -1,7 +1,7 @@
-"""When each object was last seen as its status says.
+"""The time at which each object was last observed to be as its status says.
 
-In memory only: to write a time to each status in each interval would cost more than all other writes together. So a restart
-counts from the moment at which the process began to lead.
+It is kept only in memory, because writing it to each status in each interval would cost more than all other writes together.
+After a restart it counts from the time when the process became the leader.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class Observations:
-    """`limits` has, by a kind's plural, the seconds after which a claim is old; `monotonic` is the clock for ages."""
+    """The last observation of each object. `limits`: seconds after which a claim is old, by the kind's plural.
+
+    `monotonic` is the clock for ages, in seconds.
+    """
 
     def __init__(
         self,
@@ -37,24 +40,24 @@ class Observations:
         self._seen: dict[ObjectReference, tuple[float, datetime]] = {}
 
     def __len__(self) -> int:
-        """How many objects are held in memory."""
+        """The number of objects held in memory."""
         return len(self._seen)
 
     def now(self) -> datetime:
-        """The present, to the second: what Kubernetes' times hold."""
+        """The current time, to the second, which is the precision of times in Kubernetes."""
         return self._clock().replace(microsecond=0)
 
     def lead(self) -> None:
-        """Count from now for what has not been seen yet."""
+        """The process is the leader now: objects without an observation count from now."""
         self._since = (self._monotonic(), self._clock())
 
     def saw(self, reference: ObjectReference, at: datetime) -> None:
-        """Note that the object's status says what was seen at that time."""
+        """Record that the object's status says what was observed at that time."""
         age = max(0.0, (self._clock() - at).total_seconds())
         self._seen[reference] = (self._monotonic() - age, at)
 
     def keep(self, there: set[ObjectReference]) -> None:
-        """Forget objects that are gone."""
+        """Drop all objects that are not in `there`."""
         self._seen = {reference: seen for reference, seen in self._seen.items() if reference in there}
 
     def of(self, reference: ObjectReference) -> Observation:
@@ -64,7 +67,7 @@ class Observations:
         return Observation(at, self._monotonic() - began, self._limits[reference.plural], seen=seen is not None)
 
     def basis(self, reference: ObjectReference, observed_at: datetime | None = None) -> Basis:
-        """What the object's claims rest on; `observed_at`: a pass has just seen the object as it was then."""
+        """The observations for the object's claims; with `observed_at`, of a reconcile that observed it at that time."""
         own = self.of(reference)
         if observed_at is not None:
             age = max(0.0, (self._clock() - observed_at).total_seconds())

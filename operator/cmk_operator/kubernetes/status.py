@@ -38,7 +38,7 @@ class StatusWriter:
     """The only place that writes status.
 
     It awaits `recorded` with the object's uid before each write: what the new status overwrites is then in the audit record.
-    No status that it writes claims what `observations` have not seen for too long.
+    A status that it writes makes no claim that is too old by `observations`.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class StatusWriter:
     async def write(self, resource: CustomResource, status: Status, observed_at: datetime | None) -> bool:
         """Apply `status` if it differs from the status in the inventory; returns whether it was written.
 
-        `observed_at`: when the reconcile saw what the status says; None if it saw nothing.
+        `observed_at`: when the reconcile observed what the status says; None if it observed nothing.
 
         Raises `KubernetesError` if the write failed; the reconcile is then retried. That includes 404, because an API server
         also answers it while it loads a changed definition: only a watch or a list shows that an object was deleted.
@@ -83,12 +83,12 @@ class StatusWriter:
         return True
 
     def _note(self, reference: ObjectReference, observed_at: datetime | None) -> None:
-        """Only now: what was seen and is not in status does not keep alive what status says instead."""
+        """Record the observation, only after the write: one that is not in status must not renew an older claim."""
         if observed_at is not None:
             self.observations.saw(reference, observed_at)
 
     def old_claims(self, reference: ObjectReference) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """The object as it is held, and its status without the claims that are old; None when it makes none."""
+        """The object in the inventory, and its status without old claims; None if it makes no old claim."""
         body, basis = self._inventory.body(reference), self.observations.basis(reference)
         if body is None or not basis.has_old:
             return None
@@ -97,10 +97,10 @@ class StatusWriter:
         return (body, wanted) if wanted != before else None
 
     async def withdraw(self, reference: ObjectReference, kind: str, body: dict[str, Any], status: dict[str, Any]) -> None:
-        """Apply a status that only takes claims back, unless another one has been written meanwhile.
+        """Apply a status that only withdraws claims, unless another status was written in the meantime.
 
-        It waits for nobody: neither for a pass over the object, which may hang, nor for the audit record.
-        Raises `KubernetesError` when it did not land.
+        It does not wait for a reconcile of the object, which may hang, nor for the audit record. Raises `KubernetesError` if
+        the write failed.
         """
         metadata = body["metadata"]
         try:

@@ -1,6 +1,7 @@
-"""Takes back what status claims and nobody has seen for too long, whatever keeps the passes from seeing it.
+"""Withdraws claims of status that were not observed for too long, whatever the cause.
 
-A task of its own: a pass that raises, hangs, or never gets its turn changes nothing here. A pass that succeeds restores the claim.
+This is a task of its own, so that it works also if a reconcile raises, hangs or never starts. The next successful reconcile
+restores the claim.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _LONGEST_PAUSE: Final = 5.0
 _PAUSES_PER_LIMIT: Final = 30.0
 _AT_ONCE: Final = 8
-"""Statuses that are written at the same time."""
+"""Most statuses that are written at the same time."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -40,11 +41,11 @@ class OldClaims:
     reporting: Reporting
     limits: Mapping[str, float]
     _clean: dict[ObjectReference, tuple[int, bool, bool]] = field(default_factory=dict)
-    """Objects that nothing was seen of and that claim nothing: each with its version, and whether it or its key was the old one."""
+    """Objects without a recent observation that make no old claim: each with its version, and whether it or its key was the old one."""
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     async def run(self) -> None:
-        """Look again and again, for as long as this process leads."""
+        """Withdraw old claims again and again, while this process is the leader."""
         pause = min(_LONGEST_PAUSE, min(self.limits.values()) / _PAUSES_PER_LIMIT)
         self.reporting.writer.observations.lead()
         while True:
@@ -52,7 +53,7 @@ class OldClaims:
             await self.withdraw()
 
     async def withdraw(self) -> None:
-        """Take back every claim that is old now: of a key, and in the same turn of the resources that rest on it."""
+        """Withdraw every claim that is old now: of a key, and at the same time of the resources that use it."""
         observations = self.reporting.writer.observations
         there: set[ObjectReference] = set()
         for model in MODELS.values():
@@ -82,7 +83,7 @@ class OldClaims:
             except KubernetesError as error:
                 _LOG.warning("old claims not withdrawn yet", extra={"object": str(reference), "error": str(error)})
             except Exception:  # noqa: BLE001 - the last frame of the task, as `queue._attempt` is for passes
-                # A bug that one object meets must not keep the claims of all others.
+                # A bug with one object must not keep the old claims of all others in status.
                 _LOG.exception("old claims not withdrawn", extra={"object": str(reference)})
 
     async def _withdraw(self, reference: ObjectReference, model: type[CustomResource]) -> None:
@@ -97,19 +98,19 @@ class OldClaims:
             self._note(resource, status)
         await writer.withdraw(reference, model.__name__, body, status)
         message = _message(status)
-        _LOG.warning("nothing was seen of an object for too long", extra={"object": str(reference), "detail": message})
+        _LOG.warning("an object was not observed for too long", extra={"object": str(reference), "detail": message})
         if resource is not None:
             await self.reporting.events.record(resource, "Warning", Reason.NOT_SEEN_LATELY, message, "WithdrawClaims")
 
     def _note(self, key: CustomerManagedKey, status: Mapping[str, Any]) -> None:
-        """The audit record tells that the state of the key is not known any more."""
+        """Record in the audit record that the state of the key is unknown now."""
         after = CustomerManagedKeyStatus.model_validate(status)
         for change in key_changes(key, after, None, self.reporting.now()):
             self.reporting.journal.note(change)
 
 
 def _parsed(model: type[CustomResource], body: Mapping[str, Any]) -> CustomResource | None:
-    """The object, unless it is what makes its passes fail."""
+    """The parsed object; None if it does not fit the model, which also makes its reconciles fail."""
     try:
         return model.model_validate(body)
     except ValidationError:

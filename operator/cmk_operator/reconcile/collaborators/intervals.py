@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LIST_MAX_AGE: Final = 0.85
-"""Share of the interval by which the list that a pass over a resource reads may be old."""
+"""Fraction of the interval: the greatest age of the list that the reconcile of a resource reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Intervals:
     identity_check: float
 
     def claim_limits(self) -> Mapping[str, float]:
-        """Seconds after a pass until what its status says is old, by a kind's plural."""
+        """Seconds after a reconcile until the claims of its status are old, by the kind's plural."""
         return {
             FederatedIdentity.plural: limit_of(self.identity_check),
             CustomerTenant.plural: limit_of(self.identity_check),

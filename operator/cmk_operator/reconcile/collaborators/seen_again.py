@@ -1,4 +1,4 @@
-"""The event that ends the one that said that an object was not seen."""
+"""The event that an object is observed again, after one that it was not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def was_seen_again(before: Sequence[Condition], after: Sequence[Condition]) -> bool:
-    """Whether an object that was not seen lately is ready again; what else it became has an event of its own."""
+    """Whether an object that was not seen lately is Ready again; other changes have events of their own."""
     old, new = find(before, ConditionType.READY), find(after, ConditionType.READY)
     return old is not None and old.reason == Reason.NOT_SEEN_LATELY and new is not None and new.status == "True"
 
