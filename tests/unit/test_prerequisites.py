@@ -316,15 +316,15 @@ def test_resource_manager_tells_the_region_where_the_data_plane_does_not() -> No
         ("westeurope", PASS, "fails over from westeurope to northeurope"),
         ("westindia", PASS, "fails over from westindia to southindia"),
         ("usgovvirginia", PASS, "fails over from usgovvirginia to usgovtexas"),
-        ("brazilsouth", FAIL, "its pair lies in another geography"),
+        ("brazilsouth", FAIL, "its pair is in another geography"),
         ("brazilsoutheast", FAIL, "does not replicate it to its pair"),
         ("westus3", FAIL, "does not replicate it to its pair"),
         ("qatarcentral", FAIL, "it has no paired region"),
         ("polandcentral", FAIL, "it has no paired region"),
         ("chinanorth", FAIL, "not assured in China's regions"),
         ("chinaeast2", FAIL, "not assured in China's regions"),
-        ("usdodeast", UNKNOWN, "which the table of 2026-11-30 does not know"),
-        ("atlantis", UNKNOWN, "which the table of 2026-11-30 does not know"),
+        ("usdodeast", UNKNOWN, "which the table of 2026-11-30 does not list"),
+        ("atlantis", UNKNOWN, "which the table of 2026-11-30 does not list"),
     ],
 )
 def test_a_region_without_failover_is_told_and_one_that_nobody_knows_never_passes(
@@ -348,7 +348,7 @@ def test_only_a_region_of_the_table_passes(region: str) -> None:
 def test_a_region_that_was_not_read_is_unknown_with_the_grant_that_shows_it() -> None:
     found = check(healthy(vault_region=None), vault=VaultNotVisible.NOT_GRANTED)["RegionFailover"]
     assert found.result is UNKNOWN
-    assert "does not tell its region" in found.message
+    assert "does not report its region" in found.message
     assert str(found.command).startswith(READER)
     assert check(healthy(vault_region=None), vault=vault())["RegionFailover"].result is PASS, "Resource Manager tells it"
     assert check(refused(forbidden("ForbiddenByRbac")), known_region="westus3")["RegionFailover"].result is FAIL

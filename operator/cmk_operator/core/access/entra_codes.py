@@ -1,4 +1,4 @@
-"""What the numbers of Entra's refusals mean: families by Entra's own numbering, and single codes where it leaves the scheme.
+"""Maps Entra's error numbers to families: by prefix, and by single codes where the numbering has no pattern.
 
 Source: Entra "Authentication and authorization error codes"; reports of single codes are named beside them. Entra lengthens a
 number for a finer case of it (70021: 700211, 700213, 7002121), so a family is a prefix, and a code that is not listed belongs to it.
@@ -12,7 +12,7 @@ from typing import Final
 
 
 class EntraFamily(Enum):
-    """What a refusal of a token is about, and so who can end it."""
+    """What a refused token request is about, which decides who can end it."""
 
     NO_PRINCIPAL = "the application has no service principal in the tenant"
     PRINCIPAL_DISABLED = "the service principal of the application is disabled"
@@ -40,7 +40,7 @@ CONSENT: Final = frozenset(
 )
 """What the administrator of the tenant that is signed in to must permit."""
 _EXACT: Final = {
-    # Before the prefixes below: single meanings within a family.
+    # Codes whose meaning differs from that of their prefix below, or that have no prefix.
     700236: EntraFamily.FEDERATION_POLICY,
     650059: EntraFamily.SINGLE_TENANT,
     50194: EntraFamily.SINGLE_TENANT,  # "is not configured as a multi-tenant application"
@@ -91,7 +91,7 @@ _FAMILIES: Final = tuple((re.compile(pattern), family) for pattern, family in _P
 
 
 def family_of(code: int) -> EntraFamily | None:
-    """The family of an AADSTS number; None when neither a rule nor a single entry knows it."""
+    """The family of an AADSTS number; None if it has neither an entry nor a matching prefix."""
     if code in _EXACT:
         return _EXACT[code]
     digits = str(code)

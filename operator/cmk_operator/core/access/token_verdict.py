@@ -1,7 +1,7 @@
-"""The state behind a token that could not be had, by the hop that failed and by Entra's code.
+"""Judges a failed token request by its hop and Entra's code.
 
-Only a server error, throttling and silence are outages of Entra. Whatever else its token endpoint answers is a refusal, known or
-not, and Azure's services, which ask the same endpoint for the same application, are refused as well.
+Only a server error, throttling and no answer are outages of Entra. Any other answer of its token endpoint is a refusal, whether
+the code is known or not. Azure's services ask the same endpoint for the same application, so they are refused too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _CUSTOMER: Final = Actor.CUSTOMER_ADMINISTRATOR
 _PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
 
-# On the way to the customer's tenant.
+# Refusals in the customer's tenant.
 _APPLICATION: Final[Mapping[EntraFamily, tuple[AccessState, Actor, str]]] = MappingProxyType(
     {
         EntraFamily.NO_PRINCIPAL: (
@@ -96,8 +96,8 @@ _PRINCIPAL_GONE: Final[Mapping[EntraFamily, tuple[str, str]]] = MappingProxyType
 def is_refusal(failure: AzureFailure) -> bool:
     """Whether Entra itself refused a token: an answer from 400 to 499 other than throttling, known code or not.
 
-    A proxy or gateway on the way answers such a status too, but only Entra says why, as OAuth's `error` or as an AADSTS code. A 408
-    without a code of Entra is a server that waited in vain: silence.
+    A proxy or gateway can return such a status too, but only Entra gives a cause: OAuth's `error` or an AADSTS code. A 408 without
+    a code of Entra is a server's timeout, and counts as no answer.
     """
     if failure.status is None or not 400 <= failure.status < 500 or failure.status == 429:
         return False
@@ -106,9 +106,9 @@ def is_refusal(failure: AzureFailure) -> bool:
 
 
 def may_be_replication(failure: AzureFailure) -> bool:
-    """Whether Entra may only not know everywhere yet what was just registered: the managed identity, or a credential.
+    """Whether Entra may only not have replicated a new managed identity or credential yet.
 
-    An application that a customer's tenant does not know is another matter: consent.
+    This excludes an application that a customer's tenant does not know, which is a matter of consent.
     Source: Entra "Important considerations and restrictions for federated identity credentials", AADSTS70021.
     """
     families = _families(failure)
@@ -118,20 +118,20 @@ def may_be_replication(failure: AzureFailure) -> bool:
 
 
 def may_be_a_missing_application(failure: AzureFailure) -> bool:
-    """Whether a customer's tenant does not know the application: for want of consent, or because it was deleted at home."""
+    """Whether a customer's tenant does not know the application: consent is missing, or the provider deleted the application."""
     return failure.stage is Stage.APPLICATION_TOKEN and EntraFamily.NO_PRINCIPAL in _families(failure)
 
 
 def lets_nobody_in(failure: AzureFailure) -> bool:
-    """Whether the application is known in the customer's tenant but shut out, so that to consent once more does not help."""
+    """Whether the customer's tenant knows the application but does not admit it, so that another consent does not help."""
     shut_out = {EntraFamily.PRINCIPAL_DISABLED, EntraFamily.NOT_ASSIGNED, EntraFamily.NO_RESOURCE}
     return failure.stage is Stage.APPLICATION_TOKEN and bool(_families(failure) & shut_out)
 
 
 def judge_token_failure(failure: AzureFailure, *, application_missing: bool = False) -> Access:
-    """Name the state behind a token that could not be had, by the hop and by Entra's code.
+    """The state that a failed token request shows, by its hop and Entra's code.
 
-    `application_missing` says that the provider's own tenant has no such application: Entra answers as without consent then, too.
+    `application_missing` says that the provider's tenant lacks the application; Entra's answer is then the same as without consent.
     """
     if failure.stage is Stage.OPERATOR_TOKEN:
         return _judge_operator(failure)
@@ -167,13 +167,13 @@ def judge_token_failure(failure: AzureFailure, *, application_missing: bool = Fa
 
 
 def _judge_operator(failure: AzureFailure) -> Access:
-    """The operator's own sign-in: Azure's services do not come by its credential, but by the same managed identity."""
+    """Judge the operator's sign-in; Azure's services do not use its credential, but they use the same managed identity."""
     if failure.transient and not is_refusal(failure):
         return _no_usable_answer(failure)
     families, shown = _families(failure), _shown(failure)
     for family, (what, remedy) in _PRINCIPAL_GONE.items():
         if family in families:
-            # What Entra does not let in, no service of Azure can be either: unlike other refusals, this one is not ours alone.
+            # Azure's services use the same managed identity, so unlike other refusals this one affects them too.
             return Access(
                 AccessState.IDENTITY_BROKEN,
                 f"the provider's tenant {what} ({shown}), so Azure's services cannot reach the key by it: the "

@@ -1,4 +1,4 @@
-"""The verdict on a probe, told apart by Key Vault's error codes; outages and foreign answers are never called a loss."""
+"""Judges a probe by Key Vault's error codes; an outage or an answer of another server never counts as a loss."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _CUSTOMER: Final = Actor.CUSTOMER_ADMINISTRATOR
 _PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
 
-# Inner codes of Key Vault's 403. Source: Key Vault "Common error codes", and recordings of its SDKs.
 GRANT_AGAIN: Final = "then grant again, because its role assignments are lost"
-"""What the recovery of a deleted vault needs besides (Key Vault, "Soft-delete overview")."""
+"""What the recovery of a deleted vault also needs. Source: Key Vault, "Soft-delete overview"."""
+# Inner codes of Key Vault's 403. Source: Key Vault "Common error codes", and recordings of its SDKs.
 _FORBIDDEN: Final[Mapping[str, tuple[AccessState, Actor, str]]] = MappingProxyType(
     {
         "KeyDisabled": (
@@ -52,20 +52,20 @@ _FORBIDDEN: Final[Mapping[str, tuple[AccessState, Actor, str]]] = MappingProxyTy
             AccessState.FIREWALL_BLOCKS_PROBE,
             _CUSTOMER,
             "the vault's firewall does not admit the operator's address, which says nothing about Azure's trusted services: the "
-            "customer's administrator must admit that address if key state is to be seen here",
+            "customer's administrator must admit that address for the operator to see the key's state",
         ),
         "ForbiddenByConnection": (
             AccessState.FIREWALL_BLOCKS_PROBE,
             _CUSTOMER,
             "the vault admits no public network, which says nothing about Azure's trusted services: the customer's administrator "
-            "must approve a private endpoint for the operator if key state is to be seen here",
+            "must approve a private endpoint for the operator to see the key's state",
         ),
     }
 )
 
 
 def judge_access(probe: KeyProbe) -> Access:
-    """Name the state that a probe found; outages and refusals that say nothing are never called a loss."""
+    """The state that a probe shows; an outage or a refusal without a cause never counts as a loss."""
     wanted = probe.wanted
     if probe.vault_tenant is not None:
         return Access(
@@ -84,7 +84,7 @@ def judge_access(probe: KeyProbe) -> Access:
     if not wanted.round_trip:
         return Access(
             AccessState.UNKNOWN,
-            "Key Vault unwrapped other bytes than it wrapped: the maintainers of cmk-operator must look into it",
+            "Key Vault unwrapped other bytes than it wrapped: the maintainers of cmk-operator must investigate",
             Actor.MAINTAINER,
         )
     return Access(AccessState.ACCESSIBLE, "the key was read, and wrapped and unwrapped in the vault")
@@ -105,7 +105,7 @@ def _judge_attributes(attributes: KeyAttributes, at: datetime) -> Access | None:
         return Access(
             AccessState.NOT_YET_VALID,
             f"the key version is valid from {to_rfc3339(attributes.not_before)}: the customer's administrator must move its "
-            "activation date, or everyone waits",
+            "activation date, or wait until then",
             _CUSTOMER,
         )
     return None
@@ -120,7 +120,7 @@ def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe)
     by_attributes = _judge_refused_operation(failure, wanted, probe.at)
     if by_attributes is not None:
         return by_attributes
-    # A proxy or gateway on the way answers 403 and 404 too, but only Key Vault says why: anything else concludes nothing.
+    # A proxy or gateway can return 403 and 404 too, but only Key Vault gives a code. Without one, conclude nothing.
     if failure.status == 404 and failure.code == "KeyNotFound":
         return _judge_missing(failure, probe)
     if failure.status == 403 and failure.code not in {"", "Http403"}:
@@ -163,7 +163,7 @@ def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe)
 
 
 def _judge_refused_operation(failure: AzureFailure, wanted: VersionProbe, at: datetime) -> Access | None:
-    """For a crypto operation that was refused on a version that could be read: its own attributes say it best."""
+    """Explain a refused operation on a version that could be read by the version's own attributes; None if they do not."""
     if wanted.attributes is None or failure.status not in {400, 403}:
         return None
     by_attributes = _judge_attributes(wanted.attributes, at)
@@ -173,7 +173,7 @@ def _judge_refused_operation(failure: AzureFailure, wanted: VersionProbe, at: da
         return None
     return Access(
         AccessState.PERMISSION_DENIED,
-        f"the key itself does not permit {wanted.operation}, whoever asks: the customer's administrator must create an RSA 2048 key "
+        f"the key itself does not permit {wanted.operation} to anybody: the customer's administrator must create an RSA 2048 key "
         "that permits wrapKey and unwrapKey",
         _CUSTOMER,
         failure.request_id,

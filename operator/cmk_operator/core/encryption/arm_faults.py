@@ -1,7 +1,7 @@
-"""Azure Resource Manager's refusals by error code: who must act. None of them is final.
+"""Maps Azure Resource Manager's errors to who must act; none is final.
 
-Azure Service Operator treats an unknown 400 as fatal, which leaves accounts stuck for ever after one failed Key Vault
-call; here everything that a person or time can mend is retried.
+Azure Service Operator treats an unknown 400 as fatal, which leaves accounts stuck after one failed Key Vault call. Here every
+fault that a person or time can end is retried.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
 _QUOTED: Final = frozenset(
     {Reason.OPERATION_NOT_ALLOWED, Reason.PROPERTY_CHANGE_NOT_ALLOWED, Reason.REQUEST_DISALLOWED_BY_POLICY}
 )
-"""Codes with several meanings: only Azure's sentence says which."""
+"""Codes with several meanings, of which only Azure's message shows the right one."""
 
 # Error codes of Azure Resource Manager and Microsoft.Storage.
 _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
@@ -145,7 +145,7 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
 )
 
 
-# Meanings that share a code with others, or whose code is not known: by Azure's words. Sources: azure-sdk-for-python#30287
+# Meanings that share a code, or whose code is unknown, recognised by Azure's message. Sources: azure-sdk-for-python#30287
 # ("encryptionSettingsCollection"); "Server-side encryption of Azure Disk Storage", restrictions; "Resolve errors for resource quotas".
 _WORDS: Final[tuple[tuple[re.Pattern[str], Reason, Actor, str], ...]] = (
     (
@@ -186,11 +186,11 @@ def _by_words(failure: AzureFailure, target: str) -> Fault | None:
 
 
 def judge_arm_failure(failure: AzureFailure, target: str, role: str = "Contributor") -> Fault:
-    """Say who must act on a refused Resource Manager call on `target` (a name for people)."""
+    """Explain a refused Resource Manager call and name who must act; `target` is a name for people."""
     if failure.stage is not Stage.SERVICE:
         return _without_a_token(failure)
     if failure.entra_codes:
-        # What Entra said to a service of Azure says more than that service's own code.
+        # Entra's code in a service's answer is more precise than the service's own code.
         return _service_without_a_token(failure)
     reason = Reason.of_code(failure.code)
     by_words = _by_words(failure, target) if reason is Reason.OPERATION_NOT_ALLOWED else None
@@ -227,10 +227,10 @@ def _without_a_token(failure: AzureFailure) -> Fault:
 
 
 def _service_without_a_token(failure: AzureFailure) -> Fault:
-    """Read what Entra said to a service of Azure, which passes it on in its own answer; the status is the service's own."""
+    """Judge Entra's error that a service of Azure includes in its answer; the HTTP status is the service's own."""
     if all(family_of(code) is EntraFamily.TRANSIENT for code in failure.entra_codes):
         shown = ", ".join(f"AADSTS{code}" for code in sorted(failure.entra_codes))
-        message = f"Azure's service was not served by Entra ({shown})"
+        message = f"Entra gives Azure's service no usable answer ({shown})"
         return busy(Reason.AZURE_UNAVAILABLE, message, failure.retry_after, failure.request_id)
     access = judge_token_failure(AzureFailure(400, failure.code, failure.message, stage=Stage.APPLICATION_TOKEN))
     message = f"Azure's service was refused by Entra; {access.message}"

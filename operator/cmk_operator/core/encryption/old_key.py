@@ -1,7 +1,7 @@
-"""Whose key stands in the way when a resource is to leave one key for another: Azure must unwrap with the old one once more.
+"""Decides which key blocks the move of a resource from one key to another: Azure must unwrap with the old key once more.
 
-The new key has just passed the probe through the identity that is to use it, so a refusal for want of a key is the old key's, unless
-Azure or the old key's own manifest says otherwise.
+The new key just passed the probe through the identity that will use it. A refusal because of a key is therefore about the old key,
+unless Azure's message or the old key's manifest shows otherwise.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ OF_A_KEY: Final = frozenset(
         Reason.ENTRA_REFUSED,
     }
 )
-"""Reasons for which a service of Azure cannot use a key, whichever of two that is."""
+"""Reasons for which a service of Azure cannot use a key, old or new."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyOwner:
-    """Who has the old key, as far as a manifest says it: its CustomerTenant, and the state that its last probe found."""
+    """The owner of the old key, from its manifest: the CustomerTenant, and the state that the last probe found."""
 
     tenant: str
     state: AccessState
@@ -56,7 +56,7 @@ class KeyOwner:
 def blame_old_key(
     fault: Fault, failure: AzureFailure, target: str, *, old: KeyUri | None, new: KeyUri, owner: KeyOwner | None
 ) -> Fault:
-    """The fault with the key that it is about: the old one with its vault and its owner, where that is not the new one."""
+    """The fault, reworded to name the old key, its vault and its owner if the old key causes it."""
     if old is None or not old.vault_host or old.versionless == new.versionless or fault.reason not in OF_A_KEY:
         return fault
     named_old, named_new = _is_named(old, failure.message), _is_named(new, failure.message)

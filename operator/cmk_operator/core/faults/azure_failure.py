@@ -1,4 +1,4 @@
-"""A refused or failed Azure call as a value: what was answered, without the SDK that raised it."""
+"""A refused or failed Azure call as a value: Azure's answer, without the SDK that raised it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KEY_VAULT_CODE: Final = re.compile(r"AKV(\d+)")
 
 
 class Stage(StrEnum):
-    """Which hop of the trust path failed, in the order they are taken."""
+    """The hop of the trust path that failed, in order."""
 
     OPERATOR_TOKEN = "operator's token in the provider's tenant"  # noqa: S105 - a hop's name, not a secret
     APPLICATION_TOKEN = "application's token in the customer's tenant"  # noqa: S105 - a hop's name, not a secret
@@ -34,7 +34,7 @@ class AzureFailure:
     retry_after: float | None = None
     stage: Stage = Stage.SERVICE
     read: bool = False
-    """Whether the call only read: what is refused is no change then."""
+    """Whether the call was a read, so that no change was refused."""
 
     def __post_init__(self) -> None:
         """Clean what others wrote, once and for all: no token, no control character, nothing over-long."""
@@ -45,7 +45,7 @@ class AzureFailure:
 
     @property
     def entra_codes(self) -> frozenset[int]:
-        """Numbers of the AADSTS codes in the message; resource providers pass Entra's text on inside their own."""
+        """Numbers of the AADSTS codes in the message; resource providers include Entra's text in their own."""
         return frozenset(int(code) for code in _ENTRA_CODE.findall(self.message))
 
     @property
@@ -55,12 +55,12 @@ class AzureFailure:
 
     @property
     def shown_code(self) -> str:
-        """The code, fit for a message."""
+        """The code, cleaned for a message."""
         return shown_code(self.code)
 
     @property
     def quoted(self) -> str:
-        """The end of a message that quotes what was answered, fit for a status."""
+        """A quotation of Azure's message, cleaned for a status and ready to append to a message."""
         return quoted(self.message)
 
     @property
@@ -70,7 +70,7 @@ class AzureFailure:
 
     @property
     def transient(self) -> bool:
-        """Whether the same call may succeed later with nothing changed: no answer, throttling, or a server error."""
+        """Whether the same call may succeed later unchanged: no answer, throttling, or a server error."""
         return self.status is None or self.status in {408, 429} or self.status >= 500
 
 

@@ -1,7 +1,7 @@
-"""Every reason that a status, an event or a check can give, each with one sentence and with who ends it.
+"""Every reason in a status, event or check, each with one sentence and with who ends it.
 
-The words are an interface: alerts, dashboards, runbooks and users' own scripts match them. The tables of docs/status.md are
-generated from here.
+The words are an interface: alerts, dashboards, runbooks and users' scripts match them. They also generate the tables of
+docs/status.md.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Final, Self
 
 
 class FaultKind(StrEnum):
-    """How a hindrance ends."""
+    """How a fault ends."""
 
     INVALID = "Invalid"
     """The manifest must change."""
     BLOCKED = "Blocked"
-    """A person must act outside Kubernetes; it is retried slowly, for ever, and heals by itself."""
+    """A person must act outside Kubernetes; until then the operator retries slowly, without end."""
     BUSY = "Busy"
-    """It passes by itself: Azure asks to wait, or a grant has not reached every replica yet; it is retried as told."""
+    """It ends by itself: Azure asks to wait, or has not replicated a grant yet; the operator retries when Azure says."""
     INHERITED = "Inherited"
-    """It ends as what it waits for ends."""
+    """It ends as its cause ends."""
 
 
 _INVALID: Final = FaultKind.INVALID
@@ -30,7 +30,7 @@ _INHERITED: Final = FaultKind.INHERITED
 
 
 class Reason(StrEnum):
-    """Why a condition has its status, or what stands in the way: one word, one sentence, and who ends it.
+    """Why a condition has its status, or what blocks an object: one word, one sentence, and who ends it.
 
     A code of Azure, Entra or Snowflake is here only if the product knows it. Any other is `AzureRefused`, `EntraRefused` or
     `SnowflakeRefused`, with the code in the message.
@@ -38,10 +38,10 @@ class Reason(StrEnum):
 
     sentence: str
     kind: FaultKind | None
-    """None: nothing stands in the way."""
+    """None: nothing is blocked."""
 
     def __new__(cls, word: str, sentence: str, kind: FaultKind | None = None) -> Self:
-        """Give a word its sentence."""
+        """Create a member with its sentence."""
         member = str.__new__(cls, word)
         member._value_ = word
         member.sentence = sentence
@@ -54,17 +54,17 @@ class Reason(StrEnum):
         return self.kind is FaultKind.BUSY
 
     def needs_a_person(self, cause: Reason) -> bool:
-        """Whether waiting alone never ends it, where `cause` is what it waits for."""
+        """Whether waiting alone never ends it; `cause` is what an inherited reason waits for."""
         return not (cause if self.kind is FaultKind.INHERITED else self).passes_by_itself
 
     @staticmethod
     def read(text: str) -> Reason:
-        """A reason from a status; another release may have written one that this release does not know."""
+        """The reason in a status; `UNKNOWN` for one that another release wrote and this release does not know."""
         return _BY_WORD.get(text, Reason.UNKNOWN)
 
     @staticmethod
     def of_code(code: str) -> Reason | None:
-        """The reason that has a code of Azure as its word; Azure does not keep the case of its codes."""
+        """The reason for an error code of Azure, compared case-insensitively; None for a code that is not in this table."""
         return _BY_CODE.get(code.lower())
 
     # All is well, or nothing is known yet.
@@ -82,7 +82,7 @@ class Reason(StrEnum):
     NOT_CONFIGURED = "NotConfigured", "The manifest names no receiver of events."
     DELIVERED = "Delivered", "The receiver accepts the events."
     NOTHING_SENT_YET = "NothingSentYet", "No event has been sent to the receiver yet."
-    NOT_OBSERVED = "NotObserved", "The service has not been asked yet."
+    NOT_OBSERVED = "NotObserved", "The resource has not been read yet."
     NOT_SEEN_LATELY = (
         "NotSeenLately",
         "Nothing was seen of the object within three of its check intervals, and the message says since when.",
@@ -176,7 +176,7 @@ class Reason(StrEnum):
     NETWORK_PROTECTION_FAILED = "NetworkProtectionFailed", "The vault is open to all networks.", _BLOCKED
     VAULT_REGION_FAILED = (
         "VaultRegionFailed",
-        "The vault lies in another region than a disk encryption set on the key.",
+        "The vault is in another region than a disk encryption set on the key.",
         _BLOCKED,
     )
     REGION_FAILOVER_FAILED = (
@@ -208,7 +208,7 @@ class Reason(StrEnum):
     WRONG_CLOUD = "WrongCloud", "The vault is in another cloud than the identity.", _INVALID
     NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed", "The tenant does not allow the namespace.", _BLOCKED
     VAULT_NOT_ALLOWED = "VaultNotAllowed", "The tenant does not allow the vault.", _BLOCKED
-    SCOPE_NOT_ALLOWED = "ScopeNotAllowed", "The resource lies in no scope that the tenant allows.", _BLOCKED
+    SCOPE_NOT_ALLOWED = "ScopeNotAllowed", "The resource is in no scope that the tenant allows.", _BLOCKED
     SNOWFLAKE_ACCOUNT_NOT_ALLOWED = (
         "SnowflakeAccountNotAllowed",
         "The tenant does not allow the Snowflake account.",
@@ -225,7 +225,7 @@ class Reason(StrEnum):
         "The service takes no key from another tenant.",
         _INVALID,
     )
-    SETTLING = "Settling", "Entra may not know everywhere yet what was just registered.", _BUSY
+    SETTLING = "Settling", "Entra may not have replicated yet what was just registered.", _BUSY
     CHANGED = "Changed", "The manifest changed during the pass, and the next pass goes on.", _BUSY
 
     # The identity and its registration.
@@ -266,7 +266,7 @@ class Reason(StrEnum):
     )
     LOCATION_NOT_AVAILABLE = (
         "LocationNotAvailableForResourceType",
-        "Managed identities cannot lie in that region.",
+        "Managed identities are not available in that region.",
         _BLOCKED,
     )
     DIRECTORY_QUOTA_EXCEEDED = "Directory_QuotaExceeded", "The directory's quota of objects is used up.", _BLOCKED
@@ -287,7 +287,7 @@ class Reason(StrEnum):
     )
     REQUEST_RESOURCE_NOT_FOUND = (
         "Request_ResourceNotFound",
-        "The directory does not know the application everywhere yet.",
+        "Entra has not replicated the application yet.",
         _BUSY,
     )
 
@@ -351,7 +351,7 @@ class Reason(StrEnum):
     )
     KEY_VAULT_AND_DISK_IN_DIFFERENT_REGIONS = (
         "KeyVaultAndDiskInDifferentRegions",
-        "The vault lies in another region than the resource.",
+        "The vault is in another region than the resource.",
         _BLOCKED,
     )
     MANAGED_SERVICE_IDENTITY_NOT_FOUND = (
@@ -411,7 +411,7 @@ class Reason(StrEnum):
     DISK_ENCRYPTION_SET_NOT_FOUND = "DiskEncryptionSetNotFound", "There is no such disk encryption set.", _BLOCKED
     DISK_ENCRYPTION_SET_NOT_ALLOWED = (
         "DiskEncryptionSetNotAllowed",
-        "The disk encryption set lies in no scope that the tenant allows.",
+        "The disk encryption set is in no scope that the tenant allows.",
         _INVALID,
     )
     DISK_ENCRYPTION_SET_IN_ANOTHER_SUBSCRIPTION = (
@@ -469,7 +469,7 @@ class Reason(StrEnum):
     DATABASES_INACCESSIBLE = "DatabasesInaccessible", "Databases are closed and do not open.", _BLOCKED
     DATABASES_RECOVERING = "DatabasesRecovering", "SQL is opening databases again.", _BUSY
     GEO_SECONDARY_NOT_READY = "GeoSecondaryNotReady", "A geo-secondary does not reach the key yet.", _BLOCKED
-    GEO_SECONDARY_OUT_OF_SCOPE = "GeoSecondaryOutOfScope", "A geo-secondary lies in no scope that the tenant allows.", _BLOCKED
+    GEO_SECONDARY_OUT_OF_SCOPE = "GeoSecondaryOutOfScope", "A geo-secondary is in no scope that the tenant allows.", _BLOCKED
     GEO_SECONDARY_UNREACHABLE = "GeoSecondaryUnreachable", "A geo-secondary could not be read.", _INHERITED
     AZURE_KEY_VAULT_MISSING_PERMISSIONS = "AzureKeyVaultMissingPermissions", "SQL could not use the key yet.", _BLOCKED
     AZURE_KEY_VAULT_KEY_DISABLED = "AzureKeyVaultKeyDisabled", "SQL finds the key disabled.", _BLOCKED
@@ -612,12 +612,12 @@ _BY_CODE: Final = {reason.value.lower(): reason for reason in Reason}
 
 
 class EventReason(StrEnum):
-    """What an event says has happened; a hindrance is an event by its own `Reason`."""
+    """What has happened, in an event; a fault uses its own `Reason` in its event."""
 
     sentence: str
 
     def __new__(cls, word: str, sentence: str) -> Self:
-        """Give a word its sentence."""
+        """Create a member with its sentence."""
         member = str.__new__(cls, word)
         member._value_ = word
         member.sentence = sentence
@@ -632,7 +632,7 @@ class EventReason(StrEnum):
     CONSENT_GRANTED = "ConsentGranted", "The customer consented."
     CONSENT_PENDING = "ConsentPending", "The customer has not consented yet."
     CONSENT_REVOKED = "ConsentRevoked", "The customer withdrew consent."
-    CONSENT_UNKNOWN = "ConsentUnknown", "The customer's tenant could not be asked."
+    CONSENT_UNKNOWN = "ConsentUnknown", "The customer's tenant could not be checked."
     KEY_ACCESSIBLE = f"Key{Reason.ACCESSIBLE.value}", Reason.ACCESSIBLE.sentence
     KEY_DISABLED = f"Key{Reason.DISABLED.value}", Reason.DISABLED.sentence
     KEY_EXPIRED = f"Key{Reason.EXPIRED.value}", Reason.EXPIRED.sentence
@@ -657,12 +657,12 @@ class EventReason(StrEnum):
 
     @staticmethod
     def of_access(state: Reason) -> EventReason:
-        """The event that says that a key has come to this state of access."""
+        """The event for a key that reached this state of access."""
         return _BY_EVENT[f"Key{state.value}"]
 
     @staticmethod
     def of_consent(state: Reason) -> EventReason:
-        """The event that says that a customer's consent has come to this state."""
+        """The event for a customer's consent that reached this state."""
         return _BY_EVENT[f"Consent{state.value}"]
 
 

@@ -1,4 +1,4 @@
-"""Which regions keep a vault readable when they fail: what Microsoft documents, with the day on which it was read.
+"""Regions from which Key Vault fails over to another region, as Microsoft documents them on the day of `READ_ON`.
 
 Sources: Microsoft Learn, "Reliability in Azure Key Vault" (2025-08-22: a vault is replicated to the paired region of the same
 geography; Brazil South, Brazil Southeast, West US 3 and regions without a pair are not); "List of Azure regions" (2025-09-23);
@@ -28,7 +28,7 @@ DURING: Final = (
 
 @dataclass(frozen=True, slots=True)
 class RegionFailover:
-    """What is documented of one region: the region that takes over, or why none does."""
+    """The documented failover of one region: the region that takes over, or why none does."""
 
     pair: str | None
     why: str = ""
@@ -61,7 +61,7 @@ _SYMMETRIC: Final = (
 _ONE_WAY: Final = MappingProxyType({"westindia": "southindia", "usgovarizona": "usgovtexas"})
 _EXCLUDED: Final = MappingProxyType(
     {
-        "brazilsouth": "its pair lies in another geography, so Key Vault does not replicate it",
+        "brazilsouth": "its pair is in another geography, so Key Vault does not replicate it",
         "brazilsoutheast": "Key Vault does not replicate it to its pair",
         "westus3": "Key Vault does not replicate it to its pair",
     }
@@ -85,21 +85,21 @@ def _table() -> Mapping[str, RegionFailover]:
 
 
 REGIONS: Final[Mapping[str, RegionFailover]] = _table()
-"""By region. What is not here is not known, such as the regions of the Department of Defense: no source names a pair of theirs."""
+"""By region. A region that is missing is unknown, such as those of the Department of Defense, for which no source names a pair."""
 
 
 def without_failover() -> tuple[str, ...]:
-    """The regions that the table knows to have none, in alphabetical order."""
+    """The regions without a failover, in alphabetical order."""
     return tuple(sorted(region for region, found in REGIONS.items() if found.pair is None))
 
 
 def failover_of(region: str) -> RegionFailover | None:
-    """What is documented of a region; None when the table does not know it."""
+    """The documented failover of a region; None if the table does not list the region."""
     return REGIONS.get(region_of(region))
 
 
 def warning_of(region: str) -> str | None:
-    """What a person must know before putting a vault there; None where another region takes over."""
+    """A warning for whoever creates a vault in the region; None if another region takes over."""
     found = failover_of(region)
     if found is None:
         return (

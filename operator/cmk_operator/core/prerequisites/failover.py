@@ -1,4 +1,4 @@
-"""Whether another region takes over when the vault's region fails: from the vault's region and what Microsoft documents of it."""
+"""Checks whether Key Vault fails over from the vault's region, by what Microsoft documents about the region."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from cmk_operator.core.prerequisites.prerequisite import Prerequisite, Prerequis
 
 
 def check_failover(facts: PrerequisiteFacts) -> Prerequisite:
-    """A region that is not known, and one that the table does not know, is Unknown; neither forbids anything."""
+    """Judge the failover of the vault's region; Unknown, which blocks nothing, if the region or its failover is not known."""
     name, region = PrerequisiteName.REGION_FAILOVER, facts.vault_region
     weight = Weight.REQUIRED if facts.requires_failover else Weight.ADVISED
     if region is None:
         unseen, command = why_not_visible(facts)
-        return Prerequisite(name, Result.UNKNOWN, f"the vault does not tell its region; {unseen}".rstrip("; "), weight, command)
+        return Prerequisite(
+            name, Result.UNKNOWN, f"the vault does not report its region; {unseen}".rstrip("; "), weight, command
+        )
     found = failover_of(region)
     if found is None:
-        message = f"the vault lies in {region}, which the table of {READ_ON} does not know: the provider should check {SOURCE}"
+        message = f"the vault is in {region}, which the table of {READ_ON} does not list: the provider's administrator should check {SOURCE}"
         return Prerequisite(name, Result.UNKNOWN, message, weight)
     if found.pair is not None:
         message = f"Key Vault fails over from {region} to {found.pair}. {DURING}"

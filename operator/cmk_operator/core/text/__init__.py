@@ -1,1 +1,1 @@
-"""Texts from and for the outside: cleaned, redacted, dated."""
+"""Untrusted texts, cleaned and redacted, and times as RFC 3339."""

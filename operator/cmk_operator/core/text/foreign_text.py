@@ -1,4 +1,4 @@
-"""Text of others that a message quotes: short, printable, and the same from answer to answer."""
+"""Cleans text that a message quotes: short, printable, and the same for each answer."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ LONGEST_CODE: Final = 80
 LONGEST_SENTENCE: Final = 300
 LONGEST_MESSAGE: Final = 1000
 _READ_OF_EACH: Final = 4
-"""Times its longest form that is read of a text."""
+"""Only this multiple of the limit is read of a text, before it is cleaned."""
 _HIDDEN: Final = "…"
 
-# What Entra and Storage append for their support. Source: Entra "Handling errors and codes", Storage "Status and error codes".
+# Trailers that Entra and Storage append for their support. Source: Entra "Handling errors and codes", Storage "Status and error codes".
 _TRAILER: Final = re.compile(
     r"\b(?:trace|correlation|request|activity|tracking|client.?request)[ -]?id\b.*", re.IGNORECASE | re.DOTALL
 )
@@ -32,27 +32,27 @@ _CHANGING: Final = re.compile(
 
 
 def cleaned(text: str, limit: int) -> str:
-    """The words of others without tokens, control and format characters, surrogates and runs of blanks, at most `limit` long.
+    """The text without tokens, control and format characters, surrogates and repeated spaces; at most `limit` characters.
 
-    Called once, where a failure is made.
+    Call it once, where a failure is created.
     """
     kept = redacted(text[: _READ_OF_EACH * limit])
     return _shortened(" ".join("".join(" " if unicodedata.category(one)[0] in "CZ" else one for one in kept).split()), limit)
 
 
 def shown_code(code: str) -> str:
-    """A code of others, fit for a message."""
+    """An error code, cleaned for a message."""
     return _shortened(code, LONGEST_CODE)
 
 
 def shown_sentence(text: str) -> str:
-    """The words of others, fit for a message: without ids, times and numbers, which may differ from answer to answer."""
+    """A sentence, cleaned for a message: without ids, times and numbers, which may differ between answers."""
     kept = _CHANGING.sub(_HIDDEN, _TRAILER.sub("", text))
     return _shortened(kept.strip(" .,;:([-"), LONGEST_SENTENCE)
 
 
 def quoted(text: str) -> str:
-    """The end of a message that quotes what others said; empty when they said nothing."""
+    """A quotation to append to a message; empty if nothing is left to quote."""
     said = shown_sentence(text)
     return f": {said!r}" if said else ""
 

@@ -1,4 +1,4 @@
-"""Blots out what looks like a token: Azure sends assertions back in some of its messages."""
+"""Redacts whatever looks like a token, because Azure repeats assertions in some of its messages."""
 
 from __future__ import annotations
 

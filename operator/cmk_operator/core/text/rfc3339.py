@@ -1,4 +1,4 @@
-"""Moments in time as Kubernetes writes them. Source: RFC 3339, and Kubernetes' `Time` and `MicroTime`."""
+"""Formats times as Kubernetes does. Source: RFC 3339, and Kubernetes' `Time` and `MicroTime`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 
 def to_rfc3339(at: datetime) -> str:
-    """To the second, in UTC."""
+    """Format a time in UTC, to the second."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def to_rfc3339_micro(at: datetime) -> str:
-    """To the microsecond, in UTC."""
+    """Format a time in UTC, to the microsecond."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
