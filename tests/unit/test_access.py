@@ -178,7 +178,7 @@ def test_a_gateway_before_entra_concludes_nothing(code: str) -> None:
 
 @pytest.mark.parametrize(
     ("code", "remedy"),
-    [(700016, "create it anew"), (7000229, "create it anew"), (7000112, "enable its enterprise application")],
+    [(700016, "create it again"), (7000229, "create it again"), (7000112, "enable its enterprise application")],
 )
 def test_a_managed_identity_that_entra_lets_in_no_more_is_a_loss(code: int, remedy: str) -> None:
     access = judge_token_failure(entra(code, Stage.OPERATOR_TOKEN, 401))
@@ -319,7 +319,7 @@ def test_a_managed_identity_that_is_gone_is_a_loss_because_azures_services_come_
     access = judge_access(probe(refused(entra(700016, Stage.OPERATOR_TOKEN))))
     assert (access.state, access.actor) == (AccessState.IDENTITY_BROKEN, OWNER)
     assert "has no such managed identity (AADSTS700016)" in access.message
-    assert "the provider's administrator must create it anew" in access.message
+    assert "the provider's administrator must create it again" in access.message
 
 
 def test_no_customer_is_blamed_for_an_application_that_the_provider_lost() -> None:

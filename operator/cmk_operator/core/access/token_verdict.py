@@ -86,7 +86,7 @@ _PRINCIPAL_GONE: Final[Mapping[EntraFamily, tuple[str, str]]] = MappingProxyType
     {
         EntraFamily.NO_PRINCIPAL: (
             "has no such managed identity",
-            "create it anew with its federated credentials, or correct the FederatedIdentity",
+            "create it again with its federated credentials, or correct the FederatedIdentity",
         ),
         EntraFamily.PRINCIPAL_DISABLED: ("has disabled the managed identity", "enable its enterprise application"),
     }

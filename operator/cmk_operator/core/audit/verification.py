@@ -149,14 +149,14 @@ def _against_head(ordered: Sequence[Entry], head: Head) -> list[Finding]:
     for anchor in (head.last, head.base):
         findings += _against_anchor(by_sequence.get(anchor.sequence), anchor, "the head")
     if ordered and ordered[0].sequence == head.base.sequence + 1 and ordered[0].previous != head.base.digest:
-        findings.append(_edited(ordered[0].sequence, "it was made to follow another entry than the head knows"))
+        findings.append(_edited(ordered[0].sequence, "it was made to follow another entry than the one in the head"))
     return findings
 
 
 def _against_anchor(entry: Entry | None, anchor: Anchor, who: str) -> list[Finding]:
     if entry is None or entry.digest == anchor.digest:
         return []
-    return [_edited(anchor.sequence, f"{who} knows another entry {anchor.sequence}")]
+    return [_edited(anchor.sequence, f"{who} has another digest for entry {anchor.sequence}")]
 
 
 def _against_copy(by_sequence: dict[int, Entry], copy: Sequence[Entry]) -> list[Finding]:

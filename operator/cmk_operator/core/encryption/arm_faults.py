@@ -111,7 +111,7 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
         ),
         Reason.KEY_VAULT_AND_DISK_IN_DIFFERENT_REGIONS: (
             Actor.PLATFORM_ENGINEER,
-            "the vault lies in another region than {target}: the platform engineer must name a key in a vault of the same region",
+            "the vault is in another region than {target}: the platform engineer must name a key in a vault of the same region",
         ),
         Reason.MANAGED_SERVICE_IDENTITY_NOT_FOUND: (
             _PROVIDER,

@@ -76,7 +76,7 @@ class AzureFailure:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable(AzureFailure):
-    """An answer came, and nobody can read it: no JSON object, or not with what it must hold. It says nothing about its subject."""
+    """An answer that cannot be read: not a JSON object, or without required content. It says nothing about its subject."""
 
     status: int | None = None
     code: str = Reason.UNREADABLE.value

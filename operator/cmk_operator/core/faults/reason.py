@@ -291,7 +291,7 @@ class Reason(StrEnum):
         _BUSY,
     )
 
-    # What Azure, Entra and Snowflake say that this product does not know.
+    # Codes of Azure, Entra and Snowflake that this product does not know.
     AZURE_REFUSED = (
         "AzureRefused",
         "Azure refuses with a code that this release does not know; the message quotes it.",
@@ -421,7 +421,7 @@ class Reason(StrEnum):
     )
     DISK_ENCRYPTION_SET_IN_ANOTHER_REGION = (
         "DiskEncryptionSetInAnotherRegion",
-        "The disk and its disk encryption set lie in different regions.",
+        "The disk and its disk encryption set are in different regions.",
         _INVALID,
     )
     DISK_ENCRYPTION_SET_OF_ANOTHER_TYPE = (
@@ -444,7 +444,7 @@ class Reason(StrEnum):
     DISK_IN_USE = "DiskInUse", "The disk is being exported or uploaded.", _BLOCKED
     VAULT_IN_ANOTHER_REGION = (
         "VaultInAnotherRegion",
-        "The vault and the disk encryption set lie in different regions.",
+        "The vault and the disk encryption set are in different regions.",
         _INVALID,
     )
     NO_PLATFORM_KEY_FOR_SETS = (
@@ -556,7 +556,7 @@ class Reason(StrEnum):
     OTHER_KEY_REGISTERED = "OtherKeyRegistered", "Another key is registered in the Snowflake account.", _BLOCKED
     PRIVATE_KEY_UNUSABLE = "PrivateKeyUnusable", "The Secret holds no private key that can be used for Snowflake.", _BLOCKED
     STATEMENT_STILL_RUNNING = "StatementStillRunning", "Snowflake is still working on a statement.", _BUSY
-    REKEY_IN_PROGRESS = "RekeyInProgress", "Snowflake is encrypting the account's keys anew.", _BUSY
+    REKEY_IN_PROGRESS = "RekeyInProgress", "Snowflake is re-encrypting the account's keys.", _BUSY
     WAITING_FOR_ACTIVATION = (
         "WaitingForActivation",
         "Snowflake activates a registered key no sooner than 72 hours after registration.",

@@ -169,13 +169,13 @@ def judge(handover: Handover, choices: Choices) -> tuple[str, ...]:
 
 
 def warnings(handover: Handover, choices: Choices) -> tuple[str, ...]:
-    """What a person should know of the chosen regions before anything is written; a warning forbids nothing."""
+    """Warnings about the chosen regions, one sentence each; they block nothing."""
     chosen = {region for vault in handover.vaults if (region := chosen_region(choices, vault)) is not None}
-    return tuple(told for region in sorted(chosen) if (told := warning_of(region)) is not None)
+    return tuple(warning for region in sorted(chosen) if (warning := warning_of(region)) is not None)
 
 
 def chosen_region(choices: Choices, vault: WantedVault) -> str | None:
-    """Where a new vault is created, as far as it is chosen for the customer: as asked for, else with its disks."""
+    """The region of a new vault: from the options, or else from its disks; None if the customer chooses it."""
     return choices.location or next(iter(vault.disk_regions), None)
 
 

@@ -187,22 +187,22 @@ def _have_vault(choices: Choices, vault: WantedVault) -> Step:
 
 
 def _warn_of_region() -> str:
-    """The customer's administrator may choose the region when the script runs."""
-    told = f"Warning: Key Vault does not fail over from $LOCATION to another region. See {SOURCE}"
-    return one_of('$(tr "[:upper:]" "[:lower:]" <<< "${LOCATION// /}")', without_failover(), f'echo "{told}" >&2')
+    """A shell warning about the region, because the customer's administrator may choose it when the script runs."""
+    warning = f"Warning: Key Vault does not fail over from $LOCATION to another region. See {SOURCE}"
+    return one_of('$(tr "[:upper:]" "[:lower:]" <<< "${LOCATION// /}")', without_failover(), f'echo "{warning}" >&2')
 
 
 def failover_note(region: str | None) -> str:
-    """What the region of a new vault decides: a warning where it is known to be needed, and what a failover is."""
-    told = warning_of(region) if region is not None else None
-    if told is not None:
-        return told
+    """A note on the failover of a new vault: a warning if its region has none, or else what a failover means."""
+    warning = warning_of(region) if region is not None else None
+    if warning is not None:
+        return warning
     chosen = "" if region is not None else "Choose a region from which Key Vault fails over to a paired one. "
     return f"{chosen}{DURING}."
 
 
 def vault_body(handover: Handover, choices: Choices, vault: WantedVault) -> dict[str, Any]:
-    """Properties of a new vault, as Resource Manager takes and shows them."""
+    """The properties of a new vault in the format of Resource Manager."""
     on_it = [account for account in handover.applications if any(key.uri in account.keys for key in vault.keys)]
     network: dict[str, Any] = {"bypass": "AzureServices", "defaultAction": "Deny" if choices.addresses else "Allow"}
     network["ipRules"] = [{"value": str(IPv4Network(address))} for address in choices.addresses]

@@ -72,7 +72,7 @@ class ArmId:
         return "/".join((parts[5], *parts[6::2])) if len(parts) >= 8 else ""
 
     def lies_in(self, scope: ArmId) -> bool:
-        """Whether this is `scope` or lies below it, segment by segment: `…/rg-a` never contains `…/rg-ab`."""
+        """Whether this is `scope` or is below it, compared by segment: `…/rg-a` never contains `…/rg-ab`."""
         return self.segments[: len(scope.segments)] == scope.segments
 
     def __eq__(self, other: object) -> bool:

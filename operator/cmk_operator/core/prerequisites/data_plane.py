@@ -170,13 +170,13 @@ def check_permissions(facts: PrerequisiteFacts) -> Prerequisite:
         message = "the application just read the key, and wrapped and unwrapped with it"
         return Prerequisite(name, Result.PASS, message, weight)
     access = judge_access(facts.probe)
-    barred = (
+    not_permitted = (
         wanted.attributes is not None
         and wanted.operation in NEEDED_OPERATIONS
         and wanted.operation not in wanted.attributes.operations
     )
-    if access.state is not AccessState.PERMISSION_DENIED or barred:
-        reason = f"the key does not permit {wanted.operation}" if barred else f"the key is {access.state.value}"
+    if access.state is not AccessState.PERMISSION_DENIED or not_permitted:
+        reason = f"the key does not permit {wanted.operation}" if not_permitted else f"the key is {access.state.value}"
         return Prerequisite(name, Result.UNKNOWN, f"not proven, because {reason}", weight)
     return Prerequisite(name, Result.FAIL, access.message, weight, _grant(facts))
 

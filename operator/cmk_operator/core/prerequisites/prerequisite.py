@@ -83,16 +83,16 @@ class PrerequisiteFacts:
     vault: VaultFacts | VaultNotVisible = VaultNotVisible.NOT_READ
     users: KeyUsers = KeyUsers()  # noqa: RUF009 - frozen, so it may be shared
     known_region: str | None = None
-    """The vault's region as status kept it, for the time in which neither the key nor the vault can be read."""
+    """The vault's region from status, for use while neither the key nor the vault can be read."""
     requires_failover: bool = False
     """Whether the manifest asks for a region with failover."""
 
     @property
     def vault_region(self) -> str | None:
-        """The vault's region: as the data plane reports it, else the control plane, else as it was last seen."""
+        """The vault's region from the data plane, or else the control plane, or else status."""
         attributes = self.probe.wanted.attributes
-        told = attributes.vault_region if attributes is not None else None
-        return told or (self.visible_vault.location if self.visible_vault is not None else None) or self.known_region
+        reported = attributes.vault_region if attributes is not None else None
+        return reported or (self.visible_vault.location if self.visible_vault is not None else None) or self.known_region
 
     @property
     def vault_name(self) -> str:

@@ -25,7 +25,7 @@ def wake_below(cluster: Cluster, reference: ObjectReference, *, recursive: bool)
 
 
 def is_requested(resource: CustomerManagedKey | EncryptedResource) -> bool:
-    """Whether the manifest changed, or its annotation requests a pass, since the last pass; the pass must then read Azure anew."""
+    """Whether the manifest changed, or its annotation requests a pass, since the last pass; the pass must then read from Azure."""
     requested = resource.metadata.annotations.get(RECONCILE_REQUESTED_AT)
     status = resource.status
     return status.observed_generation != resource.metadata.generation or requested != status.last_handled_reconcile_at

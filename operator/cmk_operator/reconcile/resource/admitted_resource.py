@@ -85,14 +85,14 @@ class AdmittedResource:
         return fault
 
     def judge_change(self, failure: AzureFailure, seen: ResourceFacts[Any] | None) -> Fault:
-        """Who must act on a refused change: also of the key that the resource is to leave."""
+        """Explain a refused change and name who must act; the cause may be the key that the resource is to leave."""
         fault, old = self.judge(failure), seen.protection.active_key_uri if seen is not None else None
         owner = self._owner_of(old) if old is not None and fault.reason in OF_A_KEY else None
         name = self.path.target.shown_name
         return blame_old_key(fault, failure, name, old=old, new=self.path.path.key_uri, owner=owner)
 
     def _owner_of(self, old: KeyUri) -> KeyOwner | None:
-        """By the manifests of the same namespace: others are not told of each other."""
+        """The owner of a key, from manifests in the same namespace only, so that nothing leaks between namespaces."""
         namespace, inventory = self.resource.metadata.namespace, self.cluster.inventory
         for reference in inventory.all(CustomerManagedKey.plural):
             key = inventory.get(CustomerManagedKey, reference.name, reference.namespace)
