@@ -154,3 +154,21 @@ async def test_a_restart_in_the_middle_counts_from_its_own_start(faulty: FaultyW
     (encrypted,) = (one for one in conditions if one["type"] == "Encrypted")
     assert encrypted["message"].startswith("not seen since the operator began to lead at ")
     assert len(await faulty.events(name, "NotSeenLately")) == 1
+
+
+@pytest.mark.parametrize("fault", ["hang", "throttled"])
+async def test_a_vault_that_does_not_answer_is_not_called_accessible(faulty: FaultyWorld, fault: str) -> None:
+    """The passes see the outage themselves, or the budget is closed; either way nothing is claimed, and it heals."""
+    world = faulty.world
+    host = f"{world.environment.vault}.vault.azure.net"
+    how: dict[str, Any] = {"kind": "hang"} if fault == "hang" else {"kind": "status", "status": 429, "retry_after": 25}
+    injected = await world.environment.control.inject(host=host, **how)
+
+    async def nothing_is_claimed() -> bool:
+        said = await faulty.said("CustomerManagedKey", "cmk")
+        return said["KeyAccessible"][0] == said["Ready"][0] == "Unknown"
+
+    await until("no claim", nothing_is_claimed)
+    await world.environment.control.clear_faults()
+    assert injected
+    await world.environment.key_until("Ready", has("Ready"))

@@ -177,12 +177,22 @@ class Episode:
         for leap in leaps:
             await self._leap(leap)
             await self._drain()
+            await self._withdraw_old_claims()
         self._tell("time passes", f"{sum(leaps):.0f} s")
         if len(leaps) >= LOOKS:
             await self.ledger.others_acted()
             still = before & lies(self.world, self.ledger)
             if still:
                 raise ViolationError(f"4 (status never lies): for {sum(leaps):.0f} s and {len(leaps)} looks {sorted(still)}")
+
+    async def _withdraw_old_claims(self) -> None:
+        """What the operator's own task does again and again."""
+        life = await self.world.operator()
+        await life.old_claims.withdraw()
+        left = life.claims_too_old()
+        if left:
+            raise ViolationError(f"10 (a claim grows old): not seen for three intervals, and still claimed: {left}")
+        await self.world.refresh()
 
     async def _drain(self) -> None:
         async def after_each(reference: ObjectReference) -> None:

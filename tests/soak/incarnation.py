@@ -179,6 +179,12 @@ class Incarnation:
         self.agenda.settle(reference, wish)
         return interrupted.happened
 
+    def claims_too_old(self) -> list[str]:
+        """Objects whose status claims what this process has not seen within three intervals."""
+        writer, inventory = self.passes.reporting.writer, self.passes.cluster.inventory
+        there = (reference for plural in MODELS for reference in inventory.all(plural))
+        return sorted(str(reference) for reference in there if writer.old_claims(reference) is not None)
+
     async def crash(self) -> None:
         """End everything at once; only what is on its way to a server still arrives there."""
         me = asyncio.current_task()
