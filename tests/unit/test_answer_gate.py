@@ -13,9 +13,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from azure.keyvault.keys._shared import http_challenge_cache
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cmk_operator import answer_gate
@@ -31,24 +32,31 @@ from cmk_operator.answer_gate import (
 )
 from cmk_operator.audit.sink import AuditSink
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of, seconds_to_wait
-from cmk_operator.azure.identities import read_application, sign_in
+from cmk_operator.azure.identities import read_application, read_managed_identity, sign_in
 from cmk_operator.azure.key_vault import ProbedKey, probe_key
 from cmk_operator.azure.long_running import ask_after
+from cmk_operator.azure.permissions import permissions_at
 from cmk_operator.azure.session import AzureSession, TokenFile
+from cmk_operator.azure.vault_list import VaultList, _list_keys
+from cmk_operator.azure.vault_reader import ReadVault, VaultReader
 from cmk_operator.core.encryption.long_running import Ended
 from cmk_operator.core.faults.azure_failure import AzureFailure, Unreadable
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import parse_key_uri
+from cmk_operator.providers.disk.compute import DiskEncryptionSets, Disks
+from cmk_operator.providers.listing import Listing
 from cmk_operator.providers.protocol import Remembered
 from cmk_operator.providers.snowflake.account import SnowflakeAccount
 from cmk_operator.providers.snowflake.client import SnowflakeClients
 from cmk_operator.providers.snowflake.target import SnowflakeTarget
+from cmk_operator.providers.sql.client import SqlClient
 from cmk_operator.providers.storage.accounts import StorageAccounts
 from cmk_operator.sinks.receivers import Message, Receivers
 from cmk_operator.telemetry import Telemetry
-from tests.unit.internet import CHALLENGE, Asked, Internet, Raw, answer, usual_token
-from tests.unit.samples import CUSTOMER, GROUP, NOW, SUBSCRIPTION
+from tests.unit.internet import CHALLENGE, TOKEN, Asked, Internet, Raw, answer, usual_token
+from tests.unit.samples import CUSTOMER, GROUP, NOW, SUBSCRIPTION, V1
 from tests.unit.test_management import ARM, CHAIN
+from tests.unit.test_typed_answers import places, with_odd
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -75,6 +83,7 @@ SNOWFLAKE_ACCOUNT = SnowflakeTarget(
 
 @pytest.fixture
 async def internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Internet]:
+    http_challenge_cache.clear()  # of the whole process
     async with Internet().served(tmp_path, monkeypatch) as served:
         served.say(ENTRA, usual_token)
         yield served
@@ -426,6 +435,82 @@ def test_any_bytes_are_an_object_or_unreadable(content: bytes) -> None:
         assert all(math.isfinite(one) and abs(one) <= 1 << 63 for one in found.values() if isinstance(one, int))
 
 
+SEEN = {"id": str(ACCOUNT), "properties": {}}
+
+
+@pytest.mark.parametrize("odd", [None, 5, "x", [], {}, {"id": 5}, {"id": "/x"}, {"id": "/x", "properties": None}], ids=str)
+async def test_one_odd_object_in_a_list_spoils_only_itself(internet: Internet, session: AzureSession, odd: Any) -> None:
+    internet.say(MANAGEMENT, answer({"value": [odd, SEEN], "nextLink": f"{ARM}/next"}), answer({"value": [SEEN, odd]}))
+    for source in (StorageAccounts(session), DiskEncryptionSets(session), Disks(session), SqlClient(session)):
+        internet.say(MANAGEMENT, answer({"value": [odd, SEEN], "nextLink": f"{ARM}/next"}), answer({"value": [SEEN, odd]}))
+        found = [name async for page in source.pages(CHAIN, SUBSCRIPTION) for name, _ in page]
+        assert found == [str(ACCOUNT), str(ACCOUNT)]
+
+
+async def test_an_odd_object_is_unreadable_where_it_is_asked_for(internet: Internet, session: AzureSession) -> None:
+    odd = {"id": f"{ACCOUNT}2", "properties": None}
+    internet.say(MANAGEMENT, lambda asked: answer({"value": [odd, SEEN]} if "storageAccounts?" in asked.path else odd))
+    listing = Listing(session, StorageAccounts(session), 60.0)
+    await listing.get(CHAIN, ACCOUNT, 60.0)
+    with pytest.raises(EXPECTED_FAILURES) as raised:
+        await listing.get(CHAIN, ArmId(f"{ACCOUNT}2"), 60.0)
+    assert isinstance(failure_of(raised.value), Unreadable)
+
+
+READERS: dict[str, tuple[str, Callable[[AzureSession], Awaitable[object]], dict[str, Any]]] = {
+    "key": (VAULT, key, {"key": {"kid": f"{KEY.key_uri}/{V1}", "kty": "RSA"}, "attributes": {"enabled": True, "exp": 1}}),
+    "token": (ENTRA, token, TOKEN),
+    "application": (GRAPH, application, {"id": "1", "displayName": "x", "value": [{"name": "f", "audiences": ["a"]}]}),
+    "identity": (
+        MANAGEMENT,
+        lambda session: read_managed_identity(session, CHAIN, str(ACCOUNT)),
+        {"properties": {"clientId": "1", "principalId": "2"}},
+    ),
+    "permissions": (
+        MANAGEMENT,
+        lambda session: permissions_at(session, CHAIN, ACCOUNT),
+        {"value": [{"actions": ["*"], "notActions": []}]},
+    ),
+    "vault": (
+        MANAGEMENT,
+        lambda session: VaultReader(session).read(ReadVault(CHAIN, CUSTOMER, VAULT), 0.0),
+        {
+            "value": [{"id": f"{GROUP}/providers/Microsoft.KeyVault/vaults/acme", "subscriptionId": SUBSCRIPTION}],
+            "id": f"{GROUP}/providers/Microsoft.KeyVault/vaults/acme",
+            "properties": {"vaultUri": f"https://{VAULT}/", "networkAcls": {"bypass": "None"}, "enablePurgeProtection": True},
+        },
+    ),
+    "keys": (
+        VAULT,
+        lambda session: _list_keys(session, VaultList(session, CHAIN, CUSTOMER, f"https://{VAULT}", session.monotonic), 2),
+        {"value": [{"kid": f"{KEY.key_uri}", "attributes": {"enabled": True, "nbf": 1}}], "nextLink": None},
+    ),
+    "operation": (MANAGEMENT, operation, {"status": "Failed", "error": {"code": "x", "message": "y"}}),
+    "statement": (SNOWFLAKE, statement, {"data": [["x"]], "statementHandle": "x"}),
+}
+ODD: st.SearchStrategy[Any] = st.recursive(
+    st.sampled_from([None, True, 7, -1, 1 << 62, 0.5, "", "text", "\ud800", "\0", "https://[", f"https://{ELSEWHERE}/x"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["id", "value", "kid"]), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@settings(max_examples=25, suppress_health_check=list(HealthCheck), deadline=None)
+@given(data=st.data())
+async def test_every_reader_gives_a_value_or_a_listed_failure(
+    internet: Internet, session: AzureSession, reader: str, data: st.DataObject
+) -> None:
+    host, read, body = READERS[reader]
+    odd: Any = body
+    for _ in range(data.draw(st.integers(0, 2))):
+        odd = with_odd(odd, data.draw(st.sampled_from(places(odd))), data.draw(ODD))
+    internet.say(host, answer(odd, data.draw(st.sampled_from([200, 200, 202, 400, 404]))))
+    with suppress(*EXPECTED_FAILURES):
+        await read(session)
+    assert not internet.of(ELSEWHERE)
+
+
 @pytest.mark.parametrize("make", [bomb, endless, announced])
 async def test_of_a_receiver_and_an_audit_sink_no_body_is_read(internet: Internet, make: Callable[[], Raw]) -> None:
     internet.say(ELSEWHERE, lambda _: make())
@@ -444,7 +529,7 @@ async def test_of_a_receiver_and_an_audit_sink_no_body_is_read(internet: Interne
 
 async def test_each_request_goes_to_its_own_host(internet: Internet, session: AzureSession) -> None:
     def said(asked: Asked) -> Raw:
-        return answer({"id": "1", "value": []}) if "authorization" in asked.headers else answer({}, 401)
+        return answer({"id": "1", "value": [], "properties": {}}) if "authorization" in asked.headers else answer({}, 401)
 
     for host in (MANAGEMENT, GRAPH):
         internet.say(host, said)

@@ -211,7 +211,7 @@ async def test_what_azure_answers_usually_is_read(what: str) -> None:
 
 @pytest.mark.parametrize("what", READS)
 async def test_each_reading_is_one_request(what: str) -> None:
-    wire = Recorded(Answer(200, {"value": []}))
+    wire = Recorded(Answer(200, {"value": [], "properties": {}}))
     await READS[what](wire)
     assert [request.method for request in wire.requests] == ["GET"]
     assert wire.urls == [f"{ARM}{PATHS[what]}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.azure.management import texts_of, typed_answer
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.registration.federation import FederatedCredential
 from cmk_operator.core.registration.plan import ApplicationFacts, ManagedIdentityFacts
@@ -41,10 +42,11 @@ async def read_managed_identity(
     try:
         client = session.resource_manager(chain)
         answer = await client.call("GET", resource_id, {"api-version": IDENTITY_API_VERSION})
+        with typed_answer():
+            properties: dict[str, Any] = answer["properties"]
+            return ManagedIdentityFacts(str(properties["clientId"]), str(properties["principalId"]))
     except EXPECTED_FAILURES as error:
         return failure_of(error)
-    properties: dict[str, Any] = answer.get("properties", {})
-    return ManagedIdentityFacts(str(properties.get("clientId", "")), str(properties.get("principalId", "")))
 
 
 async def application_is_gone(session: AzureSession, chain: IdentityChain) -> bool:
@@ -59,18 +61,19 @@ async def read_application(session: AzureSession, chain: IdentityChain) -> Appli
         client = session.rest(session.managed_identity(chain), f"https://{chain.cloud.graph}", chain.cloud.graph_scope)
         path = f"/v1.0/applications(appId='{chain.application_client_id}')"
         answer = await client.call("GET", path, {"$select": "id,displayName,signInAudience"})
-        credentials = await client.call("GET", f"/v1.0/applications/{answer['id']}/federatedIdentityCredentials")
+        with typed_answer():
+            credentials = await client.call("GET", f"/v1.0/applications/{answer['id']}/federatedIdentityCredentials")
+            return ApplicationFacts(
+                str(answer.get("displayName", "")),
+                str(answer.get("signInAudience", "")),
+                tuple(credential_of(entry, str(entry.get("name", ""))) for entry in credentials["value"]),
+            )
     except EXPECTED_FAILURES as error:
         return failure_of(error)
-    return ApplicationFacts(
-        str(answer.get("displayName", "")),
-        str(answer.get("signInAudience", "")),
-        tuple(credential_of(entry, str(entry.get("name", ""))) for entry in credentials.get("value", ())),
-    )
 
 
 def credential_of(entry: dict[str, Any], name: str) -> FederatedCredential:
     """Read a federated credential from an answer of Graph or Resource Manager."""
     return FederatedCredential(
-        str(entry.get("issuer", "")), str(entry.get("subject", "")), tuple(entry.get("audiences", ())), name
+        str(entry.get("issuer", "")), str(entry.get("subject", "")), texts_of(entry.get("audiences")), name
     )

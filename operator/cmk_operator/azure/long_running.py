@@ -44,6 +44,7 @@ def _judge(body: Mapping[str, Any], retry_after: float | None) -> Running | Ende
         return Ended()
     if status not in _GIVEN_UP:
         return Running(retry_after or RETRY_AFTER)
-    error: Mapping[str, Any] = body.get("error") or {}
+    said = body.get("error")
+    error: Mapping[str, Any] = said if isinstance(said, dict) else {}
     code = str(error.get("code") or "OperationFailed")
     return Failed(AzureFailure(200, code, str(error.get("message", ""))))

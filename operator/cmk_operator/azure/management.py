@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
+from azure.core.pipeline import PipelineResponse
 from azure.core.pipeline.policies import AsyncHTTPPolicy
 from azure.core.polling import AsyncPollingMethod
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
 
     from azure.core.async_paging import AsyncItemPaged
-    from azure.core.pipeline import PipelineRequest, PipelineResponse
+    from azure.core.pipeline import PipelineRequest
 
 CONNECTION_TIMEOUT: Final = 5.0
 READ_TIMEOUT: Final = 20.0
@@ -71,6 +72,7 @@ class WholeAnswer(AsyncHTTPPolicy[Any, Any]):
     async def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
         """Send. Raises `HttpResponseError` for any status from 400, `UnreadableError` for a body that is not a JSON object."""
         options = request.context.options
+        entries: list[object] | None = options.pop(_ENTRIES, None)
         options.setdefault("connection_timeout", CONNECTION_TIMEOUT)
         options.setdefault("read_timeout", READ_TIMEOUT)
         streamed = bool(options.get("stream"))
@@ -90,7 +92,36 @@ class WholeAnswer(AsyncHTTPPolicy[Any, Any]):
                 _require_object(body)
                 if self._fields is not None:
                     _drop_unread(body, self._fields)
+                if entries is not None:
+                    entries.extend(_list_in(body))
+                    return PipelineResponse(answer.http_request, _LinkAlone(body), answer.context)
         return answer
+
+
+_ENTRIES: Final = "listed_entries"
+"""The keyword by which `entries_of` has the objects of a page left as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class _LinkAlone:
+    """A page of a list as the SDK sees it: without the objects, of which one that is odd would spoil all others."""
+
+    page: Mapping[str, Any]
+    status_code: int = 200
+
+    def json(self) -> dict[str, object]:
+        """The link to the next page. Raises `UnreadableError` for what is none."""
+        link = self.page.get("nextLink")
+        if not isinstance(link, str | None):
+            raise UnreadableError("the answer is no page of a list")
+        return {"value": [], "nextLink": link}
+
+
+def _list_in(body: Mapping[str, object]) -> list[object]:
+    found = body.get("value")
+    if not isinstance(found, list):
+        raise UnreadableError("the answer is no page of a list")
+    return found
 
 
 def _round_wait(headers: MutableMapping[str, str]) -> None:
@@ -145,6 +176,21 @@ def text_of(value: str | None) -> str:
     return str(value.value) if isinstance(value, Enum) else str(value or "")
 
 
+def whole(resource: ModelT) -> ModelT:
+    """A resource that has properties. Raises TypeError for one without: nothing in it would read as protection by Microsoft's key."""
+    if getattr(resource, "properties", None) is None:
+        raise TypeError("properties")
+    return resource
+
+
+def texts_of(value: object) -> tuple[str, ...]:
+    """A list of texts; none for null. Raises TypeError for anything else."""
+    found = [] if value is None else value
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise TypeError("no list of texts")
+    return tuple(found)
+
+
 async def pages_of(listed: AsyncItemPaged[ModelT]) -> AsyncIterator[list[ModelT]]:
     """The pages of a list. Raises what an Azure call raises, also for a list with more than `LONGEST_LIST` pages."""
     pages, count = listed.by_page(), 0
@@ -158,6 +204,37 @@ async def pages_of(listed: AsyncItemPaged[ModelT]) -> AsyncIterator[list[ModelT]
         yield found
         count += 1
     raise UnreadableError(f"the list has more than {LONGEST_LIST} pages")
+
+
+async def entries_of(
+    listing: Callable[..., AsyncItemPaged[Any]], read: Callable[[Mapping[str, Any]], ModelT]
+) -> AsyncIterator[list[tuple[str, ModelT]]]:
+    """The objects of each page of an SDK's list, each read by itself, with its id.
+
+    One that cannot be read is left out: then it is unreadable where it is asked for by itself, and no other is. Raises what an
+    Azure call raises. Others may run between slices of a page.
+    """
+    entries: list[Any] = []
+    async for _ in pages_of(listing(**{_ENTRIES: entries})):
+        found = []
+        for number, entry in enumerate(entries, start=1):
+            with suppress(UnreadableError), typed_answer():
+                found.append((_id_of(entry), read(entry)))
+            if number % _SLICE == 0:
+                await asyncio.sleep(0)
+        entries.clear()
+        yield found
+
+
+_SLICE: Final = 50
+"""Objects of a page that are read before others may run."""
+
+
+def _id_of(entry: Mapping[str, object]) -> str:
+    found = entry["id"]
+    if not isinstance(found, str) or not isinstance(entry.get("properties"), dict):
+        raise TypeError("id")
+    return found
 
 
 class Received:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.azure.management import texts_of, typed_answer
 from cmk_operator.core.kinds.required_actions import Permission
 
 if TYPE_CHECKING:
@@ -25,10 +26,11 @@ async def permissions_at(session: AzureSession, chain: IdentityChain, scope: Arm
         manager = session.resource_manager(chain)
         path = f"{scope.text.rstrip('/')}/providers/Microsoft.Authorization/permissions"
         pages = [page async for page in manager.pages(path, {"api-version": API_VERSION})]
+        with typed_answer():
+            return tuple(_permission(entry) for page in pages for entry in page)
     except EXPECTED_FAILURES as error:
         return failure_of(error)
-    return tuple(_permission(entry) for page in pages for entry in page)
 
 
 def _permission(entry: dict[str, Any]) -> Permission:
-    return Permission(tuple(entry.get("actions") or ()), tuple(entry.get("notActions") or ()))
+    return Permission(texts_of(entry.get("actions")), texts_of(entry.get("notActions")))

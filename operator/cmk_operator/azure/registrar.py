@@ -115,7 +115,7 @@ class RegistrarClient:
         return ApplicationFacts(
             display_name=str(found.get("displayName", "")),
             sign_in_audience=str(found.get("signInAudience", "")),
-            federated_credentials=tuple(credential_of(entry, str(entry["name"])) for entry in credentials.get("value", ())),
+            federated_credentials=tuple(credential_of(entry, str(entry["name"])) for entry in credentials["value"]),
             object_id=str(found["id"]),
             client_id=str(found["appId"]),
             unique_name=found.get("uniqueName"),
@@ -148,12 +148,12 @@ class RegistrarClient:
         answer = await _or_none(manager, path, _ARM) if desired.location is not None else await manager.call("GET", path, _ARM)
         if answer is None:
             return None
-        properties: dict[str, Any] = answer.get("properties", {})
+        properties: dict[str, Any] = answer["properties"]
         credentials = None
         if desired.location is not None:
             found = [entry async for page in manager.pages(f"{path}/federatedIdentityCredentials", _ARM) for entry in page]
             credentials = tuple(credential_of(entry.get("properties", {}), str(entry["name"])) for entry in found)
-        return ManagedIdentityFacts(str(properties.get("clientId", "")), str(properties.get("principalId", "")), credentials)
+        return ManagedIdentityFacts(str(properties["clientId"]), str(properties["principalId"]), credentials)
 
     async def take(self, desired: DesiredRegistration, step: RegistrationStep) -> Fault | None:
         """Make one step; returns the fault if it was refused. Each step is idempotent."""

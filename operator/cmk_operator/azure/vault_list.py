@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
+from cmk_operator.answer_gate import UnreadableError
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.azure.key_vault import API_VERSION, PROBE_TIMEOUT
+from cmk_operator.azure.management import typed_answer
 from cmk_operator.core.access.probe_plan import NOT_DUE_WITHIN, ListedKey, listed, pages_worth_reading
-from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_reported_key_uri
+from cmk_operator.core.identifiers.key_uri import parse_reported_key_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -157,25 +159,39 @@ async def _list_keys(session: AzureSession, vault: VaultList, most_pages: int) -
         async with asyncio.timeout(PROBE_TIMEOUT):
             for _ in range(most_pages):
                 page = await rest.call("GET", "/keys", query)
-                for entry in page.get("value") or ():
-                    with suppress(InvalidKeyUriError):
+                entries = page.get("value")
+                if not isinstance(entries, list):
+                    raise UnreadableError("the answer is no page of a list")
+                for entry in entries:
+                    with suppress(UnreadableError), typed_answer():
                         found[parse_reported_key_uri(str(entry["kid"])).key_name.lower()] = _listed(entry["attributes"])
                 link = page.get("nextLink")
                 if not link:
                     return found
-                query = dict(parse_qsl(urlsplit(link).query))
+                with typed_answer():
+                    query = dict(parse_qsl(urlsplit(str(link)).query))
     except EXPECTED_FAILURES as error:
         return failure_of(error)
     return None
 
 
 def _listed(attributes: Mapping[str, Any]) -> ListedKey:
+    """Raises TypeError for an attribute of another type than Key Vault's."""
+    enabled, level = attributes.get("enabled"), attributes.get("recoveryLevel")
+    if not isinstance(enabled, bool | None) or not isinstance(level, str | None):
+        raise TypeError("attributes")
     return ListedKey(
-        attributes.get("enabled") is not False,
-        attributes.get("nbf"),
-        attributes.get("exp"),
-        attributes.get("created"),
-        attributes.get("updated"),
-        attributes.get("recoveryLevel") or "",
-        attributes.get("recoverableDays"),
+        enabled is not False,
+        _whole(attributes.get("nbf")),
+        _whole(attributes.get("exp")),
+        _whole(attributes.get("created")),
+        _whole(attributes.get("updated")),
+        level or "",
+        _whole(attributes.get("recoverableDays")),
     )
+
+
+def _whole(value: object) -> int | None:
+    if isinstance(value, int | None) and not isinstance(value, bool):
+        return value
+    raise TypeError("attributes")

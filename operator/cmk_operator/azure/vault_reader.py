@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.azure.management import typed_answer
 from cmk_operator.azure.table import Table
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.identifiers.arm_id import InvalidArmIdError, parse_arm_id
@@ -92,13 +93,33 @@ class VaultReader:
                 if reads.found is None:
                     return VaultNotVisible.NOT_GRANTED
                 body = await arm.call("GET", reads.found.text, {"api-version": VAULTS})
-                if host_of_vault(body) != vault.host.lower():
-                    reads.found = None
-                    return VaultNotVisible.ANOTHER_VAULT
-                return vault_facts(body, await _locks(arm, reads.found))
+                with typed_answer():
+                    _require_vault(body)
+                    if host_of_vault(body) != vault.host.lower():
+                        reads.found = None
+                        return VaultNotVisible.ANOTHER_VAULT
+                    return vault_facts(body, await _locks(arm, reads.found))
         except EXPECTED_FAILURES as error:
             reads.found = None
             return _why_unseen(failure_of(error))
+
+
+def _require_vault(body: dict[str, Any]) -> None:
+    """Raises TypeError or KeyError for an answer that is no vault: what it lacks would read as a setting that is off."""
+    properties = body["properties"]
+    expected = {
+        "vaultUri": str,
+        "enablePurgeProtection": bool | None,
+        "softDeleteRetentionInDays": int | None,
+        "publicNetworkAccess": str | None,
+        "networkAcls": dict | None,
+    }
+    for name, kind in expected.items():
+        if not isinstance(properties.get(name), kind):
+            raise TypeError(name)
+    for name in ("defaultAction", "bypass"):
+        if not isinstance((properties.get("networkAcls") or {}).get(name), str | None):
+            raise TypeError(name)
 
 
 def _why_unseen(failure: AzureFailure) -> VaultNotVisible:

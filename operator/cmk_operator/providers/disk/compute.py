@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cmk_operator.azure.management import FirstAnswer, pages_of, typed_answer
+from cmk_operator.azure.management import FirstAnswer, entries_of, typed_answer, whole
 from cmk_operator.providers.arm import started
 from cmk_operator.providers.disk import disk, encryption_set
 from cmk_operator.providers.disk.sdk import COMPUTE
@@ -31,15 +31,17 @@ class DiskEncryptionSets:
         """GET one set."""
         client = await self._session.management(COMPUTE, chain, target.subscription_id)
         with typed_answer():
-            return encryption_set.read_set(await client.disk_encryption_sets.get(target.resource_group, target.name))
+            return encryption_set.read_set(whole(await client.disk_encryption_sets.get(target.resource_group, target.name)))
 
     async def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[list[tuple[str, encryption_set.Facts]]]:
         """GET all sets of the subscription."""
         client = await self._session.management(COMPUTE, chain, subscription_id)
-        async for page in pages_of(client.disk_encryption_sets.list()):
-            with typed_answer():
-                read = [(str(found.id or ""), encryption_set.read_set(found)) for found in page]
-            yield read
+        from azure.mgmt.compute.models import DiskEncryptionSet
+
+        async for page in entries_of(
+            client.disk_encryption_sets.list, lambda one: encryption_set.read_set(DiskEncryptionSet(one))
+        ):
+            yield page
 
     async def send(
         self, chain: IdentityChain, target: ArmId, plan: Plan[encryption_set.SetRequest]
@@ -69,15 +71,15 @@ class Disks:
         """GET one disk."""
         client = await self._session.management(COMPUTE, chain, target.subscription_id)
         with typed_answer():
-            return disk.read_disk(await client.disks.get(target.resource_group, target.name))
+            return disk.read_disk(whole(await client.disks.get(target.resource_group, target.name)))
 
     async def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[list[tuple[str, disk.Facts]]]:
         """GET all disks of the subscription."""
         client = await self._session.management(COMPUTE, chain, subscription_id)
-        async for page in pages_of(client.disks.list()):
-            with typed_answer():
-                read = [(str(found.id or ""), disk.read_disk(found)) for found in page]
-            yield read
+        from azure.mgmt.compute.models import Disk
+
+        async for page in entries_of(client.disks.list, lambda one: disk.read_disk(Disk(one))):
+            yield page
 
     async def update(
         self, chain: IdentityChain, target: ArmId, body: Mapping[str, Any], purpose: str

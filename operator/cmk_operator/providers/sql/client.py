@@ -9,7 +9,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, assert_never
 
-from cmk_operator.azure.management import FirstAnswer, pages_of, typed_answer
+from cmk_operator.azure.management import FirstAnswer, entries_of, pages_of, typed_answer, whole
 from cmk_operator.providers.sql import bodies
 from cmk_operator.providers.sql.database import read_database
 from cmk_operator.providers.sql.requests import (
@@ -99,21 +99,21 @@ class SqlClient:
         """GET a server."""
         client = await self._of(chain, target)
         with typed_answer():
-            return read_server(await client.servers.get(*_server(target)))
+            return read_server(whole(await client.servers.get(*_server(target))))
 
     async def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[Sequence[tuple[str, ServerIdentity]]]:
         """List all servers of a subscription, each with its id."""
         client = await self.session.management(SQL, chain, subscription_id)
-        async for page in pages_of(client.servers.list()):
-            with typed_answer():
-                found = [(str(server.id), read_server(server)) for server in page]
-            yield found
+        from azure.mgmt.sql.models import Server
+
+        async for page in entries_of(client.servers.list, lambda one: read_server(Server(one))):
+            yield page
 
     async def protector(self, chain: IdentityChain, server: ArmId) -> Protector:
         """GET the protector of a server; `server` may also be a database of it."""
         client = await self._of(chain, server)
         with typed_answer():
-            return read_protector(await client.encryption_protectors.get(*_server(server), _PROTECTOR))
+            return read_protector(whole(await client.encryption_protectors.get(*_server(server), _PROTECTOR)))
 
     async def known_keys(self, chain: IdentityChain, server: ArmId) -> frozenset[str]:
         """List the names of the keys that were added to a server, in lower case."""
@@ -139,7 +139,7 @@ class SqlClient:
         """GET a database."""
         client = await self._of(chain, database)
         with typed_answer():
-            return read_database(await client.databases.get(*_server(database), database.name))
+            return read_database(whole(await client.databases.get(*_server(database), database.name)))
 
     async def databases(self, chain: IdentityChain, database: ArmId) -> dict[str, DatabaseFacts]:
         """List all databases of a database's server, by `ArmId.key`."""

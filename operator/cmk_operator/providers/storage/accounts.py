@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cmk_operator.azure.management import Received, pages_of, typed_answer
+from cmk_operator.azure.management import Received, entries_of, typed_answer, whole
 from cmk_operator.providers.protocol import Applied, ResourceFacts
 from cmk_operator.providers.storage.encryption import StorageAccountDetail, read_account
 from cmk_operator.providers.storage.sdk import STORAGE
@@ -29,15 +29,15 @@ class StorageAccounts:
         """GET one account."""
         client = await self._session.management(STORAGE, chain, target.subscription_id)
         with typed_answer():
-            return read_account(await client.storage_accounts.get_properties(target.resource_group, target.name))
+            return read_account(whole(await client.storage_accounts.get_properties(target.resource_group, target.name)))
 
     async def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[list[tuple[str, Facts]]]:
         """GET all accounts of the subscription."""
         client = await self._session.management(STORAGE, chain, subscription_id)
-        async for page in pages_of(client.storage_accounts.list()):
-            with typed_answer():
-                read = [(str(account.id or ""), read_account(account)) for account in page]
-            yield read
+        from azure.mgmt.storage.models import StorageAccount
+
+        async for page in entries_of(client.storage_accounts.list, lambda one: read_account(StorageAccount(one))):
+            yield page
 
     async def update(self, chain: IdentityChain, target: ArmId, body: Mapping[str, Any]) -> Applied[StorageAccountDetail]:
         """PATCH one account; returns its state after the change."""
