@@ -27,7 +27,7 @@ INTERVAL: Final = 50.0
 """Longer than that of keys, with all its jitter."""
 A_MOMENT: Final = 3.0
 LOOKS: Final = 4
-"""A key that was well is proven anew within three looks (`core.look`); one more, because the first may come at once."""
+"""An accessible key is proven again within three steps (`core.access.probe_plan`); one more, because the first may come at once."""
 LONGER_THAN_ANY_BACKOFF: Final = 310.0
 ROUNDS_TO_REST: Final = 8
 REQUESTS_OF_A_PASS: Final = 10

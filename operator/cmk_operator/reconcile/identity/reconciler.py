@@ -116,7 +116,7 @@ def _affects_dependents(identity: FederatedIdentity, status: FederatedIdentitySt
 
 
 async def _record_events(context: IdentityContext, identity: FederatedIdentity, status: FederatedIdentityStatus) -> None:
-    """Record an event when a registration ends, or when it waits for somebody, or when the identity is seen again."""
+    """Record an event when a registration ends or waits for somebody, or when the identity is observed again."""
     if was_seen_again(identity.status.conditions, status.conditions):
         await tell_seen_again(context.reporting, identity)
         return
@@ -143,7 +143,7 @@ def _next(
     fault = outcome.fault if outcome is not None else None
     registered = find(status.conditions, ConditionType.REGISTERED)
     if fault is not None and registered is not None and registered.status == "False":
-        # What is registered already is checked in the same pass, so never later than an unprompted pass would.
+        # The same pass also checks what is registered, so never wait longer than for a regular pass.
         backoff = (BUSY if fault.kind is FaultKind.BUSY else BLOCKED).within(context.intervals.identity_check)
         return Next(after=fault.retry_after, backoff=backoff)
     authenticated = find(status.conditions, ConditionType.AUTHENTICATED)

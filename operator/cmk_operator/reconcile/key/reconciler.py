@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.key.context import KeyContext
 
 NOTHING_TOLD: Final = frozenset({AccessState.UNKNOWN, AccessState.VAULT_UNREACHABLE, AccessState.OPERATOR_NOT_AUTHENTICATED})
-"""States of access in which nothing was seen of the key."""
+"""Access states in which the probe shows nothing about the key."""
 _SETTLES: Final = busy(Reason.SETTLING, f"the identity of the key's tenant {SETTLING}")
 
 
@@ -100,7 +100,7 @@ async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next
 
 
 def _is_answered(status: CustomerManagedKeyStatus) -> bool:
-    """Whether the look told anything of the key, be it good or bad."""
+    """Whether the probe shows anything about the key, good or bad."""
     return status.access is not None and AccessState.read(status.access.state) not in NOTHING_TOLD
 
 

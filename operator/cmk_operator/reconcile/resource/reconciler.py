@@ -158,7 +158,7 @@ async def _finish(
 
 
 def _is_seen(outcome: ResourceOutcome) -> bool:
-    """Whether the service told anything; an operation that was asked after counts."""
+    """Whether the service returned anything about the resource; the poll of an operation counts."""
     return facts_of(outcome) is not None or isinstance(outcome, Operating)
 
 
