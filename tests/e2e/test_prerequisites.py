@@ -241,7 +241,7 @@ async def test_a_key_whose_operations_bar_wrapping_is_refused(environment: Envir
     await environment.apply_key(keyUri=environment.key_uri(key="signer"), prerequisites="Warn")
     await environment.apply_resource()
     key = await environment.key_until("refused", has("PrerequisitesMet", "False", "KeyOperationsFailed"))
-    assert "bar wrapKey and unwrapKey" in condition(key, "PrerequisitesMet")["message"]
+    assert "does not permit wrapKey and unwrapKey" in condition(key, "PrerequisitesMet")["message"]
     assert "the key itself does not permit wrapKey" in condition(key, "Stalled")["message"], "a grant would not help"
     await environment.resource_until("waiting", has("Ready", "False"))
     await operator.after_passes(2)
