@@ -298,7 +298,7 @@ class Reason(StrEnum):
         _BLOCKED,
     )
     AZURE_UNAVAILABLE = "AzureUnavailable", "Azure gives no usable answer.", _BUSY
-    UNREADABLE = "Unreadable", "Azure's answer cannot be read: nothing is concluded from it and nothing is written.", _BUSY
+    UNREADABLE = "Unreadable", "Azure's answer cannot be read, so nothing is concluded or written.", _BUSY
     ENTRA_REFUSED = (
         "EntraRefused",
         "Entra refuses a token with a code that this release does not know; the message quotes it.",
