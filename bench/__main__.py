@@ -1,4 +1,4 @@
-"""`python -m bench`: measures time, requests and memory at scale, beside the floor, in one run."""
+"""`python -m bench`: measures time, requests and memory at scale, next to the floor, in one run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OPERATOR, FLOOR = "rg-operator", "rg-floor"
 
 
 def main() -> int:
-    """Run the measurements that were asked for and print them."""
+    """Run the selected measurements and print the figures."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--resources", type=int, help="EncryptedResources (default: 1000)")
     parser.add_argument("--keys", type=int, help="keys they are spread over (default: 50)")
@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument(
         "--detection",
         action="store_true",
-        help="measure only how soon losses are seen and what looking costs, with Azure's limits (by default 1,000 keys and 5,000 resources)",
+        help="measure only how soon losses are detected and what the checks cost, with Azure's limits (by default 1,000 keys and 5,000 resources)",
     )
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     arguments = parser.parse_args()

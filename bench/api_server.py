@@ -24,7 +24,7 @@ _RESOURCES: Final = frozenset(
         "leases",
     }
 )
-"""What an operator asks for; everything else is the API server's own business."""
+"""The resources that an operator requests; all others are the API server's internal requests."""
 _SAMPLE: Final = re.compile(r"^apiserver_request_total\{(?P<labels>.*)\} (?P<count>\S+)$")
 _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 

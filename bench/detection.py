@@ -1,4 +1,4 @@
-"""How soon a loss is in status, and what looking costs: many keys, default intervals, the operator's budgets and Azure's limits on."""
+"""How soon a loss is in status, and what the checks cost: many keys, default intervals, the operator's budgets and Azure's limits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SPREAD: Final = 2 * INTERVAL
 POLL: Final = 0.1
 WINDOW: Final = 10.0
 LIMIT: Final = 4000
-"""RSA 2048 operations of one vault in ten seconds, as Azure publishes it."""
+"""Azure's published limit of RSA 2048 operations of one vault in ten seconds."""
 SHOWN: Final = {VAULT: "role on the vault", OWN_GRANTS_VAULT: "role on each key"}
 
 
@@ -48,7 +48,7 @@ class States:
     resources: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     async def follow(self, fleet: Fleet, kind: str, namespace: str, kept: dict[str, tuple[str, float]]) -> None:
-        """Keep what the watch shows, for ever."""
+        """Store what the watch shows, until it is cancelled."""
         while True:
             async for body in fleet.objects.changes(kind, namespace):
                 name, state = body["metadata"]["name"], _state(body.get("status", {}))
@@ -102,7 +102,7 @@ class Detection:
         return rows
 
     def _shown(self, rows: list[Row]) -> list[Row]:
-        """Print what is known already: the rest takes minutes."""
+        """Print the first results at once, because the rest takes minutes."""
         for row in rows:
             self.console.print(f"  {row.what}: {row.figure}")
         return rows
@@ -172,7 +172,7 @@ class Detection:
         return rows
 
     async def _revoked(self, states: States) -> list[Row]:
-        """All keys of one vault are lost at once: the list, which stood for them, is refused."""
+        """All keys of one vault are lost at once: the list on which they relied is refused."""
         fleet, application = self.fleet, self.fleet.identity.application_client_id
         await fleet.control.clear_requests()
         names, began = self._keys_of(VAULT), time.monotonic()
@@ -208,7 +208,7 @@ class Detection:
         return [Row(f"vault calls in 10 s {when}", f"{most}", f"of {LIMIT} of one vault; {throttled} answers 429; {counts}")]
 
     async def _requests(self) -> list[dict[str, Any]]:
-        """Those of the operator: the customer's own calls are no look."""
+        """The operator's calls, without the customer's own."""
         own = self.fleet.customer.client_id
         return [entry for entry in await self.fleet.control.requests() if entry["application"] != own]
 

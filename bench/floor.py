@@ -1,4 +1,4 @@
-"""The floor: the same calls to Azure and Kubernetes by a bare asyncio client, with no operator around them."""
+"""The floor: the same calls to Azure and Kubernetes by a bare asyncio client, without an operator."""
 
 from __future__ import annotations
 

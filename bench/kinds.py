@@ -1,4 +1,4 @@
-"""How many requests each kind of target costs: until it is on its key, and for each look at it afterwards."""
+"""How many requests each kind of target costs: until it is on its key, and for each later check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How near the operator comes to the time that Azure's own limits allow: nobody can write faster, whoever writes."""
+"""How close the operator comes to the shortest time that Azure's own limits allow."""
 
 from __future__ import annotations
 

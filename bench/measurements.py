@@ -34,7 +34,7 @@ BUDGETS = {
         "VAULT_CALLS",
     )
 }
-"""The operator's own budgets, lifted as Azure's limits are: the engine is measured, not the waiting."""
+"""The operator's own budgets, raised as Azure's limits are, so that the work is measured and not the waiting."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Bench:
         ]
 
     async def detection(self, namespace: str, interval: str | None) -> list[Row]:
-        """Every key is disabled at a random moment; from the call to the status that says so."""
+        """Every key is disabled at a random time; measured from the call until status shows it."""
         settings = {"CMK_OPERATOR_KEY_CHECK_INTERVAL": interval} if interval else {}
         operator = self.start(settings)
         shown = f"{interval} s" if interval else "default (45 s)"
@@ -213,7 +213,7 @@ def told(counts: Mapping[str, int]) -> str:
 
 
 def requests_of(asked: Counter[str], number: int, keys: int) -> list[Row]:
-    """What the API server was asked while so many resources became Ready."""
+    """The requests to the API server until that many resources were Ready."""
     writes = "APPLY {}/status".format
     events, patches = asked["POST events"], asked["PATCH configmaps"]
     return [

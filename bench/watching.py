@@ -1,4 +1,4 @@
-"""One watch of the resources and one of their keys: it shows who is Ready and when status was last written, and asks the operator nothing."""
+"""Watches the resources and their keys: which are Ready, and when status was last written. It sends the operator no request."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class Readiness:
                     await self._changed.wait()
 
     async def follow(self, objects: Objects, kind: str, namespace: str) -> None:
-        """Take in what the watch of one kind shows, for ever."""
+        """Store what the watch of one kind shows, until it is cancelled."""
         while True:
             async for body in objects.changes(kind, namespace):
                 if kind == "EncryptedResource":
-                    self._take_in(body)
+                    self._store(body)
                 self._changed.set()
 
-    def _take_in(self, body: dict[str, Any]) -> None:
+    def _store(self, body: dict[str, Any]) -> None:
         name = body["metadata"]["name"]
         conditions = body.get("status", {}).get("conditions", ())
         if not any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):

@@ -1,4 +1,4 @@
-"""What customers, providers and platform engineers do; each action says what it did, or None when it was not possible."""
+"""What customers, providers and platform engineers do; each action returns what it did, or None if it was not possible."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def delete_vault(world: World, picks: Picks) -> str | None:
     if world.vault.deleted or world.vault.locked is not None:
         return None
     await world.ground.customer.delete_vault(world.vault.name)
-    # Its role assignments die with it: a recovery needs the grant again.
+    # Its role assignments are deleted with it: after a recovery the role must be assigned again.
     world.vault.deleted, world.vault.granted = True, False
     return world.vault.name
 
@@ -387,7 +387,7 @@ async def events_arrive(world: World, picks: Picks) -> str | None:
 
 
 async def restore(world: World, picks: Picks) -> str:
-    """The customer and the provider take back whatever is in the way."""
+    """The customer and the provider undo everything that blocks the operator."""
     for act in (recover_vault, consent, grant_role, firewall_off):
         await act(world, picks)
     for key in world.vault.keys.values():

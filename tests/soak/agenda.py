@@ -1,4 +1,4 @@
-"""The wishes for passes, as `cmk_operator.queue` keeps them, but in virtual time and for a driver that takes one at a time."""
+"""The queue of reconciles, as `cmk_operator.queue`, but in virtual time and for a driver that runs one at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Agenda:
-    """What is due when; the earliest wish for an object counts, and its failures are counted for its backoff."""
+    """The due time of each object. The earliest one counts, and failures are counted for the backoff."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -21,32 +21,32 @@ class Agenda:
         self._timed: set[ObjectReference] = set()
 
     def add(self, item: ObjectReference, after: float = 0.0) -> None:
-        """Wish for a pass in so many seconds."""
+        """Enqueue an object, due in that many seconds."""
         due = self._now() + max(0.0, after)
         self._due[item] = min(due, self._due.get(item, due))
         if after <= 0:
             self._timed.discard(item)
 
     def forget(self, item: ObjectReference) -> None:
-        """Drop the wishes for an object that is gone, and its failures."""
+        """Drop the due time of a deleted object, and its failures."""
         self._due.pop(item, None)
         self._attempts.pop(item, None)
 
     def ready(self) -> list[ObjectReference]:
-        """What is due now, in an order that does not depend on how it came about."""
+        """The objects that are due now, in an order that does not depend on when they were enqueued."""
         now = self._now()
         return sorted((item for item, due in self._due.items() if due <= now), key=lambda item: (item.plural, str(item)))
 
     def next_due(self) -> float | None:
-        """Seconds until something is due; None when nothing will be."""
+        """Seconds until the next object is due; None if there is none."""
         return min(self._due.values()) - self._now() if self._due else None
 
     def take(self, item: ObjectReference) -> None:
-        """Begin a pass."""
+        """Start a reconcile."""
         del self._due[item]
 
     def settle(self, item: ObjectReference, wish: Next) -> None:
-        """What a pass wished for at its end."""
+        """Enqueue the object again as its reconcile requested at its end."""
         timed = item in self._timed
         self._timed.discard(item)
         if wish.backoff is not None:

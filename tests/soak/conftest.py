@@ -1,4 +1,4 @@
-"""A cluster with the chart and a simulated Azure for these tests alone: they leap through time, and lose consents and vaults."""
+"""A cluster with the chart and a simulated Azure for these tests alone: they skip time, and lose consents and vaults."""
 
 from __future__ import annotations
 

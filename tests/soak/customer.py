@@ -1,4 +1,4 @@
-"""What the customer has done to vault and keys, and so what must be true of every version: the other half of the model."""
+"""The model of the customer's side: what was done to vault and keys, and so what must be true of every version."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Key:
 
 @dataclass
 class Vault:
-    """The vault with what leads to it."""
+    """The vault, with consent, grants and network rules."""
 
     name: str
     now: Callable[[], float]
@@ -57,11 +57,11 @@ class Vault:
 
     @property
     def in_flux(self) -> bool:
-        """Whether a grant, or its end, is still on its way: then either answer is right."""
+        """Whether a change of a grant is not in force everywhere yet: then either answer is right."""
         return self.now() < self._settled_at + 1.0
 
     def accessible(self, key: str, version: str, *, to_services: bool = False) -> bool | None:
-        """Whether a version can be wrapped and unwrapped with; None while a grant is on its way. The firewall stops only the operator."""
+        """Whether a version can wrap and unwrap; None while a change of a grant takes effect. The firewall blocks only the operator."""
         if self.in_flux:
             return None
         known = self.keys.get(key)
@@ -75,7 +75,7 @@ class Vault:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing at all is in the way of any version."""
+        """Whether nothing blocks any version."""
         if self.in_flux:
             return False
         return all(self.accessible(key.name, version.id) for key in self.keys.values() for version in key.versions)

@@ -1,4 +1,4 @@
-"""Plays the steps of one episode and checks the laws after each; what it did is told when a law is broken."""
+"""Plays the steps of one episode and checks the laws after each; if a law is broken, it reports the steps."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Episode:
             await self.ledger.others_acted()
 
     async def _due(self, picks: Picks) -> ObjectReference:
-        """Something that is due; time passes until it is."""
+        """An object that is due; virtual time passes until there is one."""
         life = await self.world.operator()
         while not (ready := life.agenda.ready()):
             after = life.agenda.next_due()
@@ -138,7 +138,7 @@ class Episode:
         self.ledger.step_begins()
         await self.world.work(reference)
         self._tell("pass", reference)
-        await self.ledger.look()
+        await self.ledger.check()
         await self.world.refresh()
 
     async def _interrupted(self, picks: Picks, action: str | None) -> None:
@@ -159,13 +159,13 @@ class Episode:
         )
         what = "pass" if not happened else "crash in a pass" if action is None else "race with a pass"
         self._tell(what, f"{reference}, after {after} answers{' and the next' if answered else ''}" if happened else reference)
-        await self.ledger.look(ended_late=happened)
+        await self.ledger.check(ended_late=happened)
         await self.world.refresh()
 
     async def _leap(self, seconds: float) -> None:
         await self.world.ground.time.leap(seconds)
         if seconds > 1:
-            await self.ledger.look(leapt=True)
+            await self.ledger.check(leapt=True)
         if seconds > 10_000:
             await self.ledger.others_acted()
 
@@ -197,7 +197,7 @@ class Episode:
     async def _drain(self) -> None:
         async def after_each(reference: ObjectReference) -> None:
             self.result.done["pass"] += 1
-            await self.ledger.look()
+            await self.ledger.check()
             await self.world.refresh()
             self.ledger.step_begins()
 
@@ -205,7 +205,7 @@ class Episode:
         await self.world.drain(after_each)
 
     async def _quiet(self, picks: Picks, *, everything: bool) -> None:
-        """Faults stop, and perhaps everything is restored: then all comes to rest where it must, and stays there."""
+        """Stop all faults, and perhaps restore everything: then every object must reach its final state and stay there."""
         self.world.faults.clear()
         if everything:
             self._tell("restore", await restore(self.world, picks))

@@ -1,4 +1,4 @@
-"""One life of the operator: everything that its composition root builds, but for the watches and the workers, which the driver plays."""
+"""One run of the operator: everything that its composition root makes, except watches and workers, which the driver simulates."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Incarnation:
 
     @classmethod
     async def start(cls, place: Place, time: VirtualTime) -> Incarnation:
-        """Start as after a restart: know nothing, list everything, look back for what was deleted meanwhile."""
+        """Start as after a restart: with empty memory, list everything, and record what was deleted in the meantime."""
         telemetry = CountingTelemetry()
         stack = AsyncExitStack()
         tls = ssl.create_default_context(cafile=str(place.ca_file))
@@ -140,13 +140,13 @@ class Incarnation:
                 self.gone(reference)
 
     def see(self, plural: str, body: Mapping[str, Any]) -> None:
-        """An event of a watch about an object that is there."""
+        """A watch event of an object that exists."""
         reference, is_due = self.passes.cluster.inventory.put(plural, body)
         if is_due:
             self.agenda.add(reference)
 
     def gone(self, reference: ObjectReference, uid: str | None = None) -> None:
-        """An event of a watch, or a list, about an object that is no more."""
+        """A watch event, or a list, that shows that an object was deleted."""
         inventory = self.passes.cluster.inventory
         concerned = inventory.related_to(reference) | inventory.referring_to(reference)
         if not inventory.remove(reference, uid):
@@ -186,10 +186,10 @@ class Incarnation:
         return sorted(str(reference) for reference in there if writer.old_claims(reference) is not None)
 
     async def crash(self) -> None:
-        """End everything at once; only what is on its way to a server still arrives there."""
+        """End everything at once; only requests that were already sent still arrive."""
         me = asyncio.current_task()
         while others := asyncio.all_tasks() - {me}:
-            # Again and again: whoever cleans up after the first time may wait for something once more.
+            # Repeatedly, because a task that cleans up after the first cancellation may await something again.
             for task in others:
                 task.cancel()
             ended, _ = await asyncio.wait(others, timeout=0.5)

@@ -1,4 +1,4 @@
-"""Runs a pass up to its k-th request, and there ends it as SIGKILL would, or lets something else happen in between."""
+"""Runs a reconcile up to its k-th request, and there ends it as SIGKILL would, or lets something else happen first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ENDINGS = 200
 
 
 class CrashedError(Exception):
-    """The operator was ended in the middle of a pass."""
+    """The operator was killed during a reconcile."""
 
 
 class Interrupted:
@@ -60,7 +60,7 @@ class Interrupted:
 
     @staticmethod
     def _end(inner: Generator[Any, Any, Any], waited_for: object) -> None:
-        """Let the coroutine do nothing more: whatever its cleaning up would wait for is ended as well."""
+        """End the coroutine; whatever its cleanup awaits is ended too."""
         with suppress(asyncio.CancelledError, StopIteration, RuntimeError):
             for _ in range(_ENDINGS):
                 if asyncio.isfuture(waited_for):

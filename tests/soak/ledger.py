@@ -1,4 +1,4 @@
-"""Reads Azure's request log and Azure's own state after each step, and holds the operator to the laws of writing."""
+"""Reads Azure's request log and state after each step, and checks the laws of writing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PROBE_MAX_AGE: Final = 60.0
 OPERATION_SECONDS: Final = 900.0
-"""How long after a write a change of a slow resource still counts as its doing."""
+"""Seconds after a write within which a change of a slow resource still counts as its effect."""
 _KEY_PATH: Final = re.compile(r"^/keys/([^/?]+)/([0-9a-f]{32})/(wrapkey|unwrapkey)(?:\?|$)")
 Proofs = dict[tuple[str, str, str], float]
 """When a version of a key was last wrapped or unwrapped with, in virtual seconds."""
@@ -60,7 +60,7 @@ class Ledger:
     _lives: int = 0
 
     async def begin(self) -> None:
-        """Take in what there is at the beginning of the episode."""
+        """Read the state at the start of the episode."""
         requests = await self.world.ground.control.requests(0)
         self.position = requests[-1]["n"] if requests else 0
         for target in (*self.world.targets, self.world.bystander):
@@ -75,22 +75,22 @@ class Ledger:
             self.forget_proofs()
 
     def forget_proofs(self) -> None:
-        """What another process has proven proves nothing for this one."""
+        """Drop the proofs of an earlier process: they do not count for this one."""
         self._proven = {}
 
     def take_permissions(self) -> None:
-        """Something may have changed what is allowed; what was allowed when the pass began is forgiven until it ends."""
+        """Something may have changed what is allowed; what was allowed when the reconcile started remains so until it ends."""
         for name, permission in permissions_of(self.world).items():
             self._allowed.setdefault(name, set()).add(permission)
 
     async def others_acted(self) -> None:
-        """Somebody else may have changed resources: what they are now is the new beginning."""
+        """Somebody else may have changed resources: their current state is the new baseline."""
         for target in self.world.targets:
             if await self._another_changed(target):
                 self._writes.pop(target.name, None)
 
     async def _another_changed(self, target: Target) -> bool:
-        """Whether a resource is another than it was, and not by the operator: then that is the new beginning."""
+        """Whether a resource has changed, but not by the operator; its current state is then the new baseline."""
         before, truth = self.truths[target.name], await target.truth()
         self.truths[target.name] = truth
         if truth == before:
@@ -99,8 +99,8 @@ class Ledger:
         self.unrecorded = [change for change in self.unrecorded if change.target != target.name or change.told]
         return True
 
-    async def look(self, *, ended_late: bool = False, leapt: bool = False) -> None:
-        """Hold what the operator sent since the last look, and what Azure shows now, to the laws. Raises ViolationError."""
+    async def check(self, *, ended_late: bool = False, leapt: bool = False) -> None:
+        """Check the operator's requests since the last check, and Azure's state, against the laws. Raises ViolationError."""
         requests = await self.world.ground.control.requests(self.position)
         if requests:
             self.position = requests[-1]["n"]
@@ -121,7 +121,7 @@ class Ledger:
         written: set[str] = set()
         for entry in requests:
             if entry["application"] == identity.application_client_id and entry["service"] == "vault":
-                self._visit(entry)
+                self._record_call(entry)
             elif (
                 entry["service"] == "management"
                 and entry["method"] not in {"GET", "HEAD"}
@@ -130,8 +130,8 @@ class Ledger:
                 written.add(self._write(entry, ended_late=ended_late))
         return written
 
-    def _visit(self, entry: dict[str, Any]) -> None:
-        """Take in a call to the vault; a refusal makes what it was about unproven."""
+    def _record_call(self, entry: dict[str, Any]) -> None:
+        """Record a call to the vault; a refusal removes the proof of its version."""
         if entry["method"] == "GET":
             return
         found = _KEY_PATH.match(entry["path"])

@@ -17,11 +17,11 @@ class Permission:
     key: str = ""
     versions: frozenset[str] | None = None
     follows_azure: bool = False
-    """Whether Azure itself takes the latest version."""
+    """Whether Azure itself uses the latest version."""
     revert: bool = False
 
     def covers(self, truth: Truth) -> bool:
-        """Whether a resource may be brought there."""
+        """Whether a resource may be put on that key."""
         if truth.uri is None:
             return self.revert
         return truth.key == self.key and (self.versions is None or truth.version in self.versions)

@@ -1,4 +1,4 @@
-"""Plays episodes one after the other on a sandbox of its own, and tells the shortest way to whatever goes wrong."""
+"""Plays episodes one after the other on a sandbox of its own, and reports the shortest sequence for each violation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leaves steps out as long as the same law is still broken: what remains is what it takes."""
+"""Shortens a sequence: leaves steps out as long as the same law is still broken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What status says that is not so, and what it must say once everything has come to rest."""
+"""Which statements of status are false, and what status must say once nothing changes any more."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEY_EVENTS: Final = frozenset({"KeyChanged", "KeyChangeFound"})
 
 
 def lies(world: World, ledger: Ledger) -> set[str]:
-    """What the statuses state and is not so; it may be so for one interval, until the next look."""
+    """The false statements of all statuses; a statement may be false for one interval, until the next check."""
     found: set[str] = set()
     for key in world.keys.values():
         known = world.key_status(key.name) if key.live else None
@@ -67,7 +67,7 @@ def _lies_of(world: World, manifest: Manifest, resource: EncryptedResource, trut
 
 
 def unsettled(world: World, ledger: Ledger) -> list[str]:
-    """What is not yet as it must be in the end; for the time when nothing happens any more."""
+    """What is not yet in its final state; for the time when nothing changes any more."""
     found: list[str] = []
     for key in world.keys.values():
         if key.live:
@@ -98,7 +98,7 @@ def _unsettled_key(world: World, key: KeyManifest) -> list[str]:
 
 
 def _can_be_written(world: World, manifest: Manifest, truth: Truth) -> bool:
-    """Whether nothing that Azure or the operator would have to wait for is in the way of a change."""
+    """Whether nothing blocks a change: neither Azure nor the operator has to wait."""
     return world.vault.whole and manifest.target.name not in world.locks and world.in_scope and world.keys[manifest.key].live
 
 

@@ -1,4 +1,4 @@
-"""The same customers against the operator's own process, which is killed at any moment while everything runs at once."""
+"""The same customers against the operator's own process, which is killed at random times while it works."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_killed_while_customers_act_it_keeps_the_laws_and_ends_where_it_mu
             await restore(world, Picks(0))
 
             async def settled() -> bool:
-                await ledger.look(ended_late=True)
+                await ledger.check(ended_late=True)
                 await ledger.others_acted()
                 await world.refresh()
                 await world.read_statuses()
@@ -71,11 +71,11 @@ async def _act(world: World, ledger: Ledger, operator: Operator) -> None:
     for number, step in enumerate(possible[:ACTIONS_PLAYED], 1):
         # Nothing is awaited between two actions but the answers of servers: the operator works meanwhile, at its own pace.
         await ACTIONS[step.what](world, Picks(step.pick))
-        await ledger.look(ended_late=True)
+        await ledger.check(ended_late=True)
         await world.refresh()
         if number % KILLED_EVERY == 0:
             operator.kill()
-            await ledger.look(ended_late=True)
+            await ledger.check(ended_late=True)
             ledger.forget_proofs()
             await restore(world, Picks(step.pick))
             operator.launch(**SETTINGS)

@@ -1,4 +1,4 @@
-"""One time for the operator and the simulated Azure: the wall clock, and what was leapt over."""
+"""One clock for the operator and the simulated Azure: the wall clock plus the time that was skipped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class VirtualTime:
         return datetime.now(UTC) + timedelta(seconds=self._leapt)
 
     async def leap(self, seconds: float) -> None:
-        """Let time pass, for everybody at once."""
+        """Skip time, for the operator and Azure together."""
         if seconds > 0:
             await self._control.advance(seconds)
             self._leapt += seconds

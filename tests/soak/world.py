@@ -1,4 +1,4 @@
-"""One episode: its vault, keys, resources and manifests, the operator's present life, and what the API server holds by the model."""
+"""One episode: its vault, keys, resources and manifests, the current run of the operator, and the model of the API server."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class World:
         self.seen("CustomerManagedKey", body)
 
     async def put(self, manifest: Manifest, *, withheld: bool = False) -> None:
-        """Apply it; with `withheld` the operator's watch hears of it later."""
+        """Apply it; with `withheld` the operator's watch gets the event later."""
         body = await self.ground.objects.apply("EncryptedResource", manifest.name, manifest.spec, self.name)
         manifest.live, manifest.uid = True, body["metadata"]["uid"]
         self.seen("EncryptedResource", body, withheld=withheld)
@@ -217,7 +217,7 @@ class World:
             self.life.see(plural, body)
 
     def events_arrive(self) -> int:
-        """Let the watch tell what it has withheld."""
+        """Deliver the events that the watch has withheld."""
         waiting, self.withheld = self.withheld, []
         for kind, body in waiting:
             self._deliver(kind, body)
@@ -238,7 +238,7 @@ class World:
 
     @property
     def consent_is_hidden(self) -> bool:
-        """Whether nobody can see that the consent is withdrawn: Entra answers nobody, and the vault takes the tokens that are left."""
+        """Whether a withdrawn consent cannot be detected: Entra does not answer, and the vault accepts the cached tokens."""
         return not self.vault.consent and any(fault["host"] == "login.microsoftonline.com" for fault in self.faults)
 
     @asynccontextmanager
@@ -263,7 +263,7 @@ class World:
                 ]
 
     async def work(self, reference: ObjectReference, **how: Any) -> bool:
-        """One pass; a crash in it leaves the operator down. Whether an interruption came."""
+        """One reconcile; a crash in it stops the operator. Returns whether it was interrupted."""
         life = await self.operator()
         self.passes += 1
         async with self.weather():
@@ -274,7 +274,7 @@ class World:
                 return True
 
     async def drain(self, after_each: Callable[[ObjectReference], Awaitable[None]]) -> int:
-        """Work until nothing is due now; how many passes that took. Raises ViolationError when there is no end."""
+        """Reconcile until nothing is due now; returns the number of reconciles. Raises ViolationError if that never ends."""
         for number in range(LONGEST_DRAIN):
             ready = (await self.operator()).agenda.ready()
             if not ready:
@@ -306,14 +306,14 @@ class World:
                     self._read_manifests[body["metadata"]["name"]] = EncryptedResource.model_validate(body)
 
     async def refresh(self) -> None:
-        """See which of the manifests that are on their way out are gone."""
+        """Check which of the manifests that are being deleted no longer exist."""
         for manifest in self.manifests.values():
             if manifest.deleting and await self.read("EncryptedResource", manifest.name) is None:
                 manifest.deleting = False
                 self.seen("EncryptedResource", {"gone": manifest.name})
 
     async def close(self) -> None:
-        """Take everything away that the next episode must not meet."""
+        """Remove everything that would disturb the next episode."""
         if self.life is not None:
             await self.life.stop()
             self.life = None
