@@ -1,7 +1,7 @@
-"""The one way in for answers over HTTP: read within bounds of size, time and nesting, or not at all.
+"""Reads all answers over HTTP, within bounds of size, time and nesting.
 
-It lies beneath every SDK, as the answer class of the HTTP session: Azure, Entra, Graph and Snowflake, receivers of events and the
-audit sink. What reaches a reader is empty or one JSON object without anything that a parser trips over.
+It is the answer class of the HTTP session, below every SDK: for Azure, Entra, Graph and Snowflake, for receivers of events and
+the audit sink. A reader gets an empty body, or one JSON object that every parser accepts.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ LARGEST_ANSWER: Final = 1 << 20
 LARGEST_PAGE: Final = 8 << 20
 """The same for Resource Manager, whose lists have large pages."""
 LONGEST_ANSWER: Final = 30.0
-"""Seconds from a request until its answer has been read to the end, whatever drips in meanwhile."""
+"""Most seconds from a request until its answer has been read to the end, however slowly it arrives."""
 DEEPEST: Final = 32
-"""Objects and lists within one another."""
+"""Greatest depth of objects and lists within each other."""
 LONGEST_TOKEN_LIFE: Final = 2 * 86_400
-"""Seconds; Entra's own tokens live for a day at most."""
+"""Seconds; Entra's tokens are valid for a day at most."""
 LONGEST_RETRY_AFTER: Final = 900.0
-"""Seconds for which anyone outside may ask to be left alone."""
+"""Most seconds for which an answer can ask the operator to wait."""
 _LARGEST_INTEGER: Final = 1 << 63
 _TOKEN_ENDPOINT: Final = "/oauth2/v2.0/token"  # noqa: S105 - a path, not a secret
 
 
 class UnreadableError(DecodeError):
-    """An answer came, and it is not one that a reader can read."""
+    """There is an answer, but it cannot be read."""
 
 
 def open_session(
     *, connections: int, timeout: aiohttp.ClientTimeout | None = None, trust_env: bool = False
 ) -> aiohttp.ClientSession:
-    """A session whose answers all pass the gate. It keeps no cookies."""
-    # aiohttp's own context is as old as its import; this one trusts what SSL_CERT_FILE names now.
+    """A session whose answers are all read within the bounds. It keeps no cookies."""
+    # aiohttp makes its default context at import. This one is new, so it trusts what SSL_CERT_FILE names now.
     connector = aiohttp.TCPConnector(limit=connections, ssl=ssl.create_default_context())
     return aiohttp.ClientSession(
         connector=connector,
@@ -58,16 +58,16 @@ def open_session(
 
 
 class GatedAnswer(aiohttp.ClientResponse):
-    """An answer whose body is read within bounds, and of which an error keeps only what can be read."""
+    """An answer whose body is read within bounds; an error keeps only what can be read of it."""
 
     _gated: CIMultiDictProxy[str] | None = None
 
     @property
     def headers(self) -> CIMultiDictProxy[str]:
-        """The headers, without what would have an SDK decode or wait in another way."""
+        """The headers, without values that would make an SDK decode or wait differently."""
         if self._gated is None:
             headers = CIMultiDict(super().headers)
-            # What passes the gate is JSON in UTF-8, whatever the answer calls itself.
+            # The body is JSON in UTF-8, whatever content type the answer has.
             headers["Content-Type"] = "application/json"
             if "Retry-After" in headers:
                 _bound_wait(headers)
@@ -88,7 +88,7 @@ class GatedAnswer(aiohttp.ClientResponse):
     async def _bounded(self) -> bytes:
         limit = LARGEST_PAGE if (self.url.host or "").startswith("management.") else LARGEST_ANSWER
         kept = bytearray()
-        # aiohttp decompresses a piece at a time, and no further than has been taken from it.
+        # aiohttp decompresses piece by piece, and only as much as has been read from it.
         async for piece in self.content.iter_any():
             kept += piece
             if len(kept) > limit:
@@ -108,7 +108,7 @@ class GatedAnswer(aiohttp.ClientResponse):
         if succeeded and self.url.path.endswith(_TOKEN_ENDPOINT):
             return json.dumps(read_token_answer(found)).encode()
         if b"\\ud" in content.lower():
-            # Half a pair of surrogates can be written in JSON and nowhere else.
+            # JSON can contain half a surrogate pair, which UTF-8 cannot.
             return json.dumps(found, ensure_ascii=False).encode("utf-8", "replace")
         return content
 
@@ -120,9 +120,9 @@ def read_object(content: bytes) -> dict[str, Any]:
             content.decode("utf-8-sig"), parse_constant=_refused, parse_float=_finite, parse_int=_bounded_integer
         )
     except (ValueError, RecursionError) as error:
-        raise UnreadableError("the answer is no JSON that can be read") from error
+        raise UnreadableError("the answer is not valid JSON") from error
     if not isinstance(found, dict):
-        raise UnreadableError("the answer is no JSON object")
+        raise UnreadableError("the answer is not a JSON object")
     level: list[Any] = [found]
     for _ in range(DEEPEST):
         level = [
@@ -155,28 +155,28 @@ def _bounded_integer(text: str) -> int:
 
 
 def read_token_answer(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What Entra's token endpoint grants, and nothing else of it. Raises `UnreadableError`.
+    """The token in an answer of Entra's token endpoint, without all other fields. Raises `UnreadableError`.
 
     Source: Microsoft identity platform, "Successful response (access token response)".
     """
     token, life = body.get("access_token"), body.get("expires_in")
     if not isinstance(token, str) or not token or not all("!" <= sign <= "~" for sign in token):
-        raise UnreadableError("the answer of the token endpoint holds no token")
+        raise UnreadableError("the answer of the token endpoint has no token")
     seconds = int(life) if isinstance(life, str) and life.isascii() and life.isdecimal() and len(life) < 10 else life
     if type(seconds) is not int or not 0 < seconds <= LONGEST_TOKEN_LIFE:
-        raise UnreadableError("the answer of the token endpoint says no time for which the token is good")
+        raise UnreadableError("the answer of the token endpoint does not say how long the token is valid")
     return {"token_type": "Bearer", "access_token": token, "expires_in": seconds}
 
 
 def _bound_wait(headers: CIMultiDict[str]) -> None:
-    """Leave a `Retry-After` of whole seconds within bounds, which every SDK can read, or none."""
+    """Replace `Retry-After` by whole seconds within bounds, which every SDK can read, or remove it."""
     seconds = read_wait(headers.popall("Retry-After")[-1])
     if seconds is not None:
         headers["Retry-After"] = str(math.ceil(seconds))
 
 
 def bounded_wait(text: str, factor: float = 1.0) -> float | None:
-    """Seconds that a header asks to wait, at most `LONGEST_RETRY_AFTER`; None when it is no number."""
+    """Seconds that a header asks to wait, at most `LONGEST_RETRY_AFTER`; None if it is not a number."""
     try:
         seconds = float(text) * factor
     except ValueError:
@@ -185,7 +185,7 @@ def bounded_wait(text: str, factor: float = 1.0) -> float | None:
 
 
 def read_wait(text: str) -> float | None:
-    """Seconds that a `Retry-After` asks to wait, in either form of RFC 9110, bounded; None when it is neither."""
+    """Seconds that a `Retry-After` asks to wait, in either form of RFC 9110, bounded; None if it has neither form."""
     seconds = bounded_wait(text)
     if seconds is not None:
         return seconds

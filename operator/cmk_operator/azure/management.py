@@ -52,7 +52,7 @@ class Sdk(Generic[ClientT]):
     package: str
     load: Callable[[], Callable[..., ClientT]]
     fields: Fields | None = None
-    """What is read of each resource, so that the SDK converts nothing else; None: it converts all."""
+    """The fields that are read of each resource, so that the SDK converts no others; None: it converts all."""
 
     async def client_class(self) -> Callable[..., ClientT]:
         """Import the SDK in a thread: that takes hundreds of milliseconds, during which the lease must be renewed."""
@@ -99,28 +99,28 @@ class WholeAnswer(AsyncHTTPPolicy[Any, Any]):
 
 
 _ENTRIES: Final = "listed_entries"
-"""The keyword by which `entries_of` has the objects of a page left as they are."""
+"""The keyword with which `entries_of` makes the SDK leave the objects of a page as they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class _LinkAlone:
-    """A page of a list as the SDK sees it: without the objects, of which one that is odd would spoil all others."""
+    """A page of a list for the SDK, without the objects: one malformed object would make the SDK fail for all others."""
 
     page: Mapping[str, Any]
     status_code: int = 200
 
     def json(self) -> dict[str, object]:
-        """The link to the next page. Raises `UnreadableError` for what is none."""
+        """The link to the next page. Raises `UnreadableError` for a value that is not a link."""
         link = self.page.get("nextLink")
         if not isinstance(link, str | None):
-            raise UnreadableError("the answer is no page of a list")
+            raise UnreadableError("the answer is not a page of a list")
         return {"value": [], "nextLink": link}
 
 
 def _list_in(body: Mapping[str, object]) -> list[object]:
     found = body.get("value")
     if not isinstance(found, list):
-        raise UnreadableError("the answer is no page of a list")
+        raise UnreadableError("the answer is not a page of a list")
     return found
 
 
@@ -135,9 +135,9 @@ def _round_wait(headers: MutableMapping[str, str]) -> None:
 
 
 def _drop_unread(body: dict[str, Any], fields: Fields) -> None:
-    """Drop the fields that are not read from the resource, or from each of a list, in the JSON that the SDK gets next.
+    """Drop the fields that the operator does not read, of a resource or of each one in a list, from the JSON for the SDK.
 
-    An SDK converts every field of every resource to its model: without this a list costs three times as much.
+    An SDK converts every field of every resource to its model; without this a list costs three times as much.
     """
     listed = body.get("value")
     for resource in listed if isinstance(listed, list) else [body]:
@@ -177,14 +177,14 @@ def text_of(value: str | None) -> str:
 
 
 def whole(resource: ModelT) -> ModelT:
-    """A resource that has properties. Raises TypeError for one without: nothing in it would read as protection by Microsoft's key."""
+    """The resource. Raises TypeError if it has no properties, because that would read as protection by a Microsoft-managed key."""
     if getattr(resource, "properties", None) is None:
         raise TypeError("properties")
     return resource
 
 
 def texts_of(value: object) -> tuple[str, ...]:
-    """A list of texts; none for null. Raises TypeError for anything else."""
+    """A list of texts; empty for null. Raises TypeError for anything else."""
     found = [] if value is None else value
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise TypeError("no list of texts")
@@ -211,8 +211,8 @@ async def entries_of(
 ) -> AsyncIterator[list[tuple[str, ModelT]]]:
     """The objects of each page of an SDK's list, each read by itself, with its id.
 
-    One that cannot be read is left out: then it is unreadable where it is asked for by itself, and no other is. Raises what an
-    Azure call raises. Others may run between slices of a page.
+    An object that cannot be read is left out, so that only a read of that object fails. Raises what an Azure call raises. Other
+    tasks may run between slices of a page.
     """
     entries: list[Any] = []
     async for _ in pages_of(listing(**{_ENTRIES: entries})):
@@ -227,7 +227,7 @@ async def entries_of(
 
 
 _SLICE: Final = 50
-"""Objects of a page that are read before others may run."""
+"""Objects of a page that are read before other tasks may run."""
 
 
 def _id_of(entry: Mapping[str, object]) -> str:

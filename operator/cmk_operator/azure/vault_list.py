@@ -161,7 +161,7 @@ async def _list_keys(session: AzureSession, vault: VaultList, most_pages: int) -
                 page = await rest.call("GET", "/keys", query)
                 entries = page.get("value")
                 if not isinstance(entries, list):
-                    raise UnreadableError("the answer is no page of a list")
+                    raise UnreadableError("the answer is not a page of a list")
                 for entry in entries:
                     with suppress(UnreadableError), typed_answer():
                         found[parse_reported_key_uri(str(entry["kid"])).key_name.lower()] = _listed(entry["attributes"])
@@ -176,7 +176,7 @@ async def _list_keys(session: AzureSession, vault: VaultList, most_pages: int) -
 
 
 def _listed(attributes: Mapping[str, Any]) -> ListedKey:
-    """Raises TypeError for an attribute of another type than Key Vault's."""
+    """Read the attributes of an entry. Raises TypeError for an attribute of another type than Key Vault's."""
     enabled, level = attributes.get("enabled"), attributes.get("recoveryLevel")
     if not isinstance(enabled, bool | None) or not isinstance(level, str | None):
         raise TypeError("attributes")

@@ -105,7 +105,7 @@ class VaultReader:
 
 
 def _require_vault(body: dict[str, Any]) -> None:
-    """Raises TypeError or KeyError for an answer that is no vault: what it lacks would read as a setting that is off."""
+    """Raises TypeError or KeyError for an answer that is not a vault: a missing field would read as a setting that is off."""
     properties = body["properties"]
     expected = {
         "vaultUri": str,

@@ -1,7 +1,7 @@
 """Posts one CloudEvent to a receiver over HTTPS, and interprets the answer.
 
-A receiver is chosen by whoever writes a CustomerTenant. Redirects are not followed and bodies are not read, so that it can
-neither send the operator elsewhere nor put its words into a status.
+Whoever writes a CustomerTenant chooses the receiver. Redirects are not followed and bodies are not read, so that a receiver can
+neither send the operator to another host nor put text into a status.
 """
 
 from __future__ import annotations

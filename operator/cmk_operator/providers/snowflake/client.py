@@ -67,7 +67,7 @@ class SnowflakeClient:
         return _read(answer.body)
 
     async def _awaited(self, handle: uuid.UUID) -> Answer:
-        """The answer of a statement that takes longer. Raises `_StillRunningError` for one that takes too long."""
+        """Poll a statement until it has an answer. Raises `_StillRunningError` after `PATIENCE` seconds."""
         patience = asyncio.timeout(PATIENCE)
         try:
             async with patience:
@@ -83,7 +83,7 @@ class SnowflakeClient:
 
 
 class _StillRunningError(Exception):
-    """A statement takes longer than a pass waits."""
+    """A statement takes longer than a reconcile waits for it."""
 
 
 def _read(body: dict[str, Any]) -> Said | AzureFailure:
