@@ -43,7 +43,7 @@ class Fleet:
     async def prepare(self, number_of_keys: int) -> None:
         """Consent, the vault and all keys, without Azure's delays and limits.
 
-        With the limits, 1,000 accounts in one subscription take at least 80 s whoever writes.
+        With the limits, 1,000 accounts in one subscription take at least 99 s whoever writes.
         """
         await self.control.set_timings(**WITHOUT_LIMITS, **WITHOUT_DELAYS)
         await self.customer.consent(self.identity.application_client_id)

@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         default=STORAGE_RATES.writes.burst, gt=0, description="Storage account writes per subscription in an hour."
     )
     storage_writes_per_second: float = Field(
-        default=10, gt=0, description="Storage account writes per subscription in a second, evenly spread."
+        default=9.5, gt=0, description="Storage account writes per subscription in a second, evenly spread."
     )
     vault_calls: float = Field(default=400, gt=0, description="Calls per vault in 10 s.")
     resource_metrics: bool = Field(default=True, description="Whether each EncryptedResource has metrics of its own.")

@@ -15,7 +15,8 @@ from azure.keyvault.keys.aio import KeyClient
 
 from sandbox.administrators.rest import ARM, connection
 from sandbox.azure import process
-from sandbox.azure.timings import Timings
+from sandbox.azure.arm.throttling import Window
+from sandbox.azure.timings import LIFTED, Timings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -296,3 +297,10 @@ async def test_an_operation_takes_longer_and_fails_where_a_fault_says_so(
     assert ended.json["error"] == {"code": "InternalError", "message": "It broke."}
     refused = await wire("GET", result, token=token)
     assert (refused.status, refused.code) == (500, "InternalError")
+
+
+def test_nothing_is_counted_against_a_limit_that_is_lifted() -> None:
+    window = Window(3600)
+    assert [window.take(LIFTED) for _ in range(3)] == [0, 0, 0]
+    assert [window.take(2) for _ in range(2)] == [0, 0]
+    assert window.take(2) > 0

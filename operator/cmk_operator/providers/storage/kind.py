@@ -20,7 +20,7 @@ STORAGE_RATES: Final = ServiceRates(
     reads=Rate(700, 300),
     lists=Rate(80, 300),
     writes=Rate(1100, 3600),
-    writes_at_once=Rate(1, 0.1),
+    writes_at_once=Rate(1, 1 / 9.5),
 )
 """Source: "Storage resource provider limits" (800 reads and 100 lists per 5 minutes, 1,200 writes per hour, 10 per second)."""
 STORAGE_ACCOUNT: Final = Kind(
