@@ -1,4 +1,4 @@
-"""The people around the operator: the provider's and the customer's administrator, and the hand on the sandbox's controls.
+"""The people around the operator: the provider's and the customer's administrators, and a client of the sandbox's controls.
 
 They act only over HTTPS through the proxy, each with the client secret of their own tenant.
 """

@@ -1,4 +1,4 @@
-"""The hand on the sandbox's controls: clock, timings, faults and the request log."""
+"""A client of the sandbox's control server: clock, timings, faults and the request log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The provider's Snowflake administrator: opens accounts, and asks them in SQL with a key pair of their own."""
+"""The provider's Snowflake administrator: opens accounts, and runs SQL in them with a key pair."""
 
 from __future__ import annotations
 

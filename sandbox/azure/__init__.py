@@ -1,1 +1,1 @@
-"""The simulated Azure: one process that speaks for Entra, Graph, ARM, Key Vault and Blob Storage over TLS."""
+"""The simulated Azure: one process that serves Entra, Graph, ARM, Key Vault and Blob Storage over TLS."""

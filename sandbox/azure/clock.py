@@ -1,4 +1,4 @@
-"""Two times: the wall clock that clients live by, and the virtual clock that drives Azure's own schedules."""
+"""Two clocks: the wall clock of the clients, and the virtual clock of Azure's own schedules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each service of Azure says no: one exception per dialect, which renders its own body."""
+"""The refusals of each service of Azure: one exception for each error format, which renders its own body."""
 
 from __future__ import annotations
 

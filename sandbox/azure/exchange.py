@@ -1,4 +1,4 @@
-"""One HTTP request as the services see it, and the router that finds who answers it."""
+"""One HTTP request as the services get it, and the router that finds its handler."""
 
 from __future__ import annotations
 

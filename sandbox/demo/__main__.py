@@ -44,7 +44,7 @@ class Played:
 
 
 def main() -> int:
-    """Play the demo; exit status 0 when every step came out as told, 1 when one did not."""
+    """Play the demo; exit status 0 if every step had the expected result, else 1."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave all running, and print how to go on by hand")
     parser.add_argument("--directory", type=Path, default=Path(".sandbox"), help="where files and logs go (default: .sandbox)")

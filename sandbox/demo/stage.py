@@ -1,4 +1,4 @@
-"""What the people of the demo see and use: kubectl on the one side, Azure on the other."""
+"""What the people of the demo use: kubectl on one side, Azure on the other."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NAMESPACES = ("fabrikam", "adventure-works")
 
 
 class StoryFailedError(Exception):
-    """A step did not come out as told; the message says what was expected and what was seen."""
+    """A step had another result than the story says; the message says what was expected and what was observed."""
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Stage:
     ) -> dict[str, Any]:
         """Wait until the status of an object passes `test`, and return it; StoryFailedError says what was seen instead.
 
-        With `ask`, have a resource looked at every second meanwhile: what waits for a person is looked at slowly otherwise.
+        With `ask`, request a reconcile of a resource every second; a resource that waits for a person is checked rarely otherwise.
         """
         deadline = time.monotonic() + PATIENCE
         asked = 0.0
@@ -105,7 +105,7 @@ class Stage:
             await asyncio.sleep(0.1)
 
     async def ask_for_a_pass(self, *names: str) -> None:
-        """Have resources looked at now, as an engineer would who knows that the customer has just acted."""
+        """Request a reconcile of resources now, as an engineer would after the customer has acted."""
         self.passes += 1
         stamp = f"cmk-operator.dev/reconcile-requested-at={self.passes}"
         await self.kubectl("annotate", "--overwrite", "encres", *names, stamp, "--namespace", "fabrikam")

@@ -1,4 +1,4 @@
-"""The story, step by step; each step checks what it tells and returns one line about what was seen."""
+"""The story, step by step; each step checks what it claims and returns one line about what was observed."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from sandbox.kubernetes.wheels import installed
 MODULES = Path(__file__).resolve().parent / "binaries"
 ENVIRONMENT = {
     "CGO_ENABLED": "0",  # a static program needs no C compiler, neither to build nor to run
-    "GOTOOLCHAIN": "local",  # no toolchain is downloaded behind one's back
+    "GOTOOLCHAIN": "local",  # no toolchain is downloaded unasked
     "GOWORK": "off",
     "GOFLAGS": "-mod=readonly -buildvcs=false",
 }
@@ -106,8 +106,8 @@ def go_toolchain(wanted: tuple[int, ...]) -> Path:
     for program in [go, *go.parent.parent.glob("pkg/tool/*/*")]:
         program.chmod(0o755)  # wheels do not always carry the executable bit
     if _go_version(go) < wanted:
-        wished = ".".join(map(str, wanted))
-        raise UnavailableProgramError(f"Go {wished} or newer is needed: install it, or raise the version in requirements/go.in")
+        needed = ".".join(map(str, wanted))
+        raise UnavailableProgramError(f"Go {needed} or newer is needed: install it, or raise the version in requirements/go.in")
     return go
 
 

@@ -1,4 +1,4 @@
-"""The `identity` block of a resource: who it may be, as every resource provider judges it."""
+"""The `identity` block of a resource, and its validation, which all resource providers share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The front door of Azure Resource Manager: who calls, may they, is it locked, is it too much; then the resource provider."""
+"""The entry to Azure Resource Manager: checks token, permission, locks and limits, then calls the resource provider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every resource provider does alike: ids, lists in pages, locations that must not change, identities that may be assigned."""
+"""What all resource providers share: ids, lists in pages, locations that must not change, identities that may be assigned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What requests to Graph say: their bodies, their preferences, and which application they are about."""
+"""The contents of requests to Graph: their bodies, their preferences, and the application that they name."""
 
 from __future__ import annotations
 

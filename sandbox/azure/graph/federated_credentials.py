@@ -1,4 +1,4 @@
-"""The federated credentials of an application: at most 20, written one after the other, believed until a token is exchanged."""
+"""The federated credentials of an application: at most 20, written one by one, and checked only when a token is exchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Key Vault does with keys, whoever asks: a client over HTTPS or one of Azure's own services."""
+"""Key Vault's operations on keys, for clients over HTTPS and for Azure's own services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How Snowflake says no; the codes are its own where a source shows them (README.md lists the others)."""
+"""Snowflake's refusals. The codes are Snowflake's own where a source shows them; README.md lists the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything of Snowflake, put together behind one door."""
+"""The simulated Snowflake, put together behind one handler."""
 
 from __future__ import annotations
 

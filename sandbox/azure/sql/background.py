@@ -1,4 +1,4 @@
-"""What SQL does by itself: looks at the keys of its databases, and follows new versions of a key where it was told to."""
+"""What SQL does by itself: checks the keys of its databases, and follows new versions of a key with automatic rotation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Microsoft.Sql/servers/keys and encryptionProtector: which keys a server knows, and which one protects it."""
+"""Microsoft.Sql/servers/keys and encryptionProtector: the keys on a server, and the one that protects it."""
 
 from __future__ import annotations
 

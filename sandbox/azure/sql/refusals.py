@@ -1,4 +1,4 @@
-"""How SQL says that it cannot use a key: codes, statuses and texts of the REST reference of encryptionProtectors and keys.
+"""SQL's refusals to use a key: codes, statuses and texts of the REST reference of encryptionProtectors and keys.
 
 Beware: the statuses 401 are about the vault and not about the caller's token.
 """

@@ -1,4 +1,4 @@
-"""Microsoft.Sql/servers: the server itself and who it is on its way to a vault."""
+"""Microsoft.Sql/servers: the server itself, and the identity with which it accesses a vault."""
 
 from __future__ import annotations
 
