@@ -1,4 +1,4 @@
-"""What Azure does by itself when its time has come: the ends of operations, checks of keys, rotations.
+"""What Azure does by itself at a given time: the ends of operations, checks of keys, rotations.
 
 Everything that is due is done before the next request is served, in the order of its time. As nothing changes but by requests, the
 outcome is the same as if it had been done in time.

@@ -1,4 +1,4 @@
-"""Federated credentials: whether an assertion of another issuer stands for an application or a managed identity.
+"""Federated credentials: whether an assertion of another issuer is accepted for an application or a managed identity.
 
 Codes: https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 """

@@ -1,4 +1,4 @@
-"""How any of Azure's services reaches a customer's key: as the resource's own identity, through the same doors as everyone.
+"""How Azure's services access a customer's key: as the resource's own identity, with the same checks as every client.
 
 Managed identity of the resource -> token for the exchange audience -> the multitenant application in the tenant that the vault's
 challenge names -> get, wrap and unwrap.

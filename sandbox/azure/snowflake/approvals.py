@@ -1,4 +1,4 @@
-"""Multi-party Approval: a protected statement waits for other people, and is then sent again by the one who asked.
+"""Multi-party Approval: other people must approve a protected statement; then its user sends it again.
 
 https://docs.snowflake.com/en/user-guide/multi-party-approval
 """

@@ -1,4 +1,4 @@
-"""How Snowflake reaches a customer's key: as its own multitenant application, over its own subnets, through the same doors as everyone.
+"""How Snowflake accesses a customer's key: as its own multitenant application, from its own subnets, with the same checks as all.
 
 Snowflake is none of Azure's trusted services, so a vault's firewall stops it unless every one of its subnets is in the vault's rules.
 """

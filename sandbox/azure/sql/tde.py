@@ -1,4 +1,4 @@
-"""Transparent data encryption: which key a server or a database may take, its databases' keys under it, its loss and its return.
+"""Transparent data encryption: which key a server or a database may use, its databases' keys, its loss and its recovery.
 
 https://learn.microsoft.com/azure/azure-sql/database/transparent-data-encryption-byok-overview
 https://learn.microsoft.com/sql/relational-databases/security/encryption/troubleshoot-tde
