@@ -140,8 +140,11 @@ async def run(settings: Settings, connection: Connection) -> int:
         cluster = Cluster(client, inventory, queue.add)
         limits = intervals.claim_limits()
         observations = Observations(inventory, limits, _utc_now)
-        writer = StatusWriter(client, inventory, telemetry, queue.add, journal.settled, observations)
-        reporting = Reporting(writer, EventRecorder(client, settings.instance), journal, _utc_now)
+        events = EventRecorder(client, settings.instance)
+        writer = StatusWriter(
+            client, inventory, telemetry, queue.add, journal.settled, observations, withdrawn=events.record_withdrawal
+        )
+        reporting = Reporting(writer, events, journal, _utc_now)
         reading = KeyReading(KeyProber(session, _utc_now, settings.key_workers), VaultReader(session))
         forgetting = asyncio.create_task(
             forget_unused(reading.prober.drop_unused, reading.vaults.drop_unused, session.drop_unused), name="unused entries"

@@ -16,7 +16,8 @@ import jwt
 import pytest
 import yaml
 
-from cmk_operator.handlers import Watches
+from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.handlers import WATCHED, Watches
 from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError
 from cmk_operator.kubernetes.connection import find_connection
 from cmk_operator.kubernetes.inventory import Inventory
@@ -44,7 +45,7 @@ LEEWAY = 60
 """Seconds for which the API server believes a token after its end, because clocks differ (go-jose's default)."""
 LIFE = 4
 """Seconds; the API server believes a token that it has once seen for ten seconds more."""
-LIFE_OF_A_START = 15
+LIFE_OF_A_START = 10
 """Seconds for which a token lives that kopf starts with, also on a machine that is slow at that moment."""
 REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 REVIEW = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
@@ -301,23 +302,22 @@ async def test_kopf_goes_where_the_connection_goes_and_outlives_its_credentials(
     async def process(_: ObjectReference) -> Next:
         raise AssertionError("nobody works here")
 
-    queue: WorkQueue[ObjectReference] = WorkQueue(
-        process, lambda item: item.plural, dict.fromkeys(("federatedidentities", "preflights"), 1), telemetry
-    )
+    # Other tests may have left objects of any kind in this cluster.
+    queue: WorkQueue[ObjectReference] = WorkQueue(process, lambda item: item.plural, dict.fromkeys(WATCHED, 1), telemetry)
     async with _client(connection) as client:
         watches = Watches(connection, client, inventory, queue, telemetry, lambda _: 0.0)
         watching = asyncio.create_task(watches.run(stop))
         await until("kopf's watches", lambda: watches._sessions)  # noqa: SLF001 - they are cut below
         account.cluster.kubectl("create", "--filename", "-", stdin=_identity("of-kopf"))
-        await until("what a watch shows", lambda: inventory.count("federatedidentities") == 1)
+        await until("what a watch shows", lambda: inventory.get(FederatedIdentity, "of-kopf"))
         (folder / "token").write_text(account.token)
         await until("a token that has ended", lambda: _refused(account, first))
         await asyncio.gather(*(session.close() for session in watches._sessions))  # noqa: SLF001 - cut connections
         account.cluster.kubectl("create", "--filename", "-", stdin=_identity("of-kopf-again"))
-        await until("what a new watch shows", lambda: inventory.count("federatedidentities") == 2)
+        await until("what a new watch shows", lambda: inventory.get(FederatedIdentity, "of-kopf-again"))
         stop.set()
         await watching
-    account.cluster.kubectl("delete", "federatedidentities", "--all")
+    account.cluster.kubectl("delete", "federatedidentities", "of-kopf", "of-kopf-again")
 
 
 def _identity(name: str) -> str:

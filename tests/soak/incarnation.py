@@ -113,8 +113,11 @@ class Incarnation:
         cluster = Cluster(client, inventory, agenda.add)
         limits = INTERVALS.claim_limits()
         observations = Observations(inventory, limits, time.moment, time.now)
-        writer = StatusWriter(client, inventory, telemetry, agenda.add, journal.settled, observations)
-        reporting = Reporting(writer, EventRecorder(client, "soak"), journal, time.moment)
+        events = EventRecorder(client, "soak")
+        writer = StatusWriter(
+            client, inventory, telemetry, agenda.add, journal.settled, observations, withdrawn=events.record_withdrawal
+        )
+        reporting = Reporting(writer, events, journal, time.moment)
         passes = make_passes(
             cluster,
             reporting,

@@ -108,6 +108,11 @@ def is_withdrawn(conditions: object) -> bool:
     return isinstance(conditions, list) and any(_is_withdrawn(one) for one in conditions)
 
 
+def withdrawal_message(status: Mapping[str, Any]) -> str:
+    """The message of the withdrawn claims; empty if the status claims only what was observed lately."""
+    return str(next((one["message"] for one in status.get("conditions", ()) if _is_withdrawn(one)), ""))
+
+
 def _is_withdrawn(condition: Mapping[str, Any] | None) -> bool:
     return condition is not None and condition["status"] == "Unknown" and condition["reason"] == Reason.NOT_SEEN_LATELY
 

@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from cmk_operator.api.model import API_VERSION
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.text.rfc3339 import to_rfc3339_micro
 from cmk_operator.kubernetes.client import FIELD_MANAGER, KubernetesClient, KubernetesError
 from cmk_operator.kubernetes.status import reference_of
 
 if TYPE_CHECKING:
-    from cmk_operator.core.faults.reason import EventReason, Reason
+    from cmk_operator.core.faults.reason import EventReason
     from cmk_operator.kubernetes.inventory import CustomResource
 
 _NOTE_LIMIT: Final = 1000
@@ -29,6 +30,10 @@ class EventRecorder:
     def __init__(self, client: KubernetesClient, instance: str) -> None:
         self._client = client
         self._instance = instance
+
+    async def record_withdrawal(self, resource: CustomResource, message: str) -> None:
+        """Create the event that claims about `resource` were withdrawn, because nobody observed them for too long."""
+        await self.record(resource, "Warning", Reason.NOT_SEEN_LATELY, message, "WithdrawClaims")
 
     async def record(
         self, resource: CustomResource, kind: Literal["Normal", "Warning"], reason: Reason | EventReason, note: str, action: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.core.conditions import ConditionType
-from cmk_operator.core.old_claims import without_old_claims
+from cmk_operator.core.old_claims import withdrawal_message, without_old_claims
 from cmk_operator.kubernetes.client import KubernetesError, ObjectReference
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     Wake = Callable[[ObjectReference, float], None]
     Recorded = Callable[[str], Awaitable[None]]
+    Withdrawn = Callable[[CustomResource, str], Awaitable[None]]
     Status = FederatedIdentityStatus | CustomerTenantStatus | CustomerManagedKeyStatus | EncryptedResourceStatus
 
 OWN_CONDITIONS: Final = frozenset(one.value for one in ConditionType)
@@ -38,7 +39,8 @@ class StatusWriter:
     """The only place that writes status.
 
     It awaits `recorded` with the object's uid before each write: what the new status overwrites is then in the audit record.
-    A status that it writes makes no claim that is too old by `observations`.
+    A status that it writes makes no claim that is too old by `observations`. If that withdraws a claim that the reconcile would
+    have kept, it reports the message to `withdrawn`, because the reconcile does not know of it.
     """
 
     def __init__(
@@ -49,6 +51,8 @@ class StatusWriter:
         wake: Wake,
         recorded: Recorded,
         observations: Observations,
+        *,
+        withdrawn: Withdrawn,
     ) -> None:
         self._client = client
         self._inventory = inventory
@@ -56,6 +60,7 @@ class StatusWriter:
         self._telemetry = telemetry
         self._wake = wake
         self._recorded = recorded
+        self._withdrawn = withdrawn
 
     async def write(self, resource: CustomResource, status: Status, observed_at: datetime | None) -> bool:
         """Apply `status` if it differs from the status in the inventory; returns whether it was written.
@@ -66,8 +71,8 @@ class StatusWriter:
         also answers it while it loads a changed definition: only a watch or a list shows that an object was deleted.
         """
         reference = reference_of(resource)
-        before, basis = _wire(resource.status), self.observations.basis(reference, observed_at)
-        wanted = without_old_claims(_wire(status), before, basis, self.observations.now())
+        before, claimed, basis = _wire(resource.status), _wire(status), self.observations.basis(reference, observed_at)
+        wanted = without_old_claims(claimed, before, basis, self.observations.now())
         if wanted == before:
             self._note(reference, observed_at)
             return False
@@ -80,6 +85,9 @@ class StatusWriter:
         put_answer(self._inventory, reference.plural, answer, self._wake)
         self._telemetry.status_writes.labels(reference.plural).inc()
         self._note(reference, observed_at)
+        message = withdrawal_message(wanted)
+        if message and not withdrawal_message(before) and not withdrawal_message(claimed):
+            await self._withdrawn(resource, message)
         return True
 
     def _note(self, reference: ObjectReference, observed_at: datetime | None) -> None:

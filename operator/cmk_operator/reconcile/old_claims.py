@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus
-from cmk_operator.core.faults.reason import Reason
+from cmk_operator.core.old_claims import withdrawal_message
 from cmk_operator.kubernetes.client import KubernetesError, ObjectReference
 from cmk_operator.kubernetes.inventory import MODELS
 from cmk_operator.reconcile.audit import key_changes
@@ -97,10 +97,10 @@ class OldClaims:
         if isinstance(resource, CustomerManagedKey):
             self._note(resource, status)
         await writer.withdraw(reference, model.__name__, body, status)
-        message = _message(status)
+        message = withdrawal_message(status)
         _LOG.warning("an object was not observed for too long", extra={"object": str(reference), "detail": message})
         if resource is not None:
-            await self.reporting.events.record(resource, "Warning", Reason.NOT_SEEN_LATELY, message, "WithdrawClaims")
+            await self.reporting.events.record_withdrawal(resource, message)
 
     def _note(self, key: CustomerManagedKey, status: Mapping[str, Any]) -> None:
         """Record in the audit record that the state of the key is unknown now."""
@@ -115,8 +115,3 @@ def _parsed(model: type[CustomResource], body: Mapping[str, Any]) -> CustomResou
         return model.model_validate(body)
     except ValidationError:
         return None
-
-
-def _message(status: Mapping[str, Any]) -> str:
-    withdrawn = (one["message"] for one in status["conditions"] if one["reason"] == Reason.NOT_SEEN_LATELY)
-    return str(next(withdrawn, ""))
