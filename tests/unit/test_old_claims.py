@@ -162,7 +162,7 @@ def test_whoever_must_act_already_stays_named() -> None:
 def test_what_this_process_never_saw_counts_from_when_it_began_to_lead() -> None:
     before = status(condition(ConditionType.ENCRYPTED))
     after = without_old_claims(before, before, Basis(observation(LIMIT, seen=False)), NOW)
-    message = "not seen since the operator began to lead at 2026-11-30T11:57:50Z, for more than three check intervals"
+    message = "not seen since the operator began to watch it at 2026-11-30T11:57:50Z, for more than three check intervals"
     assert found(after, ConditionType.ENCRYPTED)["message"] == message
 
 

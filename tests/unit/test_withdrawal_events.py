@@ -9,7 +9,7 @@ import pytest
 
 from cmk_operator.api.conditions import Condition
 from cmk_operator.api.federated_identity import FederatedIdentity, FederatedIdentityStatus
-from cmk_operator.kubernetes.client import KubernetesClient
+from cmk_operator.kubernetes.client import KubernetesClient, ObjectReference
 from cmk_operator.kubernetes.inventory import CustomResource, Inventory
 from cmk_operator.kubernetes.observations import Observations
 from cmk_operator.kubernetes.status import StatusWriter
@@ -56,6 +56,7 @@ async def test_what_the_writer_withdraws_is_an_event_and_what_it_keeps_is_none(a
     async def withdrawn(_: CustomResource, message: str) -> None:
         told.append(message)
 
+    observations.of(ObjectReference(FederatedIdentity.plural, "", "main"))
     writer = StatusWriter(server, inventory, Telemetry(), lambda *_: None, recorded, observations, withdrawn=withdrawn)
     clock[0] = age
     for _ in range(2):

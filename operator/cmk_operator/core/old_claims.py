@@ -47,7 +47,7 @@ def limit_of(interval: float, age_when_seen: float = 0.0) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """When an object was last observed, or when the process became the leader if it has not observed the object yet."""
+    """When an object was last observed, or, if this process has not observed it yet, when it began to lead or the object appeared."""
 
     at: datetime
     age: float
@@ -66,7 +66,7 @@ class Observation:
         """The message for status; it does not change until the next observation."""
         if self.seen:
             return f"not seen since {to_rfc3339(self.at)}, for more than three check intervals"
-        return f"not seen since the operator began to lead at {to_rfc3339(self.at)}, for more than three check intervals"
+        return f"not seen since the operator began to watch it at {to_rfc3339(self.at)}, for more than three check intervals"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The time at which each object was last observed to be as its status says.
 
 It is kept only in memory, because writing it to each status in each interval would cost more than all other writes together.
-After a restart it counts from the time when the process became the leader.
+After a restart it counts from the time when the process became the leader, for a new object from when it appeared.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ class Observations:
         self._limits = limits
         self._clock = clock
         self._monotonic = monotonic
-        self._since = (monotonic(), clock())
         self._seen: dict[ObjectReference, tuple[float, datetime]] = {}
+        self._known: dict[ObjectReference, tuple[float, datetime]] = {}
+        """Since when this process has known an object, for those that it has not observed yet."""
 
     def __len__(self) -> int:
         """The number of objects held in memory."""
@@ -48,8 +49,8 @@ class Observations:
         return self._clock().replace(microsecond=0)
 
     def lead(self) -> None:
-        """The process is the leader now: objects without an observation count from now."""
-        self._since = (self._monotonic(), self._clock())
+        """The process is the leader now: objects without an observation count from now, later ones from when they appear."""
+        self._known.clear()
 
     def saw(self, reference: ObjectReference, at: datetime) -> None:
         """Record that the object's status says what was observed at that time."""
@@ -59,11 +60,12 @@ class Observations:
     def keep(self, there: set[ObjectReference]) -> None:
         """Drop all objects that are not in `there`."""
         self._seen = {reference: seen for reference, seen in self._seen.items() if reference in there}
+        self._known = {reference: since for reference, since in self._known.items() if reference in there - self._seen.keys()}
 
     def of(self, reference: ObjectReference) -> Observation:
         """The last observation of one object."""
         seen = self._seen.get(reference)
-        began, at = seen or self._since
+        began, at = seen or self._known.setdefault(reference, (self._monotonic(), self._clock()))
         return Observation(at, self._monotonic() - began, self._limits[reference.plural], seen=seen is not None)
 
     def basis(self, reference: ObjectReference, observed_at: datetime | None = None) -> Basis:
