@@ -60,7 +60,8 @@ class Observations:
     def keep(self, there: set[ObjectReference]) -> None:
         """Drop all objects that are not in `there`."""
         self._seen = {reference: seen for reference, seen in self._seen.items() if reference in there}
-        self._known = {reference: since for reference, since in self._known.items() if reference in there - self._seen.keys()}
+        unseen = there - self._seen.keys()
+        self._known = {reference: since for reference, since in self._known.items() if reference in unseen}
 
     def of(self, reference: ObjectReference) -> Observation:
         """The last observation of one object."""
