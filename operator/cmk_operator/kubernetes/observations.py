@@ -76,4 +76,7 @@ class Observations:
             age = max(0.0, (self._clock() - observed_at).total_seconds())
             own = Observation(observed_at, age, self._limits[reference.plural])
         key = self._inventory.key_of(reference)
-        return Basis(own, self.of(key) if key is not None else None)
+        if key is None:
+            return Basis(own)
+        # A key that is gone is observed by nobody, so what a resource says of it is as old as the resource's own observation.
+        return Basis(own, self.of(key) if self._inventory.version(key) else own)
