@@ -6,6 +6,7 @@ import logging
 import sys
 from typing import Final, Literal
 
+import aiohttp
 from pythonjsonlogger.json import JsonFormatter
 
 from cmk_operator.core.text.redaction import redacted
@@ -44,6 +45,23 @@ class SafeJsonFormatter(JsonFormatter):
         return redacted(str(super().format(record)))
 
 
+class OneLineForRefusals(logging.Filter):
+    """Shortens kopf's record of a request that the API server refused or did not answer: kopf adds a traceback to it.
+
+    The API server answers 404 to a watch while it loads a definition, and breaks connections when it restarts. The watches are
+    started again, so that is no bug. A traceback of any other error stays.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the record in place; never drops it."""
+        error = record.exc_info[1] if record.exc_info else None
+        # kopf's own errors are not public, but it raises each of them from the one of its HTTP client.
+        causes = (error, error.__cause__) if error is not None else ()
+        if record.name.partition(".")[0] == "kopf" and any(isinstance(cause, aiohttp.ClientError) for cause in causes):
+            record.exc_info, record.exc_text = None, None
+        return True
+
+
 def configure_logging(form: Literal["json", "text"], level: str) -> None:
     """Send all log records to standard error in one form."""
     handler = logging.StreamHandler(sys.stderr)
@@ -53,6 +71,7 @@ def configure_logging(form: Literal["json", "text"], level: str) -> None:
     else:
         handler.setFormatter(TextFormatter("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(Rendering())
+    handler.addFilter(OneLineForRefusals())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -8,6 +8,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, Literal
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -172,3 +173,22 @@ def test_what_is_no_token_stays_as_it_is(text: str) -> None:
 def test_ids_and_uris_stay_readable() -> None:
     line = "key https://contoso.vault.azure.net/keys/storage/0123456789abcdef0123456789abcdef of 11111111-1111-4111-8111-111111111111"
     assert redacted(line) == line
+
+
+@pytest.mark.parametrize(
+    ("logger", "cause", "traced"),
+    [
+        ("kopf._core.reactor.queueing", aiohttp.ClientConnectionError(), False),
+        ("kopf._core.reactor.queueing", ValueError(), True),
+        ("cmk_operator.handlers", aiohttp.ClientConnectionError(), True),
+    ],
+    ids=["the API server refuses a request of kopf", "a bug in kopf", "a bug of ours"],
+)
+def test_only_a_refused_request_of_kopf_is_logged_without_a_traceback(
+    written: io.StringIO, logger: str, cause: Exception, *, traced: bool
+) -> None:
+    error = RuntimeError("404 page not found")
+    error.__cause__ = cause
+    logging.getLogger(logger).error("the watcher has failed: 404 page not found", exc_info=error)
+    assert "404 page not found" in written.getvalue()
+    assert ("RuntimeError" in written.getvalue()) is traced

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -36,9 +36,11 @@ class KubernetesError(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectReference:
-    """A custom resource by the plural of its kind, its namespace (empty: cluster-scoped) and its name."""
+class ObjectReference(NamedTuple):
+    """A custom resource by the plural of its kind, its namespace (empty: cluster-scoped) and its name.
+
+    A tuple, because it is the key of every table: a dataclass is hashed and compared in Python, several times slower.
+    """
 
     plural: str
     namespace: str

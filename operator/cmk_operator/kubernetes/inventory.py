@@ -170,6 +170,10 @@ class Inventory:
         """References of all objects of a kind."""
         return iter([reference for reference in self._entries if reference.plural == plural])
 
+    def references(self) -> list[ObjectReference]:
+        """References of all objects of all kinds."""
+        return list(self._entries)
+
     def versions(self, plural: str) -> dict[ObjectReference, int]:
         """The resource version of every object of a kind; it changes with every change of the object."""
         return {reference: entry.resource_version for reference, entry in self._entries.items() if reference.plural == plural}

@@ -63,10 +63,21 @@ class Observations:
         unseen = there - self._seen.keys()
         self._known = {reference: since for reference, since in self._known.items() if reference in unseen}
 
+    def is_old(self, reference: ObjectReference) -> bool:
+        """Whether claims of the object itself are old; as `of(reference).is_old`, but cheap enough for every object every time."""
+        began, _ = self._seen.get(reference) or self._first_known(reference)
+        return self._monotonic() - began >= self._limits[reference.plural]
+
+    def _first_known(self, reference: ObjectReference) -> tuple[float, datetime]:
+        known = self._known.get(reference)
+        if known is None:
+            known = self._known[reference] = (self._monotonic(), self._clock())
+        return known
+
     def of(self, reference: ObjectReference) -> Observation:
         """The last observation of one object."""
         seen = self._seen.get(reference)
-        began, at = seen or self._known.setdefault(reference, (self._monotonic(), self._clock()))
+        began, at = seen or self._first_known(reference)
         return Observation(at, self._monotonic() - began, self._limits[reference.plural], seen=seen is not None)
 
     def basis(self, reference: ObjectReference, observed_at: datetime | None = None) -> Basis:

@@ -54,21 +54,18 @@ class OldClaims:
 
     async def withdraw(self) -> None:
         """Withdraw every claim that is old now: of a key, and at the same time of the resources that use it."""
-        observations = self.reporting.writer.observations
-        there: set[ObjectReference] = set()
-        for model in MODELS.values():
-            references = list(self.cluster.inventory.all(model.plural))
-            there.update(references)
-            old = [reference for reference in references if self._is_suspect(reference)]
-            await asyncio.gather(*(self._one(reference, model) for reference in old))
+        observations, inventory = self.reporting.writer.observations, self.cluster.inventory
+        there = set(inventory.references())
+        old = {reference for reference in there if observations.is_old(reference)}
         observations.keep(there)
-        self._clean = {reference: seen for reference, seen in self._clean.items() if reference in there}
+        for key in [reference for reference in old if reference.plural == CustomerManagedKey.plural]:
+            old |= inventory.referring_to(key)
+        self._clean = {reference: seen for reference, seen in self._clean.items() if reference in old}
+        for model in MODELS.values():
+            suspects = [reference for reference in old if reference.plural == model.plural and self._is_suspect(reference)]
+            await asyncio.gather(*(self._one(reference, model) for reference in suspects))
 
     def _is_suspect(self, reference: ObjectReference) -> bool:
-        basis = self.reporting.writer.observations.basis(reference)
-        if not basis.has_old:
-            self._clean.pop(reference, None)
-            return False
         return self._clean.get(reference) != self._state(reference)
 
     def _state(self, reference: ObjectReference) -> tuple[int, bool, bool]:
