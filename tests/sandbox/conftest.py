@@ -122,11 +122,20 @@ class Wire:
         token: str | None = None,
         body: object = None,
         form: Mapping[str, str] | None = None,
+        text: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
         sent = dict(headers or {}) | ({"Authorization": f"Bearer {token}"} if token else {})
+        without = () if "Content-Type" in sent or text is None else ("Content-Type",)
         async with self._session.request(
-            method, url, json=body, data=form, headers=sent, proxy=self._proxy, allow_redirects=False
+            method,
+            url,
+            json=body,
+            data=form if text is None else text.encode(),
+            headers=sent,
+            skip_auto_headers=without,
+            proxy=self._proxy,
+            allow_redirects=False,
         ) as response:
             return Reply(response.status, dict(response.headers), await response.text())
 
