@@ -285,7 +285,10 @@ def main() -> None:
     except ValidationError as error:
         for problem in error.errors():
             name = ".".join(str(part) for part in problem["loc"])
-            sys.stderr.write(f"cmk-operator: setting {name}: {problem['msg']} (got {problem['input']!r})\n")
+            # A URL may be a secret, and a rule about several settings has all of them as its input.
+            given = problem["input"] if "url" not in name and not isinstance(problem["input"], dict) else None
+            shown = f" (got {given!r})" if given is not None else ""
+            sys.stderr.write(f"cmk-operator: setting {name or 'combination'}: {problem['msg']}{shown}\n")
         sys.exit(2)
     configure_logging(settings.log_format, settings.log_level)
     # Imported modules stay for the life of the process: the collector need not check them each time.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, HttpUrl
+from pydantic import AliasChoices, Field, HttpUrl, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cmk_operator.providers.storage.kind import STORAGE_RATES
@@ -78,3 +78,12 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("instance", "HOSTNAME"),
         description="Name of this process in events and in the lease (also HOSTNAME); no two running processes may share it.",
     )
+
+    @model_validator(mode="after")
+    def _send_no_token_in_the_clear(self) -> Self:
+        url = self.audit_sink_url
+        if url is not None and self.audit_sink_token_file is not None and url.scheme != "https":
+            raise ValueError(
+                "audit_sink_url must start with https:// if audit_sink_token_file is set: a bearer token needs TLS"
+            )
+        return self

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 
 from cmk_operator.audit.sink import AuditSink
 from cmk_operator.core.audit.chain import Entry, parse_entry
@@ -47,8 +49,13 @@ class Collector:
 
 
 @pytest.fixture
-def collector() -> Iterator[Collector]:
+def collector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     collector = Collector()
+    authority = trustme.CA()
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -66,8 +73,9 @@ def collector() -> Iterator[Collector]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    collector.url = f"http://127.0.0.1:{server.server_address[1]}/audit"
+    collector.url = f"https://127.0.0.1:{server.server_address[1]}/audit"
     yield collector
     server.shutdown()
     server.server_close()
@@ -148,3 +156,10 @@ async def test_a_sink_that_is_down_for_too_long_is_told_what_it_missed(
     assert missed[0].startswith("entries 1 to ")
     assert verify(lines_in(collector.lines, "sink")).whole
     assert (await archive.verdict()).whole
+
+
+async def test_a_token_is_never_sent_in_the_clear(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="over https only"):
+        AuditSink("http://127.0.0.1:9/audit", tmp_path / "token")
+    async with AuditSink("http://127.0.0.1:9/audit?code=not-for-the-log") as sink:
+        assert "not-for-the-log" not in str(await sink.send(["{}"]))

@@ -144,6 +144,12 @@ def test_the_audit_sink_reaches_the_operator_with_its_token_in_a_file() -> None:
     assert str(settings.audit_sink_token_file) == f"{mount['mountPath']}/{item['path']}"
 
 
+@pytest.mark.parametrize("url", ["", "http://logs.example/in"])
+def test_a_token_for_the_audit_sink_needs_an_encrypted_url(url: str) -> None:
+    with pytest.raises(HelmError, match="over https only: set audit"):
+        rendered("--set", f"audit.sink.url={url},audit.sink.tokenSecretRef.name=collector")
+
+
 def test_the_operator_may_touch_the_config_maps_of_its_record_and_create_any_missing_one() -> None:
     roles = [item for item in rendered() if item["kind"] == "Role" and not item["metadata"]["name"].endswith("-secrets")]
     rules = [rule for role in roles for rule in role["rules"] if rule["resources"] == ["configmaps"]]

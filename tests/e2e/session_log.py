@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_FORBIDDEN = {"eyJ": "a JSON Web Token", "Bearer ": "an authorization header", "PRIVATE KEY": "a private key"}
+_FORBIDDEN = {
+    "eyJ": "a JSON Web Token",
+    "Bearer ": "an authorization header",
+    "PRIVATE KEY": "a private key",
+    "whsec_": "a signing secret",
+    "?code=": "a receiver's credential",
+}
 _FIELDS = {"level", "time", "message"}
 
 

@@ -22,6 +22,8 @@ GOOD = json.dumps({"level": "INFO", "time": "2026-01-01T00:00:00Z", "message": "
         GOOD.replace("done", "token eyJhbGciOiJSUzI1NiJ9"),
         GOOD.replace("done", "Authorization: Bearer x"),
         GOOD.replace("done", "s3cret was used"),
+        GOOD.replace("done", "signed with whsec_AAAA"),
+        GOOD.replace("done", "https://hooks.example/in?code=AAAA"),
         GOOD.replace("done", "the pass failed"),
         "Traceback (most recent call last):",
         json.dumps({"message": "no level"}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,9 @@ async def test_active_encryption_is_told_once_signed_and_as_a_cloud_event(world:
     name = await ready(world, receiver, secretRef={"name": "webhook", "key": "secret"})
     await until("an event", lambda: receiver.types(name))
     await tenant_until(world, "delivered", "True", "Delivered")
+    record = await world.environment.objects.call("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps")
+    assert "not-for-anybody" not in json.dumps(record), "a sink's query may hold a credential"
+    assert not world.operator.lines(containing="not-for-anybody")
     await pending(world, "EncryptedResource", name)
     [posted] = [one for one in receiver.taken if one.event.get_type() == "dev.cmk-operator.encryption.active"]
     Webhook(SECRET).verify(posted.body, dict(posted.headers))

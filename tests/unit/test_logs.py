@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.text.redaction import redacted
+from cmk_operator.core.text.redaction import host_of, redacted
 from cmk_operator.logs import configure_logging
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 def part(text: str) -> str:
@@ -168,6 +168,107 @@ def test_any_json_web_token_in_any_text_is_blotted_out(
 )
 def test_what_is_no_token_stays_as_it_is(text: str) -> None:
     assert redacted(text) == text
+
+
+ALPHABET = "abcXYZ0123456789~._-+/="
+values = st.text(st.sampled_from(ALPHABET), min_size=8, max_size=60).map(lambda text: f"Q{text}Q")
+FORMS_OF_SECRETS = (
+    "https://account.blob.core.windows.net/c?sv=2024-11-04&sp=r&sig={}",
+    "https://hooks.example/in?code={}&x=1",
+    "https://chat.example/v1/spaces/a/messages?key=a&token={}",
+    "https://user:{}@proxy.example:3128",
+    "client_secret={}&grant_type=client_credentials",
+    '{{"client_secret": "{}"}}',
+    "clientSecret: {}",
+    "client_assertion={}",
+    "DefaultEndpointsProtocol=https;AccountName=a;AccountKey={};EndpointSuffix=core.windows.net",
+    "Endpoint=sb://a.example/;SharedAccessKeyName=Root;SharedAccessKey={}",
+    "SharedAccessSignature sr=a&sig={}&se=1",
+    "Authorization: Bearer {}",
+    "'Authorization': 'Basic {}'",
+    "password={}",
+    '"password":"{}"',
+    "x-functions-key: {}",
+    "Bearer AAAAAAAAAAAAAAAAAAAA{}",
+)
+separated = st.text(st.characters(exclude_categories=["Cs"])).map(lambda text: f"{text} ")
+
+
+@pytest.mark.parametrize("form", FORMS_OF_SECRETS)
+@given(separated, values, st.text())
+def test_a_secret_in_any_usual_form_survives_in_no_text(form: str, before: str, value: str, after: str) -> None:
+    value = value.replace("/", "_") if "@" in form else value
+    assert value not in redacted(f"{before}{form.format(value)} {after}")
+
+
+@given(st.text(), st.binary(min_size=24, max_size=64), st.text())
+def test_a_signing_secret_survives_in_no_text(before: str, key: bytes, after: str) -> None:
+    encoded = base64.b64encode(key).decode()
+    assert encoded not in redacted(f"{before}whsec_{encoded} {after}")
+
+
+@pytest.mark.parametrize("form", [str, json.dumps, repr])
+@given(
+    st.text(),
+    st.binary(min_size=30, max_size=200),
+    st.sampled_from(["RSA PRIVATE KEY", "PRIVATE KEY"]),
+    st.sampled_from(["END", ""]),
+)
+def test_a_private_key_survives_in_no_text_even_if_it_is_cut_off(
+    form: Callable[[str], str], before: str, key: bytes, label: str, end: str
+) -> None:
+    lines = base64.encodebytes(key).decode()
+    text = f"{before}-----BEGIN {label}-----\n{lines}" + (f"-----{end} {label}-----\n" if end else "")
+    shown = redacted(form(text))
+    assert not any(line in shown for line in lines.split() if len(line) > 20)
+
+
+fragments = st.sampled_from(
+    [
+        *(form.format("Q0123456789Q") for form in FORMS_OF_SECRETS),
+        "client_secret=",
+        "sig=",
+        "password",
+        '"',
+        "'",
+        "\\",
+        ",",
+        " ",
+        "eyJa.b.c",
+        "-----BEGIN PRIVATE KEY-----",
+        "-----END PRIVATE KEY-----",
+        "whsec_",
+        "Authorization:",
+        "?code=",
+        "://",
+        "@",
+        "}",
+    ]
+)
+texts = st.lists(st.one_of(fragments, st.text(max_size=5)), max_size=8).map("".join)
+
+
+@given(texts, texts, st.integers(0, 1200))
+def test_what_is_redacted_stays_the_same_in_a_line_of_the_record(first: str, second: str, length: int) -> None:
+    """The digest of an audit entry must hold for its copy in the log, which is redacted as a whole."""
+    record = {"from": redacted(first)[:length], "to": [redacted(second)], "why": redacted(first + second), "z": redacted(first)}
+    for line in (json.dumps(record), json.dumps(record, ensure_ascii=False), json.dumps({"audit": json.dumps(record)})):
+        assert redacted(line) == line
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://hooks.example/in/TOKEN?code=SECRET#part", "hooks.example"),
+        ("https://user:SECRET@Hooks.example:8443/in", "hooks.example:8443"),
+        ("https://[2001:db8::1]:443/SECRET", "[2001:db8::1]:443"),
+        ("https://[SECRET", "an address that cannot be read"),
+        ("https://hooks.example:SECRET/", "an address that cannot be read"),
+        ("SECRET", "an address that cannot be read"),
+    ],
+)
+def test_only_the_host_of_a_url_is_shown(url: str, host: str) -> None:
+    assert host_of(url) == host
 
 
 def test_ids_and_uris_stay_readable() -> None:

@@ -19,6 +19,8 @@ class AuditSink:
     """Posts lines to one URL, with a token from a file that is read each time. Used as an async context manager."""
 
     def __init__(self, url: str, token_file: Path | None = None) -> None:
+        if token_file is not None and not url.lower().startswith("https://"):
+            raise ValueError("a bearer token is sent over https only: the URL of the audit sink must start with https://")
         self._url = url
         self._token_file = token_file
         self._session = open_session(connections=1, timeout=_TIMEOUT, trust_env=True)

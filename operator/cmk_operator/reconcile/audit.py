@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.api.conditions import find
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.audit.change import OBSERVED, OPERATOR, UNKNOWN_AUTHOR, Change, Event, Subject, identity_of
 from cmk_operator.core.conditions import ConditionType
+from cmk_operator.core.text.redaction import host_of
 from cmk_operator.core.text.rfc3339 import to_rfc3339
 from cmk_operator.kubernetes.client import KubernetesError, ObjectReference, collection_path
 from cmk_operator.kubernetes.inventory import MODELS
@@ -74,8 +75,14 @@ def configuration_changed(resource: CustomResource, now: datetime) -> Change:
         "the deletion of the manifest was requested, or the manifest was changed while its deletion is pending"
         if deleting
         else why,
-        spec=resource.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
+        spec=_shown_spec(resource.spec.model_dump(mode="json", by_alias=True, exclude_none=True)),
     )
+
+
+def _shown_spec(spec: dict[str, Any]) -> dict[str, Any]:
+    """The spec with the receiver's host alone: many receivers know a sender only by a secret in path or query."""
+    receiver = spec.get("notifications")
+    return spec if receiver is None else spec | {"notifications": receiver | {"sink": f"https://{host_of(receiver['sink'])}"}}
 
 
 async def record_departed(cluster: Cluster, reporting: Reporting, reference: ObjectReference) -> None:

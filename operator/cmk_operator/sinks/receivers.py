@@ -11,7 +11,6 @@ import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
@@ -19,6 +18,7 @@ from yarl import URL
 from cmk_operator.answer_gate import open_session, read_wait
 from cmk_operator.core.faults.fault import Actor, Fault
 from cmk_operator.core.faults.reason import Reason
+from cmk_operator.core.text.redaction import host_of
 from cmk_operator.egress_proxy import egress_proxy
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Receivers:
         headers = {"Content-Type": message.content_type, "User-Agent": _USER_AGENT}
         if signer is not None:
             headers |= signer.headers(message.id, datetime.now(UTC), message.body)
-        host = urlsplit(url).netloc
+        host = host_of(url)
         try:
             async with self._opened().post(
                 URL(url, encoded=True),  # as it was written: a query may be signed

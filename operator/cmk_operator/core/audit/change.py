@@ -109,7 +109,7 @@ class Change:
             "at": self.at,
             "event": self.event.value,
             "object": {name: value for name, value in subject.items() if value},
-            "target": self.target,
+            "target": _bounded(self.target),
             "by": _bounded(self.by),
             "from": _bounded(self.before),
             "to": _bounded(self.after),
@@ -130,6 +130,17 @@ def _bounded(text: str) -> str:
 
 
 def _bounded_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The spec, or its digest if it is too large for the record."""
+    """The spec with redacted texts, or its digest if it is too large for the record."""
     canonical = rfc8785.dumps(dict(spec))
-    return dict(spec) if len(canonical) <= _LARGEST_SPEC else {"sha256": sha256(canonical).hexdigest()}
+    if len(canonical) > _LARGEST_SPEC:
+        return {"sha256": sha256(canonical).hexdigest()}
+    shown: dict[str, Any] = _redacted_node(dict(spec))
+    return shown
+
+
+def _redacted_node(node: Any) -> Any:  # noqa: ANN401 - JSON is what it is
+    if isinstance(node, str):
+        return redacted(node)
+    if isinstance(node, list):
+        return [_redacted_node(item) for item in node]
+    return {name: _redacted_node(value) for name, value in node.items()} if isinstance(node, dict) else node
