@@ -6,6 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sandbox.administrators.administrator import Administrator
 
 DISKS = "2026-03-02"
@@ -32,22 +34,34 @@ class ComputeAdministrator:
         resource_group: str | None = None,
         location: str = "westeurope",
         encryption_set: str | None = None,
+        security: Mapping[str, str] | None = None,
     ) -> str:
-        """An empty disk on the platform's key, or on a set; its ARM id."""
+        """An empty disk on the platform's key, or on a set; with `security`, one with an operating system. Its ARM id."""
         disk_id = self.id_of("disks", name, resource_group)
         properties: dict[str, Any] = {"creationData": {"createOption": "Empty"}, "diskSizeGB": 8}
         if encryption_set is not None:
             properties["encryption"] = {"diskEncryptionSetId": encryption_set}
+        if security is not None:
+            image = {"creationData": {"createOption": "FromImage", "imageReference": {"id": "image"}}, "osType": "Linux"}
+            properties |= {**image, "hyperVGeneration": "V2", "securityProfile": dict(security)}
         await self._administrator.put(disk_id, DISKS, {"location": location, "properties": properties})
         return disk_id
 
     async def create_machine(
-        self, name: str, *disks: str, resource_group: str | None = None, location: str = "westeurope"
+        self,
+        name: str,
+        *disks: str,
+        resource_group: str | None = None,
+        location: str = "westeurope",
+        system: str | None = None,
     ) -> str:
-        """A running virtual machine with these data disks; its ARM id."""
+        """A running virtual machine with these data disks, which boots from an image or from the disk `system`; its ARM id."""
         machine_id = self.id_of("virtualMachines", name, resource_group)
         data = [{"lun": lun, "createOption": "Attach", "managedDisk": {"id": one}} for lun, one in enumerate(disks)]
-        storage = {"imageReference": _IMAGE, "osDisk": {"createOption": "FromImage"}, "dataDisks": data}
+        storage: dict[str, Any] = {"imageReference": _IMAGE, "osDisk": {"createOption": "FromImage"}, "dataDisks": data}
+        if system is not None:
+            boots = {"createOption": "Attach", "osType": "Linux", "managedDisk": {"id": system}}
+            storage = {"osDisk": boots, "dataDisks": data}
         properties = {"hardwareProfile": {"vmSize": "Standard_D2s_v5"}, "storageProfile": storage}
         made = await self._administrator.put(machine_id, MACHINES, {"location": location, "properties": properties})
         while made["properties"]["provisioningState"] == "Creating":
@@ -66,19 +80,26 @@ class ComputeAdministrator:
         identity_type: str = "UserAssigned",
         resource_group: str | None = None,
         location: str = "westeurope",
+        **more: object,
     ) -> str:
-        """A set on a key, by its URL with the version; its ARM id."""
+        """A set on a key, by its URL with the version, and with more properties; its ARM id."""
         set_id = self.id_of("diskEncryptionSets", name, resource_group)
         properties: dict[str, Any] = {
             "encryptionType": "EncryptionAtRestWithCustomerKey",
             "activeKey": {"keyUrl": key_url},
             "rotationToLatestKeyVersionEnabled": automatic,
+            **more,
         }
         if application_client_id is not None:
             properties["federatedClientId"] = application_client_id
         assigned = {"type": identity_type, "userAssignedIdentities": {identity: {}}}
         await self._administrator.put(set_id, DISKS, {"location": location, "identity": assigned, "properties": properties})
         return set_id
+
+    async def create_confidential_disk(self, name: str, encryption_set: str, *, resource_group: str | None = None) -> str:
+        """A disk that a confidential virtual machine encrypts with the key of a set; its ARM id."""
+        profile = {"securityType": "ConfidentialVM_DiskEncryptedWithCustomerKey", "secureVMDiskEncryptionSetId": encryption_set}
+        return await self.create_disk(name, resource_group=resource_group, security=profile)
 
     async def disk(self, disk_id: str) -> dict[str, Any]:
         """A disk, or a disk encryption set, as ARM shows it."""

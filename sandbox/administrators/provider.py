@@ -16,7 +16,7 @@ from sandbox.administrators.rest import connection
 from sandbox.administrators.sql import SqlAdministrator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 GRAPH_APP_ID = "00000003-0000-0000-c000-000000000000"
 GRAPH_ROLES = {
@@ -176,15 +176,20 @@ class ProviderAdministrator(Administrator):
         location: str = "westeurope",
         identity: Mapping[str, object] | None = None,
         tags: Mapping[str, str] | None = None,
+        kind: str = "StorageV2",
+        under_account_key: Sequence[str] = (),
     ) -> str:
-        """A StorageV2 account on the platform's key; its ARM id."""
+        """An account on the platform's key; `under_account_key` names `queue` and `table` if it is to protect them. Its ARM id."""
         resource_id = self.storage_account_id(name, resource_group)
         body: dict[str, object] = {
             "location": location,
-            "kind": "StorageV2",
+            "kind": kind,
             "sku": {"name": "Standard_LRS"},
             "tags": dict(tags or {}),
         }
+        if under_account_key:
+            services = {service: {"keyType": "Account", "enabled": True} for service in under_account_key}
+            body["properties"] = {"encryption": {"keySource": "Microsoft.Storage", "services": services}}
         if identity is not None:
             body["identity"] = dict(identity)
         await self.put(resource_id, STORAGE, body)
@@ -193,6 +198,15 @@ class ProviderAdministrator(Administrator):
     async def storage_account(self, resource_id: str) -> dict[str, Any]:
         """The account as ARM shows it."""
         return await self.get(resource_id, STORAGE)
+
+    async def create_encryption_scope(self, account_id: str, name: str, key_uri: str | None = None, **more: object) -> str:
+        """An encryption scope under the platform's key, or under the key with this identifier; its ARM id."""
+        properties: dict[str, object] = {"source": "Microsoft.Storage", **more}
+        if key_uri is not None:
+            properties |= {"source": "Microsoft.KeyVault", "keyVaultProperties": {"keyUri": key_uri}}
+        scope = f"{account_id}/encryptionScopes/{name}"
+        await self.put(scope, STORAGE, {"properties": properties})
+        return scope
 
     async def delete_storage_account(self, resource_id: str) -> None:
         """With its data."""

@@ -66,6 +66,11 @@ class SqlAdministrator:
         await self.put(resource_id, {"location": location, **body})
         return resource_id
 
+    async def set_encryption(self, database_id: str, *, on: bool) -> None:
+        """Switch a database's transparent data encryption on or off."""
+        body = {"properties": {"state": "Enabled" if on else "Disabled"}}
+        await self.put(f"{database_id}/transparentDataEncryption/current", body)
+
     async def replicate_database(self, database_id: str, server_id: str, *, location: str) -> str:
         """Active geo-replication of one database to another server; the secondary's ARM id."""
         replica = f"{server_id}/databases/{database_id.rsplit('/', 1)[-1]}"

@@ -119,6 +119,34 @@ class Encryption(Strict):
     identity: EncryptionIdentity | None = None
 
 
+class EncryptionScopeKey(Strict):
+    """The key of an encryption scope; the last two are read-only."""
+
+    key_uri: str | None = None
+    current_versioned_key_identifier: str | None = None
+    last_key_rotation_timestamp: str | None = None
+
+
+class EncryptionScopeProperties(Strict):
+    """`properties` of an encryption scope; the times are read-only."""
+
+    source: str | None = None
+    state: str | None = None
+    key_vault_properties: EncryptionScopeKey | None = None
+    require_infrastructure_encryption: bool | None = None
+    creation_time: str | None = None
+    last_modified_time: str | None = None
+
+
+class EncryptionScopeBody(Strict):
+    """PUT or PATCH of an encryption scope."""
+
+    properties: EncryptionScopeProperties | None = None
+    id: str | None = None
+    name: str | None = None
+    type: str | None = None
+
+
 class StorageProperties(Strict):
     """`properties` of a storage account; all but `encryption` is kept and given back unread."""
 

@@ -110,6 +110,20 @@ class DiskSku(Strict):
     tier: str | None = None
 
 
+class DiskSecurityProfile(Strict):
+    """How a disk takes part in a trusted or confidential virtual machine; `confidentialVMVersion` is read-only."""
+
+    security_type: Literal[
+        "TrustedLaunch",
+        "ConfidentialVM_VMGuestStateOnlyEncryptedWithPlatformKey",
+        "ConfidentialVM_DiskEncryptedWithPlatformKey",
+        "ConfidentialVM_DiskEncryptedWithCustomerKey",
+        "ConfidentialVM_NonPersistedTPM",
+    ]
+    secure_vm_disk_encryption_set_id: str | None = Field(None, alias="secureVMDiskEncryptionSetId")
+    confidential_vm_version: str | None = Field(None, alias="confidentialVMVersion")
+
+
 class DiskUpdateProperties(Strict):
     """What a PATCH of a disk may change; all but the encryption and the size is kept and given back unread."""
 
@@ -137,7 +151,7 @@ class DiskProperties(DiskUpdateProperties):
 
     creation_data: CreationData
     hyper_v_generation: Literal["V1", "V2"] | None = Field(None, alias="hyperVGeneration")
-    security_profile: dict[str, Any] | None = None
+    security_profile: DiskSecurityProfile | None = None
     time_created: str | None = None
     disk_size_bytes: int | None = None
     unique_id: str | None = None

@@ -10,7 +10,7 @@ from sandbox.azure.arm.resources import location_of, page, resource_id, serve
 from sandbox.azure.arm.subscriptions import normalized_location
 from sandbox.azure.compute.bodies import READ_ONLY, DiskBody, DiskEncryption, DiskUpdate, GrantAccess
 from sandbox.azure.compute.frame import DISK_OPERATIONS
-from sandbox.azure.compute.model import CONFIDENTIAL, PLATFORM_KEY, Disk
+from sandbox.azure.compute.model import CONFIDENTIAL, CONFIDENTIAL_DISK, PLATFORM_KEY, Disk
 from sandbox.azure.compute.protection import invalid, missing
 from sandbox.azure.compute.views import disk_shown
 from sandbox.azure.errors import ArmRefusedError
@@ -19,7 +19,7 @@ from sandbox.azure.key_vault.crypto import new_data_key
 
 if TYPE_CHECKING:
     from sandbox.azure.arm.gateway import ArmCall
-    from sandbox.azure.compute.bodies import DiskUpdateProperties
+    from sandbox.azure.compute.bodies import DiskProperties, DiskUpdateProperties
     from sandbox.azure.compute.frame import ComputeFrame
     from sandbox.azure.compute.model import EncryptionSet
 
@@ -37,6 +37,8 @@ class DiskEncryptionChanges:
         """The type and the set that the disk is to have. Raises ArmRefusedError."""
         if sent is None:
             return disk.encryption_type, self._frame.fleet.sets.find(disk.set_id or "")
+        if disk.secure_set_id and sent.disk_encryption_set_id:
+            raise invalid("disk.encryption", "The encryption of a confidential virtual machine's disk cannot be changed.")
         if not sent.disk_encryption_set_id:
             kind = sent.type or PLATFORM_KEY
             if kind != PLATFORM_KEY:
@@ -94,6 +96,36 @@ class DiskEncryptionChanges:
         wanted = encryption_set.id.lower() if encryption_set else ""
         return (disk.encryption_type, (disk.set_id or "").lower()) != (kind, wanted)
 
+    def secure_set(self, call: ArmCall, disk: Disk, sent: DiskProperties) -> EncryptionSet | None:
+        """The set of a confidential virtual machine's disk; None for any other disk. Raises ArmRefusedError."""
+        profile, parameter = sent.security_profile, "disk.securityProfile.secureVMDiskEncryptionSetId"
+        if profile is None:
+            return None
+        set_id = profile.secure_vm_disk_encryption_set_id
+        if profile.security_type != CONFIDENTIAL_DISK:
+            if set_id is not None:
+                raise invalid(parameter, f"It is only for the security type '{CONFIDENTIAL_DISK}'.")
+            return None
+        if set_id is None:
+            raise missing(parameter)
+        if sent.encryption is not None and sent.encryption.disk_encryption_set_id:
+            raise invalid(parameter, "A disk has either this set or 'encryption.diskEncryptionSetId'.")
+        if sent.os_type is None or sent.creation_data.create_option == "Empty":
+            raise invalid(
+                "disk.securityProfile", "Only a disk with an operating system can be encrypted by a confidential machine."
+            )
+        if sent.hyper_v_generation == "V1":
+            raise invalid("disk.hyperVGeneration", "A confidential virtual machine needs generation V2.")
+        found = self._set(call, disk, set_id)
+        if found.encryption_type != CONFIDENTIAL:
+            raise invalid(parameter, f"The type of the set is '{found.encryption_type}', and must be '{CONFIDENTIAL}'.")
+        return found
+
+    async def secure(self, disk: Disk, encryption_set: EncryptionSet) -> None:
+        """Wrap the key with which the confidential machine encrypts the disk. Raises ArmRefusedError."""
+        disk.key = await self._frame.protection.wrapped(encryption_set, encryption_set.settings, disk.plain)
+        disk.secure_set_id, disk.plain = encryption_set.id, b""
+
     async def apply(self, disk: Disk, kind: str, encryption_set: EncryptionSet | None) -> None:
         """Wrap the disk's data key anew. Raises ArmRefusedError if the old or the new key cannot be used."""
         if not self.differs(disk, kind, encryption_set):
@@ -138,6 +170,7 @@ class DiskOperations:
         existing = self._frame.fleet.disks.find(place)
         location = location_of(call, normalized_location(body.location), existing.location if existing else None)
         if existing is not None:
+            self._profile_kept(existing, body.properties)
             return await self._changed(call, existing, body.properties, body.tags or {}, body.sku.name if body.sku else None)
         size, creation = self._content(body)
         disk = Disk(
@@ -156,6 +189,9 @@ class DiskOperations:
         )
         kind, encryption_set = self._changes.wanted(call, disk, body.properties.encryption)
         await self._changes.apply(disk, kind, encryption_set)
+        secure = self._changes.secure_set(call, disk, body.properties)
+        if secure is not None:
+            await self._changes.secure(disk, secure)
         disk.state = "Creating"
         self._frame.fleet.disks.put(disk)
 
@@ -165,6 +201,13 @@ class DiskOperations:
         return await self._frame.begun(
             call, DISK_OPERATIONS, disk, effect, lambda: self._shown(disk), shown=lambda: self._shown(disk)
         )
+
+    @staticmethod
+    def _profile_kept(disk: Disk, sent: DiskProperties) -> None:
+        """Raises ArmRefusedError for another security profile than that with which the disk was created."""
+        now, wanted = disk.settings.get("securityProfile"), sent.security_profile
+        if wanted is not None and wanted.sent() != now:
+            raise ArmRefusedError(409, "PropertyChangeNotAllowed", "Changing property 'securityProfile' is not allowed.")
 
     def _content(self, body: DiskBody) -> tuple[int, dict[str, Any]]:
         creation, size = body.properties.creation_data, body.properties.disk_size_gb

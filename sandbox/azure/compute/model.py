@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 PLATFORM_KEY = "EncryptionAtRestWithPlatformKey"
 CUSTOMER_KEY = "EncryptionAtRestWithCustomerKey"
 CONFIDENTIAL = "ConfidentialVmEncryptedWithCustomerKey"
+CONFIDENTIAL_DISK = "ConfidentialVM_DiskEncryptedWithCustomerKey"
+"""The security type of a disk that a confidential virtual machine encrypts with the key of a set."""
 Power = Literal["running", "stopped", "deallocated"]
 _KEY_URL = re.compile(
     r"https://(?P<vault>[a-z0-9-]{3,24})\.vault\.azure\.net(?::443)?/keys/(?P<name>[0-9a-z-]{1,127})/(?P<version>[0-9a-f]{32})",
@@ -106,6 +108,8 @@ class Disk(Resource):
     creation: dict[str, Any]
     encryption_type: str = PLATFORM_KEY
     set_id: str | None = None
+    secure_set_id: str | None = None
+    """The set of a confidential virtual machine's disk, which encrypts it above the storage service."""
     key: DiskKey | None = None
     managed_by: str | None = None
     access_until: float = 0.0
@@ -165,7 +169,7 @@ class Fleet:
     def disks_of(self, encryption_set: EncryptionSet) -> list[Disk]:
         """The disks that the set protects."""
         wanted = encryption_set.id.lower()
-        return [one for one in self.disks.values() if (one.set_id or "").lower() == wanted]
+        return [one for one in self.disks.values() if wanted in {(one.set_id or "").lower(), (one.secure_set_id or "").lower()}]
 
     def machine_of(self, disk: Disk) -> Machine | None:
         """The machine that has the disk."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sandbox.azure.clock import utc
-from sandbox.azure.compute.model import DiskKey
+from sandbox.azure.compute.model import CONFIDENTIAL, DiskKey
 from sandbox.azure.errors import ArmRefusedError, EntraRefusedError
 from sandbox.azure.key_vault.crypto import new_data_key
 from sandbox.azure.key_vault.service_access import Barrier, KeyUnreachableError, ServiceIdentity, rsa_size
@@ -103,7 +103,7 @@ class SetProtection:
 
     async def unwrapped(self, disk: Disk, at: float | None = None) -> bytes:
         """Ask the customer's key for the disk's data key. Raises ArmRefusedError."""
-        held, owner = disk.key, self._fleet.sets.find(disk.set_id or "")
+        held, owner = disk.key, self._fleet.sets.find(disk.set_id or disk.secure_set_id or "")
         if held is None or owner is None:
             return disk.plain
         moment = self._clock.now() if at is None else at
@@ -133,7 +133,9 @@ class SetProtection:
         encryption_set.rotated = at
         if self._fleet.disks_of(encryption_set):
             encryption_set.previous = (*encryption_set.previous, old)
-            self._schedule.at(at + self._timings.disk_rotation_seconds, lambda _: self._move(encryption_set))
+            confidential = encryption_set.encryption_type == CONFIDENTIAL  # its machines are stopped, so nothing is waited for
+            delay = 0 if confidential else self._timings.disk_rotation_seconds
+            self._schedule.at(at + delay, lambda _: self._move(encryption_set))
 
     async def _move(self, encryption_set: EncryptionSet) -> None:
         """Wrap each disk's data key anew; while an old key cannot be used, its disks stay, and it is tried again."""
@@ -180,6 +182,8 @@ class SetProtection:
     async def _follow(self, encryption_set: EncryptionSet, moment: float) -> None:
         settings = encryption_set.settings
         key = settings.key
+        if encryption_set.encryption_type == CONFIDENTIAL:
+            return  # "Automatic key rotation isn't currently supported for confidential VMs."
         if key is None or not settings.auto or encryption_set.previous or encryption_set.state in {"Creating", "Updating"}:
             return
         try:

@@ -12,7 +12,7 @@ from sandbox.azure.arm.resources import authorize_assignment, location_of, page,
 from sandbox.azure.arm.subscriptions import normalized_location
 from sandbox.azure.compute.bodies import SetBody, SetUpdate
 from sandbox.azure.compute.frame import DISK_OPERATIONS
-from sandbox.azure.compute.model import EncryptionSet, KeyUrl, SetSettings
+from sandbox.azure.compute.model import CONFIDENTIAL, EncryptionSet, KeyUrl, SetSettings
 from sandbox.azure.compute.protection import invalid, missing
 from sandbox.azure.compute.views import set_shown
 from sandbox.azure.errors import ArmRefusedError
@@ -122,6 +122,7 @@ class SetOperations:
         settings = self._settings(encryption_set, identity, properties, whole=whole)
         await self._frame.protection.proven(encryption_set, settings)
         if settings.key != encryption_set.settings.key:
+            self._all_stopped(encryption_set)
             for disk in self._frame.fleet.disks_of(encryption_set):
                 await self._frame.protection.unwrapped(disk)
         encryption_set.state = "Updating"
@@ -148,6 +149,20 @@ class SetOperations:
             raise
         encryption_set.state = "Succeeded"
         self._frame.protection.rotate(encryption_set, settings, self._frame.clock.now())
+
+    def _all_stopped(self, encryption_set: EncryptionSet) -> None:
+        """Confidential machines take a new key only while all of the set are stopped; none takes it otherwise."""
+        if encryption_set.encryption_type != CONFIDENTIAL:
+            return
+        machines = [self._frame.fleet.machine_of(disk) for disk in self._frame.fleet.disks_of(encryption_set)]
+        running = sorted({one.name for one in machines if one is not None and one.power != "deallocated"})
+        if running:
+            raise ArmRefusedError(
+                409,
+                "OperationNotAllowed",
+                f"The key of disk encryption set '{encryption_set.name}' cannot be changed while confidential virtual machines use it. It "
+                f"requires the virtual machine to be deallocated: {', '.join(running)}.",
+            )
 
     def _settings(
         self,

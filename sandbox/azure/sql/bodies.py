@@ -78,6 +78,22 @@ class ServerKeyBody(Strict):
     location: str | None = None
 
 
+class TransparentDataEncryptionProperties(Strict):
+    """Whether a database is encrypted; the scan state is read-only."""
+
+    state: Literal["Enabled", "Disabled"]
+    scan_state: str | None = None
+
+
+class TransparentDataEncryptionBody(Strict):
+    """PUT of a database's transparent data encryption."""
+
+    properties: TransparentDataEncryptionProperties
+    id: str | None = None
+    name: str | None = None
+    type: str | None = None
+
+
 class ProtectorProperties(Strict):
     """Which of the server's keys protects it; the rest is read-only."""
 

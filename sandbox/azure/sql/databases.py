@@ -16,7 +16,7 @@ from sandbox.azure.sql.bodies import OWN, READ_ONLY, DatabaseBody, DatabasePrope
 from sandbox.azure.sql.model import INACCESSIBLE, Database, DataKey, Protection
 from sandbox.azure.sql.provider import DATABASE, SQL
 from sandbox.azure.sql.refusals import key_location, refused, same_key_material_missing
-from sandbox.azure.sql.views import database_shown, link_shown
+from sandbox.azure.sql.views import MASTER, database_shown, link_shown, master_shown
 
 if TYPE_CHECKING:
     from sandbox.azure.arm.assigned_identities import IdentitySettings
@@ -52,9 +52,13 @@ class DatabaseOperations:
         return database_shown(database, self._sql.identities, group=group, with_keys=with_keys)
 
     async def list(self, call: ArmCall) -> Answer:
-        """Of a server, in pages."""
-        databases = list(self._sql.server(call).databases.values())
-        return page(call, databases, self._shown, self._sql.timings.list_page_size)
+        """Of a server, in pages, with the system database master, which every server has."""
+        server = self._sql.server(call)
+        databases = [None, *server.databases.values()]
+        return page(call, databases, lambda one: self._listed_as(server, one), self._sql.timings.list_page_size)
+
+    def _listed_as(self, server: Server, database: Database | None) -> dict[str, Any]:
+        return self._shown(database) if database is not None else master_shown(server)
 
     async def inaccessible(self, call: ArmCall) -> Answer:
         """Those whose key is out of reach."""
@@ -68,6 +72,8 @@ class DatabaseOperations:
 
     async def get(self, call: ArmCall) -> Answer:
         """One database; its keys with `$expand=keys`."""
+        if call["database"].lower() == MASTER:
+            return Answer(json=master_shown(self._sql.server(call)))
         expanded = call.exchange.query.get("$expand", "").lower().startswith("keys")
         return Answer(json=self._shown(self._sql.database(call), with_keys=expanded))
 
@@ -76,7 +82,7 @@ class DatabaseOperations:
         server = self._sql.server(call)
         body = parsed(DatabaseBody, call.body())
         name = call["database"]
-        if not re.fullmatch(r"[^<>*%&:\\/?]{1,128}", name) or name.endswith((".", " ")):
+        if not re.fullmatch(r"[^<>*%&:\\/?]{1,128}", name) or name.endswith((".", " ")) or name.lower() == MASTER:
             raise refused(400, "InvalidDatabaseName", f"The database name '{name}' is not valid.")
         location_of(call, normalized_location(body.location), server.location)
         authorize_assignment(self._sql.gateway, call, body.identity, KIND)
@@ -121,6 +127,7 @@ class DatabaseOperations:
             copy(source.data_key),
             sku=dict(source.sku),
             replica_of=source,
+            encrypted=source.encrypted,
         )
 
         async def create() -> None:

@@ -133,6 +133,7 @@ class FailoverGroupOperations:
             copy(database.data_key),
             sku=dict(database.sku),
             replica_of=database,
+            encrypted=database.encrypted,
         )
         partner.databases[database.name.lower()] = replica
         self._sql.background.watch(replica)

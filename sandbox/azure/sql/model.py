@@ -105,6 +105,8 @@ class Database:
     own: Protection | None = None
     keys: dict[str, ServerKey] = field(default_factory=dict)
     replica_of: Database | None = None
+    encrypted: bool = True
+    """Whether transparent data encryption is on."""
 
     @property
     def id(self) -> str:

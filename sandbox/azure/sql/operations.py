@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandbox.azure.sql.background import Background
+from sandbox.azure.sql.database_encryption import DatabaseEncryptionOperations
 from sandbox.azure.sql.databases import DatabaseOperations
 from sandbox.azure.sql.failover_groups import FailoverGroupOperations
 from sandbox.azure.sql.keys import ProtectorOperations, ServerKeyOperations
@@ -46,5 +47,6 @@ def serve_sql(
         ProtectorOperations,
         DatabaseOperations,
         FailoverGroupOperations,
+        DatabaseEncryptionOperations,
     ):
         one(provider)

@@ -130,7 +130,7 @@ class TransparentDataEncryption:
 
     async def check(self, database: Database, moment: float) -> None:
         """The regular look at the key: lost, it closes the database; back within 30 minutes, it opens it again."""
-        if database.data_key.wrapped is None:
+        if database.data_key.wrapped is None or not database.encrypted:
             return
         try:
             plain = await self.unwrapped(database)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from sandbox.azure.sql.model import Database, FailoverGroup, Server, ServerKey
 
 SQL = "Microsoft.Sql/servers"
+MASTER = "master"
+"""The system database of every server; transparent data encryption never encrypts it."""
 KINDS = {SERVICE_MANAGED: "servicemanaged", AZURE_KEY_VAULT: "azurekeyvault"}
 
 
@@ -148,6 +150,29 @@ def database_shown(
     if database.identity.user_assigned:
         shown["identity"] = identities.shown(database.identity, database.server.tenant_id)
     return shown
+
+
+def master_shown(server: Server) -> dict[str, Any]:
+    """The system database of a server."""
+    properties = {
+        "collation": "SQL_Latin1_General_CP1_CI_AS",
+        "maxSizeBytes": 32212254720,
+        "status": "Online",
+        "creationDate": seven_digits(server.created),
+        "currentServiceObjectiveName": "System0",
+        "requestedServiceObjectiveName": "System0",
+        "zoneRedundant": False,
+        "isInfraEncryptionEnabled": False,
+    }
+    return {
+        "sku": {"name": "System", "tier": "System", "capacity": 0},
+        "kind": "v12.0,system",
+        "properties": properties,
+        "location": server.location,
+        "id": f"{server.id}/databases/{MASTER}",
+        "name": MASTER,
+        "type": f"{SQL}/databases",
+    }
 
 
 def link_shown(database: Database, partner: Database) -> dict[str, Any]:

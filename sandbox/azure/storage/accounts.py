@@ -17,6 +17,7 @@ from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
 from sandbox.azure.key_vault.crypto import new_data_key
 from sandbox.azure.storage.changes import AccountChanges
+from sandbox.azure.storage.encryption_scopes import EncryptionScopeOperations
 from sandbox.azure.storage.model import DataKey, StorageAccount
 from sandbox.azure.storage.views import account_shown
 
@@ -62,6 +63,7 @@ class StorageOperations:
         self._windows: dict[tuple[str, str], Window] = {}
         subscription = "/subscriptions/{subscription}"
         serve(gateway, KIND, self)
+        EncryptionScopeOperations(gateway, accounts, protection, clock, timings)
         add = gateway.add
         check = "Microsoft.Storage/checkNameAvailability"
         add("POST", f"{subscription}/providers/{check}", self.available, kind=check, action=f"{check}/read")
@@ -138,7 +140,7 @@ class StorageOperations:
             services={"blob": "Account", "file": "Account"},
             tags=body.tags or {},
         )
-        await self._changed(account, body.identity, body.properties)
+        await self._changed(account, body.identity, body.properties, new=True)
         self._accounts.add(account)
         if account.ready <= now:
             return Answer(200, self._shown(account))
@@ -147,10 +149,15 @@ class StorageOperations:
         )
 
     async def _changed(
-        self, account: StorageAccount, identity: IdentityBlock | None, properties: StorageProperties | None
+        self,
+        account: StorageAccount,
+        identity: IdentityBlock | None,
+        properties: StorageProperties | None,
+        *,
+        new: bool = False,
     ) -> None:
         encryption = properties.encryption if properties else None
-        await self._changes.apply(account, identity, encryption)
+        await self._changes.apply(account, identity, encryption, new=new)
         if properties is not None:
             account.settings |= {name: value for name, value in properties.sent().items() if name != "encryption"}
 

@@ -32,22 +32,24 @@ class AccountChanges:
         self._protection = protection
         self._clock = clock
 
-    async def apply(self, account: StorageAccount, identity: IdentityBlock | None, encryption: Encryption | None) -> None:
-        """Raises ArmRefusedError."""
+    async def apply(
+        self, account: StorageAccount, identity: IdentityBlock | None, encryption: Encryption | None, *, new: bool = False
+    ) -> None:
+        """Raises ArmRefusedError; some fields are set only while the account is made (`new`)."""
         before = account.identity
         try:
             if identity is not None:
                 account.identity = self._identities.changed(account.id, account.tenant_id, before, identity)
             if encryption is not None:
-                await self._encryption(account, encryption)
+                await self._encryption(account, encryption, new=new)
             elif account.customer_key is not None:
                 self._identity_present(account, account.customer_key)
         except ArmRefusedError:
             account.identity = before
             raise
 
-    async def _encryption(self, account: StorageAccount, wanted: Encryption) -> None:
-        self._services(account, wanted)
+    async def _encryption(self, account: StorageAccount, wanted: Encryption, *, new: bool) -> None:
+        self._services(account, wanted, new=new)
         source = (wanted.key_source or (KEY_VAULT if account.customer_key else PLATFORM)).lower()
         if source == KEY_VAULT.lower():
             key = self._wanted_key(account, wanted)
@@ -66,23 +68,26 @@ class AccountChanges:
             raise invalid("encryption.keySource")
 
     @staticmethod
-    def _services(account: StorageAccount, wanted: Encryption) -> None:
-        new = account.customer_key is None and not account.containers and account.infrastructure_encryption is None
+    def _services(account: StorageAccount, wanted: Encryption, *, new: bool) -> None:
+        """Whether queues and tables are under the account's key is decided when the account is made, and never again."""
         for name in ("blob", "file", "table", "queue"):
             service = getattr(wanted.services, name) if wanted.services else None
             if service is None:
                 continue
             if service.enabled is False:
                 raise invalid(f"encryption.services.{name}.enabled")
-            if (
-                name in {"table", "queue"}
-                and (service.key_type or "Service") != account.services.get(name, "Service")
-                and not new
-            ):
+            before = account.services.get(name, "Service" if name in {"table", "queue"} else "Account")
+            wanted_type = service.key_type or before
+            if name in {"blob", "file"} and wanted_type != "Account":
                 raise invalid(f"encryption.services.{name}.keyType")
-            account.services[name] = service.key_type or account.services.get(name, "Account")
-        if wanted.require_infrastructure_encryption is not None:
-            account.infrastructure_encryption = wanted.require_infrastructure_encryption
+            if wanted_type != before and not (new and account.has_queues_and_tables and account.kind == "StorageV2"):
+                raise invalid(f"encryption.services.{name}.keyType")
+            account.services[name] = wanted_type
+        doubled = wanted.require_infrastructure_encryption
+        if doubled is not None and not new and doubled != bool(account.infrastructure_encryption):
+            raise invalid("encryption.requireInfrastructureEncryption")
+        if doubled is not None:
+            account.infrastructure_encryption = doubled
 
     @staticmethod
     def _wanted_key(account: StorageAccount, wanted: Encryption) -> CustomerKey:
@@ -127,18 +132,16 @@ class AccountChanges:
         try:
             return await self._protection.unwrap(account)
         except KeyUnreachableError as error:
-            raise _refusal(error) from error
+            raise unreachable(error) from error
 
     async def _protected(self, account: StorageAccount, key: CustomerKey) -> DataKey:
         plain = await self._unwrapped(account)
         try:
             return await self._protection.protect(account, key, plain)
         except KeyUnreachableError as error:
-            raise _refusal(error) from error
+            raise unreachable(error) from error
         except KeyUnfitError as error:
-            if str(error) == "policy":
-                raise ArmRefusedError(400, "KeyVaultPolicyError", "Keyvault policy recoverable is not set") from error
-            raise invalid("encryption.keyvaultproperties.keyname") from error
+            raise unfit(error) from error
 
 
 def _sent(properties: KeyVaultProperties | None, name: str) -> str | None:
@@ -146,7 +149,14 @@ def _sent(properties: KeyVaultProperties | None, name: str) -> str | None:
     return None if value is None else str(value)
 
 
-def _refusal(error: KeyUnreachableError) -> ArmRefusedError:
+def unfit(error: KeyUnfitError) -> ArmRefusedError:
+    """How the control plane says that the key must not protect a storage account."""
+    if str(error) == "policy":
+        return ArmRefusedError(400, "KeyVaultPolicyError", "Keyvault policy recoverable is not set")
+    return invalid("encryption.keyvaultproperties.keyname")
+
+
+def unreachable(error: KeyUnreachableError) -> ArmRefusedError:
     """How the control plane says that the service could not use the key."""
     cause = error.cause
     if isinstance(cause, EntraRefusedError):

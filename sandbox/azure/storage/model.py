@@ -66,6 +66,21 @@ class Container:
 
 
 @dataclass
+class EncryptionScope:
+    """A key of its own for blobs and containers; `key_uri` is None while the platform's key protects it."""
+
+    account_id: str
+    name: str
+    source: str
+    created: float
+    modified: float
+    state: str = "Enabled"
+    key_uri: str | None = None
+    data_key: DataKey | None = None
+    infrastructure_encryption: bool | None = None
+
+
+@dataclass
 class StorageAccount:
     """A storage account; times are virtual seconds."""
 
@@ -85,6 +100,12 @@ class StorageAccount:
     settings: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     containers: dict[str, Container] = field(default_factory=dict)
+    scopes: dict[str, EncryptionScope] = field(default_factory=dict)
+
+    @property
+    def has_queues_and_tables(self) -> bool:
+        """Whether accounts of this kind have queues and tables at all."""
+        return self.kind in {"Storage", "StorageV2"} and not self.sku["name"].startswith("Premium")
 
     @property
     def host(self) -> str:
