@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 LIFTED = 10_000_000
 """A limit that is lifted: nothing is counted against it."""
+FOR_GOOD = 10_000_000_000.0
+"""A delay that does not end."""
 WITHOUT_LIMITS: Mapping[str, float] = {
     "arm_read_bucket": LIFTED,
     "arm_write_bucket": LIFTED,
@@ -50,6 +52,7 @@ class Timings:
     disk_io_failure_seconds: float = 3600.0
     compute_operation_seconds: float = 0.5  # 0: answered at once, without a long-running operation
     get_of_disabled_key_is_refused: bool = False  # the sources disagree; both must be survived
+    disabled_key_wraps_seconds: float = FOR_GOOD  # encrypt, wrapKey and verify need no private key (azure-sdk-for-python#45342)
     sql_operation_seconds: float = 1.0  # Azure: seconds to minutes
     sql_key_check_seconds: float = 600.0  # a database is inaccessible at most ten minutes after its key was lost
     sql_self_healing_seconds: float = 1800.0  # longer without its key, a database must be revalidated

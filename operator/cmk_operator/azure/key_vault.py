@@ -128,16 +128,19 @@ async def probe_versions(session: AzureSession, probed: ProbedKey, versions: Ite
     return ProbeResult(KeyProbe(now, VersionProbe(), dict(zip(names, seen, strict=True))), wrapped)
 
 
-async def wrap_again(session: AzureSession, probed: ProbedKey, versions: Iterable[str]) -> Mapping[str, Wrapped] | None:
-    """Wrap a new secret with each version; None if any of them fails, for whatever reason."""
+async def round_trip_again(session: AzureSession, probed: ProbedKey, versions: Iterable[str]) -> Mapping[str, Wrapped] | None:
+    """Wrap a new secret with each version, and unwrap it; None if any of them fails, for whatever reason."""
     try:
         crypto = _vault(session, probed).crypto
         async with asyncio.timeout(PROBE_TIMEOUT):
             names = list(versions)
-            done = await asyncio.gather(*(_wrap(crypto, f"/keys/{probed.key_uri.key_name}/{version}") for version in names))
+            done = await asyncio.gather(
+                *(_round_trip(crypto, f"/keys/{probed.key_uri.key_name}/{version}") for version in names)
+            )
     except EXPECTED_FAILURES:
         return None
-    return dict(zip(names, done, strict=True))
+    found = {name: wrapped for name, wrapped in zip(names, done, strict=True) if wrapped is not None}
+    return found if len(found) == len(names) else None
 
 
 async def unwrap_again(session: AzureSession, probed: ProbedKey, wrapped: Mapping[str, Wrapped]) -> bool:
@@ -236,6 +239,11 @@ async def _wrap(crypto: RestClient, path: str) -> Wrapped:
     # CryptographyClient.wrap_key works locally once it has the public key, and would prove nothing.
     secret = secrets.token_bytes(32)
     return Wrapped(secret, _encode(await _operate(crypto, f"{path}/wrapkey", _encode(secret))))
+
+
+async def _round_trip(crypto: RestClient, path: str) -> Wrapped | None:
+    wrapped = await _wrap(crypto, path)
+    return wrapped if await _unwrap(crypto, path, wrapped) else None
 
 
 async def _unwrap(crypto: RestClient, path: str, wrapped: Wrapped) -> bool:

@@ -13,9 +13,9 @@ from cmk_operator.azure.key_vault import (
     denied_by_tenant,
     probe_key,
     probe_versions,
+    round_trip_again,
     unanswered,
     unwrap_again,
-    wrap_again,
 )
 from cmk_operator.azure.table import Table
 from cmk_operator.azure.vault_answers import ASKED_AGAIN_AFTER, VaultAnswers
@@ -26,6 +26,7 @@ from cmk_operator.core.access.probe_plan import (
     Proof,
     accessible_versions,
     is_accessible,
+    needs_unwrap,
     next_probe_step,
 )
 
@@ -206,7 +207,7 @@ class KeyProber:
         step = next_probe_step(proof, now, interval, doubted=watched.doubted, listed=listed)
         if step is ProbeStep.READ:
             entry = vault.entry(key)
-            seen = await self._probe(key, watched, versions_in_use, last, known_for=known_for)
+            seen = await self._read(key, watched, versions_in_use, last, interval)
             watched.accepted = entry if watched.proof is not None else None
             return seen
         accessible = accessible_versions(last, self._clock())
@@ -215,6 +216,20 @@ class KeyProber:
         last = await self._probe_lost(key, watched, last, accessible)
         watched.proof = proof.after(step, now)
         return self._proven(watched, replace(last, at=self._clock()))
+
+    async def _read(
+        self, key: ProbedKey, watched: Watched, versions_in_use: frozenset[str], last: KeyProbe, interval: float
+    ) -> KeyProbe:
+        """Read the key, and unwrap with it if the last unwrap is too old for a claim of access to rest on it."""
+        known_for = interval * KNOWN_FOR
+        seen = await self._probe(key, watched, versions_in_use, last, known_for=known_for)
+        now = self._monotonic()
+        if watched.proof is None or not needs_unwrap(watched.proof, now, interval):
+            return seen
+        if not await self._repeat(key, watched, ProbeStep.UNWRAP, accessible_versions(seen, self._clock())):
+            return await self._probe(key, watched, versions_in_use, known_for=known_for)
+        watched.proof = watched.proof.after(ProbeStep.UNWRAP, now)
+        return self._proven(watched, seen)
 
     async def _probe_lost(self, key: ProbedKey, watched: Watched, last: KeyProbe, accessible: frozenset[str]) -> KeyProbe:
         """Probe the older versions that were lost, because the steps of the key itself do not cover them."""
@@ -227,14 +242,14 @@ class KeyProber:
         return replace(last, in_use=dict(last.in_use) | dict(found.probe.in_use))
 
     async def _repeat(self, key: ProbedKey, watched: Watched, step: ProbeStep, versions: frozenset[str]) -> bool:
-        """Wrap or unwrap with each version; returns whether all of them succeeded."""
+        """Unwrap with each version, or wrap and unwrap; returns whether all of them succeeded."""
         if not versions <= set(watched.wrapped):
             return False
         kept = {version: watched.wrapped[version] for version in sorted(versions)}
         async with self._slots:
             if step is ProbeStep.UNWRAP:
                 return await unwrap_again(self._session, key, kept)
-            wrapped = await wrap_again(self._session, key, kept)
+            wrapped = await round_trip_again(self._session, key, kept)
         if wrapped is None:
             return False
         watched.wrapped = dict(watched.wrapped) | dict(wrapped)

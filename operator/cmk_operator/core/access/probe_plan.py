@@ -18,6 +18,8 @@ NOT_DUE_WITHIN: Final = 0.85
 """Fraction of the interval within which no step is due."""
 STEP_AT_LEAST_EVERY: Final = 2
 """Intervals after which a key gets a step of its own even if the vault's list shows no change; the list does not show grants."""
+UNWRAPPED_WITHIN: Final = STEP_AT_LEAST_EVERY - 0.5
+"""Intervals after which neither the list nor a read alone is enough: an unwrapKey follows."""
 
 
 class ProbeStep(StrEnum):
@@ -25,7 +27,8 @@ class ProbeStep(StrEnum):
 
     FULL = "get, wrapKey, unwrapKey"
     READ = "get"
-    WRAP = "wrapKey"
+    ROUND_TRIP = "wrapKey, unwrapKey"
+    """No step wraps only: a vault may wrap with a disabled key that it refuses to unwrap with (azure-sdk-for-python#45342)."""
     UNWRAP = "unwrapKey"
     LIST = "list"
     """None: the list of the vault's keys, which all keys share, shows no change."""
@@ -48,8 +51,8 @@ class Proof:
         """The proof after a step succeeded at `at`."""
         if step is ProbeStep.FULL:
             return Proof(at, at, at)
-        if step is ProbeStep.WRAP:
-            return replace(self, wrapped=at)
+        if step is ProbeStep.ROUND_TRIP:
+            return replace(self, wrapped=at, unwrapped=at)
         if step is ProbeStep.UNWRAP:
             return replace(self, unwrapped=at)
         return replace(self, read=at) if step is ProbeStep.READ else self
@@ -60,14 +63,30 @@ def next_probe_step(proof: Proof, now: float, interval: float, *, doubted: bool,
 
     `doubted`: the vault's list shows a change, or can no longer be read. `listed`: the list was just read and shows no change.
     Otherwise the step that succeeded longest ago, because each step alone fails if the key, its version, the grant, the consent or
-    the vault is gone.
+    the vault is gone. Of two that succeeded at the same time, the cheaper one comes first.
     """
     if doubted:
         return ProbeStep.READ
-    steps = ((proof.read, ProbeStep.READ), (proof.wrapped, ProbeStep.WRAP), (proof.unwrapped, ProbeStep.UNWRAP))
-    if listed and now - max(at for at, _ in steps) < (STEP_AT_LEAST_EVERY - 0.5) * interval:
-        return ProbeStep.LIST
+    if listed:
+        return _step_beside_list(proof, now, interval)
+    steps = ((proof.read, ProbeStep.READ), (proof.unwrapped, ProbeStep.UNWRAP), (proof.wrapped, ProbeStep.ROUND_TRIP))
     return min(steps, key=lambda step: step[0])[1]
+
+
+def _step_beside_list(proof: Proof, now: float, interval: float) -> ProbeStep:
+    """The step of a key whose list shows no change: every second one is an unwrapKey, every sixth a get, every sixth a wrapKey too."""
+    if not needs_unwrap(proof, now, interval):
+        return ProbeStep.LIST
+    older, newer = sorted((proof.read, proof.wrapped))
+    # Both come again within six intervals: the older in the next step, the newer in the one after it.
+    if now - older < (2 * STEP_AT_LEAST_EVERY + 0.5) * interval and now - newer < (STEP_AT_LEAST_EVERY + 0.5) * interval:
+        return ProbeStep.UNWRAP
+    return ProbeStep.READ if proof.read <= proof.wrapped else ProbeStep.ROUND_TRIP
+
+
+def needs_unwrap(proof: Proof, now: float, interval: float) -> bool:
+    """Whether a read must be followed by an unwrapKey, because only an unwrap proves access and the last one is too old."""
+    return now - proof.unwrapped >= UNWRAPPED_WITHIN * interval
 
 
 def accessible_versions(probe: KeyProbe, at: datetime) -> frozenset[str]:
