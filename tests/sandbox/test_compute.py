@@ -147,6 +147,20 @@ async def test_the_operators_own_identity_and_the_real_sdk_make_a_set_and_put_a_
             400,
             "InvalidParameter",
         ),
+        *(
+            ({"activeKey": {"keyUrl": url}}, 400, "InvalidParameter")
+            for url in (
+                "https://me@{vault}.vault.azure.net/keys/{key}/" + "0" * 32,
+                "https://{vault}.vault.azure.net:8443/keys/{key}/" + "0" * 32,
+                "https://a.{vault}.vault.azure.net/keys/{key}/" + "0" * 32,
+                "https://{vault}.vault.azure.cn/keys/{key}/" + "0" * 32,
+                "https://{vault}.vault.azure.net/keys/{key}/" + "0" * 32 + "?a=b",
+                "https://{vault}.vault.azure.net/keys/{key}/" + "0" * 32 + "/wrapkey",
+                "https://{vault}.vault.azure.net/secrets/{key}/" + "0" * 32,
+                "http://{vault}.vault.azure.net/keys/{key}/" + "0" * 32,
+            )
+        ),
+        ({"activeKey": {"keyUrl": "https://{vault}.vault.azure.net:443/keys/{key}/" + "0" * 32}}, 400, "KeyVaultKeyNotFound"),
         ({"activeKey": {"keyUrl": "https://{vault}.vault.azure.net/keys/{key}/" + "0" * 32}}, 400, "KeyVaultKeyNotFound"),
         ({"activeKey": {"keyUrl": "https://none-kv.vault.azure.net/keys/{key}/" + "0" * 32}}, 400, "KeyVaultNotFound"),
         (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import jwt
 import pytest
-from azure.core.exceptions import ClientAuthenticationError
+from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
 from azure.identity.aio import ClientSecretCredential
 
 from sandbox.administrators import CustomerAdministrator, ProviderAdministrator
@@ -82,3 +82,14 @@ async def test_names_of_another_cloud_do_not_exist_behind_its_proxy(other: Azure
             with pytest.raises(aiohttp.ClientHttpProxyError) as refusal:
                 await session.get(f"https://{host}/", proxy=proxy)
         assert refusal.value.status == 403
+
+
+async def test_it_takes_the_uris_of_its_own_vaults_and_of_no_other_clouds(other: AzureProcess) -> None:
+    cloud = CLOUDS[other.env["SANDBOX_CLOUD"]]
+    async with ProviderAdministrator(other.env) as provider:
+        await provider.create_resource_group("rg-contoso")
+        server = await provider.sql.create_server("contoso-cloud-sql")
+        for suffix, code in ((cloud.vault_suffix, "ConnectionFailed"), (".vault.azure.net", "MalformedVaultUri")):
+            body = {"properties": {"serverKeyType": "AzureKeyVault", "uri": f"https://nowhere{suffix}/keys/k"}}
+            with pytest.raises(HttpResponseError, match=f"AzureKeyVault{code}"):
+                await provider.sql.put(f"{server}/keys/nowhere_k", body)

@@ -152,9 +152,33 @@ async def test_a_server_key_and_a_protector_are_operations_with_an_empty_body(
 VAULT = "https://contoso.vault.azure.net"
 KEYS_REFUSED: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "no uri": ("v_k", server_key(None), 400, "SecurityAzureKeyVaultUrlNullOrEmpty"),
-    "not a key's uri": ("v_k", server_key("https://v.vault.azure.net/secrets/k"), 400, "AzureKeyVaultInvalidUri"),
+    "not a key's uri": ("v_k", server_key(f"{VAULT}/secrets/k"), 400, "AzureKeyVaultInvalidUri"),
     "not a vault": ("v_k", server_key("https://example.com/keys/k"), 400, "AzureKeyVaultMalformedVaultUri"),
-    "not https": ("v_k", server_key("http://v.vault.azure.net/keys/k"), 400, "AzureKeyVaultInvalidUri"),
+    "not https": ("v_k", server_key("http://contoso.vault.azure.net/keys/k"), 400, "AzureKeyVaultInvalidUri"),
+    "a host below a vault's": (
+        "v_k",
+        server_key("https://a.contoso.vault.azure.net/keys/k"),
+        400,
+        "AzureKeyVaultMalformedVaultUri",
+    ),
+    "a vault of another cloud": (
+        "v_k",
+        server_key("https://contoso.vault.azure.cn/keys/k"),
+        400,
+        "AzureKeyVaultMalformedVaultUri",
+    ),
+    "another port": ("v_k", server_key("https://contoso.vault.azure.net:8443/keys/k"), 400, "AzureKeyVaultMalformedVaultUri"),
+    "a user in front of the host": (
+        "v_k",
+        server_key("https://me@contoso.vault.azure.net/keys/k"),
+        400,
+        "AzureKeyVaultMalformedVaultUri",
+    ),
+    "a name that no vault has": ("v_k", server_key("https://v.vault.azure.net/keys/k"), 400, "AzureKeyVaultMalformedVaultUri"),
+    "a query": ("v_k", server_key(f"{VAULT}/keys/k?api-version=7.5"), 400, "AzureKeyVaultInvalidUri"),
+    "a fragment": ("v_k", server_key(f"{VAULT}/keys/k#x"), 400, "AzureKeyVaultInvalidUri"),
+    "more than a version": ("v_k", server_key(f"{VAULT}/keys/k/{'a' * 32}/wrapkey"), 400, "AzureKeyVaultInvalidUri"),
+    "not a version": ("v_k", server_key(f"{VAULT}/keys/k/latest"), 400, "AzureKeyVaultInvalidUri"),
     "another name": ("contoso_other", server_key(f"{VAULT}/keys/cmk"), 400, "InvalidKeyName"),
     "the version is missing in the name": ("contoso_cmk", server_key(f"{VAULT}/keys/cmk/{'a' * 32}"), 400, "InvalidKeyName"),
     "95 characters of names": (

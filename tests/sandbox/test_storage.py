@@ -99,6 +99,30 @@ async def test_the_wire_format_is_azures(
             400,
             "InvalidValuesForRequestParameters",
         ),
+        *(
+            ({"keyvaultproperties": {"keyname": "k", "keyvaulturi": uri}}, 400, "InvalidValuesForRequestParameters")
+            for uri in (
+                "https://contoso.vault.azure.net/keys",
+                "https://contoso.vault.azure.net?a=b",
+                "https://contoso.vault.azure.net#a",
+                "https://me@contoso.vault.azure.net",
+                "https://contoso.vault.azure.net:8443",
+                "https://contoso.vault.azure.net:443",
+                "https://a.contoso.vault.azure.net",
+                "https://vault.azure.net",
+                "https://contoso.vault.azure.cn",
+                "https://contoso.vault.azure.net.example.com",
+                "https://-contoso.vault.azure.net",
+                "https://contoso.vault.azure.net\\",
+                " https://contoso.vault.azure.net",
+                "contoso",
+            )
+        ),
+        (
+            {"keyvaultproperties": {"keyname": "k", "keyvaulturi": "https://none.vault.azure.net/"}},
+            404,
+            "KeyVaultVaultNotFound",
+        ),
         ({"keyvaultproperties": {"keyname": "k", "keyvaulturi": "https://none.vault.azure.net"}}, 404, "KeyVaultVaultNotFound"),
         ({"identity": {}}, 400, "InvalidRequest"),
         ({"services": {"queue": {"keyType": "Account"}, "blob": {"enabled": False}}}, 400, "InvalidValuesForRequestParameters"),
@@ -382,12 +406,12 @@ async def test_creation_is_a_long_running_operation(
             await client.storage_accounts.get_properties("rg-contoso", account)
 
 
-async def test_a_list_comes_in_pages(
+async def test_a_list_comes_in_pages_of_uneven_sizes_and_of_none(
     env: Mapping[str, str], provider: ProviderAdministrator, control: SandboxControl, name: Callable[[str], str]
 ) -> None:
     group = name("rg-pages")
     await provider.create_resource_group(group)
-    names = {name("paged") for _ in range(5)}
+    names = {name("paged") for _ in range(6)}
     for one in names:
         await provider.create_storage_account(one, resource_group=group)
     await control.set_timings(list_page_size=2)
@@ -398,9 +422,13 @@ async def test_a_list_comes_in_pages(
         ) as credential,
         StorageManagementClient(credential, env["SUBSCRIPTION_ID"], **connection(env)) as client,
     ):
-        assert {one.name async for one in client.storage_accounts.list_by_resource_group(group)} == names
+        pages = [
+            [one.name async for one in page] async for page in client.storage_accounts.list_by_resource_group(group).by_page()
+        ]
+    assert {one for page in pages for one in page} == names
+    assert [len(page) for page in pages] == [2, 0, 1, 2, 0, 1], "some pages have nothing but the way to the next"
     counts = {(one["method"], one["operation"], one["status"]): one["count"] for one in await control.counts()}
-    assert counts["GET", "storageAccounts", 200] == 3
+    assert counts["GET", "storageAccounts", 200] == 6
 
 
 async def test_blobs_need_a_data_role_and_a_token_for_storage(

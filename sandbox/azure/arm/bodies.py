@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,13 +14,22 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """Wire names are camel case unless a field says otherwise; nothing else is taken."""
+    """Wire names are camel case unless a field says otherwise; nothing else is taken, and no JSON type stands for another."""
 
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, frozen=True)
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, frozen=True, strict=True)
 
     def sent(self) -> dict[str, Any]:
         """The fields that were really in the body, by wire name."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+_TYPES = {
+    "bool_type": "System.Nullable`1[System.Boolean]",
+    "int_type": "System.Nullable`1[System.Int32]",
+    "float_type": "System.Nullable`1[System.Double]",
+    "string_type": "System.String",
+}
+"""The .NET types that the refusals name."""
 
 
 def parsed(model: type[Body], body: dict[str, Any]) -> Body:
@@ -33,6 +43,8 @@ def parsed(model: type[Body], body: dict[str, Any]) -> Body:
             reason = f"Could not find member '{first['loc'][-1]}' on object of type '{model.__name__}'. Path '{path}'"
         elif first["type"] == "missing":
             reason = f"Required property '{first['loc'][-1]}' not found in JSON. Path '{path}'"
+        elif first["type"] in _TYPES:
+            reason = f"Error converting value {json.dumps(first.get('input'))} to type '{_TYPES[first['type']]}'. Path '{path}'"
         else:
             reason = f"Error converting value '{first.get('input')}': {first['msg']}. Path '{path}'"
         raise ArmRefusedError(

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from sandbox.azure.schedule import Schedule
 
 
+LONGEST_WAIT = 15
+"""Seconds in `Retry-After`, whatever an operation takes."""
+
+
 @dataclass(frozen=True)
 class OperationKind:
     """Where one kind of operation of a resource provider is asked about: the segments below `.../locations/{location}/`.
@@ -140,8 +144,9 @@ class Operations:
         return Answer(202, headers=headers)
 
     def _wait(self, operation: Operation) -> dict[str, str]:
+        """When to ask again, which says nothing of the end: Azure does not know it. Half of what is left, at least one second."""
         remaining = (operation.ends - self._clock.now()) / self._clock.scale
-        return {"Retry-After": str(math.ceil(max(0, remaining)))}
+        return {"Retry-After": str(min(max(1, math.floor(remaining / 2)), LONGEST_WAIT) if remaining > 0 else 0)}
 
     def _found(self, call: ArmCall) -> Operation:
         operation = self._all.get(call["id"].lower())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 from sandbox.azure.endpoints import here
@@ -62,24 +62,33 @@ def serve(gateway: Gateway, kind: str, operations: TrackedResources) -> str:
 
 def page_of(call: ArmCall, found: Sequence[Resource], size: int) -> Sequence[Resource]:
     """The resources on the page that a call asks for."""
-    start = _start(call)
-    return found[start : start + size]
+    start, end, _ = _bounds(call, len(found), size)
+    return found[start:end]
 
 
-def page(call: ArmCall, found: Sequence[Resource], shown: Callable[[Resource], dict[str, Any]], size: int) -> Answer:
-    """The page that a call asks for, with `nextLink` if there is more."""
-    body: dict[str, object] = {"value": [shown(one) for one in page_of(call, found, size)]}
-    end = _start(call) + size
+def page(call: ArmCall, found: Sequence[Resource], shown: Callable[[Resource], object], size: int) -> Answer:
+    """The page that a call asks for, with `nextLink` if there is more.
+
+    Azure filters a page after it was cut: pages of one list differ in size, and some have nothing on them but a `nextLink`. Here
+    pages of the full size, empty ones and those of half the size follow each other.
+    """
+    start, end, turn = _bounds(call, len(found), size)
+    body: dict[str, object] = {"value": [shown(one) for one in found[start:end]]}
     if end < len(found):
         version = call.exchange.query["api-version"]
         token = quote("$skiptoken", safe="")
-        body["nextLink"] = f"https://{here().resource_manager}{call.exchange.path}?api-version={version}&{token}={end}"
+        body["nextLink"] = (
+            f"https://{here().resource_manager}{call.exchange.path}?api-version={version}&{token}={end}.{turn + 1}"
+        )
     return Answer(json=body)
 
 
-def _start(call: ArmCall) -> int:
-    skip = call.exchange.query.get("$skiptoken", "0")
-    return int(skip) if skip.isdigit() else 0
+def _bounds(call: ArmCall, count: int, size: int) -> tuple[int, int, int]:
+    """Where the page begins and ends, and how many pages were before it."""
+    start, _, turn = call.exchange.query.get("$skiptoken", "0.0").partition(".")
+    first, before = (int(start), int(turn)) if start.isdigit() and turn.isdigit() else (0, 0)
+    sizes = (size, 0, max(1, size // 2))
+    return first, min(first + sizes[before % len(sizes)], count), before
 
 
 def location_of(call: ArmCall, wanted: str, existing: str | None) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from sandbox.azure.endpoints import here
+from sandbox.azure.key_vault.identifiers import key_of
 
 if TYPE_CHECKING:
     from sandbox.azure.arm.assigned_identities import IdentitySettings
@@ -17,10 +16,6 @@ CONFIDENTIAL = "ConfidentialVmEncryptedWithCustomerKey"
 CONFIDENTIAL_DISK = "ConfidentialVM_DiskEncryptedWithCustomerKey"
 """The security type of a disk that a confidential virtual machine encrypts with the key of a set."""
 Power = Literal["running", "stopped", "deallocated"]
-_KEY_URL = re.compile(
-    r"https://(?P<vault>[a-z0-9-]{3,24})\.vault\.azure\.net(?::443)?/keys/(?P<name>[0-9a-z-]{1,127})/(?P<version>[0-9a-f]{32})",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -36,11 +31,10 @@ class KeyUrl:
     @staticmethod
     def parsed(text: str) -> KeyUrl | None:
         """None for anything that is not a key's URL with its version."""
-        match = _KEY_URL.fullmatch(text)
-        if match is None:
+        found = key_of(text)
+        if found is None or not found.version:
             return None
-        vault = match["vault"].lower()
-        return KeyUrl(text, f"https://{vault}{here().vault_suffix}", vault, match["name"], match["version"].lower())
+        return KeyUrl(text, found.vault_uri, found.vault, found.name, found.version)
 
     def at(self, version: str) -> KeyUrl:
         """Another version of the same key."""

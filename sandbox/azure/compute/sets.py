@@ -53,7 +53,7 @@ class SetOperations:
     async def associated(self, call: ArmCall) -> Answer:
         """The ids of the resources that the set protects."""
         disks = self._frame.fleet.disks_of(self._found(call))
-        return Answer(json={"value": [one.id for one in disks]})
+        return page(call, disks, lambda one: one.id, self._frame.timings.list_page_size)
 
     async def put(self, call: ArmCall) -> Answer:
         """Create a set, or replace what it is made of."""

@@ -11,12 +11,23 @@ from sandbox.azure.arm.bodies import IdentityBlock, Strict
 ServerKeyType = Literal["ServiceManaged", "AzureKeyVault"]
 
 
+class ServerAdministrators(Strict):
+    """Who of Entra administers the server, taken when the server is created."""
+
+    administrator_type: Literal["ActiveDirectory"] | None = None
+    principal_type: Literal["User", "Group", "Application"] | None = None
+    login: str | None = None
+    sid: str | None = None
+    tenant_id: str | None = None
+    azure_ad_only_authentication: bool | None = Field(None, alias="azureADOnlyAuthentication")
+
+
 class ServerProperties(Strict):
     """`properties` of a server; the last seven are read-only and ignored."""
 
     administrator_login: str | None = None
     administrator_login_password: str | None = None
-    administrators: dict[str, Any] | None = None
+    administrators: ServerAdministrators | None = None
     version: Literal["12.0"] | None = None
     minimal_tls_version: Literal["None", "1.0", "1.1", "1.2", "1.3"] | None = None
     public_network_access: Literal["Enabled", "Disabled", "SecuredByPerimeter"] | None = None

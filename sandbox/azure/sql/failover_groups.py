@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sandbox.azure.arm.bodies import parsed
 from sandbox.azure.arm.identities import not_found
+from sandbox.azure.arm.resources import page
 from sandbox.azure.exchange import Answer
 from sandbox.azure.sql.bodies import FailoverGroupBody
 from sandbox.azure.sql.model import Database, FailoverGroup
@@ -41,7 +42,8 @@ class FailoverGroupOperations:
     async def listed(self, call: ArmCall) -> Answer:
         """Those that the server is in, on either side."""
         server = self._sql.server(call)
-        return Answer(json={"value": [failover_group_shown(one, server) for one in self._sql.servers.groups_of(server)]})
+        groups = list(self._sql.servers.groups_of(server))
+        return page(call, groups, lambda one: failover_group_shown(one, server), self._sql.timings.list_page_size)
 
     async def get(self, call: ArmCall) -> Answer:
         """One group."""

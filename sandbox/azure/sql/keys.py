@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sandbox.azure.arm.bodies import parsed
+from sandbox.azure.arm.resources import page
 from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
 from sandbox.azure.sql.bodies import ProtectorBody, ServerKeyBody
@@ -35,7 +36,8 @@ class ServerKeyOperations:
     async def list(self, call: ArmCall) -> Answer:
         """All keys."""
         server = self._sql.server(call)
-        return Answer(json={"value": [key_shown(server, one) for one in (None, *server.keys.values())]})
+        keys = (None, *server.keys.values())
+        return page(call, keys, lambda one: key_shown(server, one), self._sql.timings.list_page_size)
 
     async def get(self, call: ArmCall) -> Answer:
         """One key."""

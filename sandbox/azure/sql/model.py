@@ -137,7 +137,7 @@ class Server:
     location: str
     tenant_id: str
     created: float
-    administrator_login: str | None = None
+    administrator_login: str
     tags: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     identity: IdentitySettings = field(default_factory=IdentitySettings)

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import re
 
+from sandbox.azure.endpoints import here
 from sandbox.azure.errors import ArmRefusedError, EntraRefusedError
+from sandbox.azure.key_vault.identifiers import key_of
 from sandbox.azure.key_vault.service_access import Barrier, KeyUnreachableError
 from sandbox.azure.sql.model import KeyLocation, Server, ServerKey
 
-_URI = re.compile(r"https://(?P<host>[^/]+)/keys/(?P<name>[^/]*)(/(?P<version>[^/]*))?/?", re.IGNORECASE)
+_ANY_VAULT = "https://contoso{}"
+"""Put in the place of the host, it tells whether only the host is wrong."""
 LONGEST_NAMES = 94
 """Of a vault's and a key's name together (https://learn.microsoft.com/azure/azure-sql/database/transparent-data-encryption-byok-key-rotation)."""
 
@@ -29,18 +32,17 @@ def key_location(uri: str | None) -> KeyLocation:
             "SecurityAzureKeyVaultUrlNullOrEmpty",
             "The operation could not be completed because the Azure Key Vault Url is null or empty.",
         )
-    match = _URI.fullmatch(uri)
-    if match is None:
-        raise refused(400, "AzureKeyVaultInvalidUri", f"Invalid Azure Key Vault key uri '{uri}'.")
-    host = match["host"].lower()
-    if not re.fullmatch(r"[a-z0-9-]{3,24}\.vault\.azure\.net(:443)?", host):
+    found = key_of(uri)
+    if found is None and key_of(re.sub(r"^https://[^/]*", _ANY_VAULT.format(here().vault_suffix), uri)) is not None:
         raise refused(
             400,
             "AzureKeyVaultMalformedVaultUri",
             f"The provided Key Vault uri '{uri}' is not valid. Please ensure the vault is valid.",
         )
-    location = KeyLocation(f"https://{host.removesuffix(':443')}", match["name"], (match["version"] or "").lower())
-    if not re.fullmatch(r"[A-Za-z0-9-]{1,127}", location.name) or len(location.vault) + len(location.name) > LONGEST_NAMES:
+    if found is None:
+        raise refused(400, "AzureKeyVaultInvalidUri", f"Invalid Azure Key Vault key uri '{uri}'.")
+    location = KeyLocation(found.vault_uri, found.name, found.version)
+    if len(found.vault) + len(found.name) > LONGEST_NAMES:
         raise refused(
             400,
             "SecurityAzureKeyVaultInvalidKeyName",

@@ -9,6 +9,7 @@ from sandbox.azure.arm.bodies import NameAvailability, parsed
 from sandbox.azure.arm.resources import authorize_assignment, location_of, page, resource_id, serve
 from sandbox.azure.arm.subscriptions import normalized_location
 from sandbox.azure.exchange import Answer
+from sandbox.azure.sql.administrators import administrators_shown, check_changed, login_of_new
 from sandbox.azure.sql.bodies import ServerBody, ServerProperties, ServerUpdate
 from sandbox.azure.sql.model import Protection, Server
 from sandbox.azure.sql.provider import SERVER, SQL
@@ -65,14 +66,16 @@ class ServerOperations:
             )
         existing = self._sql.servers.find(name)
         if existing is not None and existing.id.lower() != place.lower():
-            raise refused(409, "NameAlreadyExists", f"The name '{name}' already exists. Choose a different name.")
+            raise refused(400, "NameAlreadyExists", f"The name '{name}' already exists. Choose a different name.")
         location = location_of(call, normalized_location(body.location), existing.location if existing else None)
         authorize_assignment(self._sql.gateway, call, body.identity, SQL)
         properties = body.properties or ServerProperties()
         if existing is not None:
             return await self._changed(call, existing, body.identity, properties, body.tags)
-        self._administered(properties)
-        server = Server(place, name, location, call.caller.tenant_id, self._sql.clock.now(), properties.administrator_login)
+        tenant_id, login = call.caller.tenant_id, login_of_new(properties)
+        server = Server(place, name, location, tenant_id, self._sql.clock.now(), login)
+        if (administrators := administrators_shown(properties, tenant_id)) is not None:
+            server.settings["administrators"] = administrators
         self._identify(server, body.identity, properties)
         wanted = properties.key_id
 
@@ -89,22 +92,6 @@ class ServerOperations:
 
         await self._sql.judged_now(check)
         return self._sql.start(call, SERVER, server, create, self._shown_if_there(server))
-
-    @staticmethod
-    def _administered(properties: ServerProperties) -> None:
-        """A server needs an administrator: by password, or of the directory only."""
-        if properties.administrators and properties.administrators.get("azureADOnlyAuthentication"):
-            return
-        if not properties.administrator_login:
-            raise refused(400, "InvalidLoginName", "The provided login name is invalid.")
-        password = properties.administrator_login_password or ""
-        kinds = sum(bool(re.search(one, password)) for one in ("[a-z]", "[A-Z]", "[0-9]", "[^A-Za-z0-9]"))
-        if not 8 <= len(password) <= 128 or kinds < 3:
-            raise refused(
-                400,
-                "PasswordNotComplex",
-                "Password validation failed. The password does not meet policy requirements because it is not complex enough.",
-            )
 
     async def _key(self, server: Server, uri: str) -> ServerKey:
         """`keyId`: only a user-assigned identity can have access to a key before the server exists."""
@@ -164,6 +151,7 @@ class ServerOperations:
         tags: dict[str, str] | None,
     ) -> Answer:
         """A server on a customer's key must reach it as whom it becomes, or nothing changes."""
+        check_changed(server.administrator_login, properties)
         before = (server.identity, server.primary_identity, server.federated_client_id)
 
         def identify() -> None:

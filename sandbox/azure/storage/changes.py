@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandbox.azure.endpoints import here
 from sandbox.azure.errors import ArmRefusedError, EntraRefusedError
+from sandbox.azure.key_vault.identifiers import vault_of
 from sandbox.azure.key_vault.service_access import KeyUnreachableError, vault_host
 from sandbox.azure.storage.key_protection import CODES, KeyUnfitError
 from sandbox.azure.storage.model import KEY_VAULT, PLATFORM, CustomerKey, DataKey, StorageAccount
@@ -98,7 +98,7 @@ class AccountChanges:
         uri = _sent(sent, "key_vault_uri") or (old.vault_uri if old else None)
         if not name or not uri:
             raise invalid("encryption.keyvaultproperties.keyname" if not name else "encryption.keyvaultproperties.keyvaulturi")
-        if not uri.lower().startswith("https://") or not vault_host(uri).endswith(here().vault_suffix):
+        if vault_of(uri) is None:
             raise invalid("encryption.keyvaultproperties.keyvaulturi")
         version = _sent(sent, "key_version")
         if version is None:
