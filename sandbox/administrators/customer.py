@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import ResourceExistsError
 from azure.keyvault.keys import KeyRotationPolicy
 from azure.keyvault.keys.aio import KeyClient
 
 from sandbox.administrators.administrator import Administrator
-from sandbox.administrators.rest import connection
+from sandbox.administrators.rest import AzureRest, connection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CRYPTO_SERVICE_ENCRYPTION_USER = "Key Vault Crypto Service Encryption User"
 VAULTS = "2026-02-01"
+KEYS = "2025-07-01"
 
 
 class CustomerAdministrator(Administrator):
@@ -27,6 +28,7 @@ class CustomerAdministrator(Administrator):
     def __init__(self, env: Mapping[str, str]) -> None:
         super().__init__(env, "CUSTOMER")
         self._keys: dict[str, KeyClient] = {}
+        self._bare: dict[str, AzureRest] = {}
         self.resource_group = "rg-fabrikam-keys"
 
     async def consent(self, app_id: str) -> str:
@@ -193,6 +195,26 @@ class CustomerAdministrator(Administrator):
     async def set_rotation_policy(self, vault: str, name: str, *, expires_in: str) -> None:
         """The lifetime of new versions, as an ISO 8601 duration such as P90D."""
         await (await self._key_client(vault)).update_key_rotation_policy(name, KeyRotationPolicy(expires_in=expires_in))
+
+    async def call_vault(self, vault: str, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """One request to a vault's data plane; unlike the SDK's methods it waits for nothing. Raises HttpResponseError."""
+        if vault not in self._bare:
+            client = AzureRest(
+                self._credential,
+                f"https://{vault}{self.cloud.vault_suffix}",
+                f"https://{self.cloud.vault_suffix.removeprefix('.')}/.default",
+                self._env,
+            )
+            self._bare[vault] = await self._stack.enter_async_context(client)
+        return await self._bare[vault].json(method, f"{path}?api-version={KEYS}", body)
+
+    async def begin_delete_key(self, vault: str, name: str) -> None:
+        """As `delete_key`, without waiting until the key shows among the deleted ones."""
+        await self.call_vault(vault, "DELETE", f"/keys/{name}")
+
+    async def begin_recover_key(self, vault: str, name: str) -> None:
+        """As `recover_key`, without waiting until the key is found again."""
+        await self.call_vault(vault, "POST", f"/deletedkeys/{name}/recover")
 
     async def delete_key(self, vault: str, name: str) -> None:
         """All versions, to the recoverable state."""

@@ -95,7 +95,7 @@ class Cloud:
         self.key_factory = KeyFactory()
         federation = Federation(self.directory, self.tokens, ExternalIssuers(certificate_authorities), clock, self.timings)
         self.token_endpoint = TokenEndpoint(self.directory, self.tokens, federation, clock, self.timings)
-        vault_access = VaultAccess(self.tokens, self.authorization)
+        vault_access = VaultAccess(self.tokens, self.authorization, clock, self.timings)
         keys = Keys(vault_access, clock, self.timings)
         doors = Doors(self.directory, self.tokens, self.token_endpoint, self.identities, self.vaults, keys, vault_access)
         self.service_access = ServiceAccess(doors)

@@ -31,8 +31,12 @@ WITHOUT_DELAYS: Mapping[str, float] = {
     "role_propagation_seconds": 0,
     "federated_credential_replication_seconds": 0,
     "consent_replication_seconds": 0,
+    "deleted_key_appears_seconds": 0,
+    "recovered_key_appears_seconds": 0,
+    "recovered_vault_appears_seconds": 0,
+    "vault_settings_propagation_seconds": 0,
 }
-"""Grants are in force at once."""
+"""Grants, settings, deletions and recoveries are in force at once."""
 
 
 @dataclass
@@ -42,6 +46,10 @@ class Timings:
     role_propagation_seconds: float = 1.0  # Azure: minutes; one second, so that the race is always there
     federated_credential_replication_seconds: float = 1.0  # Azure: up to minutes; as above
     consent_replication_seconds: float = 1.0  # Azure: seconds; as above
+    deleted_key_appears_seconds: float = 2.0  # measured (recordings of the SDKs): until then `deletedkeys` has no such key
+    recovered_key_appears_seconds: float = 2.0  # the SDKs wait for it as for a deletion
+    recovered_vault_appears_seconds: float = 1.0  # Azure: seconds; as the other delays of one second
+    vault_settings_propagation_seconds: float = 1.0  # access policies and firewall rules; Azure: up to minutes; as above
     missing_principal_is_an_invalid_client: bool = False  # 401 AADSTS7000229 in place of 400 AADSTS700016; both are reported
     storage_loss_notice_seconds: float = 600.0
     key_version_check_seconds: float = 86_400.0

@@ -55,7 +55,8 @@ def identity(env: Mapping[str, str], issuer: Issuer) -> ProviderIdentity:
             ProviderAdministrator(env) as provider,
             CustomerAdministrator(env) as customer,
         ):
-            await control.set_timings(**WITHOUT_LIMITS)
+            # tests/sandbox/test_lags.py is about these two.
+            await control.set_timings(**WITHOUT_LIMITS, vault_settings_propagation_seconds=0, recovered_vault_appears_seconds=0)
             made = await provider.prepare(issuer=issuer.url, service_account=SERVICE_ACCOUNT)
             await customer.consent(made.application_client_id)
             await control.advance(10)

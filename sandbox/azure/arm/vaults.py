@@ -272,6 +272,8 @@ class VaultOperations:
             )
         if existing is not None:
             refuse_in_failover(existing, "VaultPut")
+        if existing is not None:
+            existing.replace_settings(self._clock.now())
         vault = existing or self._new(call, resource_id, name, body.location, properties)
         apply(vault, properties)
         if body.tags is not None:
@@ -283,7 +285,7 @@ class VaultOperations:
         deleted = self._vaults.deleted(name, self._clock.now())
         if deleted is None:
             raise ArmRefusedError(404, "DeletedVaultNotFound", f"The specified deleted vault '{name}' does not exist.")
-        deleted.deleted = deleted.purge_at = None
+        deleted.deleted, deleted.purge_at, deleted.recovered = None, None, self._clock.now()
         self._vaults.add(deleted)
         return Answer(200, shown(deleted))
 
@@ -322,6 +324,7 @@ class VaultOperations:
         vault, body = self._found(call), parsed(VaultBody, call.body())
         refuse_in_failover(vault, "VaultPatch")
         if body.properties is not None:
+            vault.replace_settings(self._clock.now())
             apply(vault, body.properties)
         if body.tags is not None:
             vault.tags = body.tags
@@ -337,6 +340,7 @@ class VaultOperations:
         if operation not in {"add", "replace", "remove"}:
             raise bad_request(f"The operation '{operation}' is not supported.")
         named = {one.object_id for one in policies}
+        vault.replace_settings(self._clock.now())
         kept = [one for one in vault.access_policies if one.object_id not in named]
         vault.access_policies = policies if operation == "replace" else kept + (policies if operation == "add" else [])
         answer = {"accessPolicies": [one.model_dump(by_alias=True, exclude_none=True) for one in vault.access_policies]}

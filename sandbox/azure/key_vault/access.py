@@ -12,8 +12,10 @@ from sandbox.azure.errors import VaultRefusedError
 
 if TYPE_CHECKING:
     from sandbox.azure.arm.authorization import Authorization
+    from sandbox.azure.clock import Clock
     from sandbox.azure.entra.tokens import Tokens
-    from sandbox.azure.key_vault.model import Vault
+    from sandbox.azure.key_vault.model import AccessSettings, Vault
+    from sandbox.azure.timings import Timings
 
 # Every client of the sandbox comes from this address (RFC 5737); put it in a vault's ipRules to let them in.
 CLIENT_ADDRESS = "203.0.113.10"
@@ -63,9 +65,11 @@ def _unauthorized(vault: Vault, message: str) -> VaultRefusedError:
 class VaultAccess:
     """The checks in the order in which Key Vault makes them."""
 
-    def __init__(self, tokens: Tokens, authorization: Authorization) -> None:
+    def __init__(self, tokens: Tokens, authorization: Authorization, clock: Clock, timings: Timings) -> None:
         self._tokens = tokens
         self._authorization = authorization
+        self._clock = clock
+        self._timings = timings
 
     def caller(self, vault: Vault, token: str | None, *, trusted_service: bool = False) -> VaultCaller:
         """The caller of a valid token of the vault's tenant. Raises VaultRefusedError 401 with the challenge."""
@@ -88,20 +92,21 @@ class VaultAccess:
 
     def check(self, vault: Vault, caller: VaultCaller, operation: str, key: str | None) -> None:
         """Raises VaultRefusedError 403 unless the network and the permissions let the caller do it."""
-        self._network(vault, caller)
+        settings = vault.settings(self._clock.now() - self._timings.vault_settings_propagation_seconds)
+        self._network(vault, settings, caller)
         data_action, permission = PERMISSIONS[operation]
-        if vault.rbac:
+        if settings.rbac:
             self._roles(vault, caller, data_action, key)
         else:
-            self._policies(vault, caller, permission)
+            self._policies(vault, settings, caller, permission)
 
     @staticmethod
-    def _network(vault: Vault, caller: VaultCaller) -> None:
-        rules = vault.network
+    def _network(vault: Vault, settings: AccessSettings, caller: VaultCaller) -> None:
+        rules = settings.network
         bypass = rules is None or rules.bypass.lower() == "azureservices"
-        if caller.trusted_service and bypass and vault.public_network_access.lower() != "securedbyperimeter":
+        if caller.trusted_service and bypass and settings.public_network_access.lower() != "securedbyperimeter":
             return
-        if vault.public_network_access.lower() in {"disabled", "securedbyperimeter"}:
+        if settings.public_network_access.lower() in {"disabled", "securedbyperimeter"}:
             raise VaultRefusedError(
                 403,
                 "Forbidden",
@@ -142,8 +147,8 @@ class VaultAccess:
         )
 
     @staticmethod
-    def _policies(vault: Vault, caller: VaultCaller, permission: str) -> None:
-        for policy in vault.access_policies:
+    def _policies(vault: Vault, settings: AccessSettings, caller: VaultCaller, permission: str) -> None:
+        for policy in settings.access_policies:
             if policy.object_id == caller.claims.object_id and policy.tenant_id == caller.claims.tenant_id:
                 granted = {one.lower() for one in policy.permissions.keys or ()}
                 if permission.lower() in granted or "all" in granted:

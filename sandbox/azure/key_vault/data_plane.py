@@ -175,7 +175,7 @@ class VaultDataPlane:
         return {**region, "x-ms-keyvault-service-version": "1.9.2451.1"}
 
     def _admitted(self, exchange: Exchange) -> tuple[Vault, VaultCaller]:
-        vault = self._vaults.live(exchange.host.split(".")[0])
+        vault = self._vaults.serving(exchange.host.split(".")[0], self._keys.recovered_before())
         if vault is None:
             raise VaultRefusedError(404, "VaultNotFound", f"The vault {exchange.host} was not found.")
         caller = self._access.caller(vault, exchange.bearer())
@@ -193,7 +193,7 @@ class VaultDataPlane:
         """All keys, without material and versions; the attributes and tags are those of the latest version."""
         vault = self._permitted(exchange, "list", at_key=False)
         self._keys.throttle(vault, 1)
-        items = [_item(vault, vault.key_id(key.name), key.latest) for key in vault.keys.values()]
+        items = [_item(vault, vault.key_id(key.name), key.latest) for key in self._keys.listed(vault)]
         return self._page(exchange, vault, items)
 
     async def versions(self, exchange: Exchange) -> Answer:
@@ -341,17 +341,16 @@ class VaultDataPlane:
     async def list_deleted(self, exchange: Exchange) -> Answer:
         """All deleted keys."""
         vault = self._permitted(exchange, "list", at_key=False)
-        self._keys.forget_expired(vault)
         items = []
-        for key in vault.deleted_keys.values():
+        for key in self._keys.listed_deleted(vault):
             full = deleted_bundle(vault, key)
             items.append({"kid": vault.key_id(key.name)} | {name: value for name, value in full.items() if name != "key"})
         return self._page(exchange, vault, items)
 
     async def get_deleted(self, exchange: Exchange) -> Answer:
         """One deleted key."""
-        vault = self._permitted(exchange, "get")
-        return Answer(json=deleted_bundle(vault, self._keys.deleted(vault, exchange["name"])))
+        vault, caller = self._admitted(exchange)
+        return Answer(json=deleted_bundle(vault, self._keys.get_deleted(vault, caller, exchange["name"])))
 
     async def recover(self, exchange: Exchange) -> Answer:
         """Back to life."""

@@ -46,6 +46,7 @@ class Keys:
 
     def get(self, vault: Vault, caller: VaultCaller, name: str, version: str = "") -> tuple[Key, KeyVersion]:
         """A version, or the latest; a soft-deleted key is not found."""
+        self._appeared(vault, name, version)
         self._access.check(vault, caller, "get", name)
         self.throttle(vault, 1)
         key, found = self.find(vault, name, version)
@@ -61,18 +62,53 @@ class Keys:
         if key is not None:
             found = key.versions.get(version.lower()) if version else key.latest
         if key is None or found is None:
-            shown = f"{name}/{version}" if version else name
-            raise VaultRefusedError(
-                404,
-                "KeyNotFound",
-                f"A key with (name/id) {shown} was not found in this key vault. If you recently deleted this key you may be able to "
-                "recover it using the correct recovery command. For help resolving this issue, please see "
-                "https://go.microsoft.com/fwlink/?linkid=2125182",
-            )
+            raise _not_found(name, version)
         return key, found
+
+    def _appeared(self, vault: Vault, name: str, version: str) -> None:
+        """Raises VaultRefusedError 404, whatever the caller may do, while a recovered key has not appeared.
+
+        "we will get ResourceNotFoundError until the resource is recovered, at which point we'll get a 403": azure-keyvault-keys,
+        DeleteRecoverPollingMethod.
+        """
+        key = vault.keys.get(name.lower())
+        if key is not None and self._appears(key.recovered, self._timings.recovered_key_appears_seconds):
+            raise _not_found(name, version)
+
+    def _appears(self, since: float | None, seconds: float) -> bool:
+        """Whether what began at `since` still takes place."""
+        return since is not None and self._clock.now() < since + seconds
+
+    def recovered_before(self) -> float:
+        """The data plane of a vault that was recovered after this moment does not answer yet."""
+        return self._clock.now() - self._timings.recovered_vault_appears_seconds
+
+    def listed(self, vault: Vault) -> list[Key]:
+        """The keys that have appeared."""
+        seconds = self._timings.recovered_key_appears_seconds
+        return [key for key in vault.keys.values() if not self._appears(key.recovered, seconds)]
+
+    def listed_deleted(self, vault: Vault) -> list[Key]:
+        """The deleted keys that have appeared."""
+        self.forget_expired(vault)
+        seconds = self._timings.deleted_key_appears_seconds
+        return [key for key in vault.deleted_keys.values() if not self._appears(key.deleted, seconds)]
+
+    def _settled(self, key: Key | None) -> None:
+        """Raises VaultRefusedError 409 while a key is being deleted or recovered."""
+        if key is None:
+            return
+        for what, since, seconds in (
+            ("Deleted", key.deleted, self._timings.deleted_key_appears_seconds),
+            ("Recovered", key.recovered, self._timings.recovered_key_appears_seconds),
+        ):
+            if self._appears(since, seconds):
+                message = f"Key {key.name} is currently being {what.lower()}."
+                raise VaultRefusedError(409, "Conflict", message, inner=f"ObjectIsBeing{what}")
 
     def use(self, vault: Vault, caller: VaultCaller, operation: str, name: str, version: str) -> KeyVersion:
         """The version for a cryptographic operation: permitted, enabled, within its time, and meant for it."""
+        self._appeared(vault, name, version)
         self._access.check(vault, caller, operation, name)
         _, found = self.find(vault, name, version)
         self.throttle(vault, _cost(found))
@@ -129,6 +165,7 @@ class Keys:
     def may_create(self, vault: Vault, name: str) -> None:
         """Raises VaultRefusedError 409 while a deleted key still holds the name."""
         self.forget_expired(vault)
+        self._settled(vault.deleted_keys.get(name.lower()) or vault.keys.get(name.lower()))
         if name.lower() in vault.deleted_keys:
             raise VaultRefusedError(
                 409,
@@ -175,29 +212,39 @@ class Keys:
     def delete(self, vault: Vault, name: str) -> Key:
         """To the recoverable state."""
         key, _ = self.find(vault, name)
+        self._settled(key)
         now = self._clock.now()
         key.deleted, key.purge_at = now, now + vault.retention_days * DAY
         vault.deleted_keys[name.lower()] = vault.keys.pop(name.lower())
         return key
+
+    def get_deleted(self, vault: Vault, caller: VaultCaller, name: str) -> Key:
+        """A deleted key; while it has not appeared, 404 whatever the caller may do, and 403 for who may not get keys after that."""
+        key = vault.deleted_keys.get(name.lower())
+        if key is not None and self._appears(key.deleted, self._timings.deleted_key_appears_seconds):
+            raise _deleted_not_found(name)
+        self._access.check(vault, caller, "get", name)
+        return self.deleted(vault, name)
 
     def deleted(self, vault: Vault, name: str) -> Key:
         """Raises VaultRefusedError 404 if it was purged or never deleted."""
         self.forget_expired(vault)
         key = vault.deleted_keys.get(name.lower())
         if key is None:
-            raise VaultRefusedError(404, "KeyNotFound", f"Deleted Key not found: {name}")
+            raise _deleted_not_found(name)
         return key
 
     def recover(self, vault: Vault, name: str) -> Key:
         """Back to life with all versions."""
         key = self.deleted(vault, name)
-        key.deleted = key.purge_at = None
+        self._settled(key)
+        key.deleted, key.purge_at, key.recovered = None, None, self._clock.now()
         vault.keys[name.lower()] = vault.deleted_keys.pop(name.lower())
         return key
 
     def purge(self, vault: Vault, name: str) -> None:
         """For ever; refused under purge protection."""
-        self.deleted(vault, name)
+        self._settled(self.deleted(vault, name))
         if vault.purge_protection:
             raise VaultRefusedError(
                 403,
@@ -236,6 +283,21 @@ class Keys:
         now = self._clock.now()
         for name in [one for one, key in vault.deleted_keys.items() if key.purge_at is not None and key.purge_at <= now]:
             del vault.deleted_keys[name]
+
+
+def _not_found(name: str, version: str) -> VaultRefusedError:
+    shown = f"{name}/{version}" if version else name
+    return VaultRefusedError(
+        404,
+        "KeyNotFound",
+        f"A key with (name/id) {shown} was not found in this key vault. If you recently deleted this key you may be able to "
+        "recover it using the correct recovery command. For help resolving this issue, please see "
+        "https://go.microsoft.com/fwlink/?linkid=2125182",
+    )
+
+
+def _deleted_not_found(name: str) -> VaultRefusedError:
+    return VaultRefusedError(404, "KeyNotFound", f"Deleted Key not found: {name}")
 
 
 def _subscription(vault: Vault) -> str:

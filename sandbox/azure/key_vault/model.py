@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from base64 import urlsafe_b64encode
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -63,6 +63,8 @@ class Key:
     rotation_policy: dict[str, Any] | None = None
     deleted: float | None = None
     purge_at: float | None = None
+    recovered: float | None = None
+    """When its last recovery began; it appears among the keys some time later."""
 
     @property
     def latest(self) -> KeyVersion:
@@ -78,6 +80,17 @@ class NetworkRules:
     default_action: str = "Allow"
     ip_rules: list[str] = field(default_factory=list)
     virtual_network_rules: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class AccessSettings:
+    """What a vault lets in, as the data plane knows it; `until` is when it was replaced, None for what Resource Manager shows."""
+
+    rbac: bool
+    access_policies: list[AccessPolicy]
+    network: NetworkRules | None
+    public_network_access: str
+    until: float | None = None
 
 
 @dataclass
@@ -102,8 +115,23 @@ class Vault:
     deleted_keys: dict[str, Key] = field(default_factory=dict)
     deleted: float | None = None
     purge_at: float | None = None
+    recovered: float | None = None
+    """When it was last recovered; its data plane answers some time later."""
     failed_over: bool = False
     """Whether the paired region serves it, read-only (https://learn.microsoft.com/azure/reliability/reliability-key-vault)."""
+    replaced: list[AccessSettings] = field(default_factory=list)
+    """Earlier settings, oldest first, because the data plane follows later."""
+
+    def replace_settings(self, now: float) -> None:
+        """Remember the settings before they change."""
+        self.replaced = [*self.replaced[-20:], replace(self._settings(), until=now)]
+
+    def settings(self, moment: float) -> AccessSettings:
+        """The settings of a moment."""
+        return next((one for one in self.replaced if one.until is not None and one.until > moment), self._settings())
+
+    def _settings(self) -> AccessSettings:
+        return AccessSettings(self.rbac, self.access_policies, self.network, self.public_network_access)
 
     @property
     def host(self) -> str:
@@ -136,6 +164,11 @@ class Vaults:
     def live(self, name: str) -> Vault | None:
         """By name."""
         return self._live.get(name.lower())
+
+    def serving(self, name: str, recovered_before: float) -> Vault | None:
+        """A vault whose data plane answers: one that was not recovered after that moment."""
+        vault = self.live(name)
+        return None if vault is None or (vault.recovered is not None and vault.recovered > recovered_before) else vault
 
     def deleted(self, name: str, now: float) -> Vault | None:
         """A soft-deleted vault whose retention has not ended."""

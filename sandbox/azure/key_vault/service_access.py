@@ -120,7 +120,7 @@ class ServiceAccess:
 
     async def enter(self, identity: ServiceIdentity, vault_uri: str) -> EnteredVault:
         """A fresh token for the vault's tenant, by Entra's own rules. Raises KeyUnreachableError."""
-        vault = self._doors.vaults.live(vault_host(vault_uri).split(".")[0])
+        vault = self._doors.vaults.serving(vault_host(vault_uri).split(".")[0], self._doors.keys.recovered_before())
         if vault is None:
             raise KeyUnreachableError(Barrier.VAULT)
         return EnteredVault(vault, await self._caller(identity, vault), self._doors.keys)

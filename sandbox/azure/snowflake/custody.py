@@ -46,7 +46,7 @@ class Custody:
         self._timings = timings
 
     def _enter(self, key: KeyLocation, wanted: str = "") -> EnteredVault:
-        vault = self._doors.vaults.live(key.vault_host.split(".")[0])
+        vault = self._doors.vaults.serving(key.vault_host.split(".")[0], self._doors.keys.recovered_before())
         if vault is None:
             raise KeyUnreachableError(Barrier.VAULT)
         endpoint, tenant = self._doors.token_endpoint, self._doors.directory.tenants[vault.tenant_id]
