@@ -29,6 +29,7 @@ from cmk_operator.azure.management import (
     Received,
     WholeAnswer,
     pages_of,
+    read_alike_once,
     typed_answer,
 )
 from cmk_operator.azure.session import AzureSession, TokenFile
@@ -393,3 +394,18 @@ def test_the_sdks_are_imported_nowhere_but_where_they_are_first_used() -> None:
 @pytest.mark.parametrize("url", [f"{ARM}/subscriptions", f"{ARM.upper()}/subscriptions", f"{ARM}:443?x=1", f"{ARM}#x"])
 def test_spelling_and_the_usual_port_make_no_other_origin(url: str) -> None:
     assert origin_of(url) == ARM
+
+
+def test_objects_that_differ_only_in_id_are_read_once() -> None:
+    contents: list[object] = []
+
+    def count(entry: object) -> int:
+        contents.append(entry)
+        return len(contents)
+
+    read = read_alike_once(count)
+    entries = [{"id": f"/accounts/{number}", "properties": {"key": number % 2, "on": number < 6}} for number in range(8)]
+    # As from two pages: equal texts are other objects there.
+    found = [read(entry) for entry in (*entries, *json.loads(json.dumps(entries)))]
+    assert found == [1, 2, 1, 2, 1, 2, 3, 4] * 2
+    assert "/accounts/" not in repr(contents)

@@ -7,6 +7,7 @@ An SDK has the typed models and the paths. Credential, transport, call budget, l
 from __future__ import annotations
 
 import asyncio
+import marshal
 import math
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -224,6 +225,23 @@ async def entries_of(
                 await asyncio.sleep(0)
         entries.clear()
         yield found
+
+
+def read_alike_once(read: Callable[[Mapping[str, Any]], ModelT]) -> Callable[[Mapping[str, Any]], ModelT]:
+    """As `read`, for one list: objects that differ only in id share one result; `read` does not get the id.
+
+    Most resources of a subscription are on few keys, and an SDK's model takes 0.4 ms of processor time.
+    """
+    results: dict[bytes, ModelT] = {}
+
+    def read_once(entry: Mapping[str, Any]) -> ModelT:
+        content = {name: value for name, value in entry.items() if name != "id"}
+        key = marshal.dumps(content, 2)  # Later formats differ with how often a value is referred to.
+        if key not in results:
+            results[key] = read(content)
+        return results[key]
+
+    return read_once
 
 
 _SLICE: Final = 50

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cmk_operator.azure.management import Received, entries_of, typed_answer, whole
+from cmk_operator.azure.management import Received, entries_of, read_alike_once, typed_answer, whole
 from cmk_operator.providers.protocol import Applied, ResourceFacts
 from cmk_operator.providers.storage.encryption import StorageAccountDetail, read_account
 from cmk_operator.providers.storage.sdk import STORAGE
@@ -36,7 +36,8 @@ class StorageAccounts:
         client = await self._session.management(STORAGE, chain, subscription_id)
         from azure.mgmt.storage.models import StorageAccount
 
-        async for page in entries_of(client.storage_accounts.list, lambda one: read_account(StorageAccount(one))):
+        read = read_alike_once(lambda one: read_account(StorageAccount(one)))
+        async for page in entries_of(client.storage_accounts.list, read):
             yield page
 
     async def update(self, chain: IdentityChain, target: ArmId, body: Mapping[str, Any]) -> Applied[StorageAccountDetail]:
