@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from cmk_operator.core.identifiers.cloud import CLOUDS
@@ -53,23 +54,28 @@ class KeyUri:
     @property
     def versionless(self) -> KeyUri:
         """The same key, following its latest version."""
-        return replace(self, version=None)
+        return KeyUri(self.vault_host, self.key_name)
 
     def at(self, version: str) -> KeyUri:
         """The same key, pinned to `version`."""
-        return replace(self, version=version)
+        return KeyUri(self.vault_host, self.key_name, version)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, KeyUri) and str(self).lower() == str(other).lower()
+        return self is other or (isinstance(other, KeyUri) and self._folded == other._folded)
 
     def __hash__(self) -> int:
-        return hash(str(self).lower())
+        return hash(self._folded)
+
+    @property
+    def _folded(self) -> tuple[str, str, str]:
+        return self.vault_host.lower(), self.key_name.lower(), (self.version or "").lower()
 
     def __str__(self) -> str:
         path = f"{self.vault_url}/keys/{self.key_name}"
         return f"{path}/{self.version}" if self.version else path
 
 
+@lru_cache(maxsize=4096)
 def parse_key_uri(text: str) -> KeyUri:
     """Parse a key identifier under the Key Vault suffix of any cloud, as a manifest must spell it.
 

@@ -18,8 +18,10 @@ def is_pinned(key: CustomerManagedKey) -> bool:
 
 def adoption_policy(key: CustomerManagedKey) -> AdoptionPolicy:
     """How resources move to new versions of the key."""
-    effective = effective_key_policy(key)
-    return AdoptionPolicy(by_operator=effective.apply == "Immediately", needs_approval=effective.approval == "Manual")
+    rotation = key.spec.rotation
+    if rotation is None or is_pinned(key):
+        return AdoptionPolicy(by_operator=False, needs_approval=False)
+    return AdoptionPolicy(by_operator=rotation.apply == "Immediately", needs_approval=rotation.approval == "Manual")
 
 
 def effective_key_policy(key: CustomerManagedKey) -> EffectiveKey:
@@ -38,4 +40,4 @@ def effective_key_policy(key: CustomerManagedKey) -> EffectiveKey:
 
 def enforces_prerequisites(key: CustomerManagedKey) -> bool:
     """Whether a failed prerequisite blocks new writes with the key."""
-    return effective_key_policy(key).prerequisites == "Enforce"
+    return (key.spec.prerequisites or "Enforce") == "Enforce"
