@@ -41,7 +41,7 @@ UNWATCHED_AFTER: Final = 30.0
 """Seconds without a watch after which a kind counts as unwatched although the API server serves it: its list may be slow."""
 FORBIDDEN_FOR: Final = 30.0
 """Seconds for which a kind is not watched after a 403 had ended the watches: kopf ends all of them if one is forbidden."""
-INACTIVITY_TIMEOUT: Final = 15.0
+INACTIVITY_TIMEOUT: Final = 30.0
 """Seconds without a bookmark or event after which a watch counts as dead."""
 WATCHED: Final = (*MODELS, Preflight.plural)
 """The kinds that are reconciled with Azure, and Preflight, which the inventory does not hold."""
