@@ -20,7 +20,7 @@ from cmk_operator.api.federated_identity import (
 )
 from cmk_operator.api.preflight import CheckReport, PreflightStatus
 from cmk_operator.core.conditions import ConditionType
-from cmk_operator.core.encryption.protection import Protection
+from cmk_operator.core.encryption.protection import OnKey
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.providers.protocol import ResourceFacts
@@ -56,7 +56,7 @@ def _key_status(found: KeyProbe | None = None) -> Shape:
 
 def _resource_status() -> Shape:
     key = samples.customer_managed_key(_key_status())
-    protection = Protection(KeyUri("contoso.vault.azure.net", "storage"), V1)
+    protection = OnKey(KeyUri("contoso.vault.azure.net", "storage"), V1)
     target = TargetReport(kind="StorageAccount", name="contosodata")
     settled = Settled(ResourceFacts(protection, None))
     return resource_report.resource_status(samples.encrypted_resource(), settled, NOW, target=target, key=key, own=None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cmk_operator.core.encryption.long_running import Failed
+from cmk_operator.core.encryption.protection import MicrosoftManaged, OnKey, version_in_force
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Actor, FaultKind
 from cmk_operator.providers.protocol import Plan, Started
@@ -40,19 +41,19 @@ async def test_a_resource_comes_onto_a_key_that_is_followed_and_then_nothing_is_
     want = world.want(version)
     assert await subject.bring(want) > 0
     protection = (await subject.observe()).protection
-    assert protection.key_uri is not None
-    assert protection.key_uri.versionless == want.key_uri
-    assert protection.active_version == version
+    assert isinstance(protection, OnKey)
+    assert protection.uri.versionless == want.key_uri
+    assert version_in_force(protection) == version
     assert await subject.bring(want) == 0
 
 
 async def test_a_pinned_version_is_put_and_then_moved_to_another(world: World, subject: Subject) -> None:
     first = await world.key()
     await subject.bring(world.want(first, pinned=True))
-    assert (await subject.observe()).protection.active_version == first
+    assert version_in_force((await subject.observe()).protection) == first
     second = await world.newer()
     await subject.bring(world.want(second, pinned=True))
-    assert (await subject.observe()).protection.active_version == second
+    assert version_in_force((await subject.observe()).protection) == second
 
 
 async def test_a_key_that_is_followed_is_never_fought_over_the_version_that_azure_moved_to(
@@ -65,7 +66,7 @@ async def test_a_key_that_is_followed_is_never_fought_over_the_version_that_azur
     assert await subject.plan(world.want(second)) is None
     await world.control.advance(26 * 3600)
     assert await subject.plan(world.want(second)) is None
-    assert (await subject.observe()).protection.active_version == second
+    assert version_in_force((await subject.observe()).protection) == second
 
 
 async def test_the_list_says_what_the_resource_itself_says(world: World, subject: Subject) -> None:
@@ -112,8 +113,8 @@ async def test_what_somebody_changed_is_planned_back(
     assert isinstance(await subject.plan(world.want(version)), Plan)
     await subject.bring(world.want(version))
     protection = (await subject.observe()).protection
-    assert protection.key_uri is not None
-    assert protection.key_uri.key_name == "cmk"
+    assert isinstance(protection, OnKey)
+    assert protection.uri.key_name == "cmk"
 
 
 async def test_a_resource_goes_back_to_a_key_of_microsoft_or_says_why_it_cannot(
@@ -126,7 +127,7 @@ async def test_a_resource_goes_back_to_a_key_of_microsoft_or_says_why_it_cannot(
         assert not isinstance(subject.provider.plan_revert(subject.target, await subject.observe()), Plan)
         return
     assert await subject.revert() > 0
-    assert not (await subject.observe()).protection.customer_managed
+    assert isinstance((await subject.observe()).protection, MicrosoftManaged)
     assert await subject.revert() == 0
 
 
@@ -135,7 +136,7 @@ async def test_a_resource_that_does_not_exist_is_a_fault_that_says_who_must_act(
     seen = await absent.provider.observe(absent.world.chain, absent.target, max_age=0.0)
     if not isinstance(seen, AzureFailure):
         # A kind that can be created reports its absence as a state, and plans to create it when the manifest says how.
-        assert not seen.protection.customer_managed
+        assert isinstance(seen.protection, MicrosoftManaged)
         return
     fault = absent.provider.judge(seen, "absent")
     assert fault.kind is FaultKind.BLOCKED
@@ -180,7 +181,7 @@ async def test_whatever_azure_answers_is_a_value_and_the_next_try_heals(
         if fault.get("code") == "AuthorizationFailed":
             assert judged.actor is Actor.PROVIDER_ADMINISTRATOR
     await subject.bring(world.want(version))
-    assert (await subject.observe()).protection.active_version == version
+    assert version_in_force((await subject.observe()).protection) == version
 
 
 @pytest.mark.parametrize("kind", TAKERS, ids=str)
@@ -206,4 +207,4 @@ async def test_a_key_that_azures_service_may_not_use_is_refused_and_nothing_is_l
     assert (await subject.observe()).protection == before
     await world.customer.enable(world.vault, "cmk")
     await subject.bring(world.want(version))
-    assert (await subject.observe()).protection.active_version == version
+    assert version_in_force((await subject.observe()).protection) == version

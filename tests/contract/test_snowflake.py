@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cmk_operator.core.encryption.long_running import Ended, Running
+from cmk_operator.core.encryption.protection import key_in_force, version_in_force
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
 from cmk_operator.providers.protocol import Applied, Plan, Remembered, Started
@@ -16,6 +17,7 @@ from cmk_operator.providers.snowflake.account import SnowflakeAccount
 from cmk_operator.providers.snowflake.provider import SnowflakeProvider
 from cmk_operator.providers.snowflake.target import SnowflakeTarget
 from sandbox.administrators.snowflake import SnowflakeAdministrator, new_key, private_pem, public_pem
+from tests.unit.samples import uri_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -122,7 +124,7 @@ async def test_the_way_from_nothing_to_the_key_and_then_nothing_is_left(world: W
     version = await account.activated()
     assert await account.plan(world.want(version)) is None
     protection = (await account.observe()).protection
-    assert str(protection.active_key_uri) == str(world.want(version).key_uri.at(version))
+    assert str(key_in_force(protection)) == str(world.want(version).key_uri.at(version))
     assert (await account.own())["active_version"] == version
 
 
@@ -163,9 +165,9 @@ async def test_a_rekey_is_begun_once_and_its_version_survives_a_restart(world: W
     assert isinstance(busy, Fault), "what is under way is not begun again"
     assert busy.reason == "RekeyInProgress"
     seen = await account.observe()
-    assert seen.protection.active_version == old, "the old version is in use until the end"
+    assert version_in_force(seen.protection) == old, "the old version is in use until the end"
     await account.finish(started)
-    assert (await account.observe()).protection.active_version == new
+    assert version_in_force((await account.observe()).protection) == new
     assert await account.plan(world.want(new)) is None
 
 
@@ -176,7 +178,7 @@ async def test_a_rekey_whose_start_was_never_written_down_is_still_known_to_the_
     assert isinstance(await account.plan(world.want(new)), Fault)
     await world.control.advance(HOUR)
     assert await account.plan(world.want(new)) is None
-    assert (await account.observe()).protection.active_version == new
+    assert version_in_force((await account.observe()).protection) == new
 
 
 async def test_an_account_that_was_activated_by_others_is_adopted_without_a_version_and_not_rekeyed(
@@ -188,7 +190,7 @@ async def test_an_account_that_was_activated_by_others_is_adopted_without_a_vers
     account.target = replace(account.target, remembered=Remembered(), newest=newest)
     assert await account.plan(world.want(version)) is None
     protection = (await account.observe()).protection
-    assert (protection.key_uri, protection.active_version) == (world.want(version).key_uri, None)
+    assert (uri_of(protection), version_in_force(protection)) == (world.want(version).key_uri, None)
     # A newer version is certainly not the one in force.
     newer = await world.newer()
     account.restart()
@@ -197,7 +199,7 @@ async def test_an_account_that_was_activated_by_others_is_adopted_without_a_vers
     assert isinstance(plan, Plan)
     assert f"{version} or older" in str(plan.changes[0])
     await account.finish(await account.apply(plan))
-    assert (await account.observe()).protection.active_version == newer
+    assert version_in_force((await account.observe()).protection) == newer
     assert await account.plan(world.want(newer)) is None
 
 
@@ -206,7 +208,7 @@ async def test_what_status_remembers_of_another_key_is_not_believed(world: World
     account.restart()
     forged = str(world.want(version, name="other").key_uri.at(version))
     account.target = replace(account.target, remembered=Remembered(forged))
-    assert (await account.observe()).protection.active_version is None
+    assert version_in_force((await account.observe()).protection) is None
 
 
 async def test_a_version_that_is_not_the_latest_is_never_activated(world: World, account: Account) -> None:

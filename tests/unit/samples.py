@@ -12,8 +12,9 @@ from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.core.access.state import DeletedKey, KeyAttributes, KeyProbe, VersionProbe
+from cmk_operator.core.encryption.protection import OnKey, Protection
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
-from cmk_operator.core.identifiers.key_uri import parse_key_uri
+from cmk_operator.core.identifiers.key_uri import KeyUri, parse_key_uri
 from cmk_operator.core.prerequisites.check import PrerequisiteFacts
 from cmk_operator.core.prerequisites.vault_facts import VaultFacts, VaultLock, vault_facts, vault_lock
 
@@ -38,6 +39,12 @@ CUSTOMER_VAULT: Final = (
 IDENTITY: Final = (
     f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-provider/providers/Microsoft.ManagedIdentity/userAssignedIdentities/cmk"
 )
+
+
+def uri_of(protection: Protection) -> KeyUri:
+    """The key of a resource that is on one."""
+    assert isinstance(protection, OnKey)
+    return protection.uri
 
 
 def attributes(version: str = V1, **changes: Any) -> KeyAttributes:

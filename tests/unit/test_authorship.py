@@ -9,7 +9,7 @@ import pytest
 from cmk_operator.api.encrypted_resource import AppliedKey, EncryptedResourceStatus, OperationReport
 from cmk_operator.audit.journal import Recorded
 from cmk_operator.core.audit.change import OPERATOR, Event
-from cmk_operator.core.encryption.protection import Protection
+from cmk_operator.core.encryption.protection import MicrosoftManaged, OnKey, Protection
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.resource.authorship import Authorship, OwnChange
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from cmk_operator.core.audit.change import Change
 
 WANTED = KeyUri(VAULT, "storage")
-ON_V1, ON_V2 = Protection(WANTED, V1), Protection(WANTED, V2)
-ELSEWHERE = Protection(KeyUri(VAULT, "other"), V1)
-ON_MICROSOFT = Protection()
+ON_V1, ON_V2 = OnKey(WANTED, V1), OnKey(WANTED, V2)
+ELSEWHERE = OnKey(KeyUri(VAULT, "other"), V1)
+ON_MICROSOFT = MicrosoftManaged()
 
 
 class InMemoryRecord:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cmk_operator.core.access.state import Access, AccessState
 from cmk_operator.core.encryption.decide import Decision, KeyState, NextAction, decide, decide_deletion, old_version_blocks
-from cmk_operator.core.encryption.protection import Protection
+from cmk_operator.core.encryption.protection import MicrosoftManaged, OnKey, Protection
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from tests.unit.samples import V1, VAULT
@@ -22,12 +22,12 @@ key_states = st.builds(
 )
 protections = st.one_of(
     st.none(),
-    st.just(Protection()),
-    st.just(Protection(KeyUri(VAULT, "storage"), V1)),
-    st.just(Protection(KeyUri(VAULT, "storage"))),
+    st.just(MicrosoftManaged()),
+    st.just(OnKey(KeyUri(VAULT, "storage"), V1)),
+    st.just(OnKey(KeyUri(VAULT, "storage"))),
 )
 READY = KeyState(Access(AccessState.ACCESSIBLE, "fine"))
-ON_KEY = Protection(KeyUri(VAULT, "storage"), V1)
+ON_KEY = OnKey(KeyUri(VAULT, "storage"), V1)
 
 
 @given(due=st.booleans(), observe=st.booleans(), key=key_states)
@@ -85,7 +85,7 @@ def test_encryption_is_weakened_only_in_so_many_words_on_our_own_key_and_never_b
         assert ours
         assert not claimed
         assert protection is not None
-        assert protection.customer_managed
+        assert isinstance(protection, OnKey)
         assert key.access is not None
         assert key.access.state is AccessState.ACCESSIBLE
     if decision.action is NextAction.WAIT:
@@ -94,7 +94,7 @@ def test_encryption_is_weakened_only_in_so_many_words_on_our_own_key_and_never_b
 
 @pytest.mark.parametrize(
     ("protection", "ours", "claimed"),
-    [(None, True, False), (Protection(), True, False), (ON_KEY, False, False), (ON_KEY, True, True)],
+    [(None, True, False), (MicrosoftManaged(), True, False), (ON_KEY, False, False), (ON_KEY, True, True)],
     ids=["gone", "on a Microsoft-managed key", "on another key", "claimed by another manifest"],
 )
 def test_a_manifest_goes_at_once_when_there_is_nothing_of_ours_to_revert(

@@ -11,7 +11,7 @@ from azure.mgmt.compute.models import DiskEncryptionSet, DiskEncryptionSetUpdate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.encryption.protection import KeyChoice
+from cmk_operator.core.encryption.protection import KeyChoice, MicrosoftManaged, version_in_force
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
 from cmk_operator.core.identifiers.arm_id import ArmId
@@ -29,7 +29,7 @@ from cmk_operator.providers.disk.encryption_set import (
 from cmk_operator.providers.disk.options import DiskEncryptionSetCreation
 from cmk_operator.providers.disk.provider import judge_compute_failure
 from cmk_operator.providers.protocol import Plan, Target
-from tests.unit.samples import APPLICATION, IDENTITY, SUBSCRIPTION, V1, V2, V3, VAULT
+from tests.unit.samples import APPLICATION, IDENTITY, SUBSCRIPTION, V1, V2, V3, VAULT, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,14 +144,14 @@ def test_a_set_on_another_key_is_patched_with_a_version_also_when_azure_is_to_fo
     assert not plan.keeps_key
     after = seen(patched(body(), plan.body))
     assert plan_set(target(), want(), after) is None
-    assert (after.protection.key_uri, after.protection.active_version) == (FOLLOW, V2)
+    assert (uri_of(after.protection), version_in_force(after.protection)) == (FOLLOW, V2)
 
 
 @pytest.mark.parametrize("version", [V1, V2, V3])
 def test_a_set_that_follows_is_left_on_whatever_version_azure_has_moved_it_to(version: str) -> None:
     facts = seen(body(str(FOLLOW.at(version))))
     assert plan_set(target(), want(probed=V2), facts) is None
-    assert (facts.protection.key_uri, facts.protection.active_version) == (FOLLOW, version)
+    assert (uri_of(facts.protection), version_in_force(facts.protection)) == (FOLLOW, version)
 
 
 def test_a_set_on_the_right_key_that_does_not_follow_yet_gets_the_flag_and_keeps_its_version() -> None:
@@ -167,7 +167,7 @@ def test_a_pinned_key_moves_a_set_to_exactly_that_version_and_stops_azure_from_f
     assert plan.body["properties"]["rotationToLatestKeyVersionEnabled"] is False
     pinned = seen(patched(body(), plan.body))
     assert plan_set(target(), want(FOLLOW.at(V2)), pinned) is None
-    assert pinned.protection.key_uri == FOLLOW.at(V2)
+    assert uri_of(pinned.protection) == FOLLOW.at(V2)
 
 
 def test_spelling_is_no_difference() -> None:
@@ -230,7 +230,9 @@ def test_a_set_that_is_right_waits_for_nothing_but_its_own_creation() -> None:
     assert plan_set(target(), want(), seen(body(provisioningState="Updating"))) is None
     creating = seen(body(provisioningState="Creating"))
     assert refused(want(), creating).reason == "OperationInProgress"
-    assert not creating.protection.customer_managed, "it shows the key at once, but is on it only when it has been made"
+    assert isinstance(creating.protection, MicrosoftManaged), (
+        "it shows the key at once, but is on it only when it has been made"
+    )
 
 
 def test_a_set_whose_last_operation_failed_is_sent_again_because_it_shows_what_it_was_to_become() -> None:
@@ -284,8 +286,13 @@ def test_a_set_that_protects_nothing_needs_no_revert() -> None:
     assert plan_set_revert(target(), ABSENT) is None
 
 
-def test_a_key_that_is_no_key_of_a_vault_is_replaced() -> None:
-    assert isinstance(plan_set(target(), want(), seen(body("https://hsm.managedhsm.azure.net/keys/k/v"))), Plan)
+def test_a_key_that_is_no_key_of_a_vault_is_named_and_not_replaced() -> None:
+    facts = seen(body("https://hsm.managedhsm.azure.net/keys/k/v"))
+    for fault in (plan_set(target(), want(), facts), plan_set_revert(target(), facts)):
+        assert isinstance(fault, Fault)
+        assert (fault.reason, fault.actor) == ("OnAnotherKey", Actor.PROVIDER_ADMINISTRATOR)
+        assert "https://hsm.managedhsm.azure.net/keys/k/v" in fault.message
+        assert "must put the set on a key in a Key Vault" in fault.message
 
 
 def test_what_entra_told_the_disk_service_counts_more_than_the_disk_service_s_own_code() -> None:

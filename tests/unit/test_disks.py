@@ -11,6 +11,7 @@ from azure.mgmt.compute.models import Disk, DiskEncryptionSet, DiskUpdate
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cmk_operator.core.encryption.protection import MicrosoftManaged, version_in_force
 from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.providers.disk.disk import Facts, plan_disk, plan_disk_revert, protected_disk, with_sets
@@ -19,7 +20,7 @@ from cmk_operator.providers.disk.encryption_set import Facts as SetFacts
 from cmk_operator.providers.disk.encryption_set import read_set as read_set_model
 from cmk_operator.providers.disk.options import DiskPlacement
 from cmk_operator.providers.protocol import Plan, Target
-from tests.unit.samples import SUBSCRIPTION, V1, V2, VAULT
+from tests.unit.samples import SUBSCRIPTION, V1, V2, VAULT, uri_of
 from tests.unit.test_disk_encryption_sets import CUSTOMER_KEY, FOLLOW, GROUP, OTHER_IDENTITY, SET, want
 from tests.unit.test_disk_encryption_sets import body as set_body
 
@@ -60,7 +61,9 @@ def the_set(**changes: Any) -> SetFacts:
 
 
 def seen(answer: dict[str, Any], wanted: SetFacts | None = None, present: SetFacts | None = None) -> Facts:
-    return with_sets(read_disk(answer), present, wanted)
+    """The facts; the set that the disk uses is the wanted one unless `present` is another."""
+    facts = read_disk(answer)
+    return with_sets(facts, present or (wanted if facts.detail.encryption_set is not None else None), wanted)
 
 
 def target(set_id: str = SET, *, in_scope: bool = True) -> Target:
@@ -89,8 +92,8 @@ def test_the_patch_is_azure_s_to_the_letter_with_the_type_of_the_set() -> None:
 def test_a_disk_on_its_set_is_left_alone_and_its_key_is_that_of_the_set() -> None:
     facts = seen(body(on_the_set(SET.upper())), the_set(), the_set())
     assert plan_disk(target(), want(), facts) is None
-    assert (facts.protection.key_uri, facts.protection.active_version) == (FOLLOW, V2)
-    assert seen(body()).protection.key_uri is None
+    assert (uri_of(facts.protection), version_in_force(facts.protection)) == (FOLLOW, V2)
+    assert isinstance(seen(body()).protection, MicrosoftManaged)
 
 
 def test_a_disk_on_another_set_is_moved() -> None:
@@ -173,7 +176,10 @@ def test_a_disk_does_not_join_a_set_on_a_version_that_has_not_just_been_probed()
 @pytest.mark.parametrize("state", ["Attached", "Frozen"])
 def test_a_disk_of_a_machine_that_runs_waits_and_names_the_machine_and_who_must_deallocate_it(state: str) -> None:
     facts = seen(body(diskState=state, managedBy=MACHINE), the_set())
-    for fault in (refused(facts), plan_disk_revert(target(), seen(body(on_the_set(), diskState=state, managedBy=MACHINE)))):
+    for fault in (
+        refused(facts),
+        plan_disk_revert(target(), seen(body(on_the_set(), diskState=state, managedBy=MACHINE), the_set())),
+    ):
         assert isinstance(fault, Fault)
         assert (fault.kind, fault.reason, fault.actor) == (FaultKind.BLOCKED, "DiskAttached", Actor.PROVIDER_ADMINISTRATOR)
         assert "virtual machine vm1" in fault.message

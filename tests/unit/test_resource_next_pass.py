@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cmk_operator.core.encryption.long_running import Operation
-from cmk_operator.core.encryption.protection import FieldChange, Protection
+from cmk_operator.core.encryption.protection import FieldChange, MicrosoftManaged
 from cmk_operator.core.faults.fault import Actor, Fault
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.schedule import BLOCKED, BUSY, Next
@@ -26,7 +26,7 @@ from cmk_operator.reconcile.resource.outcome import (
 from cmk_operator.reconcile.resource.reconciler import _next
 
 DRIFT_CHECK = 300.0
-SEEN = ResourceFacts(Protection(), None)
+SEEN = ResourceFacts(MicrosoftManaged(), None)
 PLAN: Plan[dict[str, object]] = Plan({}, (FieldChange("keySource", "Microsoft.Storage", "Microsoft.Keyvault"),))
 BUSY_FAULT = Fault(Reason.SETTLING, "Azure asks to wait", Actor.PLATFORM_ENGINEER)
 BLOCKED_FAULT = Fault(Reason.AUTHORIZATION_FAILED, "somebody must act", Actor.PLATFORM_ENGINEER)

@@ -16,7 +16,7 @@ from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.core.encryption.long_running import Operation
-from cmk_operator.core.encryption.protection import FieldChange, Protection
+from cmk_operator.core.encryption.protection import FieldChange, MicrosoftManaged, OnKey, Protection, key_in_force
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import FaultKind, invalid
 from cmk_operator.core.faults.reason import Reason
@@ -68,8 +68,8 @@ if TYPE_CHECKING:
 
 ASPECTS = {"Ready", "Encrypted", "KeyAccessible", "KeyCurrent"}
 TARGET = TargetReport(kind="StorageAccount", name="contosodata")
-ON_V1 = Protection(KeyUri(VAULT, "storage"), V1)
-ON_MICROSOFT = Protection()
+ON_V1 = OnKey(KeyUri(VAULT, "storage"), V1)
+ON_MICROSOFT = MicrosoftManaged()
 NOTHING_SHOWN = Shown()
 OPERATION = Operation("https://management.azure.com/operations/1", "put the set on the key", "r-0")
 PLAN: Plan[dict[str, Any]] = Plan(
@@ -146,15 +146,15 @@ faults = st.one_of(
         lambda code: judge_arm_failure(AzureFailure(400, code, ""), "contosodata")
     ),
 )
-protections = [
+protections: list[Protection] = [
     ON_MICROSOFT,
     ON_V1,
-    Protection(KeyUri(VAULT, "storage"), V2),
-    Protection(KeyUri(VAULT, "other"), V1),
-    Protection(KeyUri(VAULT, "storage")),
+    OnKey(KeyUri(VAULT, "storage"), V2),
+    OnKey(KeyUri(VAULT, "other"), V1),
+    OnKey(KeyUri(VAULT, "storage")),
 ]
 read = st.sampled_from(protections).map(facts)
-on_a_key = st.sampled_from([one for one in protections if one.customer_managed]).map(facts)
+on_a_key = st.sampled_from([one for one in protections if isinstance(one, OnKey)]).map(facts)
 perhaps_read = st.one_of(st.none(), read)
 results: st.SearchStrategy[ResourceOutcome] = st.one_of(
     st.builds(Refused, faults),
@@ -174,7 +174,7 @@ def outcomes(draw: st.DrawFn) -> Found:
     found = draw(results)
     key = draw(st.one_of(st.none(), key_probes().map(probed), st.just(customer_managed_key())))
     seen = facts_of(found)
-    own = OwnChange(str(seen.protection.active_key_uri or ""), "r-1") if seen is not None and draw(st.booleans()) else None
+    own = OwnChange(str(key_in_force(seen.protection) or ""), "r-1") if seen is not None and draw(st.booleans()) else None
     return Found(found, key, own)
 
 
@@ -316,14 +316,14 @@ def test_while_a_revert_waits_the_resource_is_still_encrypted() -> None:
 
 def test_on_its_way_to_another_key_a_resource_is_not_said_to_be_encrypted_with_it() -> None:
     # Found by `make soak`: the operation was under way, and the condition said what was still so of the former key.
-    on_another = facts(Protection(KeyUri(VAULT, "former"), V1))
+    on_another = facts(OnKey(KeyUri(VAULT, "former"), V1))
     found = Found(Operating(OPERATION, 15.0, on_another), probed())
     told = condition(report(encrypted_resource(), found, NOW), "Encrypted")
     assert (told.status, told.reason) == ("False", "OperationInProgress")
 
 
 @pytest.mark.parametrize(
-    ("protection", "status"), [(ON_V1, "True"), (Protection(KeyUri(VAULT, "former"), V1), "False"), (ON_MICROSOFT, "False")]
+    ("protection", "status"), [(ON_V1, "True"), (OnKey(KeyUri(VAULT, "former"), V1), "False"), (ON_MICROSOFT, "False")]
 )
 def test_what_else_is_to_be_done_takes_no_resource_off_its_key(protection: Protection, status: str) -> None:
     fault = judge_arm_failure(AzureFailure(403, "AuthorizationFailed", ""), "contosodata")
@@ -359,11 +359,11 @@ def test_an_outage_of_azure_says_nothing_about_the_encryption() -> None:
     ("protection", "status", "reason"),
     [
         (ON_V1, "True", "Current"),
-        (Protection(KeyUri(VAULT, "storage"), V2), "False", "AzureWillRotate"),
-        (Protection(KeyUri(VAULT, "STORAGE"), V1), "True", "Current"),
-        (Protection(KeyUri(VAULT, "storage")), "Unknown", "VersionNotTold"),
-        (Protection(KeyUri(VAULT, "storage2"), V1), "False", "NotOnKey"),
-        (Protection(), "False", "NotOnKey"),
+        (OnKey(KeyUri(VAULT, "storage"), V2), "False", "AzureWillRotate"),
+        (OnKey(KeyUri(VAULT, "STORAGE"), V1), "True", "Current"),
+        (OnKey(KeyUri(VAULT, "storage")), "Unknown", "VersionNotTold"),
+        (OnKey(KeyUri(VAULT, "storage2"), V1), "False", "NotOnKey"),
+        (MicrosoftManaged(), "False", "NotOnKey"),
     ],
     ids=["current", "behind", "another spelling", "version not told", "another key", "Microsoft-managed key"],
 )
@@ -383,11 +383,11 @@ def test_a_move_is_told_with_both_keys_and_by_whom() -> None:
     assert [(entry.from_, entry.to, entry.by, entry.request_id) for entry in first.rotations] == [
         (None, f"{KEY}/{V1}", "cmk-operator", "r-1")
     ]
-    second = report(encrypted_resource(first), settled(protection=Protection(KeyUri(VAULT, "storage"), V2)), LATER)
+    second = report(encrypted_resource(first), settled(protection=OnKey(KeyUri(VAULT, "storage"), V2)), LATER)
     newest = second.rotations[0]
     assert (newest.from_, newest.to, newest.by, newest.at) == (f"{KEY}/{V1}", f"{KEY}/{V2}", "found in Azure", LATER)
     assert newest.request_id is None
-    third = report(encrypted_resource(second), settled(protection=Protection()), LATER)
+    third = report(encrypted_resource(second), settled(protection=MicrosoftManaged()), LATER)
     assert third.rotations[0].to == "a Microsoft-managed key"
     assert third.applied is None
 
@@ -397,7 +397,7 @@ def test_what_snowflake_did_is_told_as_snowflakes() -> None:
     assert first.rotations[0].by == "found in Snowflake"
     assert condition(first, "Encrypted").message.startswith("Snowflake reports")
     warehouse = encrypted_resource(first, resourceId=None, snowflake=SNOWFLAKE)
-    second = report(warehouse, settled(protection=Protection()), LATER)
+    second = report(warehouse, settled(protection=MicrosoftManaged()), LATER)
     assert (second.rotations[0].to, second.rotations[0].by) == ("a Snowflake-managed key", "found in Snowflake")
     found = key_change_found(warehouse, second.rotations[0].to, LATER)
     assert (found.by, found.after) == ("Snowflake or the customer", "a Snowflake-managed key")
@@ -406,7 +406,7 @@ def test_what_snowflake_did_is_told_as_snowflakes() -> None:
 def test_the_last_ten_moves_are_kept_newest_first() -> None:
     resource = encrypted_resource()
     for number in range(14):
-        protection = Protection(KeyUri(VAULT, "storage"), f"{number:032x}")
+        protection = OnKey(KeyUri(VAULT, "storage"), f"{number:032x}")
         status = report(resource, settled(protection=protection), NOW + timedelta(hours=number))
         resource = resource.model_copy(update={"status": status})
     assert [entry.to for entry in resource.status.rotations] == [f"{KEY}/{number:032x}" for number in range(13, 3, -1)]
@@ -460,7 +460,7 @@ def test_a_resource_tells_when_its_own_kind_stops_and_which_machines_stop_with_i
 
 
 def test_a_resource_on_another_key_or_on_an_accessible_version_is_in_no_danger() -> None:
-    elsewhere = settled(key=probed(probe(disabled())), protection=Protection(KeyUri(VAULT, "other"), V1))
+    elsewhere = settled(key=probed(probe(disabled())), protection=OnKey(KeyUri(VAULT, "other"), V1))
     assert report(encrypted_resource(), elsewhere, NOW).access is None
     key = customer_managed_key()
     gathered = KeyFacts(guard(probe(disabled(V2), in_use={V1: healthy()}), key.spec.key_uri), Usage(("data",), {V1: ("data",)}))

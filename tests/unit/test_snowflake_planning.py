@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.encryption.protection import KeyChoice, Protection
+from cmk_operator.core.encryption.protection import KeyChoice, MicrosoftManaged, OnKey
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
 from cmk_operator.core.identifiers.arm_id import ArmId
@@ -35,7 +35,8 @@ def want(version: str = V1, *, pinned: bool = False) -> KeyChoice:
 
 
 def seen(info: CmkInfo, **detail: Any) -> Facts:
-    return ResourceFacts(Protection(info.active), SnowflakeDetail(info, **detail), SHOWN)
+    protection = OnKey(info.active) if info.active is not None else MicrosoftManaged()
+    return ResourceFacts(protection, SnowflakeDetail(info, **detail), SHOWN)
 
 
 def statement(plan: Plan[Any] | Fault | None) -> str:

@@ -9,7 +9,7 @@ from azure.mgmt.sql.models import Database
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.encryption.protection import KeyChoice
+from cmk_operator.core.encryption.protection import KeyChoice, MicrosoftManaged, OnAnotherKey, OnKey, Unreadable
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri
@@ -107,8 +107,10 @@ def test_a_closed_database_is_revalidated_and_otherwise_left_alone() -> None:
 
 def test_a_reversion_needs_a_server_on_microsofts_key() -> None:
     facts = read_body(body(KEY.at(V1)))
-    assert refused(plan_database_revert(TARGET, with_server(facts, customer_managed=True))) == "ServerOnCustomerKey"
-    plan = plan_database_revert(TARGET, with_server(facts, customer_managed=False))
+    for server in (OnKey(KEY), OnAnotherKey("https://contoso.managedhsm.azure.net/keys/sql")):
+        assert refused(plan_database_revert(TARGET, with_server(facts, server))) == "ServerOnCustomerKey"
+    assert refused(plan_database_revert(TARGET, with_server(facts, Unreadable("serverKeyType is missing")))) == "Unreadable"
+    plan = plan_database_revert(TARGET, with_server(facts, MicrosoftManaged()))
     assert isinstance(plan, Plan)
     assert (plan.request, dict(plan.body)) == (RevertDatabase(ArmId(DATABASE)), {})
     assert plan_database_revert(TARGET, read_body(body())) is None

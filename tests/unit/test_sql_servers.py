@@ -11,7 +11,7 @@ from azure.mgmt.sql.models import Database, EncryptionProtector, FailoverGroup, 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.encryption.protection import KeyChoice, Protection
+from cmk_operator.core.encryption.protection import KeyChoice, OnKey
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
 from cmk_operator.core.identifiers.arm_id import ArmId
@@ -44,7 +44,7 @@ from cmk_operator.providers.sql.server import (
     with_keys,
 )
 from cmk_operator.providers.sql.server_plan import plan_server, plan_server_revert
-from tests.unit.samples import APPLICATION, GROUP, IDENTITY, SUBSCRIPTION, V1, V2, VAULT
+from tests.unit.samples import APPLICATION, GROUP, IDENTITY, SUBSCRIPTION, V1, V2, VAULT, uri_of
 
 SERVER = f"{GROUP}/providers/Microsoft.Sql/servers/one"
 SECONDARY = f"{GROUP}/providers/Microsoft.Sql/servers/two"
@@ -65,7 +65,7 @@ def target(*, switch: bool = False, in_scope: bool = True) -> Target:
 
 def protected_by(uri: KeyUri, *, following: bool) -> Protector:
     name = "_".join((uri.vault_host.split(".")[0], uri.key_name, uri.version or ""))
-    return Protector(Protection(uri.versionless if following else uri, uri.version), name, following)
+    return Protector(OnKey(uri.versionless if following else uri, uri.version), name, following)
 
 
 def server(
@@ -270,7 +270,7 @@ def test_the_wire_is_read_whatever_its_spelling() -> None:
     following = {"serverKeyType": "azurekeyvault", "serverKeyName": NAME, "uri": str(KEY.at(V1)), "autoRotationEnabled": True}
     assert read_protector(EncryptionProtector({"properties": following})) == protected_by(KEY.at(V1), following=True)
     versionless = {"serverKeyType": "AzureKeyVault", "serverKeyName": "v_k", "uri": str(KEY), "keyVersion": V2}
-    assert read_protector(EncryptionProtector({"properties": versionless})).protection == Protection(KEY, V2)
+    assert read_protector(EncryptionProtector({"properties": versionless})).protection == OnKey(KEY, V2)
     assert read_protector(EncryptionProtector({"properties": {"serverKeyType": "ServiceManaged"}})) == Protector()
     assert read_known_keys([ServerKey({"id": f"{SERVER}/keys/{NAME}", "name": "other"})]) == frozenset({NAME.lower()})
     closed = {"name": "a", "properties": {"status": "inaccessible"}}
@@ -316,7 +316,7 @@ def states(draw: st.DrawFn) -> Facts:
         )
     )
     known = draw(st.sets(st.sampled_from([NAME.lower(), NAME.lower().replace(V1, V2)])))
-    in_force = {protector.server_key_name.lower()} if protector.protection.customer_managed else set()
+    in_force = {protector.server_key_name.lower()} if isinstance(protector.protection, OnKey) else set()
     secondaries = draw(st.sampled_from([(), (Secondary(ArmId(SECONDARY), READY, frozenset()),)]))
     return server(identity, protector, frozenset(known | in_force), secondaries)
 
@@ -389,7 +389,7 @@ def test_from_any_state_the_steps_lead_to_the_key_in_azures_order_or_end_at_a_fa
         assert (result.reason, switch) == ("SwitchNeedsServiceManagedKey", False)
         assert azure.facts == facts, "nothing was changed on the way to it"
         return
-    assert azure.facts.protection.key_uri == choice.key_uri
+    assert uri_of(azure.facts.protection) == choice.key_uri
     assert azure.facts.detail.identity.reaches_as(ArmId(IDENTITY), APPLICATION)
     assert azure.facts.detail.auto_rotation == (choice.key_uri.version is None)
 

@@ -11,21 +11,23 @@ from azure.mgmt.storage.models import StorageAccount, StorageAccountUpdateParame
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmk_operator.core.encryption.protection import KeyChoice
+from cmk_operator.core.encryption.protection import KeyChoice, MicrosoftManaged, Unreadable, key_in_force, version_in_force
 from cmk_operator.core.faults.azure_failure import AzureFailure
-from cmk_operator.core.faults.fault import Actor
+from cmk_operator.core.faults.fault import Actor, Fault
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri
-from cmk_operator.providers.storage.encryption import StorageAccountDetail, plan_key, plan_platform_key
+from cmk_operator.providers.protocol import Plan
+from cmk_operator.providers.storage import encryption
+from cmk_operator.providers.storage.encryption import StorageAccountDetail, plan_platform_key
 from cmk_operator.providers.storage.encryption import read_account as read_model
 from cmk_operator.providers.storage.faults import judge_storage_failure, recognized
-from tests.unit.samples import APPLICATION, IDENTITY, SUBSCRIPTION, V1, V2, V3, VAULT
+from tests.unit.samples import APPLICATION, IDENTITY, SUBSCRIPTION, V1, V2, V3, VAULT, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cmk_operator.providers.protocol import Plan, ResourceFacts
+    from cmk_operator.providers.protocol import ResourceFacts
 
 OTHER_IDENTITY = IDENTITY.replace("/cmk", "/other")
 FOLLOW = KeyUri(VAULT, "storage")
@@ -68,20 +70,27 @@ def patched(account: dict[str, Any], body: Any, latest: str = V3) -> dict[str, A
             spelled.get(name.lower(), name.lower()): {"clientId": "x"} for name in identity.get("userAssignedIdentities", {})
         }
         after["identity"] = {"type": identity["type"], "userAssignedIdentities": kept | added}
-    encryption = after.setdefault("properties", {}).setdefault("encryption", {})
+    block = after.setdefault("properties", {}).setdefault("encryption", {})
     sent = body["properties"]["encryption"]
-    encryption["keySource"] = sent["keySource"]
+    block["keySource"] = sent["keySource"]
     if sent["keySource"].lower() == "microsoft.storage":
-        encryption.pop("keyvaultproperties", None)
-        encryption.pop("identity", None)
+        block.pop("keyvaultproperties", None)
+        block.pop("identity", None)
         return after
-    key = (encryption.get("keyvaultproperties") or {}) | sent.get("keyvaultproperties", {})
+    key = (block.get("keyvaultproperties") or {}) | sent.get("keyvaultproperties", {})
     in_force = key.get("keyversion") or latest
     key["currentVersionedKeyIdentifier"] = f"{key['keyvaulturi']}/keys/{key['keyname']}/{in_force}"
     key["lastKeyRotationTimestamp"] = "2026-11-24T12:00:23.7023290Z"
-    encryption["keyvaultproperties"] = key
-    encryption["identity"] = sent.get("identity", encryption.get("identity"))
+    block["keyvaultproperties"] = key
+    block["identity"] = sent.get("identity", block.get("identity"))
     return after
+
+
+def plan_key(choice: KeyChoice, seen: ResourceFacts[Any], *, one_by_one: bool = False) -> Plan[Any] | None:
+    """The plan for an account whose key can be read."""
+    plan = encryption.plan_key(choice, seen, one_by_one=one_by_one)
+    assert not isinstance(plan, Fault)
+    return plan
 
 
 def planned(choice: KeyChoice, account: dict[str, Any]) -> Plan[Any]:
@@ -157,11 +166,11 @@ def settled(choice: KeyChoice) -> dict[str, Any]:
 
 def test_spelling_is_no_difference() -> None:
     account = settled(want())
-    encryption = account["properties"]["encryption"]
-    encryption["keySource"] = "Microsoft.KeyVault"
-    encryption["keyvaultproperties"]["keyname"] = "STORAGE"
-    encryption["keyvaultproperties"]["keyvaulturi"] = f"https://{VAULT.upper()}:443/"
-    encryption["identity"] = {
+    block = account["properties"]["encryption"]
+    block["keySource"] = "Microsoft.KeyVault"
+    block["keyvaultproperties"]["keyname"] = "STORAGE"
+    block["keyvaultproperties"]["keyvaulturi"] = f"https://{VAULT.upper()}:443/"
+    block["identity"] = {
         "userAssignedIdentity": IDENTITY.replace("resourceGroups", "resourcegroups"),
         "federatedIdentityClientId": APPLICATION.upper(),
     }
@@ -171,10 +180,18 @@ def test_spelling_is_no_difference() -> None:
 
 
 @pytest.mark.parametrize("absent", [None, "missing"])
-def test_an_account_without_encryption_or_identity_blocks_is_on_a_key_of_microsoft(absent: str | None) -> None:
+def test_an_account_without_an_encryption_block_is_unreadable_and_nothing_is_planned(absent: str | None) -> None:
     account: dict[str, Any] = {"properties": {"encryption": None}, "identity": None} if absent is None else {}
     seen = read_account(account)
-    assert not seen.protection.customer_managed
+    assert isinstance(seen.protection, Unreadable)
+    for fault in (encryption.plan_key(want(), seen), plan_platform_key(seen)):
+        assert isinstance(fault, Fault)
+        assert fault.reason == Reason.UNREADABLE
+
+
+def test_an_account_without_an_identity_block_is_put_on_the_key() -> None:
+    seen = read_account({"properties": {"encryption": {"keySource": "Microsoft.Storage"}}})
+    assert isinstance(seen.protection, MicrosoftManaged)
     assert plan_key(want(), seen) is not None
     assert plan_platform_key(seen) is None
 
@@ -201,9 +218,9 @@ def test_the_version_in_force_is_the_current_versioned_key_identifier(
     key["keyversion"] = version
     key["currentVersionedKeyIdentifier"] = current
     protection = read_account(account).protection
-    assert protection.active_version == active
-    assert protection.key_uri == KeyUri(VAULT, "storage", version or None)
-    assert protection.active_key_uri == KeyUri(VAULT, "storage", active)
+    assert version_in_force(protection) == active
+    assert uri_of(protection) == KeyUri(VAULT, "storage", version or None)
+    assert key_in_force(protection) == KeyUri(VAULT, "storage", active)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +256,7 @@ def test_an_identity_that_was_taken_off_the_account_is_put_back() -> None:
 def test_a_revert_touches_the_key_source_only_and_only_once() -> None:
     account = settled(want())
     plan = plan_platform_key(read_account(account))
-    assert plan is not None
+    assert isinstance(plan, Plan)
     assert plan.body == {"properties": {"encryption": {"keySource": "Microsoft.Storage"}}}
     after = patched(account, plan.body)
     assert plan_platform_key(read_account(after)) is None
@@ -294,7 +311,7 @@ def test_applying_a_plan_leaves_nothing_to_plan(choice: KeyChoice, account: dict
     after = patched(account, plan.body)
     seen = read_account(after)
     assert plan_key(choice, seen) is None
-    assert seen.protection.active_version == (choice.key_uri.version or V3)
+    assert version_in_force(seen.protection) == (choice.key_uri.version or V3)
     assert choice.managed_identity in seen.detail.user_assigned
 
 

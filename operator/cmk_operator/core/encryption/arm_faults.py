@@ -202,6 +202,8 @@ def judge_arm_failure(failure: AzureFailure, target: str, role: str = "Contribut
         message = message.format(target=target, role=role)
         if reason in _QUOTED:
             message += failure.quoted
+        if reason is Reason.UNREADABLE and failure.message:
+            message += f" ({failure.message})"
         return Fault(reason, message, actor, failure.retry_after, failure.request_id)
     if "Missing pre-requisites" in failure.message:
         message = f"Azure does not see the managed identity on {target} yet"

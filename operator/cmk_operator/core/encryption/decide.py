@@ -10,6 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.access.state import Access, AccessState
+from cmk_operator.core.encryption.protection import MicrosoftManaged, OnAnotherKey, OnKey, Unreadable
 from cmk_operator.core.faults.reason import Reason
 
 if TYPE_CHECKING:
@@ -65,11 +66,17 @@ def decide_deletion(*, revert: bool, protection: Protection | None, on_our_key: 
 
     The manifest is released without a write under Orphan, if the resource does not exist (`protection` None) or is on another key,
     or if another manifest names the resource. A revert needs the key, because the service must unwrap the data key with it; and a
-    lost key is never a reason to weaken encryption.
+    lost key is never a reason to weaken encryption. An answer that cannot be read releases and reverts nothing.
     """
-    if not revert or protection is None or not protection.customer_managed or not on_our_key or claimed:
+    if not revert or protection is None or claimed:
         return Decision(NextAction.RELEASE)
-    return _gate(KeyState(key.access), NextAction.REVERT)
+    match protection:
+        case Unreadable(what, reason):
+            return Decision(NextAction.WAIT, reason, f"the answer about the resource cannot be read ({what})")
+        case OnKey() if on_our_key:
+            return _gate(KeyState(key.access), NextAction.REVERT)
+        case OnKey() | MicrosoftManaged() | OnAnotherKey():
+            return Decision(NextAction.RELEASE)
 
 
 def _gate(key: KeyState, action: NextAction) -> Decision:

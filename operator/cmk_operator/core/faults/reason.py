@@ -299,6 +299,11 @@ class Reason(StrEnum):
     )
     AZURE_UNAVAILABLE = "AzureUnavailable", "Azure gives no usable answer.", _BUSY
     UNREADABLE = "Unreadable", "Azure's answer cannot be read, so nothing is concluded or written.", _BUSY
+    ON_ANOTHER_KEY = (
+        "OnAnotherKey",
+        "The service names a key or protector that the operator cannot read, so nothing is written.",
+        _BLOCKED,
+    )
     ENTRA_REFUSED = (
         "EntraRefused",
         "Entra refuses a token with a code that this release does not know; the message quotes it.",

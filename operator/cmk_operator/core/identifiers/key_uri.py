@@ -22,7 +22,7 @@ GRAMMAR: Final = (
 """With `DOUBLE_HYPHEN`, the grammar that both the API server (CEL) and this module apply; each key has one spelling."""
 
 _GRAMMAR: Final = re.compile(GRAMMAR.removesuffix("$"))
-_REPORTED: Final = re.compile(r"(https://[^/?#@:\\]+)(?::443)?(/.*)", re.IGNORECASE)
+_REPORTED: Final = re.compile(r"(https://[^/?#@:\\]+)(?::443)?/keys/([^/]+)(?:/([^/]+))?/?", re.IGNORECASE)
 _SHAPE = "https://<vault>.<suffix>/keys/<name>[/<version>]"
 
 
@@ -89,12 +89,15 @@ def parse_key_uri(text: str) -> KeyUri:
 
 
 def parse_reported_key_uri(text: str) -> KeyUri:
-    """Parse a key identifier as Azure and its tools print it: the host may have capitals, and `:443` may follow it.
+    """Parse a key identifier as Azure and its tools print it: only the key's name keeps its case, and `:443` or a slash may follow.
 
     Raises `InvalidKeyUriError`.
     """
     found = _REPORTED.fullmatch(text) if text.isascii() else None
-    return parse_key_uri(f"{found[1].lower()}{found[2]}" if found is not None else text)
+    if found is None:
+        return parse_key_uri(text)
+    host, name, version = found.groups()
+    return parse_key_uri("/".join((host.lower(), "keys", name, *([version.lower()] if version else []))))
 
 
 def key_uri_or_none(text: str) -> KeyUri | None:

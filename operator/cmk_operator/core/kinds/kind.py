@@ -44,6 +44,8 @@ class Kind:
     """The actions that the operator needs."""
     key_use: KeyUse
     """What the kind uses its key for; kinds of one service share it."""
+    off_another_key: str
+    """Who must do what before a resource of the kind can leave a key that the operator cannot read; a part of a sentence."""
     shares_vault_region: str | None = None
     """The resources in the plural, if they accept only a key from a vault in their own region; None: any vault."""
     rates: ServiceRates | None = None

@@ -9,12 +9,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.azure.management import text_of
-from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
+from cmk_operator.core.encryption.protection import (
+    FieldChange,
+    KeyChoice,
+    MicrosoftManaged,
+    OnAnotherKey,
+    Unreadable,
+    key_in_force,
+    start_of,
+    text_in_force,
+    version_in_force,
+)
+from cmk_operator.core.encryption.reported import protection_of
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy, invalid
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.region import region_of
 from cmk_operator.providers.disk.encryption_set import CREATING, MOVING_STATES, ProtectedDisk
+from cmk_operator.providers.disk.kind import DISK
 from cmk_operator.providers.disk.options import DiskPlacement
 from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown, Target
 
@@ -22,10 +34,13 @@ if TYPE_CHECKING:
     from azure.mgmt.compute.models import Disk
     from azure.mgmt.compute.types import DiskUpdate
 
+    from cmk_operator.core.encryption.protection import Protection
+    from cmk_operator.core.encryption.reported import Reported
     from cmk_operator.providers.disk.encryption_set import Facts as SetFacts
 
 PLATFORM_KEY: Final = "EncryptionAtRestWithPlatformKey"
 _CONFIDENTIAL: Final = "confidentialvmencryptedwithcustomerkey"
+_NEEDS_A_SET: Final = frozenset({"encryptionatrestwithcustomerkey", "encryptionatrestwithplatformandcustomerkeys"})
 _CHANGEABLE: Final = frozenset({"", "unattached", "reserved"})
 """Values of `diskState` in which Azure changes a disk's encryption: not attached, or attached to a deallocated machine."""
 _ATTACHED: Final = frozenset({"attached", "frozen"})
@@ -39,6 +54,8 @@ class DiskDetail:
     location: str = ""
     encryption_type: str = PLATFORM_KEY
     encryption_set: ArmId | None = None
+    secure_set: ArmId | None = None
+    """The set that protects a confidential virtual machine's disk, named in its security profile."""
     disk_state: str = ""
     attached_to: tuple[ArmId, ...] = ()
     state: str = ""
@@ -50,20 +67,43 @@ Facts = ResourceFacts[DiskDetail]
 
 def read_disk(disk: Disk) -> Facts:
     """Read the SDK's model of a disk; the keys of its sets are not in it."""
+    protection = protection_of(disk, _protection)
     properties = disk.properties
-    encryption = properties.encryption if properties is not None else None
+    if isinstance(protection, Unreadable) or properties is None:
+        return ResourceFacts(protection, DiskDetail(ArmId(text_of(disk.id))))
+    encryption, security = properties.encryption, properties.security_profile
     machines = dict.fromkeys(filter(None, map(text_of, (disk.managed_by, *(disk.managed_by_extended or ())))))
     on_set = text_of(encryption.disk_encryption_set_id if encryption is not None else None)
+    secure_set = text_of(security.secure_vm_disk_encryption_set_id if security is not None else None)
     detail = DiskDetail(
         id=ArmId(text_of(disk.id)),
         location=region_of(text_of(disk.location)),
         encryption_type=text_of(encryption.type if encryption is not None else None) or PLATFORM_KEY,
         encryption_set=ArmId(on_set) if on_set else None,
-        disk_state=text_of(properties.disk_state if properties is not None else None),
+        secure_set=ArmId(secure_set) if secure_set else None,
+        disk_state=text_of(properties.disk_state),
         attached_to=tuple(ArmId(machine) for machine in machines),
-        state=text_of(properties.provisioning_state if properties is not None else None),
+        state=text_of(properties.provisioning_state),
     )
-    return ResourceFacts(Protection(), detail, Shown(attached_to=tuple(machine.name for machine in detail.attached_to)))
+    return ResourceFacts(protection, detail, Shown(attached_to=tuple(machine.name for machine in detail.attached_to)))
+
+
+def _protection(disk: Reported) -> Protection:
+    """What protects the disk, without its set: a disk that uses a set is on an unknown key until the set is read."""
+    properties = disk.inner("properties")
+    security = properties.inner("securityProfile") if properties.fields.get("securityProfile") is not None else None
+    confidential = security.text("secureVMDiskEncryptionSetId") if security is not None else ""
+    if confidential:
+        return OnAnotherKey(f"disk encryption set {confidential} of its security profile")
+    encryption = properties.inner("encryption")
+    kind, on_set = encryption.required("type"), encryption.text("diskEncryptionSetId")
+    if kind.lower() == PLATFORM_KEY.lower():
+        return MicrosoftManaged()
+    if on_set:
+        return OnAnotherKey(f"disk encryption set {on_set}")
+    if kind.lower() in _NEEDS_A_SET:
+        encryption.required("diskEncryptionSetId")
+    return OnAnotherKey(f"encryption of type {kind}")
 
 
 def protected_disk(seen: Facts) -> ProtectedDisk:
@@ -72,11 +112,15 @@ def protected_disk(seen: Facts) -> ProtectedDisk:
 
 
 def with_sets(facts: Facts, present: SetFacts | None, wanted: SetFacts | None) -> Facts:
-    """The facts with the key of the set that the disk uses (`present`), and with the set that it must use (`wanted`)."""
-    shown = facts.shown
+    """The facts with the key of the set that the disk uses (`present`), and with the set that it must use (`wanted`).
+
+    The set says what protects the disk only if the disk itself says that it uses the set.
+    """
+    shown, protection = facts.shown, facts.protection
+    if present is not None and isinstance(protection, OnAnotherKey) and facts.detail.secure_set is None:
+        protection = present.protection
     if present is not None:
         shown = replace(shown, previous_keys=present.shown.previous_keys, rotation_error=present.shown.rotation_error)
-    protection = present.protection if present is not None else Protection()
     return replace(facts, protection=protection, detail=replace(facts.detail, wanted_set=wanted), shown=shown)
 
 
@@ -92,6 +136,9 @@ def plan_disk(target: Target, want: KeyChoice, seen: Facts) -> Plan[DiskUpdate] 
     unfit = _unfit(target, set_id, want, detail)
     if unfit is not None or detail.wanted_set is None:
         return unfit
+    start = start_of(seen.protection, DISK.off_another_key)
+    if isinstance(start, Fault):
+        return start
     wanted = detail.wanted_set.detail
     there = detail.encryption_set == set_id and detail.encryption_type.lower() == wanted.encryption_type.lower()
     if there:
@@ -152,10 +199,14 @@ def _unfit(target: Target, set_id: ArmId, want: KeyChoice, detail: DiskDetail) -
 
 def _on_another_key(name: str, want: KeyChoice, found: SetFacts) -> Fault | None:
     """The fault if the set is on another key, or uses another identity, or another version than the manifest pins."""
-    now = found.protection.active_key_uri
+    if isinstance(found.protection, Unreadable):
+        message = f"the answer about disk encryption set {name} cannot be read ({found.protection.what}), so nothing is written"
+        return busy(Reason.UNREADABLE, message)
+    now = key_in_force(found.protection)
     if now is None or now.versionless != want.key_uri.versionless:
+        instead = f" but on {text_in_force(found.protection)}" if isinstance(found.protection, OnAnotherKey) else ""
         message = (
-            f"disk encryption set {name} is not on {want.key_uri}: the platform engineer must apply an EncryptedResource that puts "
+            f"disk encryption set {name} is not on {want.key_uri}{instead}: the platform engineer must apply an EncryptedResource that puts "
             "the set on the key of this manifest"
         )
         return blocked(Reason.DISK_ENCRYPTION_SET_ON_ANOTHER_KEY, message, Actor.PLATFORM_ENGINEER)
@@ -177,7 +228,7 @@ def _on_another_key(name: str, want: KeyChoice, found: SetFacts) -> Fault | None
 
 def _version_is_probed(set_id: ArmId, want: KeyChoice, found: SetFacts) -> Fault | None:
     """The fault if the set is on a version other than the one that passed the probe (law 1); None if it is on that one."""
-    if not want.probed_version or found.protection.active_version == want.probed_version:
+    if not want.probed_version or version_in_force(found.protection) == want.probed_version:
         return None
     message = f"disk encryption set {set_id.name} is not on the key's active version yet: Azure moves it within an hour"
     return busy(Reason.DISK_ENCRYPTION_SET_ROTATING, message)
@@ -204,7 +255,9 @@ def _held(target: Target, detail: DiskDetail) -> Fault | None:
 
 def plan_disk_revert(target: Target, seen: Facts) -> Plan[DiskUpdate] | Fault | None:
     """The PATCH of the disk back to a Microsoft-managed key, or what must happen first; None if it is on one."""
-    detail = seen.detail
+    start, detail = start_of(seen.protection, DISK.off_another_key), seen.detail
+    if isinstance(start, Fault):
+        return start
     if detail.encryption_set is None:
         return None
     held = _held(target, detail)

@@ -6,26 +6,35 @@ needs a version, also with automatic rotation); "Server-side encryption of Azure
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cmk_operator.azure.management import text_of
 from cmk_operator.core.encryption.arm_faults import judge_arm_failure
-from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
+from cmk_operator.core.encryption.protection import (
+    FieldChange,
+    KeyChoice,
+    MicrosoftManaged,
+    OnKey,
+    Unreadable,
+    key_in_force,
+    named,
+    start_of,
+)
+from cmk_operator.core.encryption.reported import protection_of
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault, busy, invalid
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
-from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_reported_key_uri
 from cmk_operator.core.identifiers.region import region_of
+from cmk_operator.providers.disk.kind import DISK_ENCRYPTION_SET
 from cmk_operator.providers.disk.options import DiskEncryptionSetCreation
 from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from azure.mgmt.compute.models import ApiError, DiskEncryptionSet, KeyForDiskEncryptionSet
+    from azure.mgmt.compute.models import ApiError, DiskEncryptionSet
     from azure.mgmt.compute.types import (
         DiskEncryptionSetUpdate,
         DiskEncryptionSetUpdateProperties,
@@ -33,6 +42,9 @@ if TYPE_CHECKING:
         EncryptionSetProperties,
         UserAssignedIdentitiesValue,
     )
+
+    from cmk_operator.core.encryption.protection import Protection
+    from cmk_operator.core.encryption.reported import Reported
 
 NAMES_IN_A_LINE: Final = 20
 MOVING_STATES: Final = frozenset({"creating", "updating", "deleting"})
@@ -82,43 +94,39 @@ class ChangeSet:
 
 SetRequest = CreateSet | ChangeSet
 Facts = ResourceFacts[DiskEncryptionSetDetail]
-ABSENT: Final[Facts] = ResourceFacts(Protection(), DiskEncryptionSetDetail(exists=False))
+ABSENT: Final[Facts] = ResourceFacts(MicrosoftManaged(), DiskEncryptionSetDetail(exists=False))
 
 
 def read_set(found: DiskEncryptionSet) -> Facts:
     """Read the SDK's model of a set; the disks that use it are not in it."""
+    protection = protection_of(found, _protection)
     identity, properties = found.identity, found.properties
+    if isinstance(protection, Unreadable) or properties is None:
+        return ResourceFacts(protection, DiskEncryptionSetDetail())
     assigned = identity.user_assigned_identities if identity is not None else None
     detail = DiskEncryptionSetDetail(
         location=region_of(text_of(found.location)),
         identity_type=(text_of(identity.type if identity is not None else None) or "None").replace(" ", ""),
         user_assigned=tuple(ArmId(text) for text in assigned or {}),
-    )
-    if properties is None:
-        return ResourceFacts(Protection(), detail)
-    automatic = bool(properties.rotation_to_latest_key_version_enabled)
-    detail = replace(
-        detail,
         encryption_type=text_of(properties.encryption_type),
         application_client_id=text_of(properties.federated_client_id),
-        automatic=automatic,
+        automatic=bool(properties.rotation_to_latest_key_version_enabled),
         state=text_of(properties.provisioning_state),
     )
     shown = Shown(
         previous_keys=tuple(text_of(key.key_url) for key in properties.previous_keys or ()),
         rotation_error=_rotation_error(properties.auto_key_rotation_error, text_of(found.name) or "the set"),
     )
-    if detail.state.lower() == CREATING:
-        return ResourceFacts(Protection(), detail, shown)
-    return ResourceFacts(_protection(properties.active_key, automatic=automatic), detail, shown)
+    return ResourceFacts(protection, detail, shown)
 
 
-def _protection(active: KeyForDiskEncryptionSet | None, *, automatic: bool) -> Protection:
-    """The key in force. With automatic rotation it has no version, because Azure changes the version by itself."""
-    with suppress(InvalidKeyUriError):
-        key = parse_reported_key_uri(text_of(active.key_url if active is not None else None))
-        return Protection(key.versionless if automatic else key, key.version)
-    return Protection()
+def _protection(answer: Reported) -> Protection:
+    properties = answer.inner("properties")
+    key = named(
+        properties.inner("activeKey").required("keyUrl"), following=properties.flag("rotationToLatestKeyVersionEnabled")
+    )
+    # A set that is being created shows its future key, and protects nothing yet.
+    return MicrosoftManaged() if properties.text("provisioningState").lower() == CREATING else key
 
 
 def _rotation_error(error: ApiError | None, name: str) -> str | None:
@@ -152,6 +160,9 @@ def plan_set(target: Target, want: KeyChoice, seen: Facts) -> Plan[SetRequest] |
 
     A fault says what must happen first; None if nothing is to change.
     """
+    start = start_of(seen.protection, DISK_ENCRYPTION_SET.off_another_key)
+    if isinstance(start, Fault):
+        return start
     if not seen.detail.exists:
         return _creation(target, want)
     changes = _changes(want, seen)
@@ -236,14 +247,14 @@ def _wire_key(want: KeyChoice) -> str:
 
 def _on_key(want: KeyChoice, seen: Facts) -> bool:
     """Whether the set is on the wanted key. With automatic rotation any version is right: Azure would undo each change."""
-    now = seen.protection.active_key_uri
+    now = key_in_force(seen.protection)
     if now is None or now.versionless != want.key_uri.versionless:
         return False
     return want.key_uri.version is None or now.version == want.key_uri.version
 
 
 def _changes(want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
-    detail, now = seen.detail, seen.protection.active_key_uri
+    detail, now = seen.detail, key_in_force(seen.protection)
     following = want.key_uri.version is None
     pairs = (
         ("identity.type", detail.identity_type, _identity_type(detail.identity_type).replace(" ", "")),
@@ -273,7 +284,7 @@ def _moved_with_it(target: Target, want: KeyChoice, seen: Facts) -> tuple[FieldC
     names = [_name(disk.id, target.id) for disk in disks[:NAMES_IN_A_LINE]]
     more = f" and {len(disks) - NAMES_IN_A_LINE} more" if len(disks) > NAMES_IN_A_LINE else ""
     path = f"key of the disks that use the set ({', '.join(names)}{more})"
-    return (FieldChange(path, seen.protection.active_key_text, _wire_key(want)),)
+    return (FieldChange(path, str(key_in_force(seen.protection) or ""), _wire_key(want)),)
 
 
 def _identity_type(present: str) -> str:
@@ -283,7 +294,10 @@ def _identity_type(present: str) -> str:
 
 def plan_set_revert(target: Target, seen: Facts) -> Fault | None:
     """The fault that a set cannot be on a Microsoft-managed key, only its disks can; None if no disk uses it."""
-    if not seen.detail.exists or not seen.protection.customer_managed or seen.detail.disks == ():
+    start = start_of(seen.protection, DISK_ENCRYPTION_SET.off_another_key)
+    if isinstance(start, Fault):
+        return start
+    if not seen.detail.exists or not isinstance(start, OnKey) or seen.detail.disks == ():
         return None
     disks = ", ".join(seen.shown.encrypted_disks[:NAMES_IN_A_LINE]) or "which the operator may not read"
     message = (

@@ -28,6 +28,7 @@ DISK_ENCRYPTION_SET: Final = Kind(
     timing=_TIMING,
     rights=RequiredActions(("Microsoft.Compute/diskEncryptionSets/write",)),
     key_use=_KEY_USE,
+    off_another_key="the provider's administrator must put the set on a key in a Key Vault, or the platform engineer name another set",
     shares_vault_region="disk encryption sets",
     manifest_field="diskEncryptionSet",
 )
@@ -38,6 +39,7 @@ DISK: Final = Kind(
     # A disk has no identity; its set has one.
     rights=RequiredActions(("Microsoft.Compute/disks/write",), attaches_identity=False),
     key_use=_KEY_USE,
+    off_another_key="the provider's administrator must put the disk on a Microsoft-managed key, or its set on a key in a Key Vault",
     manifest_field="disk",
 )
 KINDS: Final = (DISK_ENCRYPTION_SET, DISK)

@@ -16,6 +16,8 @@ from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, pa
 
 _KEY_URI: Final = re.compile(r"https://[a-z0-9-]+\.vault\.[a-z.]+(?::443)?/keys/[0-9a-z-]+", re.IGNORECASE)
 _VAULT_URI: Final = re.compile(r"https://[a-z0-9-]+\.vault\.[a-z]+\.[a-z]+", re.IGNORECASE)
+_SOME_KEY: Final = re.compile(r"https?://\S|\barn:\S|\bprojects/\S", re.IGNORECASE)
+"""The beginning of a key's identifier, of any cloud."""
 _KEY_NAME: Final = re.compile(r"key[ _]?name\W{1,4}([0-9a-z-]+)", re.IGNORECASE)
 _PENDING: Final = ("pre-registered", "is registered")
 _IN_PROGRESS: Final = ("being activated", "being rekeyed", "being re-keyed", "being deactivated", "being de-activated")
@@ -34,6 +36,8 @@ class CmkInfo:
     in_progress: bool = False
     """Whether a rekey runs. Snowflake then reports only one key: in `registered` during the first activation, else in `active`."""
     understood: bool = True
+    unreadable_key: str = ""
+    """Snowflake's sentence, if it names an activated key that is not one of a Key Vault."""
 
 
 def read_info(text: str) -> CmkInfo:
@@ -42,23 +46,33 @@ def read_info(text: str) -> CmkInfo:
     lower = words.lower()
     if any(phrase in lower for phrase in _IN_PROGRESS):
         key = _key_in(words)
-        return CmkInfo(key, None, in_progress=True) if "being activated" in lower else CmkInfo(None, key, in_progress=True)
+        if "being activated" in lower:
+            return CmkInfo(key, None, in_progress=True)
+        return CmkInfo(None, key, in_progress=True, unreadable_key=words if key is None else "")
     first, _, second = words.partition(", but ")
     if "not been pre-registered" in lower or "not been registered" in lower:
         if "activated" not in second.lower():
             return CmkInfo()
         active = _key_in(second)
-        return CmkInfo(active=active, understood=active is not None)
+        return CmkInfo(active=active) if active is not None else _on_an_unreadable_key(second)
     if second:
         active, registered = _key_in(first), _key_in(second)
         understood = "activated" in first.lower() and any(phrase in second.lower() for phrase in _PENDING)
-        return CmkInfo(registered, active, understood=understood and None not in {active, registered})
+        if understood and active is None:
+            return _on_an_unreadable_key(first)
+        return CmkInfo(registered, active, understood=understood and registered is not None)
     key = _key_in(words)
     if "is activated" in lower:
-        return CmkInfo(key, key, understood=key is not None)
+        return CmkInfo(key, key) if key is not None else _on_an_unreadable_key(words)
     if any(phrase in lower for phrase in _PENDING):
         return CmkInfo(key, understood=key is not None)
     return CmkInfo(understood=False)
+
+
+def _on_an_unreadable_key(words: str) -> CmkInfo:
+    """An account on a key that the words name in another form than a Key Vault's; not understood if they name none."""
+    named = _SOME_KEY.search(words)
+    return CmkInfo(unreadable_key=words) if named is not None else CmkInfo(understood=False)
 
 
 def _key_in(text: str) -> KeyUri | None:

@@ -25,6 +25,9 @@ ROLE_FOR_SNOWFLAKE: Final = "Key Vault Crypto User"
 """Snowflake also signs and verifies with the key, which the role for Azure's own services does not allow."""
 
 _PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
+_UNKNOWN_WORDING: Final = (
+    "the answer of {function} has unknown wording, so nothing is done: the maintainers of cmk-operator must add its wording"
+)
 _TABLE: Final[Mapping[str, tuple[Reason, Actor, str]]] = MappingProxyType(
     {
         "390144": (
@@ -110,6 +113,7 @@ _OWN: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
             "the Secret holds no RSA private key in PEM that can be used for Snowflake account {name}: the platform engineer must "
             "correct the Secret, or name its passphrase",
         ),
+        Reason.SNOWFLAKE_ANSWER_NOT_UNDERSTOOD: (Actor.MAINTAINER, _UNKNOWN_WORDING.format(function="SYSTEM$GET_CMK_INFO()")),
         Reason.KEY_VERSION_CHANGED: (
             Actor.AZURE,
             "the key has a newer version than the one that was probed, and Snowflake uses the latest: the operator probes that first",
@@ -211,5 +215,4 @@ def verification_fault(cause: Verification, shown: Shown | None, said: str = "")
 
 def not_understood(function: str) -> Fault:
     """The fault of an answer in words that the operator does not know; it does not guess."""
-    message = f"the answer of {function} has unknown wording, so nothing is done: the maintainers of cmk-operator must add its wording"
-    return blocked(Reason.SNOWFLAKE_ANSWER_NOT_UNDERSTOOD, message, Actor.MAINTAINER)
+    return blocked(Reason.SNOWFLAKE_ANSWER_NOT_UNDERSTOOD, _UNKNOWN_WORDING.format(function=function), Actor.MAINTAINER)

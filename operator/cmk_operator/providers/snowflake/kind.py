@@ -45,6 +45,7 @@ SNOWFLAKE_ACCOUNT: Final = Kind(
     ),
     rights=RightsNotVisible("Snowflake does not report in advance what the user and role may do"),
     key_use=KeyUse("Snowflake accounts", more_operations=("sign", "verify")),
+    off_another_key="the provider's administrator must run SELECT SYSTEM$DEACTIVATE_CMK_INFO() there, if that key is not the one to use",
     manifest_field="snowflake",
     identifier=OwnIdentifier("account", "allowedSnowflakeAccounts", SnowflakeAccount, judge_account),
     reported_by="Snowflake",

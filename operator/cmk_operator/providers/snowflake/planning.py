@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.core.encryption.protection import FieldChange, KeyChoice
+from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, start_of
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.protocol import Plan
 from cmk_operator.providers.snowflake.answers import Verification
 from cmk_operator.providers.snowflake.faults import not_understood, still_waiting, verification_fault
+from cmk_operator.providers.snowflake.kind import SNOWFLAKE_ACCOUNT
 from cmk_operator.providers.snowflake.requests import Activate, Deactivate, Register, Rekey, shown
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ def plan_key(target: SnowflakeTarget, want: KeyChoice, seen: Facts) -> Plan[Snow
         return not_understood("SYSTEM$GET_CMK_INFO()")
     if info.in_progress:
         return _in_progress(target)
+    start = start_of(seen.protection, SNOWFLAKE_ACCOUNT.off_another_key)
+    if isinstance(start, Fault):
+        return start
     if info.active == wanted:
         return _kept_current(want, seen)
     if info.registered is not None and info.registered not in {wanted, info.active}:
@@ -73,6 +77,9 @@ def plan_platform_key(target: SnowflakeTarget, seen: Facts) -> Plan[SnowflakeReq
         return not_understood("SYSTEM$GET_CMK_INFO()")
     if info.in_progress:
         return _in_progress(target)
+    start = start_of(seen.protection, SNOWFLAKE_ACCOUNT.off_another_key)
+    if isinstance(start, Fault):
+        return start
     if info.active is None:
         return None
     change = FieldChange("activated key", str(info.active), "")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES
 from cmk_operator.core.encryption.long_running import Ended, Failed, Operation, Running
-from cmk_operator.core.encryption.protection import KeyChoice, Protection
+from cmk_operator.core.encryption.protection import KeyChoice, MicrosoftManaged, OnAnotherKey, OnKey, Protection, Unreadable
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.protocol import Applied, Plan, Remembered, ResourceFacts, Shown, Started
@@ -295,7 +295,13 @@ def _text(version: KeyUri | None) -> str | None:
 
 
 def _protection(info: CmkInfo, in_force: KeyUri | None) -> Protection:
-    if info.in_progress:
+    if not info.understood:
+        return Unreadable("the answer of SYSTEM$GET_CMK_INFO() has unknown wording", Reason.SNOWFLAKE_ANSWER_NOT_UNDERSTOOD)
+    if info.in_progress and in_force is not None:
         # Until the rekey has ended, the account needs its previous key version.
-        return Protection(in_force.versionless, in_force.version) if in_force is not None else Protection(info.active)
-    return Protection(info.active, in_force.version if in_force is not None else None)
+        return OnKey(in_force.versionless, in_force.version)
+    if info.unreadable_key:
+        return OnAnotherKey(info.unreadable_key)
+    if info.active is None:
+        return MicrosoftManaged()
+    return OnKey(info.active, in_force.version if in_force is not None else None)

@@ -8,17 +8,31 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
+from cmk_operator.core.encryption.protection import (
+    FieldChange,
+    KeyChoice,
+    MicrosoftManaged,
+    OnAnotherKey,
+    OnKey,
+    Unreadable,
+    key_in_force,
+    named,
+    start_of,
+)
+from cmk_operator.core.encryption.reported import protection_of
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown
 from cmk_operator.providers.sql.bodies import planned
+from cmk_operator.providers.sql.kind import SQL_DATABASE
 from cmk_operator.providers.sql.requests import RevalidateDatabase, RevertDatabase, SetDatabaseKey
-from cmk_operator.providers.sql.wire import is_inaccessible, on_key, read_identities, read_key, unfit, wire_key
+from cmk_operator.providers.sql.wire import is_inaccessible, on_key, read_identities, unfit, wire_key
 
 if TYPE_CHECKING:
     from azure.mgmt.sql.models import Database
 
+    from cmk_operator.core.encryption.protection import Protection
+    from cmk_operator.core.encryption.reported import Reported
     from cmk_operator.core.identifiers.arm_id import ArmId
     from cmk_operator.providers.protocol import Target
     from cmk_operator.providers.sql.requests import SqlRequest
@@ -34,8 +48,8 @@ class SqlDatabaseDetail:
     inaccessible: bool = False
     recovering: bool = False
     """Whether the operator recently asked SQL to open the database again."""
-    server_customer_managed: bool | None = None
-    """Whether its server is on a customer's key; None if that was not read."""
+    server: Protection | None = None
+    """What protects its server; None if that was not read."""
 
 
 Facts = ResourceFacts[SqlDatabaseDetail]
@@ -43,21 +57,29 @@ Facts = ResourceFacts[SqlDatabaseDetail]
 
 def read_database(database: Database) -> Facts:
     """Read the SDK's model of a database. A database without a key of its own is protected by its server's protector."""
-    _, identities = read_identities(database.identity)
+    protection = protection_of(database, _protection)
     properties = database.properties
-    if properties is None:
-        return ResourceFacts(Protection(), SqlDatabaseDetail(identities))
+    if isinstance(protection, Unreadable) or properties is None:
+        return ResourceFacts(protection, SqlDatabaseDetail())
+    _, identities = read_identities(database.identity)
     following = bool(properties.encryption_protector_auto_rotation)
-    own = properties.encryption_protector
     closed = is_inaccessible(properties)
     detail = SqlDatabaseDetail(identities, properties.federated_client_id or "", following, closed)
     shown = Shown(inaccessible_databases=(database.name or "",) if closed else ())
-    return ResourceFacts(read_key(own, None, following=following) if own else Protection(), detail, shown)
+    return ResourceFacts(protection, detail, shown)
 
 
-def with_server(facts: Facts, *, customer_managed: bool) -> Facts:
-    """The facts with whether the database's server is on a customer's key."""
-    return replace(facts, detail=replace(facts.detail, server_customer_managed=customer_managed))
+def _protection(database: Reported) -> Protection:
+    properties = database.inner("properties")
+    # Every database has a status; without it, the answer is not one about a database.
+    properties.required("status")
+    own, following = properties.text("encryptionProtector"), properties.flag("encryptionProtectorAutoRotation")
+    return named(own, following=following) if own else MicrosoftManaged()
+
+
+def with_server(facts: Facts, server: Protection) -> Facts:
+    """The facts with what protects the database's server."""
+    return replace(facts, detail=replace(facts.detail, server=server))
 
 
 def recovering(facts: Facts) -> Facts:
@@ -70,6 +92,9 @@ def plan_database(target: Target, want: KeyChoice, seen: Facts) -> Plan[SqlReque
 
     A fault says what must happen first; None if nothing is to change.
     """
+    start = start_of(seen.protection, SQL_DATABASE.off_another_key)
+    if isinstance(start, Fault):
+        return start
     changes = _changes(want, seen)
     if not changes and not seen.detail.inaccessible:
         return None
@@ -93,14 +118,20 @@ def plan_database(target: Target, want: KeyChoice, seen: Facts) -> Plan[SqlReque
 
 def plan_database_revert(target: Target, seen: Facts) -> Plan[SqlRequest] | Fault | None:
     """The request back to the server's protector, which Azure accepts only if the server is on a Microsoft-managed key."""
-    if not seen.protection.customer_managed:
-        return None
+    start = start_of(seen.protection, SQL_DATABASE.off_another_key)
+    if not isinstance(start, OnKey):
+        return start if isinstance(start, Fault) else None
     name = target.id.shown_name
-    change = FieldChange("properties.encryptionProtector", str(seen.protection.active_key_uri), "")
+    change = FieldChange("properties.encryptionProtector", str(start.in_force), "")
     if seen.detail.inaccessible:
         # Azure reverts only a database that can use its key. The key has passed the probe before a revert is planned.
         return _revalidate(target, seen, (change,))
-    if seen.detail.server_customer_managed:
+    if isinstance(seen.detail.server, Unreadable):
+        message = (
+            f"the answer about the server of database {name} cannot be read ({seen.detail.server.what}), so nothing is written"
+        )
+        return busy(Reason.UNREADABLE, message)
+    if isinstance(seen.detail.server, OnKey | OnAnotherKey):
         message = (
             f"database {name} cannot return to its server's protector while the server is on a customer's key: the platform engineer must "
             "revert the server first, or set deletionPolicy to Orphan"
@@ -110,7 +141,7 @@ def plan_database_revert(target: Target, seen: Facts) -> Plan[SqlRequest] | Faul
 
 
 def _changes(want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
-    detail, now = seen.detail, seen.protection.active_key_uri
+    detail, now = seen.detail, key_in_force(seen.protection)
     following = want.key_uri.version is None
     pairs = (
         (
@@ -135,9 +166,9 @@ def _changes(want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
 
 def _reopen(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan[SqlRequest] | Fault:
     """Revalidate at once, because the key has just passed the probe. Azure changes nothing on an inaccessible database."""
-    name, uri = target.id.shown_name, seen.protection.key_uri
-    if uri is None or uri.versionless != want.key_uri.versionless:
-        key = "its server's key" if uri is None else f"its current key {seen.protection.active_key_uri}"
+    name, now = target.id.shown_name, key_in_force(seen.protection)
+    if now is None or now.versionless != want.key_uri.versionless:
+        key = "its server's key" if now is None else f"its current key {now}"
         message = (
             f"database {name} cannot use {key}, and Azure cannot move it to another key before it can: the provider's administrator must "
             "have the owner of that key restore the access"

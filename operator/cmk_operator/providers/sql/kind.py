@@ -37,6 +37,7 @@ SQL_SERVER: Final = Kind(
         )
     ),
     key_use=SQL_KEY_USE,
+    off_another_key="the provider's administrator must set the server's protector to ServiceManaged, or to a key in a Key Vault",
     manifest_field="sqlServer",
 )
 SQL_DATABASE: Final = Kind(
@@ -45,5 +46,6 @@ SQL_DATABASE: Final = Kind(
     timing=_TIMING,
     rights=RequiredActions((f"{_SQL}/databases/write", f"{_SQL}/databases/encryptionProtector/revalidate/action")),
     key_use=SQL_KEY_USE,
+    off_another_key="the provider's administrator must revert the database to its server's protector, or put it on a key in a Key Vault",
 )
 KINDS: Final = (SQL_SERVER, SQL_DATABASE)

@@ -155,7 +155,7 @@ class SqlDatabaseProvider(_SqlProvider[database.SqlDatabaseDetail]):
             if target.key in listed:
                 return listed[target.key]
         facts, protector = await asyncio.gather(self._client.database(chain, target), self._client.protector(chain, target))
-        return database.with_server(facts, customer_managed=protector.protection.customer_managed)
+        return database.with_server(facts, protector.protection)
 
     def plan(self, target: Target, want: KeyChoice, seen: database.Facts) -> Plan[SqlRequest] | Fault | None:
         """See `database.plan_database`."""

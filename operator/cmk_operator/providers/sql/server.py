@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.core.encryption.protection import Protection
+from cmk_operator.core.encryption.protection import MicrosoftManaged, OnAnotherKey, Unreadable, named
+from cmk_operator.core.encryption.reported import protection_of
 from cmk_operator.core.identifiers.arm_id import ArmId, InvalidArmIdError, parse_arm_id
 from cmk_operator.providers.protocol import ResourceFacts, Shown
 from cmk_operator.providers.sql.wire import (
@@ -18,7 +19,6 @@ from cmk_operator.providers.sql.wire import (
     SERVICE_MANAGED,
     is_inaccessible,
     read_identities,
-    read_key,
     wire_value,
 )
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from azure.mgmt.sql.models import Database, EncryptionProtector, FailoverGroup, ReplicationLink, Server, ServerKey
 
+    from cmk_operator.core.encryption.protection import Protection
+    from cmk_operator.core.encryption.reported import Reported
     from cmk_operator.core.faults.azure_failure import AzureFailure
 
 
@@ -79,7 +81,7 @@ Facts = ResourceFacts[SqlServerDetail]
 class Protector:
     """The encryption protector of a server."""
 
-    protection: Protection = field(default_factory=Protection)
+    protection: Protection = field(default_factory=MicrosoftManaged)
     server_key_name: str = SERVICE_MANAGED
     auto_rotation: bool = False
 
@@ -112,12 +114,22 @@ def read_server(server: Server) -> ServerIdentity:
 
 def read_protector(protector: EncryptionProtector) -> Protector:
     """Read the SDK's model of a protector; enum values are case-insensitive."""
+    protection = protection_of(protector, _protection)
     properties = protector.properties
-    if properties is None or wire_value(properties.server_key_type).lower() != AZURE_KEY_VAULT.lower():
-        return Protector()
-    following = bool(properties.auto_rotation_enabled)
-    protection = read_key(properties.uri, properties.key_version, following=following)
-    return Protector(protection, properties.server_key_name or "", following)
+    if isinstance(protection, MicrosoftManaged | Unreadable) or properties is None:
+        return Protector(protection)
+    return Protector(protection, properties.server_key_name or "", bool(properties.auto_rotation_enabled))
+
+
+def _protection(protector: Reported) -> Protection:
+    properties = protector.inner("properties")
+    kind = properties.required("serverKeyType")
+    if kind.lower() == SERVICE_MANAGED.lower():
+        return MicrosoftManaged()
+    if kind.lower() != AZURE_KEY_VAULT.lower():
+        return OnAnotherKey(f"protector of type {kind} {properties.text('uri') or properties.text('serverKeyName')}")
+    following = properties.flag("autoRotationEnabled")
+    return named(properties.required("uri"), version=properties.text("keyVersion"), following=following)
 
 
 def read_known_keys(keys: Iterable[ServerKey]) -> frozenset[str]:

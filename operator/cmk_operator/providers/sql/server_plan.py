@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.core.encryption.protection import FieldChange
+from cmk_operator.core.encryption.protection import FieldChange, OnKey, key_in_force, start_of
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.sql.bodies import planned
 from cmk_operator.providers.sql.faults import judge_sql_failure
+from cmk_operator.providers.sql.kind import SQL_SERVER
 from cmk_operator.providers.sql.options import SqlServerOptions
 from cmk_operator.providers.sql.requests import (
     AddServerKey,
@@ -46,6 +47,9 @@ def plan_server(target: Target, want: KeyChoice, seen: Facts) -> Plan[SqlRequest
 
     A fault says what must happen first.
     """
+    start = start_of(seen.protection, SQL_SERVER.off_another_key)
+    if isinstance(start, Fault):
+        return start
     identity, key = _identity_changes(want, seen), _key_changes(want, seen)
     changes = (*identity, *key)
     closed = seen.detail.inaccessible
@@ -57,7 +61,7 @@ def plan_server(target: Target, want: KeyChoice, seen: Facts) -> Plan[SqlRequest
     wrong = unfit(want, f"server {target.id.name}") if changes else None
     if wrong is not None:
         return wrong
-    if identity and seen.protection.customer_managed and not same_key:
+    if identity and isinstance(start, OnKey) and not same_key:
         return _switch(target, seen, changes)
     if identity:
         return _identify(target, want, seen, changes)
@@ -72,8 +76,9 @@ def plan_server_revert(target: Target, seen: Facts) -> Plan[SqlRequest] | Fault 
     Azure refuses that while a database is inaccessible. A revert is planned only after the key has passed the probe, so the
     database is opened first: Azure itself never opens one that was inaccessible for longer than half an hour.
     """
-    if not seen.protection.customer_managed:
-        return None
+    start = start_of(seen.protection, SQL_SERVER.off_another_key)
+    if not isinstance(start, OnKey):
+        return start if isinstance(start, Fault) else None
     change = FieldChange("encryptionProtector.serverKeyName", seen.detail.server_key_name, SERVICE_MANAGED)
     if seen.detail.inaccessible:
         return _reopen(target, seen, (change,))
@@ -81,8 +86,8 @@ def plan_server_revert(target: Target, seen: Facts) -> Plan[SqlRequest] | Fault 
 
 
 def _same_key(want: KeyChoice, seen: Facts) -> bool:
-    uri = seen.protection.key_uri
-    return uri is not None and uri.versionless == want.key_uri.versionless
+    now = key_in_force(seen.protection)
+    return now is not None and now.versionless == want.key_uri.versionless
 
 
 def _identity_changes(want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
@@ -158,7 +163,7 @@ def _switch(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Pl
         )
     present = seen.detail.identity.application_client_id or "no application"
     message = (
-        f"server {target.id.name} accesses its current key {seen.protection.active_key_uri} with {present}, and with another identity or "
+        f"server {target.id.name} accesses its current key {key_in_force(seen.protection)} with {present}, and with another identity or "
         "application it would lose that key before it has the new one: the platform engineer must allow a Microsoft-managed key for a "
         "moment with spec.sqlServer.switchThroughServiceManagedKey, or the provider's administrator must put the server on the new key"
     )
@@ -171,7 +176,7 @@ def _service_managed(target: Target, changes: tuple[FieldChange, ...], purpose: 
 
 def _closed_on_another_key(target: Target, seen: Facts) -> Fault:
     message = (
-        f"databases of server {target.id.name} cannot use its current key {seen.protection.active_key_uri} "
+        f"databases of server {target.id.name} cannot use its current key {key_in_force(seen.protection)} "
         f"({names_shown(seen.detail.inaccessible)}), and Azure cannot move them to another key before they can: the provider's "
         "administrator must have the owner of that key restore the access"
     )

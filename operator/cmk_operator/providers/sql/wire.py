@@ -6,20 +6,18 @@ encryption with customer-managed key", requirements.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.core.encryption.protection import Protection
+from cmk_operator.core.encryption.protection import key_in_force
 from cmk_operator.core.faults.fault import Actor, Fault, invalid
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
-from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, parse_reported_key_uri
 from cmk_operator.providers.sql.kind import SQL_KEY_USE
 
 if TYPE_CHECKING:
     from azure.mgmt.sql.models import DatabaseIdentity, DatabaseProperties, ResourceIdentity
 
-    from cmk_operator.core.encryption.protection import KeyChoice
+    from cmk_operator.core.encryption.protection import KeyChoice, Protection
     from cmk_operator.core.identifiers.key_uri import KeyUri
 
 AZURE_KEY_VAULT: Final = "AzureKeyVault"
@@ -36,18 +34,6 @@ def server_key_name(uri: KeyUri) -> str:
 def wire_key(want: KeyChoice) -> KeyUri:
     """The key to send: always with the version that passed the probe, also with automatic rotation."""
     return want.key_uri.at(want.probed_version)
-
-
-def read_key(uri: str | None, key_version: str | None, *, following: bool) -> Protection:
-    """The protection from a key identifier and the version in force.
-
-    With automatic rotation (`following`) the key has no version, because SQL changes the version by itself.
-    """
-    with suppress(InvalidKeyUriError):
-        key = parse_reported_key_uri(uri or "")
-        active = key.version or key_version or None
-        return Protection(key.versionless if following else key, active)
-    return Protection()
 
 
 def read_identities(identity: ResourceIdentity | DatabaseIdentity | None) -> tuple[str, tuple[ArmId, ...]]:
@@ -69,7 +55,7 @@ def wire_value(value: object) -> str:
 
 def on_key(want: KeyChoice, seen: Protection) -> bool:
     """Whether the key in force is the wanted one. With automatic rotation any version is: SQL would undo each change."""
-    now = seen.active_key_uri
+    now = key_in_force(seen)
     if now is None or now.versionless != want.key_uri.versionless:
         return False
     return want.key_uri.version is None or now.version == want.key_uri.version

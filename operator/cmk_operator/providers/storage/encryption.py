@@ -6,18 +6,28 @@ storage account".
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.azure.management import text_of
-from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
+from cmk_operator.core.encryption.protection import (
+    FieldChange,
+    KeyChoice,
+    MicrosoftManaged,
+    OnAnotherKey,
+    OnKey,
+    Unreadable,
+    named,
+    start_of,
+)
+from cmk_operator.core.encryption.reported import protection_of
+from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.identifiers.arm_id import ArmId
-from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_reported_key_uri
 from cmk_operator.providers.protocol import Plan, ResourceFacts
+from cmk_operator.providers.storage.kind import STORAGE_ACCOUNT
 
 if TYPE_CHECKING:
-    from azure.mgmt.storage.models import Encryption, StorageAccount
+    from azure.mgmt.storage.models import StorageAccount
     from azure.mgmt.storage.types import Encryption as EncryptionParameters
     from azure.mgmt.storage.types import (
         EncryptionIdentity,
@@ -25,6 +35,10 @@ if TYPE_CHECKING:
         StorageAccountUpdateParameters,
         UserAssignedIdentity,
     )
+
+    from cmk_operator.core.encryption.protection import Protection
+    from cmk_operator.core.encryption.reported import Reported
+    from cmk_operator.core.identifiers.key_uri import KeyUri
 
 _KEY_VAULT: Final = "Microsoft.Keyvault"
 _PLATFORM: Final = "Microsoft.Storage"
@@ -48,6 +62,9 @@ def read_account(account: StorageAccount) -> ResourceFacts[StorageAccountDetail]
 
     The SDK converts a field when it is read, so an unexpected answer raises here; call it within `typed_answer`.
     """
+    protection = protection_of(account, _protection)
+    if isinstance(protection, Unreadable):
+        return ResourceFacts(protection, StorageAccountDetail())
     encryption = account.properties.encryption if account.properties is not None else None
     identity, by = account.identity, encryption.encryption_identity if encryption is not None else None
     assigned = text_of(by.encryption_user_assigned_identity if by is not None else None)
@@ -59,34 +76,38 @@ def read_account(account: StorageAccount) -> ResourceFacts[StorageAccountDetail]
         encryption_identity=ArmId(assigned) if assigned else None,
         application_client_id=text_of(by.encryption_federated_identity_client_id if by is not None else None),
     )
-    return ResourceFacts(_read_protection(encryption), detail)
+    return ResourceFacts(protection, detail)
 
 
-def _read_protection(encryption: Encryption | None) -> Protection:
-    if encryption is None or text_of(encryption.key_source).lower() != _KEY_VAULT.lower():
-        return Protection()
-    key = encryption.key_vault_properties
-    if key is None:
-        return Protection(KeyUri("", "", None), None)
-    host = text_of(key.key_vault_uri).removeprefix("https://").rstrip("/").removesuffix(":443").lower()
-    uri = KeyUri(host, text_of(key.key_name), text_of(key.key_version) or None)
-    active = uri.version
-    with suppress(InvalidKeyUriError):
+def _protection(account: Reported) -> Protection:
+    encryption = account.inner("properties").inner("encryption")
+    source = encryption.required("keySource")
+    if source.lower() == _PLATFORM.lower():
+        return MicrosoftManaged()
+    if source.lower() != _KEY_VAULT.lower():
+        return OnAnotherKey(f"keySource {source}")
+    key = encryption.inner("keyvaultproperties")
+    vault, name, version = key.required("keyvaulturi").removesuffix("/"), key.required("keyname"), key.text("keyversion")
+    found = named("/".join((vault, "keys", name, *([version] if version else []))))
+    current = named(key.text("currentVersionedKeyIdentifier"))
+    if isinstance(found, OnKey) and isinstance(current, OnKey) and current.uri.versionless == found.uri.versionless:
         # With automatic rotation the version is empty; only this field has the version in force.
-        current = parse_reported_key_uri(text_of(key.current_versioned_key_identifier))
-        active = current.version if current.versionless == uri.versionless else active
-    return Protection(uri, active)
+        return OnKey(found.uri, current.uri.version)
+    return found
 
 
 def plan_key(
     want: KeyChoice, seen: ResourceFacts[StorageAccountDetail], *, one_by_one: bool = False
-) -> Plan[StorageAccountUpdateParameters] | None:
+) -> Plan[StorageAccountUpdateParameters] | Fault | None:
     """The PATCH of encryption, and of identity if the account lacks ours; other identities stay. None if all fields are right.
 
     `one_by_one`: Azure has refused to change the key together with the identity with which the account accesses it. The
     identity is then changed first, and must have access to the old key.
     """
-    changes = _changes(want, seen)
+    start = start_of(seen.protection, STORAGE_ACCOUNT.off_another_key)
+    if isinstance(start, Fault):
+        return start
+    changes = _changes(want, start, seen.detail)
     if not changes:
         return None
     detail, paths = seen.detail, [change.path for change in changes]
@@ -102,7 +123,7 @@ def plan_key(
     }
     encryption: EncryptionParameters = {"keySource": _KEY_VAULT, "keyvaultproperties": key, "identity": identity}
     purpose = "put the resource on the key"
-    if one_by_one and seen.protection.customer_managed:
+    if one_by_one and isinstance(start, OnKey):
         if any(path.startswith(_ENCRYPTION_IDENTITY) for path in paths):
             encryption = {"keySource": _KEY_VAULT, "identity": identity}
             purpose = "set the identity with which the account accesses its key"
@@ -131,8 +152,8 @@ def identities_beside(plan: Plan[StorageAccountUpdateParameters]) -> tuple[str, 
     return tuple(ArmId(text).name for text in assigned if ArmId(text) != ArmId(own)) if own else ()
 
 
-def _changes(want: KeyChoice, seen: ResourceFacts[StorageAccountDetail]) -> tuple[FieldChange, ...]:
-    before, detail = seen.protection.key_uri, seen.detail
+def _changes(want: KeyChoice, start: OnKey | MicrosoftManaged, detail: StorageAccountDetail) -> tuple[FieldChange, ...]:
+    before = start.uri if isinstance(start, OnKey) else None
     encryption, key = _ENCRYPTION, _KEY
     pairs = (
         ("identity.type", detail.identity_type, _identity_type(detail.identity_type)),
@@ -168,10 +189,11 @@ def _identity_type(present: str) -> str:
     return "UserAssigned"
 
 
-def plan_platform_key(seen: ResourceFacts[StorageAccountDetail]) -> Plan[StorageAccountUpdateParameters] | None:
+def plan_platform_key(seen: ResourceFacts[StorageAccountDetail]) -> Plan[StorageAccountUpdateParameters] | Fault | None:
     """The PATCH back to a Microsoft-managed key. The account's identities stay, because others may use them."""
-    if not seen.protection.customer_managed:
-        return None
+    start = start_of(seen.protection, STORAGE_ACCOUNT.off_another_key)
+    if not isinstance(start, OnKey):
+        return start if isinstance(start, Fault) else None
     change = FieldChange("properties.encryption.keySource", _KEY_VAULT, _PLATFORM)
     body: StorageAccountUpdateParameters = {"properties": {"encryption": {"keySource": _PLATFORM}}}
     return Plan(body, (change,))

@@ -31,6 +31,7 @@ STORAGE_ACCOUNT: Final = Kind(
     ),
     rights=RequiredActions(("Microsoft.Storage/storageAccounts/write",)),
     key_use=KeyUse("storage accounts"),
+    off_another_key="the provider's administrator must put the account on Microsoft-managed keys, or on a key in a Key Vault",
     rates=STORAGE_RATES,
 )
 KINDS: Final = (STORAGE_ACCOUNT,)

@@ -50,11 +50,11 @@ class StorageAccountProvider(ArmProvider):
         except EXPECTED_FAILURES as error:
             return failure_of(error)
 
-    def plan(self, target: Target, want: KeyChoice, seen: Facts) -> Plan[StorageAccountUpdateParameters] | None:
+    def plan(self, target: Target, want: KeyChoice, seen: Facts) -> Plan[StorageAccountUpdateParameters] | Fault | None:
         """See `encryption.plan_key`."""
         return plan_key(want, seen, one_by_one=target.id.key in self._one_by_one)
 
-    def plan_revert(self, target: Target, seen: Facts) -> Plan[StorageAccountUpdateParameters] | None:  # noqa: ARG002 - the account's facts say all
+    def plan_revert(self, target: Target, seen: Facts) -> Plan[StorageAccountUpdateParameters] | Fault | None:  # noqa: ARG002 - the account's facts say all
         """See `encryption.plan_platform_key`."""
         return plan_platform_key(seen)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.azure.permissions import permissions_at
+from cmk_operator.core.encryption.protection import text_in_force
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.faults.reason import Reason
@@ -52,8 +53,8 @@ async def check_resource(context: PreflightContext, name: str, namespace: str) -
     if isinstance(seen, AzureFailure):
         read = of_fault(CheckStage.READ, admitted.provider.judge(seen, admitted.path.target.shown_name))
         return (admission, read, writable, *not_reached((CheckStage.EFFECT,), "Read must pass first"))
-    key = seen.protection.active_key_uri
-    read = passed(CheckStage.READ, f"the operator read the resource: it is on {key or resource.platform_key}")
+    on = text_in_force(seen.protection) or resource.platform_key
+    read = passed(CheckStage.READ, f"the operator read the resource: it is on {on}")
     return (admission, read, writable, await _effect(admitted, seen))
 
 

@@ -16,7 +16,9 @@ from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.access.verdict import judge_access
 from cmk_operator.core.encryption.decide import KeyState, NextAction
 from cmk_operator.core.encryption.old_key import OF_A_KEY, KeyOwner, blame_old_key
-from cmk_operator.core.encryption.protection import KeyChoice
+from cmk_operator.core.encryption.protection import KeyChoice, Unreadable, key_in_force
+from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.faults.azure_failure import Unreadable as UnreadableAnswer
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.prerequisites.check import check_prerequisites, failed
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from cmk_operator.core.access.state import Access, KeyAttributes, KeyProbe
     from cmk_operator.core.encryption.decide import Decision
     from cmk_operator.core.encryption.long_running import Operation
-    from cmk_operator.core.faults.azure_failure import AzureFailure
     from cmk_operator.core.identifiers.key_uri import KeyUri
     from cmk_operator.providers.protocol import AnyTarget, Plan, Provider, ResourceFacts
     from cmk_operator.reconcile.collaborators.cluster import Cluster
@@ -68,12 +69,12 @@ class AdmittedResource:
         return TargetReport(kind=self.provider.kind.shown, name=self.path.target.shown_name)
 
     async def observe(self, max_age: float) -> ResourceFacts[Any] | AzureFailure:
-        """The facts about the resource, at most `max_age` seconds old."""
-        return await self.provider.observe(self.path.path.chain, self.target, max_age=max_age)
+        """The facts about the resource, at most `max_age` seconds old; never with a protection that cannot be read."""
+        return _readable(await self.provider.observe(self.path.path.chain, self.target, max_age=max_age))
 
     async def observe_before_write(self) -> ResourceFacts[Any] | AzureFailure:
         """The facts that a write may rely on."""
-        return await self.provider.observe_before_write(self.path.path.chain, self.target)
+        return _readable(await self.provider.observe_before_write(self.path.path.chain, self.target))
 
     def judge(self, failure: AzureFailure) -> Fault:
         """Explain a refused call and name who must act; words of the service that are not known are logged too."""
@@ -86,7 +87,7 @@ class AdmittedResource:
 
     def judge_change(self, failure: AzureFailure, seen: ResourceFacts[Any] | None) -> Fault:
         """Explain a refused change and name who must act; the cause may be the key that the resource is to leave."""
-        fault, old = self.judge(failure), seen.protection.active_key_uri if seen is not None else None
+        fault, old = self.judge(failure), key_in_force(seen.protection) if seen is not None else None
         owner = self._owner_of(old) if old is not None and fault.reason in OF_A_KEY else None
         name = self.path.target.shown_name
         return blame_old_key(fault, failure, name, old=old, new=self.path.path.key_uri, owner=owner)
@@ -114,6 +115,13 @@ class AdmittedResource:
         if decision.action is NextAction.SHOW_PLAN:
             return Planned(plan, seen)
         return Waiting(decision.reason, decision.message, seen, plan.keeps_key)
+
+
+def _readable(seen: ResourceFacts[Any] | AzureFailure) -> ResourceFacts[Any] | AzureFailure:
+    """The facts, or a failed read if they do not say what protects the resource: nothing may be concluded from them."""
+    if isinstance(seen, AzureFailure) or not isinstance(seen.protection, Unreadable):
+        return seen
+    return UnreadableAnswer(code=seen.protection.reason.value, message=seen.protection.what)
 
 
 async def reread(admitted: AdmittedResource) -> AdmittedResource | None:
@@ -176,7 +184,7 @@ async def probe_again(admitted: AdmittedResource, seen: ResourceFacts[Any]) -> t
 
 def own_version(admitted: AdmittedResource, seen: ResourceFacts[Any]) -> str | None:
     """The version of the wanted key that protects the resource now; None if another key does."""
-    uri = seen.protection.active_key_uri
+    uri = key_in_force(seen.protection)
     return uri.version if uri is not None and uri.versionless == admitted.path.path.key_uri.versionless else None
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from cmk_operator.core.audit.change import OPERATOR, Event
+from cmk_operator.core.encryption.protection import MicrosoftManaged, OnAnotherKey, OnKey, Unreadable, text_in_force
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.audit import key_change_found, key_changed
 
@@ -55,9 +56,9 @@ class Authorship:
 
     def made(self, resource: EncryptedResource, before: str, after: Protection, request_id: str | None) -> OwnChange:
         """Record a change that this operator made (law 8), and remember it until its status is written."""
-        change = OwnChange(after.active_key_text, request_id)
+        change = OwnChange(text_in_force(after) or "", request_id)
         self._unreported[reference_of(resource)] = change
-        reverts = _is_deleted(resource) and not after.customer_managed
+        reverts = _is_deleted(resource) and isinstance(after, MicrosoftManaged)
         why = f"the manifest is deleted and reverts to {resource.platform_key}" if reverts else "the manifest says so"
         self._record.note(key_changed(resource, before, change.key_uri, why, request_id, self._clock()))
         return change
@@ -71,8 +72,8 @@ class Authorship:
 
         Also records a change that somebody else made. Raises `KubernetesError` if the record is needed and cannot be read.
         """
-        after = seen.active_key_text
-        if after == _reported_uri(resource):
+        after = text_in_force(seen)
+        if after is None or after == _reported_uri(resource):
             return None
         own = self._known_change(resource, seen, wanted)
         if own is not None:
@@ -88,14 +89,14 @@ class Authorship:
 
         This does not read the record: the record ignores a change that it already holds.
         """
-        after = seen.active_key_text
-        if after != _reported_uri(resource) and self._known_change(resource, seen, wanted) is None:
+        after = text_in_force(seen)
+        if after is not None and after != _reported_uri(resource) and self._known_change(resource, seen, wanted) is None:
             self._note_found(resource, after)
 
     def _known_change(self, resource: EncryptedResource, seen: Protection, wanted: KeyUri) -> OwnChange | None:
         """The change that this process remembers, or else one that an operation explains, even if it still runs."""
         own = self._unreported.get(reference_of(resource))
-        if own is not None and own.key_uri == seen.active_key_text:
+        if own is not None and own.key_uri == text_in_force(seen):
             return own
         operation = resource.status.operation
         if operation is None or not _explains(resource, seen, wanted):
@@ -108,9 +109,13 @@ class Authorship:
 
 def _explains(resource: EncryptedResource, seen: Protection, wanted: KeyUri) -> bool:
     """Whether this operator's operation leads to the key in `seen`: the wanted key, or on deletion the platform key."""
-    if seen.key_uri is None:
-        return _is_deleted(resource)
-    return seen.key_uri.versionless == wanted.versionless
+    match seen:
+        case MicrosoftManaged():
+            return _is_deleted(resource)
+        case OnKey(uri):
+            return uri.versionless == wanted.versionless
+        case OnAnotherKey() | Unreadable():
+            return False
 
 
 def _is_deleted(resource: EncryptedResource) -> bool:

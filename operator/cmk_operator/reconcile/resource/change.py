@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.core.encryption.decide import NextAction, decide, old_version_blocks
+from cmk_operator.core.encryption.protection import Unreadable, text_in_force
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault, FaultKind
 from cmk_operator.core.faults.reason import Reason
@@ -79,7 +80,7 @@ async def _write_next(
         return CallRefused(fault, seen)
     if isinstance(answer, Started):
         return _started(context, fresh, seen, answer)
-    return _applied(context, fresh, seen, answer, due, plan)
+    return await _applied(context, fresh, seen, answer, due, plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def _log(
 
 def _started(context: ResourceContext, admitted: AdmittedResource, seen: ResourceFacts[Any], answer: Started) -> Operating:
     operation = answer.operation
-    old = seen.protection.active_key_text
+    old = text_in_force(seen.protection) or ""
     context.authorship.note_unreported(admitted.resource, seen.protection, admitted.path.path.key_uri)
     context.reporting.journal.note(key_change_started(admitted.resource, old, operation, context.reporting.now()))
     _log(admitted, "the service started a long-running operation", operation.purpose, operation.request_id)
@@ -121,16 +122,22 @@ def _started(context: ResourceContext, admitted: AdmittedResource, seen: Resourc
     return admitted.operating(operation, answer.retry_after, seen)
 
 
-def _applied(
+async def _applied(
     context: ResourceContext,
     admitted: AdmittedResource,
     seen: ResourceFacts[Any],
     answer: Applied[Any],
     due: DueChange,
     plan: Plan[Any],
-) -> Obstructed | Settled | Waiting | _Unfinished:
+) -> CallRefused | Obstructed | Settled | Waiting | _Unfinished:
     facts = answer.facts
-    old, new = seen.protection.active_key_text, facts.protection.active_key_text
+    if isinstance(facts.protection, Unreadable):
+        # Accepted, but the answer does not show what it led to. Only a read may decide what is left to do.
+        again = await admitted.observe(0.0)
+        if isinstance(again, AzureFailure):
+            return CallRefused(admitted.judge(again), None)
+        facts = again
+    old, new = text_in_force(seen.protection) or "", text_in_force(facts.protection)
     if old != new:
         context.authorship.note_unreported(admitted.resource, seen.protection, admitted.path.path.key_uri)
         context.authorship.made(admitted.resource, old, facts.protection, answer.request_id)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.core.encryption.decide import KeyState, NextAction, decide_deletion
+from cmk_operator.core.encryption.protection import text_in_force
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.faults.reason import Reason
@@ -113,11 +114,11 @@ async def _revert(
     answer = await admitted.provider.apply(admitted.path.path.chain, admitted.target, plan)
     if isinstance(answer, AzureFailure):
         return CallRefused(admitted.judge(answer), facts)
-    old = facts.protection.active_key_text
+    old = text_in_force(facts.protection) or ""
     if isinstance(answer, Started):
         context.reporting.journal.note(key_change_started(admitted.resource, old, answer.operation, context.reporting.now()))
         return admitted.operating(answer.operation, answer.retry_after, facts)
-    if answer.facts.protection.active_key_text != old:
+    if text_in_force(answer.facts.protection) not in {old, None}:
         context.authorship.made(admitted.resource, old, answer.facts.protection, answer.request_id)
     return None if admitted.provider.plan_revert(admitted.target, answer.facts) is None else Next(backoff=BUSY)
 

@@ -22,6 +22,7 @@ from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.encryption.decide import PLAN_ONLY
+from cmk_operator.core.encryption.protection import OnKey, text_in_force, version_in_force
 from cmk_operator.core.faults.fault import FaultKind
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.protocol import Remembered, Shown
@@ -92,10 +93,11 @@ def resource_status(
 
 
 def _applied(before: AppliedKey | None, protection: Protection, now: datetime) -> AppliedKey | None:
-    if protection.key_uri is None:
-        return None
-    uri = str(protection.active_key_uri)
-    version = protection.active_version or ""
+    uri = text_in_force(protection)
+    if not uri:
+        # Microsoft's key, or an answer that cannot be read and changes nothing that status says.
+        return before if uri is None else None
+    version = version_in_force(protection) or ""
     if before is not None and (before.key_uri, before.version) == (uri, version):
         return before
     return AppliedKey(key_uri=uri, version=version, since=now)
@@ -176,7 +178,10 @@ def _encrypted(outcome: ResourceOutcome, resource: EncryptedResource, *, on_key:
 
 
 def _on_its_key(protection: Protection, resource: EncryptedResource) -> Aspect:
-    message = f"{resource.service} reports that the resource is on {protection.key_uri}"
+    if not isinstance(protection, OnKey):
+        message = f"{resource.service} reports no customer's key for the resource"
+        return Aspect(ConditionType.ENCRYPTED, "False", Reason.NOT_ON_KEY, message)
+    message = f"{resource.service} reports that the resource is on {protection.uri}"
     return Aspect(ConditionType.ENCRYPTED, "True", Reason.CUSTOMER_MANAGED_KEY, message)
 
 
