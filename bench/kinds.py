@@ -143,12 +143,12 @@ class Kinds:
         await customer.grant(application, VAULT, role="Key Vault Crypto User")
 
     async def _write_secret(self, snowflake: SnowflakeAdministrator) -> None:
-        """The private key, and the right to read it, as the chart gives for each namespace of rbac.secretNamespaces."""
+        """The private key, and the right to read it, as the chart gives for the names in rbac.secrets."""
         objects = self.fleet.objects
         data = {"privateKey": base64.b64encode(private_pem(snowflake.key).encode()).decode()}
         await objects.call("POST", f"/api/v1/namespaces/{GROUP}/secrets", {"metadata": {"name": "snowflake"}, "data": data})
         path = f"/apis/{_RBAC}/v1/namespaces/{GROUP}"
-        rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]
+        rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["snowflake"]}]
         await objects.call("POST", f"{path}/roles", {"metadata": {"name": "secrets"}, "rules": rules})
         subject = {"kind": "ServiceAccount", "name": SERVICE_ACCOUNT, "namespace": NAMESPACE}
         reference = {"apiGroup": _RBAC, "kind": "Role", "name": "secrets"}

@@ -81,7 +81,7 @@ def _install(sandbox: Sandbox, console: Console, played: list[Played]) -> Operat
     install_chart(
         sandbox.cluster,
         # Where the Secret with Snowflake's key lies; no other Secret of the cluster may be read.
-        f"rbac.secretNamespaces={{{NAMESPACES[0]}}}",
+        f"rbac.secrets[0].namespace={NAMESPACES[0]},rbac.secrets[0].names={{snowflake-key}}",
         f"settings.keyCheckIntervalSeconds={KEY_CHECK_INTERVAL}",
         f"settings.driftCheckIntervalSeconds={DRIFT_CHECK_INTERVAL}",
         f"settings.identityCheckIntervalSeconds={IDENTITY_CHECK_INTERVAL}",

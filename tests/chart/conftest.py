@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CHART = ROOT / "charts" / "cmk-operator"
 NAMESPACE = "cmk-system"
 SERVICE_ACCOUNT = f"system:serviceaccount:{NAMESPACE}:cmk-operator"
+SECRETS = f"rbac.secrets[0].namespace={NAMESPACE},rbac.secrets[0].names={{signing,absent}}"
 RESTRICTED_NAMESPACE = {
     "apiVersion": "v1",
     "kind": "Namespace",
@@ -74,6 +75,6 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 @pytest.fixture(scope="module")
 def installed(bare: Installation) -> Installation:
-    """The chart as `helm install` leaves it with nothing but defaults."""
-    bare.helm("install", "cmk-operator", CHART)
+    """The chart as `helm install` leaves it with the Secrets that the tests use, and otherwise with defaults."""
+    bare.helm("install", "cmk-operator", CHART, "--set", SECRETS)
     return bare

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -181,7 +182,8 @@ def test_a_digest_takes_precedence_over_the_tag() -> None:
 
 
 def test_another_release_name_gets_other_cluster_wide_names() -> None:
-    names = {item["metadata"]["name"] for item in rendered(release="second") if item["kind"].startswith("ClusterRole")}
+    cluster_wide = ("ClusterRole", "ValidatingAdmissionPolicy")
+    names = {item["metadata"]["name"] for item in rendered(release="second") if item["kind"].startswith(cluster_wide)}
     assert names
     assert all(name.startswith("second-cmk-operator") for name in names)
 
@@ -206,7 +208,8 @@ def test_the_monitor_and_the_service_find_the_pod() -> None:
 
 
 def test_every_namespaced_object_is_in_the_releases_namespace() -> None:
-    cluster_wide = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
+    policies = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+    cluster_wide = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding", *policies}
     objects = rendered("--set", OPTIONAL)
     assert {item["metadata"].get("namespace") for item in objects if item["kind"] not in cluster_wide} == {NAMESPACE}
 
@@ -219,10 +222,37 @@ def test_secrets_are_readable_in_the_named_namespaces_only_and_only_one_by_one()
         assert bound == found.keys()
         return found
 
-    rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]
-    assert roles() == {NAMESPACE: rules}
-    assert roles("--set", "rbac.secretNamespaces={hooks,snowflake}") == {"hooks": rules, "snowflake": rules}
+    def rules(*names: str) -> list[dict[str, Any]]:
+        return [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": list(names)}]
+
+    own = "{{ .Release.Namespace }}"
+    secrets = [
+        {"namespace": "hooks", "names": ["a", "b"]},
+        {"namespace": own, "names": ["c"]},
+        {"namespace": "hooks", "names": ["b", "d"]},
+    ]
+    assert roles() == {}
+    assert roles("--set-json", f"rbac.secrets={json.dumps(secrets)}") == {"hooks": rules("a", "b", "d"), NAMESPACE: rules("c")}
     assert roles("--set-json", "rbac.secretNamespaces=[]") == {}
+
+
+@pytest.mark.parametrize("value", ["namespace=hooks", "namespace=hooks,rbac.secrets[0].names={}", "names={a}"])
+def test_secrets_without_a_name_or_a_namespace_are_refused(value: str) -> None:
+    with pytest.raises(HelmError, match="values don't meet the specifications of the schema"):
+        rendered("--set", f"rbac.secrets[0].{value}")
+
+
+def test_whoever_sets_the_old_value_is_told_the_new_one() -> None:
+    with pytest.raises(HelmError, match="name the Secrets that your manifests use"):
+        rendered("--set", "rbac.secretNamespaces={hooks}")
+
+
+def test_without_rbac_no_role_and_no_binding_is_rendered() -> None:
+    secrets = "rbac.secrets[0].namespace=hooks,rbac.secrets[0].names={a}"
+    kinds = [item["kind"] for item in rendered("--set", f"rbac.create=false,{secrets}", "--set", OPTIONAL)]
+    assert "Deployment" in kinds
+    assert not [kind for kind in kinds if "Role" in kind]
+    assert {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"} <= {item["kind"] for item in rendered("--set", secrets)}
 
 
 def _texts() -> list[str]:

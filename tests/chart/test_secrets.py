@@ -68,7 +68,12 @@ def test_a_value_is_read_as_it_is(stocked: Installation) -> None:
         (
             SecretKey("default", "signing", "key"),
             "SecretForbidden",
-            "namespace 'default': the provider's administrator must add it to the chart's value rbac.secretNamespaces",
+            "may not read Secret default/signing: the provider's administrator must add it to the chart's value rbac.secrets",
+        ),
+        (
+            SecretKey(NAMESPACE, "sh.helm.release.v1.cmk-operator.v1", "release"),
+            "SecretForbidden",
+            f"may not read Secret {NAMESPACE}/sh.helm.release.v1.cmk-operator.v1",
         ),
     ],
 )

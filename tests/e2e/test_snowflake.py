@@ -74,9 +74,9 @@ class Warehouse:
         )
 
     async def _let_read_secrets(self) -> None:
-        """As the chart does for each namespace of rbac.secretNamespaces."""
+        """As the chart does for the names in rbac.secrets."""
         path = f"/apis/{RBAC}/v1/namespaces/{self.environment.namespace}"
-        rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]
+        rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["snowflake"]}]
         role = {"metadata": {"name": "secrets"}, "rules": rules}
         await self.environment.objects.call("POST", f"{path}/roles", role)
         subject = {"kind": "ServiceAccount", "name": SERVICE_ACCOUNT, "namespace": NAMESPACE}

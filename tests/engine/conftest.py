@@ -14,6 +14,7 @@ from sandbox.azure.timings import WITHOUT_DELAYS, WITHOUT_LIMITS
 from sandbox.kubernetes import cluster as clusters
 from sandbox.kubernetes.fault_proxy import FaultProxy
 from sandbox.kubernetes.objects import Objects
+from sandbox.operator_process import NAMESPACE as OPERATOR_NAMESPACE
 from sandbox.operator_process import install_chart
 from tests.conftest import ROOT
 from tests.engine.operators import Operator
@@ -39,7 +40,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cluster(directory: Path) -> Iterator[Cluster]:
     running = clusters.start(directory / "kubernetes")
     definitions = ROOT / "crds"
-    install_chart(running)
+    # The Secrets that these tests make or miss.
+    install_chart(running, f"rbac.secrets[0].namespace={OPERATOR_NAMESPACE},rbac.secrets[0].names={{webhook,absent}}")
     running.kubectl("wait", "--for=condition=Established", "--timeout=60s", "--filename", str(definitions))
     yield running
     # A test may have replaced the API server.

@@ -32,3 +32,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end -}}
 {{- end -}}
+
+{{- /* The names of the Secrets that the operator may read, by namespace. */}}
+{{- define "cmk-operator.secrets" -}}
+{{- if .Values.rbac.secretNamespaces -}}
+{{- fail "rbac.secretNamespaces allowed the operator to read every Secret of a namespace, and is no more: name the Secrets that your manifests use (CustomerTenant spec.notifications.secretRef, EncryptedResource spec.snowflake.privateKeySecretRef) in rbac.secrets, such as: --set 'rbac.secretNamespaces=null,rbac.secrets[0].namespace=team-a,rbac.secrets[0].names={snowflake}'" -}}
+{{- end -}}
+{{- $found := dict -}}
+{{- range .Values.rbac.secrets -}}
+{{- $namespace := tpl .namespace $ -}}
+{{- $_ := set $found $namespace (concat (get $found $namespace | default list) .names | uniq) -}}
+{{- end -}}
+{{- toYaml $found -}}
+{{- end -}}

@@ -26,10 +26,10 @@ _SINK_RULES: Final = first_broken(
 class SecretKeyReference(Shape):
     """One entry of a Secret that the operator may read."""
 
-    name: ObjectName = Field(description="Name of the Secret.")
+    name: ObjectName = Field(description="Name of the Secret. The chart's value rbac.secrets must list it.")
     namespace: ObjectName | None = Field(
         default=None,
-        description="Namespace of the Secret. The chart's value rbac.secretNamespaces must list it. The default is the operator's own namespace.",
+        description="Namespace of the Secret. The default is the operator's own namespace.",
     )
     key: str = Field(min_length=1, max_length=253, pattern="^[-._a-zA-Z0-9]+$", description="Entry in the Secret.")
 

@@ -30,8 +30,8 @@ async def read_secret(client: KubernetesClient, wanted: SecretKey, owner: Actor)
             return blocked(Reason.SECRET_NOT_FOUND, message, owner)
         if error.status == 403:
             message = (
-                f"the operator may not read Secrets in namespace {wanted.namespace!r}: the provider's administrator must add it "
-                "to the chart's value rbac.secretNamespaces"
+                f"the operator may not read {shown}: the provider's administrator must add it to the chart's value rbac.secrets, or "
+                "correct the reference"
             )
             return blocked(Reason.SECRET_FORBIDDEN, message, Actor.PROVIDER_ADMINISTRATOR)
         raise
