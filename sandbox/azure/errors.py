@@ -69,6 +69,15 @@ class VaultRefusedError(RefusedError):
 
 
 @dataclass
+class VaultMediaTypeRefusedError(RefusedError):
+    """Key Vault's web server, before Key Vault itself reads the request: `{"Message"}` alone."""
+
+    @override
+    def answer(self, request_id: str, now: float) -> Answer:
+        return Answer(self.status, {"Message": self.message}, headers=self.headers)
+
+
+@dataclass
 class GraphRefusedError(RefusedError):
     """Microsoft Graph: as ARM, with an `innerError` that names the request."""
 

@@ -7,10 +7,12 @@ import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Never
 from urllib.parse import parse_qsl
 
 JSON = dict[str, Any]
+NOT_CACHED = {"Cache-Control": "no-cache", "Expires": "-1", "Pragma": "no-cache", "X-Content-Type-Options": "nosniff"}
+"""What Resource Manager and Key Vault say of every answer."""
 
 
 class MalformedBodyError(Exception):
@@ -69,21 +71,33 @@ class Exchange:
         if not self.body:
             return {}
         try:
-            value = json.loads(self.body)
-        except ValueError as error:
+            value = json.loads(self.body, parse_constant=_no_number)
+        except (ValueError, RecursionError) as error:
             raise MalformedBodyError(str(error)) from error
         if not isinstance(value, dict):
             raise MalformedBodyError("the body is not an object")
         return value
 
     def form(self) -> dict[str, str]:
-        """The body as application/x-www-form-urlencoded."""
+        """The body as application/x-www-form-urlencoded; empty if it is of any other media type."""
+        if self.media_type != "application/x-www-form-urlencoded":
+            return {}
         return dict(parse_qsl(self.body.decode("utf-8", "replace"), keep_blank_values=True))
+
+    @property
+    def media_type(self) -> str:
+        """The media type of the body in lower case, without parameters; empty if none is named."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     def bearer(self) -> str | None:
         """The bearer token, if there is one."""
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
         return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def _no_number(name: str) -> Never:
+    """NaN and the infinities are no JSON (RFC 8259, section 6)."""
+    raise ValueError(f"{name} is no JSON value")
 
 
 Handler = Callable[[Exchange], Awaitable[Answer]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import json
 import ssl
@@ -132,7 +133,7 @@ class Wire:
             method,
             url,
             json=body,
-            data=form if text is None else text.encode(),
+            data=form if text is None else io.BytesIO(text.encode()),
             headers=sent,
             skip_auto_headers=without,
             proxy=self._proxy,

@@ -193,7 +193,7 @@ async def test_the_challenge_tells_the_tenant_of_the_vault(
     vault, key, _ = key_of_customer
     reply = await wire("GET", f"https://{vault}.vault.azure.net/keys/{key}?{API}")
     assert (reply.status, reply.code) == (401, "Unauthorized")
-    assert reply.json["error"]["message"] == "AKV10000: Request is missing a Bearer or PoP token."
+    assert reply.json["error"]["message"] == "AKV10000: Request is missing a Bearer, PoP, or MTLS_POP token."
     tenant = env["CUSTOMER_TENANT_ID"]
     expected = f'Bearer authorization="https://login.microsoftonline.com/{tenant}", resource="https://vault.azure.net"'
     assert reply.headers["WWW-Authenticate"] == expected
@@ -643,7 +643,7 @@ async def test_older_control_plane_versions_end_on_27_february_2027(
     with pytest.raises(HttpResponseError) as ended:
         await customer.get(customer.vault_id(vault), "2025-05-01")
     assert reason(ended.value) == (400, "NoRegisteredProviderFound")
-    assert "The supported api-versions are '2026-05-15,2026-02-01'." in str(ended.value)
+    assert "The supported api-versions are '2026-02-01, 2026-05-15'." in str(ended.value)
     await customer.get(customer.vault_id(vault), "2026-02-01")
     shown = await customer.get(f"{customer.subscription}/providers/Microsoft.KeyVault", "2024-11-01")
     kinds = {one["resourceType"]: one["apiVersions"] for one in shown["resourceTypes"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,13 @@ import pytest
 from azure.core.exceptions import HttpResponseError
 from azure.identity.aio import ClientAssertionCredential, ClientSecretCredential
 
+from sandbox.administrators import ProviderAdministrator
 from sandbox.administrators.rest import ARM, AzureRest, connection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, ProviderIdentity, SandboxControl
+    from sandbox.administrators import CustomerAdministrator, ProviderIdentity, SandboxControl
     from tests.sandbox.conftest import Wire
     from tests.sandbox.issuer import Issuer
 
@@ -44,6 +46,17 @@ async def operator(env: Mapping[str, str], identity: ProviderIdentity, issuer: I
         yield client
 
 
+@pytest.fixture(scope="session")
+def account(env: Mapping[str, str], identity: ProviderIdentity) -> str:
+    """A storage account that these tests send anything to."""
+
+    async def made() -> str:
+        async with ProviderAdministrator(env) as provider:
+            return await provider.create_storage_account("strictfrontdoor")
+
+    return asyncio.run(made())
+
+
 async def test_every_token_is_checked(wire: Wire, env: Mapping[str, str], tokens: dict[str, str]) -> None:
     url = f"{ARM}/subscriptions/{env['SUBSCRIPTION_ID']}?api-version=2022-12-01"
     header, payload, signature = tokens["PROVIDER"].split(".")
@@ -71,7 +84,8 @@ async def test_every_token_is_checked(wire: Wire, env: Mapping[str, str], tokens
         ("GET", "/providers/Microsoft.Storage/storageAccounts", 400, "MissingApiVersionParameter"),
         ("GET", "/providers/Microsoft.Storage/storageAccounts?api-version=1999-01-01", 400, "NoRegisteredProviderFound"),
         ("GET", "/resourcegroups?api-version=1999-01-01", 400, "InvalidApiVersionParameter"),
-        ("GET", "/providers/Microsoft.Nothing/things?api-version=2024-01-01", 400, "InvalidResourceType"),
+        ("GET", "/providers/Microsoft.Nothing/things?api-version=2024-01-01", 404, "InvalidResourceNamespace"),
+        ("GET", "/providers/Microsoft.KeyVault/things?api-version=2024-11-01", 404, "InvalidResourceType"),
         (
             "GET",
             "/resourceGroups/none/providers/Microsoft.Storage/storageAccounts/x?api-version=2026-09-01",
@@ -122,12 +136,63 @@ async def test_an_unknown_or_wrong_field_is_refused(
     assert refusal.value.error.code == "InvalidRequestContent"
 
 
-async def test_a_body_that_is_no_json_is_refused(
-    wire: Wire, provider: ProviderAdministrator, tokens: dict[str, str], name: Callable[[str], str]
+@pytest.mark.parametrize(
+    ("text", "media_type", "status", "code"),
+    [
+        ("a=b", "application/json", 400, "InvalidRequestContent"),
+        ('{"tags": {"a": NaN}}', "application/json", 400, "InvalidRequestContent"),
+        ("[" * 100_000, "application/json", 400, "InvalidRequestContent"),
+        ("[]", "application/json; charset=utf-8", 400, "InvalidRequestContent"),
+        ("{}", "application/json; charset=utf-8", 200, ""),
+        ("", "", 200, ""),
+        ("a=b", "application/x-www-form-urlencoded", 415, "UnsupportedMediaType"),
+        ("{}", "text/json", 415, "UnsupportedMediaType"),
+        ("{}", "", 415, "UnsupportedMediaType"),
+        ('{"tags": {"a": "' + "b" * 4 * 1024 * 1024 + '"}}', "application/json", 413, "RequestContentTooLarge"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_a_body_must_be_json_be_called_so_and_have_at_most_4_mb(
+    wire: Wire,
+    provider: ProviderAdministrator,
+    tokens: dict[str, str],
+    account: str,
+    text: str,
+    media_type: str,
+    status: int,
+    code: str,
 ) -> None:
-    account = await provider.create_storage_account(name("strict"))
-    reply = await wire("PATCH", f"{ARM}{account}?api-version={STORAGE}", token=tokens["PROVIDER"], form={"a": "b"})
-    assert (reply.status, reply.code) == (400, "InvalidRequestContent")
+    headers = {"Content-Type": media_type} if media_type else None
+    url = f"{ARM}{account}?api-version={STORAGE}"
+    reply = await wire("PATCH", url, token=tokens["PROVIDER"], text=text, headers=headers)
+    assert (reply.status, reply.code if code else "") == (status, code)
+
+
+@pytest.mark.parametrize(
+    ("tags", "code"),
+    [
+        ({f"name{number}": "" for number in range(50)}, None),
+        ({f"name{number}": "" for number in range(51)}, "InvalidTags"),
+        ({"n" * 512: "v" * 256}, None),
+        ({"n" * 513: ""}, "InvalidTagName"),
+        ({"name": "v" * 257}, "InvalidTagName"),
+        ({"a/b": ""}, "InvalidTagNameCharacters"),
+        ({"name": 5}, "InvalidRequestContent"),
+        ({"name": None}, "InvalidRequestContent"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_tags_have_limits(
+    provider: ProviderAdministrator, name: Callable[[str], str], tags: Any, code: str | None
+) -> None:
+    group = f"{provider.subscription}/resourceGroups/{name('rg-tagged')}"
+    body = {"location": "westeurope", "tags": tags}
+    if code is None:
+        assert (await provider.put(group, "2024-11-01", body))["tags"] == tags
+        return
+    with pytest.raises(HttpResponseError, match=code) as refusal:
+        await provider.put(group, "2024-11-01", body)
+    assert refusal.value.status_code == 400
 
 
 async def test_without_a_role_the_action_and_the_scope_are_named(operator: AzureRest, provider: ProviderAdministrator) -> None:
@@ -279,7 +344,7 @@ async def test_a_caller_is_told_what_it_may_do_at_a_scope_one_entry_an_assignmen
     assert (reader in before, reader in after, len(after) - len(before)) == (False, True, 1)
     assert "Microsoft.Storage/storageAccounts/*" in [action for entry in after for action in entry["actions"]], "from above"
     own = f"{identity.managed_identity_resource_id}/providers/Microsoft.Authorization/permissions"
-    with pytest.raises(HttpResponseError, match="InvalidApiVersionParameter"):
+    with pytest.raises(HttpResponseError, match="InvalidResourceType"):
         await operator.json("GET", f"{own}?api-version=2020-01-01")
     await provider.withdraw_roles(identity.managed_identity_principal_id, group)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from sandbox.azure.arm.subscriptions import LOCATIONS
 from sandbox.azure.errors import ArmRefusedError
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ _MACHINES = (
     "2019-07-01 2019-12-01 2020-06-01 2020-12-01 2021-03-01 2021-04-01 2021-07-01 2021-11-01 2022-03-01 2022-08-01 2022-11-01 "
     "2023-03-01 2023-07-01 2023-09-01 2024-03-01 2024-07-01 2024-11-01 2025-04-01 2025-11-01 2026-04-01"
 )
+_ROLES = (
+    "2014-04-01-preview 2014-07-01-preview 2014-10-01-preview 2015-05-01-preview 2015-06-01 2015-07-01 2016-07-01 2017-05-01 "
+    "2017-09-01 2017-10-01-preview 2018-01-01-preview 2018-07-01 2018-09-01-preview 2020-04-01-preview 2020-10-01-preview "
+    "2022-04-01 2022-05-01-preview"
+)
 _SQL = (
     "2015-05-01-preview 2017-03-01-preview 2017-10-01-preview 2018-06-01-preview 2019-06-01-preview 2020-02-02-preview "
     "2020-08-01-preview 2020-11-01-preview 2021-02-01-preview 2021-05-01-preview 2021-08-01-preview 2021-11-01 "
@@ -41,11 +47,13 @@ API_VERSIONS = {
     "microsoft.compute/virtualmachines": _MACHINES,
     "microsoft.storage": _STORAGE,
     "microsoft.keyvault": _VAULTS,
+    "microsoft.keyvault/vaults/keys": _VAULTS.partition("2018-02-14 ")[2],
     "microsoft.managedidentity": "2018-11-30 2023-01-31 2024-11-30 2025-01-31-preview 2025-05-31-preview",
-    "microsoft.authorization/roleassignments": "2015-07-01 2020-04-01-preview 2020-10-01-preview 2022-04-01",
-    "microsoft.authorization/roledefinitions": "2015-07-01 2018-01-01-preview 2022-04-01 2022-05-01-preview",
-    "microsoft.authorization/permissions": "2015-07-01 2018-01-01-preview 2022-04-01 2022-05-01-preview",
-    "microsoft.authorization/locks": "2015-01-01 2016-09-01 2017-04-01 2020-05-01",
+    "microsoft.managedidentity/userassignedidentities/federatedidentitycredentials": (
+        "2023-01-31 2024-11-30 2025-01-31-preview 2025-05-31-preview"
+    ),
+    "microsoft.authorization": _ROLES,
+    "microsoft.authorization/locks": "2015-01-01 2015-05-01-preview 2015-06-01 2016-09-01 2017-04-01 2020-05-01",
     "microsoft.insights": "2017-05-01-preview 2021-05-01-preview",
     "microsoft.operationalinsights": "2020-08-01 2021-06-01 2022-10-01 2023-09-01 2025-02-01 2025-07-01",
     "microsoft.resources/subscriptions": _SUBSCRIPTIONS,
@@ -60,35 +68,50 @@ ENDS = {"microsoft.keyvault": ("2026-02-01", datetime(2027, 2, 27, tzinfo=UTC).t
 
 
 def supported_versions(kind: str, now: float) -> list[str]:
-    """The api-versions of a resource type that have not ended, oldest first."""
-    lower = kind.lower()
-    namespace = lower.split("/")[0]
-    versions = (API_VERSIONS.get("/".join(lower.split("/")[:2])) or API_VERSIONS[namespace]).split()
-    oldest, end = ENDS.get(namespace, ("", float("inf")))
+    """The api-versions of a resource type that have not ended, oldest first: its own, or those of the type or namespace above it."""
+    parts = kind.lower().split("/")
+    known = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
+    versions = next(API_VERSIONS[one] for one in known if one in API_VERSIONS).split()
+    oldest, end = ENDS.get(parts[0], ("", float("inf")))
     return [one for one in versions if now < end or one >= oldest]
 
 
-def check_api_version(exchange: Exchange, kind: str, now: float) -> None:
-    """Raises ArmRefusedError 400 unless the request names an api-version of this resource type that has not ended."""
+def known_type(kind: str) -> bool:
+    """Whether the simulated Azure has this resource type's namespace."""
+    return kind.lower().split("/")[0] in {one.split("/")[0] for one in API_VERSIONS}
+
+
+def check_api_version(exchange: Exchange, kind: str, now: float, location: str = "westeurope") -> None:
+    """Raises ArmRefusedError 400 or 404 unless the request names an api-version of this resource type that has not ended.
+
+    Which of the three refusals comes depends on who owns the type: Resource Manager itself, a provider that lies in no region (the
+    words are in Azure/acs-engine#4037), or one that lies in regions (Azure/azure-cli#18483).
+    """
     wanted = exchange.query.get("api-version")
     if not wanted:
         raise ArmRefusedError(
             400, "MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests."
         )
-    kinds = kind.partition("/")[2]
+    namespace, _, kinds = kind.partition("/")
     versions = supported_versions(kind, now)
     if wanted.lower() in versions:
         return
-    supported = ",".join(reversed(versions))
-    if kind.lower().startswith(("microsoft.resources", "microsoft.authorization")):
+    if namespace.lower() in {"microsoft.resources", "microsoft.subscription"}:
         raise ArmRefusedError(
             400,
             "InvalidApiVersionParameter",
-            f"The api-version '{wanted}' is invalid. The supported versions are '{supported}'.",
+            f"The api-version '{wanted}' is invalid. The supported versions are '{','.join(reversed(versions))}'.",
+        )
+    if namespace.lower() == "microsoft.authorization":
+        raise ArmRefusedError(
+            404,
+            "InvalidResourceType",
+            f"The resource type '{kinds}' could not be found in the namespace '{namespace}' for api version '{wanted}'. The supported "
+            f"api-versions are '{','.join(versions)}'.",
         )
     raise ArmRefusedError(
         400,
         "NoRegisteredProviderFound",
-        f"No registered resource provider found for location 'westeurope' and API version '{wanted}' for type '{kinds}'. The supported "
-        f"api-versions are '{supported}'. The supported locations are 'westeurope, northeurope, eastus'.",
+        f"No registered resource provider found for location '{location}' and API version '{wanted}' for type '{kinds}'. The supported "
+        f"api-versions are '{', '.join(versions)}'. The supported locations are '{', '.join(LOCATIONS)}'.",
     )

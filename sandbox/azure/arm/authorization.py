@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from sandbox.azure.arm.roles import BY_ID
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sandbox.azure.arm.roles import RoleDefinition
     from sandbox.azure.clock import Clock
     from sandbox.azure.timings import Timings
@@ -109,20 +111,25 @@ class Authorization:
         for assignments in self._by_principal.values():
             assignments[:] = [one for one in assignments if not at_or_above(scope, one.scope)]
 
+    def _in_force(self, principal_id: str, scope: str) -> Iterator[RoleAssignment]:
+        now, delay = self._clock.now(), self._timings.role_propagation_seconds
+        for one in self._by_principal.get(principal_id, ()):
+            ended = one.withdrawn is not None and now >= one.withdrawn + delay
+            if one.created + delay <= now and not ended and at_or_above(one.scope, scope):
+                yield one
+
     def roles(self, principal_id: str, scope: str) -> list[RoleDefinition]:
         """The roles in force for this principal at this scope."""
-        now, delay = self._clock.now(), self._timings.role_propagation_seconds
-        return [
-            BY_ID[one.role_id]
-            for one in self._by_principal.get(principal_id, ())
-            if one.created + delay <= now
-            and (one.withdrawn is None or now < one.withdrawn + delay)
-            and at_or_above(one.scope, scope)
-        ]
+        return [BY_ID[one.role_id] for one in self._in_force(principal_id, scope)]
+
+    def granting(self, principal_id: str, action: str, scope: str, *, data: bool = False) -> RoleAssignment | None:
+        """The assignment that allows the principal the action there, if there is one."""
+        found = self._in_force(principal_id, scope)
+        return next((one for one in found if role_allows(BY_ID[one.role_id], action, data=data)), None)
 
     def allows(self, principal_id: str, action: str, scope: str, *, data: bool = False) -> bool:
         """Whether one of the principal's roles allows the action there."""
-        return any(role_allows(role, action, data=data) for role in self.roles(principal_id, scope))
+        return self.granting(principal_id, action, scope, data=data) is not None
 
     def knows_below(self, principal_id: str, scope: str) -> bool:
         """Whether the principal has any role at, above or below the scope."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal, TypeVar
+import re
+from contextvars import ContextVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from sandbox.azure.errors import ArmRefusedError
@@ -30,26 +32,92 @@ _TYPES = {
     "string_type": "System.String",
 }
 """The .NET types that the refusals name."""
+asked_api_version: ContextVar[str] = ContextVar("asked_api_version", default="9999")
+"""The api-version of the request that is being answered, in lower case; the gateway sets it."""
+
+
+def since(version: str, *, alias: str | None = None) -> Any:  # noqa: ANN401 - as pydantic's Field, whose default it sets
+    """An optional field that api-versions before this one do not know."""
+    return Field(None, alias=alias, json_schema_extra={"since": version})
+
+
+def _unknown_member(name: str, kind: str, path: str) -> str:
+    return f"Could not find member '{name}' on object of type '{kind}'. Path '{path}'"
+
+
+def _too_new(value: object, asked: str, where: tuple[str, ...] = ()) -> str | None:
+    """What is wrong with the first field that was sent and that the api-version does not know."""
+    if isinstance(value, list):
+        return next(filter(None, (_too_new(one, asked, (*where, str(number))) for number, one in enumerate(value))), None)
+    if not isinstance(value, BaseModel):
+        return None
+    for name in value.model_fields_set:
+        field = type(value).model_fields[name]
+        wire, extra = field.serialization_alias or field.alias or name, field.json_schema_extra
+        path = (*where, wire)
+        if isinstance(extra, dict) and asked < str(extra.get("since", "")):
+            return _unknown_member(wire, type(value).__name__, ".".join(path))
+        if (found := _too_new(getattr(value, name), asked, path)) is not None:
+            return found
+    return None
 
 
 def parsed(model: type[Body], body: dict[str, Any]) -> Body:
-    """The body as this model. Raises ArmRefusedError 400 InvalidRequestContent."""
+    """The body as this model: each value of its own JSON type, and no field that the request's api-version does not know.
+
+    Raises ArmRefusedError 400 InvalidRequestContent.
+    """
     try:
-        return model.model_validate(body)
+        found = model.model_validate_json(json.dumps(body), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join(str(one) for one in first["loc"])
         if first["type"] == "extra_forbidden":
-            reason = f"Could not find member '{first['loc'][-1]}' on object of type '{model.__name__}'. Path '{path}'"
+            reason = _unknown_member(str(first["loc"][-1]), model.__name__, path)
         elif first["type"] == "missing":
             reason = f"Required property '{first['loc'][-1]}' not found in JSON. Path '{path}'"
         elif first["type"] in _TYPES:
             reason = f"Error converting value {json.dumps(first.get('input'))} to type '{_TYPES[first['type']]}'. Path '{path}'"
         else:
             reason = f"Error converting value '{first.get('input')}': {first['msg']}. Path '{path}'"
+        raise _invalid(reason) from error
+    if (newer := _too_new(found, asked_api_version.get())) is not None:
+        raise _invalid(newer)
+    return found
+
+
+def _invalid(reason: str) -> ArmRefusedError:
+    return ArmRefusedError(
+        400, "InvalidRequestContent", f"The request content was invalid and could not be deserialized: '{reason}.'."
+    )
+
+
+def _checked_tags(tags: dict[str, str]) -> dict[str, str]:
+    """https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources#limitations. Raises ArmRefusedError 400."""
+    if len(tags) > MOST_TAGS:
         raise ArmRefusedError(
-            400, "InvalidRequestContent", f"The request content was invalid and could not be deserialized: '{reason}.'."
-        ) from error
+            400, "InvalidTags", f"Too many tags specified: '{len(tags)}'. Maximum number of tags allowed is '{MOST_TAGS}'."
+        )
+    for name, value in tags.items():
+        if not name or re.search(r"[<>%&\\?/\x00-\x1f\x7f]", name):
+            raise ArmRefusedError(
+                400,
+                "InvalidTagNameCharacters",
+                f"The tag names '{name}' have reserved characters '<,>,%,&,\\,?,/' or control characters.",
+            )
+        for part, text, longest in (("name", name, LONGEST_TAG_NAME), ("value", value, LONGEST_TAG_VALUE)):
+            if len(text) > longest:
+                raise ArmRefusedError(
+                    400,
+                    "InvalidTagName",
+                    f"Tag {part} too large. Following tag {part} '{text}' exceeded the maximum length. Maximum allowed length for tag "
+                    f"{part} - '{longest}' characters.",
+                )
+    return tags
+
+
+MOST_TAGS, LONGEST_TAG_NAME, LONGEST_TAG_VALUE = 50, 512, 256
+Tags = Annotated[dict[str, str], AfterValidator(_checked_tags)]
 
 
 class SubscriptionAliasProperties(Strict):
@@ -70,7 +138,7 @@ class ResourceGroupBody(Strict):
     """Microsoft.Resources/resourceGroups."""
 
     location: str
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
     id: str | None = None
     name: str | None = None
     managed_by: str | None = None
@@ -215,7 +283,7 @@ class StorageAccountCreate(Strict):
     sku: Sku
     kind: Literal["Storage", "StorageV2", "BlobStorage", "FileStorage", "BlockBlobStorage"]
     location: str
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
     identity: IdentityBlock | None = None
     properties: StorageProperties | None = None
     extended_location: dict[str, Any] | None = None
@@ -228,7 +296,7 @@ class StorageAccountUpdate(Strict):
 
     sku: Sku | None = None
     kind: str | None = None
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
     identity: IdentityBlock | None = None
     properties: StorageProperties | None = None
     zones: list[str] | None = None
@@ -242,12 +310,24 @@ class NameAvailability(Strict):
     type: str
 
 
+class IdentityProperties(Strict):
+    """Of a user-assigned identity; the last three are read-only."""
+
+    isolation_scope: Literal["None", "Regional"] | None = since("2024-11-30")
+    tenant_id: str | None = None
+    principal_id: str | None = None
+    client_id: str | None = None
+
+
 class IdentityResource(Strict):
-    """PUT or PATCH of a user-assigned identity."""
+    """PUT or PATCH of a user-assigned identity; the last three are read-only."""
 
     location: str | None = None
-    tags: dict[str, str] | None = None
-    properties: dict[str, Any] | None = None
+    tags: Tags | None = None
+    properties: IdentityProperties | None = None
+    id: str | None = None
+    name: str | None = None
+    type: str | None = None
 
 
 class FederatedCredentialProperties(Strict):
@@ -272,12 +352,12 @@ class RoleAssignmentProperties(Strict):
 
     role_definition_id: str
     principal_id: str
-    principal_type: Literal["User", "Group", "ServicePrincipal", "ForeignGroup", "Device"] | None = None
-    description: str | None = None
-    condition: str | None = None
-    condition_version: str | None = None
+    principal_type: Literal["User", "Group", "ServicePrincipal", "ForeignGroup", "Device"] | None = since("2018-09-01-preview")
+    description: str | None = since("2020-04-01-preview")
+    condition: str | None = since("2020-04-01-preview")
+    condition_version: str | None = since("2020-04-01-preview")
     scope: str | None = None
-    delegated_managed_identity_resource_id: str | None = None
+    delegated_managed_identity_resource_id: str | None = since("2020-04-01-preview")
 
 
 class RoleAssignmentBody(Strict):
@@ -338,7 +418,7 @@ class VaultSubnetRule(Strict):
     """One subnet, of any subscription; `state` is read-only."""
 
     id: str
-    ignore_missing_vnet_service_endpoint: bool | None = None
+    ignore_missing_vnet_service_endpoint: bool | None = since("2021-10-01")
     state: str | None = None
 
 
@@ -362,18 +442,34 @@ class VaultProperties(Strict):
     enabled_for_disk_encryption: bool | None = None
     enabled_for_template_deployment: bool | None = None
     enable_soft_delete: bool | None = None
-    soft_delete_retention_in_days: int | None = None
-    enable_rbac_authorization: bool | None = None
+    soft_delete_retention_in_days: int | None = since("2019-09-01")
+    enable_rbac_authorization: bool | None = since("2019-09-01")
     create_mode: Literal["default", "recover"] | None = None
-    enable_purge_protection: bool | None = None
-    network_acls: VaultNetworkAcls | None = None
-    public_network_access: str | None = None
+    enable_purge_protection: bool | None = since("2018-02-14")
+    network_acls: VaultNetworkAcls | None = since("2018-02-14")
+    public_network_access: str | None = since("2021-10-01")
     provisioning_state: str | None = None
+
+
+class VaultPolicies(Strict):
+    """The access policies to add, replace or remove."""
+
+    access_policies: list[AccessPolicy]
+
+
+class VaultPoliciesBody(Strict):
+    """PUT of access policies; all but `properties` is read-only."""
+
+    properties: VaultPolicies
+    id: str | None = None
+    name: str | None = None
+    type: str | None = None
+    location: str | None = None
 
 
 class VaultBody(Strict):
     """PUT or PATCH of a vault."""
 
     location: str | None = None
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
     properties: VaultProperties | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from sandbox.azure.arm.bodies import Strict, parsed
+from sandbox.azure.arm.bodies import Strict, Tags, parsed
 from sandbox.azure.arm.identities import not_found
 from sandbox.azure.arm.subscriptions import normalized_location
 from sandbox.azure.errors import ArmRefusedError
@@ -39,7 +39,7 @@ class WorkspaceBody(Strict):
     """PUT of a workspace."""
 
     location: str
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
     properties: WorkspaceProperties | None = None
 
 

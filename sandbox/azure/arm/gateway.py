@@ -7,13 +7,14 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sandbox.azure.arm.api_versions import check_api_version
+from sandbox.azure.arm.api_versions import check_api_version, known_type
+from sandbox.azure.arm.bodies import asked_api_version
 from sandbox.azure.arm.throttling import Bucket, retry_after
 from sandbox.azure.clock import utc
 from sandbox.azure.endpoints import here
 from sandbox.azure.entra.tokens import Claims, TokenInvalidError, arm_audiences
 from sandbox.azure.errors import ArmRefusedError
-from sandbox.azure.exchange import JSON, Answer, Exchange, MalformedBodyError, Router
+from sandbox.azure.exchange import JSON, NOT_CACHED, Answer, Exchange, MalformedBodyError, Router
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from sandbox.azure.clock import Clock
     from sandbox.azure.entra.tokens import Tokens
     from sandbox.azure.timings import Timings
+
+
+LARGEST_BODY = 4 * 1024 * 1024
+"""https://learn.microsoft.com/azure/azure-resource-manager/management/azure-subscription-service-limits"""
 
 
 @dataclass(frozen=True)
@@ -99,10 +104,18 @@ class Gateway:
         kind: str,
         action: str | None,
     ) -> None:
-        """Serve an operation of resource type `kind`; `action` None means that any caller of the tenant may do it."""
+        """Serve an operation of resource type `kind`; `action` None means that any caller of the tenant may do it.
+
+        What was assigned on a resource or below it is gone once its deletion is accepted.
+        """
 
         async def guarded(exchange: Exchange) -> Answer:
-            return await handler(self._admitted(exchange, kind, action))
+            call = self._admitted(exchange, kind, action)
+            asked_api_version.set(exchange.query["api-version"].lower())
+            answer = await handler(call)
+            if exchange.method == "DELETE" and not kind.lower().startswith("microsoft.authorization/"):
+                self.authorization.forget_below(call.scope)
+            return answer
 
         self.router.add(method, template, guarded)
 
@@ -110,7 +123,8 @@ class Gateway:
         caller = self.authenticate(exchange)
         subscription = self._subscription(exchange, caller)
         self._throttle(exchange, caller, subscription)
-        check_api_version(exchange, kind, self._clock.now())
+        _check_content(exchange)
+        check_api_version(exchange, kind, self._clock.now(), _location(exchange, subscription))
         scope = exchange.parameters.get("scope", scope_of(exchange.path)).rstrip("/") or "/"
         if not scope.startswith("/"):
             scope = "/" + scope
@@ -229,19 +243,42 @@ class Gateway:
         if "providers" in lower and len(lower) > lower.index("providers") + 2:
             at = lower.index("providers")
             namespace, kind = segments[at + 1], segments[at + 2]
+            if not known_type(f"{namespace}/{kind}"):
+                return ArmRefusedError(404, "InvalidResourceNamespace", f"The resource namespace '{namespace}' is invalid.")
             return ArmRefusedError(
-                400,
+                404,
                 "InvalidResourceType",
-                f"The resource type '{kind}' could not be found in the namespace '{namespace}' for api version "
-                f"'{exchange.query.get('api-version', '')}'. The supported api-versions are ''.",
+                f"The resource type could not be found in the namespace '{namespace}' for api version "
+                f"'{exchange.query.get('api-version', '')}'.",
             )
         return ArmRefusedError(404, "NotFound", f"No HTTP resource was found that matches the request URI '{exchange.path}'.")
+
+
+def _location(exchange: Exchange, subscription: Subscription | None) -> str:
+    """Where a request is about: the region of its resource group, or that of the subscription."""
+    group = subscription.groups.get(exchange.parameters.get("group", "").lower()) if subscription else None
+    return group.location if group else "westeurope"
+
+
+def _check_content(exchange: Exchange) -> None:
+    """Raises ArmRefusedError: 413 for a body above 4 MB, 415 for one that is not declared to be JSON."""
+    if len(exchange.body) > LARGEST_BODY:
+        raise ArmRefusedError(413, "RequestContentTooLarge", "The request content size exceeds the maximum size of 4 MB.")
+    declared = exchange.headers.get("content-type")
+    if exchange.body and exchange.media_type != "application/json":
+        raise ArmRefusedError(
+            415,
+            "UnsupportedMediaType",
+            f"The content media type '{declared or '<null>'}' is not supported. Only 'application/json' is supported.",
+        )
 
 
 def correlation_headers(exchange: Exchange, now: float) -> dict[str, str]:
     """What ARM adds to every response."""
     correlation = exchange.headers.get("x-ms-correlation-request-id", str(uuid.uuid4()))
     return {
+        **NOT_CACHED,
+        "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
         "x-ms-correlation-request-id": correlation,
         "x-ms-routing-request-id": f"WESTEUROPE:{utc(now):%Y%m%dT%H%M%SZ}:{correlation}",
         **exchange.notes.headers,

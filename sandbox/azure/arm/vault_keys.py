@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from pydantic import Field
 
-from sandbox.azure.arm.bodies import Strict, parsed
+from sandbox.azure.arm.bodies import Strict, Tags, parsed
 from sandbox.azure.arm.identities import not_found
 from sandbox.azure.arm.vaults import refuse_in_failover
 from sandbox.azure.errors import ArmRefusedError, VaultRefusedError
@@ -87,7 +87,7 @@ class KeyBody(Strict):
     """PUT of a key."""
 
     properties: KeyProperties
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
 
 
 def shown(vault: Vault, key: Key) -> dict[str, Any]:

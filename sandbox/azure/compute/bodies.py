@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sandbox.azure.arm.bodies import IdentityBlock, Strict
+from sandbox.azure.arm.bodies import IdentityBlock, Strict, Tags
 
 SetType = Literal[
     "EncryptionAtRestWithCustomerKey",
@@ -60,7 +60,7 @@ class SetBody(Shared):
     """PUT of a disk encryption set."""
 
     location: str
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
     identity: IdentityBlock | None = None
     properties: SetProperties
 
@@ -77,7 +77,7 @@ class SetUpdateProperties(Strict):
 class SetUpdate(Strict):
     """PATCH of a disk encryption set."""
 
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
     identity: IdentityBlock | None = None
     properties: SetUpdateProperties | None = None
 
@@ -170,7 +170,7 @@ class DiskBody(Shared):
     """PUT of a disk."""
 
     location: str
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
     sku: DiskSku | None = None
     zones: list[str] | None = None
     managed_by: str | None = None
@@ -181,7 +181,7 @@ class DiskBody(Shared):
 class DiskUpdate(Strict):
     """PATCH of a disk."""
 
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
     sku: DiskSku | None = None
     properties: DiskUpdateProperties | None = None
 
@@ -268,7 +268,7 @@ class MachineBody(Shared):
     """PUT of a virtual machine."""
 
     location: str
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
     zones: list[str] | None = None
     identity: dict[str, Any] | None = None
     plan: dict[str, Any] | None = None
@@ -279,6 +279,6 @@ class MachineBody(Shared):
 class MachineUpdate(Strict):
     """PATCH of a virtual machine."""
 
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
     identity: dict[str, Any] | None = None
     properties: MachineProperties | None = None

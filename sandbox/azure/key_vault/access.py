@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sandbox.azure.arm.authorization import Authorization
     from sandbox.azure.clock import Clock
     from sandbox.azure.entra.tokens import Tokens
+    from sandbox.azure.exchange import Notes
     from sandbox.azure.key_vault.model import AccessSettings, Vault
     from sandbox.azure.timings import Timings
 
@@ -51,6 +52,8 @@ class VaultCaller:
     claims: Claims
     trusted_service: bool = False
     subnets: frozenset[str] = frozenset()
+    notes: Notes | None = None
+    """Of the request, if it came over the network: which role assignment let it in."""
 
 
 def challenge(vault: Vault) -> str:
@@ -74,7 +77,7 @@ class VaultAccess:
     def caller(self, vault: Vault, token: str | None, *, trusted_service: bool = False) -> VaultCaller:
         """The caller of a valid token of the vault's tenant. Raises VaultRefusedError 401 with the challenge."""
         if token is None:
-            raise _unauthorized(vault, "AKV10000: Request is missing a Bearer or PoP token.")
+            raise _unauthorized(vault, "AKV10000: Request is missing a Bearer, PoP, or MTLS_POP token.")
         try:
             claims = self._tokens.verify(token, vault_audiences())
         except TokenInvalidError as error:
@@ -133,7 +136,10 @@ class VaultAccess:
 
     def _roles(self, vault: Vault, caller: VaultCaller, data_action: str, key: str | None) -> None:
         scope = f"{vault.id}/keys/{key}" if key else vault.id
-        if self._authorization.allows(caller.claims.object_id, data_action, scope, data=True):
+        granted = self._authorization.granting(caller.claims.object_id, data_action, scope, data=True)
+        if granted is not None:
+            if caller.notes is not None:
+                caller.notes.headers["x-ms-keyvault-rbac-assignment-id"] = granted.name.replace("-", "")
             return
         resource = scope.lower()
         raise VaultRefusedError(
@@ -141,7 +147,7 @@ class VaultAccess:
             "Forbidden",
             "Caller is not authorized to perform action on resource.\r\nIf role assignments, deny assignments or role definitions were "
             f"changed recently, please observe propagation time.\r\nCaller: {_named(caller)}\r\nAction: '{data_action}'\r\n"
-            f"Resource: '{resource}'\r\nAssignment: (not found)\r\nDenyAssignmentId: null\r\nDecisionReason: null \r\n"
+            f"Resource: '{resource}'\r\nAssignment: (not found)\r\nDenyAssignmentId: null\r\nDecisionReason: 'DeniedWithNoValidRBAC' \r\n"
             f"Vault: {vault.name};location={vault.location}\r\n",
             inner="ForbiddenByRbac",
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from sandbox.azure.exchange import MalformedBodyError
 from sandbox.azure.key_vault.crypto import bad_parameter
@@ -20,6 +21,17 @@ class Strict(BaseModel):
     """Unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _checked_tags(tags: dict[str, str]) -> dict[str, str]:
+    """https://learn.microsoft.com/azure/key-vault/keys/about-keys-details#key-tags; words: aztfmod/terraform-azurerm-caf#821."""
+    if len(tags) > MOST_TAGS or any(len(text) > LONGEST_TAG for one in tags.items() for text in one):
+        raise bad_parameter("Property has invalid value\r\n")
+    return tags
+
+
+MOST_TAGS, LONGEST_TAG = 15, 256
+Tags = Annotated[dict[str, str], AfterValidator(_checked_tags)]
 
 
 class Attributes(Strict):
@@ -38,7 +50,7 @@ class CreateKey(Strict):
     key_size: int | None = None
     key_ops: list[KeyOperation] | None = None
     attributes: Attributes | None = None
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
     crv: Literal["P-256", "P-384", "P-521", "P-256K"] | None = None
     public_exponent: int | None = None
     release_policy: dict[str, Any] | None = None
@@ -49,7 +61,7 @@ class UpdateKey(Strict):
 
     key_ops: list[KeyOperation] | None = None
     attributes: Attributes | None = None
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
     release_policy: dict[str, Any] | None = None
 
 
@@ -114,9 +126,9 @@ class RotationPolicy(Strict):
 
 
 def parsed(model: type[Body], exchange: Exchange) -> Body:
-    """The body as this model. Raises VaultRefusedError 400 BadParameter."""
+    """The body as this model, each value of its own JSON type. Raises VaultRefusedError 400 BadParameter."""
     try:
-        return model.model_validate(exchange.json())
+        return model.model_validate_json(json.dumps(exchange.json()), strict=True)
     except MalformedBodyError as error:
         raise bad_parameter(f"Failed to parse the request body: {error}") from error
     except ValidationError as error:

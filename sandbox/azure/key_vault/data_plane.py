@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import binascii
 import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from sandbox.azure.errors import VaultRefusedError
-from sandbox.azure.exchange import Answer, Exchange, Router
+from sandbox.azure.errors import VaultMediaTypeRefusedError, VaultRefusedError
+from sandbox.azure.exchange import NOT_CACHED, Answer, Exchange, Router
 from sandbox.azure.key_vault import crypto
+from sandbox.azure.key_vault.access import CLIENT_ADDRESS
 from sandbox.azure.key_vault.bodies import CreateKey, Operation, RestoreKey, RotationPolicy, UpdateKey, Verify, parsed
 from sandbox.azure.key_vault.keys import checked_rotation_policy
 from sandbox.azure.key_vault.model import Key, KeyVersion, Vault, new_version_id
@@ -38,14 +39,15 @@ WRITES = {
     "setrotationpolicy": "KeyRotationPolicySet",
 }
 """What a vault in failover refuses, by the name that its refusal gives (the words are in MSEndpointMgr/CloudLAPS#70)."""
+SERVICE_VERSION = "1.9.3347.1"
 ALL_RSA_OPERATIONS = ["encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"]
 
 
 def _bytes(text: str) -> bytes:
-    try:
-        return urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except (binascii.Error, ValueError) as error:
-        raise crypto.bad_parameter("The value is not base64url.") from error
+    """RFC 7515: the URL alphabet, without padding, and no last character that stands for fewer than eight bits."""
+    if not re.fullmatch("[A-Za-z0-9_-]*", text) or len(text) % 4 == 1:
+        raise crypto.bad_parameter("The value is not base64url.")
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def _text(value: bytes) -> str:
@@ -59,7 +61,9 @@ def attributes(vault: Vault, version: KeyVersion) -> dict[str, Any]:
         shown["nbf"] = version.not_before
     if version.expires is not None:
         shown["exp"] = version.expires
+    size = getattr(version.private, "key_size", None)
     shown |= {
+        "key_size": size,
         "created": int(version.created),
         "updated": int(version.updated),
         "recoveryLevel": vault.recovery_level,
@@ -112,6 +116,18 @@ def deleted_bundle(vault: Vault, key: Key) -> dict[str, Any]:
     }
 
 
+def _check_media_type(exchange: Exchange) -> None:
+    """Raises VaultMediaTypeRefusedError 415 for a body that is not declared to be JSON (words: Azure/azure-sdk-for-rust#1146)."""
+    if not exchange.body or exchange.media_type in {"application/json", "text/json"}:
+        return
+    message = (
+        "The request contains an entity body but no Content-Type header. The inferred media type 'application/octet-stream' is"
+    )
+    if exchange.media_type:
+        message = f"The request entity's media type '{exchange.media_type}' is"
+    raise VaultMediaTypeRefusedError(415, "UnsupportedMediaType", f"{message} not supported for this resource.")
+
+
 class VaultDataPlane:
     """Serves every vault; the host says which."""
 
@@ -154,8 +170,11 @@ class VaultDataPlane:
 
     async def serve(self, exchange: Exchange) -> Answer:
         """Find the operation and run it. Raises VaultRefusedError."""
+        # SDKs send `/keys/NAME//wrapkey` and `/keys/NAME/` where they name no version.
+        exchange = replace(exchange, path=re.sub("/{2,}", "/", exchange.path))
         found = self.router.find(exchange)
         vault, _ = self._admitted(exchange)
+        _check_media_type(exchange)
         version = exchange.query.get("api-version", "")
         if version not in API_VERSIONS:
             raise crypto.bad_parameter(
@@ -172,13 +191,20 @@ class VaultDataPlane:
         del now
         vault = self._vaults.live(exchange.host.split(".")[0])
         region = {"x-ms-keyvault-region": vault.location} if vault else {}
-        return {**region, "x-ms-keyvault-service-version": "1.9.2451.1"}
+        return {
+            **NOT_CACHED,
+            "Strict-Transport-Security": "max-age=31536000;includeSubDomains",
+            "x-ms-keyvault-network-info": f"conn_type=Ipv4;addr={CLIENT_ADDRESS};act_addr_fam=InterNetwork;",
+            **region,
+            "x-ms-keyvault-service-version": SERVICE_VERSION,
+            **exchange.notes.headers,
+        }
 
     def _admitted(self, exchange: Exchange) -> tuple[Vault, VaultCaller]:
         vault = self._vaults.serving(exchange.host.split(".")[0], self._keys.recovered_before())
         if vault is None:
             raise VaultRefusedError(404, "VaultNotFound", f"The vault {exchange.host} was not found.")
-        caller = self._access.caller(vault, exchange.bearer())
+        caller = replace(self._access.caller(vault, exchange.bearer()), notes=exchange.notes)
         exchange.notes.principal, exchange.notes.application = caller.claims.object_id, caller.claims.app_id
         return vault, caller
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sandbox.azure.arm.bodies import IdentityBlock, Strict
+from sandbox.azure.arm.bodies import IdentityBlock, Strict, Tags
 
 ServerKeyType = Literal["ServiceManaged", "AzureKeyVault"]
 
@@ -49,7 +49,7 @@ class ServerBody(Strict):
     """PUT of a server."""
 
     location: str
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
     identity: IdentityBlock | None = None
     properties: ServerProperties | None = None
     id: str | None = None
@@ -61,7 +61,7 @@ class ServerBody(Strict):
 class ServerUpdate(Strict):
     """PATCH of a server."""
 
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
     identity: IdentityBlock | None = None
     properties: ServerProperties | None = None
 
@@ -196,7 +196,7 @@ class DatabaseBody(Strict):
     """PUT of a database."""
 
     location: str
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
     sku: SqlSku | None = None
     identity: IdentityBlock | None = None
     properties: DatabaseProperties | None = None
@@ -210,7 +210,7 @@ class DatabaseBody(Strict):
 class DatabaseUpdate(Strict):
     """PATCH of a database."""
 
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
     sku: SqlSku | None = None
     identity: IdentityBlock | None = None
     properties: DatabaseProperties | None = None
@@ -254,7 +254,7 @@ class FailoverGroupBody(Strict):
     """PUT of a failover group."""
 
     properties: FailoverGroupProperties
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
     id: str | None = None
     name: str | None = None
     type: str | None = None

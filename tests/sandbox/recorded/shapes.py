@@ -23,7 +23,7 @@ def differences(shape: Any, value: Any, where: str = "body") -> Iterator[str]:
         else:
             for number, item in enumerate(value):
                 yield from differences(shape[0] if shape else "any", item, f"{where}[{number}]")
-    elif not any(_is(one, value) for one in shape.split("|")):
+    elif not any(_is(one, value) for one in ([shape] if shape[:1] in {"=", "~"} else shape.split("|"))):
         yield f"{where} is not {shape}: {value!r}"
 
 
