@@ -52,6 +52,7 @@ class Timings:
     vault_settings_propagation_seconds: float = 1.0  # access policies and firewall rules; Azure: up to minutes; as above
     missing_principal_is_an_invalid_client: bool = False  # 401 AADSTS7000229 in place of 400 AADSTS700016; both are reported
     storage_loss_notice_seconds: float = 600.0
+    storage_user_assigned_identities: int = 1  # on one account, as the SDK's documentation and public reports say
     key_version_check_seconds: float = 86_400.0
     storage_create_seconds: float = 0.5
     disk_key_version_check_seconds: float = 2700.0  # with the next: within one hour, Azure says

@@ -58,23 +58,22 @@ async def test_an_account_that_takes_no_second_identity_names_the_one_that_is_th
     group = await environment.provider.create_resource_group(environment.group)
     other, _ = await another_identity(environment, group)
     account = await environment.account(identity={"type": "UserAssigned", "userAssignedIdentities": {other: {}}})
-    said = "Too many user-assigned identities specified on the resource."
-    fault = await environment.control.inject(
-        kind="status", status=400, host=ARM, method="PATCH", path=account, code="InvalidRequest", message=said
-    )
     await environment.apply_all()
     status = await environment.resource_until("refused", has("Ready", "False", "TooManyUserAssignedIdentities"))
     message = condition(status, "Ready")["message"]
     assert f"already has the user-assigned identity {environment.name}" in message
     assert "platform engineer must either have" in message
     assert "Too many user-assigned identities" in message
-    await environment.control.clear_fault(fault)
+    shown = await environment.provider.storage_account(account)
+    assert [one.lower() for one in shown["identity"]["userAssignedIdentities"]] == [other.lower()], "nothing was taken away"
+    await environment.provider.patch(account, STORAGE, {"identity": {"type": "None"}})
     await environment.resource_until("Ready", has("Ready"))
 
 
 async def test_an_account_that_takes_identity_and_key_only_one_after_the_other_is_moved_in_two_requests(
     environment: Environment, own_credential: None
 ) -> None:
+    await environment.control.set_timings(storage_user_assigned_identities=2)
     await environment.vault_with_key()
     group = await environment.provider.create_resource_group(environment.group)
     other, principal = await another_identity(environment, group)
@@ -95,16 +94,6 @@ async def test_an_account_that_takes_identity_and_key_only_one_after_the_other_i
     }
     await environment.allowed(lambda: put_on_key(environment, account, encryption))
     since = await environment.position()
-    await environment.control.inject(
-        kind="status",
-        status=400,
-        host=ARM,
-        method="PATCH",
-        path=account,
-        code="BadRequest",
-        message="The properties 'encryption.identity, encryption.keyvaultproperties' cannot be updated in a single operation.",
-        times=1,
-    )
     await environment.apply_all()
     await environment.resource_until("Ready", has("Ready"))
     assert [one["status"] for one in await environment.requests_about(account, since, "PATCH")] == [400, 200, 200]

@@ -128,6 +128,7 @@ async def test_a_change_of_key_uri_moves_the_account_and_is_recorded_from_and_to
 
 async def test_system_assigned_and_other_user_assigned_identities_stay_on_the_account(environment: Environment) -> None:
     await environment.vault_with_key()
+    await environment.control.set_timings(storage_user_assigned_identities=2)
     other = await other_identity(environment)
     await environment.account(identity={"type": "SystemAssigned,UserAssigned", "userAssignedIdentities": {other: {}}})
     before = (await environment.provider.storage_account(environment.accounts["docs"]))["identity"]
@@ -199,13 +200,14 @@ async def test_an_account_that_is_already_on_the_right_key_is_adopted_without_a_
 
 
 async def test_each_kind_of_drift_is_seen_and_mended_by_exactly_one_write(environment: Environment, operator: Operator) -> None:
+    await environment.control.set_timings(storage_user_assigned_identities=2)
     other = await other_identity(environment)
     own = environment.identity.managed_identity_resource_id
     platform: dict[str, Any] = {"properties": {"encryption": {"keySource": "Microsoft.Storage"}}}
     changes: dict[str, dict[str, Any]] = {
         "source": platform,
         "key": {"properties": {"encryption": encryption_with(environment, keyname="other")}},
-        "identity": platform | {"identity": {"type": "UserAssigned", "userAssignedIdentities": {other: {}}}},
+        "identity": platform | {"identity": {"type": "UserAssigned", "userAssignedIdentities": {own: None, other: {}}}},
         "more": platform | {"identity": {"type": "UserAssigned", "userAssignedIdentities": {own: {}, other: {}}}},
     }
     version = await environment.ready(*changes)

@@ -87,7 +87,8 @@ async def test_the_wire_format_is_azures(
 @pytest.mark.parametrize(
     ("changes", "status", "code"),
     [
-        ({"keySource": "Microsoft.Somewhere"}, 400, "InvalidValuesForRequestParameters"),
+        ({"keySource": "Microsoft.Somewhere"}, 400, "UnknownEncryptionKeySource"),
+        ({"keySource": None}, 400, "MissingEncryptionKeySource"),
         ({"keyvaultproperties": {}}, 400, "InvalidValuesForRequestParameters"),
         (
             {"keyvaultproperties": {"keyname": "k", "keyvaulturi": "https://example.com"}},
@@ -220,7 +221,7 @@ async def test_a_vault_without_purge_protection_is_refused_and_so_is_an_ec_key(
         assert refusal_of(refusal.value) == (400, code)
 
 
-async def test_user_assigned_drops_the_system_identity_and_the_map_replaces_the_old_one(
+async def test_user_assigned_drops_the_system_identity_and_a_patch_takes_an_identity_away_only_by_null(
     provider: ProviderAdministrator, identity: ProviderIdentity, name: Callable[[str], str]
 ) -> None:
     group = await provider.create_resource_group("rg-contoso")
@@ -232,13 +233,123 @@ async def test_user_assigned_drops_the_system_identity_and_the_map_replaces_the_
     assert before["type"] == "SystemAssigned,UserAssigned"
     assert before["principalId"]
     mine = identity.managed_identity_resource_id
-    after = await provider.patch(account, STORAGE, {"identity": {"type": "UserAssigned", "userAssignedIdentities": {mine: {}}}})
+    with pytest.raises(HttpResponseError, match="Too many user-assigned identities specified on the resource"):
+        await provider.patch(account, STORAGE, {"identity": {"type": "UserAssigned", "userAssignedIdentities": {mine: {}}}})
+    assert (await provider.storage_account(account))["identity"] == before
+    changed = {"type": "UserAssigned", "userAssignedIdentities": {mine: {}, other: None}}
+    after = await provider.patch(account, STORAGE, {"identity": changed})
     assert "principalId" not in after["identity"]
     assert [one.lower() for one in after["identity"]["userAssignedIdentities"]] == [mine.lower()]
-    with pytest.raises(HttpResponseError, match="FailedIdentityOperation"):
-        await provider.patch(
-            account, STORAGE, {"identity": {"type": "UserAssigned", "userAssignedIdentities": {f"{mine}x": {}}}}
-        )
+    for wrong, code in (
+        ({f"{mine}x": {}, mine: None}, "FailedIdentityOperation"),
+        ({mine: {"a": "b"}}, "InvalidIdentityValues"),
+    ):
+        with pytest.raises(HttpResponseError, match=code):
+            await provider.patch(account, STORAGE, {"identity": {"type": "UserAssigned", "userAssignedIdentities": wrong}})
+    replaced = await provider.put(
+        account,
+        STORAGE,
+        {
+            "location": "westeurope",
+            "kind": "StorageV2",
+            "sku": {"name": "Standard_LRS"},
+            "identity": {"type": "UserAssigned", "userAssignedIdentities": {other: {}}},
+        },
+    )
+    assert [one.lower() for one in replaced["identity"]["userAssignedIdentities"]] == [other.lower()], "a PUT replaces the map"
+
+
+def body_of(kind: str, sku: str, **properties: object) -> dict[str, Any]:
+    return {"location": "westeurope", "kind": kind, "sku": {"name": sku}, "properties": properties}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sku"),
+    [
+        ("StorageV2", "Premium_ZRS"),
+        ("BlobStorage", "Standard_ZRS"),
+        ("BlobStorage", "Premium_LRS"),
+        ("BlockBlobStorage", "Standard_LRS"),
+        ("FileStorage", "Standard_LRS"),
+        ("Storage", "Standard_GZRS"),
+    ],
+)
+async def test_a_sku_that_its_kind_does_not_have_is_refused(
+    provider: ProviderAdministrator, name: Callable[[str], str], kind: str, sku: str
+) -> None:
+    await provider.create_resource_group("rg-contoso")
+    with pytest.raises(HttpResponseError, match="Values for request parameters are invalid: kind, sku"):
+        await provider.put(provider.storage_account_id(name("sku")), STORAGE, body_of(kind, sku))
+
+
+@pytest.mark.parametrize(
+    ("kind", "sku", "change", "words"),
+    [
+        ("StorageV2", "Standard_LRS", {"sku": {"name": "Standard_RAGRS"}}, None),
+        ("StorageV2", "Standard_GZRS", {"sku": {"name": "Standard_RAGZRS"}}, None),
+        ("StorageV2", "Standard_LRS", {"sku": {"name": "Premium_LRS"}}, "invalid: sku"),
+        ("StorageV2", "Premium_LRS", {"sku": {"name": "Standard_LRS"}}, "invalid: sku"),
+        ("StorageV2", "Standard_LRS", {"sku": {"name": "Standard_ZRS"}}, "invalid: sku"),
+        ("StorageV2", "Standard_ZRS", {"sku": {"name": "Standard_GZRS"}}, "invalid: sku"),
+        ("BlockBlobStorage", "Premium_LRS", {"sku": {"name": "Premium_ZRS"}}, "invalid: sku"),
+        ("Storage", "Standard_LRS", {"kind": "StorageV2"}, None),
+        ("BlobStorage", "Standard_GRS", {"kind": "StorageV2"}, None),
+        ("StorageV2", "Standard_LRS", {"kind": "BlobStorage"}, "invalid: kind"),
+        ("BlockBlobStorage", "Premium_LRS", {"kind": "StorageV2"}, "invalid: kind"),
+        ("FileStorage", "Premium_LRS", {"kind": "BlockBlobStorage"}, "invalid: kind"),
+        ("StorageV2", "Standard_LRS", {"properties": {"isHnsEnabled": True}}, "'isHnsEnabled' was specified in the input"),
+        ("StorageV2", "Standard_LRS", {"properties": {"isHnsEnabled": False}}, None),
+        ("StorageV2", "Standard_LRS", {"tags": {str(number): "" for number in range(51)}}, "TooManyTags"),
+        ("StorageV2", "Standard_LRS", {"tags": {"k" * 129: ""}}, "MaxTagKeyLengthExceeded"),
+        ("StorageV2", "Standard_LRS", {"tags": {"k": "v" * 257}}, "MaxTagValueLengthExceeded"),
+    ],
+)
+async def test_what_of_an_account_may_change(
+    provider: ProviderAdministrator, name: Callable[[str], str], kind: str, sku: str, change: dict[str, Any], words: str | None
+) -> None:
+    await provider.create_resource_group("rg-contoso")
+    account = provider.storage_account_id(name("change"))
+    before = await provider.put(account, STORAGE, body_of(kind, sku))
+    whole = {**body_of(kind, sku), **change}
+    for method, body in (("PUT", whole), ("PATCH", change)):
+        call = provider.arm.json(method, f"{account}?api-version={STORAGE}", body)
+        if words is None:
+            after = await call
+            assert after["kind"] == change.get("kind", kind)
+            assert after["sku"]["name"] == change.get("sku", {"name": sku})["name"]
+            continue
+        with pytest.raises(HttpResponseError, match=words):
+            await call
+        assert await provider.storage_account(account) == before
+
+
+async def test_the_key_and_the_identity_that_accesses_it_change_one_after_the_other(
+    provider: ProviderAdministrator,
+    customer: CustomerAdministrator,
+    identity: ProviderIdentity,
+    protected: Protected,
+) -> None:
+    await customer.create_key(protected.vault, "other")
+    own = {"userAssignedIdentity": identity.managed_identity_resource_id, "federatedIdentityClientId": str(uuid.uuid4())}
+    with pytest.raises(HttpResponseError, match="cannot be updated in a single operation") as refusal:
+        await provider.patch(protected.account_id, STORAGE, encryption(identity, protected.vault, "other", identity=own))
+    assert refusal_of(refusal.value) == (400, "TooManyUpdateParametersSpecified")
+    moved = properties_of(await provider.patch(protected.account_id, STORAGE, encryption(identity, protected.vault, "other")))
+    assert moved["keyvaultproperties"]["keyname"] == "other"
+
+
+async def test_a_refused_change_leaves_nothing_behind(
+    provider: ProviderAdministrator, identity: ProviderIdentity, name: Callable[[str], str]
+) -> None:
+    account = await provider.create_storage_account(name("whole"))
+    before = await provider.storage_account(account)
+    for encryption_block in (
+        {"services": {"blob": {"keyType": "Account"}, "table": {"keyType": "Account"}}, "keySource": "Microsoft.Storage"},
+        {"services": {"queue": {"keyType": "Service"}}, "keySource": "Microsoft.Keyvault"},
+    ):
+        with pytest.raises(HttpResponseError):
+            await provider.patch(account, STORAGE, {"tags": {"a": "b"}, "properties": {"encryption": encryption_block}})
+    assert await provider.storage_account(account) == before
 
 
 async def test_the_identity_that_reaches_the_key_cannot_be_taken_away(

@@ -11,6 +11,8 @@ from sandbox.azure.entra.directory import ManagedIdentity
 from sandbox.azure.errors import ArmRefusedError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sandbox.azure.arm.bodies import IdentityBlock
     from sandbox.azure.arm.identities import Identities
     from sandbox.azure.clock import Clock
@@ -50,10 +52,13 @@ class AssignedIdentities:
         self._directory = directory
         self._clock = clock
 
-    def changed(self, owner: str, tenant_id: str, before: IdentitySettings, block: IdentityBlock) -> IdentitySettings:
-        """The map of user-assigned identities replaces the old one; a type without SystemAssigned drops that.
+    def changed(
+        self, owner: str, tenant_id: str, before: IdentitySettings, block: IdentityBlock, *, whole: bool
+    ) -> IdentitySettings:
+        """The identities that a resource has after a PUT (`whole`), whose map replaces the old one, or a PATCH.
 
-        `owner` is the resource's ARM id. Raises ArmRefusedError 400.
+        A PATCH adds the user-assigned identities that it names, and removes those that it names with null. A type without
+        SystemAssigned drops that. `owner` is the resource's ARM id. Raises ArmRefusedError 400.
         """
         kinds = KINDS.get(block.type.lower().replace(" ", ""))
         if kinds is None:
@@ -63,7 +68,9 @@ class AssignedIdentities:
                 f"The identity values are invalid. The identity type '{block.type}' is not supported.",
             )
         system, user = kinds
-        given = tuple(one for one, value in (block.user_assigned_identities or {}).items() if value is not None)
+        sent = block.user_assigned_identities or {}
+        self._values_fit(sent)
+        given = tuple(one for one, value in sent.items() if value is not None)
         if not user and given:
             raise ArmRefusedError(
                 400,
@@ -71,8 +78,9 @@ class AssignedIdentities:
                 "The identity values are invalid. The 'identity.userAssignedIdentities' property keys should only be set if the type "
                 "contains 'UserAssigned'.",
             )
-        if user and block.user_assigned_identities is None:
-            given = before.user_assigned
+        if user and not whole:
+            named = {one.lower() for one in sent}
+            given = (*(one for one in before.user_assigned if one.lower() not in named), *given)
         if user and not given:
             raise ArmRefusedError(
                 400, "LinkedInvalidPropertyId", "At least one user-assigned identity is required for this identity type."
@@ -80,6 +88,17 @@ class AssignedIdentities:
         for one in given:
             self._exists(owner, one)
         return IdentitySettings(given, self._system_principal(owner, tenant_id, before) if system else None)
+
+    @staticmethod
+    def _values_fit(sent: Mapping[str, Mapping[str, Any] | None]) -> None:
+        for one, value in sent.items():
+            if value is not None and value.keys() - {"principalId", "clientId"}:
+                raise ArmRefusedError(
+                    400,
+                    "InvalidIdentityValues",
+                    f"Invalid value for the identities '{one}'. The 'UserAssignedIdentities' property keys should only be empty json objects, "
+                    "null or the resource existing property.",
+                )
 
     def _exists(self, owner: str, assigned: str) -> None:
         if self._identities.find(assigned) is None:

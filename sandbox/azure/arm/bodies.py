@@ -273,6 +273,12 @@ class Sku(Strict):
         "Premium_ZRS",
         "Standard_GZRS",
         "Standard_RAGZRS",
+        "StandardV2_LRS",
+        "StandardV2_GRS",
+        "StandardV2_ZRS",
+        "StandardV2_GZRS",
+        "PremiumV2_LRS",
+        "PremiumV2_ZRS",
     ]
     tier: Literal["Standard", "Premium"] | None = None
 

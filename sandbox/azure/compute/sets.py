@@ -190,7 +190,7 @@ class SetOperations:
         return settings
 
     def _identity(self, encryption_set: EncryptionSet, block: IdentityBlock, *, whole: bool) -> IdentitySettings:
-        """A PATCH adds the user-assigned identities that it names, and removes those that it names with null."""
+        """Compute spells the pair with a space, and takes no other spelling."""
         if "SystemAssigned,UserAssigned".lower() == block.type.lower():
             raise ArmRefusedError(
                 400,
@@ -198,12 +198,8 @@ class SetOperations:
                 "The identity values are invalid. Allowed types are 'None', 'SystemAssigned', 'UserAssigned' and "
                 "'SystemAssigned, UserAssigned'.",
             )
-        before, sent = encryption_set.settings.identity, block.user_assigned_identities
-        if not whole and sent is not None and "userassigned" in block.type.lower():
-            named = {one.lower() for one in sent}
-            kept: dict[str, dict[str, Any] | None] = {one: {} for one in before.user_assigned if one.lower() not in named}
-            block = block.model_copy(update={"user_assigned_identities": {**kept, **sent}})
-        return self._frame.identities.changed(encryption_set.id, encryption_set.tenant_id, before, block)
+        before = encryption_set.settings.identity
+        return self._frame.identities.changed(encryption_set.id, encryption_set.tenant_id, before, block, whole=whole)
 
     @staticmethod
     def _key(encryption_set: EncryptionSet, sent: ActiveKey) -> KeyUrl:

@@ -95,7 +95,7 @@ class DatabaseOperations:
         update = DatabaseUpdate.model_validate(_common(body))
 
         async def create() -> None:
-            await self._apply(database, update)
+            await self._apply(database, update, whole=True)
             if database.own is None:
                 database.data_key = await self._sql.tde.under(
                     server.who, server.protection.key, database.data_key.plain or b"", server.name
@@ -104,7 +104,7 @@ class DatabaseOperations:
             self._sql.background.watch(database)
 
         async def check() -> None:
-            await self._judged(database, update)
+            await self._judged(database, update, whole=True)
 
         await self._sql.judged_now(check)
         return self._sql.start(call, DATABASE, database, create, lambda: self._shown(database))
@@ -151,19 +151,23 @@ class DatabaseOperations:
                 f"The database '{database.name}' on server '{database.server.name}' is inaccessible: its key cannot be reached.",
             )
 
+        whole = call.exchange.method == "PUT"
+
         async def check() -> None:
-            await self._judged(database, body)
+            await self._judged(database, body, whole=whole)
 
         async def change() -> None:
-            await self._apply(database, body)
+            await self._apply(database, body, whole=whole)
 
         await self._sql.judged_now(check)
         return self._sql.start(call, DATABASE, database, change, lambda: self._shown(database))
 
-    async def _judged(self, database: Database, body: DatabaseUpdate) -> tuple[IdentitySettings, str | None, ServerKey | None]:
+    async def _judged(
+        self, database: Database, body: DatabaseUpdate, *, whole: bool
+    ) -> tuple[IdentitySettings, str | None, ServerKey | None]:
         """Identity, client and key as they would become. Raises ArmRefusedError."""
         properties = body.properties or DatabaseProperties()
-        identity, client = self._identified(database, body.identity, properties)
+        identity, client = self._identified(database, body.identity, properties, whole=whole)
         own = database.own.key if database.own else None
         location = self._wanted(properties) or (own.location.at(own.version) if own else None)
         if location is None:
@@ -178,7 +182,7 @@ class DatabaseOperations:
         return identity, client, await self._sql.tde.accepted(who, location, database.server.name)
 
     def _identified(
-        self, database: Database, block: IdentityBlock | None, properties: DatabaseProperties
+        self, database: Database, block: IdentityBlock | None, properties: DatabaseProperties, *, whole: bool
     ) -> tuple[IdentitySettings, str | None]:
         identity = database.identity
         if block is not None:
@@ -186,7 +190,7 @@ class DatabaseOperations:
                 raise refused(
                     400, "InvalidDatabaseIdentity", "A database takes user assigned identities only, not a system assigned one."
                 )
-            identity = self._sql.identities.changed(database.id, database.server.tenant_id, identity, block)
+            identity = self._sql.identities.changed(database.id, database.server.tenant_id, identity, block, whole=whole)
             if len(identity.user_assigned) > 1:
                 raise refused(400, "InvalidDatabaseIdentity", "A database takes one user assigned identity.")
         client = database.federated_client_id
@@ -203,9 +207,9 @@ class DatabaseOperations:
             return None
         return key_location(properties.encryption_protector)
 
-    async def _apply(self, database: Database, body: DatabaseUpdate) -> None:
+    async def _apply(self, database: Database, body: DatabaseUpdate, *, whole: bool) -> None:
         properties = body.properties or DatabaseProperties()
-        identity, client, key = await self._judged(database, body)
+        identity, client, key = await self._judged(database, body, whole=whole)
         if key is not None and (database.own is None or database.own.key is None or database.own.key.name != key.name):
             who = ServiceIdentity(database.server.tenant_id, identity.user_assigned[0], None, client)
             await self._sql.tde.move([database], who, key, database.server.name)

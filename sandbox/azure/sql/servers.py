@@ -76,7 +76,7 @@ class ServerOperations:
         server = Server(place, name, location, tenant_id, self._sql.clock.now(), login)
         if (administrators := administrators_shown(properties, tenant_id)) is not None:
             server.settings["administrators"] = administrators
-        self._identify(server, body.identity, properties)
+        self._identify(server, body.identity, properties, whole=True)
         wanted = properties.key_id
 
         async def check() -> ServerKey | None:
@@ -104,10 +104,10 @@ class ServerOperations:
             )
         return await self._sql.tde.accepted(server.who, location, server.name)
 
-    def _identify(self, server: Server, identity: IdentityBlock | None, properties: ServerProperties) -> None:
+    def _identify(self, server: Server, identity: IdentityBlock | None, properties: ServerProperties, *, whole: bool) -> None:
         """Identity, primary identity and federated client: who goes to the vault."""
         if identity is not None:
-            server.identity = self._sql.identities.changed(server.id, server.tenant_id, server.identity, identity)
+            server.identity = self._sql.identities.changed(server.id, server.tenant_id, server.identity, identity, whole=whole)
         sent = properties.model_fields_set
         if "primary_user_assigned_identity_id" in sent:
             server.primary_identity = properties.primary_user_assigned_identity_id or None
@@ -155,7 +155,7 @@ class ServerOperations:
         before = (server.identity, server.primary_identity, server.federated_client_id)
 
         def identify() -> None:
-            self._identify(server, identity, properties)
+            self._identify(server, identity, properties, whole=call.exchange.method == "PUT")
 
         def restore() -> None:
             server.identity, server.primary_identity, server.federated_client_id = before

@@ -16,13 +16,13 @@ from sandbox.azure.arm.throttling import Window, retry_after
 from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
 from sandbox.azure.key_vault.crypto import new_data_key
-from sandbox.azure.storage.changes import AccountChanges
+from sandbox.azure.storage.changes import AccountChanges, check_fixed, check_tags
 from sandbox.azure.storage.encryption_scopes import EncryptionScopeOperations
 from sandbox.azure.storage.model import DataKey, StorageAccount
+from sandbox.azure.storage.skus import check_new, kind_after, sku_after
 from sandbox.azure.storage.views import account_shown
 
 if TYPE_CHECKING:
-    from sandbox.azure.arm.bodies import IdentityBlock, StorageProperties
     from sandbox.azure.arm.gateway import ArmCall, Gateway
     from sandbox.azure.arm.identities import Identities
     from sandbox.azure.arm.operations import Operations
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 KIND = "Microsoft.Storage/storageAccounts"
 OPERATIONS = OperationKind("Microsoft.Storage")
+NAME = re.compile("[a-z0-9]{3,24}")
 
 
 class StorageOperations:
@@ -57,7 +58,7 @@ class StorageOperations:
         self._protection = protection
         self._operations = operations
         operations.serve(OPERATIONS)
-        self._changes = AccountChanges(self._identities, protection, clock)
+        self._changes = AccountChanges(self._identities, protection, timings)
         self._clock = clock
         self._timings = timings
         self._windows: dict[tuple[str, str], Window] = {}
@@ -110,13 +111,8 @@ class StorageOperations:
         body = parsed(StorageAccountCreate, call.body())
         place, name = resource_id(self._gateway, call, KIND), call["name"]
         self._write_allowed(call)
-        if not re.fullmatch(r"[a-z0-9]{3,24}", name):
-            raise ArmRefusedError(
-                400,
-                "AccountNameInvalid",
-                f"{name} is not a valid storage account name. Storage account name must be between 3 and 24 characters in length and use "
-                "numbers and lower-case letters only.",
-            )
+        if not NAME.fullmatch(name):
+            raise ArmRefusedError(400, "AccountNameInvalid", _invalid_name(name))
         existing = self._accounts.find(name)
         if existing is not None and existing.id.lower() != place.lower():
             raise ArmRefusedError(409, "StorageAccountAlreadyTaken", f"The storage account named {name} is already taken.")
@@ -124,14 +120,14 @@ class StorageOperations:
         authorize_assignment(self._gateway, call, body.identity, KIND)
         now = self._clock.now()
         if existing is not None:
-            await self._changed(existing, body.identity, body.properties)
-            existing.tags = body.tags if body.tags is not None else existing.tags
-            return Answer(200, self._shown(existing))
+            return await self._updated(existing, body, whole=True)
+        check_tags(body.tags)
+        check_new(body.kind, body.sku.name)
         account = StorageAccount(
             id=place,
             name=name,
             location=location,
-            sku={"name": body.sku.name, "tier": body.sku.name.split("_")[0]},
+            sku=_sku(body.sku.name),
             kind=body.kind,
             tenant_id=call.caller.tenant_id,
             created=now,
@@ -140,7 +136,7 @@ class StorageOperations:
             services={"blob": "Account", "file": "Account"},
             tags=body.tags or {},
         )
-        await self._changed(account, body.identity, body.properties, new=True)
+        await self._changed(account, body, new=True, whole=True)
         self._accounts.add(account)
         if account.ready <= now:
             return Answer(200, self._shown(account))
@@ -149,36 +145,39 @@ class StorageOperations:
         )
 
     async def _changed(
-        self,
-        account: StorageAccount,
-        identity: IdentityBlock | None,
-        properties: StorageProperties | None,
-        *,
-        new: bool = False,
+        self, account: StorageAccount, body: StorageAccountCreate | StorageAccountUpdate, *, new: bool = False, whole: bool
     ) -> None:
-        encryption = properties.encryption if properties else None
-        await self._changes.apply(account, identity, encryption, new=new)
-        if properties is not None:
-            account.settings |= {name: value for name, value in properties.sent().items() if name != "encryption"}
+        encryption = body.properties.encryption if body.properties else None
+        await self._changes.apply(account, body.identity, encryption, new=new, whole=whole)
+        if body.properties is not None:
+            account.settings |= {name: value for name, value in body.properties.sent().items() if name != "encryption"}
+
+    async def _updated(
+        self, account: StorageAccount, body: StorageAccountCreate | StorageAccountUpdate, *, whole: bool
+    ) -> Answer:
+        """An existing account as the body has it: all of it, or nothing where anything is refused."""
+        if account.ready > self._clock.now():
+            raise ArmRefusedError(
+                409,
+                "StorageAccountOperationInProgress",
+                "An operation is currently performing on this storage account that requires exclusive access.",
+            )
+        check_tags(body.tags)
+        check_fixed(account, body.properties.sent() if body.properties else {})
+        kind = kind_after(account.kind, body.kind)
+        sku = sku_after(kind, account.sku["name"], body.sku.name if body.sku else None)
+        await self._changed(account, body, whole=whole)
+        account.kind, account.sku = kind, _sku(sku)
+        account.tags = body.tags if body.tags is not None else account.tags
+        return Answer(200, self._shown(account))
 
     async def patch(self, call: ArmCall) -> Answer:
         """Change what was sent, synchronously."""
         account = self._found(call)
         body = parsed(StorageAccountUpdate, call.body())
         self._write_allowed(call)
-        if account.ready > self._clock.now():
-            raise ArmRefusedError(
-                409,
-                "StorageAccountOperationInProgress",
-                f"An operation is currently performing on this storage account {account.name}.",
-            )
         authorize_assignment(self._gateway, call, body.identity, KIND)
-        await self._changed(account, body.identity, body.properties)
-        if body.sku is not None:
-            account.sku = {"name": body.sku.name, "tier": body.sku.name.split("_")[0]}
-        if body.tags is not None:
-            account.tags = body.tags
-        return Answer(200, self._shown(account))
+        return await self._updated(account, body, whole=False)
 
     async def delete(self, call: ArmCall) -> Answer:
         """Gone with its data; 204 if it was not there."""
@@ -193,7 +192,20 @@ class StorageOperations:
     async def available(self, call: ArmCall) -> Answer:
         """Whether the name is free."""
         name = parsed(NameAvailability, call.body()).name
+        if not NAME.fullmatch(name):
+            return Answer(json={"nameAvailable": False, "reason": "AccountNameInvalid", "message": _invalid_name(name)})
         if self._accounts.find(name) is None:
             return Answer(json={"nameAvailable": True})
         message = f"The storage account named {name} is already taken."
         return Answer(json={"nameAvailable": False, "reason": "AlreadyExists", "message": message})
+
+
+def _sku(name: str) -> dict[str, str]:
+    return {"name": name, "tier": "Premium" if name.startswith("Premium") else "Standard"}
+
+
+def _invalid_name(name: str) -> str:
+    return (
+        f"{name} is not a valid storage account name. Storage account name must be between 3 and 24 characters in length and use "
+        "numbers and lower-case letters only."
+    )

@@ -9,50 +9,95 @@ from sandbox.azure.key_vault.identifiers import vault_of
 from sandbox.azure.key_vault.service_access import KeyUnreachableError, vault_host
 from sandbox.azure.storage.key_protection import CODES, KeyUnfitError
 from sandbox.azure.storage.model import KEY_VAULT, PLATFORM, CustomerKey, DataKey, StorageAccount
+from sandbox.azure.storage.skus import invalid
 
 if TYPE_CHECKING:
-    from sandbox.azure.arm.assigned_identities import AssignedIdentities
+    from collections.abc import Mapping
+
+    from sandbox.azure.arm.assigned_identities import AssignedIdentities, IdentitySettings
     from sandbox.azure.arm.bodies import Encryption, IdentityBlock, KeyVaultProperties
-    from sandbox.azure.clock import Clock
     from sandbox.azure.storage.key_protection import KeyProtection
+    from sandbox.azure.timings import Timings
 
 
-def invalid(parameters: str) -> ArmRefusedError:
-    """The storage resource provider's 400 for values it does not take."""
+FIXED = {"isHnsEnabled": False, "isNfsV3Enabled": False, "dnsEndpointType": "Standard"}
+"""Properties that are chosen when an account is made, with what they are if nobody chose."""
+LONGEST_TAG_NAME, LONGEST_TAG_VALUE, MOST_TAGS = 128, 256, 50
+
+
+def cannot_be_updated(name: str) -> ArmRefusedError:
+    """The refusal of a property that an account has for ever."""
     return ArmRefusedError(
-        400, "InvalidValuesForRequestParameters", f"Values for request parameters are invalid: {parameters}."
+        400,
+        "AccountPropertyCannotBeUpdated",
+        f"The property '{name}' was specified in the input, but it cannot be updated as it is read-only. For more information, see - "
+        "https://aka.ms/storageaccountupdate",
     )
+
+
+def check_fixed(account: StorageAccount, sent: Mapping[str, object]) -> None:
+    """Raises ArmRefusedError 400 for a change of what an account has for ever."""
+    for name, default in FIXED.items():
+        if sent.get(name) is not None and sent[name] != account.settings.get(name, default):
+            raise cannot_be_updated(name)
+
+
+def check_tags(tags: Mapping[str, str] | None) -> None:
+    """Raises ArmRefusedError 400 for more tags, or longer ones, than Azure keeps."""
+    given = tags or {}
+    if len(given) > MOST_TAGS:
+        raise ArmRefusedError(400, "TooManyTags", "Too many tags are specified for the storage account.")
+    if any(len(name) > LONGEST_TAG_NAME for name in given):
+        raise ArmRefusedError(400, "MaxTagKeyLengthExceeded", "A key given in the tags is too long.")
+    if any(len(value) > LONGEST_TAG_VALUE for value in given.values()):
+        raise ArmRefusedError(400, "MaxTagValueLengthExceeded", "A value given in the tags is too long.")
 
 
 class AccountChanges:
     """Applies the identity first, then the encryption; a refusal of either leaves the account as it was."""
 
-    def __init__(self, identities: AssignedIdentities, protection: KeyProtection, clock: Clock) -> None:
+    def __init__(self, identities: AssignedIdentities, protection: KeyProtection, timings: Timings) -> None:
         self._identities = identities
         self._protection = protection
-        self._clock = clock
+        self._timings = timings
 
     async def apply(
-        self, account: StorageAccount, identity: IdentityBlock | None, encryption: Encryption | None, *, new: bool = False
+        self,
+        account: StorageAccount,
+        identity: IdentityBlock | None,
+        encryption: Encryption | None,
+        *,
+        new: bool = False,
+        whole: bool = False,
     ) -> None:
-        """Raises ArmRefusedError; some fields are set only while the account is made (`new`)."""
-        before = account.identity
+        """Raises ArmRefusedError; some fields are set only while the account is made (`new`). `whole`: a PUT, no PATCH."""
+        before = account.identity, dict(account.services), account.infrastructure_encryption
         try:
             if identity is not None:
-                account.identity = self._identities.changed(account.id, account.tenant_id, before, identity)
+                account.identity = self._identified(account, identity, whole=whole)
             if encryption is not None:
                 await self._encryption(account, encryption, new=new)
             elif account.customer_key is not None:
                 self._identity_present(account, account.customer_key)
         except ArmRefusedError:
-            account.identity = before
+            account.identity, account.services, account.infrastructure_encryption = before
             raise
+
+    def _identified(self, account: StorageAccount, block: IdentityBlock, *, whole: bool) -> IdentitySettings:
+        """An account takes one user-assigned identity (hashicorp/terraform-provider-azurerm#19717; azure-mgmt-storage, Identity)."""
+        settings = self._identities.changed(account.id, account.tenant_id, account.identity, block, whole=whole)
+        if len(settings.user_assigned) > self._timings.storage_user_assigned_identities:
+            raise ArmRefusedError(400, "InvalidRequest", "Too many user-assigned identities specified on the resource.")
+        return settings
 
     async def _encryption(self, account: StorageAccount, wanted: Encryption, *, new: bool) -> None:
         self._services(account, wanted, new=new)
-        source = (wanted.key_source or (KEY_VAULT if account.customer_key else PLATFORM)).lower()
+        if not wanted.key_source:
+            raise ArmRefusedError(400, "MissingEncryptionKeySource", "Encryption KeySource is missing from the request.")
+        source = wanted.key_source.lower()
         if source == KEY_VAULT.lower():
             key = self._wanted_key(account, wanted)
+            self._one_by_one(account.customer_key, key)
             self._identity_present(account, key)
             renewed = await self._protected(account, key)
             if account.customer_key is not None and renewed.key_id == account.data_key.key_id:
@@ -65,7 +110,18 @@ class AccountChanges:
                 account.data_key = DataKey(await self._unwrapped(account))
                 account.customer_key = None
         else:
-            raise invalid("encryption.keySource")
+            raise ArmRefusedError(400, "UnknownEncryptionKeySource", f"Encryption KeySource '{wanted.key_source}' is unknown.")
+
+    @staticmethod
+    def _one_by_one(old: CustomerKey | None, new: CustomerKey) -> None:
+        """The key, or the identity that accesses it: one changes at a time (words: Azure/bicep-registry-modules#4467)."""
+        if old is None or old.same_key(new) or old.same_identity(new):
+            return
+        raise ArmRefusedError(
+            400,
+            "TooManyUpdateParametersSpecified",
+            "The properties 'encryption.identity, encryption.keyvaultproperties' cannot be updated in a single operation.",
+        )
 
     @staticmethod
     def _services(account: StorageAccount, wanted: Encryption, *, new: bool) -> None:
@@ -85,7 +141,7 @@ class AccountChanges:
             account.services[name] = wanted_type
         doubled = wanted.require_infrastructure_encryption
         if doubled is not None and not new and doubled != bool(account.infrastructure_encryption):
-            raise invalid("encryption.requireInfrastructureEncryption")
+            raise cannot_be_updated("requireInfrastructureEncryption")
         if doubled is not None:
             account.infrastructure_encryption = doubled
 

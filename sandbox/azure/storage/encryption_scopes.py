@@ -12,14 +12,15 @@ from sandbox.azure.arm.bodies import EncryptionScopeBody, parsed
 from sandbox.azure.arm.identities import not_found
 from sandbox.azure.arm.resources import page, resource_id
 from sandbox.azure.clock import seven_digits
-from sandbox.azure.endpoints import here
 from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
 from sandbox.azure.key_vault.crypto import new_data_key
+from sandbox.azure.key_vault.identifiers import key_of
 from sandbox.azure.key_vault.service_access import KeyUnreachableError
-from sandbox.azure.storage.changes import invalid, unfit, unreachable
+from sandbox.azure.storage.changes import unfit, unreachable
 from sandbox.azure.storage.key_protection import KeyUnfitError
 from sandbox.azure.storage.model import PLATFORM, CustomerKey, DataKey, EncryptionScope
+from sandbox.azure.storage.skus import invalid
 
 if TYPE_CHECKING:
     from sandbox.azure.arm.bodies import EncryptionScopeProperties
@@ -34,9 +35,6 @@ KIND = f"{ACCOUNTS}/encryptionScopes"
 KEY_VAULT = "Microsoft.KeyVault"
 """A scope spells it with a capital V, an account does not."""
 _NAME = re.compile(r"[a-z0-9]([a-z0-9]|-(?=[a-z0-9])){2,62}")
-_KEY = re.compile(
-    r"https://(?P<host>[^/:]+)(:443)?/keys/(?P<name>[0-9A-Za-z-]{1,127})(/(?P<version>[0-9a-f]{32}))?/?", re.IGNORECASE
-)
 
 
 class EncryptionScopeOperations:
@@ -125,8 +123,8 @@ class EncryptionScopeOperations:
 
     async def _protected(self, account: StorageAccount, key_uri: str | None) -> DataKey:
         """A data key under the scope's key, which the account reaches as it reaches its own. Raises ArmRefusedError."""
-        match = _KEY.fullmatch(key_uri or "")
-        if match is None or not match["host"].lower().endswith(here().vault_suffix):
+        named = key_of(key_uri or "")
+        if named is None:
             raise invalid("encryptionScope.keyVaultProperties.keyUri")
         own = account.customer_key
         identity, client = (own.user_assigned_identity, own.federated_client_id) if own is not None else (None, None)
@@ -137,7 +135,7 @@ class EncryptionScopeOperations:
                 "Missing pre-requisites to enable EncryptionAtRest/Customer Managed Key for this storage account. For more information, see - "
                 "https://aka.ms/storagecmkconfiguration",
             )
-        key = CustomerKey(f"https://{match['host'].lower()}", match["name"], match["version"] or "", identity, client)
+        key = CustomerKey(named.vault_uri, named.name, named.version, identity, client)
         try:
             return await self._protection.protect(account, key, new_data_key())
         except KeyUnreachableError as error:

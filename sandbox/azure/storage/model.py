@@ -7,6 +7,7 @@ from typing import Any
 
 from sandbox.azure.arm.assigned_identities import IdentitySettings
 from sandbox.azure.endpoints import here
+from sandbox.azure.key_vault.identifiers import vault_of
 
 PLATFORM = "Microsoft.Storage"
 KEY_VAULT = "Microsoft.Keyvault"
@@ -21,6 +22,18 @@ class CustomerKey:
     version: str
     user_assigned_identity: str | None
     federated_client_id: str | None
+
+    def same_key(self, other: CustomerKey) -> bool:
+        """Whether it is the same key at the same version."""
+        mine, others = ((vault_of(one.vault_uri), one.name.lower(), one.version) for one in (self, other))
+        return mine == others
+
+    def same_identity(self, other: CustomerKey) -> bool:
+        """Whether the service goes to the vault as the same identity and application."""
+        mine, others = (
+            ((one.user_assigned_identity or "").lower(), (one.federated_client_id or "").lower()) for one in (self, other)
+        )
+        return mine == others
 
 
 @dataclass

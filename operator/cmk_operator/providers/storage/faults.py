@@ -45,9 +45,10 @@ def judge_storage_failure(failure: AzureFailure, name: str) -> Fault:
     if failure.code == Reason.TOO_MANY_USER_ASSIGNED_IDENTITIES.value:
         there = f" {shown_code(failure.inner_code)}" if failure.inner_code else ""
         message = (
-            f"{name} already has the user-assigned identity{there}, and Azure allows one on an account with a customer's key: the platform "
-            "engineer must either have the provider's administrator remove that identity from the account, if nothing else signs in "
-            f"with it, or name it as the managed identity of the FederatedIdentity{failure.quoted}"
+            f"{name} already has the user-assigned identity{there}, and Azure allows one on a storage account: the platform engineer must "
+            "either have the provider's administrator remove that identity from the account, if nothing else signs in with it (if the "
+            "account accesses its present key with it, replace it in identity and in encryption.identity with one request), or name it as "
+            f"the managed identity of the FederatedIdentity{failure.quoted}"
         )
         return blocked(Reason.TOO_MANY_USER_ASSIGNED_IDENTITIES, message, Actor.PLATFORM_ENGINEER, failure.request_id)
     return judge_arm_failure(failure, name, "Storage Account Contributor")
