@@ -26,11 +26,12 @@ from cmk_operator.api.preflight import Preflight
 from cmk_operator.audit.journal import Journal
 from cmk_operator.audit.sink import AuditSink
 from cmk_operator.audit.store import AuditStore
-from cmk_operator.azure.call_budget import BudgetRates
+from cmk_operator.azure.call_budget import BudgetRates, calls_of
 from cmk_operator.azure.prober import KeyProber
 from cmk_operator.azure.session import AzureSession, TokenFile
 from cmk_operator.azure.vault_reader import VaultReader
 from cmk_operator.core.kinds.call_rates import Rate
+from cmk_operator.fair_lane import FairLane
 from cmk_operator.handlers import Watches, stop_at_signals
 from cmk_operator.health import STUCK_AFTER, Health
 from cmk_operator.kubernetes.client import KubernetesClient, ObjectReference
@@ -52,6 +53,7 @@ from cmk_operator.reconcile.collaborators.reporting import Reporting
 from cmk_operator.reconcile.dispatch import make_passes
 from cmk_operator.reconcile.key.reading import KeyReading
 from cmk_operator.reconcile.notifications.delivery import LANE as DELIVERIES
+from cmk_operator.reconcile.notifications.delivery import WORKERS as DELIVERY_WORKERS
 from cmk_operator.reconcile.notifications.delivery import Deliveries
 from cmk_operator.reconcile.old_claims import OldClaims
 from cmk_operator.settings import Settings
@@ -127,10 +129,16 @@ async def run(settings: Settings, connection: Connection) -> int:
         receivers = Receivers()
         stack.push_async_callback(receivers.close)
 
-        async def process(reference: ObjectReference) -> Next:
-            return await passes.reconcile(reference)
+        deliveries = Deliveries(receivers, connection.namespace)
+        owner_of = functools.partial(owner_in, inventory, deliveries)
 
-        queue: WorkQueue[ObjectReference] = WorkQueue(process, lambda item: item.plural, lanes_of(settings), telemetry)
+        async def process(reference: ObjectReference) -> Next:
+            with calls_of(owner_of(reference)):
+                return await passes.reconcile(reference)
+
+        queue: WorkQueue[ObjectReference] = WorkQueue(
+            process, lambda item: item.plural, lanes_of(settings, deliveries), telemetry, owner_of=owner_of
+        )
         store = AuditStore(client, connection.namespace, settings.audit_segment_bytes)
         send = None
         if settings.audit_sink_url is not None:
@@ -157,7 +165,7 @@ async def run(settings: Settings, connection: Connection) -> int:
             session=session,
             reading=reading,
             providers=make_providers(session, settings.drift_check_interval),
-            deliveries=Deliveries(receivers, connection.namespace),
+            deliveries=deliveries,
             telemetry=telemetry,
         )
         watches = Watches(connection, client, inventory, queue, telemetry, lambda item: first_delay(intervals, item))
@@ -253,15 +261,22 @@ def work_of(queue: WorkQueue[ObjectReference], session: AzureSession) -> Work:
     return Work(leading=True, queue_depths=queue.depths(), queue_overdue=queue.overdue(), budgets=session.budget_state())
 
 
-def lanes_of(settings: Settings) -> dict[str, int]:
+def owner_in(inventory: Inventory, deliveries: Deliveries, reference: ObjectReference) -> str:
+    """Who shares workers and calls with others: a namespace, for a delivery its receiver, for a cluster-scoped object itself."""
+    if reference.plural == DELIVERIES:
+        return deliveries.receiver_of(inventory, reference)
+    return reference.namespace or reference.name
+
+
+def lanes_of(settings: Settings, deliveries: Deliveries) -> dict[str, FairLane[ObjectReference]]:
     """Workers for each kind, so that many resources never delay the probe of a key."""
     return {
-        FederatedIdentity.plural: 2,
-        CustomerTenant.plural: 4,
-        DELIVERIES: 4,
-        Preflight.plural: 2,
-        CustomerManagedKey.plural: settings.key_workers,
-        EncryptedResource.plural: settings.workers,
+        FederatedIdentity.plural: FairLane(2),
+        CustomerTenant.plural: FairLane(4),
+        DELIVERIES: FairLane(DELIVERY_WORKERS, most_of=deliveries.at_once),
+        Preflight.plural: FairLane(2),
+        CustomerManagedKey.plural: FairLane(settings.key_workers),
+        EncryptedResource.plural: FairLane(settings.workers),
     }
 
 

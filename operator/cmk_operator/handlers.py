@@ -17,6 +17,7 @@ import kopf
 
 from cmk_operator.api.model import GROUP, VERSION
 from cmk_operator.api.preflight import Preflight
+from cmk_operator.changes import Changes
 from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError, ObjectReference, collection_path
 from cmk_operator.kubernetes.inventory import MODELS, Inventory
 from cmk_operator.kubernetes.open_watches import OpenWatches
@@ -41,6 +42,10 @@ UNWATCHED_AFTER: Final = 30.0
 """Seconds without a watch after which a kind counts as unwatched although the API server serves it: its list may be slow."""
 FORBIDDEN_FOR: Final = 30.0
 """Seconds for which a kind is not watched after a 403 had ended the watches: kopf ends all of them if one is forbidden."""
+REQUEST_PAUSE: Final = 5.0
+"""Seconds in which the requested passes of one object count once: their annotation can be changed thousands of times a minute."""
+CHANGES_AT_ONCE: Final = 3
+"""Changes of one object's spec that are handled at once; each further one `REQUEST_PAUSE` after the last."""
 INACTIVITY_TIMEOUT: Final = 30.0
 """Seconds without a bookmark or event after which a watch counts as dead."""
 WATCHED: Final = (*MODELS, Preflight.plural)
@@ -81,6 +86,7 @@ class Watches:
     unwatched: dict[str, str] = field(default_factory=dict)
     """The kinds that are not watched, each with the reason and who must do what."""
     open_watches: OpenWatches = field(default_factory=lambda: OpenWatches(WATCHED))
+    changes: Changes = field(default_factory=lambda: Changes(REQUEST_PAUSE, CHANGES_AT_ONCE))
     _closed_since: dict[str, float] = field(default_factory=dict)
     _left_out_until: dict[str, float] = field(default_factory=dict)
     _sweep_soon: asyncio.Event = field(default_factory=asyncio.Event)
@@ -154,6 +160,7 @@ class Watches:
             except TimeoutError:
                 pass
             self._sweep_soon.clear()
+            self.changes.drop_old()
             for plural in MODELS:
                 try:
                     await self._list(plural)
@@ -281,7 +288,7 @@ class Watches:
                 return
             reference, is_due = self.inventory.put(plural, body)
             if is_due:
-                self.queue.add(reference)
+                self.queue.add(reference, after=await self.changes.pause(reference, metadata.get("generation", 0)))
 
         return on_event
 
@@ -299,6 +306,7 @@ class Watches:
         if not self.inventory.remove(reference, uid):
             return
         self.queue.forget(reference)
+        self.changes.forget(reference)
         for other in {reference, *concerned}:
             self.queue.add(other)
 

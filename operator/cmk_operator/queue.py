@@ -11,11 +11,11 @@ import heapq
 import itertools
 import logging
 import random
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from cmk_operator.core.schedule import FAILED, Next
+from cmk_operator.fair_lane import FairLane
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping
@@ -31,26 +31,31 @@ _LOG: Final = logging.getLogger(__name__)
 class _Lane(Generic[ItemT]):
     """The queue of one kind, so that many resources never delay the probe of a key."""
 
-    workers: int
-    ready: deque[ItemT] = field(default_factory=deque)
+    ready: FairLane[ItemT]
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     moved_at: float = 0.0
     """When a worker last took an item, or the first item was enqueued; by the loop's clock."""
 
 
 class WorkQueue(Generic[ItemT]):
-    """Runs `process(item)` for each item that is enqueued."""
+    """Runs `process(item)` for each item that is enqueued, in turns between the items' owners."""
 
     def __init__(
         self,
         process: Callable[[ItemT], Awaitable[Next]],
         lane_of: Callable[[ItemT], str],
-        lanes: Mapping[str, int],
+        lanes: Mapping[str, FairLane[ItemT] | int],
         telemetry: Telemetry,
+        *,
+        owner_of: Callable[[ItemT], str] = str,
     ) -> None:
+        """`lanes`: the number of workers of each lane, or its order. By default, each item is an owner of its own."""
         self._process = process
         self._lane_of = lane_of
-        self._lanes: dict[str, _Lane[ItemT]] = {name: _Lane(workers) for name, workers in lanes.items()}
+        self._owner_of = owner_of
+        self._lanes: dict[str, _Lane[ItemT]] = {
+            name: _Lane(lane if isinstance(lane, FairLane) else FairLane(lane)) for name, lane in lanes.items()
+        }
         self._telemetry = telemetry
         self._waiting: dict[ItemT, float] = {}
         """What is ready, and since when by the loop's clock."""
@@ -81,7 +86,7 @@ class WorkQueue(Generic[ItemT]):
             lane = self._lanes[self._lane_of(item)]
             if not lane.ready:
                 lane.moved_at = now
-            lane.ready.append(item)
+            lane.ready.put(item, self._owner_of(item), regular=item in self._timed)
             lane.wake.set()
 
     def forget(self, item: ItemT) -> None:
@@ -136,7 +141,8 @@ class WorkQueue(Generic[ItemT]):
         self._tasks.append(asyncio.create_task(self._tick(), name="due times"))
         for name, lane in self._lanes.items():
             self._tasks += [
-                asyncio.create_task(self._work(name, lane), name=f"worker {name} {number}") for number in range(lane.workers)
+                asyncio.create_task(self._work(name, lane), name=f"worker {name} {number}")
+                for number in range(lane.ready.workers)
             ]
 
     async def stop(self, grace: float) -> None:
@@ -172,11 +178,12 @@ class WorkQueue(Generic[ItemT]):
 
     async def _work(self, name: str, lane: _Lane[ItemT]) -> None:
         while not self._stopping:
-            if not lane.ready:
+            taken = lane.ready.take()
+            if taken is None:
                 lane.wake.clear()
                 await lane.wake.wait()
                 continue
-            item = lane.ready.popleft()
+            item, owner = taken
             lane.moved_at = asyncio.get_running_loop().time()
             self._telemetry.queue_wait_seconds.labels(name).observe(lane.moved_at - self._waiting.pop(item))
             self._running.add(item)
@@ -184,6 +191,7 @@ class WorkQueue(Generic[ItemT]):
                 self._settle(item, await self._attempt(name, item))
             finally:
                 self._running.discard(item)
+                lane.ready.done(owner)
             if item in self._again:
                 self._again.discard(item)
                 self.add(item)

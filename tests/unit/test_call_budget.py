@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -171,6 +172,42 @@ def test_a_short_wait_is_waited() -> None:
     rates = BudgetRates(vault_calls=Rate(2, 2))
     story(tell, rates=rates)
     assert len(WIRE.calls) == 10
+
+
+def test_namespaces_that_use_one_subscription_take_turns_when_its_budget_is_spent() -> None:
+    url, waits = f"{ARM}{ACCOUNTS}/a", dict[str, float]()
+
+    async def flood(client: Client, number: int) -> None:
+        with call_budget.calls_of("flood"), contextlib.suppress(BudgetSpentError):
+            await client.call("GET", f"{url}{number}")
+
+    async def tell(client: Client) -> None:
+        flooding = [asyncio.create_task(flood(client, number)) for number in range(1000)]
+        await asyncio.sleep(0.1)
+        with call_budget.calls_of("victim"):
+            for name in ("first", "second"):
+                began = asyncio.get_running_loop().time()
+                await client.call("GET", url)
+                waits[name] = asyncio.get_running_loop().time() - began
+        await asyncio.gather(*flooding)
+
+    story(tell, rates=BudgetRates(Rate(4, 4)))
+    assert max(waits.values()) <= 2.1
+
+
+def test_a_call_that_no_longer_waits_takes_no_turn() -> None:
+    async def tell(client: Client) -> None:
+        url = "https://abc.vault.azure.net/keys/k"
+        await spend(client, "GET", url, 2)
+        given_up = asyncio.create_task(client.call("GET", url))
+        await asyncio.sleep(0.1)
+        given_up.cancel()
+        began = asyncio.get_running_loop().time()
+        await client.call("GET", url)
+        assert asyncio.get_running_loop().time() - began <= 1.1
+
+    story(tell, rates=BudgetRates(vault_calls=Rate(2, 2)))
+    assert len(WIRE.calls) == 3
 
 
 @pytest.mark.parametrize("status", [429, 503])

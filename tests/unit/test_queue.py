@@ -527,3 +527,28 @@ def test_what_is_gone_leaves_no_queue_fruitless() -> None:
         await queue.stop(0)
 
     run(scenario())
+
+
+def test_a_flood_of_one_namespace_delays_no_other_by_more_than_one_pass() -> None:
+    async def slow(_: str, __: int) -> Next:
+        await asyncio.sleep(1.0)
+        return Next()
+
+    async def story() -> None:
+        passes = Passes(slow)
+        queue: WorkQueue[str] = WorkQueue(
+            passes, lambda _: "key", {"key": 4}, Telemetry(), owner_of=lambda item: item.partition("/")[0]
+        )
+        for number in range(3000):
+            queue.add(f"flood/{number}")
+        queue.start()
+        await asyncio.sleep(10.5)
+        began = asyncio.get_running_loop().time()
+        for number in range(3):
+            queue.add(f"victim/{number}")
+        await until(lambda: all(passes.finished[f"victim/{number}"] for number in range(3)))
+        assert asyncio.get_running_loop().time() - began < 4.0
+        assert not passes.finished["flood/2999"]
+        await queue.stop(0.0)
+
+    run(story())

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict, deque
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
@@ -23,7 +26,7 @@ from cmk_operator.core.kinds.call_rates import Rate
 from cmk_operator.egress_proxy import egress_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import aiohttp
 
@@ -34,6 +37,19 @@ LONGEST_WAIT: Final = 5.0
 """Seconds that a call may wait for its turn during a reconcile."""
 LONGEST_CLOSURE: Final = 300.0
 """Most seconds for which one answer may close a bucket, because other calls use the bucket too."""
+
+
+_OWNER: Final[ContextVar[str]] = ContextVar("owner of calls", default="")
+
+
+@contextmanager
+def calls_of(owner: str) -> Iterator[None]:
+    """Send the calls within as those of `owner`, for instance a namespace: owners share each budget by turns."""
+    token = _OWNER.set(owner)
+    try:
+        yield
+    finally:
+        _OWNER.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +84,41 @@ class BudgetState:
 class _Bucket:
     limiter: AsyncLimiter
     closed_until: float = 0.0
+    _waiting: OrderedDict[str, deque[asyncio.Future[None]]] = field(default_factory=OrderedDict)
+    """The calls that wait, by owner; the owner that has waited longest for its turn is first."""
+    _giving: asyncio.Task[None] | None = None
+
+    async def turn(self, owner: str) -> None:
+        """Wait until a call may be sent. Owners take turns, so that many calls of one do not delay those of another."""
+        if not self._waiting and self.limiter.has_capacity():
+            await self.limiter.acquire()
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(owner, deque()).append(turn)
+        if self._giving is None:
+            self._giving = asyncio.create_task(self._give_turns(), name="turns of calls")
+        await turn
+
+    async def _give_turns(self) -> None:
+        try:
+            while self._drop_cancelled():
+                await self.limiter.acquire()
+                if not self._drop_cancelled():
+                    return
+                owner, turns = next(iter(self._waiting.items()))
+                turns.popleft().set_result(None)
+                self._waiting.move_to_end(owner)
+        finally:
+            self._giving = None
+
+    def _drop_cancelled(self) -> bool:
+        """Drop the calls that wait no longer; returns whether any is left."""
+        for owner, turns in list(self._waiting.items()):
+            while turns and turns[0].done():
+                turns.popleft()
+            if not turns:
+                del self._waiting[owner]
+        return bool(self._waiting)
 
     def left(self) -> float:
         """Fraction of the burst that could be sent at once, to about one percent.
@@ -143,7 +194,7 @@ class CallBudget:
                 await asyncio.sleep(wait)
             try:
                 async with asyncio.timeout(LONGEST_WAIT):
-                    await bucket.limiter.acquire()
+                    await bucket.turn(_OWNER.get())
             except TimeoutError as error:
                 raise BudgetSpentError(bucket.limiter.time_period / bucket.limiter.max_rate + LONGEST_WAIT) from error
 

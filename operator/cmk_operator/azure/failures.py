@@ -19,7 +19,7 @@ from azure.core.exceptions import (
 )
 
 from cmk_operator.answer_gate import UnreadableError, bounded_wait
-from cmk_operator.core.faults.azure_failure import AzureFailure, Stage, Unreadable
+from cmk_operator.core.faults.azure_failure import BUDGET_SPENT, AzureFailure, Stage, Unreadable
 
 TIMEOUT: Final = "Timeout"
 """The code of a call that timed out."""
@@ -55,9 +55,7 @@ def failure_of(error: BaseException, stage: Stage = Stage.SERVICE) -> AzureFailu
     if isinstance(error, TokenUnavailableError):
         return error.failure
     if isinstance(error, BudgetSpentError):
-        return AzureFailure(
-            429, "BudgetSpent", "the operator's own budget is spent", retry_after=error.retry_after, stage=stage
-        )
+        return AzureFailure(429, BUDGET_SPENT, "the operator's own budget is spent", retry_after=error.retry_after, stage=stage)
     if isinstance(error, DecodeError) and not isinstance(error, IncompleteReadError) and not _is_refused(error):
         said = error.message if isinstance(error, UnreadableError) else "the answer does not have the documented shape"
         return Unreadable(message=said, stage=stage)

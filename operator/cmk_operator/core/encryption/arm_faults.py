@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from cmk_operator.core.access.entra_codes import EntraFamily, family_of
 from cmk_operator.core.access.token_verdict import judge_token_failure
 from cmk_operator.core.access.verdict import GRANT_AGAIN
-from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
+from cmk_operator.core.faults.azure_failure import BUDGET_SPENT, AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
 from cmk_operator.core.faults.reason import Reason
 
@@ -215,12 +215,22 @@ def judge_arm_failure(failure: AzureFailure, target: str, role: str = "Contribut
         )
         return blocked(Reason.QUOTA_EXCEEDED, message, _PROVIDER, failure.request_id)
     if failure.transient:
-        message = f"Azure gives no usable answer for {target} ({failure.shown_code})"
-        return busy(Reason.AZURE_UNAVAILABLE, message, failure.retry_after, failure.request_id)
+        return _without_an_answer(failure, target)
     what = "the read of" if failure.read else "the change to"
     check = "role assignments" if failure.status in {401, 403} else "resource"
     message = f"Azure refuses {what} {target} ({failure.shown_code}): the provider's administrator must check the {check}{failure.quoted}"
     return blocked(Reason.AZURE_REFUSED, message, _PROVIDER, failure.request_id)
+
+
+def _without_an_answer(failure: AzureFailure, target: str) -> Fault:
+    if failure.code == BUDGET_SPENT:
+        message = (
+            f"the operator waits for its turn to call Azure for {target}: its share of the limits of this subscription is used up, "
+            "and the namespaces that use it take turns"
+        )
+        return busy(Reason.CALL_BUDGET_SPENT, message, failure.retry_after)
+    message = f"Azure gives no usable answer for {target} ({failure.shown_code})"
+    return busy(Reason.AZURE_UNAVAILABLE, message, failure.retry_after, failure.request_id)
 
 
 def _without_a_token(failure: AzureFailure) -> Fault:

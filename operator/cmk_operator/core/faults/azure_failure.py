@@ -22,6 +22,10 @@ class Stage(StrEnum):
     SERVICE = "service"
 
 
+BUDGET_SPENT: Final = "BudgetSpent"
+"""Our own code: the call was not sent, because the operator's share of Azure's limits is used up."""
+
+
 @dataclass(frozen=True, slots=True)
 class AzureFailure:
     """One failed call: HTTP status (None: no answer came), Azure's codes and message, and its request id."""

@@ -298,6 +298,11 @@ class Reason(StrEnum):
         _BLOCKED,
     )
     AZURE_UNAVAILABLE = "AzureUnavailable", "Azure gives no usable answer.", _BUSY
+    CALL_BUDGET_SPENT = (
+        "CallBudgetSpent",
+        "The operator's share of Azure's limits is used up, so the call waits for its turn.",
+        _BUSY,
+    )
     UNREADABLE = "Unreadable", "Azure's answer cannot be read, so nothing is concluded or written.", _BUSY
     ON_ANOTHER_KEY = (
         "OnAnotherKey",

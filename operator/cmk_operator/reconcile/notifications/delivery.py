@@ -38,6 +38,12 @@ if TYPE_CHECKING:
     Announcer = CustomerManagedKey | EncryptedResource
 
 LANE: Final = "deliveries"
+WORKERS: Final = 16
+"""Deliveries at once; each waits for one answer."""
+_AT_ONCE: Final = 4
+"""Deliveries at once to a receiver that answers quickly. Any other receiver gets one, so that slow ones do not use all workers."""
+_QUICK: Final = 1.0
+"""Seconds in which a quick receiver answers."""
 _SECRET_KEPT_FOR: Final = 10.0
 """Seconds; without this, thousands of events at once would read one Secret thousands of times."""
 _LOG: Final = logging.getLogger(__name__)
@@ -54,6 +60,8 @@ class SinkState:
     closed_until: float = 0.0
     signer: Signer | None = None
     signer_read_at: float = float("-inf")
+    quick: bool = False
+    """Whether its last answer came within `_QUICK` seconds."""
 
     def wait(self) -> float:
         """Seconds until the next attempt."""
@@ -84,6 +92,17 @@ class Deliveries:
     """The operator's namespace, which holds Secrets unless a manifest names another."""
     delivered: dict[ObjectReference, tuple[str, int]] = field(default_factory=dict)
     states: dict[str, SinkState] = field(default_factory=dict)
+
+    def receiver_of(self, inventory: Inventory, reference: ObjectReference) -> str:
+        """The receiver of a delivery, by the tenant that names it; the empty string if there is none any more."""
+        announcer = _announcer(inventory, _origin_of(reference))
+        tenant = _tenant_of(inventory, key_of(inventory, announcer)) if announcer is not None else None
+        return tenant.metadata.name if tenant is not None else ""
+
+    def at_once(self, receiver: str) -> int:
+        """How many deliveries may run at once to the receiver of a tenant."""
+        state = self.states.get(receiver)
+        return _AT_ONCE if state is not None and state.quick else 1
 
     def audience(self, inventory: Inventory, announcer: Announcer, key: CustomerManagedKey | None) -> Audience:
         """Whether a receiver listens to an object; unknown while its key or tenant does not exist."""
@@ -119,6 +138,12 @@ def delivery_of(reference: ObjectReference) -> ObjectReference:
     return ObjectReference(LANE, reference.namespace, f"{reference.plural}/{reference.name}")
 
 
+def _origin_of(reference: ObjectReference) -> ObjectReference:
+    """The object of a queue item from `delivery_of`."""
+    plural, _, name = reference.name.partition("/")
+    return ObjectReference(plural, reference.namespace, name)
+
+
 def wake_delivery(cluster: Cluster, announcer: Announcer, report: NotificationsReport | None) -> None:
     """Enqueue a delivery if the status that was just written has pending events."""
     if report is not None and report.pending:
@@ -138,8 +163,7 @@ def key_of(inventory: Inventory, announcer: Announcer) -> CustomerManagedKey | N
 
 async def reconcile_delivery(context: DeliveryContext, reference: ObjectReference) -> Next:
     """Deliver one object's events in order; after a failure, all later ones wait."""
-    plural, _, name = reference.name.partition("/")
-    origin = ObjectReference(plural, reference.namespace, name)
+    origin = _origin_of(reference)
     announcer = _announcer(context.cluster.inventory, origin)
     deliveries = context.deliveries
     if announcer is None:
@@ -157,7 +181,9 @@ async def reconcile_delivery(context: DeliveryContext, reference: ObjectReferenc
         return Next(after=jittered(closed) + 0.05)
     fault = await _sign(context, state)
     for entry in waiting if fault is None else ():
+        began = time.monotonic()
         fault = await deliveries.receivers.send(state.spec.sink, message_for(announcer, tenant, entry), state.signer)
+        state.quick = fault is None and time.monotonic() - began < _QUICK
         context.telemetry.notifications.labels("failed" if fault is not None else "delivered").inc()
         if fault is not None:
             break
