@@ -56,6 +56,18 @@ def seven_digits(seconds: float) -> str:
     return utc(seconds).strftime("%Y-%m-%dT%H:%M:%S.%f") + "0Z"
 
 
+def with_offset(seconds: float) -> str:
+    """RFC 3339 with seven fractional digits and an offset in place of Z, as Microsoft.Compute prints."""
+    return utc(seconds).strftime("%Y-%m-%dT%H:%M:%S.%f") + "0+00:00"
+
+
+def short_fraction(seconds: float) -> str:
+    """RFC 3339 with at most three fractional digits and no zero at the end of them, as Microsoft.Sql prints."""
+    moment = utc(seconds)
+    fraction = f".{moment.microsecond // 1000:03d}".rstrip("0").rstrip(".")
+    return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"
+
+
 def whole_seconds(seconds: float) -> str:
     """RFC 3339 without a fraction."""
     return utc(seconds).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -40,10 +40,13 @@ class ArmRefusedError(RefusedError):
     """Azure Resource Manager: `{"error": {"code", "message"}}`."""
 
     details: list[dict[str, str]] | None = field(default=None, kw_only=True)
+    target: str | None = field(default=None, kw_only=True)
 
     @override
     def answer(self, request_id: str, now: float) -> Answer:
         error: dict[str, object] = {"code": self.code, "message": self.message}
+        if self.target:
+            error["target"] = self.target
         if self.details:
             error["details"] = self.details
         return Answer(self.status, {"error": error}, headers={"x-ms-failure-cause": "gateway", **self.headers})

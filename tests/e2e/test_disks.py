@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandbox.administrators.compute import ComputeAdministrator
+from sandbox.administrators.compute import DISKS, ComputeAdministrator
 from sandbox.kubernetes.objects import condition, has
 
 if TYPE_CHECKING:
@@ -185,11 +185,6 @@ async def test_a_disk_of_a_running_machine_waits_for_its_administrator_and_the_m
 
 
 MEANINGS = {
-    "AzureDiskEncryptionUsed": (
-        "Disk has encryptionSettingsCollection: disks that were encrypted with Azure Disk Encryption cannot be encrypted with a "
-        "customer-managed key.",
-        "must copy its data to a new disk that never was",
-    ),
     "QuotaExceeded": (
         "Operation could not be completed as it results in exceeding approved quota of disks.",
         "must have it raised",
@@ -223,6 +218,19 @@ async def test_each_meaning_of_one_code_of_compute_has_a_sentence_of_its_own(dis
         before = fault
     await disks.environment.control.clear_fault(before)
     await disks.until("Ready", has("Ready"), "data")
+
+
+async def test_a_disk_that_was_under_azure_disk_encryption_is_told_and_left_alone(disks: Disks, operator: Operator) -> None:
+    disk = await disks.disk()
+    await disks.environment.provider.patch(disk, DISKS, {"properties": {"encryptionSettingsCollection": {"enabled": True}}})
+    await disks.apply_set()
+    await disks.apply_disk()
+    status = await disks.until("told", has("Ready", "False", "AzureDiskEncryptionUsed"), "data")
+    message = condition(status, "Ready")["message"]
+    assert "must copy its data to a new disk that never was" in message
+    assert "has encryptionSettingsCollection" in message
+    await operator.after_passes(2)
+    assert (await disks.compute.disk(disk))["properties"]["encryption"]["type"] == "EncryptionAtRestWithPlatformKey"
 
 
 async def test_a_disabled_key_is_told_while_machines_stop_and_all_heals_when_it_is_enabled(disks: Disks) -> None:

@@ -38,6 +38,7 @@ class OperationKind:
     namespace: str
     status: str = "operationStatuses"
     result: str = "asyncoperations"
+    printed: Callable[[float], str] = seven_digits  # how the provider writes a moment
 
 
 @dataclass
@@ -60,10 +61,10 @@ class Operation:
             "id": path,
             "name": self.id,
             "status": "InProgress",
-            "startTime": seven_digits(self.started),
+            "startTime": self.kind.printed(self.started),
         }
         if self.ended:
-            body |= {"status": "Failed" if self.failure else "Succeeded", "endTime": seven_digits(self.ends)}
+            body |= {"status": "Failed" if self.failure else "Succeeded", "endTime": self.kind.printed(self.ends)}
         if self.failure is not None:
             body["error"] = {"code": self.failure.code, "message": self.failure.message}
         return body

@@ -124,11 +124,41 @@ class DiskSecurityProfile(Strict):
     confidential_vm_version: str | None = Field(None, alias="confidentialVMVersion")
 
 
+class VaultSecret(Strict):
+    """A secret of a vault, by its URL."""
+
+    source_vault: SourceVault
+    secret_url: str
+
+
+class VaultKey(Strict):
+    """A key of a vault, by its URL."""
+
+    source_vault: SourceVault
+    key_url: str
+
+
+class DiskEncryptionSetting(Strict):
+    """Where Azure Disk Encryption keeps the key of one volume."""
+
+    disk_encryption_key: VaultSecret | None = None
+    key_encryption_key: VaultKey | None = None
+
+
+class EncryptionSettingsCollection(Strict):
+    """Azure Disk Encryption, which encrypts inside the machine."""
+
+    enabled: bool
+    encryption_settings: list[DiskEncryptionSetting] | None = None
+    encryption_settings_version: str | None = None
+
+
 class DiskUpdateProperties(Strict):
     """What a PATCH of a disk may change; all but the encryption and the size is kept and given back unread."""
 
     disk_size_gb: int | None = Field(None, alias="diskSizeGB", ge=1, le=65_536)
     encryption: DiskEncryption | None = None
+    encryption_settings_collection: EncryptionSettingsCollection | None = None
     os_type: Literal["Windows", "Linux"] | None = None
     network_access_policy: Literal["AllowAll", "AllowPrivate", "DenyAll"] | None = None
     public_network_access: Literal["Enabled", "Disabled"] | None = None

@@ -19,7 +19,7 @@ from sandbox.azure.key_vault.crypto import new_data_key
 
 if TYPE_CHECKING:
     from sandbox.azure.arm.gateway import ArmCall
-    from sandbox.azure.compute.bodies import DiskProperties, DiskUpdateProperties
+    from sandbox.azure.compute.bodies import CreationData, DiskProperties, DiskUpdateProperties
     from sandbox.azure.compute.frame import ComputeFrame
     from sandbox.azure.compute.model import EncryptionSet
 
@@ -89,6 +89,24 @@ class DiskEncryptionChanges:
                 f"Cannot change Encryption Setting of disk {disk.name} while an active shared access signature exists. Call "
                 "EndGetAccess first.",
             )
+
+    @staticmethod
+    def encrypted_inside(disk: Disk, sent: DiskUpdateProperties | None, encryption_set: EncryptionSet | None) -> bool:
+        """Whether the disk is or was once under Azure Disk Encryption, which never goes together with a customer's key.
+
+        https://learn.microsoft.com/azure/virtual-machines/disk-encryption#restrictions; the code: azure-sdk-for-python#30287; the text
+        is ours, as no public source shows Azure's. Raises ArmRefusedError 409.
+        """
+        collection = sent.encryption_settings_collection if sent is not None else None
+        inside = disk.encrypted_inside or (collection is not None and collection.enabled)
+        if inside and encryption_set is not None:
+            raise ArmRefusedError(
+                409,
+                "OperationNotAllowed",
+                f"Disk {disk.name} has encryptionSettingsCollection: a disk that is or was encrypted with Azure Disk Encryption cannot be "
+                "encrypted with a customer-managed key.",
+            )
+        return inside
 
     @staticmethod
     def differs(disk: Disk, kind: str, encryption_set: EncryptionSet | None) -> bool:
@@ -172,7 +190,8 @@ class DiskOperations:
         if existing is not None:
             self._profile_kept(existing, body.properties)
             return await self._changed(call, existing, body.properties, body.tags or {}, body.sku.name if body.sku else None)
-        size, creation = self._content(body)
+        source = self._copied(body.properties.creation_data)
+        size, creation = self._content(body, source)
         disk = Disk(
             id=place,
             name=call["name"],
@@ -186,8 +205,10 @@ class DiskOperations:
             creation=creation,
             zones=body.zones or [],
             settings=_settings(body.properties),
+            encrypted_inside=source is not None and source.encrypted_inside,
         )
         kind, encryption_set = self._changes.wanted(call, disk, body.properties.encryption)
+        disk.encrypted_inside = self._changes.encrypted_inside(disk, body.properties, encryption_set)
         await self._changes.apply(disk, kind, encryption_set)
         secure = self._changes.secure_set(call, disk, body.properties)
         if secure is not None:
@@ -209,13 +230,19 @@ class DiskOperations:
         if wanted is not None and wanted.sent() != now:
             raise ArmRefusedError(409, "PropertyChangeNotAllowed", "Changing property 'securityProfile' is not allowed.")
 
-    def _content(self, body: DiskBody) -> tuple[int, dict[str, Any]]:
+    def _copied(self, creation: CreationData) -> Disk | None:
+        """The disk of which the new one is a copy. Raises ArmRefusedError 400."""
+        if creation.create_option != "Copy":
+            return None
+        source = self._frame.fleet.disks.find(creation.source_resource_id or "")
+        if source is None:
+            raise invalid("disk.creationData.sourceResourceId", "There is no such disk.")
+        return source
+
+    @staticmethod
+    def _content(body: DiskBody, source: Disk | None) -> tuple[int, dict[str, Any]]:
         creation, size = body.properties.creation_data, body.properties.disk_size_gb
-        if creation.create_option == "Copy":
-            source = self._frame.fleet.disks.find(creation.source_resource_id or "")
-            if source is None:
-                raise invalid("disk.creationData.sourceResourceId", "There is no such disk.")
-            size = size or source.size
+        size = size or (source.size if source is not None else None)
         if size is None and creation.create_option != "FromImage":
             raise missing("disk.diskSizeGB")
         return size or 30, creation.sent()
@@ -236,6 +263,7 @@ class DiskOperations:
         self._frame.free(disk)
         kind, encryption_set = self._changes.wanted(call, disk, properties.encryption if properties else None)
         self._changes.allowed(disk, kind, encryption_set)
+        inside = self._changes.encrypted_inside(disk, properties, encryption_set)
         if self._changes.differs(disk, kind, encryption_set):
             await self._frame.protection.unwrapped(disk)
             if encryption_set is not None:
@@ -251,7 +279,7 @@ class DiskOperations:
             except ArmRefusedError:
                 disk.state = "Failed"
                 raise
-            disk.state, disk.sku = "Succeeded", sku or disk.sku
+            disk.state, disk.sku, disk.encrypted_inside = "Succeeded", sku or disk.sku, inside
             disk.tags = tags if tags is not None else disk.tags
             if properties is not None:
                 disk.size = properties.disk_size_gb or disk.size

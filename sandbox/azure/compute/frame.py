@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sandbox.azure.arm.identities import not_found
 from sandbox.azure.arm.operations import OperationKind
 from sandbox.azure.arm.resources import resource_id
+from sandbox.azure.clock import with_offset
 from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from sandbox.azure.compute.protection import SetProtection
     from sandbox.azure.timings import Timings
 
-DISK_OPERATIONS = OperationKind("Microsoft.Compute", "DiskOperations", "DiskOperations")
-MACHINE_OPERATIONS = OperationKind("Microsoft.Compute", "operations", "operations")
+DISK_OPERATIONS = OperationKind("Microsoft.Compute", "DiskOperations", "DiskOperations", with_offset)
+MACHINE_OPERATIONS = OperationKind("Microsoft.Compute", "operations", "operations", with_offset)
 KindT = TypeVar("KindT", bound="Resource")
 
 

@@ -94,7 +94,10 @@ class DiskKey:
 
 @dataclass(kw_only=True)
 class Disk(Resource):
-    """A managed disk; `plain` is its data encryption key while Microsoft's own key protects it."""
+    """A managed disk; `plain` is its data encryption key while Microsoft's own key protects it.
+
+    `encrypted_inside` is whether it is or was once under Azure Disk Encryption, which no disk can undo.
+    """
 
     plain: bytes
     sku: str
@@ -106,6 +109,7 @@ class Disk(Resource):
     """The set of a confidential virtual machine's disk, which encrypts it above the storage service."""
     key: DiskKey | None = None
     managed_by: str | None = None
+    encrypted_inside: bool = False
     access_until: float = 0.0
     zones: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)

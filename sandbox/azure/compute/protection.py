@@ -200,17 +200,30 @@ class SetProtection:
                 self.rotate(encryption_set, replace(settings, key=latest), moment)
             return
         if refusal.status != 429:
-            encryption_set.rotation_error = {"code": refusal.code, "message": refusal.message}
+            encryption_set.rotation_error = _rotation_error(encryption_set, refusal)
+
+
+def _rotation_error(encryption_set: EncryptionSet, refusal: ArmRefusedError) -> dict[str, str]:
+    """What a set tells of a rotation that it gave up; the words of a lost identity are those of the REST examples."""
+    if refusal.code == "ManagedServiceIdentityNotFound":
+        message = (
+            f"Auto-key rotation was disabled as managed service identity associated with DiskEncryptionSet '{encryption_set.name}' was not "
+            "found. Please update the resource with correct identity to re-enable auto-key rotation."
+        )
+        return {"code": refusal.code, "message": message}
+    return {"code": refusal.code, "message": refusal.message}
 
 
 def invalid(parameter: str, reason: str) -> ArmRefusedError:
     """Compute's 400 for a value it does not take."""
-    return ArmRefusedError(400, "InvalidParameter", f"The value of parameter {parameter} is invalid. {reason}")
+    message = f"The value of parameter {parameter} is invalid. {reason}"
+    return ArmRefusedError(400, "InvalidParameter", message, target=parameter)
 
 
 def missing(parameter: str) -> ArmRefusedError:
     """Compute's 400 for a value it needs."""
-    return ArmRefusedError(400, "InvalidParameter", f"Required parameter '{parameter}' is missing (null).")
+    message = f"Required parameter '{parameter}' is missing (null)."
+    return ArmRefusedError(400, "InvalidParameter", message, target=parameter)
 
 
 def _forbidden(message: str) -> ArmRefusedError:

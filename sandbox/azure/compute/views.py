@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from sandbox.azure.clock import seven_digits
+from sandbox.azure.clock import with_offset
 
 if TYPE_CHECKING:
     from sandbox.azure.arm.assigned_identities import AssignedIdentities
@@ -26,7 +26,7 @@ def _frame(resource: Resource, kind: str) -> dict[str, Any]:
 
 
 def set_shown(encryption_set: EncryptionSet, identities: AssignedIdentities) -> dict[str, Any]:
-    """A disk encryption set: `previousKeys` only while a rotation runs, the timestamp only after one."""
+    """A disk encryption set: `previousKeys` is empty unless a rotation runs, the timestamp is there only after one."""
     settings = encryption_set.settings
     properties: dict[str, Any] = {
         "encryptionType": encryption_set.encryption_type,
@@ -35,10 +35,9 @@ def set_shown(encryption_set: EncryptionSet, identities: AssignedIdentities) -> 
     }
     if settings.key is not None:
         properties["activeKey"] = _key_shown(settings.key, encryption_set.source_vault)
-    if encryption_set.previous:
-        properties["previousKeys"] = [_key_shown(one, None) for one in encryption_set.previous]
+    properties["previousKeys"] = [_key_shown(one, None) for one in encryption_set.previous]
     if encryption_set.rotated is not None:
-        properties["lastKeyRotationTimestamp"] = seven_digits(encryption_set.rotated)
+        properties["lastKeyRotationTimestamp"] = with_offset(encryption_set.rotated)
     if encryption_set.rotation_error is not None:
         properties["autoKeyRotationError"] = encryption_set.rotation_error
     if settings.federated_client_id:
@@ -67,7 +66,7 @@ def disk_shown(disk: Disk, fleet: Fleet, now: float) -> dict[str, Any]:
         "diskSizeGB": disk.size,
         "diskSizeBytes": disk.size * GIBIBYTE,
         "encryption": encryption,
-        "timeCreated": seven_digits(disk.created),
+        "timeCreated": with_offset(disk.created),
         "provisioningState": disk.state,
         "diskState": fleet.state_of(disk, now),
         "uniqueId": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{disk.id.lower()} {disk.created}")),
@@ -104,7 +103,7 @@ def machine_shown(machine: Machine, fleet: Fleet, *, instance: dict[str, Any] | 
         "storageProfile": storage,
         "provisioningState": machine.state,
         "vmId": str(uuid.uuid5(uuid.NAMESPACE_URL, machine.id.lower())),
-        "timeCreated": seven_digits(machine.created),
+        "timeCreated": with_offset(machine.created),
     }
     if instance is not None:
         properties["instanceView"] = instance
@@ -124,7 +123,7 @@ def instance_shown(machine: Machine, now: float) -> dict[str, Any]:
                 "code": f"ProvisioningState/{machine.state.lower()}",
                 "level": "Info",
                 "displayStatus": f"Provisioning {machine.state.lower()}",
-                "time": seven_digits(now),
+                "time": with_offset(now),
             },
             {"code": f"PowerState/{machine.power}", "level": "Info", "displayStatus": POWER[machine.power]},
         ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sandbox.azure.arm.identities import not_found
 from sandbox.azure.arm.operations import OperationKind
 from sandbox.azure.arm.resources import resource_id
+from sandbox.azure.clock import short_fraction
 from sandbox.azure.sql.refusals import refused
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ SQL = "Microsoft.Sql/servers"
 
 
 def _kind(name: str) -> OperationKind:
-    return OperationKind("Microsoft.Sql", f"{name}AzureAsyncOperation", f"{name}OperationResults")
+    return OperationKind("Microsoft.Sql", f"{name}AzureAsyncOperation", f"{name}OperationResults", short_fraction)
 
 
 SERVER, KEY, PROTECTOR = _kind("server"), _kind("serverKey"), _kind("encryptionProtector")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sandbox.azure.clock import seven_digits
+from sandbox.azure.clock import short_fraction
 from sandbox.azure.endpoints import here
 from sandbox.azure.sql.model import AZURE_KEY_VAULT, SERVICE_MANAGED
 
@@ -61,7 +61,7 @@ def key_shown(server: Server, key: ServerKey | None) -> dict[str, Any]:
         properties |= {
             "uri": key.location.uri,
             "thumbprint": key.thumbprint,
-            "creationDate": seven_digits(key.created),
+            "creationDate": short_fraction(key.created),
             "autoRotationEnabled": server.protection.auto_rotation
             and server.protection.key is not None
             and server.protection.key.location.same_key(key.location),
@@ -110,7 +110,7 @@ def database_shown(
         **database.settings,
         "status": database.status,
         "databaseId": database.id_number,
-        "creationDate": seven_digits(database.created),
+        "creationDate": short_fraction(database.created),
         "currentServiceObjectiveName": sku["name"],
         "requestedServiceObjectiveName": sku["name"],
         "currentSku": sku,
@@ -132,7 +132,7 @@ def database_shown(
             one.location.uri: {
                 "type": AZURE_KEY_VAULT,
                 "thumbprint": one.thumbprint,
-                "creationDate": seven_digits(one.created),
+                "creationDate": short_fraction(one.created),
                 "keyVersion": one.version,
             }
             for one in database.keys.values()
@@ -158,7 +158,7 @@ def master_shown(server: Server) -> dict[str, Any]:
         "collation": "SQL_Latin1_General_CP1_CI_AS",
         "maxSizeBytes": 32212254720,
         "status": "Online",
-        "creationDate": seven_digits(server.created),
+        "creationDate": short_fraction(server.created),
         "currentServiceObjectiveName": "System0",
         "requestedServiceObjectiveName": "System0",
         "zoneRedundant": False,
@@ -191,7 +191,7 @@ def link_shown(database: Database, partner: Database) -> dict[str, Any]:
             "role": "Primary" if primary else "Secondary",
             "partnerRole": "Secondary" if primary else "Primary",
             "replicationMode": "ASYNC",
-            "startTime": seven_digits((partner if primary else database).created),
+            "startTime": short_fraction((partner if primary else database).created),
             "percentComplete": 100,
             "replicationState": "CATCH_UP",
             "isTerminationAllowed": True,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def account_shown(account: StorageAccount, identities: AssignedIdentities, now: float) -> dict[str, Any]:
     """The whole resource; what protects it stays as it was last set, whether the key can be reached or not."""
     created = seven_digits(account.created)
-    services = ("blob", "dfs", "file", "queue", "table") if account.has_queues_and_tables else ("blob", "dfs", "file")
+    services = ("web", "dfs", "blob", "file", "queue", "table") if account.has_queues_and_tables else ("blob", "dfs", "file")
     endpoints = {name: f"https://{account.name}.{name}{here().core_suffix}/" for name in services}
     properties: dict[str, Any] = {
         "keyCreationTime": {"key1": created, "key2": created},

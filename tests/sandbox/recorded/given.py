@@ -104,11 +104,70 @@ async def provider(world: World) -> dict[str, str]:
     }
 
 
+async def service_key(world: World) -> dict[str, str]:
+    """A key that Azure's services may use: its vault has purge protection, the application has the role."""
+    made = {"vault": world.name("recorded-kv"), "key": "cmk"}
+    await world.customer.create_vault(made["vault"])
+    kid = await world.customer.create_key(made["vault"], made["key"])
+    await world.customer.grant(world.identity.application_client_id, made["vault"])
+    await world.control.advance(2)
+    return {
+        **made,
+        "kid": kid,
+        "version": kid.rsplit("/", 1)[-1],
+        "identity": world.identity.managed_identity_resource_id,
+        "application_id": world.identity.application_client_id,
+    }
+
+
+async def account_name(world: World) -> dict[str, str]:
+    """A name that no storage account has yet."""
+    return {"account": world.name("recorded")}
+
+
+async def server(world: World) -> dict[str, str]:
+    """A server with a database, and a second one; both have the identity that reaches the key, and a Microsoft-managed key."""
+    sql = world.provider.sql
+    names = {"server": world.name("recorded-sql"), "second": world.name("recorded-sql")}
+    for one, location in zip(names.values(), ("westeurope", "northeurope"), strict=True):
+        server_id = await sql.create_server(one, location=location)
+        await sql.set_identity(server_id, world.identity)
+    await sql.create_database(sql.server_id(names["server"]), "orders")
+    return {**names, "second_id": sql.server_id(names["second"]), "server_id": sql.server_id(names["server"])}
+
+
+async def encryption_set(world: World) -> dict[str, str]:
+    """A disk encryption set on the key, with a disk; needs the key."""
+    compute = world.provider.compute
+    names = {"set": world.name("recorded-des"), "disk": world.name("recorded-disk"), "plain": world.name("recorded-disk")}
+    set_id = await compute.create_encryption_set(
+        names["set"],
+        world.values["kid"],
+        identity=world.identity.managed_identity_resource_id,
+        application_client_id=world.identity.application_client_id,
+        automatic=True,
+    )
+    await compute.create_disk(names["disk"], encryption_set=set_id)
+    await compute.create_disk(names["plain"])
+    return {**names, "set_id": set_id}
+
+
 async def fresh(world: World) -> dict[str, str]:
     """A name that nothing has yet."""
     return {"fresh": world.name("recorded-")}
 
 
 GIVEN: dict[str, Callable[[World], Awaitable[dict[str, str]]]] = {
-    one.__name__.replace("_", " "): one for one in (customer, vault, policy_vault, provider, fresh)
+    one.__name__.replace("_", " "): one
+    for one in (
+        customer,
+        vault,
+        policy_vault,
+        provider,
+        service_key,
+        account_name,
+        server,
+        encryption_set,
+        fresh,
+    )
 }

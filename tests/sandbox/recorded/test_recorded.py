@@ -41,6 +41,11 @@ def _at(value: Any, path: str) -> str:
     return str(value)
 
 
+def _header(reply: Reply, path: str) -> str | None:
+    kind, _, name = path.partition(" ")
+    return {one.lower(): value for one, value in reply.headers.items()}[name.lower()] if kind == "header" else None
+
+
 def _wrong(exchange: dict[str, Any], reply: Reply) -> Iterator[str]:
     if reply.status != exchange["status"]:
         yield f"status {reply.status} instead of {exchange['status']}: {reply.text[:600]}"
@@ -86,9 +91,10 @@ async def test_the_sandbox_answers_as_azure_was_recorded_to(file: Path, world: W
         text = exchange.get("sent_text")
         reply = await wire(method, url, token=token, body=exchange.get("sent"), text=text, headers=headers)
         wrong = list(_wrong(exchange, reply))
+        await world.control.advance(float(exchange.get("advance", 0)))
         assert not wrong, f"{file.name}, exchange {number + 1} ({exchange['asked']}): " + "; ".join(wrong)
         for remembered, path in exchange.get("remember", {}).items():
-            world.values[remembered] = _at(reply.json, path)
+            world.values[remembered] = _header(reply, path) or _at(reply.json, path)
 
 
 def test_every_kind_of_difference_is_found() -> None:
