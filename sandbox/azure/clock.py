@@ -68,6 +68,11 @@ def short_fraction(seconds: float) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"
 
 
+def milliseconds(moment: float) -> str:
+    """With three digits after the point, as Key Vault's resource provider writes times."""
+    return utc(moment).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
 def whole_seconds(seconds: float) -> str:
     """RFC 3339 without a fraction."""
     return utc(seconds).strftime("%Y-%m-%dT%H:%M:%SZ")

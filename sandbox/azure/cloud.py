@@ -10,6 +10,7 @@ from sandbox.azure.arm.authorization import Authorization, RoleAssignment
 from sandbox.azure.arm.diagnostics import DiagnosticOperations
 from sandbox.azure.arm.gateway import Gateway, correlation_headers
 from sandbox.azure.arm.identities import Identities, IdentityOperations
+from sandbox.azure.arm.inventory import Inventory
 from sandbox.azure.arm.lock_operations import LockOperations
 from sandbox.azure.arm.locks import Locks
 from sandbox.azure.arm.operations import Operations
@@ -63,6 +64,25 @@ if TYPE_CHECKING:
 
 ADMINISTRATOR_ROLES = ("Owner", "Key Vault Administrator", "Storage Blob Data Owner")
 DECADE = 3650 * 86_400.0
+
+
+ENTRA_HEADERS = {
+    "Cache-Control": "no-store, no-cache",
+    "Pragma": "no-cache",
+    "Expires": "-1",
+    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def _graph_headers(exchange: Exchange, now: float) -> dict[str, str]:
+    del now
+    return {
+        "Cache-Control": "no-cache",
+        "Strict-Transport-Security": "max-age=31536000",
+        "request-id": exchange.request_id,
+        "client-request-id": exchange.headers.get("client-request-id", exchange.request_id),
+    }
 
 
 @dataclass(frozen=True)
@@ -124,7 +144,6 @@ class Cloud:
             clock=self.clock,
             timings=self.timings,
         )
-        SubscriptionOperations(gateway, self.directory, self._resources_in, self._give)
         operations = Operations(gateway, self.schedule, self.faults, self.clock)
         StorageOperations(
             gateway=gateway,
@@ -158,17 +177,34 @@ class Cloud:
             timings=self.timings,
         )
         IdentityOperations(gateway, self.identities, self.directory, self.clock, self.timings)
-        VaultOperations(gateway, self.vaults, self.clock)
+        VaultOperations(gateway, self.vaults, operations, self.clock, self.timings)
         VaultKeyOperations(gateway, self.vaults, keys, self.key_factory, self.clock)
-        DiagnosticOperations(gateway, self.vaults)
-        RoleOperations(gateway, self.directory, self.clock)
-        LockOperations(gateway)
+        diagnostics = DiagnosticOperations(gateway, self.vaults)
+        inventory = Inventory(
+            gateway,
+            self.timings,
+            self._names_below,
+            self.vaults.all_live,
+            lambda: self.accounts.under("/subscriptions"),
+            lambda: self.identities.under("/subscriptions"),
+            lambda: self.sql_servers.under("/subscriptions"),
+            self.fleet.all,
+            diagnostics.workspaces,
+        )
+        SubscriptionOperations(gateway, self.directory, inventory, self._give)
+        RoleOperations(gateway, self.directory, inventory, self.clock)
+        LockOperations(gateway, inventory)
         return gateway
 
-    def _resources_in(self, scope: str) -> list[str]:
-        vaults = [one.id for one in self.vaults.all_live() if one.id.lower().startswith(scope.lower() + "/")]
-        accounts = [one.id for one in self.accounts.under(scope)]
-        return [*vaults, *accounts, *(one.id for one in self.identities.under(scope)), *self.fleet.under(scope)]
+    def _names_below(self, collection: str) -> set[str] | None:
+        """The names, in lower case, in a collection below a resource; None for a collection that nobody looks into."""
+        _, _, _, _, _, _, _, _, name, kind = collection.split("/")
+        vault, server = self.vaults.live(name), self.sql_servers.find(name)
+        if kind.lower() == "keys" and vault is not None and vault.id.lower() == collection.rsplit("/", 1)[0].lower():
+            return set(vault.keys)
+        if kind.lower() == "databases" and server is not None:
+            return set(server.databases)
+        return None
 
     def _entra_router(self) -> Router:
         router = Router()
@@ -178,7 +214,7 @@ class Cloud:
 
     def _graph_router(self) -> Router:
         router = Router()
-        access = GraphAccess(self.directory, self.tokens)
+        access = GraphAccess(self.directory, self.tokens, self.timings)
         Applications(router, access, self.directory, self.clock)
         ApplicationCredentials(router, access, self.clock)
         Principals(router, access, self.directory, self.clock)
@@ -212,10 +248,8 @@ class Cloud:
             return EntraRefusedError(status, number if number.isdigit() else "90033", message, error="temporarily_unavailable")
 
         return {
-            "login": Service("login", self._serve_login, entra),
-            "graph": Service(
-                "graph", self._serve_graph, GraphRefusedError, lambda exchange, _: {"request-id": exchange.request_id}
-            ),
+            "login": Service("login", self._serve_login, entra, lambda _exchange, _now: ENTRA_HEADERS),
+            "graph": Service("graph", self._serve_graph, GraphRefusedError, _graph_headers),
             "management": Service("management", self._arm.serve, ArmRefusedError, correlation_headers),
             "vault": Service(
                 "vault",

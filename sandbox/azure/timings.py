@@ -79,6 +79,7 @@ class Timings:
     vault_software_key_operations_per_10_seconds: int = 4000  # in units of one RSA 2048 operation
     vault_software_key_creations_per_10_seconds: int = 20
     list_page_size: int = 1000
+    graph_page_size: int = 100
     snowflake_activation_wait_seconds: float = 259_200.0
     snowflake_rekey_seconds: float = 3000.0  # Snowflake: "under an hour", up to 24
     snowflake_loss_notice_seconds: float = 600.0

@@ -14,7 +14,7 @@ from sandbox.administrators.rest import GRAPH, AzureRest, connection
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, ProviderIdentity
+    from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, ProviderIdentity, SandboxControl
     from tests.sandbox.conftest import Wire
     from tests.sandbox.issuer import Issuer
 
@@ -38,8 +38,19 @@ async def application(provider: ProviderAdministrator) -> dict[str, Any]:
         ({"issuer": "http://plain.example"}, 400, "Request_BadRequest"),
         ({"subject": "system:serviceaccount:*"}, 400, "Request_BadRequest"),
         ({"claims": "unknown"}, 400, "Request_BadRequest"),
+        (
+            {"claimsMatchingExpression": {"value": "claims['sub'] matches 'a:*'", "languageVersion": 1}},
+            400,
+            "Request_BadRequest",
+        ),
+        ({"subject": 5}, 400, "BadRequest"),
+        ({"audiences": AUDIENCE}, 400, "BadRequest"),
+        ({"audiences": [5]}, 400, "BadRequest"),
+        ({"audiences": [""]}, 400, "Request_BadRequest"),
+        ({"subject": "s" * 601}, 400, "Request_BadRequest"),
+        ({"issuer": None}, 400, "BadRequest"),
         ({"name": "first"}, 409, "Request_MultipleObjectsWithSameKeyValue"),
-        ({"subject": "a:b"}, 409, "Request_MultipleObjectsWithSameKeyValue"),
+        ({"subject": "a:b"}, 400, "InvalidFederatedIdentityCredentialValue"),
     ],
 )
 async def test_a_wrong_federated_credential_is_refused(
@@ -144,3 +155,54 @@ async def test_the_consent_page_creates_the_service_principal_for_the_tenants_ad
     assert redirected.status == 302
     assert redirected.headers["Location"].startswith("https://vendor.example/done?admin_consent=True&tenant=")
     assert await customer.principal_id(app_id)
+
+
+@pytest.mark.parametrize(
+    ("body", "refused"),
+    [
+        ({"accountEnabled": False}, False),
+        ({"accountEnabled": "no"}, True),
+        ({"accountEnabled": 0}, True),
+        ({"accountEnabled": None}, True),
+        ({"appRoleAssignmentRequired": "yes"}, True),
+        ({"tags": "one"}, True),
+        ({"tags": ["one"]}, False),
+    ],
+    ids=str,
+)
+async def test_a_property_takes_values_of_its_own_type_only(
+    provider: ProviderAdministrator,
+    application: dict[str, Any],
+    body: dict[str, Any],
+    refused: bool,  # noqa: FBT001
+) -> None:
+    made = await provider.graph.json("POST", "/servicePrincipals", {"appId": application["appId"]})
+    path = f"/servicePrincipals/{made['id']}"
+    if not refused:
+        await provider.graph.send("PATCH", path, body)
+        return
+    with pytest.raises(HttpResponseError, match="Cannot convert the literal") as refusal:
+        await provider.graph.send("PATCH", path, body)
+    assert refusal.value.status_code == 400
+    assert (await provider.graph.json("GET", path))["accountEnabled"] is True
+
+
+async def test_lists_come_in_pages_of_uneven_size_and_some_are_empty(
+    provider: ProviderAdministrator, application: dict[str, Any], control: SandboxControl
+) -> None:
+    path = f"/applications/{application['id']}/federatedIdentityCredentials"
+    for number in range(5):
+        body = {"name": f"n-{number}", "issuer": "https://issuer.example", "subject": f"s{number}", "audiences": [AUDIENCE]}
+        await provider.graph.json("POST", path, body)
+    await control.set_timings(graph_page_size=2)
+    url, sizes, names = path, [], []
+    while url:
+        page = await provider.graph.json("GET", url)
+        sizes.append(len(page["value"]))
+        names += [one["name"] for one in page["value"]]
+        url = page.get("@odata.nextLink", "")
+    assert (sizes, names) == ([2, 0, 1, 2], [f"n-{number}" for number in range(5)])
+    assert len((await provider.graph.json("GET", f"{path}?$top=5"))["value"]) == 5
+    for top in ("0", "1000", "many"):
+        with pytest.raises(HttpResponseError, match="Invalid page size"):
+            await provider.graph.json("GET", f"{path}?$top={top}")

@@ -11,6 +11,7 @@ from azure.identity.aio import ClientAssertionCredential, WorkloadIdentityCreden
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.administrators.rest import connection
+from tests.sandbox.issuer import SERVICE_ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -182,3 +183,28 @@ async def test_the_managed_identity_is_unknown_in_the_customers_tenant(
 ) -> None:
     with pytest.raises(ClientAuthenticationError, match="AADSTS700016:"):
         await _token(env, "CUSTOMER", identity.managed_identity_client_id, issuer.token(), VAULT)
+
+
+async def test_an_application_trusts_the_managed_identities_of_its_own_tenant_only(
+    env: Mapping[str, str],
+    provider: ProviderAdministrator,
+    customer: CustomerAdministrator,
+    identity: ProviderIdentity,
+    issuer: Issuer,
+    control: SandboxControl,
+) -> None:
+    group = await customer.create_resource_group("rg-foreign-identity")
+    foreign = f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/foreign"
+    made = (await customer.put(foreign, "2024-11-30", {"location": "westeurope"}))["properties"]
+    trusted = {"issuer": issuer.url, "subject": SERVICE_ACCOUNT, "audiences": ["api://AzureADTokenExchange"]}
+    await customer.put(f"{foreign}/federatedIdentityCredentials/kubernetes", "2024-11-30", {"properties": trusted})
+    application = (await provider.graph.json("GET", f"/applications(appId='{identity.application_client_id}')"))["id"]
+    path = f"/applications/{application}/federatedIdentityCredentials"
+    entra = f"https://login.microsoftonline.com/{env['CUSTOMER_TENANT_ID']}/v2.0"
+    body = {"name": "foreign", "issuer": entra, "subject": made["principalId"], "audiences": ["api://AzureADTokenExchange"]}
+    await provider.graph.json("POST", path, body)
+    await control.advance(10)
+    assertion = await _token(env, "CUSTOMER", made["clientId"], issuer.token(), EXCHANGE)
+    with pytest.raises(ClientAuthenticationError, match="AADSTS700222:"):
+        await _token(env, "CUSTOMER", identity.application_client_id, assertion, VAULT)
+    await provider.graph.json("DELETE", f"{path}/foreign")

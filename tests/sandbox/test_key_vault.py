@@ -154,7 +154,9 @@ async def test_the_list_of_keys_shows_each_latest_version_in_pages_whose_links_n
         shown = {one.name: one async for one in client.list_properties_of_keys()}
         token = (await credential.get_token("https://vault.azure.net/.default")).token
         first = await wire("GET", f"{host}/keys?{API}", token=token)
-        last = await wire("GET", first.json["nextLink"], token=token)
+        pages = [first.json]
+        while pages[-1]["nextLink"] is not None:
+            pages.append((await wire("GET", pages[-1]["nextLink"], token=token)).json)
         forged = await wire("GET", f"{host}/keys?{API}&$skiptoken=25", token=token)
     assert len(shown) == 25
     assert shown["key-4"].tags == {"number": "4"}
@@ -162,7 +164,7 @@ async def test_the_list_of_keys_shows_each_latest_version_in_pages_whose_links_n
     assert shown["key-3"].version is None
     assert {one["kid"] for one in first.json["value"]} == {f"{host}/keys/key-{number}" for number in range(25)}
     assert first.json["nextLink"].startswith(f"{host}:443/keys?{API}&$skiptoken=")
-    assert last.json == {"value": [], "nextLink": None}, "a full page says that more may come"
+    assert [len(one["value"]) for one in pages] == [25, 0, 0], "a full page says that more may come, and so does an empty one"
     assert (forged.status, forged.code) == (400, "BadParameter")
 
 
@@ -590,9 +592,12 @@ async def test_a_new_vault_is_an_rbac_vault_by_default_from_2026_02_01_on(
         with pytest.raises(HttpResponseError, match="accessPolicies"):
             await customer.put(vault, version, body)
         return
-    assert (await customer.put(vault, version, body))["properties"]["enableRbacAuthorization"] is rbac
+    made = (await customer.put(vault, version, body))["properties"]
+    # A model that nobody ever named is not shown (recordings of 2024-11-01), and means access policies.
+    assert made.get("enableRbacAuthorization", False) is rbac
+    assert ("enableRbacAuthorization" in made) is (rbac or "enableRbacAuthorization" in properties)
     updated = await customer.put(vault, "2026-02-01", {"location": "westeurope", "properties": {**basis, "accessPolicies": []}})
-    assert updated["properties"]["enableRbacAuthorization"] is rbac, "an update changes no model"
+    assert updated["properties"].get("enableRbacAuthorization", False) is rbac, "an update changes no model"
 
 
 async def test_a_vault_in_failover_is_read_only(

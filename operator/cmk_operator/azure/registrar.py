@@ -111,11 +111,12 @@ class RegistrarClient:
         found = await _or_none(graph, f"/v1.0/applications({key})", {"$select": _APPLICATION_FIELDS})
         if found is None:
             return None
-        credentials = await graph.call("GET", f"/v1.0/applications/{found['id']}/federatedIdentityCredentials")
+        path = f"/v1.0/applications/{found['id']}/federatedIdentityCredentials"
+        credentials = [entry async for page in graph.pages(path, {}) for entry in page]
         return ApplicationFacts(
             display_name=str(found.get("displayName", "")),
             sign_in_audience=str(found.get("signInAudience", "")),
-            federated_credentials=tuple(credential_of(entry, str(entry["name"])) for entry in credentials["value"]),
+            federated_credentials=tuple(credential_of(entry, str(entry["name"])) for entry in credentials),
             object_id=str(found["id"]),
             client_id=str(found["appId"]),
             unique_name=found.get("uniqueName"),

@@ -29,6 +29,7 @@ class RoleAssignment:
     created_by: str
     created: float
     withdrawn: float | None = None
+    description: str | None = None
 
     @property
     def id(self) -> str:

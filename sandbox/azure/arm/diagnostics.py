@@ -19,6 +19,8 @@ from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sandbox.azure.arm.gateway import ArmCall, Gateway
     from sandbox.azure.key_vault.model import Vaults
 
@@ -97,7 +99,13 @@ class Workspace:
 
     id: str
     location: str
+    tags: dict[str, str] = field(default_factory=dict)
     customer_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    @property
+    def name(self) -> str:
+        """The last segment of the id."""
+        return self.id.rsplit("/", 1)[-1]
 
 
 def bad_request(message: str) -> ArmRefusedError:
@@ -127,11 +135,15 @@ class DiagnosticOperations:
         properties = {"customerId": workspace.customer_id, "provisioningState": "Succeeded", "sku": {"name": "PerGB2018"}}
         return {
             "id": workspace.id,
-            "name": workspace.id.rsplit("/", 1)[-1],
+            "name": workspace.name,
             "type": WORKSPACES,
             "location": workspace.location,
             "properties": properties,
         }
+
+    def workspaces(self) -> Iterable[Workspace]:
+        """All of them."""
+        return self._workspaces.values()
 
     async def put_workspace(self, call: ArmCall) -> Answer:
         """Create; there is nothing to change."""

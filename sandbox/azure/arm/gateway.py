@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sandbox.azure.timings import Timings
 
 
+VAULT_PROVIDER_VERSION = "1.5.1491.0"
 LARGEST_BODY = 4 * 1024 * 1024
 """https://learn.microsoft.com/azure/azure-resource-manager/management/azure-subscription-service-limits"""
 
@@ -276,7 +277,9 @@ def _check_content(exchange: Exchange) -> None:
 def correlation_headers(exchange: Exchange, now: float) -> dict[str, str]:
     """What ARM adds to every response."""
     correlation = exchange.headers.get("x-ms-correlation-request-id", str(uuid.uuid4()))
+    of_vaults = "/providers/microsoft.keyvault/" in exchange.path.lower()
     return {
+        **({"x-ms-keyvault-service-version": VAULT_PROVIDER_VERSION} if of_vaults else {}),
         **NOT_CACHED,
         "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
         "x-ms-correlation-request-id": correlation,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sandbox.azure.arm.bodies import FederatedCredentialBody, IdentityResource, parsed
-from sandbox.azure.arm.resources import serve
+from sandbox.azure.arm.resources import location_of, page, serve
 from sandbox.azure.arm.subscriptions import normalized_location
 from sandbox.azure.arm.throttling import Window, retry_after
 from sandbox.azure.entra.directory import FederatedCredential, ManagedIdentity
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 KIND = "Microsoft.ManagedIdentity/userAssignedIdentities"
 MAXIMUM_FEDERATED_CREDENTIALS = 20
+LONGEST_VALUE = 600
 WRITE_SECONDS = 0.05
 
 
@@ -41,6 +42,7 @@ class IdentityState:
     identity: ManagedIdentity
     tags: dict[str, str] = field(default_factory=dict)
     writing: bool = False
+    isolation_scope: str = "None"
 
     def shown(self) -> dict[str, Any]:
         """As ARM answers: `resourcegroups` in lower case."""
@@ -51,6 +53,7 @@ class IdentityState:
             "name": self.name,
             "type": KIND,
             "properties": {
+                "isolationScope": self.isolation_scope,
                 "tenantId": self.identity.tenant_id,
                 "principalId": self.identity.principal_id,
                 "clientId": self.identity.client_id,
@@ -122,8 +125,9 @@ class IdentityOperations:
             )
 
     async def list(self, call: ArmCall) -> Answer:
-        """Of a subscription or a group."""
-        return Answer(json={"value": [one.shown() for one in self._identities.under(call.scope)]})
+        """Of a subscription or a group, in pages."""
+        found = self._identities.under(call.scope)
+        return page(call, found, IdentityState.shown, int(self._timings.list_page_size))
 
     async def get(self, call: ArmCall) -> Answer:
         """One identity."""
@@ -139,14 +143,17 @@ class IdentityOperations:
         location = normalized_location(body.location)
         state = self._identities.find(resource_id)
         if state is not None:
+            location_of(call, location, state.location)
             state.tags = body.tags or {}
             return Answer(200, state.shown())
         tenant = self._directory.tenants[call.caller.tenant_id]
         identity = ManagedIdentity(str(uuid.uuid4()), str(uuid.uuid4()), tenant.id, response_id(resource_id))
         self._directory.add_principal(tenant, identity.client_id, call["name"], now=self._clock.now(), identity=identity)
         state = IdentityState(resource_id, call["name"], location, identity, body.tags or {})
+        if body.properties is not None and body.properties.isolation_scope is not None:
+            state.isolation_scope = body.properties.isolation_scope
         self._identities.put(state)
-        return Answer(201, state.shown())
+        return Answer(201, state.shown(), headers={"Location": response_id(resource_id)})
 
     async def patch(self, call: ArmCall) -> Answer:
         """Replace the tags."""
@@ -176,7 +183,8 @@ class IdentityOperations:
     async def credentials(self, call: ArmCall) -> Answer:
         """All federated credentials of an identity."""
         state = self._found(call)
-        return Answer(json={"value": [self._credential_shown(state, one) for one in state.identity.federated.values()]})
+        found = list(state.identity.federated.values())
+        return page(call, found, lambda one: self._credential_shown(state, one), int(self._timings.list_page_size))
 
     async def credential(self, call: ArmCall) -> Answer:
         """One federated credential."""
@@ -232,7 +240,8 @@ class IdentityOperations:
             str(uuid.uuid4()), name, properties.issuer, properties.subject, tuple(properties.audiences), "", self._clock.now()
         )
         state.identity.federated[name] = one
-        return Answer(200 if existing else 201, self._credential_shown(state, one))
+        shown = self._credential_shown(state, one)
+        return Answer(200, shown) if existing else Answer(201, shown, headers={"Location": str(shown["id"])})
 
     async def delete_credential(self, call: ArmCall) -> Answer:
         """Delete it; 204 if there was none."""
@@ -259,6 +268,8 @@ def credential_problem(
         return 400, "BadRequest", "Exactly one audience is required for a federated identity credential."
     if not issuer.startswith("https://") or not subject or "*" in subject:
         return 400, "BadRequest", "The issuer must be an https URL and the subject a plain string without wildcards."
+    if max(len(issuer), len(subject), len(audiences[0])) > LONGEST_VALUE or not audiences[0]:
+        return 400, "BadRequest", f"The issuer, the subject and the audience must have at most {LONGEST_VALUE} characters."
     if any((one.issuer, one.subject) == (issuer, subject) for one in others):
         return 409, "Conflict", "Issuer and subject combination already exists for this Managed Identity."
     if len(others) >= MAXIMUM_FEDERATED_CREDENTIALS:

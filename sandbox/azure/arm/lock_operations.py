@@ -14,13 +14,15 @@ from sandbox.azure.exchange import Answer
 
 if TYPE_CHECKING:
     from sandbox.azure.arm.gateway import ArmCall, Gateway
+    from sandbox.azure.arm.inventory import Inventory
 
 
 class LockOperations:
     """The Microsoft.Authorization/locks operations at any scope."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, inventory: Inventory) -> None:
         self._locks = gateway.locks
+        self._inventory = inventory
         kind = "Microsoft.Authorization/locks"
         collection = "/{scope:path}/providers/Microsoft.Authorization/locks"
         gateway.add("GET", collection, self.list, kind=kind, action=f"{kind}/read")
@@ -46,8 +48,9 @@ class LockOperations:
         return lock
 
     async def put(self, call: ArmCall) -> Answer:
-        """Lock the scope."""
+        """Lock the scope, which must exist."""
         properties = parsed(LockBody, call.body()).properties
+        self._inventory.must_exist(call.scope)
         if properties.level == "NotSpecified":
             raise ArmRefusedError(400, "InvalidLockLevel", "The lock level 'NotSpecified' is invalid.")
         lock = Lock(call.scope, call["name"], properties.level, properties.notes)

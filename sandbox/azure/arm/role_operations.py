@@ -14,7 +14,9 @@ from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
 
 if TYPE_CHECKING:
+    from sandbox.azure.arm.bodies import RoleAssignmentProperties
     from sandbox.azure.arm.gateway import ArmCall, Gateway
+    from sandbox.azure.arm.inventory import Inventory
     from sandbox.azure.entra.directory import Directory
 
 ASSIGNMENTS = "Microsoft.Authorization/roleAssignments"
@@ -22,11 +24,26 @@ DEFINITIONS = "Microsoft.Authorization/roleDefinitions"
 PERMISSIONS = "Microsoft.Authorization/permissions"
 
 
+def _refuse_what_is_not_simulated(properties: RoleAssignmentProperties) -> None:
+    """A condition would narrow the grant, so it must not be ignored: it is refused with Azure's words for one that it cannot read.
+
+    Azure/azure-cli#15683 has the words; the code is a guess.
+    """
+    if properties.condition is not None or properties.condition_version is not None:
+        raise ArmRefusedError(400, "InvalidRoleAssignmentCondition", "The given role assignment condition is invalid.")
+    if properties.delegated_managed_identity_resource_id is not None:
+        message = (
+            "The delegated managed identity resource ID is only valid for a subscription that is managed by another tenant."
+        )
+        raise ArmRefusedError(400, "InvalidDelegatedManagedIdentityResourceId", message)
+
+
 class RoleOperations:
     """Microsoft.Authorization/roleAssignments, roleDefinitions and permissions at any scope."""
 
-    def __init__(self, gateway: Gateway, directory: Directory, clock: Clock) -> None:
+    def __init__(self, gateway: Gateway, directory: Directory, inventory: Inventory, clock: Clock) -> None:
         self._gateway = gateway
+        self._inventory = inventory
         self._authorization = gateway.authorization
         self._directory = directory
         self._clock = clock
@@ -60,7 +77,7 @@ class RoleOperations:
                 "createdBy": one.created_by,
                 "updatedBy": one.created_by,
                 "delegatedManagedIdentityResourceId": None,
-                "description": None,
+                "description": one.description,
             },
         }
 
@@ -115,7 +132,16 @@ class RoleOperations:
                 "RoleAssignmentUpdateNotPermitted",
                 "Tenant ID, application ID, principal ID, and scope are not allowed to be updated.",
             )
+        self._inventory.must_exist(call.scope)
         self._principal_exists(call, properties.principal_id)
+        if properties.principal_type not in {None, "ServicePrincipal"}:
+            raise ArmRefusedError(
+                400,
+                "UnmatchedPrincipalType",
+                f"The PrincipalId '{properties.principal_id.replace('-', '')}' has type 'ServicePrincipal' , which is different from "
+                f"specified PrinciaplType '{properties.principal_type}'.",
+            )
+        _refuse_what_is_not_simulated(properties)
         for one in self._authorization.every():
             if (one.scope.lower(), one.role_id, one.principal_id) == (call.scope.lower(), role.id, properties.principal_id):
                 message = f"The role assignment already exists. The ID of the conflicting role assignment is {one.name.replace('-', '')}."
@@ -128,12 +154,18 @@ class RoleOperations:
             principal_type="ServicePrincipal",
             created_by=call.caller.object_id,
             created=self._clock.now(),
+            description=properties.description,
         )
         self._authorization.add(assignment)
         return Answer(201, self._shown(assignment))
 
     def _principal_exists(self, call: ArmCall, principal_id: str) -> None:
         tenant = self._directory.tenants[call.caller.tenant_id]
+        try:
+            uuid.UUID(principal_id)
+        except ValueError:
+            message = "A valid principal ID must be provided for role assignment."
+            raise ArmRefusedError(400, "InvalidPrincipalId", message) from None
         if principal_id not in tenant.principals:
             raise ArmRefusedError(
                 400,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sandbox.azure.arm.gateway import ArmCall, Gateway
+    from sandbox.azure.arm.inventory import Inventory
     from sandbox.azure.entra.directory import Directory
 
 PROVIDERS = {
@@ -34,12 +35,12 @@ class SubscriptionOperations:
         self,
         gateway: Gateway,
         directory: Directory,
-        resources_in: Callable[[str], list[str]],
+        inventory: Inventory,
         give: Callable[[Subscription, str], None],
     ) -> None:
         self._gateway = gateway
         self._directory = directory
-        self._resources_in = resources_in
+        self._inventory = inventory
         self._give = give
         one, groups = "/subscriptions/{subscription}", "/subscriptions/{subscription}/resourcegroups"
         prefix = "Microsoft.Resources/subscriptions"
@@ -155,7 +156,7 @@ class SubscriptionOperations:
             "name": group.name,
             "type": "Microsoft.Resources/resourceGroups",
             "location": group.location,
-            "tags": group.tags,
+            **({"tags": group.tags} if group.tags else {}),
             "properties": {"provisioningState": "Succeeded"},
         }
 
@@ -196,7 +197,7 @@ class SubscriptionOperations:
         """Only an empty group: this Azure does not delete what is in it."""
         subscription = self._gateway.subscriptions[call["subscription"]]
         group = subscription.group(call["group"])
-        inside = self._resources_in(call.scope)
+        inside = [one.id for one in self._inventory.under(call.scope)]
         if inside:
             raise ArmRefusedError(
                 409,

@@ -115,9 +115,10 @@ def shown(vault: Vault, key: Key) -> dict[str, Any]:
     if latest.key_type.startswith("RSA"):
         properties["keySize"] = size
     if key.rotation_policy is not None:
-        properties["rotationPolicy"] = {
-            name: value for name, value in key.rotation_policy.items() if name in {"attributes", "lifetimeActions"}
-        }
+        actions = [
+            {**one, "action": {"type": str(one["action"]["type"]).lower()}} for one in key.rotation_policy["lifetimeActions"]
+        ]
+        properties["rotationPolicy"] = {"attributes": key.rotation_policy["attributes"], "lifetimeActions": actions}
     return {
         "id": f"{vault.id}/keys/{key.name}",
         "name": key.name,

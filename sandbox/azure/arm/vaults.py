@@ -3,30 +3,103 @@
 from __future__ import annotations
 
 import re
-import uuid
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
-from sandbox.azure.arm.bodies import AccessPolicy, NameAvailability, VaultBody, VaultProperties, parsed
+from sandbox.azure.arm.bodies import NameAvailability, VaultBody, VaultPoliciesBody, VaultProperties, parsed
 from sandbox.azure.arm.identities import not_found
-from sandbox.azure.arm.resources import serve
+from sandbox.azure.arm.operations import OperationKind
+from sandbox.azure.arm.resources import location_of, page, serve
 from sandbox.azure.arm.subscriptions import normalized_location
-from sandbox.azure.clock import whole_seconds
+from sandbox.azure.clock import milliseconds, whole_seconds
 from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
 from sandbox.azure.key_vault.data_plane import read_only
 from sandbox.azure.key_vault.model import NetworkRules, Vault
 
 if TYPE_CHECKING:
-    from sandbox.azure.arm.bodies import VaultNetworkAcls
+    from sandbox.azure.arm.bodies import AccessPolicy, VaultNetworkAcls, VaultSku
     from sandbox.azure.arm.gateway import ArmCall, Gateway
+    from sandbox.azure.arm.operations import Operations
     from sandbox.azure.clock import Clock
     from sandbox.azure.key_vault.model import Vaults
+    from sandbox.azure.timings import Timings
 
 KIND = "Microsoft.KeyVault/vaults"
+PURGE = OperationKind("Microsoft.KeyVault", "operationResults", "operationResults")
 RBAC_IS_THE_DEFAULT = "2026-02-01"
 PRIVATE_NETWORKS = tuple(IPv4Network(one) for one in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 SUBNET_ID = "/subscriptions/[0-9a-f-]{36}/resourceGroups/[^/]+/providers/Microsoft.Network/virtualNetworks/[^/]+/subnets/[^/]+"
+MOST_POLICIES, MOST_ADDRESSES, MOST_SUBNETS = 1024, 1000, 200
+"""https://learn.microsoft.com/azure/key-vault/general/assign-access-policy and network-security."""
+PERMISSIONS = {
+    "keys": frozenset(
+        [
+            "all",
+            "encrypt",
+            "decrypt",
+            "wrapkey",
+            "unwrapkey",
+            "sign",
+            "verify",
+            "get",
+            "list",
+            "create",
+            "update",
+            "import",
+            "delete",
+            "backup",
+            "restore",
+            "recover",
+            "purge",
+            "release",
+            "rotate",
+            "getrotationpolicy",
+            "setrotationpolicy",
+        ]
+    ),
+    "secrets": frozenset(["all", "get", "list", "set", "delete", "backup", "restore", "recover", "purge"]),
+    "certificates": frozenset(
+        [
+            "all",
+            "get",
+            "list",
+            "delete",
+            "create",
+            "import",
+            "update",
+            "managecontacts",
+            "getissuers",
+            "listissuers",
+            "setissuers",
+            "deleteissuers",
+            "manageissuers",
+            "recover",
+            "purge",
+            "backup",
+            "restore",
+        ]
+    ),
+    "storage": frozenset(
+        [
+            "all",
+            "get",
+            "list",
+            "delete",
+            "set",
+            "update",
+            "regeneratekey",
+            "recover",
+            "purge",
+            "backup",
+            "restore",
+            "setsas",
+            "listsas",
+            "getsas",
+            "deletesas",
+        ]
+    ),
+}
 SWITCHES = {
     "enabledForDeployment": "enabled_for_deployment",
     "enabledForDiskEncryption": "enabled_for_disk_encryption",
@@ -35,7 +108,7 @@ SWITCHES = {
 
 
 def shown(vault: Vault) -> dict[str, Any]:
-    """As ARM answers: purge protection is absent while it is off."""
+    """As ARM answers: purge protection is absent while it is off, and so is a permission model that nobody ever named."""
     properties: dict[str, Any] = {
         "sku": vault.sku,
         "tenantId": vault.tenant_id,
@@ -43,11 +116,12 @@ def shown(vault: Vault) -> dict[str, Any]:
         **vault.switches,
         "enableSoftDelete": True,
         "softDeleteRetentionInDays": vault.retention_days,
-        "enableRbacAuthorization": vault.rbac,
         "vaultUri": vault.uri,
         "provisioningState": "Succeeded",
         "publicNetworkAccess": vault.public_network_access,
     }
+    if vault.rbac or vault.rbac_was_sent:
+        properties["enableRbacAuthorization"] = vault.rbac
     if vault.purge_protection:
         properties["enablePurgeProtection"] = True
     if vault.network is not None:
@@ -64,10 +138,12 @@ def shown(vault: Vault) -> dict[str, Any]:
         "location": vault.location,
         "tags": vault.tags,
         "systemData": {
+            "createdBy": vault.creator,
             "createdByType": "Application",
-            "createdAt": whole_seconds(vault.created),
+            "createdAt": milliseconds(vault.created),
+            "lastModifiedBy": vault.modifier,
             "lastModifiedByType": "Application",
-            "lastModifiedAt": whole_seconds(vault.created),
+            "lastModifiedAt": milliseconds(vault.modified),
         },
         "properties": properties,
     }
@@ -94,6 +170,11 @@ def bad_request(message: str) -> ArmRefusedError:
     return ArmRefusedError(400, "BadRequest", message)
 
 
+def invalid(name: str) -> ArmRefusedError:
+    """What the resource provider says of a value, without a reason."""
+    return bad_request(f"An invalid value was provided for '{name}'.")
+
+
 def refuse_in_failover(vault: Vault, operation: str) -> None:
     """In the paired region no property of a vault, no access policy and no firewall can be changed. Raises ArmRefusedError 503.
 
@@ -106,17 +187,19 @@ def refuse_in_failover(vault: Vault, operation: str) -> None:
 def apply(vault: Vault, properties: VaultProperties) -> None:
     """Write what was sent; what cannot be undone is refused."""
     _refuse_what_cannot_be_undone(vault, properties)
+    if properties.tenant_id is not None and properties.tenant_id.lower() != vault.tenant_id:
+        raise invalid("tenantId")
     if properties.enable_purge_protection:
         vault.purge_protection = True
     if properties.enable_rbac_authorization is not None:
-        vault.rbac = properties.enable_rbac_authorization
+        vault.rbac, vault.rbac_was_sent = properties.enable_rbac_authorization, True
     if properties.access_policies is not None:
-        vault.access_policies = list(properties.access_policies)
+        vault.access_policies = checked_policies(properties.access_policies)
     if properties.public_network_access is not None:
         choices = ("Enabled", "Disabled", "SecuredByPerimeter")
         vault.public_network_access = _choice("publicNetworkAccess", properties.public_network_access, choices)
     if properties.sku is not None:
-        vault.sku = properties.sku.model_dump()
+        vault.sku = _sku(properties.sku)
     if properties.network_acls is not None:
         vault.network = _network_rules(properties.network_acls)
     for wire, name in SWITCHES.items():
@@ -140,7 +223,30 @@ def _refuse_what_cannot_be_undone(vault: Vault, properties: VaultProperties) -> 
         raise bad_request('The property "softDeleteRetentionInDays" has been set already and it can\'t be modified.')
 
 
+def checked_policies(policies: list[AccessPolicy]) -> list[AccessPolicy]:
+    """Raises ArmRefusedError 400: words and cases in Azure/azure-libraries-for-net#361 and Azure/azure-cli#18430."""
+    if len(policies) > MOST_POLICIES:
+        raise invalid("accessPolicies")
+    for policy in policies:
+        if not all(_is_guid(one) for one in (policy.tenant_id, policy.object_id, policy.application_id) if one is not None):
+            raise invalid("accessPolicies")
+        for kind, known in PERMISSIONS.items():
+            if any(one.lower() not in known for one in getattr(policy.permissions, kind) or ()):
+                raise invalid("accessPolicies")
+    return list(policies)
+
+
+def _is_guid(text: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text, re.IGNORECASE) is not None
+
+
+def _sku(sku: VaultSku) -> dict[str, str]:
+    return {"family": _choice("sku.family", sku.family, ("A",)), "name": _choice("sku.name", sku.name, ("standard", "premium"))}
+
+
 def _network_rules(acls: VaultNetworkAcls) -> NetworkRules:
+    if len(acls.ip_rules or ()) > MOST_ADDRESSES or len(acls.virtual_network_rules or ()) > MOST_SUBNETS:
+        raise invalid("networkAcls")
     return NetworkRules(
         _choice("networkAcls.bypass", acls.bypass or "AzureServices", ("AzureServices", "None")),
         _choice("networkAcls.defaultAction", acls.default_action or "Allow", ("Allow", "Deny")),
@@ -171,16 +277,30 @@ def _subnet(subnet_id: str) -> dict[str, Any]:
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> str:
     found = next((one for one in choices if one.lower() == value.lower()), None)
     if found is None:
-        raise bad_request(f"The value '{value}' of '{name}' is not one of {', '.join(choices)}.")
+        raise invalid(name)
     return found
+
+
+def in_use(name: str) -> str:
+    """Of a vault, live or deleted."""
+    return (
+        f"The vault name '{name}' is already in use. Vault names are globally unique so it is possible that the name is already taken. "
+        "If you are sure that the vault name was not taken then it is possible that a vault with the same name was recently deleted but "
+        "not purged after being placed in a recoverable state. If the vault is in a recoverable state then the vault will need to be "
+        "purged before reusing the name. For more information about VaultAlreadyExists, soft delete and purging a vault follow this link "
+        "https://go.microsoft.com/fwlink/?linkid=2147740."
+    )
 
 
 class VaultOperations:
     """The operations."""
 
-    def __init__(self, gateway: Gateway, vaults: Vaults, clock: Clock) -> None:
+    def __init__(self, gateway: Gateway, vaults: Vaults, operations: Operations, clock: Clock, timings: Timings) -> None:
         self._gateway = gateway
         self._vaults = vaults
+        self._operations = operations
+        self._timings = timings
+        operations.serve(PURGE)
         self._clock = clock
         subscription, namespace = "/subscriptions/{subscription}", "Microsoft.KeyVault"
         one, add = serve(gateway, KIND, self), gateway.add
@@ -192,8 +312,7 @@ class VaultOperations:
         add("POST", f"{at}/purge", self.purge, kind=deleted, action=f"{namespace}/locations/deletedVaults/purge/action")
         check = f"{namespace}/checkNameAvailability"
         add("POST", f"{subscription}/providers/{check}", self.available, kind=check, action=f"{check}/read")
-        # The az CLI looks for vaults by name with the general list of resources, and for managed HSMs beside them.
-        add("GET", f"{subscription}/resources", self.resources, kind="Microsoft.Resources/resources", action=None)
+        # The az CLI looks for managed HSMs beside vaults.
         for other in ("managedHSMs", "deletedManagedHSMs"):
             kind = f"{namespace}/{other}"
             add("GET", f"{subscription}/providers/{kind}", self.no_managed_hsms, kind=kind, action=f"{kind}/read")
@@ -209,26 +328,11 @@ class VaultOperations:
             raise not_found(KIND, call["name"], call["group"])
         return vault
 
-    async def resources(self, call: ArmCall) -> Answer:
-        """Vaults only: `$filter` by resourceType, and by name if one is asked for, in any order."""
-        text = call.exchange.query.get("$filter", "")
-        terms = [re.fullmatch(r"(resourceType|name) eq '([^']+)'", one) for one in text.split(" and ")]
-        wanted = {one.group(1): one.group(2).lower() for one in terms if one is not None}
-        if None in terms or len(wanted) != len(terms) or wanted.get("resourceType") != KIND.lower():
-            raise ArmRefusedError(400, "InvalidFilterInQueryString", f"Invalid $filter '{text}' specified in the query string.")
-        found = [
-            {"id": one.id, "name": one.name, "type": KIND, "location": one.location, "tags": one.tags}
-            for one in self._vaults.all_live()
-            if one.id.lower().startswith(f"/subscriptions/{call['subscription']}/".lower())
-            and wanted.get("name") in {None, one.name.lower()}
-            and self._gateway.authorization.allows(call.caller.object_id, f"{KIND}/read", one.id)
-        ]
-        return Answer(json={"value": found})
-
     async def list(self, call: ArmCall) -> Answer:
-        """Of a subscription or a group."""
+        """Of a subscription or a group, in pages."""
         prefix = call.scope.lower() + "/"
-        return Answer(json={"value": [shown(one) for one in self._vaults.all_live() if one.id.lower().startswith(prefix)]})
+        found = [one for one in self._vaults.all_live() if one.id.lower().startswith(prefix)]
+        return page(call, found, shown, int(self._timings.list_page_size))
 
     async def get(self, call: ArmCall) -> Answer:
         """One vault."""
@@ -251,15 +355,7 @@ class VaultOperations:
             )
         existing = self._vaults.live(name)
         if existing is not None and existing.id.lower() != resource_id.lower():
-            raise ArmRefusedError(
-                409,
-                "VaultAlreadyExists",
-                f"The vault name '{name}' is already in use. Vault names are globally unique so it is possible that the name is already "
-                "taken. If you are sure that the vault name was not taken then it is possible that a vault with the same name was "
-                "recently deleted but not purged after being placed in a recoverable state. If the vault is in a recoverable state then "
-                "the vault will need to be purged before reusing the name. For more information on soft delete and purging a vault "
-                "follow this link https://go.microsoft.com/fwlink/?linkid=2147740.",
-            )
+            raise ArmRefusedError(409, "VaultAlreadyExists", in_use(name))
         if properties.create_mode == "recover":
             return self._recovered(name)
         deleted = self._vaults.deleted(name, self._clock.now())
@@ -272,12 +368,14 @@ class VaultOperations:
             )
         if existing is not None:
             refuse_in_failover(existing, "VaultPut")
+            location_of(call, normalized_location(body.location), existing.location)
         if existing is not None:
             existing.replace_settings(self._clock.now())
         vault = existing or self._new(call, resource_id, name, body.location, properties)
         apply(vault, properties)
         if body.tags is not None:
             vault.tags = body.tags
+        self._modified(vault, call)
         self._vaults.add(vault)
         return Answer(200, shown(vault))
 
@@ -292,10 +390,8 @@ class VaultOperations:
     def _new(self, call: ArmCall, resource_id: str, name: str, location: str, properties: VaultProperties) -> Vault:
         if properties.tenant_id is None or properties.sku is None:
             raise bad_request("The parameters 'tenantId' and 'sku' are required.")
-        try:
-            uuid.UUID(properties.tenant_id)
-        except ValueError:
-            raise bad_request(f"The tenantId '{properties.tenant_id}' is not a GUID.") from None
+        if not _is_guid(properties.tenant_id):
+            raise invalid("tenantId")
         if properties.tenant_id.lower() != call.caller.tenant_id:
             raise bad_request("The tenantId of a new vault must be the tenant of its subscription.")
         # https://learn.microsoft.com/azure/key-vault/general/access-control-default: of creation only, from that version on.
@@ -311,12 +407,14 @@ class VaultOperations:
             name=name,
             location=normalized_location(location),
             tenant_id=properties.tenant_id.lower(),
-            sku=properties.sku.model_dump(),
+            sku=_sku(properties.sku),
             rbac=rbac,
+            rbac_was_sent=properties.enable_rbac_authorization is not None,
             retention_days=days,
             purge_protection=False,
             created=self._clock.now(),
-            switches={"enabledForDeployment": False},
+            creator=call.caller.app_id,
+            switches=dict.fromkeys(SWITCHES, False),
         )
 
     async def patch(self, call: ArmCall) -> Answer:
@@ -328,21 +426,26 @@ class VaultOperations:
             apply(vault, body.properties)
         if body.tags is not None:
             vault.tags = body.tags
+        self._modified(vault, call)
         return Answer(200, shown(vault))
+
+    def _modified(self, vault: Vault, call: ArmCall) -> None:
+        vault.modified, vault.modifier = self._clock.now(), call.caller.app_id
 
     async def policies(self, call: ArmCall) -> Answer:
         """Add, replace or remove access policies."""
         vault = self._found(call)
         refuse_in_failover(vault, "VaultAccessPolicyChange")
-        raw = (call.body().get("properties") or {}).get("accessPolicies") or []
-        policies = [parsed(AccessPolicy, one) for one in raw]
+        policies = checked_policies(parsed(VaultPoliciesBody, call.body()).properties.access_policies)
         operation = call["operation"].lower()
         if operation not in {"add", "replace", "remove"}:
             raise bad_request(f"The operation '{operation}' is not supported.")
-        named = {one.object_id for one in policies}
+        named = {one.object_id.lower() for one in policies}
+        kept = [one for one in vault.access_policies if one.object_id.lower() not in named]
+        after = policies if operation == "replace" else kept + (policies if operation == "add" else [])
         vault.replace_settings(self._clock.now())
-        kept = [one for one in vault.access_policies if one.object_id not in named]
-        vault.access_policies = policies if operation == "replace" else kept + (policies if operation == "add" else [])
+        vault.access_policies = checked_policies(after)
+        self._modified(vault, call)
         answer = {"accessPolicies": [one.model_dump(by_alias=True, exclude_none=True) for one in vault.access_policies]}
         return Answer(json={"id": vault.id + "/accessPolicies/", "type": f"{KIND}/accessPolicies", "properties": answer})
 
@@ -351,14 +454,13 @@ class VaultOperations:
         vault = self._found(call)
         refuse_in_failover(vault, "VaultDelete")
         self._vaults.soft_delete(vault, self._clock.now())
-        self._gateway.authorization.forget_below(vault.id)
         return Answer(200)
 
     async def list_deleted(self, call: ArmCall) -> Answer:
-        """All soft-deleted vaults of a subscription."""
+        """All soft-deleted vaults of a subscription, in pages."""
         prefix = f"/subscriptions/{call['subscription']}/".lower()
-        found = [deleted_shown(one) for one in self._vaults.all_deleted(self._clock.now()) if one.id.lower().startswith(prefix)]
-        return Answer(json={"value": found})
+        found = [one for one in self._vaults.all_deleted(self._clock.now()) if one.id.lower().startswith(prefix)]
+        return page(call, found, deleted_shown, int(self._timings.list_page_size))
 
     def _deleted(self, call: ArmCall) -> Vault:
         vault = self._vaults.deleted(call["name"], self._clock.now())
@@ -380,7 +482,7 @@ class VaultOperations:
                 f"Operation 'DeletedVaultPurge' is not allowed on vault '{vault.name}' with purge protection enabled.",
             )
         self._vaults.purge(vault)
-        return Answer(200)
+        return self._operations.started(call, PURGE, vault.location, seconds=0, result=dict)
 
     async def no_managed_hsms(self, call: ArmCall) -> Answer:
         """There are none here."""
@@ -389,10 +491,11 @@ class VaultOperations:
 
     async def available(self, call: ArmCall) -> Answer:
         """Whether the name is free, deleted vaults included."""
-        name = parsed(NameAvailability, call.body()).name
+        asked = parsed(NameAvailability, call.body())
+        name = asked.name
+        if asked.type.lower() != KIND.lower():
+            raise invalid("type")
         taken = self._vaults.live(name) is not None or self._vaults.deleted(name, self._clock.now()) is not None
         if not taken:
             return Answer(json={"nameAvailable": True})
-        return Answer(
-            json={"nameAvailable": False, "reason": "AlreadyExists", "message": f"The name '{name}' is already in use."}
-        )
+        return Answer(json={"nameAvailable": False, "reason": "AlreadyExists", "message": in_use(name)})

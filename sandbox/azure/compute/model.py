@@ -173,10 +173,9 @@ class Fleet:
         """The machine that has the disk."""
         return self.machines.find(disk.managed_by) if disk.managed_by else None
 
-    def under(self, scope: str) -> list[str]:
-        """The ids of all resources in a subscription or a group."""
-        shelves: tuple[Shelf[Any], ...] = (self.sets, self.disks, self.machines)
-        return [one.id for shelf in shelves for one in shelf.under(scope)]
+    def all(self) -> list[Resource]:
+        """All resources."""
+        return [*self.sets.values(), *self.disks.values(), *self.machines.values()]
 
     def state_of(self, disk: Disk, now: float) -> str:
         """`diskState`."""

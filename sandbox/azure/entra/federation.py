@@ -96,8 +96,13 @@ class Federation:
         self._clock = clock
         self._timings = timings
 
-    async def check(self, client: str, credentials: Collection[FederatedCredential], assertion: str) -> None:
-        """Pass if one of these credentials trusts the assertion. Raises EntraRefusedError with the AADSTS code."""
+    async def check(
+        self, client: str, credentials: Collection[FederatedCredential], assertion: str, home: str | None = None
+    ) -> None:
+        """Pass if one of these credentials trusts the assertion. Raises EntraRefusedError with the AADSTS code.
+
+        `home` is the tenant of an application: it may trust the managed identities of that tenant, and no others.
+        """
         try:
             header = jwt.get_unverified_header(assertion)
             claims = jwt.decode(assertion, options={"verify_signature": False})
@@ -109,18 +114,22 @@ class Federation:
         raw = claims.get("aud", "")
         audiences = [str(one) for one in raw] if isinstance(raw, list) else [str(raw)]
         if _is_entra(issuer):
-            audiences = self._entra_issued(claims, assertion, audiences)
+            audiences = self._entra_issued(claims, assertion, audiences, home)
         match(self._replicated(client, credentials, issuer, subject, audiences), issuer, subject, audiences)
         if not _is_entra(issuer):
             await self._externally_signed(assertion, issuer, str(header.get("kid", "")))
 
-    def _entra_issued(self, claims: dict[str, Any], assertion: str, audiences: list[str]) -> list[str]:
-        """Entra's own tokens are taken from managed identities only (700226), and only for the exchange (700222)."""
+    def _entra_issued(self, claims: dict[str, Any], assertion: str, audiences: list[str], home: str | None) -> list[str]:
+        """Entra's own tokens are taken from managed identities only (700226), and only for the exchange (700222).
+
+        That the identity must be of the application's own tenant is documented; the code of its refusal is a guess.
+        https://learn.microsoft.com/entra/workload-id/workload-identity-federation-config-app-trust-managed-identity
+        """
         try:
             self._tokens.claims(assertion)
         except TokenInvalidError as error:
             raise _time_or_signature(error, claims, self._clock.wall()) from error
-        if EXCHANGE_APP_ID not in audiences:
+        if EXCHANGE_APP_ID not in audiences or home not in {None, str(claims["tid"])}:
             raise refused("700222", "AAD-issued tokens may not be used for federated identity flows.")
         tenant = self._directory.tenant(str(claims["tid"]))
         principal = tenant.principals.get(str(claims["oid"])) if tenant else None

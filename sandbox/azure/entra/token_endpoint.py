@@ -71,7 +71,7 @@ class TokenEndpoint:
             "ext_expires_in": LIFETIME_SECONDS,
             "access_token": token,
         }
-        return Answer(json=body, headers={"Cache-Control": "no-store, no-cache", "Pragma": "no-cache"})
+        return Answer(json=body)
 
     async def exchange_assertion(self, tenant_id: str, client_id: str, assertion: str, scope: str) -> str:
         """The same as `token` for Azure's own services, which hold a managed identity's token. Raises EntraRefusedError."""
@@ -213,7 +213,7 @@ class TokenEndpoint:
         if claims.get("iss") == application.app_id:
             self._certificate_assertion(application, assertion, header, claims)
             return
-        await self._federation.check(application.app_id, application.federated.values(), assertion)
+        await self._federation.check(application.app_id, application.federated.values(), assertion, application.tenant_id)
 
     def _certificate_assertion(
         self, application: Application, assertion: str, header: dict[str, str], claims: dict[str, object]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
+from sandbox.azure.endpoints import here
 from sandbox.azure.entra.tokens import Claims, TokenInvalidError, graph_audiences
 from sandbox.azure.errors import GraphRefusedError
+from sandbox.azure.exchange import Answer
+from sandbox.azure.graph.views import listed
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -13,7 +17,9 @@ if TYPE_CHECKING:
     from sandbox.azure.entra.directory import Directory, Tenant
     from sandbox.azure.entra.tokens import Tokens
     from sandbox.azure.exchange import Exchange
+    from sandbox.azure.timings import Timings
 
+LARGEST_PAGE = 999
 WRITERS = frozenset({"Application.ReadWrite.All"})
 OWNERS = frozenset({"Application.ReadWrite.OwnedBy"})
 """May create applications, read all of them, and write those that they own."""
@@ -39,9 +45,31 @@ def denied() -> GraphRefusedError:
 class GraphAccess:
     """Checks the token and the permission; a token carries the app roles it was issued with."""
 
-    def __init__(self, directory: Directory, tokens: Tokens) -> None:
+    def __init__(self, directory: Directory, tokens: Tokens, timings: Timings) -> None:
         self._directory = directory
         self._tokens = tokens
+        self._timings = timings
+
+    def page(self, exchange: Exchange, kind: str, items: list[dict[str, Any]]) -> Answer:
+        """The page that a request asks for: `$top` objects or the default, with `@odata.nextLink` if there is more.
+
+        A list of several pages has empty ones and shorter ones among them (https://learn.microsoft.com/graph/paging).
+        """
+        query = exchange.query
+        top = query.get("$top", str(int(self._timings.graph_page_size)))
+        if not top.isdigit() or not 1 <= int(top) <= LARGEST_PAGE:
+            raise GraphRefusedError(400, "Request_UnsupportedQuery", f"Invalid page size specified: '{top}'.")
+        size, (start, _, turn) = int(top), query.get("$skiptoken", "0.0").partition(".")
+        if not start.isdigit() or not turn.isdigit():
+            raise GraphRefusedError(400, "Directory_ExpiredPageToken", "The specified page token value has expired.")
+        begin, before = int(start), int(turn)
+        sizes = (size, 0, max(1, size // 2))
+        end = min(begin + sizes[before % len(sizes)], len(items))
+        body = listed(kind, items[begin:end])
+        if end < len(items):
+            more = urlencode({**query, "$skiptoken": f"{end}.{before + 1}"})
+            body["@odata.nextLink"] = f"https://{here().graph}{exchange.path}?{more}"
+        return Answer(json=body)
 
     def admitted(
         self, exchange: Exchange, *, write: bool = False, administrators_only: bool = False, owners_too: bool = False

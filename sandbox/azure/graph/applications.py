@@ -17,7 +17,7 @@ from sandbox.azure.exchange import Answer, Exchange, Router
 from sandbox.azure.graph.access import bad_request, not_found
 from sandbox.azure.graph.bodies import ONE_APPLICATION, body_of, creates_if_missing, find_application, found_application
 from sandbox.azure.graph.filters import filtered
-from sandbox.azure.graph.views import application_shown, entity, listed, password_shown, principal_shown
+from sandbox.azure.graph.views import application_shown, entity, password_shown, principal_shown
 
 if TYPE_CHECKING:
     from sandbox.azure.clock import Clock
@@ -79,7 +79,7 @@ class Applications:
         """All of the tenant, filtered."""
         tenant, _ = self._access.admitted(exchange)
         shown = [application_shown(one) for one in tenant.applications.values()]
-        return Answer(json=listed("applications", filtered(shown, exchange.query.get("$filter", ""))))
+        return self._access.page(exchange, "applications", filtered(shown, exchange.query.get("$filter", "")))
 
     async def create(self, exchange: Exchange) -> Answer:
         """A new registration, owned by whoever makes it."""
@@ -198,7 +198,7 @@ class Applications:
             for one in sorted(application.owners)
             if one in tenant.principals
         ]
-        return Answer(json=listed("directoryObjects", shown))
+        return self._access.page(exchange, "directoryObjects", shown)
 
     async def add_owner(self, exchange: Exchange) -> Answer:
         """A service principal of the tenant, by reference."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from sandbox.azure.errors import GraphRefusedError
 from sandbox.azure.exchange import Exchange, MalformedBodyError
@@ -20,15 +23,62 @@ ONE_APPLICATION = (
 """By object id, by client id, and by the alternate key that a client chose."""
 
 
+_TEXT, _TEXT_OR_NONE = ("Edm.String", TypeAdapter(str)), ("Edm.String", TypeAdapter(str | None))
+_FLAG, _FLAG_OR_NONE = ("Edm.Boolean", TypeAdapter(bool)), ("Edm.Boolean", TypeAdapter(bool | None))
+_TEXTS = ("Collection(Edm.String)", TypeAdapter(list[str]))
+_OBJECT = ("Edm.ComplexType", TypeAdapter(dict[str, Any] | None))
+_OBJECTS = ("Collection(Edm.ComplexType)", TypeAdapter(list[dict[str, Any]]))
+TYPES: dict[str, tuple[str, TypeAdapter[Any]]] = {
+    **dict.fromkeys(("name", "issuer", "subject", "appId", "principalId", "resourceId", "appRoleId", "keyId"), _TEXT),
+    **dict.fromkeys(
+        ("displayName", "signInAudience", "uniqueName", "notes", "description", "groupMembershipClaims"), _TEXT_OR_NONE
+    ),
+    **dict.fromkeys(("accountEnabled", "appRoleAssignmentRequired"), _FLAG),
+    "isFallbackPublicClient": _FLAG_OR_NONE,
+    **dict.fromkeys(("audiences", "tags", "identifierUris", "ids", "types"), _TEXTS),
+    **dict.fromkeys(("requiredResourceAccess", "appRoles", "keyCredentials", "passwordCredentials"), _OBJECTS),
+    **dict.fromkeys(
+        (
+            "web",
+            "api",
+            "publicClient",
+            "spa",
+            "optionalClaims",
+            "info",
+            "parentalControlSettings",
+            "passwordCredential",
+            "claimsMatchingExpression",
+        ),
+        _OBJECT,
+    ),
+}
+"""Of each property, whatever object it belongs to: the OData type that a refusal names, and which JSON it is."""
+
+
 def body_of(exchange: Exchange, fields: frozenset[str]) -> dict[str, Any]:
-    """The JSON body; an unknown field is refused as Graph does."""
+    """The JSON body; an unknown property and a value of another type are refused as Graph does."""
+    if exchange.body and not exchange.media_type:
+        message = "Write requests (excluding DELETE) must contain the Content-Type header declaration."
+        raise GraphRefusedError(400, "BadRequest", message)
+    if exchange.body and exchange.media_type != "application/json":
+        message = f"The content type '{exchange.media_type}' is not supported. The supported type is 'application/json'."
+        raise GraphRefusedError(415, "UnsupportedMediaType", message)
     try:
         body = exchange.json()
     except MalformedBodyError as error:
         raise GraphRefusedError(400, "BadRequest", f"Unable to read JSON request payload. {error}") from error
-    for name in body:
-        if name not in fields and not name.startswith("@"):
+    for name, value in body.items():
+        if name.startswith("@"):
+            continue
+        if name not in fields:
             raise bad_request(f"Invalid property '{name}'.")
+        kind, adapter = TYPES[name]
+        try:
+            adapter.validate_json(json.dumps(value), strict=True)
+        except ValidationError as error:
+            shown = value if isinstance(value, str) else json.dumps(value)
+            message = f"Cannot convert the literal '{shown}' to the expected type '{kind}'."
+            raise GraphRefusedError(400, "BadRequest", message) from error
     return body
 
 

@@ -14,7 +14,7 @@ from sandbox.azure.exchange import Answer, Exchange, Router
 from sandbox.azure.graph.access import bad_request, not_found
 from sandbox.azure.graph.bodies import ONE_APPLICATION, body_of, creates_if_missing, found_application
 from sandbox.azure.graph.filters import filtered
-from sandbox.azure.graph.views import entity, federated_shown, listed
+from sandbox.azure.graph.views import entity, federated_shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -72,7 +72,7 @@ class ApplicationCredentials:
         """All federated credentials."""
         _, application = found_application(self._access, exchange)
         shown = [federated_shown(one) for one in application.federated.values()]
-        return Answer(json=listed("federatedIdentityCredentials", filtered(shown, exchange.query.get("$filter", ""))))
+        return self._access.page(exchange, "federatedIdentityCredentials", filtered(shown, exchange.query.get("$filter", "")))
 
     async def get(self, exchange: Exchange) -> Answer:
         """One, by id or name."""
@@ -131,23 +131,30 @@ class ApplicationCredentials:
 
     def _checked(self, application: Application, old: FederatedCredential, body: dict[str, object]) -> FederatedCredential:
         audiences = body.get("audiences", old.audiences)
-        if not isinstance(audiences, list | tuple):
-            raise bad_request("Property audiences must be a collection of strings.")
+        if body.get("claimsMatchingExpression") is not None:
+            raise bad_request("Flexible federated identity credentials (claimsMatchingExpression) are not simulated.")
         new = FederatedCredential(
             old.id,
             old.name,
             str(body.get("issuer", old.issuer) or ""),
             str(body.get("subject", old.subject) or ""),
-            tuple(str(one) for one in audiences),
+            tuple(str(one) for one in audiences),  # type: ignore[attr-defined] # `body_of` has checked the type
             str(body.get("description", old.description) or ""),
             self._clock.now(),
         )
         others = [one for one in application.federated.values() if one.name != old.name]
         problem = credential_problem(new.name, new.issuer, new.subject, list(new.audiences), others)
+        if problem is not None and problem[0] == 409:
+            # Azure/azure-workload-identity#434.
+            raise GraphRefusedError(
+                400,
+                "InvalidFederatedIdentityCredentialValue",
+                f"The combination of issuer and subject must be unique for the application. Issuer {new.issuer} and Subject: "
+                f"{new.subject} already exist. paramName: FederatedIdentityCredential.Subject, paramValue: {new.subject}, objectType: "
+                "Microsoft.Online.DirectoryServices.Application",
+            )
         if problem is not None:
-            status, _, message = problem
-            code = "Request_MultipleObjectsWithSameKeyValue" if status == 409 else "Request_BadRequest"
-            raise GraphRefusedError(status, code, message)
+            raise bad_request(problem[2])
         application.federated[new.name] = new
         return new
 

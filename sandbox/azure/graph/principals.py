@@ -61,7 +61,7 @@ class Principals:
         """All of the tenant, filtered."""
         tenant, _ = self._access.admitted(exchange)
         shown = [principal_shown(one, self._directory) for one in tenant.principals.values()]
-        return Answer(json=listed("servicePrincipals", filtered(shown, exchange.query.get("$filter", ""))))
+        return self._access.page(exchange, "servicePrincipals", filtered(shown, exchange.query.get("$filter", "")))
 
     async def create(self, exchange: Exchange) -> Answer:
         """Consent by another door: the service principal of an application of any tenant, if that is multitenant."""
@@ -114,12 +114,12 @@ class Principals:
             for one in tenant.applications.values()
             if principal.object_id in one.owners
         ]
-        return Answer(json=listed("directoryObjects", shown))
+        return self._access.page(exchange, "directoryObjects", shown)
 
     async def roles(self, exchange: Exchange) -> Answer:
         """The app roles granted to the principal."""
         tenant, principal = self._found(exchange)
-        return Answer(json=listed("appRoleAssignments", [_role(tenant, principal, one) for one in principal.app_roles]))
+        return self._access.page(exchange, "appRoleAssignments", [_role(tenant, principal, one) for one in principal.app_roles])
 
     async def grant_role(self, exchange: Exchange) -> Answer:
         """An administrator grants an application permission."""
@@ -161,7 +161,7 @@ class Principals:
     async def users(self, exchange: Exchange) -> Answer:
         """These tenants hold service principals only."""
         self._access.admitted(exchange)
-        return Answer(json=listed("directoryObjects", []))
+        return self._access.page(exchange, "directoryObjects", [])
 
     async def by_ids(self, exchange: Exchange) -> Answer:
         """Those of the ids that exist."""
@@ -174,7 +174,7 @@ class Principals:
                 found.append({"@odata.type": "#microsoft.graph.servicePrincipal", **shown})
             elif (application := tenant.applications.get(str(one).lower())) is not None:
                 found.append({"@odata.type": "#microsoft.graph.application", **application_shown(application)})
-        return Answer(json=listed("directoryObjects", found))
+        return self._access.page(exchange, "directoryObjects", found)
 
     async def directory_object(self, exchange: Exchange) -> Answer:
         """One service principal by object id."""

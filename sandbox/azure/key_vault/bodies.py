@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sandbox.azure.exchange import MalformedBodyError
 from sandbox.azure.key_vault.crypto import bad_parameter
@@ -40,7 +40,15 @@ class Attributes(Strict):
     enabled: bool | None = None
     nbf: int | None = None
     exp: int | None = None
-    exportable: bool | None = None
+    exportable: Literal[False] | None = None
+    """True needs a release policy, which is not simulated."""
+
+    @model_validator(mode="after")
+    def valid_for_some_time(self) -> Self:
+        """A key expires after it becomes valid."""
+        if self.nbf is not None and self.exp is not None and self.exp <= self.nbf:
+            raise bad_parameter("Property has invalid value\r\n")
+        return self
 
 
 class CreateKey(Strict):
@@ -52,8 +60,8 @@ class CreateKey(Strict):
     attributes: Attributes | None = None
     tags: Tags | None = None
     crv: Literal["P-256", "P-384", "P-521", "P-256K"] | None = None
-    public_exponent: int | None = None
-    release_policy: dict[str, Any] | None = None
+    public_exponent: Literal[65537] | None = None
+    release_policy: None = None
 
 
 class UpdateKey(Strict):
@@ -62,7 +70,7 @@ class UpdateKey(Strict):
     key_ops: list[KeyOperation] | None = None
     attributes: Attributes | None = None
     tags: Tags | None = None
-    release_policy: dict[str, Any] | None = None
+    release_policy: None = None
 
 
 class RestoreKey(Strict):

@@ -14,7 +14,16 @@ from sandbox.azure.errors import VaultMediaTypeRefusedError, VaultRefusedError
 from sandbox.azure.exchange import NOT_CACHED, Answer, Exchange, Router
 from sandbox.azure.key_vault import crypto
 from sandbox.azure.key_vault.access import CLIENT_ADDRESS
-from sandbox.azure.key_vault.bodies import CreateKey, Operation, RestoreKey, RotationPolicy, UpdateKey, Verify, parsed
+from sandbox.azure.key_vault.bodies import (
+    Attributes,
+    CreateKey,
+    Operation,
+    RestoreKey,
+    RotationPolicy,
+    UpdateKey,
+    Verify,
+    parsed,
+)
 from sandbox.azure.key_vault.keys import checked_rotation_policy
 from sandbox.azure.key_vault.model import Key, KeyVersion, Vault, new_version_id
 
@@ -95,13 +104,16 @@ def read_only(operation: str) -> str:
     return f'Operation "{operation}" is unavailable: the service is currently in a read-only state.'
 
 
-def _skip_token(position: int) -> str:
-    return urlsafe_b64encode(json.dumps({"NextMarker": f"2!{position}", "TargetLocation": 0}).encode()).rstrip(b"=").decode()
+def _skip_token(position: int, turn: int) -> str:
+    token = {"NextMarker": f"2!{position}!{turn}", "TargetLocation": 0}
+    return urlsafe_b64encode(json.dumps(token).encode()).rstrip(b"=").decode()
 
 
-def _skipped(token: str) -> int:
+def _skipped(token: str) -> tuple[int, int]:
+    """Where the page begins, and how many pages were before it. Raises VaultRefusedError 400."""
     try:
-        return int(json.loads(_bytes(token))["NextMarker"].removeprefix("2!"))
+        _, position, turn = json.loads(_bytes(token))["NextMarker"].split("!")
+        return int(position), int(turn)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise crypto.bad_parameter("The $skiptoken is not one that this vault gave.") from error
 
@@ -126,6 +138,14 @@ def _check_media_type(exchange: Exchange) -> None:
     if exchange.media_type:
         message = f"The request entity's media type '{exchange.media_type}' is"
     raise VaultMediaTypeRefusedError(415, "UnsupportedMediaType", f"{message} not supported for this resource.")
+
+
+def _check_validity(version: KeyVersion, attributes: Attributes | None, sent: set[str]) -> None:
+    """Of a version after an update: it expires after it becomes valid. Raises VaultRefusedError 400."""
+    begins = attributes.nbf if attributes and "nbf" in sent else version.not_before
+    ends = attributes.exp if attributes and "exp" in sent else version.expires
+    if sent & {"nbf", "exp"} and begins is not None and ends is not None and ends <= begins:
+        raise crypto.bad_parameter("Property has invalid value\r\n")
 
 
 class VaultDataPlane:
@@ -233,15 +253,19 @@ class VaultDataPlane:
 
     @staticmethod
     def _page(exchange: Exchange, vault: Vault, items: list[dict[str, Any]]) -> Answer:
-        """One page. As in recordings of Key Vault, the link names the port, and a page that is full says that more may come."""
+        """One page. As in recordings of Key Vault, the link names the port, and a page that is full says that more may come.
+
+        Among full pages there are empty ones and shorter ones.
+        """
         size = exchange.query.get("maxresults", "25")
         if not size.isdigit() or not 1 <= int(size) <= 25:
             raise crypto.bad_parameter("maxresults must be between 1 and 25.")
-        start = _skipped(exchange.query["$skiptoken"]) if "$skiptoken" in exchange.query else 0
-        end = start + int(size)
+        start, turn = _skipped(exchange.query["$skiptoken"]) if "$skiptoken" in exchange.query else (0, 0)
+        sizes = (int(size), 0, max(1, int(size) // 2))
+        end = start + sizes[turn % len(sizes)]
         link = None
         if end <= len(items):
-            version, token = exchange.query["api-version"], _skip_token(end)
+            version, token = exchange.query["api-version"], _skip_token(end, turn + 1)
             link = f"https://{vault.host}:443{exchange.path}?api-version={version}&$skiptoken={token}&maxresults={size}"
         return Answer(json={"value": items[start:end], "nextLink": link})
 
@@ -266,6 +290,8 @@ class VaultDataPlane:
                 raise crypto.bad_parameter("Invalid key size")
             private, operations = await self._factory.rsa(size), ALL_RSA_OPERATIONS
         elif body.kty in {"EC", "EC-HSM"}:
+            if body.public_exponent or body.key_size not in {None, crypto.CURVES[body.crv or "P-256"].key_size}:
+                raise crypto.bad_parameter("Invalid key size")
             private, operations = crypto.new_ec(body.crv or "P-256"), ["sign", "verify"]
         else:
             raise crypto.bad_parameter("oct keys are only supported by Managed HSM.")
@@ -298,6 +324,7 @@ class VaultDataPlane:
         if body.tags is not None:
             version.tags = body.tags
         sent = body.attributes.model_fields_set if body.attributes else set()
+        _check_validity(version, body.attributes, sent)
         if body.attributes and body.attributes.enabled is not None:
             version.enabled = body.attributes.enabled
         if body.attributes and "nbf" in sent:

@@ -106,6 +106,12 @@ class Vault:
     retention_days: int
     purge_protection: bool
     created: float
+    creator: str = ""
+    """The application that created it."""
+    modified: float = 0.0
+    modifier: str = ""
+    rbac_was_sent: bool = True
+    """Whether somebody ever said which permission model it has."""
     access_policies: list[AccessPolicy] = field(default_factory=list)
     network: NetworkRules | None = None
     public_network_access: str = "Enabled"
