@@ -181,6 +181,8 @@ async def test_an_application_of_that_name_is_adopted_only_when_it_is_clear_whic
 async def test_the_twenty_first_credential_is_told_with_those_that_are_there_and_written_once_one_is_gone(
     environment: Environment, registrar: Registrar
 ) -> None:
+    # Both lists come in many pages, and some of them are empty.
+    await environment.control.set_timings(graph_page_size=3, list_page_size=1)
     application = await make_application(environment, registrar)
     paths = await add_credentials(environment, application, 20)
     await apply(environment, registrar)
