@@ -100,9 +100,10 @@ KINDS = {
                 "keyRef": {"name": "storage"},
                 "resourceId": ACCOUNT,
                 "mode": "Enforce",
+                "requireFullCoverage": True,
                 "deletionPolicy": "Orphan",
             },
-            optional=("mode", "deletionPolicy"),
+            optional=("mode", "requireFullCoverage", "deletionPolicy"),
         ),
         Kind(
             "preflights",
@@ -121,6 +122,7 @@ KINDS = {
 VARIANTS: dict[tuple[str, str], dict[str, Any]] = {
     ("encryptedresources", "snowflake"): {
         "resourceId": None,
+        "requireFullCoverage": False,
         "snowflake": {
             "account": "contoso-prod",
             "user": "CMK_OPERATOR",

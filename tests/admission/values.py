@@ -99,6 +99,8 @@ ADMITTED: dict[tuple[str, str], list[Any]] = {
     ],
     ("encryptedresources", ""): [
         _SNOWFLAKE,
+        _SNOWFLAKE | {"requireFullCoverage": None},
+        {"requireFullCoverage": False},
         _CREATION,
         _PLACEMENT,
         _SERVER,
@@ -276,6 +278,9 @@ REFUSED: dict[tuple[str, str], dict[str, list[Any]]] = {
             {"resourceId": DISK},
             {"disk": _PLACEMENT["disk"]},
             _SNOWFLAKE | {"disk": _PLACEMENT["disk"]},
+        ],
+        "requireFullCoverage is for a resourceId only: Snowflake does not report which data its key does not protect": [
+            _SNOWFLAKE | {"requireFullCoverage": True},
         ],
         "sqlServer is for a resourceId of type Microsoft.Sql/servers only": [
             {"sqlServer": {}},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from cmk_operator.reconcile.resource.part_readings import PACE
 from sandbox.kubernetes.objects import has
 from tests.e2e.conftest import DRIFT_CHECK_INTERVAL, KEY_CHECK_INTERVAL
 
@@ -31,9 +32,25 @@ async def test_twenty_resources_on_one_key_cost_four_calls_to_its_vault_in_three
     assert 3 <= len(looks) <= 4 / 3 * seconds / KEY_CHECK_INTERVAL + 2, "get, unwrapKey, and wrapKey with unwrapKey in turn"
     assert len({look["path"].partition("?")[0] for look in looks}) == 3
     requests = await environment.operator_requests("/storageAccounts", since)
-    assert [one for one in requests if "/storageAccounts/" in one["path"]] == [], "no read of a single account"
-    assert 1 <= len(requests) <= seconds / (0.85 * DRIFT_CHECK_INTERVAL) + 1, "lists only, whatever the number of accounts"
+    single = [one for one in requests if "/storageAccounts/" in one["path"]]
+    scopes = [one for one in single if one["path"].partition("?")[0].endswith("/encryptionScopes")]
+    assert single == scopes, "no read of a single account"
+    assert len(scopes) <= RESOURCES * (seconds / ((PACE - 1) * DRIFT_CHECK_INTERVAL) + 1), "its scopes rarely"
+    assert 1 <= len(requests) - len(scopes) <= seconds / (0.85 * DRIFT_CHECK_INTERVAL) + 1, (
+        "lists only, for any number of accounts"
+    )
     assert await operator.status_writes() == writes
+
+
+async def test_the_pass_that_puts_a_resource_on_its_key_reads_none_of_its_parts(environment: Environment) -> None:
+    await environment.vault_with_key()
+    await environment.account()
+    since = await environment.position()
+    await environment.apply_all()
+    await environment.resource_until("Ready", has("Ready"))
+    (patch,) = await environment.writes()
+    requests = await environment.operator_requests("/encryptionScopes", since)
+    assert [one for one in requests if one["n"] < patch["n"]] == []
 
 
 async def test_a_key_that_is_disabled_wakes_exactly_its_resources(environment: Environment, operator: Operator) -> None:

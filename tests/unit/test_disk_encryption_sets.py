@@ -75,8 +75,11 @@ def as_sent(parameters: DiskEncryptionSet | DiskEncryptionSetUpdate) -> Any:
     return json.loads(json.dumps(parameters.as_dict(exclude_readonly=True)))
 
 
+REFUSED = AzureFailure(403, "AuthorizationFailed", "", read=True)
+
+
 def seen(answer: dict[str, Any], disks: Sequence[ProtectedDisk] | None = ()) -> Facts:
-    return with_disks(read_set(DiskEncryptionSet(answer)), ArmId(SET), disks)
+    return with_disks(read_set(DiskEncryptionSet(answer)), ArmId(SET), REFUSED if disks is None else disks)
 
 
 def planned(choice: KeyChoice, facts: Facts, options: DiskEncryptionSetCreation | None = None) -> Plan[Any]:

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.core.access.state import KeyProbe
 
-ASPECTS = {"Ready", "Encrypted", "KeyAccessible", "KeyCurrent"}
+ASPECTS = {"Ready", "Encrypted", "KeyAccessible", "KeyCurrent", "DataCovered"}
 TARGET = TargetReport(kind="StorageAccount", name="contosodata")
 ON_V1 = OnKey(KeyUri(VAULT, "storage"), V1)
 ON_MICROSOFT = MicrosoftManaged()
@@ -250,6 +250,7 @@ def test_the_healthy_resource_says_so_in_every_condition() -> None:
         "Encrypted": ("True", "CustomerManagedKey"),
         "KeyAccessible": ("True", "Accessible"),
         "KeyCurrent": ("True", "Current"),
+        "DataCovered": ("Unknown", "CoverageNotRead"),
     }
     assert status.applied is not None
     assert (status.applied.key_uri, status.applied.version) == (f"{KEY}/{V1}", V1)

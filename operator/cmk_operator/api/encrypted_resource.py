@@ -123,6 +123,10 @@ _SPEC_RULES: Final = (
         f"!has(self.sqlServer) || (has(self.resourceId) && {_TYPE.format('Microsoft[.]Sql/servers')})",
         "sqlServer is for a resourceId of type Microsoft.Sql/servers only",
     ),
+    Rule(
+        "!has(self.requireFullCoverage) || !self.requireFullCoverage || has(self.resourceId) || !has(self.snowflake)",
+        "requireFullCoverage is for a resourceId only: Snowflake does not report which data its key does not protect",
+    ),
 )
 
 
@@ -170,6 +174,13 @@ class EncryptedResourceSpec(Shape):
     mode: Literal["Enforce", "Observe"] | None = Field(
         default=None,
         description="Enforce (the default): the operator makes the changes. Observe: it writes nothing to Azure and shows the changes in status.plan.",
+    )
+    require_full_coverage: bool | None = Field(
+        default=None,
+        description=(
+            "Whether the resource is Ready only while the condition DataCovered is True: while Azure shows no data of it that the key "
+            "does not protect. The default is false."
+        ),
     )
     deletion_policy: Literal["Orphan", "RevertToPlatformKey"] | None = Field(
         default=None,
@@ -255,6 +266,27 @@ class RememberedReport(Shape):
     not_newer_than: str | None = None
 
 
+class NotCoveredReport(Shape):
+    """Data of the resource that the key does not protect, although the resource is on the key."""
+
+    part: str = Field(description="The data, such as queues, or the name of an encryption scope or database.")
+    covered: Literal["No", "Unknown"] = Field(
+        description="No: the key does not protect it. Unknown: the service does not show it, or the operator may not read it."
+    )
+    protected_by: str | None = Field(default=None, description="What protects it instead; absent if that is not known.")
+    remedy: str | None = Field(default=None, description="Who can do what about it.")
+
+
+class GeoReplicaReport(Shape):
+    """Another SQL server with which databases are replicated, and its own encryption protector."""
+
+    server: str
+    role: Literal["Primary", "Secondary"]
+    protected_by: str | None = Field(default=None, description="The key of its own encryption protector; absent if not known.")
+    auto_rotation: bool | None = Field(default=None, description="Whether its own encryption protector rotates automatically.")
+    problem: str | None = Field(default=None, description="Why its encryption protector is not known.")
+
+
 class DetailsReport(Shape):
     """What is known of the resource besides its key. Each kind of resource sets its own fields."""
 
@@ -262,6 +294,9 @@ class DetailsReport(Shape):
         default=(), description="SQL: databases that cannot use the key at the moment."
     )
     geo_secondaries: tuple[str, ...] = Field(default=(), description="SQL: servers in a failover group with this one.")
+    geo_replicas: tuple[GeoReplicaReport, ...] = Field(
+        default=(), description="SQL: those servers with their own encryption protectors, as read within the last 15 minutes."
+    )
     encrypted_disks: tuple[str, ...] = Field(
         default=(), description="Disk encryption set: the resources that it encrypts (at most 50 names)."
     )
@@ -270,7 +305,7 @@ class DetailsReport(Shape):
         default=(), description="Disk encryption set: keys that a running rotation has not left yet."
     )
     rotation_error: str | None = Field(
-        default=None, description="Disk encryption set: why Azure does not rotate automatically."
+        default=None, description="Disk encryption set and SQL server: why Azure does not rotate automatically."
     )
     consent_url: str | None = Field(
         default=None, description="Snowflake: page on which the customer consents to Snowflake's application."
@@ -280,6 +315,12 @@ class DetailsReport(Shape):
     )
     network_subnets: tuple[str, ...] = Field(default=(), description="Snowflake: subnets that the vault's firewall must admit.")
     waits_until: datetime | None = Field(default=None, description="When the waiting period ends.")
+    not_covered: tuple[NotCoveredReport, ...] = Field(
+        default=(), description="Data that the key does not protect, or of which that is not known (at most 50 entries)."
+    )
+    not_covered_count: int | None = Field(
+        default=None, description="How many entries there are, if notCovered does not have all of them."
+    )
 
 
 class PlanReport(Shape):

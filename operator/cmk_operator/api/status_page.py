@@ -42,6 +42,7 @@ CONDITIONS: Final[Mapping[str, tuple[ConditionType, ...]]] = MappingProxyType(
             ConditionType.ENCRYPTED,
             ConditionType.KEY_ACCESSIBLE,
             ConditionType.KEY_CURRENT,
+            ConditionType.DATA_COVERED,
         ),
         FederatedIdentity.__name__: (
             ConditionType.READY,

@@ -71,6 +71,13 @@ class ConditionType(StrEnum):
         "`AzureWillRotate` (the service moves within a day), `Outdated`, or `NotOnKey`",
         "no version is active, or the service does not report one",
     )
+    DATA_COVERED = (
+        "DataCovered",
+        "The key protects all data of the resource.",
+        "the service shows no data of the resource that the key does not protect",
+        "data is under another key, or not encrypted: `status.details.notCovered` lists it",
+        "a part was not read yet, or the service does not show what protects it, or the operator may not read it",
+    )
     REGISTERED = (
         "Registered",
         "Everything that the manifest asks to register is registered.",

@@ -32,6 +32,7 @@ _CLAIMS: Final = frozenset(
         ConditionType.CONSENT_GRANTED,
         ConditionType.ENCRYPTED,
         ConditionType.KEY_CURRENT,
+        ConditionType.DATA_COVERED,
         ConditionType.REGISTERED,
         ConditionType.AUTHENTICATED,
         ConditionType.APPLICATION_FEDERATED,

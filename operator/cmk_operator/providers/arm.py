@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from cmk_operator.azure.long_running import RETRY_AFTER, ask_after
+from cmk_operator.core.encryption.coverage import Part, Parts
 from cmk_operator.core.encryption.long_running import Operation
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.providers.protocol import Started, Target
@@ -30,6 +31,21 @@ def started(answer: FirstAnswer[Any], purpose: str) -> Started | None:
     return Started(Operation(url, purpose, answer.request_id), wait if wait is not None else RETRY_AFTER)
 
 
+def unreadable_parts(failure: AzureFailure, name: str, permission: str) -> Parts | AzureFailure:
+    """A refused read as a part without a key, with the permission that it needs; any other failure passes by itself."""
+    if failure.status not in {401, 403}:
+        return failure
+    return Parts((unreadable_part(name, permission),))
+
+
+def unreadable_part(name: str, permission: str) -> Part:
+    """A part that the operator may not read, with the permission that shows what protects it."""
+    remedy = (
+        f"the provider's administrator must allow the operator's managed identity {permission}, which shows what protects it"
+    )
+    return Part(name, remedy=remedy)
+
+
 class ArmProvider(ABC):
     """A provider whose long-running operations are polled at the URL that Resource Manager returned."""
 
@@ -52,6 +68,18 @@ class ArmProvider(ABC):
     async def observe_before_write(self, chain: IdentityChain, target: Target) -> ResourceFacts[Any] | AzureFailure:
         """Read the resource by itself, whatever a list says."""
         return await self.observe(chain, target, max_age=0.0)
+
+    has_parts: bool = False
+    """See `Provider.has_parts`."""
+
+    async def read_parts(
+        self,
+        chain: IdentityChain,  # noqa: ARG002 - for the kinds that have parts to read
+        target: Target,  # noqa: ARG002
+        seen: ResourceFacts[Any],  # noqa: ARG002
+    ) -> Parts | AzureFailure:
+        """A kind without parts of its own."""
+        return Parts(reads=0)
 
     async def poll(
         self,

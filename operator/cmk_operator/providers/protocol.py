@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
 
     from cmk_operator.azure.credentials import IdentityChain
+    from cmk_operator.core.encryption.coverage import Part, Parts
     from cmk_operator.core.encryption.long_running import Ended, Failed, Operation, Running
     from cmk_operator.core.encryption.protection import FieldChange, KeyChoice, Protection
     from cmk_operator.core.faults.azure_failure import AzureFailure
@@ -85,11 +86,25 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class GeoReplica:
+    """Another server with which databases are replicated, and what protects that server itself."""
+
+    server: str
+    role: Literal["Primary", "Secondary"]
+    protected_by: str | None = None
+    """The key of its own protector; None: not read."""
+    auto_rotation: bool | None = None
+    """Whether its own protector rotates automatically."""
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Shown:
     """What status shows of one resource besides its key; each kind sets the fields that it knows."""
 
     inaccessible_databases: tuple[str, ...] = ()
     geo_secondaries: tuple[str, ...] = ()
+    geo_replicas: tuple[GeoReplica, ...] = ()
     encrypted_disks: tuple[str, ...] = ()
     attached_to: tuple[str, ...] = ()
     """Virtual machines to which the disk, or the disks of the set, are attached."""
@@ -114,6 +129,10 @@ class ResourceFacts(Generic[DetailT]):
     shown: Shown = field(default_factory=Shown)
     remembered: Remembered | None = None
     """What status must keep; None: no change."""
+    follows_by_itself: bool = True
+    """Whether the service moves the resource to a new version of a key without a version; False: the operator must do it."""
+    parts: tuple[Part, ...] = ()
+    """Data of the resource that another key may protect, as far as the resource itself or a list shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +191,18 @@ class Provider(Protocol[TargetT_contra, DetailT]):
 
     async def observe_before_write(self, chain: IdentityChain, target: TargetT_contra) -> ResourceFacts[DetailT] | AzureFailure:
         """Read only: facts that a write may rely on, younger than the operator's own last write; otherwise as `observe`."""
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether resources of this kind have parts that only `read_parts` shows."""
+
+    async def read_parts(
+        self, chain: IdentityChain, target: TargetT_contra, seen: ResourceFacts[DetailT]
+    ) -> Parts | AzureFailure:
+        """Read the data of a resource for which the service may use another key, where neither the resource nor a list shows it.
+
+        What the operator may not read is a part without a key, with the permission that shows it; a failure passes by itself.
+        """
 
     def plan(self, target: TargetT_contra, want: KeyChoice, seen: ResourceFacts[DetailT]) -> Plan[Any] | Fault | None:
         """The next request that puts the resource on the wanted key; None if there is nothing to change. Pure.

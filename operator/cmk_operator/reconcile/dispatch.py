@@ -27,6 +27,7 @@ from cmk_operator.reconcile.preflight.context import PreflightContext
 from cmk_operator.reconcile.preflight.reconciler import reconcile_preflight
 from cmk_operator.reconcile.resource.authorship import Authorship
 from cmk_operator.reconcile.resource.context import ResourceContext
+from cmk_operator.reconcile.resource.part_readings import PartReadings
 from cmk_operator.reconcile.resource.reconciler import reconcile_resource
 from cmk_operator.reconcile.tenant.context import TenantContext
 from cmk_operator.reconcile.tenant.reconciler import reconcile_tenant
@@ -87,7 +88,10 @@ def make_passes(
     tenant = TenantContext(cluster, reporting, session, intervals, deliveries)
     user_counts = UserCounts()
     key = KeyContext(cluster, reporting, session, reading, intervals, deliveries, telemetry, user_counts)
-    resource = ResourceContext(cluster, reporting, reading, providers, intervals, deliveries, authorship, user_counts)
+    part_readings = PartReadings(intervals.drift_check)
+    resource = ResourceContext(
+        cluster, reporting, reading, providers, intervals, deliveries, authorship, user_counts, part_readings
+    )
     delivery = DeliveryContext(cluster, deliveries, telemetry)
     preflight = PreflightContext(cluster, session, reading, providers, reporting.now)
     by_plural = {

@@ -117,6 +117,8 @@ def database_shown(
         "currentBackupStorageRedundancy": "Geo",
         "isInfraEncryptionEnabled": False,
     }
+    if database.replica_of is not None:
+        properties["secondaryType"] = "Geo"
     if group is not None:
         properties["failoverGroupId"] = f"{database.server.id}/failoverGroups/{group.name}"
     if database.own is not None:

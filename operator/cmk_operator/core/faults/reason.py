@@ -153,6 +153,27 @@ class Reason(StrEnum):
     RESOURCES_ON_OLDER_VERSION = "ResourcesOnOlderVersion", "Some resources are on an older version than the active one.", _BUSY
     APPROVAL_PENDING = "ApprovalPending", "A new version waits for approval.", _BLOCKED
     NOT_ON_KEY = "NotOnKey", "The resource is not on this key."
+    ALL_DATA_COVERED = "AllDataCovered", "The service shows no data of the resource that the key does not protect."
+    DATA_NOT_COVERED = (
+        "DataNotCovered",
+        "Data of the resource is not under the key, and `status.details.notCovered` says which.",
+        _BLOCKED,
+    )
+    COVERAGE_NOT_SHOWN = (
+        "CoverageNotShown",
+        "The service does not show what protects a part of the resource, or the operator may not read it.",
+        _BLOCKED,
+    )
+    COVERAGE_NOT_READ = (
+        "CoverageNotRead",
+        "Parts of the resource that may be under another key have not been read yet, or not lately.",
+        _BUSY,
+    )
+    ROTATION_HELD_BACK = (
+        "RotationHeldBack",
+        "The service does not move to the new version by itself, and the message says why.",
+        _BLOCKED,
+    )
     AZURE_WILL_ROTATE = "AzureWillRotate", "The service moves to the new version by itself within a day.", _BUSY
     OUTDATED = "Outdated", "The resource is on an older version, and the operator moves it as soon as it may.", _BUSY
 
@@ -451,6 +472,16 @@ class Reason(StrEnum):
         _BUSY,
     )
     DISK_ATTACHED = "DiskAttached", "The disk is attached to a virtual machine that is not deallocated.", _BLOCKED
+    CONFIDENTIAL_MACHINES_RUNNING = (
+        "ConfidentialMachinesRunning",
+        "Confidential virtual machines of the set are not deallocated, and take no other key or version.",
+        _BLOCKED,
+    )
+    NO_PLATFORM_KEY_FOR_CONFIDENTIAL_DISKS = (
+        "NoPlatformKeyForConfidentialDisks",
+        "A disk that a confidential virtual machine encrypts cannot go back to a Microsoft-managed key.",
+        _INVALID,
+    )
     DISK_IN_USE = "DiskInUse", "The disk is being exported or uploaded.", _BLOCKED
     VAULT_IN_ANOTHER_REGION = (
         "VaultInAnotherRegion",

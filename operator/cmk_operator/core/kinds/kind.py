@@ -58,3 +58,5 @@ class Kind:
     """The service that reports the key of the resource, for messages."""
     platform_key: str = "a Microsoft-managed key"
     """What protects the resource while no customer's key does, for messages."""
+    never_covered: str = ""
+    """Data of the resource that no customer's key ever protects, for messages; empty if there is none."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.azure.management import text_of
+from cmk_operator.core.encryption.coverage import MICROSOFT_MANAGED, Part
 from cmk_operator.core.encryption.protection import (
     FieldChange,
     KeyChoice,
@@ -25,13 +26,13 @@ from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy, invalid
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.region import region_of
-from cmk_operator.providers.disk.encryption_set import CREATING, MOVING_STATES, ProtectedDisk
+from cmk_operator.providers.disk.encryption_set import CREATING, MOVING_STATES, ProtectedDisk, confidential_part
 from cmk_operator.providers.disk.kind import DISK
 from cmk_operator.providers.disk.options import DiskPlacement
 from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown, Target
 
 if TYPE_CHECKING:
-    from azure.mgmt.compute.models import Disk
+    from azure.mgmt.compute.models import Disk, DiskSecurityProfile
     from azure.mgmt.compute.types import DiskUpdate
 
     from cmk_operator.core.encryption.protection import Protection
@@ -39,8 +40,16 @@ if TYPE_CHECKING:
     from cmk_operator.providers.disk.encryption_set import Facts as SetFacts
 
 PLATFORM_KEY: Final = "EncryptionAtRestWithPlatformKey"
-_CONFIDENTIAL: Final = "confidentialvmencryptedwithcustomerkey"
 _NEEDS_A_SET: Final = frozenset({"encryptionatrestwithcustomerkey", "encryptionatrestwithplatformandcustomerkeys"})
+_PLATFORM_GUEST: Final = frozenset(
+    {"confidentialvm_vmgueststateonlyencryptedwithplatformkey", "confidentialvm_diskencryptedwithplatformkey"}
+)
+"""Values of `securityProfile.securityType` with which a Microsoft-managed key protects the guest state."""
+_GUEST_STATE: Final = "guest state of the confidential virtual machine"
+_ONLY_AT_CREATION: Final = (
+    "Azure sets this only when a confidential virtual machine is created: the provider's administrator must create another one with "
+    "confidential disk encryption and a disk encryption set, if its guest state must be under the customer's key"
+)
 _CHANGEABLE: Final = frozenset({"", "unattached", "reserved"})
 """Values of `diskState` in which Azure changes a disk's encryption: not attached, or attached to a deallocated machine."""
 _ATTACHED: Final = frozenset({"attached", "frozen"})
@@ -55,7 +64,7 @@ class DiskDetail:
     encryption_type: str = PLATFORM_KEY
     encryption_set: ArmId | None = None
     secure_set: ArmId | None = None
-    """The set that protects a confidential virtual machine's disk, named in its security profile."""
+    """The set with whose key a confidential virtual machine encrypts the disk; a disk has this one or `encryption_set`."""
     disk_state: str = ""
     attached_to: tuple[ArmId, ...] = ()
     state: str = ""
@@ -85,7 +94,15 @@ def read_disk(disk: Disk) -> Facts:
         attached_to=tuple(ArmId(machine) for machine in machines),
         state=text_of(properties.provisioning_state),
     )
-    return ResourceFacts(protection, detail, Shown(attached_to=tuple(machine.name for machine in detail.attached_to)))
+    shown = Shown(attached_to=tuple(machine.name for machine in detail.attached_to))
+    return ResourceFacts(protection, detail, shown, parts=_parts(detail, security))
+
+
+def _parts(detail: DiskDetail, security: DiskSecurityProfile | None) -> tuple[Part, ...]:
+    if detail.secure_set is not None:
+        return (confidential_part(detail.id.name),)
+    kind = text_of(security.security_type if security is not None else None).lower()
+    return (Part(_GUEST_STATE, protected_by=MICROSOFT_MANAGED, remedy=_ONLY_AT_CREATION),) if kind in _PLATFORM_GUEST else ()
 
 
 def _protection(disk: Reported) -> Protection:
@@ -108,20 +125,23 @@ def _protection(disk: Reported) -> Protection:
 
 def protected_disk(seen: Facts) -> ProtectedDisk:
     """The disk as an entry of its set."""
-    return ProtectedDisk(seen.detail.id, next(iter(seen.detail.attached_to), None))
+    detail = seen.detail
+    in_use = bool(detail.attached_to) and detail.disk_state.lower() not in _CHANGEABLE
+    return ProtectedDisk(detail.id, next(iter(detail.attached_to), None), detail.secure_set is not None, in_use)
 
 
 def with_sets(facts: Facts, present: SetFacts | None, wanted: SetFacts | None) -> Facts:
     """The facts with the key of the set that the disk uses (`present`), and with the set that it must use (`wanted`).
 
-    The set says what protects the disk only if the disk itself says that it uses the set.
+    The set says what protects the disk only if the disk itself says that it uses the set, also by its security profile.
     """
     shown, protection = facts.shown, facts.protection
-    if present is not None and isinstance(protection, OnAnotherKey) and facts.detail.secure_set is None:
+    if present is not None and isinstance(protection, OnAnotherKey):
         protection = present.protection
     if present is not None:
         shown = replace(shown, previous_keys=present.shown.previous_keys, rotation_error=present.shown.rotation_error)
-    return replace(facts, protection=protection, detail=replace(facts.detail, wanted_set=wanted), shown=shown)
+    detail, follows = replace(facts.detail, wanted_set=wanted), present is None or present.follows_by_itself
+    return replace(facts, protection=protection, detail=detail, shown=shown, follows_by_itself=follows)
 
 
 def plan_disk(target: Target, want: KeyChoice, seen: Facts) -> Plan[DiskUpdate] | Fault | None:
@@ -141,7 +161,7 @@ def plan_disk(target: Target, want: KeyChoice, seen: Facts) -> Plan[DiskUpdate] 
         return start
     wanted = detail.wanted_set.detail
     there = detail.encryption_set == set_id and detail.encryption_type.lower() == wanted.encryption_type.lower()
-    if there:
+    if there or detail.secure_set == set_id:
         return None
     in_the_way = _version_is_probed(set_id, want, detail.wanted_set) or _held(target, detail)
     if in_the_way is not None:
@@ -186,10 +206,10 @@ def _unfit(target: Target, set_id: ArmId, want: KeyChoice, detail: DiskDetail) -
             "engineer must name a set in the disk's region"
         )
         return invalid(Reason.DISK_ENCRYPTION_SET_IN_ANOTHER_REGION, message)
-    if found.detail.encryption_type.lower() == _CONFIDENTIAL:
+    if found.detail.confidential and detail.secure_set != set_id:
         message = (
-            f"disk encryption set {name} is for confidential virtual machines ({found.detail.encryption_type}): the platform engineer "
-            "must name a set of another encryptionType"
+            f"disk encryption set {name} is for confidential virtual machines ({found.detail.encryption_type}), and Azure puts a disk on "
+            "it only when it creates the disk: the platform engineer must name a set of another encryptionType"
         )
         return invalid(Reason.DISK_ENCRYPTION_SET_OF_ANOTHER_TYPE, message)
     if found.detail.state.lower() == CREATING:
@@ -253,13 +273,21 @@ def _held(target: Target, detail: DiskDetail) -> Fault | None:
     return blocked(Reason.DISK_IN_USE, message, Actor.PROVIDER_ADMINISTRATOR)
 
 
+def _no_way_back(target: Target) -> Fault:
+    message = (
+        f"a confidential virtual machine encrypts disk {target.id.name} with the key of its set, and Azure never changes that: the platform "
+        "engineer must set deletionPolicy to Orphan"
+    )
+    return invalid(Reason.NO_PLATFORM_KEY_FOR_CONFIDENTIAL_DISKS, message)
+
+
 def plan_disk_revert(target: Target, seen: Facts) -> Plan[DiskUpdate] | Fault | None:
     """The PATCH of the disk back to a Microsoft-managed key, or what must happen first; None if it is on one."""
     start, detail = start_of(seen.protection, DISK.off_another_key), seen.detail
     if isinstance(start, Fault):
         return start
     if detail.encryption_set is None:
-        return None
+        return _no_way_back(target) if detail.secure_set is not None else None
     held = _held(target, detail)
     if held is not None:
         return held

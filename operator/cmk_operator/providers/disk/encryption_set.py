@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from cmk_operator.azure.management import text_of
 from cmk_operator.core.encryption.arm_faults import judge_arm_failure
+from cmk_operator.core.encryption.coverage import Part
 from cmk_operator.core.encryption.protection import (
     FieldChange,
     KeyChoice,
@@ -23,10 +24,12 @@ from cmk_operator.core.encryption.protection import (
 )
 from cmk_operator.core.encryption.reported import protection_of
 from cmk_operator.core.faults.azure_failure import AzureFailure
-from cmk_operator.core.faults.fault import Fault, busy, invalid
+from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy, invalid
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.region import region_of
+from cmk_operator.core.text.names import names_shown
+from cmk_operator.providers.arm import unreadable_parts
 from cmk_operator.providers.disk.kind import DISK_ENCRYPTION_SET
 from cmk_operator.providers.disk.options import DiskEncryptionSetCreation
 from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown, Target
@@ -52,6 +55,17 @@ MOVING_STATES: Final = frozenset({"creating", "updating", "deleting"})
 CREATING: Final = "creating"
 """`provisioningState` of a set that shows its future values, and protects nothing yet."""
 _FAILED: Final = "failed"
+CONFIDENTIAL: Final = "confidentialvmencryptedwithcustomerkey"
+"""`encryptionType` of a set for confidential virtual machines, in lower case.
+
+Source: Azure confidential computing, "Rotate customer-managed keys for confidential VMs".
+"""
+_CONFIDENTIAL_DISK: Final = (
+    "Azure shows the key of the set, not that of a disk which a confidential virtual machine encrypts: the provider's administrator must "
+    "deallocate all virtual machines of the set before each change of its key, else none of them takes it"
+)
+DISKS: Final = "disks of the set"
+DISKS_READ: Final = "Microsoft.Compute/disks/read on the subscription"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +74,10 @@ class ProtectedDisk:
 
     id: ArmId
     attached_to: ArmId | None = None
+    confidential: bool = False
+    """Whether a confidential virtual machine encrypts it with the key of the set (`securityProfile`)."""
+    in_use: bool = False
+    """Whether its virtual machine is not deallocated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +94,11 @@ class DiskEncryptionSetDetail:
     state: str = ""
     disks: tuple[ProtectedDisk, ...] | None = None
     """The disks that use the set; None if the operator may not read disks."""
+
+    @property
+    def confidential(self) -> bool:
+        """Whether the set is for confidential virtual machines: Azure never rotates its key by itself."""
+        return self.encryption_type.lower() == CONFIDENTIAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +140,7 @@ def read_set(found: DiskEncryptionSet) -> Facts:
         previous_keys=tuple(text_of(key.key_url) for key in properties.previous_keys or ()),
         rotation_error=_rotation_error(properties.auto_key_rotation_error, text_of(found.name) or "the set"),
     )
-    return ResourceFacts(protection, detail, shown)
+    return ResourceFacts(protection, detail, shown, follows_by_itself=not detail.confidential)
 
 
 def _protection(answer: Reported) -> Protection:
@@ -137,16 +160,27 @@ def _rotation_error(error: ApiError | None, name: str) -> str | None:
     return f"{failure.shown_code}: {judge_arm_failure(failure, name).message}"
 
 
-def with_disks(facts: Facts, of_set: ArmId, disks: Sequence[ProtectedDisk] | None) -> Facts:
-    """The facts with the disks that use the set; None if they are not known."""
-    known = tuple(sorted(disks, key=lambda disk: disk.id.key)) if disks is not None else None
+def confidential_part(name: str) -> Part:
+    """A disk that a confidential virtual machine encrypts with the key of a set."""
+    return Part(f"disk {name}", remedy=_CONFIDENTIAL_DISK)
+
+
+def with_disks(facts: Facts, of_set: ArmId, disks: Sequence[ProtectedDisk] | AzureFailure) -> Facts:
+    """The facts with the disks that use the set, or with why they are not known."""
+    known = tuple(sorted(disks, key=lambda disk: disk.id.key)) if not isinstance(disks, AzureFailure) else None
     machines = {disk.attached_to: None for disk in known or () if disk.attached_to is not None}
     shown = replace(
         facts.shown,
         encrypted_disks=tuple(_name(disk.id, of_set) for disk in known or ()),
         attached_to=tuple(_name(machine, of_set) for machine in machines),
     )
-    return replace(facts, detail=replace(facts.detail, disks=known), shown=shown)
+    parts = tuple(confidential_part(_name(disk.id, of_set)) for disk in known or () if disk.confidential)
+    if isinstance(disks, AzureFailure):
+        refused = unreadable_parts(disks, DISKS, DISKS_READ)
+        parts = (
+            refused.found if not isinstance(refused, AzureFailure) else (Part(DISKS, remedy="Azure does not list them now"),)
+        )
+    return replace(facts, detail=replace(facts.detail, disks=known), shown=shown, parts=parts)
 
 
 def _name(resource: ArmId, beside: ArmId) -> str:
@@ -170,14 +204,12 @@ def plan_set(target: Target, want: KeyChoice, seen: Facts) -> Plan[SetRequest] |
         return _still_changing(target)
     if not changes:
         return None
-    elsewhere = _other_region(target, seen.detail.location, want, "")
-    if elsewhere is not None:
-        return elsewhere
-    if seen.detail.state.lower() in MOVING_STATES:
-        return _still_changing(target)
     moves = not _on_key(want, seen)
+    in_the_way = _other_region(target, seen.detail.location, want, "") or _busy(target, seen, moves=moves)
+    if in_the_way is not None:
+        return in_the_way
     properties: DiskEncryptionSetUpdateProperties = {
-        "rotationToLatestKeyVersionEnabled": want.key_uri.version is None,
+        "rotationToLatestKeyVersionEnabled": _follows(want, seen.detail.encryption_type),
         "federatedClientId": want.application_client_id,
     }
     if moves or seen.detail.state.lower() == _FAILED:
@@ -190,7 +222,20 @@ def plan_set(target: Target, want: KeyChoice, seen: Facts) -> Plan[SetRequest] |
     identity: EncryptionSetIdentity = {"type": _identity_type(seen.detail.identity_type), "userAssignedIdentities": identities}
     purpose = "put the disk encryption set on the key" if moves else "correct the disk encryption set"
     body: DiskEncryptionSetUpdate = {"identity": identity, "properties": properties}
-    return Plan(ChangeSet(body), changes, purpose, keeps_key=not moves, shown=cast("Mapping[str, Any]", body))
+    return Plan(
+        ChangeSet(body),
+        changes,
+        purpose,
+        keeps_key=not moves or _on_a_version(want, seen),
+        shown=cast("Mapping[str, Any]", body),
+    )
+
+
+def _busy(target: Target, seen: Facts, *, moves: bool) -> Fault | None:
+    """The fault while Azure changes the set, or while its confidential virtual machines hold back a move."""
+    if seen.detail.state.lower() in MOVING_STATES:
+        return _still_changing(target)
+    return _held(target, seen) if moves else None
 
 
 def _still_changing(target: Target) -> Fault:
@@ -217,7 +262,7 @@ def _creation(target: Target, want: KeyChoice) -> Plan[SetRequest] | Fault:
     properties: EncryptionSetProperties = {
         "encryptionType": given.encryption_type,
         "activeKey": {"keyUrl": key},
-        "rotationToLatestKeyVersionEnabled": want.key_uri.version is None,
+        "rotationToLatestKeyVersionEnabled": _follows(want, given.encryption_type),
         "federatedClientId": want.application_client_id,
     }
     body = {"location": location, "identity": identity, "properties": properties}
@@ -250,12 +295,39 @@ def _on_key(want: KeyChoice, seen: Facts) -> bool:
     now = key_in_force(seen.protection)
     if now is None or now.versionless != want.key_uri.versionless:
         return False
+    if seen.detail.confidential and want.key_uri.version is None:
+        return not want.probed_version or now.version == want.probed_version
     return want.key_uri.version is None or now.version == want.key_uri.version
+
+
+def _on_a_version(want: KeyChoice, seen: Facts) -> bool:
+    """Whether a confidential set is on another version of the wanted key, which protects its disks until it has moved."""
+    now = key_in_force(seen.protection)
+    return seen.detail.confidential and now is not None and now.versionless == want.key_uri.versionless
+
+
+def _follows(want: KeyChoice, encryption_type: str) -> bool:
+    """Whether Azure is to rotate the set's key by itself, which it does not do for confidential virtual machines."""
+    return want.key_uri.version is None and encryption_type.lower() != CONFIDENTIAL
+
+
+def _held(target: Target, seen: Facts) -> Fault | None:
+    """The fault while confidential virtual machines of the set run: none of them takes another key or version then."""
+    used = [disk for disk in seen.detail.disks or () if disk.confidential and disk.in_use and disk.attached_to is not None]
+    if not seen.detail.confidential or not used:
+        return None
+    machines = names_shown(tuple(dict.fromkeys(_name(disk.attached_to, target.id) for disk in used if disk.attached_to)))
+    message = (
+        f"disk encryption set {target.id.name} is for confidential virtual machines, which take another key or version only while all of "
+        f"them are deallocated: the provider's administrator must deallocate {machines} (the operator never stops a machine), and may "
+        "start them again when the set has been changed"
+    )
+    return blocked(Reason.CONFIDENTIAL_MACHINES_RUNNING, message, Actor.PROVIDER_ADMINISTRATOR)
 
 
 def _changes(want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
     detail, now = seen.detail, key_in_force(seen.protection)
-    following = want.key_uri.version is None
+    following = _follows(want, detail.encryption_type)
     pairs = (
         ("identity.type", detail.identity_type, _identity_type(detail.identity_type).replace(" ", "")),
         (

@@ -52,13 +52,15 @@ class ComputeLists:
                 return None
             raise
 
-    async def disks_of(self, chain: IdentityChain, set_id: ArmId) -> list[encryption_set.ProtectedDisk] | None:
-        """The disks that use the set, from the subscription's list; None if the list cannot be read."""
+    async def disks_of(self, chain: IdentityChain, set_id: ArmId) -> list[encryption_set.ProtectedDisk] | AzureFailure:
+        """The disks that use the set, from the subscription's list, or why the list cannot be read."""
         try:
             found = await self.disks.all(chain, set_id.subscription_id, self.max_age)
-        except EXPECTED_FAILURES:
-            return None
-        return [disk.protected_disk(one) for one in found.values() if one.detail.encryption_set == set_id]
+        except EXPECTED_FAILURES as error:
+            return failure_of(error)
+        return [
+            disk.protected_disk(one) for one in found.values() if set_id in {one.detail.encryption_set, one.detail.secure_set}
+        ]
 
 
 def judge_compute_failure(failure: AzureFailure, name: str) -> Fault:
@@ -137,7 +139,7 @@ class DiskProvider(ArmProvider):
             return failure_of(error)
 
     async def _with_sets(self, chain: IdentityChain, target: Target, found: disk.Facts, max_age: float) -> disk.Facts:
-        placement, on_set = target.options, found.detail.encryption_set
+        placement, on_set = target.options, found.detail.encryption_set or found.detail.secure_set
         present = await self._lists.set_or_none(chain, on_set, max_age) if on_set is not None else None
         if not isinstance(placement, DiskPlacement) or not target.in_scope(placement.disk_encryption_set):
             return disk.with_sets(found, present, None)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, assert_never
 from cmk_operator.azure.management import FirstAnswer, entries_of, pages_of, typed_answer, whole
 from cmk_operator.providers.sql import bodies
 from cmk_operator.providers.sql.database import read_database
+from cmk_operator.providers.sql.parts import read_encrypted, read_rows
 from cmk_operator.providers.sql.requests import (
     AddServerKey,
     RevalidateDatabase,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.identifiers.arm_id import ArmId
     from cmk_operator.providers.sql.database import Facts as DatabaseFacts
+    from cmk_operator.providers.sql.parts import DatabaseRow
     from cmk_operator.providers.sql.server import ClosedDatabase, Partner, Protector, ServerIdentity
 
 FactsT = TypeVar("FactsT")
@@ -52,7 +54,7 @@ RECOVERY_SECONDS: Final = 600.0
 KEPT_SECONDS: Final = 3600.0
 """Seconds after which a read is dropped; longer than any read is used."""
 _PROTECTOR: Final = "current"
-"""The only protector that a server or a database has."""
+"""The only protector that a server or a database has, and the only transparent data encryption of a database."""
 
 
 @dataclass(slots=True)
@@ -148,6 +150,18 @@ class SqlClient:
             client.databases.list_by_server(*_server(database)),
             lambda found: {str(one.id).lower(): read_database(one) for one in found},
         )
+
+    async def rows(self, chain: IdentityChain, server: ArmId) -> tuple[DatabaseRow, ...]:
+        """List the user databases of a server."""
+        client = await self._of(chain, server)
+        return await _all(client.databases.list_by_server(*_server(server)), read_rows)
+
+    async def encrypted(self, chain: IdentityChain, database: ArmId) -> bool:
+        """GET whether a database's transparent data encryption is on."""
+        client = await self._of(chain, database)
+        with typed_answer():
+            found = await client.transparent_data_encryptions.get(*_server(database), database.name, _PROTECTOR)
+            return read_encrypted(whole(found))
 
     async def send(self, chain: IdentityChain, request: SqlRequest) -> FirstAnswer[Any]:
         """Send one request and return its first answer. An operation that it starts continues without this process."""

@@ -39,6 +39,7 @@ SQL_SERVER: Final = Kind(
     key_use=SQL_KEY_USE,
     off_another_key="the provider's administrator must set the server's protector to ServiceManaged, or to a key in a Key Vault",
     manifest_field="sqlServer",
+    never_covered="the system database master, which transparent data encryption never encrypts",
 )
 SQL_DATABASE: Final = Kind(
     resource_type="microsoft.sql/servers/databases",

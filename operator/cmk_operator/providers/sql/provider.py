@@ -12,17 +12,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.core.encryption.coverage import Parts
 from cmk_operator.core.faults.azure_failure import AzureFailure
-from cmk_operator.providers.arm import ArmProvider, started
+from cmk_operator.providers.arm import ArmProvider, started, unreadable_parts
 from cmk_operator.providers.listing import Listing
 from cmk_operator.providers.protocol import Applied, Plan, ResourceFacts, Started, Target
-from cmk_operator.providers.sql import database, server, server_plan
+from cmk_operator.providers.sql import database, parts, server, server_plan
 from cmk_operator.providers.sql.client import Readings, SqlClient
 from cmk_operator.providers.sql.faults import judge_sql_failure
 from cmk_operator.providers.sql.kind import SQL_DATABASE, SQL_SERVER
 from cmk_operator.providers.sql.options import read_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.encryption.protection import KeyChoice
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from cmk_operator.providers.protocol import Provider
     from cmk_operator.providers.sql.requests import SqlRequest
 
+READS_AT_ONCE: Final = 8
 GROUPS_MAX_AGE: Final = 900.0
 """Most seconds that a read of failover groups is used while nothing is to be written."""
 DetailT = TypeVar("DetailT")
@@ -70,6 +74,7 @@ class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
     """Puts servers on a customer's key, by one long-running request after the other."""
 
     kind = SQL_SERVER
+    has_parts = True
     read_options = staticmethod(read_options)
 
     def __init__(self, client: SqlClient, list_max_age: float) -> None:
@@ -101,7 +106,51 @@ class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
     async def _all_partners(self, chain: IdentityChain, server_id: ArmId) -> tuple[server.Partner, ...]:
         """Read failover groups and replication links, because active geo-replication has no group."""
         grouped, linked = await asyncio.gather(self._client.partners(chain, server_id), self._client.linked(chain, server_id))
-        return server.merged(grouped, linked)
+        partners = server.merged(grouped, linked)
+        return tuple(await asyncio.gather(*(self._with_protector(chain, one) for one in partners)))
+
+    async def _with_protector(self, chain: IdentityChain, partner: server.Partner) -> server.Partner:
+        """The partner with its own protector. A failure is a fact about it, and blocks nothing."""
+        try:
+            return replace(partner, protector=await self._client.protector(chain, partner.id))
+        except EXPECTED_FAILURES as error:
+            return replace(partner, failure=replace(failure_of(error), request_id=None, retry_after=None))
+
+    async def read_parts(self, chain: IdentityChain, target: Target, seen: server.Facts) -> Parts | AzureFailure:
+        """The server's user databases, by one list, and whether each is encrypted at all, by one read of each."""
+        try:
+            rows = await self._client.rows(chain, target.id)
+        except EXPECTED_FAILURES as error:
+            return unreadable_parts(failure_of(error), parts.DATABASES, parts.DATABASES_READ)
+        encrypted = await self._encrypted(chain, rows)
+        if isinstance(encrypted, AzureFailure):
+            refused = unreadable_parts(encrypted, parts.ENCRYPTION, parts.ENCRYPTION_READ)
+            if isinstance(refused, AzureFailure):
+                return refused
+            found = [parts.part_of_database(row, seen.detail.primaries, encrypted=None) for row in rows]
+            return Parts((*refused.found, *filter(None, found)), reads=2)
+        found = [
+            parts.part_of_database(row, seen.detail.primaries, encrypted=on) for row, on in zip(rows, encrypted, strict=True)
+        ]
+        return Parts(tuple(filter(None, found)), reads=1 + len(rows))
+
+    async def _encrypted(self, chain: IdentityChain, rows: Sequence[parts.DatabaseRow]) -> list[bool | None] | AzureFailure:
+        """Whether each database is encrypted; None for one that is gone meanwhile."""
+        found: list[bool | None] = []
+        for start in range(0, len(rows), READS_AT_ONCE):
+            answers = await asyncio.gather(*(self._is_encrypted(chain, row.id) for row in rows[start : start + READS_AT_ONCE]))
+            for answer in answers:
+                if isinstance(answer, AzureFailure):
+                    return answer
+                found.append(answer)
+        return found
+
+    async def _is_encrypted(self, chain: IdentityChain, database_id: ArmId) -> bool | AzureFailure | None:
+        try:
+            return await self._client.encrypted(chain, database_id)
+        except EXPECTED_FAILURES as error:
+            failure = failure_of(error)
+            return None if failure.status == 404 else failure
 
     async def _before_a_write(self, chain: IdentityChain, server_id: ArmId, facts: server.Facts) -> server.Facts:
         known, secondaries = await asyncio.gather(
@@ -133,6 +182,7 @@ class SqlDatabaseProvider(_SqlProvider[database.SqlDatabaseDetail]):
     """Puts databases on a key of their own; one list for each server is shared by its databases."""
 
     kind = SQL_DATABASE
+    has_parts = True
 
     def __init__(self, client: SqlClient) -> None:
         super().__init__(client)
@@ -156,6 +206,14 @@ class SqlDatabaseProvider(_SqlProvider[database.SqlDatabaseDetail]):
                 return listed[target.key]
         facts, protector = await asyncio.gather(self._client.database(chain, target), self._client.protector(chain, target))
         return database.with_server(facts, protector.protection)
+
+    async def read_parts(self, chain: IdentityChain, target: Target, seen: database.Facts) -> Parts | AzureFailure:  # noqa: ARG002 - one read says all
+        """Whether the database is encrypted at all."""
+        try:
+            encrypted = await self._client.encrypted(chain, target.id)
+        except EXPECTED_FAILURES as error:
+            return unreadable_parts(failure_of(error), parts.ENCRYPTION, parts.ENCRYPTION_READ)
+        return Parts(() if encrypted else (parts.unencrypted(f"database {target.id.name}"),))
 
     def plan(self, target: Target, want: KeyChoice, seen: database.Facts) -> Plan[SqlRequest] | Fault | None:
         """See `database.plan_database`."""

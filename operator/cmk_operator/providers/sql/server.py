@@ -8,12 +8,13 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
-from cmk_operator.core.encryption.protection import MicrosoftManaged, OnAnotherKey, Unreadable, named
+from cmk_operator.core.encryption.coverage import shown_protection
+from cmk_operator.core.encryption.protection import MicrosoftManaged, OnAnotherKey, OnKey, Unreadable, named
 from cmk_operator.core.encryption.reported import protection_of
 from cmk_operator.core.identifiers.arm_id import ArmId, InvalidArmIdError, parse_arm_id
-from cmk_operator.providers.protocol import ResourceFacts, Shown
+from cmk_operator.providers.protocol import GeoReplica, ResourceFacts, Shown
 from cmk_operator.providers.sql.wire import (
     AZURE_KEY_VAULT,
     SERVICE_MANAGED,
@@ -72,6 +73,8 @@ class SqlServerDetail:
     """Databases under the server's own protector that cannot use it."""
     recovering: bool = False
     """Whether the operator recently asked SQL to open them again."""
+    primaries: tuple[Partner, ...] = ()
+    """The servers of which databases are replicated to this one."""
 
 
 Facts = ResourceFacts[SqlServerDetail]
@@ -92,6 +95,10 @@ class Partner:
 
     id: ArmId
     secondary: bool
+    protector: Protector | None = None
+    """Its own protector; None: not read."""
+    failure: AzureFailure | None = None
+    """Why its protector could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +199,55 @@ def facts_of(
         protector.auto_rotation,
         secondaries=tuple(Secondary(partner.id) for partner in partners if partner.secondary),
         inaccessible=tuple(database.name for database in closed if not database.own_key),
+        primaries=tuple(partner for partner in partners if not partner.secondary),
     )
     shown = Shown(
         inaccessible_databases=tuple(database.name for database in closed),
         geo_secondaries=tuple(partner.id.name for partner in partners),
+        geo_replicas=tuple(map(_replica, partners)),
+        rotation_error=_held_back(protector, partners),
     )
     return ResourceFacts(protector.protection, detail, shown)
+
+
+def _replica(partner: Partner) -> GeoReplica:
+    role: Literal["Primary", "Secondary"] = "Secondary" if partner.secondary else "Primary"
+    if partner.protector is None:
+        failure = partner.failure
+        problem = f"its encryption protector cannot be read ({failure.shown_code})" if failure is not None else None
+        return GeoReplica(partner.id.name, role, problem=problem)
+    protection = partner.protector.protection
+    if isinstance(protection, Unreadable):
+        return GeoReplica(partner.id.name, role, problem=f"its encryption protector cannot be read ({protection.what})")
+    return GeoReplica(partner.id.name, role, _versionless(protection), partner.protector.auto_rotation)
+
+
+def _versionless(protection: Protection) -> str:
+    """What protects a server, without the version, which differs between servers while they rotate."""
+    return str(protection.uri.versionless) if isinstance(protection, OnKey) else shown_protection(protection)
+
+
+def _held_back(protector: Protector, partners: tuple[Partner, ...]) -> str | None:
+    """Why Azure does not rotate the server's key by itself: a geo-secondary must take each version first, and takes none."""
+    if not protector.auto_rotation or not isinstance(protector.protection, OnKey):
+        return None
+    key = protector.protection.uri.versionless
+    for partner in partners:
+        own = partner.protector
+        if not partner.secondary or own is None or isinstance(own.protection, Unreadable):
+            continue
+        if not isinstance(own.protection, OnKey) or own.protection.uri.versionless != key:
+            what = f"is on {_versionless(own.protection)}"
+        elif not own.auto_rotation:
+            what = "does not rotate its key automatically (autoRotationEnabled is false)"
+        else:
+            continue
+        return (
+            f"geo-secondary {partner.id.name} {what}, so it takes no new version of the key, and Azure then rotates neither server: the "
+            f"platform engineer must apply an EncryptedResource for {partner.id.name} with the same key, or the provider's administrator "
+            "set its encryption protector to that key with automatic rotation"
+        )
+    return None
 
 
 def with_keys(facts: Facts, known_keys: frozenset[str], secondaries: tuple[Secondary, ...]) -> Facts:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from cmk_operator.core.encryption.protection import FieldChange, OnKey, key_in_force, start_of
 from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy
 from cmk_operator.core.faults.reason import Reason
+from cmk_operator.core.text.names import names_shown
 from cmk_operator.providers.sql.bodies import planned
 from cmk_operator.providers.sql.faults import judge_sql_failure
 from cmk_operator.providers.sql.kind import SQL_SERVER
@@ -24,7 +25,6 @@ from cmk_operator.providers.sql.requests import (
 )
 from cmk_operator.providers.sql.wire import (
     SERVICE_MANAGED,
-    names_shown,
     on_key,
     server_key_name,
     unfit,

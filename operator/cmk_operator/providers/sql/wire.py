@@ -78,9 +78,3 @@ def unfit(want: KeyChoice, name: str) -> Fault | None:
         )
         return Fault(Reason.KEY_SIZE_NOT_SUPPORTED, message, Actor.CUSTOMER_ADMINISTRATOR)
     return None
-
-
-def names_shown(names: tuple[str, ...]) -> str:
-    """At most ten names, and the number of the rest, for a message."""
-    few = ", ".join(names[:10])
-    return few if len(names) <= 10 else f"{few} and {len(names) - 10} more"

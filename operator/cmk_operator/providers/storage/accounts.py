@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cmk_operator.azure.management import Received, entries_of, read_alike_once, typed_answer, whole
+from cmk_operator.azure.management import Received, entries_of, pages_of, read_alike_once, typed_answer, whole
+from cmk_operator.core.encryption.coverage import Parts
 from cmk_operator.providers.protocol import Applied, ResourceFacts
 from cmk_operator.providers.storage.encryption import StorageAccountDetail, read_account
+from cmk_operator.providers.storage.parts import part_of_scope
 from cmk_operator.providers.storage.sdk import STORAGE
 
 if TYPE_CHECKING:
@@ -39,6 +41,17 @@ class StorageAccounts:
         read = read_alike_once(lambda one: read_account(StorageAccount(one)))
         async for page in entries_of(client.storage_accounts.list, read):
             yield page
+
+    async def parts(self, chain: IdentityChain, target: ArmId) -> Parts:
+        """List the encryption scopes of one account. None is left out: one that cannot be read makes the list unreadable."""
+        client = await self._session.management(STORAGE, chain, target.subscription_id)
+        scopes = [
+            scope
+            async for page in pages_of(client.encryption_scopes.list(target.resource_group, target.name))
+            for scope in page
+        ]
+        with typed_answer():
+            return Parts(tuple(map(part_of_scope, scopes)))
 
     async def update(self, chain: IdentityChain, target: ArmId, body: Mapping[str, Any]) -> Applied[StorageAccountDetail]:
         """PATCH one account; returns its state after the change."""

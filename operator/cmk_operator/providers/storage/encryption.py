@@ -25,6 +25,7 @@ from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.providers.protocol import Plan, ResourceFacts
 from cmk_operator.providers.storage.kind import STORAGE_ACCOUNT
+from cmk_operator.providers.storage.parts import parts_of_account
 
 if TYPE_CHECKING:
     from azure.mgmt.storage.models import StorageAccount
@@ -76,7 +77,7 @@ def read_account(account: StorageAccount) -> ResourceFacts[StorageAccountDetail]
         encryption_identity=ArmId(assigned) if assigned else None,
         application_client_id=text_of(by.encryption_federated_identity_client_id if by is not None else None),
     )
-    return ResourceFacts(protection, detail)
+    return ResourceFacts(protection, detail, parts=parts_of_account(account))
 
 
 def _protection(account: Reported) -> Protection:

@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.core.faults.reason import Reason
-from cmk_operator.providers.arm import ArmProvider
+from cmk_operator.providers.arm import ArmProvider, unreadable_parts
 from cmk_operator.providers.listing import Listing
 from cmk_operator.providers.storage.accounts import Facts, StorageAccounts
 from cmk_operator.providers.storage.encryption import StorageAccountDetail, plan_key, plan_platform_key
 from cmk_operator.providers.storage.faults import judge_storage_failure, recognized
 from cmk_operator.providers.storage.kind import STORAGE_ACCOUNT
+from cmk_operator.providers.storage.parts import ACCOUNTS, SCOPES
 
 if TYPE_CHECKING:
     from azure.mgmt.storage.types import StorageAccountUpdateParameters
 
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
+    from cmk_operator.core.encryption.coverage import Parts
     from cmk_operator.core.encryption.protection import KeyChoice
     from cmk_operator.core.faults.azure_failure import AzureFailure
     from cmk_operator.core.faults.fault import Fault
@@ -28,6 +30,7 @@ class StorageAccountProvider(ArmProvider):
     """Encrypts storage accounts with a customer's key. The PATCH of an account is synchronous and idempotent."""
 
     kind = STORAGE_ACCOUNT
+    has_parts = True
 
     def __init__(self, session: AzureSession, list_max_age: float) -> None:
         super().__init__(session)
@@ -49,6 +52,13 @@ class StorageAccountProvider(ArmProvider):
             return await self._listing.before_write(chain, target.id)
         except EXPECTED_FAILURES as error:
             return failure_of(error)
+
+    async def read_parts(self, chain: IdentityChain, target: Target, seen: Facts) -> Parts | AzureFailure:  # noqa: ARG002 - the list says all
+        """The account's encryption scopes, by one list."""
+        try:
+            return await self._accounts.parts(chain, target.id)
+        except EXPECTED_FAILURES as error:
+            return unreadable_parts(failure_of(error), SCOPES, f"{ACCOUNTS}/encryptionScopes/read on the account")
 
     def plan(self, target: Target, want: KeyChoice, seen: Facts) -> Plan[StorageAccountUpdateParameters] | Fault | None:
         """See `encryption.plan_key`."""

@@ -21,6 +21,19 @@ def _load() -> Callable[..., StorageManagementClient]:
 _FIELDS: Final[Fields] = {
     "id": None,
     "identity": None,
-    "properties": {"encryption": {"keySource": None, "keyvaultproperties": None, "identity": None}},
+    "kind": None,
+    "sku": {"name": None},
+    "properties": {
+        "encryption": {
+            "keySource": None,
+            "keyvaultproperties": None,
+            "identity": None,
+            "services": {"queue": {"keyType": None}, "table": {"keyType": None}},
+        },
+        # Those of an encryption scope.
+        "source": None,
+        "state": None,
+        "keyVaultProperties": {"keyUri": None},
+    },
 }
 STORAGE: Final[Sdk[StorageManagementClient]] = Sdk("azure.mgmt.storage", _load, _FIELDS)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.key.user_counts import UserCounts
     from cmk_operator.reconcile.notifications.delivery import Deliveries
     from cmk_operator.reconcile.resource.authorship import Authorship
+    from cmk_operator.reconcile.resource.part_readings import PartReadings
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +29,4 @@ class ResourceContext:
     deliveries: Deliveries
     authorship: Authorship
     user_counts: UserCounts
+    part_readings: PartReadings

@@ -9,7 +9,9 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.encrypted_resource import EncryptedResource, EncryptedResourceStatus, TargetReport
 from cmk_operator.core.access.state import Access, AccessState
 from cmk_operator.core.conditions import ConditionType
+from cmk_operator.core.encryption.coverage import NOT_READ
 from cmk_operator.core.encryption.decide import KeyState, NextAction, decide
+from cmk_operator.core.encryption.protection import key_in_force
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault, FaultKind
 from cmk_operator.core.faults.reason import EventReason, Reason
@@ -44,8 +46,9 @@ from cmk_operator.reconcile.resource.report import effective_resource_policy, re
 from cmk_operator.reconcile.resource.targets import target_of
 
 if TYPE_CHECKING:
+    from cmk_operator.core.encryption.coverage import PartsSeen
     from cmk_operator.kubernetes.client import ObjectReference
-    from cmk_operator.providers.protocol import Provider
+    from cmk_operator.providers.protocol import Provider, ResourceFacts
     from cmk_operator.reconcile.resource.authorship import OwnChange
     from cmk_operator.reconcile.resource.context import ResourceContext
 
@@ -55,6 +58,7 @@ async def reconcile_resource(context: ResourceContext, reference: ObjectReferenc
     resource = context.cluster.inventory.get(EncryptedResource, reference.name, reference.namespace)
     if resource is None:
         context.authorship.reported(reference)
+        context.part_readings.forget(reference)
         return Next()
     resource = await sync_finalizer(context.cluster, resource)
     if resource.metadata.deletion_timestamp is not None and FINALIZER not in resource.metadata.finalizers:
@@ -80,7 +84,25 @@ async def reconcile_resource(context: ResourceContext, reference: ObjectReferenc
         return outcome
     seen = facts_of(outcome)
     own = await context.authorship.of(resource, seen.protection, path.path.key_uri) if seen is not None else None
-    return await _finish(context, resource, admitted.shown, path.key, outcome, own)
+    parts = await _parts(context, admitted, seen)
+    return await _finish(context, resource, admitted.shown, path.key, outcome, own, parts=parts)
+
+
+async def _parts(context: ResourceContext, admitted: AdmittedResource, seen: ResourceFacts[Any] | None) -> PartsSeen:
+    """What is known of the parts of a resource that is on its key; they are read when that is due, or needed now."""
+    resource = admitted.resource
+    on = key_in_force(seen.protection) if seen is not None else None
+    if seen is None or on is None or on.versionless != admitted.path.path.key_uri.versionless:
+        return NOT_READ
+    covered = find(resource.status.conditions, ConditionType.DATA_COVERED)
+    known = {Reason.ALL_DATA_COVERED, Reason.DATA_NOT_COVERED, Reason.COVERAGE_NOT_SHOWN}
+    needed = bool(resource.spec.require_full_coverage) and (covered is None or covered.known_reason not in known)
+    return await context.part_readings.of(admitted, seen, now=needed or _is_requested_again(resource))
+
+
+def _is_requested_again(resource: EncryptedResource) -> bool:
+    """Whether an annotation requests this reconcile of a resource that was reconciled before."""
+    return is_requested(resource) and resource.status.observed_generation >= 0
 
 
 async def _refuse(context: ResourceContext, resource: EncryptedResource, provider: Provider[Any, Any], fault: Fault) -> Next:
@@ -102,7 +124,7 @@ async def _reconcile_live(context: ResourceContext, admitted: AdmittedResource) 
 
 async def _observe_and_write(context: ResourceContext, admitted: AdmittedResource, *, fresh: bool) -> ResourceOutcome | None:
     resource, path = admitted.resource, admitted.path
-    read_anew = fresh or (is_requested(resource) and resource.status.observed_generation >= 0)
+    read_anew = fresh or _is_requested_again(resource)
     seen = await admitted.observe(0.0 if read_anew else context.intervals.drift_check * LIST_MAX_AGE)
     if isinstance(seen, AzureFailure):
         return CallRefused(admitted.judge(seen), None)
@@ -143,9 +165,11 @@ async def _finish(
     key: CustomerManagedKey | None,
     outcome: ResourceOutcome,
     own: OwnChange | None = None,
+    *,
+    parts: PartsSeen = NOT_READ,
 ) -> Next:
     audience = context.deliveries.audience(context.cluster.inventory, resource, key)
-    status = resource_status(resource, outcome, context.reporting.now(), target=target, key=key, own=own)
+    status = resource_status(resource, outcome, context.reporting.now(), target=target, key=key, own=own, parts=parts)
     status = announce_resource(resource, status, audience, context.reporting.now())
     written = await context.reporting.writer.write(resource, status, context.reporting.now() if _is_seen(outcome) else None)
     wake_delivery(context.cluster, resource, status.notifications)

@@ -13,7 +13,9 @@ from cmk_operator.api.encrypted_resource import (
     DetailsReport,
     EffectiveResource,
     EncryptedResourceStatus,
+    GeoReplicaReport,
     LostAccessReport,
+    NotCoveredReport,
     OperationReport,
     PlanReport,
     RememberedReport,
@@ -21,12 +23,14 @@ from cmk_operator.api.encrypted_resource import (
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.conditions import ConditionType
+from cmk_operator.core.encryption.coverage import NOT_READ
 from cmk_operator.core.encryption.decide import PLAN_ONLY
 from cmk_operator.core.encryption.protection import OnKey, text_in_force, version_in_force
 from cmk_operator.core.faults.fault import FaultKind
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.protocol import Remembered, Shown
 from cmk_operator.providers.registry import timing_of
+from cmk_operator.reconcile.resource.coverage_report import coverage_of
 from cmk_operator.reconcile.resource.outcome import (
     CallRefused,
     Obstructed,
@@ -44,8 +48,9 @@ if TYPE_CHECKING:
 
     from cmk_operator.api.customer_managed_key import CustomerManagedKey
     from cmk_operator.api.encrypted_resource import EncryptedResource, TargetReport
+    from cmk_operator.core.encryption.coverage import NotCovered, PartsSeen
     from cmk_operator.core.encryption.protection import Protection
-    from cmk_operator.providers.protocol import Plan
+    from cmk_operator.providers.protocol import Plan, ResourceFacts
     from cmk_operator.reconcile.resource.authorship import OwnChange
     from cmk_operator.reconcile.resource.outcome import ResourceOutcome
 
@@ -66,15 +71,22 @@ def resource_status(
     target: TargetReport,
     key: CustomerManagedKey | None,
     own: OwnChange | None,
+    parts: PartsSeen = NOT_READ,
 ) -> EncryptedResourceStatus:
-    """The status after one pass; `own` is the change of key that this operator made, if the pass shows one."""
+    """The status after one pass.
+
+    `own` is the change of key that this operator made, if the pass shows one; `parts` are those of the resource, from reads of
+    their own.
+    """
     before, seen = resource.status, facts_of(outcome)
     applied = _applied(before.applied, seen.protection, now) if seen is not None else before.applied
     on_key = key is not None and applied is not None and _is_on(key, applied)
     accessible = _for_service(_key_accessible(key, applied), resource)
-    aspects = (_encrypted(outcome, resource, on_key=on_key), accessible, _key_current(key, applied))
-    details = _details(seen.shown) if seen is not None else before.details
-    summary, progress = _summary(outcome, aspects)
+    encrypted = _encrypted(outcome, resource, on_key=on_key)
+    coverage = coverage_of(resource, key, encrypted, seen, parts, on_key=on_key)
+    aspects = (encrypted, accessible, _key_current(key, applied, seen), coverage.aspect)
+    details = _details(seen.shown, coverage.entries) if seen is not None else before.details
+    summary, progress = _fully_covered(*_summary(outcome, aspects), resource, coverage.aspect)
     generation = resource.metadata.generation
     return EncryptedResourceStatus(
         observed_generation=generation,
@@ -116,15 +128,21 @@ def _operation(before: OperationReport | None, outcome: ResourceOutcome, now: da
             return None
 
 
-def _details(shown: Shown) -> DetailsReport | None:
+def _details(shown: Shown, not_covered: tuple[NotCovered, ...]) -> DetailsReport | None:
     """The details, with at most `NAMES_SHOWN` names each, so that no status exceeds etcd's limit."""
-    if shown == Shown():
+    if shown == Shown() and not not_covered:
         return None
+    entries = tuple(
+        NotCoveredReport(part=one.part, covered=one.covered, protected_by=one.protected_by or None, remedy=one.remedy or None)
+        for one in not_covered[:NAMES_SHOWN]
+    )
     known = {
         field.name: value[:NAMES_SHOWN] if isinstance(value := getattr(shown, field.name), tuple) else value
         for field in fields(shown)
     }
-    return DetailsReport(**known)
+    known["geo_replicas"] = tuple(GeoReplicaReport(**asdict(one)) for one in shown.geo_replicas[:NAMES_SHOWN])
+    count = len(not_covered) if len(not_covered) > NAMES_SHOWN else None
+    return DetailsReport(**known, not_covered=entries, not_covered_count=count)
 
 
 def _remembered(remembered: Remembered) -> RememberedReport | None:
@@ -257,7 +275,7 @@ def _is_on(key: CustomerManagedKey, applied: AppliedKey) -> bool:
     return wanted is not None and now is not None and now.versionless == wanted.versionless
 
 
-def _key_current(key: CustomerManagedKey | None, applied: AppliedKey | None) -> Aspect:
+def _key_current(key: CustomerManagedKey | None, applied: AppliedKey | None, seen: ResourceFacts[Any] | None) -> Aspect:
     kind = ConditionType.KEY_CURRENT
     active = key.status.active_version if key is not None else None
     if active is None or key is None:
@@ -270,6 +288,13 @@ def _key_current(key: CustomerManagedKey | None, applied: AppliedKey | None) -> 
         return Aspect(kind, "True", Reason.CURRENT, f"the resource is on the active version {active}")
     effective = key.status.effective
     following = effective is not None and effective.rotation == "Following" and effective.apply != "Immediately"
+    following = following and (seen is None or seen.follows_by_itself)
+    if following and seen is not None and seen.shown.rotation_error is not None:
+        message = (
+            f"the resource is on version {applied.version}, but the active version is {active}, and Azure does not move it: "
+            f"{seen.shown.rotation_error}"
+        )
+        return Aspect(kind, "False", Reason.ROTATION_HELD_BACK, message)
     waiting = (
         "Azure moves the resource within a day" if following else "the operator moves the resource as soon as nothing blocks it"
     )
@@ -299,6 +324,17 @@ def _summary(outcome: ResourceOutcome, aspects: tuple[Aspect, ...]) -> tuple[Asp
             return Aspect(ConditionType.READY, "False", encrypted.reason, encrypted.message), Progress()
         case Planned() | Settled():
             return _on_key_summary(encrypted, accessible)
+
+
+def _fully_covered(
+    summary: Aspect, progress: Progress, resource: EncryptedResource, covered: Aspect
+) -> tuple[Aspect, Progress]:
+    """The summary; if the manifest asks for full coverage, Ready also needs `DataCovered`."""
+    if not resource.spec.require_full_coverage or summary.status != "True" or covered.status == "True":
+        return summary, progress
+    stalled = not covered.reason.passes_by_itself
+    progress = Progress(reconciling=not stalled, stalled=stalled, reason=covered.reason, message=covered.message)
+    return Aspect(ConditionType.READY, covered.status, covered.reason, covered.message), progress
 
 
 def _on_key_summary(encrypted: Aspect, accessible: Aspect) -> tuple[Aspect, Progress]:
