@@ -59,6 +59,7 @@ def environment(description: dict[str, Any]) -> dict[str, str]:
         "NO_PROXY": "127.0.0.1,localhost",
         "SSL_CERT_FILE": ca_bundle,
         "REQUESTS_CA_BUNDLE": ca_bundle,
+        "NODE_EXTRA_CA_CERTS": ca_bundle,
         "PROVIDER_TENANT_ID": str(description["provider_tenant_id"]),
         "CUSTOMER_TENANT_ID": str(description["customer_tenant_id"]),
         "PROVIDER_ADMIN_CLIENT_ID": str(description["provider_admin_client_id"]),

@@ -257,7 +257,7 @@ async def test_the_log_names_principal_operation_and_error_and_never_a_secret(
 def test_it_ends_on_sigterm_and_leaves_nothing_behind(tmp_path: Path) -> None:
     running = process.start(tmp_path)
     assert set(running.env) == {
-        "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PROVIDER_TENANT_ID", "CUSTOMER_TENANT_ID",
+        "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "PROVIDER_TENANT_ID", "CUSTOMER_TENANT_ID",
         "PROVIDER_ADMIN_CLIENT_ID", "PROVIDER_ADMIN_CLIENT_SECRET", "CUSTOMER_ADMIN_CLIENT_ID", "CUSTOMER_ADMIN_CLIENT_SECRET",
         "SUBSCRIPTION_ID", "CUSTOMER_SUBSCRIPTION_ID", "SANDBOX_CONTROL", "SANDBOX_CLOUD",
     }  # fmt: skip

@@ -6,7 +6,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from azure.core.exceptions import HttpResponseError
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.identity.aio import ClientAssertionCredential, ClientSecretCredential
 
 from sandbox.administrators.rest import GRAPH, AzureRest, connection
@@ -150,11 +150,20 @@ async def test_the_consent_page_creates_the_service_principal_for_the_tenants_ad
             tokens[side] = (await credential.get_token(GRAPH_SCOPE)).token
     assert (await wire("GET", url)).json["error_codes"] == [50058]
     assert (await wire("GET", url, token=tokens["PROVIDER"])).json["error_codes"] == [90094]
-    assert (await wire("GET", url, token=tokens["CUSTOMER"])).status == 200
-    redirected = await wire("GET", f"{url}&redirect_uri=https://vendor.example/done", token=tokens["CUSTOMER"])
-    assert redirected.status == 302
-    assert redirected.headers["Location"].startswith("https://vendor.example/done?admin_consent=True&tenant=")
-    assert await customer.principal_id(app_id)
+    unknown = await wire("GET", f"{url}&redirect_uri=https://vendor.example/done", token=tokens["CUSTOMER"])
+    assert (unknown.status, unknown.json["error_codes"]) == (400, [50011])
+    with pytest.raises(ResourceNotFoundError):
+        await customer.principal_id(app_id)
+    page = await wire("GET", url, token=tokens["CUSTOMER"])
+    assert page.status == 200
+    assert "AADSTS500113" in page.text, "an application without a reply address"
+    assert await customer.principal_id(app_id), "and yet the consent stands"
+    web = {"web": {"redirectUris": ["https://vendor.example/done"]}}
+    await provider.graph.send("PATCH", f"/applications(appId='{app_id}')", web)
+    for one in (url, f"{url}&redirect_uri=https://vendor.example/done"):
+        redirected = await wire("GET", one, token=tokens["CUSTOMER"])
+        assert redirected.status == 302
+        assert redirected.headers["Location"].startswith("https://vendor.example/done?admin_consent=True&tenant=")
 
 
 @pytest.mark.parametrize(

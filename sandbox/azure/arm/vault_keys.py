@@ -190,7 +190,7 @@ class VaultKeyOperations:
         sent = wanted.rotation_policy.model_dump(by_alias=True, exclude_none=True) if wanted.rotation_policy else None
         policy = checked_rotation_policy(vault.key_id(name), sent, self._clock.now()) if sent is not None else None
         self._keys.may_create(vault, name)
-        self._keys.throttle_creation(vault)
+        self._keys.throttle_creation(vault, wanted.kty)
         private = await self._factory.rsa(size)
         self._keys.may_create(vault, name)
         given, now = wanted.attributes, self._clock.now()

@@ -51,7 +51,7 @@ class AdminConsent:
         return await self.consent(exchange)
 
     async def consent(self, exchange: Exchange) -> Answer:
-        """302 to the redirect URI, or a page that says that it is done. Raises EntraRefusedError."""
+        """302 to a reply address of the application, or a page that says that it has none. Raises EntraRefusedError."""
         client_id = exchange.query.get("client_id", "")
         try:
             claims = self._tokens.verify(exchange.bearer() or "", graph_audiences())
@@ -86,13 +86,32 @@ class AdminConsent:
                 error="invalid_request",
                 status=400,
             )
+        redirect = exchange.query.get("redirect_uri")
+        registered = _reply_addresses(application)
+        if redirect is not None and redirect not in registered:
+            raise refused(
+                "50011",
+                f"The redirect URI '{redirect}' specified in the request does not match the redirect URIs configured for the "
+                f"application '{application.app_id}'. Make sure the redirect URI sent in the request matches one added to your "
+                "application in the Azure portal.",
+                error="invalid_request",
+                status=400,
+            )
         consented(self._directory, tenant, application, self._clock.now())
         result = {
             "admin_consent": "True",
             "tenant": tenant.id,
             **({"state": exchange.query["state"]} if "state" in exchange.query else {}),
         }
-        if redirect := exchange.query.get("redirect_uri"):
-            return Answer(302, content=b"", media_type="text/html", headers={"Location": f"{redirect}?{urlencode(result)}"})
-        page = f"<html><body>Consent was granted to {application.app_id} in {tenant.id}.</body></html>"
+        if registered:
+            target = f"{redirect or registered[0]}?{urlencode(result)}"
+            return Answer(302, content=b"", media_type="text/html", headers={"Location": target})
+        # The consent stands; what the browser shows is an error all the same (Azure/Azure-Lighthouse-samples#122).
+        page = "<html><body>AADSTS500113: No reply address is registered for the application.</body></html>"
         return Answer(200, content=page.encode(), media_type="text/html; charset=utf-8")
+
+
+def _reply_addresses(application: Application) -> list[str]:
+    """Of all its platforms."""
+    platforms = (application.other.get(name) or {} for name in ("web", "spa", "publicClient"))
+    return [str(one) for platform in platforms for one in platform.get("redirectUris") or ()]

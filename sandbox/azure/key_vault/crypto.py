@@ -56,7 +56,9 @@ def decrypt(key: PrivateKey, algorithm: str, value: bytes) -> bytes:
     try:
         return key.decrypt(value, scheme)
     except ValueError as error:
-        raise bad_parameter("The parameter is incorrect.") from error
+        # The words are in Azure/azure-sdk-for-net#36269, of a key that was rotated in the meantime.
+        padded = "OAEP" if "OAEP" in algorithm else "PKCS#1"
+        raise bad_parameter(f"Error occurred while decoding {padded} padding.") from error
 
 
 def sign(key: PrivateKey, algorithm: str, digest: bytes) -> bytes:

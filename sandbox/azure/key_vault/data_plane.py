@@ -282,7 +282,7 @@ class VaultDataPlane:
         if not re.fullmatch(r"[0-9A-Za-z-]{1,127}", name):
             raise crypto.bad_parameter(f"The request URI contains an invalid name: {name}")
         self._keys.may_create(vault, name)
-        self._keys.throttle_creation(vault)
+        self._keys.throttle_creation(vault, body.kty)
         private: rsa.RSAPrivateKey | Any
         if body.kty in {"RSA", "RSA-HSM"}:
             size = body.key_size or 2048
@@ -359,7 +359,7 @@ class VaultDataPlane:
         """A new version like the latest."""
         vault = self._permitted(exchange, "rotate")
         key, latest = self._keys.find(vault, exchange["name"])
-        self._keys.throttle_creation(vault)
+        self._keys.throttle_creation(vault, latest.key_type)
         private = await self._factory.rsa(latest.private.key_size) if isinstance(latest.private, rsa.RSAPrivateKey) else None
         return Answer(json=bundle(vault, key, self._keys.rotated(vault, key, private)))
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 # Cost of one software key operation in units of RSA 2048 (https://learn.microsoft.com/azure/key-vault/general/service-limits).
 _COST = {2048: 1, 3072: 4, 4096: 8}
+HSM_COST = 2
+"""Of half of everything that software keys may do is allowed with HSM keys."""
+VAULTS_OF_A_SUBSCRIPTION = 5
+"""All vaults of a subscription in a region together may do as much as so many of them."""
 OUTSIDE_VALIDITY = frozenset({"encrypt", "sign", "wrapKey"})
 OF_PUBLIC_KEY = frozenset({"encrypt", "wrapKey", "verify"})
 """What Key Vault goes on doing with a disabled key, as measured in https://github.com/Azure/azure-sdk-for-python/issues/45342."""
@@ -143,14 +147,18 @@ class Keys:
         return crypto.decrypt(found.private, algorithm, value)
 
     def throttle(self, vault: Vault, units: float) -> None:
-        """Raises VaultRefusedError 429 past the vault's limit in ten seconds."""
-        window = self._operations.setdefault(vault.host, Window(10))
-        self._throttled(window.take(self._timings.vault_software_key_operations_per_10_seconds, units))
+        """Raises VaultRefusedError 429 past the limit of ten seconds: of the vault, or of its subscription in the region."""
+        self._count(self._operations, vault, self._timings.vault_software_key_operations_per_10_seconds, units)
 
-    def throttle_creation(self, vault: Vault) -> None:
+    def throttle_creation(self, vault: Vault, key_type: str) -> None:
         """The lower limit on making keys."""
-        window = self._creations.setdefault(vault.host, Window(10))
-        self._throttled(window.take(self._timings.vault_software_key_creations_per_10_seconds))
+        units = HSM_COST if key_type.endswith("-HSM") else 1
+        self._count(self._creations, vault, self._timings.vault_software_key_creations_per_10_seconds, units)
+
+    def _count(self, windows: dict[str, Window], vault: Vault, limit: float, units: float) -> None:
+        of_all = f"{_subscription(vault)} {vault.location}"
+        for name, times in ((vault.host, 1), (of_all, VAULTS_OF_A_SUBSCRIPTION)):
+            self._throttled(windows.setdefault(name, Window(10)).take(limit * times, units))
 
     @staticmethod
     def _throttled(wait: float) -> None:
@@ -310,9 +318,10 @@ def disabled(operation: str) -> VaultRefusedError:
 
 
 def _cost(version: KeyVersion) -> float:
+    times = HSM_COST if version.key_type.endswith("-HSM") else 1
     if isinstance(version.private, rsa.RSAPrivateKey):
-        return _COST.get(version.private.key_size, 1)
-    return 1
+        return times * _COST.get(version.private.key_size, 1)
+    return times
 
 
 def checked_rotation_policy(key_id: str, sent: dict[str, Any], now: float) -> dict[str, Any]:

@@ -50,5 +50,6 @@ class Snowflake:
 def _application(directory: Directory, clock: Clock) -> Application:
     tenant = directory.add_tenant("Snowflake Inc.", "snowflakeinc.onmicrosoft.com")
     application = directory.add_application(tenant, APPLICATION_NAME, "AzureADMultipleOrgs", clock.now())
+    application.other["web"] = {"redirectUris": ["https://app.snowflake.com/"]}
     directory.add_principal(tenant, application.app_id, application.display_name, now=float("-inf"))
     return application
