@@ -18,6 +18,7 @@ import kopf
 from cmk_operator.api.model import GROUP, VERSION
 from cmk_operator.api.preflight import Preflight
 from cmk_operator.changes import Changes
+from cmk_operator.kubernetes.bounded_answer import MOST_PER_PAGE, PagesInBounds
 from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError, ObjectReference, collection_path
 from cmk_operator.kubernetes.inventory import MODELS, Inventory
 from cmk_operator.kubernetes.open_watches import OpenWatches
@@ -258,7 +259,8 @@ class Watches:
 
         @kopf.on.login(registry=registry)
         async def login(**_: object) -> kopf.AiohttpSession:
-            session = self.connection.session(self._observe_lists(), middlewares=(self.open_watches.observe,))
+            pages = PagesInBounds(metadata_only=[collection_path(Preflight.plural)])
+            session = self.connection.session(self._observe_lists(), middlewares=(pages.read, self.open_watches.observe))
             self._sessions.append(session)
             return kopf.AiohttpSession(server=self.connection.server, aiohttp_session=session)
 
@@ -342,7 +344,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.process.ultimate_exiting_timeout = None
     settings.queueing.idle_timeout = 0.1
     settings.queueing.exit_timeout = 1.0
-    settings.watching.chunk_size = 100
+    settings.watching.chunk_size = MOST_PER_PAGE
     settings.watching.inactivity_timeout = INACTIVITY_TIMEOUT
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 301

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 
 from cmk_operator.api.model import GROUP, VERSION
+from cmk_operator.kubernetes.bounded_answer import METADATA_ONLY, AnswerTooLargeError, PageLimits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -23,8 +24,7 @@ FIELD_MANAGER: Final = "cmk-operator"
 REQUEST_TIMEOUT: Final = 15.0
 _PATIENCE: Final = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT)
 SHARED_FOR: Final = 1.0
-_PAGE: Final = 100
-_ONLY_METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_TOO_LARGE: Final = 413
 
 
 class KubernetesError(Exception):
@@ -75,6 +75,7 @@ class KubernetesClient:
     def __init__(self, api: ApiClient, telemetry: Telemetry) -> None:
         self._api = api
         self._telemetry = telemetry
+        self._limits = PageLimits()
         self._shared: dict[ObjectReference, asyncio.Future[dict[str, Any] | None]] = {}
         """Answers to share. Each is dropped after `SHARED_FOR` seconds: it takes 27 kB, and its object may not exist any more."""
 
@@ -96,16 +97,25 @@ class KubernetesClient:
         return await asyncio.shield(answer)
 
     async def pages(self, plural: str) -> AsyncIterator[Page]:
-        """All objects of a kind, in pages of one consistent snapshot. Source: Kubernetes API concepts, "Retrieving large results"."""
-        query = {"limit": str(_PAGE)}
+        """All objects of a kind, in pages of one consistent snapshot and of bounded size.
+
+        Source: Kubernetes API concepts, "Retrieving large results sets in chunks".
+        """
+        path, token = collection_path(plural), ""
         while True:
-            answer = await self.request("GET", collection_path(plural), query=query)
+            query = {"limit": str(self._limits.of(path))} | ({"continue": token} if token else {})
+            try:
+                answer = await self.request("GET", path, query=query)
+            except KubernetesError as error:
+                if error.status != _TOO_LARGE or not self._limits.shrink(path):
+                    raise
+                continue
+            self._limits.grow(path)
             metadata = answer.get("metadata", {})
             yield Page(int(metadata.get("resourceVersion", "0")), answer.get("items", []))
             token = metadata.get("continue")
             if not token:
                 return
-            query = {"limit": str(_PAGE), "continue": token}
 
     async def apply_status(
         self, reference: ObjectReference, kind: str, uid: str, status: Mapping[str, Any], resource_version: str | None = None
@@ -168,12 +178,14 @@ class KubernetesClient:
         url = f"{self._api.configuration.host}{path}{f'?{urlencode(query)}' if query else ''}"
         headers = {"Content-Type": content_type} if body is not None else {}
         if only_metadata:
-            headers["Accept"] = f"{_ONLY_METADATA},application/json"
+            headers["Accept"] = f"{METADATA_ONLY},application/json"
         status = 0
         try:
             response = await self._api.call_api(verb, url, headers, body, _request_timeout=_PATIENCE)
             status = response.status
             raw: bytes = await response.read()
+        except AnswerTooLargeError as error:
+            raise KubernetesError(verb, path, _TOO_LARGE, "AnswerTooLarge", str(error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise KubernetesError(verb, path, 0, type(error).__name__, "no answer") from error
         finally:

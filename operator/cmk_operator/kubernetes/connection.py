@@ -23,6 +23,7 @@ from kubernetes.aio.config.incluster_config import SERVICE_HOST_ENV_NAME, InClus
 from kubernetes.aio.config.kube_config import ENV_KUBECONFIG_PATH_SEPARATOR, KubeConfigLoader, KubeConfigMerger
 
 from cmk_operator import __version__
+from cmk_operator.kubernetes.bounded_answer import BoundedAnswer
 from cmk_operator.kubernetes.credential import Credential, Fresh, Proof
 from cmk_operator.kubernetes.exec_plugin import ConfigurationError, run_plugin
 
@@ -64,6 +65,7 @@ class Connection:
             middlewares=(*middlewares, self._prove),
             headers={"User-Agent": f"cmk-operator/{__version__}"},
             trace_configs=list(traces),
+            response_class=BoundedAnswer,
             proxy=self.proxy,
             trust_env=False,
         )

@@ -15,9 +15,9 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
-from cmk_operator.api.model import APPROVED_VERSION, RECONCILE_REQUESTED_AT
 from cmk_operator.core.identifiers.key_uri import KeyUri, key_uri_or_none
 from cmk_operator.core.identifiers.resource_id import resource_type_of
+from cmk_operator.kubernetes.bounded_answer import KEPT_METADATA, kept_annotations, kept_finalizers
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.providers.registry import named_in
 
@@ -32,19 +32,6 @@ CustomResource = FederatedIdentity | CustomerTenant | CustomerManagedKey | Encry
 MODELS: Final[Mapping[str, type[CustomResource]]] = {
     model.plural: model for model in (FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource)
 }
-_KEPT_METADATA: Final = (
-    "name",
-    "namespace",
-    "uid",
-    "generation",
-    "resourceVersion",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "finalizers",
-)
-
-
-_KEPT_ANNOTATIONS: Final = (RECONCILE_REQUESTED_AT, APPROVED_VERSION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,9 +256,11 @@ def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry
     metadata: Mapping[str, Any] = body["metadata"]
     spec: Mapping[str, Any] = body.get("spec", {})
     reference = ObjectReference(plural, metadata.get("namespace", ""), metadata["name"])
-    annotations: Mapping[str, str] = metadata.get("annotations") or {}
-    requested = {name: annotations[name] for name in _KEPT_ANNOTATIONS if name in annotations}
-    kept: dict[str, Any] = {name: metadata[name] for name in _KEPT_METADATA if name in metadata}
+    requested = kept_annotations(metadata.get("annotations") or {})
+    finalizers = kept_finalizers(metadata.get("finalizers") or ())
+    kept: dict[str, Any] = {name: metadata[name] for name in KEPT_METADATA if name in metadata}
+    if finalizers:
+        kept["finalizers"] = finalizers
     if requested:
         kept["annotations"] = requested
     author = _spec_author(metadata.get("managedFields") or ())
@@ -287,7 +276,7 @@ def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry
             metadata.get("generation", 0),
             "deletionTimestamp" in metadata,
             tuple(requested.items()),
-            tuple(metadata.get("finalizers", ())),
+            tuple(finalizers),
         ),
         points_to=points_to,
         version=applied.get("version", ""),
