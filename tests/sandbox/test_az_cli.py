@@ -162,3 +162,8 @@ def test_az_puts_a_sql_server_on_the_customers_key_and_a_database_on_one_of_its_
     database = provider("sql", "db", "show", "--name", "orders", "--server", server, *where)
     assert (database["encryptionProtector"], database["status"]) == (uri, "Online")
     assert provider("sql", "server", "show", "--name", server, *where)["keyId"] == uri
+    assert provider("sql", "db", "tde", "show", "--database", "orders", "--server", server, *where)["state"] == "Enabled"
+    shown = provider("sql", "server", "tde-key", "show", "--server", server, *where)
+    assert (shown["serverKeyType"], shown["uri"]) == ("AzureKeyVault", uri)
+    keys = provider("sql", "server", "key", "list", "--server", server, *where)
+    assert [one["serverKeyType"] for one in keys] == ["ServiceManaged", "AzureKeyVault"]

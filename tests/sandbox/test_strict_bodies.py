@@ -147,7 +147,8 @@ async def test_a_server_that_only_entra_administers_has_no_password_and_one_with
     )
     assert only["properties"]["administrators"] == entra
     assert only["properties"]["administratorLogin"].startswith("CloudSA")
-    both = await provider.sql.create_server(name("both-sql"))
+    both = await provider.sql.create_server(name("both-sql"), administrators={})
+    assert "administrators" not in (await provider.sql.get(both))["properties"], "the az CLI sends an empty object"
     url = f"{ARM}{both}?api-version=2025-01-01"
     for properties, code in (
         ({"administratorLogin": "other"}, "InvalidParameterValue"),

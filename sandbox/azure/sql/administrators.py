@@ -42,7 +42,7 @@ PART = 3
 
 def login_of_new(properties: ServerProperties) -> str:
     """The administrator's login of a server that is created with these properties. Raises ArmRefusedError 400."""
-    administrators = properties.administrators
+    administrators = _named(properties)
     if administrators is not None:
         _entra(administrators)
         if administrators.azure_ad_only_authentication and properties.administrator_login is None:
@@ -81,6 +81,12 @@ def check_password(login: str, password: str) -> None:
         )
 
 
+def _named(properties: ServerProperties) -> ServerAdministrators | None:
+    """The administrator of Entra; the az CLI sends an object without any value where there is none."""
+    given = properties.administrators
+    return given if given is not None and any(value for value in given.sent().values()) else None
+
+
 def _login() -> ArmRefusedError:
     return refused(400, "InvalidLoginName", "The provided login name is invalid.")
 
@@ -100,7 +106,8 @@ def _entra(administrators: ServerAdministrators) -> None:
 
 def administrators_shown(properties: ServerProperties, tenant_id: str) -> dict[str, Any] | None:
     """What a server tells about its administrator of Entra; never a password."""
-    if properties.administrators is None:
+    administrators = _named(properties)
+    if administrators is None:
         return None
     given = {"administratorType": "ActiveDirectory", "tenantId": tenant_id, "azureADOnlyAuthentication": False}
-    return {**given, **{name: value for name, value in properties.administrators.sent().items() if value is not None}}
+    return {**given, **{name: value for name, value in administrators.sent().items() if value is not None}}
