@@ -51,6 +51,7 @@ from cmk_operator.reconcile.collaborators.cluster import Cluster
 from cmk_operator.reconcile.collaborators.intervals import Intervals
 from cmk_operator.reconcile.collaborators.reporting import Reporting
 from cmk_operator.reconcile.dispatch import make_passes
+from cmk_operator.reconcile.key.azure_lists import LANE as LISTS
 from cmk_operator.reconcile.key.reading import KeyReading
 from cmk_operator.reconcile.notifications.delivery import LANE as DELIVERIES
 from cmk_operator.reconcile.notifications.delivery import WORKERS as DELIVERY_WORKERS
@@ -274,6 +275,7 @@ def lanes_of(settings: Settings, deliveries: Deliveries) -> dict[str, FairLane[O
         FederatedIdentity.plural: FairLane(2),
         CustomerTenant.plural: FairLane(4),
         DELIVERIES: FairLane(DELIVERY_WORKERS, most_of=deliveries.at_once),
+        LISTS: FairLane(2),
         Preflight.plural: FairLane(2),
         CustomerManagedKey.plural: FairLane(settings.key_workers),
         EncryptedResource.plural: FairLane(settings.workers),

@@ -103,6 +103,12 @@ class SqlAdministrator:
         found: str = (await self.get(f"{server_id}/databases/{database}"))["properties"]["status"]
         return found
 
+    async def keep_backups(self, database_id: str, days: int, **long_term: object) -> None:
+        """How many days back a database can be restored, and its long-term retention, such as `weeklyRetention="P4W"`."""
+        await self.put(f"{database_id}/backupShortTermRetentionPolicies/default", {"properties": {"retentionDays": days}})
+        if long_term:
+            await self.put(f"{database_id}/backupLongTermRetentionPolicies/default", {"properties": long_term})
+
     async def add_key(self, server_id: str, uri: str) -> str:
         """Let a server know a key of a vault (a key identifier); the name that the server gives it."""
         vault, _, rest = uri.removeprefix("https://").partition(".")

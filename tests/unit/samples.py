@@ -14,9 +14,12 @@ from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.core.access.state import DeletedKey, KeyAttributes, KeyProbe, VersionProbe
 from cmk_operator.core.encryption.protection import OnKey, Protection
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
+from cmk_operator.core.faults.fault import Actor, blocked
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.key_uri import KeyUri, parse_key_uri
 from cmk_operator.core.prerequisites.check import PrerequisiteFacts
 from cmk_operator.core.prerequisites.vault_facts import VaultFacts, VaultLock, vault_facts, vault_lock
+from cmk_operator.core.rotation.azure_use import UseInAzure
 
 NOW: Final = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 LATER: Final = NOW + timedelta(hours=5)
@@ -31,6 +34,13 @@ SUBSCRIPTION: Final = "66666666-6666-4666-8666-666666666666"
 VAULT: Final = "contoso.vault.azure.net"
 KEY: Final = f"https://{VAULT}/keys/storage"
 V1, V2, V3 = "1" * 32, "2" * 32, "3" * 32
+LISTED: Final = UseInAzure(listed_at=NOW + timedelta(days=3650))
+"""Every list of Azure was read, after everything that a test does, and shows nothing."""
+AZURE_FAULT: Final = blocked(
+    Reason.AUTHORIZATION_FAILED,
+    "the lists may not be read: the provider's administrator must assign Reader",
+    Actor.PROVIDER_ADMINISTRATOR,
+)
 GROUP: Final = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-contoso"
 ACCOUNT: Final = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/contosodata"
 CUSTOMER_VAULT: Final = (

@@ -20,6 +20,7 @@ from cmk_operator.reconcile.key.report import KeyFacts, Usage, key_status, refus
 from tests.unit.samples import (
     KEY,
     LATER,
+    LISTED,
     NOW,
     V1,
     V2,
@@ -40,13 +41,13 @@ from tests.unit.samples import (
 from tests.unit.schema import complaints, status_schema
 
 STORAGE = "microsoft.storage/storageaccounts"
-ASPECTS = {"Ready", "KeyAccessible", "PrerequisitesMet", "RotationCurrent", "ConsentGranted"}
+ASPECTS = {"Ready", "KeyAccessible", "PrerequisitesMet", "RotationCurrent", "ConsentGranted", "UsersKnown"}
 
 
 def facts(found: KeyProbe, users: dict[str, tuple[str, ...]] | None = None, uri: str = KEY) -> KeyFacts:
     by_version = users or {}
     names = tuple(sorted({name for names in by_version.values() for name in names}))
-    return KeyFacts(guard(found, uri), Usage(names, by_version))
+    return KeyFacts(guard(found, uri), Usage(names, by_version), azure=LISTED)
 
 
 def condition(status: CustomerManagedKeyStatus, kind: str) -> Condition:

@@ -16,7 +16,7 @@ from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.reconcile.collaborators.cluster import WAKE_KEY_AFTER
 from cmk_operator.reconcile.key.report import KeyFacts, Usage, key_status
 from cmk_operator.reconcile.key.user_counts import AT_ONCE, NEVER, UserCounts
-from tests.unit.samples import LATER, NOW, V1, V2, customer_managed_key, guard, healthy, probe
+from tests.unit.samples import LATER, LISTED, NOW, V1, V2, customer_managed_key, guard, healthy, probe
 
 KEY: Final = ObjectReference("customermanagedkeys", "team-a", "storage")
 NAMES: Final = tuple(f"data-{number:02}" for number in range(20))
@@ -44,7 +44,7 @@ def status(
     key = key.model_copy(update={"status": before}) if before is not None else key
     in_use = {version: healthy(version) for version in users or {} if version != active}
     found = probe(healthy(active), in_use=in_use)
-    return key_status(key, KeyFacts(guard(found), Usage(names, users or {})), NOW if before is None else LATER)
+    return key_status(key, KeyFacts(guard(found), Usage(names, users or {}), azure=LISTED), NOW if before is None else LATER)
 
 
 def test_the_first_status_of_a_key_is_written_at_once() -> None:

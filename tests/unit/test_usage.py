@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cmk_operator.api.customer_managed_key import CustomerManagedKey
+from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus, VersionReport
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.core.identifiers.arm_id import ArmId
+from cmk_operator.core.identifiers.key_uri import parse_key_uri
+from cmk_operator.core.rotation.azure_use import AzureUser, FoundUse, UseInAzure
 from cmk_operator.kubernetes.inventory import Inventory
-from cmk_operator.reconcile.key.reconciler import usage_of
 from cmk_operator.reconcile.key.report import KeyFacts, key_status
+from cmk_operator.reconcile.key.usage import usage_of, use_in_azure
 from cmk_operator.reconcile.references import KeyPath, resolve_key
-from tests.unit.samples import KEY, NOW, V1, V2, guard, healthy, identity_body, key_body, probe, resource_body, tenant_body
+from tests.unit.samples import (
+    AZURE_FAULT,
+    KEY,
+    LATER,
+    LISTED,
+    NOW,
+    V1,
+    V2,
+    V3,
+    guard,
+    healthy,
+    identity_body,
+    key_body,
+    probe,
+    resource_body,
+    tenant_body,
+)
 
 if TYPE_CHECKING:
-    from cmk_operator.api.customer_managed_key import VersionReport
+    from datetime import datetime
+
     from cmk_operator.reconcile.key.report import Usage
+
+
+LISTED_AT = NOW + timedelta(hours=1)
+ACCOUNT = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-contoso/providers/Microsoft.Storage/storageAccounts/left"
 
 
 def applied(body: dict[str, Any], key_uri: str, version: str) -> dict[str, Any]:
@@ -45,18 +70,25 @@ def held(inventory: Inventory) -> tuple[CustomerManagedKey, KeyPath]:
     return key, path
 
 
-def usage(inventory: Inventory) -> Usage:
+def usage(inventory: Inventory, azure: UseInAzure | None = None, before: CustomerManagedKeyStatus | None = None) -> Usage:
     key, path = held(inventory)
-    return usage_of(inventory, key, path)
+    if before is not None:
+        key = key.model_copy(update={"status": before})
+    return usage_of(inventory, key, path, azure)
+
+
+def listed(*users: tuple[str, str], at: datetime = LISTED_AT) -> UseInAzure:
+    """What Azure's lists show on the key: ids and versions."""
+    return UseInAzure(FoundUse(tuple(AzureUser(ArmId(text), parse_key_uri(KEY), version) for text, version in users)), at)
 
 
 def version_after_a_rotation(inventory: Inventory) -> VersionReport:
     """What the key says of V1 once V2 is the latest."""
     key, path = held(inventory)
-    before = key_status(key, KeyFacts(guard(probe(healthy(V1)), str(path.key_uri)), usage(inventory)), NOW)
+    before = key_status(key, KeyFacts(guard(probe(healthy(V1)), str(path.key_uri)), usage(inventory), azure=LISTED), NOW)
     seen = probe(healthy(V2), in_use={V1: healthy(V1)})
     after = key_status(
-        key.model_copy(update={"status": before}), KeyFacts(guard(seen, str(path.key_uri)), usage(inventory)), NOW
+        key.model_copy(update={"status": before}), KeyFacts(guard(seen, str(path.key_uri)), usage(inventory), azure=LISTED), NOW
     )
     return next(entry for entry in after.versions if entry.version == V1)
 
@@ -113,3 +145,91 @@ def test_the_machines_of_a_disk_are_told_with_its_name() -> None:
     disk = applied(resource_body(), f"{KEY}/{V1}", V1)
     disk["status"]["details"] = {"attachedTo": ["vm1"]}
     assert usage(world(disk, applied(resource_body("b"), f"{KEY}/{V1}", V1))).machines == {"data": ("vm1",)}
+
+
+def test_what_only_azure_shows_counts_under_its_resource_id() -> None:
+    inventory = world(applied(resource_body("a"), f"{KEY}/{V2}", V2))
+    found = usage(inventory, listed((ACCOUNT, V1)))
+    assert found.by_version == {V1: (ACCOUNT,), V2: ("a",)}
+    assert found.names == ("a",)
+    assert [(str(one.id), one.version) for one in found.without_manifest] == [(ACCOUNT, V1)]
+    assert found.types[ACCOUNT] == "microsoft.storage/storageaccounts"
+
+
+def test_what_a_manifest_names_counts_once_whatever_its_spelling() -> None:
+    body = applied(resource_body("a", resourceId=ACCOUNT), f"{KEY}/{V1}", V1)
+    found = usage(world(body), listed((ACCOUNT.replace("resourceGroups", "resourcegroups"), V1)))
+    assert found.by_version == {V1: ("a",)}
+    assert found.without_manifest == ()
+
+
+def test_a_manifest_that_was_never_read_counts_as_azure_shows_its_resource() -> None:
+    found = usage(world(resource_body("a", resourceId=ACCOUNT)), listed((ACCOUNT, V1)))
+    assert found.by_version == {V1: ("a",)}
+    assert found.without_manifest == ()
+
+
+def test_a_list_that_is_older_than_a_move_does_not_undo_it_and_a_newer_one_does() -> None:
+    inventory = world(applied(resource_body("a", resourceId=ACCOUNT), f"{KEY}/{V2}", V2))
+    key, path = held(inventory)
+    seen = probe(healthy(V2))
+    first = CustomerManagedKeyStatus(versions=(VersionReport(version=V1, in_use_by=("a",), in_use_by_count=1),))
+    moved = usage(inventory, listed((ACCOUNT, V1), at=NOW), first)
+    assert moved.by_version == {V2: ("a",)}
+    facts = KeyFacts(guard(seen, str(path.key_uri)), moved, azure=listed((ACCOUNT, V1), at=NOW))
+    status = key_status(key.model_copy(update={"status": first}), facts, NOW)
+    old = next(entry for entry in status.versions if entry.version == V1)
+    assert old.superseded_at == NOW
+    assert old.safe_to_disable_after is None, "the list is not newer than the move"
+    assert "Azure's lists are read once more" in old.reason
+    assert usage(inventory, listed((ACCOUNT, V1), at=NOW), status).by_version == {V2: ("a",)}
+    assert usage(inventory, listed((ACCOUNT, V1)), status).by_version == {V1: ("a",), V2: ("a",)}
+
+
+def test_a_version_is_safe_only_by_lists_that_are_whole_and_newer_than_the_last_user() -> None:
+    inventory = world(applied(resource_body("a"), f"{KEY}/{V2}", V2))
+    key, path = held(inventory)
+    before = CustomerManagedKeyStatus(versions=(VersionReport(version=V1, superseded_at=NOW),))
+    key = key.model_copy(update={"status": before})
+
+    def old(azure: UseInAzure | None) -> VersionReport:
+        facts = KeyFacts(guard(probe(healthy(V2)), str(path.key_uri)), usage(inventory, azure), azure=azure)
+        return next(entry for entry in key_status(key, facts, NOW).versions if entry.version == V1)
+
+    assert old(listed()).safe_to_disable_after == NOW + timedelta(hours=24)
+    for azure in (None, UseInAzure(), listed(at=NOW), listed((ACCOUNT, V1)), listed((ACCOUNT, ""))):
+        assert old(azure).safe_to_disable_after is None
+        assert old(azure).keep_until is None
+    refused = listed().with_unlisted((AZURE_FAULT,))
+    assert old(refused).safe_to_disable_after is None
+    assert AZURE_FAULT.message in old(refused).reason
+
+
+def test_until_the_lists_are_read_again_after_a_restart_what_they_showed_stays() -> None:
+    inventory = world(applied(resource_body("a"), f"{KEY}/{V2}", V2))
+    key, path = held(inventory)
+    guarded = guard(probe(healthy(V2), in_use={V3: healthy(V3)}), str(path.key_uri))
+    before = CustomerManagedKeyStatus(versions=(VersionReport(version=V1, superseded_at=NOW),))
+    azure = listed((ACCOUNT, V3))
+    known = key_status(key.model_copy(update={"status": before}), KeyFacts(guarded, usage(inventory, azure), azure=azure), NOW)
+    assert next(entry for entry in known.versions if entry.version == V1).safe_to_disable_after is not None
+    restarted = key.model_copy(update={"status": known})
+    again = key_status(restarted, KeyFacts(guarded, usage(inventory, None, known), azure=None), LATER)
+    assert again == known
+    unknown = key_status(restarted, KeyFacts(guarded, usage(inventory), azure=UseInAzure()), NOW)
+    assert all(entry.safe_to_disable_after is None for entry in unknown.versions)
+    still = key_status(key.model_copy(update={"status": unknown}), KeyFacts(guarded, usage(inventory), azure=None), NOW)
+    assert all(entry.safe_to_disable_after is None for entry in still.versions), "only lists bring a date back"
+
+
+def test_a_snowflake_account_that_no_manifest_shows_makes_the_users_unknown() -> None:
+    inventory = Inventory()
+    inventory.put(FederatedIdentity.plural, identity_body())
+    inventory.put(CustomerTenant.plural, tenant_body(allowedSnowflakeAccounts=["contoso-prod"]))
+    inventory.put(CustomerManagedKey.plural, key_body())
+    _, path = held(inventory)
+    found = use_in_azure(inventory, path, listed())
+    assert found is not None
+    assert "contoso-prod" in found.why_unknown.lower()
+    assert "the platform engineer must apply one" in found.why_unknown
+    assert use_in_azure(inventory, path, None) is None

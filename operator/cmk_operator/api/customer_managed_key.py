@@ -149,7 +149,11 @@ class StopReport(Shape):
     expected_at: datetime = Field(
         description="Approximate time at which they stop. Each service checks its keys at its own interval."
     )
-    resources: tuple[str, ...] = Field(description="EncryptedResources that stop (at most 20 names).")
+    resources: tuple[str, ...] = Field(
+        description=(
+            "What stops (at most 20): names of EncryptedResources, and Azure resource ids of what no EncryptedResource names."
+        )
+    )
     resource_count: int
     effect: str
     recovery: str = Field(description="What restores the service once the key is accessible again.")
@@ -173,6 +177,13 @@ class AccessReport(Shape):
     stops: tuple[StopReport, ...] = Field(default=(), description="What stops at what time, earliest first.")
 
 
+class UserReport(Shape):
+    """A resource that Azure shows on the key and that no EncryptedResource names."""
+
+    resource_id: str = Field(description="Azure resource id.")
+    version: str | None = Field(default=None, description="The key version that it is on. Absent: Azure does not report it.")
+
+
 class VersionReport(Shape):
     """One version of the key that protects something, or did."""
 
@@ -183,11 +194,21 @@ class VersionReport(Shape):
     enabled: bool | None = Field(default=None, description="Absent: the operator's permissions do not allow it to read this.")
     created: datetime | None = None
     expires: str | None = Field(default=None, description="Expiry date (RFC 3339). Absent: the version does not expire.")
-    in_use_by: tuple[str, ...] = Field(default=(), description="EncryptedResources on this version (at most 20 names).")
+    in_use_by: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "Resources that Azure shows on this version (at most 20): names of EncryptedResources, and Azure resource ids of those that "
+            "no EncryptedResource names."
+        ),
+    )
     in_use_by_count: int = 0
     superseded_at: datetime | None = None
     safe_to_disable_after: datetime | None = Field(
-        default=None, description="From this time on no resource needs the version. Backups may still need it: see keepUntil."
+        default=None,
+        description=(
+            "From this time on no resource needs the version: Azure's lists show none on it. Backups may still need it: see "
+            "keepUntil. Absent: something is on it, or that is not known, and reason says why."
+        ),
     )
     keep_until: datetime | None = Field(
         default=None, description="Until this time there may be backups that need this version."
@@ -246,6 +267,10 @@ class CustomerManagedKeyStatus(Shape):
     rotations: tuple[RotationReport, ...] = ()
     used_by: tuple[str, ...] = Field(default=(), description="EncryptedResources that refer to this key (at most 20 names).")
     used_by_count: int = 0
+    without_manifest: tuple[UserReport, ...] = Field(
+        default=(), description="Resources that Azure shows on the key and that no EncryptedResource names (at most 20)."
+    )
+    without_manifest_count: int = 0
     notifications: NotificationsReport | None = None
 
 

@@ -36,6 +36,7 @@ CONDITIONS: Final[Mapping[str, tuple[ConditionType, ...]]] = MappingProxyType(
             ConditionType.PREREQUISITES_MET,
             ConditionType.ROTATION_CURRENT,
             ConditionType.CONSENT_GRANTED,
+            ConditionType.USERS_KNOWN,
         ),
         EncryptedResource.__name__: (
             ConditionType.READY,

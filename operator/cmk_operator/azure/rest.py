@@ -79,12 +79,17 @@ class RestClient:
 
         Raises `UnreadableError` for a page that is not a list, and for a list with too many pages.
         """
+        async for entries in self.entries(path, query):
+            yield [entry for entry in entries if isinstance(entry, dict)]
+
+    async def entries(self, path: str, query: Mapping[str, str]) -> AsyncIterator[list[object]]:
+        """As `pages`, with whatever each page has in place of an object, for a reader that may leave nothing out."""
         page = await self.call("GET", path, query)
         for _ in range(LONGEST_LIST):
             entries, link = page.get("value"), page.get("nextLink") or page.get("@odata.nextLink")
             if not isinstance(entries, list) or not isinstance(link, str | None):
                 raise UnreadableError("the answer is not a page of a list")
-            yield [entry for entry in entries if isinstance(entry, dict)]
+            yield entries
             if not link:
                 return
             page = await self.call("GET", link)

@@ -57,6 +57,13 @@ class ConditionType(StrEnum):
         "it has no service principal there",
         "the tenant could not be checked",
     )
+    USERS_KNOWN = (
+        "UsersKnown",
+        "Azure's lists show everything that is on the key; no version is called safe to disable otherwise.",
+        "every list of the tenant's subscriptions was read",
+        "never",
+        "a list was refused or cannot be read, and the message says who must act, or none has been read yet",
+    )
     ENCRYPTED = (
         "Encrypted",
         "The service protects the resource with the wanted key.",

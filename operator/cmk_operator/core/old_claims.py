@@ -30,6 +30,7 @@ _CLAIMS: Final = frozenset(
         ConditionType.PREREQUISITES_MET,
         ConditionType.ROTATION_CURRENT,
         ConditionType.CONSENT_GRANTED,
+        ConditionType.USERS_KNOWN,
         ConditionType.ENCRYPTED,
         ConditionType.KEY_CURRENT,
         ConditionType.DATA_COVERED,
@@ -101,7 +102,18 @@ def without_old_claims(status: Mapping[str, Any], before: Mapping[str, Any], bas
     turned = {**status, "conditions": conditions} if "conditions" in status else dict(status)
     if any(one["type"] == ConditionType.KEY_ACCESSIBLE for one in withdrawn) and basis.key is None:
         turned |= _unknown_access(turned, before, now)
+    users = next((one for one in withdrawn if one["type"] == ConditionType.USERS_KNOWN), None)
+    if users is not None and "versions" in turned:
+        turned["versions"] = [_not_safe(one, users["message"]) for one in turned["versions"]]
     return turned
+
+
+def _not_safe(version: Mapping[str, Any], message: str) -> Mapping[str, Any]:
+    """A version of which nobody has seen lately whether something is still on it."""
+    if "safeToDisableAfter" not in version:
+        return version
+    kept = {name: value for name, value in version.items() if name not in {"safeToDisableAfter", "keepUntil"}}
+    return {**kept, "reason": f"whether anything in Azure is still on this version is not known: {message}"}
 
 
 def is_withdrawn(conditions: object) -> bool:

@@ -50,6 +50,21 @@ class _Entry:
     raw: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An EncryptedResource, and the key that its service last reported."""
+
+    reference: ObjectReference
+    key: str
+    """The key without its version, in lower case; empty if none was reported."""
+    version: str
+    """Empty if the service does not report it."""
+
+    def is_on(self, key: KeyUri) -> bool:
+        """Whether the service reported this key, at any version."""
+        return bool(self.key) and self.key == _pointer_of(key)
+
+
 class Inventory:
     """The latest known version of every custom resource, with an index of references."""
 
@@ -221,6 +236,18 @@ class Inventory:
         """
         found = self._pointers.get(("applied key", _pointer_of(key)), ())
         return [(reference, self._entries[reference].version) for reference in sorted(found, key=str)]
+
+    def manifests_of(self, target: ResourceId) -> list[Standing]:
+        """The EncryptedResources that name one target, with the key that its service last reported; sorted by name."""
+        references = sorted(self._pointers.get(("target", target.key), ()), key=str)
+        return [
+            Standing(
+                reference,
+                next((pointer for relation, pointer in self._entries[reference].points_to if relation == "applied key"), ""),
+                self._entries[reference].version,
+            )
+            for reference in references
+        ]
 
     def type_of(self, reference: ObjectReference) -> str:
         """The type of an EncryptedResource's target, in lower case."""

@@ -1,7 +1,7 @@
 """The list of the folders that hold the kinds; a new kind is one line here.
 
-A folder's `kind` module describes its kinds and imports no SDK, so that the command line can read it. Its `provider` module
-is imported when the providers are made.
+A folder's `kind` module describes its kinds and imports no SDK, so that the command line can read it. Its `provider` and
+`key_users` modules are imported when the providers and the lists are made.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.kinds.kind import Kind
     from cmk_operator.core.kinds.service_timing import ServiceTiming
     from cmk_operator.providers.protocol import Provider
+    from cmk_operator.providers.user_lists import UserList
 
 FOLDERS: Final = (
     "storage",
@@ -91,6 +92,13 @@ def make_providers(session: AzureSession, list_max_age: float) -> Providers:
         )
         made |= {provider.kind.resource_type: provider for provider in providers}
     return MappingProxyType(made)
+
+
+def make_user_lists(session: AzureSession) -> tuple[UserList, ...]:
+    """The lists of what uses keys in a subscription, of every kind that Azure lists; they load no SDK."""
+    return tuple(
+        one for folder in FOLDERS for one in import_module(f"{__package__}.{folder}.key_users").make_user_lists(session)
+    )
 
 
 def unsupported(target: ResourceId, providers: Providers) -> Fault:

@@ -15,9 +15,12 @@ from cmk_operator.api.preflight import Preflight
 from cmk_operator.core.schedule import FAILED, Next
 from cmk_operator.kubernetes.client import KubernetesError
 from cmk_operator.kubernetes.inventory import MODELS
+from cmk_operator.providers.registry import make_user_lists
 from cmk_operator.reconcile.audit import note_configuration, record_departed
 from cmk_operator.reconcile.identity.context import IdentityContext
 from cmk_operator.reconcile.identity.reconciler import reconcile_identity
+from cmk_operator.reconcile.key.azure_lists import LANE as LISTS
+from cmk_operator.reconcile.key.azure_lists import AzureLists, read_lists
 from cmk_operator.reconcile.key.context import KeyContext
 from cmk_operator.reconcile.key.reconciler import reconcile_key
 from cmk_operator.reconcile.key.user_counts import UserCounts
@@ -87,7 +90,8 @@ def make_passes(
     identity = IdentityContext(cluster, reporting, session, intervals)
     tenant = TenantContext(cluster, reporting, session, intervals, deliveries)
     user_counts = UserCounts()
-    key = KeyContext(cluster, reporting, session, reading, intervals, deliveries, telemetry, user_counts)
+    lists = AzureLists(session, make_user_lists(session), intervals.drift_check, reporting.clock)
+    key = KeyContext(cluster, reporting, session, reading, intervals, deliveries, telemetry, user_counts, lists)
     part_readings = PartReadings(intervals.drift_check)
     resource = ResourceContext(
         cluster, reporting, reading, providers, intervals, deliveries, authorship, user_counts, part_readings
@@ -100,6 +104,7 @@ def make_passes(
         CustomerManagedKey.plural: partial(reconcile_key, key),
         EncryptedResource.plural: partial(reconcile_resource, resource),
         DELIVERIES: partial(reconcile_delivery, delivery),
+        LISTS: partial(read_lists, cluster, lists),
         Preflight.plural: partial(reconcile_preflight, preflight),
     }
     return Passes(cluster, reporting, by_plural)

@@ -13,7 +13,7 @@ from sandbox.azure.exchange import Answer
 from sandbox.azure.key_vault.crypto import new_data_key
 from sandbox.azure.key_vault.service_access import ServiceIdentity
 from sandbox.azure.sql.bodies import OWN, READ_ONLY, DatabaseBody, DatabaseProperties, DatabaseUpdate
-from sandbox.azure.sql.model import INACCESSIBLE, Database, DataKey, Protection
+from sandbox.azure.sql.model import INACCESSIBLE, Database, DataKey, DroppedDatabase, Protection
 from sandbox.azure.sql.provider import DATABASE, SQL
 from sandbox.azure.sql.refusals import key_location, refused, same_key_material_missing
 from sandbox.azure.sql.views import MASTER, database_shown, link_shown, master_shown
@@ -250,6 +250,10 @@ class DatabaseOperations:
 
         async def remove() -> None:
             server.databases.pop(database.name.lower(), None)
+            gone = DroppedDatabase(
+                database.name, database.location, database.created, self._sql.clock.now(), database.backup_days
+            )
+            server.dropped.append(gone)
 
         return self._sql.start(call, DATABASE, database, remove, lambda: None)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SERVICE_MANAGED = "ServiceManaged"
 AZURE_KEY_VAULT = "AzureKeyVault"
+DAY = 86_400.0
 ONLINE, INACCESSIBLE = "Online", "Inaccessible"
 
 
@@ -107,6 +108,8 @@ class Database:
     replica_of: Database | None = None
     encrypted: bool = True
     """Whether transparent data encryption is on."""
+    backup_days: int = 7
+    long_term_backups: dict[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -128,6 +131,17 @@ class Database:
         return self.own or self.server.protection
 
 
+@dataclass(frozen=True)
+class DroppedDatabase:
+    """A deleted database that can be restored until its retention ends."""
+
+    name: str
+    location: str
+    created: float
+    deleted: float
+    backup_days: int
+
+
 @dataclass
 class Server:
     """A logical server."""
@@ -146,6 +160,7 @@ class Server:
     protection: Protection = field(default_factory=Protection)
     keys: dict[str, ServerKey] = field(default_factory=dict)
     databases: dict[str, Database] = field(default_factory=dict)
+    dropped: list[DroppedDatabase] = field(default_factory=list)
 
     @property
     def who(self) -> ServiceIdentity:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandbox.azure.sql.background import Background
+from sandbox.azure.sql.backups import BackupOperations
 from sandbox.azure.sql.database_encryption import DatabaseEncryptionOperations
 from sandbox.azure.sql.databases import DatabaseOperations
 from sandbox.azure.sql.failover_groups import FailoverGroupOperations
@@ -48,5 +49,6 @@ def serve_sql(
         DatabaseOperations,
         FailoverGroupOperations,
         DatabaseEncryptionOperations,
+        BackupOperations,
     ):
         one(provider)

@@ -73,6 +73,13 @@ class Reason(StrEnum):
     MET = "Met", "No prerequisite is visibly missing."
     WARNED = "Warned", "Prerequisites are missing, but none that is enforced."
     CURRENT = "Current", "Everything is on the active version of the key."
+    LISTED = "Listed", "Every list of the tenant's subscriptions was read."
+    NOT_LISTED_YET = "NotListedYet", "Azure's lists of what uses the key have not been read lately.", _BUSY
+    NOT_LISTABLE = (
+        "NotListable",
+        "What the tenant allows cannot be listed, so that it is seen only with an EncryptedResource.",
+        _BLOCKED,
+    )
     GRANTED = "Granted", "The application may sign in to the customer's tenant."
     CUSTOMER_MANAGED_KEY = "CustomerManagedKey", "The service reports the wanted key."
     GIVEN = "Given", "The manifest names an application and a managed identity that exist."
@@ -670,6 +677,7 @@ class EventReason(StrEnum):
     KEY_VERSION_CHANGED = "KeyVersionChanged", "The key has another active version."
     ENCRYPTION_ACTIVE = "EncryptionActive", "The resource is encrypted with the wanted key."
     ENCRYPTION_INACTIVE = "EncryptionInactive", "The resource is not encrypted with the wanted key any more."
+    USER_WITHOUT_MANIFEST = "UserWithoutManifest", "A resource is on the key, and no EncryptedResource names it."
     CONSENT_GRANTED = "ConsentGranted", "The customer consented."
     CONSENT_PENDING = "ConsentPending", "The customer has not consented yet."
     CONSENT_REVOKED = "ConsentRevoked", "The customer withdrew consent."

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from cmk_operator.core.rotation.azure_use import BackupUse, UseInAzure
+
 HOLD_SUPERSEDED_FOR: Final = timedelta(hours=24)
 """Services check for new versions daily, so a superseded version must stay enabled for a day.
 
@@ -92,39 +94,73 @@ def _merge(name: str, known: KeyVersion | None, facts: VersionFacts, active: str
     return replace(base, users=(), superseded_at=since)
 
 
-def watched(retired: Iterable[tuple[str, Retirement]], now: datetime) -> frozenset[str]:
-    """Superseded versions that services or backups may still need, so that their loss is reported; `retired` is newest first."""
-    needed = [
-        version
-        for version, until in retired
-        if until.safe_to_disable_after is not None and now < max(until.safe_to_disable_after, until.keep_until or now)
-    ]
+def watched(entries: Iterable[tuple[KeyVersion, Retirement]], now: datetime) -> frozenset[str]:
+    """Superseded versions that may still be needed, so that their loss is reported; `entries` are newest first.
+
+    Services, backups, or something that could not be listed may need one.
+    """
+    needed = [entry.version for entry, until in entries if entry.superseded_at is not None and _may_be_needed(until, now)]
     return frozenset(needed[:MOST_WATCHED])
 
 
-def retire(
-    entry: KeyVersion,
-    active: str | None,
-    hold: timedelta,
-    backup_retention: timedelta | None,
-    restores: tuple[str, ...] = (),
-) -> Retirement:
-    """When `entry` may be disabled: never while it is active or in use, or else after `hold`, once backups no longer need it.
+def _may_be_needed(until: Retirement, now: datetime) -> bool:
+    safe = until.safe_to_disable_after
+    return safe is None or now < max(safe, until.keep_until or now)
 
-    `restores` names what the key's current users restore with an old version themselves.
+
+@dataclass(frozen=True, slots=True)
+class HoldTerms:
+    """How long a superseded version must be kept, from the manifest and the services that use the key."""
+
+    hold: timedelta = HOLD_SUPERSEDED_FOR
+    """How long services may use it after they have left it."""
+    backup_retention: timedelta | None = None
+    """How long backups are kept; None if the manifest does not say."""
+    restores: tuple[str, ...] = ()
+    """What the key's current users restore with an old version themselves."""
+
+
+def retire(entry: KeyVersion, active: str | None, terms: HoldTerms, azure: UseInAzure) -> Retirement:
+    """When `entry` may be disabled: never while it is active or in use, or while that is not known; else after the hold.
+
+    "Not in use" needs lists of Azure that are newer than the moment at which the last user left (law 12).
     """
     if entry.version == active:
         return Retirement(None, None, "the active version")
-    if entry.users or entry.superseded_at is None:
+    if entry.users:
         return Retirement(None, None, "resources are still on this version")
-    keep_until = entry.superseded_at + backup_retention if backup_retention is not None else None
-    backups = ", and ".join(("backups made under it", *restores))
-    reason = (
-        f"no EncryptedResource is on this version; {backups} need it until keepUntil"
-        if keep_until is not None
-        else f"no EncryptedResource is on this version; {backups} still need it (set spec.rotation.backupRetention)"
-    )
-    return Retirement(entry.superseded_at + hold, keep_until, reason)
+    if entry.superseded_at is None:
+        return Retirement(None, None, "some resources may be on this version: their service does not report which one it uses")
+    if not azure.is_complete:
+        return Retirement(None, None, f"whether anything in Azure is still on this version is not known: {azure.why_unknown}")
+    if not azure.is_newer_than(entry.superseded_at):
+        return Retirement(None, None, "the last resource has just left this version: Azure's lists are read once more")
+    keep_until, backups = _kept(entry.superseded_at, terms, azure.backups_of(entry.version))
+    return Retirement(entry.superseded_at + terms.hold, keep_until, f"nothing that Azure lists is on this version; {backups}")
+
+
+def _kept(left_at: datetime, terms: HoldTerms, own: tuple[BackupUse, ...]) -> tuple[datetime | None, str]:
+    """Until when backups may need a version, and a sentence on it; `own` are resources with backups of their own."""
+    needing = ", and ".join(("backups made under it", *terms.restores))
+    unreadable = [one for one in own if one.retention is None]
+    if unreadable:
+        first = unreadable[0]
+        more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
+        return None, (
+            f"{needing} still need it, and how long {first.id.shown_name}{more} keeps its own backups is not known: {first.why_unknown}"
+        )
+    known = [one.retention for one in own if one.retention is not None]
+    names = f"{own[0].id.shown_name}{f' and {len(own) - 1} more' if len(own) > 1 else ''}" if own else ""
+    if terms.backup_retention is not None:
+        among = f" (those of {names} among them)" if own else ""
+        return left_at + max([terms.backup_retention, *known]), f"{needing} need it until keepUntil{among}"
+    if known:
+        text = (
+            f"the backups of {names} need it until keepUntil; how long other backups need it is not known (set "
+            "spec.rotation.backupRetention)"
+        )
+        return left_at + max(known), text
+    return None, f"{needing} still need it (set spec.rotation.backupRetention)"
 
 
 def users_by_version(applied: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:

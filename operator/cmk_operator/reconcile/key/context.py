@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.collaborators.cluster import Cluster
     from cmk_operator.reconcile.collaborators.intervals import Intervals
     from cmk_operator.reconcile.collaborators.reporting import Reporting
+    from cmk_operator.reconcile.key.azure_lists import AzureLists
     from cmk_operator.reconcile.key.reading import KeyReading
     from cmk_operator.reconcile.key.user_counts import UserCounts
     from cmk_operator.reconcile.notifications.delivery import Deliveries
@@ -28,3 +29,4 @@ class KeyContext:
     deliveries: Deliveries
     telemetry: Telemetry
     user_counts: UserCounts
+    lists: AzureLists

@@ -27,9 +27,11 @@ from cmk_operator.reconcile.collaborators.intervals import jittered
 from cmk_operator.reconcile.collaborators.wake import is_requested, wake_below
 from cmk_operator.reconcile.identity.loss import provider_lost_application
 from cmk_operator.reconcile.identity.report import SETTLING
+from cmk_operator.reconcile.key.azure_lists import lists_of
 from cmk_operator.reconcile.key.policy import adoption_policy
 from cmk_operator.reconcile.key.prerequisite_facts import prerequisite_facts_of
-from cmk_operator.reconcile.key.report import KeyFacts, Usage, key_status, refused_key_status, watched_versions
+from cmk_operator.reconcile.key.report import KeyFacts, key_status, refused_key_status, watched_versions
+from cmk_operator.reconcile.key.usage import usage_of, use_in_azure
 from cmk_operator.reconcile.key.user_counts import AT_ONCE, NEVER
 from cmk_operator.reconcile.notifications.announcements import announce_key
 from cmk_operator.reconcile.notifications.delivery import wake_delivery
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cmk_operator.core.access.state import KeyProbe
-    from cmk_operator.kubernetes.inventory import Inventory
+    from cmk_operator.core.rotation.azure_use import UseInAzure
     from cmk_operator.reconcile.key.context import KeyContext
 
 NOTHING_TOLD: Final = frozenset({AccessState.UNKNOWN, AccessState.VAULT_UNREACHABLE, AccessState.OPERATOR_NOT_AUTHENTICATED})
@@ -63,7 +65,8 @@ async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next
         refused = refused_key_status(key, path, usage_of(context.cluster.inventory, key, None), context.reporting.now())
         held = await _write(context, key, refused)
         return Next(after=min(held, jittered(context.intervals.identity_check)))
-    usage = usage_of(context.cluster.inventory, key, path)
+    azure = use_in_azure(context.cluster.inventory, path, context.lists.of(path.tenant.metadata.name, path.key_uri))
+    usage = usage_of(context.cluster.inventory, key, path, azure)
     interval = context.intervals.key_check
     requested = is_requested(key)
     policy, known = adoption_policy(key), key.status.active_version
@@ -87,7 +90,9 @@ async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next
     usage = replace(usage, names=tuple(context.cluster.inventory.names_on(reference.namespace, reference.name)))
     status = key_status(
         key,
-        KeyFacts(prerequisite_facts_of(context.cluster.inventory, context.reading, key, path, probe), usage, adoption.pending),
+        KeyFacts(
+            prerequisite_facts_of(context.cluster.inventory, context.reading, key, path, probe), usage, adoption.pending, azure
+        ),
         context.reporting.now(),
     )
     accessible = status.access is not None and status.access.state == AccessState.ACCESSIBLE
@@ -95,6 +100,7 @@ async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next
     context.telemetry.probed(reference.namespace, reference.name, probe.at.timestamp(), proven)
     held = await _write(context, key, status, probe, probe.at if _is_answered(status) else None)
     _wake_tenant(context, path, status)
+    _request_lists(context, key, path, status, azure)
     remaining = max(0.0, _until_next(interval) - context.reading.prober.age(path.probed))
     return Next(after=min(held, max(remaining, interval * 0.05)))
 
@@ -135,23 +141,18 @@ def _settling(path: KeyPath, probe: KeyProbe, now: datetime) -> bool:
     return failure is not None and path.identity.settles(now) and may_be_replication(failure)
 
 
-def usage_of(inventory: Inventory, key: CustomerManagedKey, path: KeyPath | None) -> Usage:
-    """The resources that name the key, and the version that each is on as far as Azure reports it.
-
-    Versions in use count over all namespaces and manifests: a resource that no longer names this manifest, or uses the same key
-    through another manifest, still needs its version.
-    """
-    namespace = key.metadata.namespace or ""
-    names = tuple(inventory.names_on(namespace, key.metadata.name))
-    if path is None:
-        return Usage(names)
-    standing = [
-        (reference.name if reference.namespace == namespace else str(reference), version, reference)
-        for reference, version in inventory.resources_on(path.key_uri)
-    ]
-    types = {name: inventory.type_of(reference) for name, _, reference in standing}
-    machines = {name: found for name, _, reference in standing if (found := inventory.machines_of(reference))}
-    return Usage.of(names, [(name, version) for name, version, _ in standing], types, machines)
+def _request_lists(
+    context: KeyContext, key: CustomerManagedKey, path: KeyPath, status: CustomerManagedKeyStatus, azure: UseInAzure | None
+) -> None:
+    """Have Azure's lists read if the last user of a version, or a manifest, has left since the last ones were requested."""
+    old = [entry for entry in status.versions if entry.version != status.active_version]
+    moments = [entry.superseded_at for entry in old if entry.superseded_at is not None]
+    if status.used_by_count < key.status.used_by_count:
+        moments.append(context.reporting.now())
+    tenant = path.tenant.metadata.name
+    moving = azure is not None and any(entry.in_use_by_count for entry in old)
+    if context.lists.request(tenant, max(moments, default=None), moving=moving):
+        context.cluster.wake(lists_of(tenant), 0.0)
 
 
 async def _write(
@@ -178,6 +179,7 @@ async def _write(
         return NEVER
     context.user_counts.written(reference)
     await _record_events(context, key, status)
+    await _record_unnamed(context, key, status)
     if _relevant_to_resources(key.status) != _relevant_to_resources(status):
         wake_below(context.cluster, reference, recursive=False)
     return NEVER
@@ -203,6 +205,18 @@ def _relevant_to_resources(status: CustomerManagedKeyStatus) -> tuple[object, ..
         (met.status, met.message) if met is not None else None,
         tuple((entry.version, entry.access) for entry in status.versions),
     )
+
+
+async def _record_unnamed(context: KeyContext, key: CustomerManagedKey, status: CustomerManagedKeyStatus) -> None:
+    """Record an event for what is on the key and not named by any EncryptedResource, such as what a deleted one left behind."""
+    known = {(one.resource_id.lower(), one.version) for one in key.status.without_manifest}
+    new = [one for one in status.without_manifest if (one.resource_id.lower(), one.version) not in known]
+    if not new:
+        return
+    more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
+    on = f"version {new[0].version}" if new[0].version else "a version of the key that its service does not report"
+    note = f"{new[0].resource_id} is on {on}, and no EncryptedResource names it{more}"
+    await context.reporting.events.record(key, "Normal", EventReason.USER_WITHOUT_MANIFEST, note, "ListUsers")
 
 
 async def _record_events(context: KeyContext, key: CustomerManagedKey, status: CustomerManagedKeyStatus) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.api.conditions import Aspect, Progress, Truth, dated, truth
+from cmk_operator.api.conditions import Aspect, Progress, Truth, dated, find, truth
 from cmk_operator.api.customer_managed_key import (
     AccessReport,
     CustomerManagedKey,
@@ -15,6 +15,7 @@ from cmk_operator.api.customer_managed_key import (
     PrerequisiteReport,
     RotationReport,
     StopReport,
+    UserReport,
     VersionReport,
 )
 from cmk_operator.api.durations import parse_duration
@@ -40,8 +41,10 @@ from cmk_operator.core.prerequisites.check import (
     failed,
 )
 from cmk_operator.core.prerequisites.prerequisite import PrerequisiteName
+from cmk_operator.core.rotation.azure_use import UseInAzure
 from cmk_operator.core.rotation.versions import (
     HOLD_SUPERSEDED_FOR,
+    HoldTerms,
     KeyVersion,
     Retirement,
     VersionFacts,
@@ -61,8 +64,12 @@ if TYPE_CHECKING:
 
     from cmk_operator.core.faults.fault import Fault
     from cmk_operator.core.identifiers.key_uri import KeyUri
+    from cmk_operator.core.rotation.azure_use import AzureUser
 
 ROTATIONS_KEPT: Final = 10
+_ALL_LISTED: Final = "every list of the tenant's subscriptions was read"
+MOST_WITHOUT_MANIFEST: Final = 20
+"""Most resources without an EncryptedResource that status names; it also holds their number."""
 _CONSENT_UNKNOWN: Final = frozenset(
     {AccessState.UNKNOWN, AccessState.VAULT_UNREACHABLE, AccessState.OPERATOR_NOT_AUTHENTICATED}
 )
@@ -70,7 +77,10 @@ _CONSENT_UNKNOWN: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The EncryptedResources that name a key, and the version that each resource is on."""
+    """The EncryptedResources that name a key, and every resource that is on it, with the version.
+
+    A resource that no EncryptedResource names has its Azure resource id as its name.
+    """
 
     names: tuple[str, ...] = ()
     by_version: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -80,6 +90,8 @@ class Usage:
     """Resource types in lower case, by resource name."""
     machines: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Virtual machines that use each disk, by resource name."""
+    without_manifest: tuple[AzureUser, ...] = ()
+    """The resources on the key that no EncryptedResource names, in the order of their ids."""
 
     @staticmethod
     def of(
@@ -87,11 +99,12 @@ class Usage:
         standing: list[tuple[str, str]],
         types: Mapping[str, str] | None = None,
         machines: Mapping[str, tuple[str, ...]] | None = None,
+        without_manifest: tuple[AzureUser, ...] = (),
     ) -> Usage:
         """Group `(name, version)` pairs by version; an empty version means that Azure reports none."""
         by_version = users_by_version((name, version) for name, version in standing if version)
         unversioned = tuple(name for name, version in standing if not version)
-        return Usage(tuple(sorted(names)), by_version, unversioned, types or {}, machines or {})
+        return Usage(tuple(sorted(names)), by_version, unversioned, types or {}, machines or {}, without_manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +115,8 @@ class KeyFacts:
     usage: Usage
     pending: str | None = None
     """A newer version that passed the probe and awaits approval."""
+    azure: UseInAzure | None = field(default_factory=UseInAzure)
+    """What Azure's lists show on the key; None: this process has not read them yet, and what status says of them stays."""
 
     @property
     def key_uri(self) -> KeyUri:
@@ -123,6 +138,7 @@ def refused_key_status(key: CustomerManagedKey, fault: Fault, usage: Usage, now:
         Aspect(ConditionType.PREREQUISITES_MET, "Unknown", fault.reason, unprobed),
         Aspect(ConditionType.ROTATION_CURRENT, "Unknown", fault.reason, unprobed),
         Aspect(ConditionType.CONSENT_GRANTED, "Unknown", fault.reason, unprobed),
+        Aspect(ConditionType.USERS_KNOWN, "Unknown", fault.reason, "Azure's lists were not read"),
     )
     generation = key.metadata.generation
     before = key.status
@@ -133,6 +149,7 @@ def refused_key_status(key: CustomerManagedKey, fault: Fault, usage: Usage, now:
             "last_handled_reconcile_at": key.metadata.annotations.get(RECONCILE_REQUESTED_AT),
             "effective": effective_key_policy(key),
             "access": _dated_access(before, AccessState.UNKNOWN, now),
+            "versions": tuple(_not_known(entry, before.active_version, fault) for entry in before.versions),
             "used_by": shortened(usage.names),
             "used_by_count": len(usage.names),
         }
@@ -158,6 +175,7 @@ def key_status(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> Custo
         _prerequisites_met(prerequisites, effective, readable=attributes is not None),
         _old_version_lost(verdict, watched_versions(before, now)) or _rotation_current(history, facts, effective),
         _consent_granted(verdict, facts.probe),
+        _users_known(before, facts.azure),
     )
     summary, progress = _summary(verdict, aspects)
     users = _losing(verdict, facts.usage)
@@ -173,18 +191,37 @@ def key_status(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> Custo
         vault_region=facts.prerequisite_facts.vault_region,
         active_version=history.active,
         pending_version=facts.pending,
-        versions=tuple(_version_report(key, entry, history.active, verdict, timings) for entry in history.versions),
+        versions=tuple(
+            _version_report(entry, verdict, _retirement(key, entry, history.active, facts.azure, timings))
+            for entry in history.versions
+        ),
         prerequisites=_prerequisite_reports(before, prerequisites),
         rotations=_rotations(before, history, facts.key_uri, now),
         used_by=shortened(facts.usage.names),
         used_by_count=len(facts.usage.names),
+        without_manifest=tuple(
+            UserReport(resource_id=str(one.id), version=one.version or None)
+            for one in facts.usage.without_manifest[:MOST_WITHOUT_MANIFEST]
+        ),
+        without_manifest_count=len(facts.usage.without_manifest),
     )
+
+
+def _not_known(entry: VersionReport, active: str | None, fault: Fault) -> VersionReport:
+    """A version of a key that was not checked: nothing is said to be safe."""
+    if entry.version == active or entry.in_use_by_count:
+        return entry
+    reason = f"whether anything in Azure is still on this version is not known: {fault.message}"
+    return entry.model_copy(update={"safe_to_disable_after": None, "keep_until": None, "reason": reason})
 
 
 def watched_versions(status: CustomerManagedKeyStatus, now: datetime) -> frozenset[str]:
     """Versions that no resource uses any more but that must not be disabled yet."""
     retired = (
-        (entry.version, Retirement(entry.safe_to_disable_after, entry.keep_until, entry.reason))
+        (
+            KeyVersion(entry.version, superseded_at=entry.superseded_at),
+            Retirement(entry.safe_to_disable_after, entry.keep_until, entry.reason),
+        )
         for entry in status.versions
         if entry.version != status.active_version and not entry.in_use_by
     )
@@ -279,13 +316,26 @@ def _version_facts(facts: KeyFacts, active: KeyAttributes | None) -> VersionFact
     )
 
 
-def _version_report(
-    key: CustomerManagedKey, entry: KeyVersion, active: str | None, verdict: KeyVerdict, timings: frozenset[ServiceTiming]
-) -> VersionReport:
+def _retirement(
+    key: CustomerManagedKey,
+    entry: KeyVersion,
+    active: str | None,
+    azure: UseInAzure | None,
+    timings: frozenset[ServiceTiming],
+) -> Retirement:
+    """When a version may be disabled. Until this process has read Azure's lists, what status says of an unchanged version stays."""
     rotation = key.spec.rotation
     hold = parse_duration(rotation.hold_superseded_for) if rotation and rotation.hold_superseded_for else HOLD_SUPERSEDED_FOR
     retention = parse_duration(rotation.backup_retention) if rotation and rotation.backup_retention else None
-    retirement = retire(entry, active, hold + longest_use_of_an_old_version(timings), retention, restores_under(timings))
+    terms = HoldTerms(hold + longest_use_of_an_old_version(timings), retention, restores_under(timings))
+    if azure is None and _users_were_known(key.status):
+        said = next((one for one in key.status.versions if one.version == entry.version), None)
+        if said is not None and said.superseded_at is not None and said.superseded_at == entry.superseded_at:
+            return Retirement(said.safe_to_disable_after, said.keep_until, said.reason)
+    return retire(entry, active, terms, azure or UseInAzure())
+
+
+def _version_report(entry: KeyVersion, verdict: KeyVerdict, retirement: Retirement) -> VersionReport:
     own = verdict.by_version.get(entry.version)
     return VersionReport(
         version=entry.version,
@@ -370,16 +420,22 @@ def _rotation_current(history: VersionHistory, facts: KeyFacts, effective: Effec
     kind = ConditionType.ROTATION_CURRENT
     if history.active is None:
         return Aspect(kind, "Unknown", Reason.NO_ACTIVE_VERSION, "no version has passed the probe yet")
-    behind = sorted(name for version, names in facts.usage.by_version.items() if version != history.active for name in names)
+    unnamed = {str(one.id) for one in facts.usage.without_manifest}
+    old = sorted(name for version, names in facts.usage.by_version.items() if version != history.active for name in names)
+    behind, left = [name for name in old if name not in unnamed], [name for name in old if name in unnamed]
     if behind:
-        more = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
         pace = (
             "this operator moves them"
             if effective.apply != "AzureSchedule"
             else "Azure's services check for new versions daily"
         )
-        verb = "are" if more else "is"
-        message = f"{behind[0]}{more} {verb} still on an older version than {history.active}; {pace}"
+        message = f"{_these(behind)} still on an older version than {history.active}; {pace}"
+        return Aspect(kind, "False", Reason.RESOURCES_ON_OLDER_VERSION, message)
+    if left:
+        message = (
+            f"{_these(left)} still on an older version than {history.active}, and no EncryptedResource names {'them' if left[1:] else 'it'}: "
+            "the platform engineer must apply one, unless Azure's service follows by itself"
+        )
         return Aspect(kind, "False", Reason.RESOURCES_ON_OLDER_VERSION, message)
     if facts.pending is not None:
         message = (
@@ -387,7 +443,29 @@ def _rotation_current(history: VersionHistory, facts: KeyFacts, effective: Effec
             "object to it"
         )
         return Aspect(kind, "False", Reason.APPROVAL_PENDING, message)
-    return Aspect(kind, "True", Reason.CURRENT, f"every resource that uses the key is on version {history.active}")
+    return Aspect(kind, "True", Reason.CURRENT, f"every resource that is known to use the key is on version {history.active}")
+
+
+def _these(names: list[str]) -> str:
+    return f"{names[0]} and {len(names) - 1} more are" if names[1:] else f"{names[0]} is"
+
+
+def _users_were_known(before: CustomerManagedKeyStatus) -> bool:
+    said = find(before.conditions, ConditionType.USERS_KNOWN)
+    return said is not None and said.status == "True"
+
+
+def _users_known(before: CustomerManagedKeyStatus, azure: UseInAzure | None) -> Aspect:
+    """Whether the lists of Azure show everything that is on the key."""
+    kind = ConditionType.USERS_KNOWN
+    if azure is None:
+        if _users_were_known(before):
+            return Aspect(kind, "True", Reason.LISTED, _ALL_LISTED)
+        return Aspect(kind, "Unknown", Reason.NOT_LISTED_YET, "Azure's lists have not been read yet")
+    if azure.is_complete:
+        return Aspect(kind, "True", Reason.LISTED, _ALL_LISTED)
+    reason = azure.found.unlisted[0].reason if azure.found.unlisted else Reason.NOT_LISTED_YET
+    return Aspect(kind, "Unknown", reason, f"what uses the key is not known: {azure.why_unknown}")
 
 
 def _consent_granted(verdict: KeyVerdict, probe: KeyProbe) -> Aspect:

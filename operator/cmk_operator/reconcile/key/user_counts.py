@@ -1,7 +1,7 @@
 """Delays the status of a key if only its users changed, until they stop changing.
 
-Only pure counts wait. If a version gets its first user, loses its last user, or becomes safe to disable at another time, the
-status is written at once.
+Only pure counts wait, and that Azure's lists have been read for the first time. If a version gets its first user, loses its last
+user, or becomes safe to disable at another time, the status is written at once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.conditions import ConditionType
+from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.rotation.moving_users import MovingUsers, seen
 from cmk_operator.reconcile.collaborators.cluster import WAKE_KEY_AFTER
 
@@ -66,7 +67,8 @@ class UserCounts:
 
 def _users(status: CustomerManagedKeyStatus) -> Hashable:
     versions = tuple((one.version, one.in_use_by, one.in_use_by_count) for one in status.versions)
-    return status.used_by, status.used_by_count, versions
+    listed = [(one.status, one.reason, one.message) for one in status.conditions if one.type == ConditionType.USERS_KNOWN]
+    return status.used_by, status.used_by_count, versions, status.without_manifest, status.without_manifest_count, *listed
 
 
 def _apart_from_users(status: CustomerManagedKeyStatus) -> CustomerManagedKeyStatus:
@@ -74,8 +76,10 @@ def _apart_from_users(status: CustomerManagedKeyStatus) -> CustomerManagedKeySta
         update={
             "used_by": (),
             "used_by_count": 0,
+            "without_manifest": (),
+            "without_manifest_count": 0,
             "versions": tuple(_version(one, status.active_version) for one in status.versions),
-            "conditions": tuple(_condition(one) for one in status.conditions),
+            "conditions": tuple(_condition(one) for one in status.conditions if not _is_first_list(one)),
         }
     )
 
@@ -84,6 +88,11 @@ def _version(one: VersionReport, active: str | None) -> VersionReport:
     """Keep whether an old version has any users; drop how many and which."""
     used = int(one.in_use_by_count > 0 and one.version != active)
     return one.model_copy(update={"in_use_by": (), "in_use_by_count": used})
+
+
+def _is_first_list(one: Condition) -> bool:
+    """Whether a condition only says whether Azure's lists have been read yet."""
+    return one.type == ConditionType.USERS_KNOWN and one.reason in {Reason.LISTED, Reason.NOT_LISTED_YET}
 
 
 def _condition(one: Condition) -> Condition:
