@@ -134,7 +134,7 @@ class Watches:
                 _LOG.warning("the Kubernetes API cannot be listed yet", extra={"error": str(error)})
                 await _pause(stop, _RESTART_DELAYS[min(attempt, len(_RESTART_DELAYS) - 1)])
             else:
-                self.listed = True
+                self.listed = self.inventory.complete = True
                 _LOG.info("all kinds are listed", extra={"objects": sum(self.inventory.count(plural) for plural in MODELS)})
                 return
 

@@ -141,6 +141,7 @@ class Incarnation:
                 self.agenda.add(reference)
             for reference in sorted(listing.gone, key=str):
                 self.gone(reference)
+        self.passes.cluster.inventory.complete = True
 
     def see(self, plural: str, body: Mapping[str, Any]) -> None:
         """A watch event of an object that exists."""

@@ -75,9 +75,13 @@ class Process:
         reference, _ = self.inventory.put(plural, body | {"metadata": metadata, "status": status or {}})
         return reference
 
-    def put_key(self, name: str = "storage", uri: str | None = None, **status: Any) -> ObjectReference:
+    def put_key(
+        self, name: str = "storage", uri: str | None = None, rotation: dict[str, Any] | None = None, **status: Any
+    ) -> ObjectReference:
         """A key."""
-        return self.put(CustomerManagedKey.plural, key_body(name, **({"keyUri": uri} if uri else {})), status)
+        spec: dict[str, Any] = {"keyUri": uri, "rotation": rotation}
+        body = key_body(name, **{field: value for field, value in spec.items() if value})
+        return self.put(CustomerManagedKey.plural, body, status)
 
     def put_resource(self, name: str, *, kind: str = "StorageAccount", key: str = "storage", **status: Any) -> ObjectReference:
         """A resource that a pass has looked at."""
@@ -157,7 +161,8 @@ def test_the_expiry_is_that_of_the_first_version_that_something_needs() -> None:
 def test_versions_go_from_phase_to_phase_as_time_goes_by_and_without_a_write() -> None:
     process = Process()
     old = {"version": V1, "safeToDisableAfter": "2026-11-25T12:00:00Z", "keepUntil": "2026-11-26T12:00:00Z"}
-    process.put_key(activeVersion=V3, versions=[{"version": V3, "inUseByCount": 2}, {"version": V2, "inUseByCount": 1}, old])
+    versions = [{"version": V3, "inUseByCount": 2}, {"version": V2, "inUseByCount": 1}, old]
+    process.put_key(activeVersion=V3, versions=versions, rotation={"backupRetention": "48h"})
 
     def phases() -> set[str]:
         samples = process.scrape()
@@ -175,6 +180,25 @@ def test_backups_need_a_version_for_ever_when_their_retention_is_not_told() -> N
     process = Process(now=MOMENT + 1000 * DAY)
     process.put_key(activeVersion=V2, versions=[{"version": V1, "safeToDisableAfter": "2026-11-25T12:00:00Z"}])
     assert value(process.scrape(), "cmk_key_versions", **KEY, phase="NeededByBackups") == 1
+
+
+def test_backups_that_azure_lists_do_not_stand_for_all_backups() -> None:
+    process = Process(now=MOMENT + 1000 * DAY)
+    old = {"version": V1, "safeToDisableAfter": "2026-11-25T12:00:00Z", "keepUntil": "2026-11-26T12:00:00Z"}
+    process.put_key(activeVersion=V2, versions=[old])
+    assert value(process.scrape(), "cmk_key_versions", **KEY, phase="NeededByBackups") == 1
+
+
+def test_a_version_whose_users_could_not_be_listed_has_a_phase_of_its_own() -> None:
+    process = Process()
+    process.put_key(
+        activeVersion=V2, versions=[{"version": V1, "supersededAt": "2026-11-20T12:00:00Z"}], withoutManifestCount=3
+    )
+    samples = process.scrape()
+    assert value(samples, "cmk_key_versions", **KEY, phase="Unknown") == 1
+    assert value(samples, "cmk_key_users_known", **KEY) == 0
+    assert value(samples, "cmk_key_resources_without_manifest", **KEY) == 3
+    assert "cmk_key_version_safe_to_disable_timestamp_seconds" not in names(samples)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def left_on(key: CustomerManagedKey, resources: tuple[EncryptedResource, ...], v
         "moved": [user.name for user in users if user.version not in {version, ""}],
         "notTold": [user.name for user in users if not user.version],
         "notReadable": followed.untold,
+        "usersUnknown": followed.unknown,
         "backups": [{"until": instant(entry.until), "why": entry.why} for entry in followed.backups],
     }
 
@@ -129,11 +130,16 @@ def _done(key: CustomerManagedKey, left: dict[str, Any]) -> set[str]:
     done: set[str] = set()
     if left["activeVersion"] != left["version"] or left["pendingVersion"] is not None:
         done.add(NEW_VERSION)
-    if left["activeVersion"] != left["version"] and not (left["still"] or left["notTold"] or left["notReadable"]):
+    if left["activeVersion"] != left["version"] and not _something_left(left):
         done.add(WAIT)
     if any(entry.enabled is False for entry in key.status.versions if entry.version == left["version"]):
         done.add(DISABLE)
     return done
+
+
+def _something_left(left: dict[str, Any]) -> bool:
+    """Whether anything is on the version, or may be."""
+    return bool(left["still"] or left["notTold"] or left["notReadable"] or left["usersUnknown"])
 
 
 def _follow(cluster: Cluster, name: str, version: str, *, as_json: bool) -> None:
@@ -142,7 +148,8 @@ def _follow(cluster: Cluster, name: str, version: str, *, as_json: bool) -> None
         data = left_on(cluster.find(CustomerManagedKey, name), cluster.all(EncryptedResource), version, now())
         if data != before:
             click.echo(json.dumps(data) if as_json else _line(data))
-        if not data["still"] and not data["notReadable"] and data["activeVersion"] != version:
+        left = data["still"] or data["notReadable"] or data["usersUnknown"]
+        if not left and data["activeVersion"] != version:
             return
         before = data
         time.sleep(READS_EVERY)
@@ -155,11 +162,16 @@ def _line(data: dict[str, Any]) -> str:
         )
         return printable(f"{waiting}; {len(data['still'])} on the old version")
     left = (
-        f"still on the old version: {', '.join(data['still'])}" if data["still"] else "nothing is on the old version any more"
+        f"still on the old version: {', '.join(data['still'])}"
+        if data["still"]
+        else "nothing that is known is on the old version any more"
+        if data["usersUnknown"]
+        else "nothing is on the old version any more"
     )
     hidden = f"; {data['notReadable']} more that you may not read" if data["notReadable"] else ""
+    unknown = f"; there may be more: {data['usersUnknown']}" if data["usersUnknown"] else ""
     doubt = f"; not reported by their service: {', '.join(data['notTold'])}" if data["notTold"] else ""
-    return printable(f"version {data['activeVersion']} is active; {left}{hidden}{doubt}")
+    return printable(f"version {data['activeVersion']} is active; {left}{hidden}{doubt}{unknown}")
 
 
 def _show(data: dict[str, Any]) -> None:
@@ -176,6 +188,7 @@ def _show(data: dict[str, Any]) -> None:
     if network is not None and network["result"] != "Pass":
         show_lines(on, "Who can reach the vault", [network["message"]], "bold yellow")
     show_lines(on, "Still on it", data["still"] or ["no resource that the operator knows"])
+    show_lines(on, "There may be more", [data["usersUnknown"]] if data["usersUnknown"] else [], "bold yellow")
     show_lines(on, "May be on it: their service does not report the version", data["notTold"])
     show_lines(on, "Backups", (f"{entry['why']}{_until(entry)}" for entry in data["backups"]))
 

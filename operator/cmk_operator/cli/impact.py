@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def show_impact(cluster: Cluster, name: str, version: str | None, output: str | None) -> None:
     """Show what would stop, and approximately when, if KEY (a CustomerManagedKey) or one version of it were disabled now.
 
-    Nothing is disabled. The operator does not know resources whose manifest was deleted, or that use the key without one.
+    Nothing is disabled. Everything counts that Azure lists on the key; what no manifest names has its Azure resource id.
     """
     key = cluster.find(CustomerManagedKey, name)
     try:
@@ -71,6 +71,7 @@ def impact_data(
         "inDoubt": list(found.in_doubt),
         "notReadable": found.untold,
         "mayBeInUseUntil": instant(found.lingering_until),
+        "usersUnknown": found.unknown,
     }
 
 
@@ -92,7 +93,9 @@ def _show(data: dict[str, Any]) -> None:
         ]
         show_table(on, title, ("SERVICE", "STOPS", "RESOURCES", "WHAT HAPPENS", "ONCE THE KEY IS BACK"), rows)
     else:
-        show_lines(on, title, ["no resource that the operator knows would stop"])
+        nothing = "no resource that the operator knows would stop" if data["usersUnknown"] else "no resource would stop"
+        show_lines(on, title, [nothing])
+    show_lines(on, "More may stop", [data["usersUnknown"]] if data["usersUnknown"] else [], "bold yellow")
     show_lines(on, "Backups that cannot be restored meanwhile", (_backup(entry) for entry in data["backups"]))
     told = []
     if data["inDoubt"]:

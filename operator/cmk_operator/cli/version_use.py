@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from cmk_operator.api.conditions import find
 from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.conditions import ConditionType
+from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.kinds.service_timing import Stop, restores_under, stops
 from cmk_operator.providers.registry import timing_of
 
@@ -31,7 +34,10 @@ class User:
 
 
 def users_of(key: CustomerManagedKey, resources: Iterable[EncryptedResource]) -> tuple[User, ...]:
-    """The resources that are on any version of the key, by whichever manifest, in the order of their names."""
+    """The resources that are on any version of the key, by whichever manifest, in the order of their names.
+
+    Those that no manifest names follow, by their Azure resource ids.
+    """
     uri = key.spec.uri
     if uri is None:
         return ()
@@ -47,7 +53,23 @@ def users_of(key: CustomerManagedKey, resources: Iterable[EncryptedResource]) ->
         and applied.uri is not None
         and applied.uri.versionless == uri.versionless
     ]
-    return tuple(sorted(found, key=lambda user: user.name))
+    unnamed = [
+        User(one.resource_id, ArmId(one.resource_id).resource_type, one.version or "") for one in key.status.without_manifest
+    ]
+    return (*sorted(found, key=lambda user: user.name), *unnamed)
+
+
+def users_unknown(key: CustomerManagedKey) -> str | None:
+    """Why there may be more users than are known, and who must act; None if Azure's lists show all of them."""
+    known = find(key.status.conditions, ConditionType.USERS_KNOWN)
+    if known is None:
+        return "the operator has not read Azure's lists of what uses the key"
+    return None if known.status == "True" else known.message
+
+
+def _backups_unknown(key: CustomerManagedKey) -> bool:
+    """Whether it is not known how long backups that Azure does not list are kept."""
+    return key.spec.rotation is None or key.spec.rotation.backup_retention is None
 
 
 def waiting_for(key: CustomerManagedKey, resources: Iterable[EncryptedResource]) -> tuple[str, ...]:
@@ -74,6 +96,8 @@ class MayDisable(StrEnum):
     """Nothing stops, but backups that need it cannot be restored."""
     NOT_YET = "NotYet"
     NO = "No"
+    UNKNOWN = "Unknown"
+    """Not everything that may be on it could be listed."""
     ALREADY = "AlreadyDisabled"
 
 
@@ -91,24 +115,33 @@ def may_disable(key: CustomerManagedKey, entry: VersionReport, users: Iterable[U
     known = max(len(on_it), entry.in_use_by_count)
     names = ", ".join(on_it or entry.in_use_by)
     if entry.enabled is False or entry.access == AccessState.DISABLED:
-        if known:
-            return Verdict(MayDisable.ALREADY, f"it is disabled, and {known} on it stop: {names}")
-        return Verdict(MayDisable.ALREADY, "it is disabled, and no resource needs it")
+        unknown = users_unknown(key)
+        nobody = "no resource needs it" if unknown is None else f"no resource is known to need it; {unknown}"
+        return Verdict(MayDisable.ALREADY, f"it is disabled, and {f'{known} on it stop: {names}' if known else nobody}")
     if entry.version == key.status.active_version:
         return Verdict(MayDisable.NO, "it is the active version: the operator moves resources to it")
     if known:
         return Verdict(MayDisable.NO, f"{known} on it would stop: {names}")
+    if entry.safe_to_disable_after is None and entry.superseded_at is not None:
+        return Verdict(MayDisable.UNKNOWN, entry.reason or "whether anything is on it is not known")
     if entry.safe_to_disable_after is None:
         return Verdict(MayDisable.NO, "some resources may be on it: their service does not report which version it uses")
     if entry.safe_to_disable_after > now:
         return Verdict(MayDisable.NOT_YET, "Azure's services may still use it until the time shown")
-    if entry.keep_until is None:
+    return _by_backups(key, entry, now)
+
+
+def _by_backups(key: CustomerManagedKey, entry: VersionReport, now: datetime) -> Verdict:
+    """Judge a version that nothing is on: only backups may need it."""
+    if entry.keep_until is not None and entry.keep_until > now:
+        return Verdict(MayDisable.BREAKS_BACKUPS, "no resource is on it; there may be backups that need it until keepUntil")
+    if _backups_unknown(key):
         return Verdict(
             MayDisable.BREAKS_BACKUPS,
             "no resource is on it; how long backups that need it are kept is unknown (spec.rotation.backupRetention is not set)",
         )
-    if entry.keep_until > now:
-        return Verdict(MayDisable.BREAKS_BACKUPS, "no resource is on it; there may be backups that need it until keepUntil")
+    if entry.keep_until is None:
+        return Verdict(MayDisable.BREAKS_BACKUPS, entry.reason or "how long backups that need it are kept is unknown")
     return Verdict(MayDisable.YES, "no resource is on it, and no backup that needs it is kept any more")
 
 
@@ -136,6 +169,8 @@ class Impact:
     """Resources that the key's status counts and that could not be read."""
     lingering_until: datetime | None
     """Until when services that have moved off the version may still use it."""
+    unknown: str | None
+    """Why there may be more that stops, and who must act; None if everything is known."""
 
 
 def impact(
@@ -161,17 +196,20 @@ def impact(
         in_doubt=tuple(user.name for user in hit if not user.version) if version is not None else (),
         untold=max(0, counted - sum(1 for user in hit if user.version)),
         lingering_until=max((at for at in lingering if at > disabled_at), default=None) if version is not None else None,
+        unknown=users_unknown(key),
     )
 
 
 def _backups(key: CustomerManagedKey, entry: VersionReport, needing: str, at: datetime) -> BrokenBackups | None:
     if entry.version == key.status.active_version or entry.in_use_by_count:
         return BrokenBackups(entry.version, None, f"{needing}, which are still made")
-    if entry.keep_until is None:
-        return BrokenBackups(entry.version, None, f"{needing}, for an unknown time (spec.rotation.backupRetention is not set)")
-    if entry.keep_until <= at:
-        return None
-    return BrokenBackups(entry.version, entry.keep_until, f"{needing} until then")
+    unset = "spec.rotation.backupRetention is not set" if _backups_unknown(key) else ""
+    if entry.keep_until is not None and entry.keep_until > at:
+        others = f", and others for an unknown time ({unset})" if unset else ""
+        return BrokenBackups(entry.version, entry.keep_until, f"{needing} until then{others}")
+    if unset or entry.keep_until is None:
+        return BrokenBackups(entry.version, None, f"{needing}, for an unknown time ({unset or entry.reason})")
+    return None
 
 
 class UnknownVersionError(ValueError):

@@ -10,7 +10,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.cli.cluster import Cluster, cluster_options
 from cmk_operator.cli.presentation import console, instant, now, show_json, show_lines, show_table
-from cmk_operator.cli.version_use import may_disable, users_of
+from cmk_operator.cli.version_use import may_disable, users_of, users_unknown
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def versions(cluster: Cluster, name: str, output: str | None) -> None:
     """Show each known version of KEY (a CustomerManagedKey), and whether the customer may disable it now.
 
-    The operator does not know resources whose manifest was deleted, or that use the key without a manifest.
+    Everything counts that Azure lists on the key; what no manifest names has its Azure resource id.
     """
     key = cluster.find(CustomerManagedKey, name)
     data = version_table(key, cluster.all(EncryptedResource), now())
@@ -61,6 +61,7 @@ def version_table(key: CustomerManagedKey, resources: tuple[EncryptedResource, .
         "keyUri": key.spec.key_uri,
         "activeVersion": key.status.active_version,
         "pendingVersion": key.status.pending_version,
+        "usersUnknown": users_unknown(key),
         "versions": found,
     }
 
@@ -84,6 +85,7 @@ def _show(data: dict[str, Any]) -> None:
     ]
     show_table(on, f"{data['key']}: {data['keyUri']}", columns, rows)
     show_lines(on, "May it be disabled?", (f"{one['version']}: {one['mayDisable']}: {one['why']}" for one in data["versions"]))
+    show_lines(on, "There may be more users", [data["usersUnknown"]] if data["usersUnknown"] else [], "bold yellow")
     if data["pendingVersion"]:
         pending = data["pendingVersion"]
         show_lines(on, "Waits for approval", [f"{pending} (kubectl cmk approve {data['key']} {pending})"])

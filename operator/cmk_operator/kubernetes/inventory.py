@@ -72,6 +72,8 @@ class Inventory:
         self._entries: dict[ObjectReference, _Entry] = {}
         self._pointers: defaultdict[tuple[str, str], set[ObjectReference]] = defaultdict(set)
         self._departed: dict[ObjectReference, tuple[str, ...]] = {}
+        self.complete = False
+        """Whether every kind has been listed once: until then, a resource may have a manifest that is not known yet."""
 
     def put(self, plural: str, body: Mapping[str, Any], *, answered: bool = False) -> tuple[ObjectReference, bool]:
         """Store an object from a watch, a list or an answer (`answered`); returns its reference and whether to reconcile it now.

@@ -32,6 +32,7 @@ class Phase(StrEnum):
     ACTIVE = "Active"
     IN_USE = "InUse"
     HELD = "Held"
+    UNKNOWN = "Unknown"
     NEEDED_BY_BACKUPS = "NeededByBackups"
     SAFE_TO_DISABLE = "SafeToDisable"
 
@@ -53,6 +54,9 @@ class VersionDigest:
     in_use: bool
     safe_to_disable_after: float | None
     keep_until: float | None
+    superseded: bool
+    backups_known: bool
+    """Whether the manifest says how long backups are kept."""
     lost: bool
     """Lost to Azure's services while the active version is accessible."""
 
@@ -66,10 +70,11 @@ class VersionDigest:
         if self.active:
             return Phase.ACTIVE
         if self.safe_to_disable_after is None:
-            return Phase.IN_USE
+            return Phase.UNKNOWN if self.superseded else Phase.IN_USE
         if now < self.safe_to_disable_after:
             return Phase.HELD
-        return Phase.SAFE_TO_DISABLE if self.keep_until is not None and now >= self.keep_until else Phase.NEEDED_BY_BACKUPS
+        kept = self.keep_until is None or now < self.keep_until or not self.backups_known
+        return Phase.NEEDED_BY_BACKUPS if kept else Phase.SAFE_TO_DISABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,8 @@ class KeyDigest:
     prerequisites: tuple[tuple[str, int], ...]
     failed: tuple[str, ...]
     versions: tuple[VersionDigest, ...]
+    without_manifest: int
+    users_known: bool
     lost_old_versions: int
     awaits_approval: bool
     notifications: NotificationCounts
@@ -148,7 +155,9 @@ def digest_key(key: CustomerManagedKey) -> KeyDigest:
         expires=min(expiries, default=None),
         prerequisites=tuple((result, results.count(result)) for result in sorted(set(results))),
         failed=tuple(entry.name for entry in status.prerequisites if entry.result == "Fail"),
-        versions=tuple(_version(entry, status.active_version, is_well=is_well) for entry in status.versions),
+        versions=tuple(_version(key, entry, is_well=is_well) for entry in status.versions),
+        without_manifest=status.without_manifest_count,
+        users_known=_is_true(status.conditions, ConditionType.USERS_KNOWN),
         lost_old_versions=sum(_is_lost(entry) for entry in needed if entry is not active) if is_well else 0,
         awaits_approval=status.pending_version is not None,
         notifications=_notification_counts(status.notifications),
@@ -156,13 +165,16 @@ def digest_key(key: CustomerManagedKey) -> KeyDigest:
     )
 
 
-def _version(entry: VersionReport, active: str | None, *, is_well: bool) -> VersionDigest:
+def _version(key: CustomerManagedKey, entry: VersionReport, *, is_well: bool) -> VersionDigest:
+    active, rotation = key.status.active_version, key.spec.rotation
     return VersionDigest(
         entry.version,
         entry.version == active,
         entry.in_use_by_count > 0,
         _unix(entry.safe_to_disable_after),
         _unix(entry.keep_until),
+        entry.superseded_at is not None,
+        rotation is not None and rotation.backup_retention is not None,
         is_well and entry.version != active and _is_lost(entry),
     )
 

@@ -99,13 +99,23 @@ KEY_PREREQUISITE_FAILED: Final = Family(
 KEY_VERSIONS: Final = Family(
     "cmk_key_versions",
     "Number of known versions by phase: Active; InUse (by a resource); Held (no resource uses it, but an Azure service still may); "
-    "NeededByBackups; SafeToDisable.",
+    "NeededByBackups; SafeToDisable; Unknown (what may be on it could not be listed).",
     (*_KEY, "phase"),
 )
 KEY_SAFE_TO_DISABLE: Final = Family(
     "cmk_key_version_safe_to_disable_timestamp_seconds",
     "Unix time from which no resource needs a superseded version. Backups may still need it: see phase NeededByBackups.",
     (*_KEY, "version"),
+)
+KEY_USERS_KNOWN: Final = Family(
+    "cmk_key_users_known",
+    "Whether Azure's lists show everything that is on the key (1 or 0). While it is 0, no version is called safe to disable.",
+    _KEY,
+)
+KEY_RESOURCES_WITHOUT_MANIFEST: Final = Family(
+    "cmk_key_resources_without_manifest",
+    "Number of resources that Azure shows on the key and that no EncryptedResource names. Absent if there are none.",
+    _KEY,
 )
 KEY_LOST_OLD_VERSIONS: Final = Family(
     "cmk_key_lost_old_versions",

@@ -77,6 +77,8 @@ def _of_keys(keys: Mapping[ObjectReference, KeyDigest], now: float) -> Iterator[
         (families.KEY_ACCESS_START, lambda digest: digest.since),
         (families.KEY_CUT_OFF, lambda digest: digest.cut_off),
         (families.KEY_EXPIRATION, lambda digest: digest.expires),
+        (families.KEY_USERS_KNOWN, lambda digest: float(digest.users_known)),
+        (families.KEY_RESOURCES_WITHOUT_MANIFEST, lambda digest: digest.without_manifest or None),
         (families.KEY_LOST_OLD_VERSIONS, lambda digest: digest.lost_old_versions),
         (
             families.KEY_LOST_SUPERSEDED_VERSIONS,

@@ -7,6 +7,7 @@ but the resources on a key. An object that cannot be read is not left out: it ma
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -36,6 +37,7 @@ _SLICE: Final = 50
 _NOT_REGISTERED: Final = "missingsubscriptionregistration"
 """The subscription has never used the resource provider, and Azure unregisters none that has resources."""
 _READER: Final = "Reader"
+_MANAGED_HSM: Final = re.compile(r"https://[a-z0-9-]+\.managedhsm\.[a-z.]+(:443)?/", re.IGNORECASE)
 _LONGEST_ID: Final = 200
 
 
@@ -204,7 +206,7 @@ def user_of(resource: ArmId, key_uri: str, version: str = "") -> AzureUser | Non
     try:
         key = parse_reported_key_uri(key_uri)
     except InvalidKeyUriError as error:
-        if ".managedhsm." in key_uri.lower():
+        if _MANAGED_HSM.match(key_uri):
             return None
         raise ValueError("key") from error
     return AzureUser(resource, KeyUri(key.vault_host, key.key_name), (key.version or version).lower())

@@ -12,6 +12,22 @@ from tests.unit.samples import ACCOUNT, GROUP, KEY, NOW, V1, V2, V3, key_body, r
 SERVER: Final = f"{GROUP}/providers/Microsoft.Sql/servers/contosodb"
 DISKS: Final = f"{GROUP}/providers/Microsoft.Compute/diskEncryptionSets/contosodisks"
 
+KEPT: Final = {"rotation": {"backupRetention": "720h"}}
+"""The spec of a key whose manifest says how long backups are kept."""
+
+
+def users_unknown(message: str | None) -> dict[str, Any]:
+    """The condition on the users of a key; with a message they are not known."""
+    status, reason = ("True", "Listed") if message is None else ("Unknown", "AuthorizationFailed")
+    return {
+        "type": "UsersKnown",
+        "status": status,
+        "reason": reason,
+        "message": message or "listed",
+        "observedGeneration": 1,
+        "lastTransitionTime": NOW.isoformat(),
+    }
+
 
 def version(name: str, **fields: Any) -> dict[str, Any]:
     """One entry of status.versions."""
@@ -29,7 +45,7 @@ def key(
     *versions: dict[str, Any], active: str | None = V2, spec: dict[str, Any] | None = None, **status: Any
 ) -> CustomerManagedKey:
     """A key with these versions."""
-    found = {"activeVersion": active, "versions": list(versions)} | status
+    found = {"activeVersion": active, "versions": list(versions), "conditions": [users_unknown(None)]} | status
     return CustomerManagedKey.model_validate(key_body(**(spec or {})) | {"status": found})
 
 
@@ -48,6 +64,7 @@ def environment() -> tuple[CustomerManagedKey, tuple[EncryptedResource, ...]]:
         version(V2, inUseBy=["db"], inUseByCount=1),
         version(V1, inUseBy=["disks", "docs"], inUseByCount=2),
         superseded(V3, since=timedelta(days=3), keep=timedelta(days=30)),
+        spec=KEPT,
     )
     resources = (
         resource("docs", ACCOUNT, V1),

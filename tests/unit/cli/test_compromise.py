@@ -10,7 +10,7 @@ import pytest
 from cmk_operator.cli.approve import why_not
 from cmk_operator.cli.compromised import away_from
 from cmk_operator.core.handover.compromise import DISABLE, NEW_VERSION, WAIT
-from tests.unit.cli.samples import environment, key, superseded, version
+from tests.unit.cli.samples import KEPT, environment, key, superseded, version
 from tests.unit.samples import CUSTOMER, KEY, NOW, V1, V2, V3
 
 EFFECTIVE = {"prerequisites": "Enforce", "holdSupersededFor": "24h"}
@@ -38,7 +38,7 @@ def test_the_old_version_is_disabled_last_and_by_the_customer() -> None:
 
 def test_steps_that_are_done_are_told_so() -> None:
     old = superseded(V1, since=timedelta(days=2)) | {"enabled": False}
-    told = away_from(key(version(V2), old), (), V1, NOW, None)
+    told = away_from(key(version(V2), old, spec=KEPT), (), V1, NOW, None)
     assert [step["title"] for step in told["steps"] if step["done"]] == [NEW_VERSION, WAIT, DISABLE]
     told = away_from(key(version(V2)), (), V2, NOW, None)
     assert [step["title"] for step in told["steps"] if step["done"]] == []
@@ -68,7 +68,7 @@ def test_missing_network_protection_is_told_beforehand() -> None:
 
 def test_backups_that_still_need_the_version_are_told() -> None:
     old = superseded(V1, since=timedelta(days=2), keep=timedelta(days=30))
-    told = away_from(key(version(V2), old), (), V1, NOW, None)
+    told = away_from(key(version(V2), old, spec=KEPT), (), V1, NOW, None)
     assert told["backups"] == [{"until": "2026-12-22T12:00:00Z", "why": "backups made under it until then"}]
 
 

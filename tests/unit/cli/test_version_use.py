@@ -10,7 +10,7 @@ import pytest
 from cmk_operator.cli.impact import impact_data
 from cmk_operator.cli.version_use import MayDisable, UnknownVersionError, impact, may_disable, users_of, version_named
 from cmk_operator.cli.versions import version_table
-from tests.unit.cli.samples import DISKS, SERVER, environment, key, resource, superseded, version
+from tests.unit.cli.samples import DISKS, KEPT, SERVER, environment, key, resource, superseded, users_unknown, version
 from tests.unit.samples import ACCOUNT, KEY, NOW, V1, V2, V3
 
 DAY = timedelta(days=1)
@@ -33,7 +33,7 @@ DAY = timedelta(days=1)
     ],
 )
 def test_each_version_has_a_verdict_with_its_reason(entry: dict[str, Any], may: MayDisable, words: str) -> None:
-    found = key(entry)
+    found = key(entry, spec=KEPT if "keepUntil" in entry else None)
     verdict = may_disable(found, found.status.versions[0], users_of(found, ()), NOW)
     assert verdict.may is may
     assert words in verdict.why
@@ -97,7 +97,7 @@ def test_resources_that_cannot_be_read_are_counted() -> None:
 
 
 def test_a_version_that_services_have_just_left_may_still_be_in_use() -> None:
-    found = key(version(V2), superseded(V1, since=timedelta(hours=1), keep=30 * DAY))
+    found = key(version(V2), superseded(V1, since=timedelta(hours=1), keep=30 * DAY), spec=KEPT)
     told = impact_data(found, (resource("disks", DISKS, V2),), V1, NOW)
     assert told["stops"] == []
     assert told["mayBeInUseUntil"] == "2026-11-25T11:00:00Z"
@@ -124,3 +124,43 @@ def test_a_version_is_named_in_full_or_by_its_beginning() -> None:
         version_named(found, "1")
     with pytest.raises(UnknownVersionError, match="no known version"):
         version_named(found, V2)
+
+
+def test_what_only_azure_shows_stops_too_and_holds_its_version() -> None:
+    left = f"{ACCOUNT}left"
+    found = key(
+        version(V2),
+        version(V1, inUseBy=[left], inUseByCount=1),
+        withoutManifest=[{"resourceId": left, "version": V1}],
+        withoutManifestCount=1,
+    )
+    stopped = impact(found, (), V1, NOW)
+    assert [(stop.service, stop.resources) for stop in stopped.stops] == [("Azure Storage", (left,))]
+    assert stopped.untold == 0
+    verdict = may_disable(found, found.status.versions[1], users_of(found, ()), NOW)
+    assert verdict.may is MayDisable.NO
+    assert left in verdict.why
+    assert impact(found, (), V2, NOW).unaffected == (left,)
+
+
+def test_a_version_of_which_the_users_could_not_be_listed_is_not_said_to_be_free() -> None:
+    entry = version(
+        V1, supersededAt=(NOW - 99 * DAY).isoformat(), reason="whether anything is on it is not known: nobody may list"
+    )
+    found = key(version(V2), entry, spec=KEPT, conditions=[users_unknown("nobody may list")])
+    verdict = may_disable(found, found.status.versions[1], (), NOW)
+    assert verdict.may is MayDisable.UNKNOWN
+    assert "nobody may list" in verdict.why
+    told = impact_data(found, (), V1, NOW)
+    assert told["stops"] == []
+    assert told["usersUnknown"] == "nobody may list"
+    assert version_table(found, (), NOW)["usersUnknown"] == "nobody may list"
+    disabled = key(version(V1, enabled=False), conditions=[users_unknown("nobody may list")])
+    assert "nobody may list" in may_disable(disabled, disabled.status.versions[0], (), NOW).why
+
+
+def test_backups_that_azure_lists_do_not_stand_for_all_backups() -> None:
+    found = key(version(V2), superseded(V1, since=99 * DAY, keep=7 * DAY))
+    verdict = may_disable(found, found.status.versions[1], (), NOW)
+    assert verdict.may is MayDisable.BREAKS_BACKUPS
+    assert "spec.rotation.backupRetention is not set" in verdict.why

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 LANE: Final = "azurelists"
 SLOWLY: Final = 12
 """Drift intervals between two reads of lists that nothing waits for."""
+_UNTIL_LISTED: Final = 1.0
 _SOON: Final = 0.1
 """Drift intervals that must pass between two reads, whoever requests one."""
 
@@ -245,7 +246,8 @@ async def read_lists(cluster: Cluster, lists: AzureLists, reference: ObjectRefer
     if tenant is None or not keys:
         lists.forget(reference.name)
         return Next()
-    wait = lists.wait(reference.name)
+    # Before every manifest is known, resources would be said to have none.
+    wait = lists.wait(reference.name) if cluster.inventory.complete else _UNTIL_LISTED
     if wait > 0:
         return Next(after=wait)
     resolved = resolve_chain(cluster.inventory, tenant)
