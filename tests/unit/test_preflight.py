@@ -18,6 +18,7 @@ from cmk_operator.core.preflight import (
     CheckResult,
     CheckStage,
     Rights,
+    deletion_check,
     effect_check,
     key_checks,
     of_fault,
@@ -26,7 +27,7 @@ from cmk_operator.core.preflight import (
     write_check,
 )
 from cmk_operator.core.prerequisites.check import check_prerequisites
-from tests.unit.samples import NOW, attributes, entra, forbidden, guard, healthy, probe, refused, states
+from tests.unit.samples import KEY, NOW, attributes, entra, forbidden, guard, healthy, probe, refused, states
 
 PASS, FAIL, UNCHECKED = CheckResult.PASS, CheckResult.FAIL, CheckResult.UNCHECKED
 STORAGE = "Microsoft.Storage/storageAccounts/write"
@@ -142,3 +143,16 @@ def test_one_failure_outweighs_what_could_not_be_checked() -> None:
     assert overall(told) is PASS
     assert overall(told | {UNCHECKED}) is UNCHECKED
     assert overall(told | {UNCHECKED, FAIL}) is FAIL
+
+
+@pytest.mark.parametrize("reverts", [False, True])
+def test_what_a_deletion_leaves_behind_is_told_beforehand(*, reverts: bool) -> None:
+    check = deletion_check("docs", f"{KEY}/v", "", "a Microsoft-managed key", "", reverts=reverts)
+    assert check.result is CheckResult.PASS
+    assert (f"docs stays on {KEY}/v" in check.message) != reverts
+    assert ("back on a Microsoft-managed key" in check.message) == reverts
+
+
+def test_the_key_that_a_resource_leaves_is_named_with_what_still_needs_it() -> None:
+    check = deletion_check("sql", KEY, f"{KEY}-old/v", "a Microsoft-managed key", "restores to a moment before", reverts=False)
+    assert f"takes sql off {KEY}-old/v, which restores to a moment before still need" in check.message

@@ -36,7 +36,7 @@ class CheckReport(Shape):
     kind: str
     name: str
     stage: str = Field(
-        description="Admission, Token, Consent, Get, Wrap, Unwrap, Prerequisite, Read, Write or Effect. The checks run in this order."
+        description="Admission, Token, Consent, Get, Wrap, Unwrap, Prerequisite, Read, Write, Effect or Deletion. The checks run in this order."
     )
     result: Literal["Pass", "Warn", "Fail", "NotVisible", "Unchecked"] = Field(
         description=(

@@ -37,6 +37,7 @@ class CheckStage(StrEnum):
     READ = "Read"
     WRITE = "Write"
     EFFECT = "Effect"
+    DELETION = "Deletion"
 
 
 class CheckResult(StrEnum):
@@ -66,7 +67,7 @@ class Check:
 
 
 KEY_STAGES: Final = (CheckStage.TOKEN, CheckStage.CONSENT, CheckStage.GET, CheckStage.WRAP, CheckStage.UNWRAP)
-RESOURCE_STAGES: Final = (CheckStage.READ, CheckStage.WRITE, CheckStage.EFFECT)
+RESOURCE_STAGES: Final = (CheckStage.READ, CheckStage.WRITE, CheckStage.EFFECT, CheckStage.DELETION)
 _OPERATIONS: Final = {"get": CheckStage.GET, "wrapKey": CheckStage.WRAP, "unwrapKey": CheckStage.UNWRAP}
 _DECIDED_BY_CUSTOMER: Final = frozenset({AccessState.CONSENT_MISSING, AccessState.PERMISSION_DENIED})
 """States that depend on the customer's tenant, not on the identity."""
@@ -188,6 +189,21 @@ def effect_check(decision: Decision, key: KeyState, changes: tuple[str, ...]) ->
     passes = access is not None and access.state is not AccessState.ACCESSIBLE and access.actor in {None, Actor.AZURE}
     result = CheckResult.UNCHECKED if passes else CheckResult.FAIL
     return Check(CheckStage.EFFECT, result, decision.reason, f"these changes wait: {decision.message}", changes=changes)
+
+
+def deletion_check(name: str, wanted: str, leaves: str, platform_key: str, restores: str, *, reverts: bool) -> Check:
+    """What deleting the manifest leaves behind; `leaves` is another key that the resource is on now, empty if it is on none."""
+    if reverts:
+        message = f"deleting the manifest puts {name} back on {platform_key} first"
+    else:
+        message = (
+            f"deleting the manifest changes nothing in Azure: {name} stays on {wanted}, whose version must stay enabled, and status of "
+            "the key goes on naming it (withoutManifest)"
+        )
+    if leaves:
+        needing = f", which {restores} still need" if restores else ""
+        message += f"; applying it takes {name} off {leaves}{needing}"
+    return passed(CheckStage.DELETION, message)
 
 
 def overall(results: Iterable[CheckResult]) -> CheckResult:

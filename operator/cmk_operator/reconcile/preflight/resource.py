@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.azure.permissions import permissions_at
-from cmk_operator.core.encryption.protection import text_in_force
+from cmk_operator.core.encryption.protection import key_in_force, text_in_force
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.faults.reason import Reason
@@ -19,6 +19,7 @@ from cmk_operator.core.preflight import (
     CheckResult,
     CheckStage,
     Rights,
+    deletion_check,
     effect_check,
     not_reached,
     of_fault,
@@ -52,10 +53,24 @@ async def check_resource(context: PreflightContext, name: str, namespace: str) -
     seen, writable = await asyncio.gather(admitted.observe(0.0), _writable(context.session, admitted))
     if isinstance(seen, AzureFailure):
         read = of_fault(CheckStage.READ, admitted.provider.judge(seen, admitted.path.target.shown_name))
-        return (admission, read, writable, *not_reached((CheckStage.EFFECT,), "Read must pass first"))
+        return (admission, read, writable, *not_reached((CheckStage.EFFECT, CheckStage.DELETION), "Read must pass first"))
     on = text_in_force(seen.protection) or resource.platform_key
     read = passed(CheckStage.READ, f"the operator read the resource: it is on {on}")
-    return (admission, read, writable, await _effect(admitted, seen))
+    return (admission, read, writable, await _effect(admitted, seen), _deletion(admitted, seen))
+
+
+def _deletion(admitted: AdmittedResource, seen: ResourceFacts[Any]) -> Check:
+    uri, active = admitted.path.path.key_uri, admitted.path.key.status.active_version
+    policy, now = effective_resource_policy(admitted.resource), key_in_force(seen.protection)
+    leaves = now is not None and now.versionless != uri.versionless and policy.mode == "Enforce"
+    return deletion_check(
+        admitted.path.target.shown_name,
+        str(uri.at(active) if uri.version is None and active is not None else uri),
+        str(now) if leaves else "",
+        admitted.resource.platform_key,
+        admitted.provider.kind.timing.restores,
+        reverts=policy.deletion_policy == "RevertToPlatformKey" and policy.mode == "Enforce",
+    )
 
 
 async def _admit(context: PreflightContext, resource: EncryptedResource) -> AdmittedResource | Fault:
