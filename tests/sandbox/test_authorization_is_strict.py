@@ -138,6 +138,7 @@ async def test_the_resources_of_a_group_and_of_a_subscription_are_listed_whateve
     assert "tags" not in in_group[0]
     everywhere = await found(f"{provider.subscription}/resources?$filter=name eq 'listed'&")
     assert {one["id"] for one in everywhere} >= {one["id"] for one in in_group}
+    assert {one["name"] for one in everywhere} == {"listed"}, "a link keeps the filter"
     by_type = await found(f"{group}/resources?$filter=resourceType eq 'Microsoft.Compute/disks'&")
     assert [one["id"] for one in by_type] == [disk_id]
     with pytest.raises(HttpResponseError) as refusal:

@@ -527,6 +527,22 @@ async def test_of_a_receiver_and_an_audit_sink_no_body_is_read(internet: Interne
     assert peak < 4 * LARGEST_ANSWER
 
 
+async def test_credentials_are_read_to_the_last_page_also_past_an_empty_one(internet: Internet, session: AzureSession) -> None:
+    def said(asked: Asked) -> Raw:
+        if "federatedIdentityCredentials" not in asked.path:
+            return answer({"id": "1", "displayName": "App", "signInAudience": "AzureADMultipleOrgs"})
+        if "skiptoken" in asked.path:
+            entry = {"name": "one", "issuer": "https://issuer.example", "subject": "a", "audiences": ["b"]}
+            return answer({"value": [entry]})
+        more = f"https://{GRAPH}/v1.0/applications/1/federatedIdentityCredentials?$skiptoken=0.1"
+        return answer({"value": [], "@odata.nextLink": more})
+
+    internet.say(GRAPH, said)
+    found = await read_application(session, CHAIN)
+    assert not isinstance(found, AzureFailure)
+    assert [one.name for one in found.federated_credentials] == ["one"]
+
+
 async def test_each_request_goes_to_its_own_host(internet: Internet, session: AzureSession) -> None:
     def said(asked: Asked) -> Raw:
         return answer({"id": "1", "value": [], "properties": {}}) if "authorization" in asked.headers else answer({}, 401)

@@ -62,11 +62,12 @@ async def read_application(session: AzureSession, chain: IdentityChain) -> Appli
         path = f"/v1.0/applications(appId='{chain.application_client_id}')"
         answer = await client.call("GET", path, {"$select": "id,displayName,signInAudience"})
         with typed_answer():
-            credentials = await client.call("GET", f"/v1.0/applications/{answer['id']}/federatedIdentityCredentials")
+            credentials = f"/v1.0/applications/{answer['id']}/federatedIdentityCredentials"
+            found = [entry async for page in client.pages(credentials, {}) for entry in page]
             return ApplicationFacts(
                 str(answer.get("displayName", "")),
                 str(answer.get("signInAudience", "")),
-                tuple(credential_of(entry, str(entry.get("name", ""))) for entry in credentials["value"]),
+                tuple(credential_of(entry, str(entry.get("name", ""))) for entry in found),
             )
     except EXPECTED_FAILURES as error:
         return failure_of(error)

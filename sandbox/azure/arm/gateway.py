@@ -92,6 +92,11 @@ class Gateway:
         self._buckets: dict[tuple[str, str, str], Bucket] = {}
         self.router = Router()
 
+    @property
+    def list_page_size(self) -> int:
+        """How many resources are on a full page of a list."""
+        return int(self._timings.list_page_size)
+
     def now(self) -> float:
         """Virtual seconds since the epoch."""
         return self._clock.now()

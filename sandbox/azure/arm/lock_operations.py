@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sandbox.azure.arm.bodies import LockBody, parsed
 from sandbox.azure.arm.locks import Lock
+from sandbox.azure.arm.resources import page
 from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
 
@@ -23,6 +24,7 @@ class LockOperations:
     def __init__(self, gateway: Gateway, inventory: Inventory) -> None:
         self._locks = gateway.locks
         self._inventory = inventory
+        self._gateway = gateway
         kind = "Microsoft.Authorization/locks"
         collection = "/{scope:path}/providers/Microsoft.Authorization/locks"
         gateway.add("GET", collection, self.list, kind=kind, action=f"{kind}/read")
@@ -35,7 +37,7 @@ class LockOperations:
         found = self._locks.at_or_above(call.scope)
         if "atscope()" not in call.exchange.query.get("$filter", "").lower():
             found += [one for one in self._locks.below(call.scope) if one not in found]
-        return Answer(json={"value": [one.shown() for one in found]})
+        return page(call, found, Lock.shown, self._gateway.list_page_size)
 
     async def get(self, call: ArmCall) -> Answer:
         """One lock on exactly this scope."""

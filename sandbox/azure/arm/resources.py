@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 from sandbox.azure.endpoints import here
 from sandbox.azure.errors import ArmRefusedError
@@ -75,11 +75,8 @@ def page(call: ArmCall, found: Sequence[Resource], shown: Callable[[Resource], o
     start, end, turn = _bounds(call, len(found), size)
     body: dict[str, object] = {"value": [shown(one) for one in found[start:end]]}
     if end < len(found):
-        version = call.exchange.query["api-version"]
-        token = quote("$skiptoken", safe="")
-        body["nextLink"] = (
-            f"https://{here().resource_manager}{call.exchange.path}?api-version={version}&{token}={end}.{turn + 1}"
-        )
+        query = urlencode({**call.exchange.query, "$skiptoken": f"{end}.{turn + 1}"})
+        body["nextLink"] = f"https://{here().resource_manager}{call.exchange.path}?{query}"
     return Answer(json=body)
 
 

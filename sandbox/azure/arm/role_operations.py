@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox.azure.arm.authorization import RoleAssignment, at_or_above
 from sandbox.azure.arm.bodies import RoleAssignmentBody, parsed
+from sandbox.azure.arm.resources import page
 from sandbox.azure.arm.roles import BUILT_IN, BY_ID, RoleDefinition
 from sandbox.azure.clock import Clock, seven_digits
 from sandbox.azure.errors import ArmRefusedError
@@ -93,7 +94,7 @@ class RoleOperations:
                 raise ArmRefusedError(400, "InvalidFilter", f"The filter '{text}' is not supported.")
             if match.group(1):
                 found = [one for one in found if one.principal_id == match.group(1).lower()]
-        return Answer(json={"value": [self._shown(one) for one in found]})
+        return page(call, found, self._shown, self._gateway.list_page_size)
 
     def _found(self, call: ArmCall) -> RoleAssignment | None:
         return self._authorization.find(f"{call.scope}/providers/{ASSIGNMENTS}/{call['name']}")

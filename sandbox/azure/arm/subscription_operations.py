@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox.azure.arm.api_versions import supported_versions
 from sandbox.azure.arm.bodies import ResourceGroupBody, SubscriptionAlias, parsed
+from sandbox.azure.arm.resources import page
 from sandbox.azure.arm.subscriptions import LOCATIONS, ResourceGroup, Subscription, normalized_location
 from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
@@ -98,11 +99,11 @@ class SubscriptionOperations:
         """The subscriptions in which the caller has any role."""
         rights = self._gateway.authorization
         mine = [
-            self._shown(one)
+            one
             for one in self._gateway.subscriptions.of_tenant(call.caller.tenant_id)
             if rights.knows_below(call.caller.object_id, f"/subscriptions/{one.id}")
         ]
-        return Answer(json={"value": mine, "count": {"type": "Total", "value": len(mine)}})
+        return page(call, mine, self._shown, self._gateway.list_page_size)
 
     async def put_alias(self, call: ArmCall) -> Answer:
         """Create a subscription of the caller's; the same alias again is the same subscription.
@@ -163,9 +164,8 @@ class SubscriptionOperations:
     async def groups(self, call: ArmCall) -> Answer:
         """All groups of a subscription."""
         name = call["subscription"]
-        return Answer(
-            json={"value": [self._group_shown(name, one) for one in self._gateway.subscriptions[name].groups.values()]}
-        )
+        found = list(self._gateway.subscriptions[name].groups.values())
+        return page(call, found, lambda one: self._group_shown(name, one), self._gateway.list_page_size)
 
     async def put_group(self, call: ArmCall) -> Answer:
         """Create a group or replace its tags; it cannot move."""
