@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.environment import Environment
 
 ENGINEER = "engineer"
+MICROSOFT = "a Microsoft-managed key"
 KEY_STAGES = ("Token", "Consent", "Get", "Wrap", "Unwrap")
 
 
@@ -128,10 +129,14 @@ async def test_good_manifests_pass_and_nothing_is_changed_by_asking(
     answer = await command_line.preflight(command_line.key(), command_line.resource())
     assert (answer.exit_code, answer.data["result"]) == (0, "Pass"), answer
     stages = [one["stage"] for one in answer.data["checks"] if one["name"] == "docs"]
-    assert stages == ["Schema", "Admission", "Read", "Write", "Effect", "Deletion"]
+    assert stages == ["Schema", "Admission", "Read", "Write", "Effect", "Coverage", "Deletion"]
     left = answer.check("Deletion", "docs")["message"]
     assert "deleting the manifest changes nothing in Azure" in left
     assert environment.key_uri() in left, "it says on which key the resource stays"
+    coverage = answer.check("Coverage", "docs")
+    assert (coverage["result"], coverage["reason"]) == ("Warn", "DataNotCovered")
+    assert coverage["message"] == f"the key would not protect: queues ({MICROSOFT}), tables ({MICROSOFT})"
+    assert [change.partition(" (")[0] for change in coverage["changes"]] == ["queues", "tables"]
     assert {answer.result(stage) for stage in ("Schema", "Admission", *KEY_STAGES)} == {"Pass"}
     assert (answer.prerequisite("PurgeProtection")["result"], answer.prerequisite("VaultLock")["result"]) == (
         "Pass",

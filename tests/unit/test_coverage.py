@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from azure.mgmt.compute.models import Disk
+from azure.mgmt.compute.models import Disk, DiskEncryptionSet
 from azure.mgmt.sql.models import Database
 from azure.mgmt.storage.models import EncryptionScope, StorageAccount
 from hypothesis import given
@@ -15,26 +15,44 @@ from hypothesis import strategies as st
 
 from cmk_operator.api.conditions import Aspect
 from cmk_operator.api.encrypted_resource import DetailsReport, NotCoveredReport
+from cmk_operator.cli.attention import who_must_act
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.encryption.coverage import NO_READS_NEEDED, NOT_READ, Part, Parts, PartsSeen, not_covered
-from cmk_operator.core.encryption.protection import MicrosoftManaged, OnKey
+from cmk_operator.core.encryption.protection import KeyChoice, MicrosoftManaged, OnAnotherKey, OnKey, Unreadable
 from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.faults.fault import Actor, Fault
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.core.old_claims import INTERVALS
+from cmk_operator.providers.arm import unreadable_part
 from cmk_operator.providers.disk.disk import read_disk
-from cmk_operator.providers.protocol import ResourceFacts
+from cmk_operator.providers.disk.encryption_set import ProtectedDisk, plan_set, read_set, with_disks
+from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown, Target
+from cmk_operator.providers.snowflake import provider
 from cmk_operator.providers.sql.parts import DatabaseRow, part_of_database, read_rows
-from cmk_operator.providers.sql.server import Partner, Protector
+from cmk_operator.providers.sql.server import Partner, Protector, ServerIdentity, facts_of
 from cmk_operator.providers.storage.parts import part_of_scope, parts_of_account
 from cmk_operator.reconcile.resource import report as resource_report
 from cmk_operator.reconcile.resource.coverage_report import coverage_of
+from cmk_operator.reconcile.resource.outcome import Settled
 from cmk_operator.reconcile.resource.part_readings import AT_ONCE, PACE, PartReadings
-from tests.unit.samples import NOW, V1, V2, VAULT, customer_managed_key, encrypted_resource
+from tests.unit.samples import (
+    APPLICATION,
+    IDENTITY,
+    NOW,
+    V1,
+    V2,
+    VAULT,
+    customer_managed_key,
+    encrypted_resource,
+    healthy,
+    probe,
+)
 from tests.unit.test_resource_report import TARGET, Found, condition, probed, settled
 
 if TYPE_CHECKING:
+    from cmk_operator.providers.disk.encryption_set import Facts as SetFacts
     from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource
 
 KEY = KeyUri(VAULT, "storage")
@@ -170,7 +188,7 @@ def facts(*parts: Part, key: KeyUri | None = KEY) -> ResourceFacts[None]:
 
 
 QUEUES = Part("queues", protected_by=MICROSOFT, remedy="create another account")
-SCOPES = Part("encryption scopes", remedy="grant the read")
+SCOPES = unreadable_part("encryption scopes", "Microsoft.Storage/storageAccounts/encryptionScopes/read")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +272,11 @@ def report_with(found: Found, read: PartsSeen, before: Any = None, **spec: Any) 
     ("read", "ready", "progress"),
     [
         (NO_READS_NEEDED, "True", None),
-        (PartsSeen((Part("encryption scope a", OTHER),)), "False", "Stalled"),
+        (
+            PartsSeen((Part("encryption scope a", OTHER, remedy="the provider's administrator must move it"),)),
+            "False",
+            "Stalled",
+        ),
         (PartsSeen((SCOPES,)), "Unknown", "Stalled"),
         (NOT_READ, "Unknown", "Reconciling"),
     ],
@@ -266,6 +288,8 @@ def test_ready_waits_for_full_coverage_only_if_the_manifest_asks_for_it(
     assert condition(asked, "Ready").status == ready
     assert {one.type for one in asked.conditions} & {"Stalled", "Reconciling"} == ({progress} if progress else set())
     assert condition(asked, "Encrypted").status == "True"
+    if progress == "Stalled":
+        assert who_must_act(condition(asked, "Stalled").message), "a stalled resource says who must act"
     for spec in ({}, {"requireFullCoverage": False}):
         assert condition(report_with(settled(key=probed()), read, **spec), "Ready").status == "True"
 
@@ -356,3 +380,117 @@ async def test_a_kind_without_parts_costs_nothing() -> None:
     reads = Reads(has_parts=False)
     assert await PartReadings(INTERVAL, lambda: reads.now).of(admitted(reads), facts(), now=True) == NO_READS_NEEDED
     assert not reads.calls
+
+
+@pytest.mark.parametrize(
+    ("protector", "held_back"),
+    [
+        (Protector(OnKey(KEY, V1), auto_rotation=True), None),
+        (Protector(OnKey(KEY.at(V2), V2), auto_rotation=True), None),
+        (Protector(OnKey(KEY.at(V1), V1)), "does not rotate its key automatically"),
+        (Protector(OnKey(OTHER, V1), auto_rotation=True), f"is on {OTHER}"),
+        (Protector(MicrosoftManaged()), f"is on {MICROSOFT}"),
+        (Protector(OnAnotherKey("hsm"), auto_rotation=True), "is on another key: hsm"),
+        (Protector(Unreadable("properties is missing")), None),
+        (None, None),
+    ],
+)
+def test_a_geo_secondary_that_takes_no_new_version_is_named_before_a_rotation_is_due(
+    protector: Protector | None, held_back: str | None
+) -> None:
+    partners = (Partner(ArmId(f"{SERVER}2"), secondary=True, protector=protector, failure=AzureFailure(403, "NoRead", "")),)
+    following = Protector(OnKey(KEY, V1), auto_rotation=True)
+    found = facts_of(ServerIdentity(), following, (), partners).shown
+    assert (found.rotation_error is None) == (held_back is None)
+    assert (held_back or "") in (found.rotation_error or "")
+    (replica,) = found.geo_replicas
+    assert (replica.problem is not None) == (replica.protected_by is None)
+    pinned = facts_of(ServerIdentity(), Protector(OnKey(KEY.at(V1), V1)), (), partners).shown
+    assert pinned.rotation_error is None, "the operator itself gives a secondary the version of a pinned key"
+
+
+def confidential_set(disks: list[ProtectedDisk], *, automatic: bool = False) -> SetFacts:
+    properties = {
+        "encryptionType": "ConfidentialVmEncryptedWithCustomerKey",
+        "activeKey": {"keyUrl": str(KEY.at(V1))},
+        "rotationToLatestKeyVersionEnabled": automatic,
+        "federatedClientId": APPLICATION,
+        "provisioningState": "Succeeded",
+    }
+    identity = {"type": "UserAssigned", "userAssignedIdentities": {IDENTITY: {}}}
+    body = {"id": SET, "name": "s", "location": "westeurope", "identity": identity, "properties": properties}
+    return with_disks(read_set(DiskEncryptionSet(body)), ArmId(SET), disks)
+
+
+def plan_of(facts: SetFacts, probed: str) -> Any:
+    want = KeyChoice(KEY, probed, ArmId(IDENTITY), APPLICATION, vault_region="westeurope")
+    return plan_set(Target(ArmId(SET), None, lambda _: True), want, facts)
+
+
+MACHINE = ArmId(
+    "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/vm"
+)
+
+
+def test_a_confidential_set_gets_each_version_from_the_operator_and_never_the_flag() -> None:
+    stopped = confidential_set([ProtectedDisk(ArmId(DISK), MACHINE, confidential=True)])
+    assert plan_of(stopped, V1) is None
+    plan = plan_of(stopped, V2)
+    assert isinstance(plan, Plan)
+    assert plan.body["properties"]["activeKey"] == {"keyUrl": str(KEY.at(V2))}
+    assert plan.body["properties"]["rotationToLatestKeyVersionEnabled"] is False
+    assert plan.keeps_key, "the old version protects its disks until it has moved"
+    flagged = plan_of(confidential_set([], automatic=True), V1)
+    assert isinstance(flagged, Plan)
+    assert flagged.body["properties"]["rotationToLatestKeyVersionEnabled"] is False
+    assert not stopped.follows_by_itself
+
+
+def test_a_confidential_machine_that_runs_holds_back_the_key_and_nothing_else() -> None:
+    running = confidential_set([ProtectedDisk(ArmId(DISK), MACHINE, confidential=True, in_use=True)], automatic=True)
+    fault = plan_of(running, V2)
+    assert isinstance(fault, Fault)
+    assert (fault.reason, fault.actor) == (Reason.CONFIDENTIAL_MACHINES_RUNNING, Actor.PROVIDER_ADMINISTRATOR)
+    assert "must deallocate vm " in fault.message
+    assert isinstance(plan_of(running, V1), Plan), "the flag may be corrected"
+
+
+@pytest.mark.parametrize(("status", "words"), [(403, "Microsoft.Compute/disks/read"), (503, "does not list them now")])
+def test_a_set_whose_disks_cannot_be_listed_does_not_know_its_coverage(status: int, words: str) -> None:
+    found = with_disks(confidential_set([]), ArmId(SET), AzureFailure(status, "X", "", read=True))
+    ((entry),) = not_covered(found.parts, KEY)
+    assert entry.covered == "Unknown"
+    assert words in entry.remedy
+
+
+def test_a_followed_key_that_the_service_does_not_rotate_says_who_holds_it_back() -> None:
+    key = probed(probe(healthy(V2)))
+    shown = Shown(rotation_error="geo-secondary b does not rotate")
+    for found, reason in (
+        (facts(), "AzureWillRotate"),
+        (replace(facts(), shown=shown), "RotationHeldBack"),
+        (replace(facts(), follows_by_itself=False), "Outdated"),
+    ):
+        status = report_with(Found(Settled(found), key), NO_READS_NEEDED)
+        assert condition(status, "KeyCurrent").reason == reason
+
+
+def test_each_remedy_names_who_can_act() -> None:
+    guest = {"securityType": "ConfidentialVM_VMGuestStateOnlyEncryptedWithPlatformKey"}
+    properties = {"securityProfile": guest, "encryption": {"type": "EncryptionAtRestWithPlatformKey"}}
+    databases = (
+        part_of_database(DatabaseRow(ArmId(SERVER), "odd"), (), encrypted=True),
+        part_of_database(DatabaseRow(ArmId(SERVER), is_replica=True), (), encrypted=True),
+        part_of_database(DatabaseRow(ArmId(SERVER)), (), encrypted=False),
+    )
+    found = [
+        *parts_of_account(account()),
+        part_of_scope(EncryptionScope({"id": "/a/encryptionScopes/b", "properties": {"source": "Microsoft.Storage"}})),
+        *read_disk(Disk({"id": DISK, "location": "westeurope", "properties": properties})).parts,
+        *confidential_set([ProtectedDisk(ArmId(DISK), confidential=True)]).parts,
+        *(part for part in databases if part is not None),
+        *provider.PARTS,
+        SCOPES,
+    ]
+    assert len(found) == 10
+    assert all(who_must_act(part.remedy) for part in found)

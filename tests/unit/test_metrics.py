@@ -287,6 +287,7 @@ def test_operations_databases_and_rotation_errors_are_there_only_while_there_are
         "cmk_key_oldest_operation_start_timestamp_seconds",
         "cmk_key_inaccessible_sql_databases",
         "cmk_key_resources_with_rotation_error",
+        "cmk_key_resources_not_covered",
     }
     assert not names(process.scrape()) & rare
     operation = {"url": "https://management.azure.com/any", "purpose": "any", "startedAt": "2026-11-24T11:00:00Z"}
@@ -298,6 +299,10 @@ def test_operations_databases_and_rotation_errors_are_there_only_while_there_are
     assert value(samples, "cmk_key_oldest_operation_start_timestamp_seconds", **KEY, kind="Disk") == MOMENT - 3600
     assert value(samples, "cmk_key_inaccessible_sql_databases", **KEY) == 3
     assert value(samples, "cmk_key_resources_with_rotation_error", **KEY) == 1
+    process.put_resource("part", conditions=[condition("DataCovered", "False", "DataNotCovered")])
+    process.put_resource("none", conditions=[condition("DataCovered", "False", "NotOnKey")])
+    process.put_resource("perhaps", conditions=[condition("DataCovered", "Unknown", "CoverageNotShown")])
+    assert value(process.scrape(), "cmk_key_resources_not_covered", **KEY) == 1
 
 
 def test_a_version_that_waits_for_approval_is_told_until_it_is_approved() -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from cmk_operator.core.access.state import Access, AccessState, KeyProbe
+from cmk_operator.core.encryption.coverage import NotCovered
 from cmk_operator.core.encryption.decide import Decision, KeyState, NextAction
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor, Fault
@@ -18,6 +19,7 @@ from cmk_operator.core.preflight import (
     CheckResult,
     CheckStage,
     Rights,
+    coverage_check,
     deletion_check,
     effect_check,
     key_checks,
@@ -156,3 +158,26 @@ def test_what_a_deletion_leaves_behind_is_told_beforehand(*, reverts: bool) -> N
 def test_the_key_that_a_resource_leaves_is_named_with_what_still_needs_it() -> None:
     check = deletion_check("sql", KEY, f"{KEY}-old/v", "a Microsoft-managed key", "restores to a moment before", reverts=False)
     assert f"takes sql off {KEY}-old/v, which restores to a moment before still need" in check.message
+
+
+NO = NotCovered("queues", "No", "a Microsoft-managed key", "somebody must act")
+UNKNOWN = NotCovered("encryption scopes", "Unknown", "", "somebody must grant it")
+
+
+@pytest.mark.parametrize(
+    ("uncovered", "required", "result", "reason"),
+    [
+        ((), False, CheckResult.PASS, Reason.PASSED),
+        ((), True, CheckResult.PASS, Reason.PASSED),
+        ((NO,), False, CheckResult.WARN, Reason.DATA_NOT_COVERED),
+        ((NO, UNKNOWN), True, CheckResult.FAIL, Reason.DATA_NOT_COVERED),
+        ((UNKNOWN,), False, CheckResult.NOT_VISIBLE, Reason.COVERAGE_NOT_SHOWN),
+        ((UNKNOWN,), True, CheckResult.FAIL, Reason.COVERAGE_NOT_SHOWN),
+    ],
+)
+def test_data_beside_the_key_fails_a_preflight_only_if_the_manifest_asks_for_full_coverage(
+    uncovered: tuple[NotCovered, ...], *, required: bool, result: CheckResult, reason: Reason
+) -> None:
+    check = coverage_check(uncovered, required=required)
+    assert (check.stage, check.result, check.reason) == (CheckStage.COVERAGE, result, reason)
+    assert all(any(one.part in change and one.remedy in change for change in check.changes) for one in uncovered)

@@ -38,6 +38,7 @@ class _Users:
 
     uses: set[KeyUse] = field(default_factory=set)
     regions: set[str] = field(default_factory=set)
+    outside: list[str] = field(default_factory=list)
 
 
 def handover_of(
@@ -65,7 +66,12 @@ def handover_of(
     if not uris:
         uris = {KeyUri(host, DEFAULT_KEY) for host in tenant.spec.allowed_vaults if host.endswith(f".{cloud.key_vault_suffix}")}
     wanted = [
-        WantedKey(uri, tuple(use for use in _USES if use in users[uri].uses), tuple(sorted(users[uri].regions)))
+        WantedKey(
+            uri,
+            tuple(use for use in _USES if use in users[uri].uses),
+            tuple(sorted(users[uri].regions)),
+            tuple(sorted(users[uri].outside)),
+        )
         for uri in sorted(uris, key=str)
     ]
     shown = identity.status.application
@@ -109,10 +115,15 @@ def _count(
     if kind is None or (kind.identifier is not None and kind.identifier.judge(grant, target) is not None):
         return
     users.uses.add(kind.key_use)
+    details = resource.status.details
+    parts = tuple(one for one in details.not_covered if one.covered == "No") if details is not None else ()
+    if parts:
+        shown = ", ".join(f"{one.part} under {one.protected_by}" for one in parts)
+        users.outside.append(f"{kind.shown} {target.shown_name}: {shown}")
     if region is not None and _REGION.fullmatch(region):
         users.regions.add(region)
     if kind.timing.own_application:
-        details, before = resource.status.details, accounts.get(target)
+        before = accounts.get(target)
         accounts[target] = WantedApplication(
             service=kind.timing.service,
             account=target.text,

@@ -36,7 +36,7 @@ class CheckReport(Shape):
     kind: str
     name: str
     stage: str = Field(
-        description="Admission, Token, Consent, Get, Wrap, Unwrap, Prerequisite, Read, Write, Effect or Deletion. The checks run in this order."
+        description="Admission, Token, Consent, Get, Wrap, Unwrap, Prerequisite, Read, Write, Effect, Coverage or Deletion. They run in this order."
     )
     result: Literal["Pass", "Warn", "Fail", "NotVisible", "Unchecked"] = Field(
         description=(
@@ -49,7 +49,11 @@ class CheckReport(Shape):
     message: str
     command: str | None = Field(default=None, description="The az command for the person that the message names.")
     changes: tuple[str, ...] = Field(
-        default=(), description="Effect: each field that would change, with its current and intended value."
+        default=(),
+        description=(
+            "Effect: each field that would change, with its current and intended value. Coverage: data that the key would not protect, "
+            "and who can do what about it."
+        ),
     )
 
 

@@ -70,6 +70,7 @@ def impact_data(
         "unaffected": list(found.unaffected),
         "inDoubt": list(found.in_doubt),
         "notReadable": found.untold,
+        "notUnderKey": list(found.beside_key),
         "mayBeInUseUntil": instant(found.lingering_until),
         "usersUnknown": found.unknown,
     }
@@ -104,6 +105,8 @@ def _show(data: dict[str, Any]) -> None:
         )
     if data["notReadable"]:
         told.append(f"{data['notReadable']} more are in namespaces that you did not select or may not read")
+    if data["notUnderKey"]:
+        told.append(f"not under the key, so it does not stop: {'; '.join(data['notUnderKey'])}")
     if data["mayBeInUseUntil"]:
         told.append(f"services that have moved off it may still use it until {data['mayBeInUseUntil']}")
     if data["neverPutOnKey"]:

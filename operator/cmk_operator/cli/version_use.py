@@ -171,6 +171,8 @@ class Impact:
     """Until when services that have moved off the version may still use it."""
     unknown: str | None
     """Why there may be more that stops, and who must act; None if everything is known."""
+    beside_key: tuple[str, ...] = ()
+    """Data of the resources that stop which goes on, because the key does not protect it."""
 
 
 def impact(
@@ -197,7 +199,19 @@ def impact(
         untold=max(0, counted - sum(1 for user in hit if user.version)),
         lingering_until=max((at for at in lingering if at > disabled_at), default=None) if version is not None else None,
         unknown=users_unknown(key),
+        beside_key=_beside_key(key, resources, {user.name for user in hit}),
     )
+
+
+def _beside_key(key: CustomerManagedKey, resources: Iterable[EncryptedResource], hit: set[str]) -> tuple[str, ...]:
+    """For each resource that stops, what status lists of it that the key certainly does not protect."""
+    found = []
+    for resource in resources:
+        name, details = _name(key, resource), resource.status.details
+        parts = [one.part for one in details.not_covered if one.covered == "No"] if details is not None else []
+        if name in hit and parts:
+            found.append(f"{name}: {', '.join(parts)}")
+    return tuple(sorted(found))
 
 
 def _backups(key: CustomerManagedKey, entry: VersionReport, needing: str, at: datetime) -> BrokenBackups | None:

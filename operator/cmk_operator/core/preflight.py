@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.access.verdict import judge_access
+from cmk_operator.core.encryption.coverage import named
 from cmk_operator.core.encryption.decide import NextAction
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor, Fault
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cmk_operator.core.access.state import Access, KeyProbe
+    from cmk_operator.core.encryption.coverage import NotCovered
     from cmk_operator.core.encryption.decide import Decision, KeyState
     from cmk_operator.core.prerequisites.check import Prerequisite
     from cmk_operator.core.prerequisites.prerequisite import PrerequisiteName
@@ -37,6 +39,7 @@ class CheckStage(StrEnum):
     READ = "Read"
     WRITE = "Write"
     EFFECT = "Effect"
+    COVERAGE = "Coverage"
     DELETION = "Deletion"
 
 
@@ -67,7 +70,13 @@ class Check:
 
 
 KEY_STAGES: Final = (CheckStage.TOKEN, CheckStage.CONSENT, CheckStage.GET, CheckStage.WRAP, CheckStage.UNWRAP)
-RESOURCE_STAGES: Final = (CheckStage.READ, CheckStage.WRITE, CheckStage.EFFECT, CheckStage.DELETION)
+RESOURCE_STAGES: Final = (
+    CheckStage.READ,
+    CheckStage.WRITE,
+    CheckStage.EFFECT,
+    CheckStage.COVERAGE,
+    CheckStage.DELETION,
+)
 _OPERATIONS: Final = {"get": CheckStage.GET, "wrapKey": CheckStage.WRAP, "unwrapKey": CheckStage.UNWRAP}
 _DECIDED_BY_CUSTOMER: Final = frozenset({AccessState.CONSENT_MISSING, AccessState.PERMISSION_DENIED})
 """States that depend on the customer's tenant, not on the identity."""
@@ -204,6 +213,22 @@ def deletion_check(name: str, wanted: str, leaves: str, platform_key: str, resto
         needing = f", which {restores} still need" if restores else ""
         message += f"; applying it takes {name} off {leaves}{needing}"
     return passed(CheckStage.DELETION, message)
+
+
+def coverage_check(uncovered: tuple[NotCovered, ...], *, required: bool, never: str = "") -> Check:
+    """Which data of the resource its key would not protect; a failure only if the manifest asks for full coverage."""
+    if not uncovered:
+        but = f", but {never}" if never else ""
+        return passed(CheckStage.COVERAGE, f"no data of the resource is visible that the key would not protect{but}")
+    remedies = tuple(f"{one}: {one.remedy}" if one.remedy else str(one) for one in uncovered)
+    certain = tuple(one for one in uncovered if one.covered == "No")
+    if certain:
+        message = f"the key would not protect: {named(certain)}"
+        result = CheckResult.FAIL if required else CheckResult.WARN
+        return Check(CheckStage.COVERAGE, result, Reason.DATA_NOT_COVERED, message, changes=remedies)
+    message = f"it is not visible whether the key would protect: {named(uncovered)}"
+    result = CheckResult.FAIL if required else CheckResult.NOT_VISIBLE
+    return Check(CheckStage.COVERAGE, result, Reason.COVERAGE_NOT_SHOWN, message, changes=remedies)
 
 
 def overall(results: Iterable[CheckResult]) -> CheckResult:

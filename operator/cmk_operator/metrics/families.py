@@ -151,6 +151,11 @@ RESOURCES_NOT_ENCRYPTED: Final = Family(
 RESOURCES_ON_OLD_VERSION: Final = Family(
     "cmk_key_resources_on_old_version", "EncryptedResources on another version of the key than the active one.", _BY_KIND
 )
+RESOURCES_NOT_COVERED: Final = Family(
+    "cmk_key_resources_not_covered",
+    "EncryptedResources with data that the key does not protect (DataCovered is False). Absent if there are none.",
+    _KEY,
+)
 RESOURCES_STALLED: Final = Family(
     "cmk_key_resources_stalled", "EncryptedResources of the key for which a person must act (Stalled).", _BY_KIND
 )
@@ -170,7 +175,7 @@ INACCESSIBLE_DATABASES: Final = Family(
 )
 ROTATION_ERRORS: Final = Family(
     "cmk_key_resources_with_rotation_error",
-    "Disk encryption sets that Azure could not rotate automatically. Absent if there are none.",
+    "Disk encryption sets and SQL servers that Azure does not rotate automatically. Absent if there are none.",
     _KEY,
 )
 RESOURCE_READY: Final = Family(

@@ -124,6 +124,7 @@ class _Group:
     operations: int = 0
     databases: int = 0
     rotation_errors: int = 0
+    not_covered: int = 0
     lag_since: float | None = None
     operation_since: float | None = None
 
@@ -137,6 +138,7 @@ class _Group:
         self.operations += digest.operation_since is not None
         self.databases += digest.inaccessible_databases
         self.rotation_errors += digest.rotation_error
+        self.not_covered += digest.not_covered
         self.lag_since = _earlier(self.lag_since, digest.lag_since)
         self.operation_since = _earlier(self.operation_since, digest.operation_since)
 
@@ -165,6 +167,7 @@ def _of_resources(resources: Mapping[ObjectReference, ResourceDigest]) -> Iterat
     rare: tuple[tuple[Family, Callable[[_Group], int]], ...] = (
         (families.INACCESSIBLE_DATABASES, lambda group: group.databases),
         (families.ROTATION_ERRORS, lambda group: group.rotation_errors),
+        (families.RESOURCES_NOT_COVERED, lambda group: group.not_covered),
     )
     for family, count_of in rare:
         counts: defaultdict[tuple[str, str], int] = defaultdict(int)

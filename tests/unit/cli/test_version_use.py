@@ -164,3 +164,13 @@ def test_backups_that_azure_lists_do_not_stand_for_all_backups() -> None:
     verdict = may_disable(found, found.status.versions[1], (), NOW)
     assert verdict.may is MayDisable.BREAKS_BACKUPS
     assert "spec.rotation.backupRetention is not set" in verdict.why
+
+
+def test_data_beside_the_key_is_said_not_to_stop_with_the_resources_that_do() -> None:
+    entries = [{"part": "queues", "covered": "No"}, {"part": "disk os", "covered": "Unknown"}]
+    resources = (
+        resource("docs", ACCOUNT, V1, details={"notCovered": entries}),
+        resource("other", f"{ACCOUNT}2", V2, details={"notCovered": entries}),
+    )
+    told = impact_data(key(version(V2), version(V1)), resources, V1, NOW)
+    assert told["notUnderKey"] == ["docs: queues"]

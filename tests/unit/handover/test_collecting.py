@@ -12,6 +12,8 @@ from cmk_operator.api.customer_tenant import CustomerTenantStatus
 from cmk_operator.api.encrypted_resource import EncryptedResource, EncryptedResourceStatus
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.handover import handover_of, refused_keys
+from cmk_operator.core.handover.letter import letter
+from cmk_operator.core.handover.request import Choices
 from cmk_operator.kubernetes.inventory import Inventory
 from cmk_operator.providers.disk.kind import DISK
 from cmk_operator.providers.snowflake.kind import SNOWFLAKE_ACCOUNT
@@ -198,3 +200,19 @@ def test_without_a_status_of_details_nothing_is_made_up() -> None:
     assert EncryptedResourceStatus().details is None
     (account,) = collected(keys(key_body()), resources(snowflake()), allowedSnowflakeAccounts=[ACCOUNTS]).applications
     assert (account.consent_url, account.principal_name, account.subnets) == (None, None, ())
+
+
+def test_the_customer_is_told_which_data_of_the_resources_on_a_key_it_does_not_protect() -> None:
+    entries = [
+        {"part": "queues", "covered": "No", "protectedBy": "a Microsoft-managed key"},
+        {"part": "encryption scopes", "covered": "Unknown"},
+    ]
+    on_it = resources(resource_body("documents") | {"status": {"details": {"notCovered": entries}}})
+    handover = collected(keys(key_body()), on_it)
+    ((key,),) = (vault.keys for vault in handover.vaults)
+    assert key.outside == (f"StorageAccount {on_it[0].spec.target.shown_name}: queues under a Microsoft-managed key",)
+    text = " ".join(letter(handover, Choices()).split())
+    assert "What your keys do not protect" in text
+    assert key.outside[0] in text
+    assert "encryption scopes with a key of their own" in text
+    assert "What your keys do not protect" not in letter(collected(keys(key_body())), Choices())

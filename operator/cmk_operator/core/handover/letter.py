@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cmk_operator.core.handover.steps import Step
 
 WIDTH = 100
+_OUTSIDE = "What your keys do not protect: disabling a key does not stop the following data of the resources on it."
 
 
 def letter(handover: Handover, choices: Choices) -> str:
@@ -27,7 +28,26 @@ def letter(handover: Handover, choices: Choices) -> str:
     lines = [*textwrap.wrap(opening, WIDTH), "", *textwrap.wrap(promise, WIDTH)]
     for number, step in enumerate(steps(handover, choices), start=1):
         lines += ["", *_step(number, step)]
+    outside = tuple(_outside(handover))
+    if outside:
+        lines += ["", *textwrap.wrap(_OUTSIDE, WIDTH), *outside]
     return "\n".join(lines) + "\n"
+
+
+def _outside(handover: Handover) -> Iterator[str]:
+    """For each key, what it may not protect by its nature, and what of the resources on it is known to be outside."""
+    for vault in handover.vaults:
+        for key in vault.keys:
+            kinds = [f"{use.protects}: {use.outside}" for use in key.uses if use.outside]
+            for text in (*kinds, *(f"now: {one}" for one in key.outside)):
+                yield from textwrap.wrap(
+                    printable(f"- {key.uri.key_name} ({text})"),
+                    WIDTH,
+                    initial_indent="   ",
+                    subsequent_indent="     ",
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                )
 
 
 def _step(number: int, step: Step) -> Iterator[str]:

@@ -49,6 +49,8 @@ class WantedKey:
     uri: KeyUri
     uses: tuple[KeyUse, ...] = ()
     disk_regions: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+    """Data of resources on the key that the key does not protect now, one line for each resource."""
 
     @property
     def shown_uses(self) -> str:

@@ -19,6 +19,8 @@ class KeyUse:
     """Bits of the RSA keys that the service accepts; None: any size that Key Vault offers."""
     more_operations: tuple[str, ...] = ()
     """Operations that the service needs in addition to `NEEDED_OPERATIONS`."""
+    outside: str = ""
+    """Data of these resources that such a key may not protect, for the letter."""
 
     def takes(self, size: int) -> bool:
         """Whether the service accepts an RSA key of `size` bits."""

@@ -21,7 +21,10 @@ _TIMING: Final = ServiceTiming(
     "the provider's administrator must start the virtual machines again",
     timedelta(hours=1),
 )
-_KEY_USE: Final = KeyUse("disks")
+_KEY_USE: Final = KeyUse(
+    "disks",
+    outside="temporary disks, and the guest state of a confidential virtual machine that was not created for it",
+)
 DISK_ENCRYPTION_SET: Final = Kind(
     resource_type="microsoft.compute/diskencryptionsets",
     shown="DiskEncryptionSet",

@@ -44,7 +44,11 @@ SNOWFLAKE_ACCOUNT: Final = Kind(
         own_application=True,
     ),
     rights=RightsNotVisible("Snowflake does not report in advance what the user and role may do"),
-    key_use=KeyUse("Snowflake accounts", more_operations=("sign", "verify")),
+    key_use=KeyUse(
+        "Snowflake accounts",
+        more_operations=("sign", "verify"),
+        outside="Snowflake Postgres instances, which need a registration of their own",
+    ),
     off_another_key="the provider's administrator must run SELECT SYSTEM$DEACTIVATE_CMK_INFO() there, if that key is not the one to use",
     manifest_field="snowflake",
     identifier=OwnIdentifier("account", "allowedSnowflakeAccounts", SnowflakeAccount, judge_account),

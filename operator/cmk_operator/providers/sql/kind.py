@@ -23,7 +23,11 @@ _TIMING: Final = ServiceTiming(
     "restore history and tags may be lost",
     restores="point-in-time restores of its databases to a moment before",
 )
-SQL_KEY_USE: Final = KeyUse("SQL servers", sizes=frozenset({2048, 3072}))
+SQL_KEY_USE: Final = KeyUse(
+    "SQL servers",
+    sizes=frozenset({2048, 3072}),
+    outside="the system database master, databases with a key of their own, and databases whose transparent data encryption is off",
+)
 SQL_SERVER: Final = Kind(
     resource_type="microsoft.sql/servers",
     shown="SqlServer",

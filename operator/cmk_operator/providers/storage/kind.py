@@ -30,7 +30,10 @@ STORAGE_ACCOUNT: Final = Kind(
         "Azure Storage", timedelta(minutes=10), "reads and writes of its data are refused with 403", "it heals by itself"
     ),
     rights=RequiredActions(("Microsoft.Storage/storageAccounts/write",)),
-    key_use=KeyUse("storage accounts"),
+    key_use=KeyUse(
+        "storage accounts",
+        outside="queues and tables of an account that was not created for it, and blobs in encryption scopes with a key of their own",
+    ),
     off_another_key="the provider's administrator must put the account on Microsoft-managed keys, or on a key in a Key Vault",
     rates=STORAGE_RATES,
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.azure.permissions import permissions_at
+from cmk_operator.core.encryption.coverage import Parts, not_covered
 from cmk_operator.core.encryption.protection import key_in_force, text_in_force
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault
@@ -19,6 +20,7 @@ from cmk_operator.core.preflight import (
     CheckResult,
     CheckStage,
     Rights,
+    coverage_check,
     deletion_check,
     effect_check,
     not_reached,
@@ -53,10 +55,12 @@ async def check_resource(context: PreflightContext, name: str, namespace: str) -
     seen, writable = await asyncio.gather(admitted.observe(0.0), _writable(context.session, admitted))
     if isinstance(seen, AzureFailure):
         read = of_fault(CheckStage.READ, admitted.provider.judge(seen, admitted.path.target.shown_name))
-        return (admission, read, writable, *not_reached((CheckStage.EFFECT, CheckStage.DELETION), "Read must pass first"))
+        later = not_reached((CheckStage.EFFECT, CheckStage.COVERAGE, CheckStage.DELETION), "Read must pass first")
+        return (admission, read, writable, *later)
     on = text_in_force(seen.protection) or resource.platform_key
     read = passed(CheckStage.READ, f"the operator read the resource: it is on {on}")
-    return (admission, read, writable, await _effect(admitted, seen), _deletion(admitted, seen))
+    effect, coverage = await asyncio.gather(_effect(admitted, seen), _coverage(admitted, seen))
+    return (admission, read, writable, effect, coverage, _deletion(admitted, seen))
 
 
 def _deletion(admitted: AdmittedResource, seen: ResourceFacts[Any]) -> Check:
@@ -114,3 +118,14 @@ async def _effect(admitted: AdmittedResource, seen: ResourceFacts[Any]) -> Check
         return of_fault(CheckStage.EFFECT, due.plan)
     changes = tuple(str(change) for change in due.plan.changes) if due.plan is not None else ()
     return effect_check(due.decision, due.key_state, changes)
+
+
+async def _coverage(admitted: AdmittedResource, seen: ResourceFacts[Any]) -> Check:
+    """Read the parts of the resource now, and compare what protects them with the key of the manifest."""
+    path, provider = admitted.path.path, admitted.provider
+    parts = await provider.read_parts(path.chain, admitted.target, seen) if provider.has_parts else Parts(reads=0)
+    if isinstance(parts, AzureFailure):
+        return of_fault(CheckStage.COVERAGE, admitted.judge(parts))
+    uncovered = not_covered((*seen.parts, *parts.found), path.key_uri)
+    required = bool(admitted.resource.spec.require_full_coverage)
+    return coverage_check(uncovered, required=required, never=provider.kind.never_covered)

@@ -62,19 +62,23 @@ def _told(resource: EncryptedResource, found: tuple[NotCovered, ...], unknown: R
     kind = ConditionType.DATA_COVERED
     certain = tuple(one for one in found if one.covered == "No")
     if certain:
-        message = f"not under the key: {named(certain)}; status.details.notCovered says what can be done"
+        message = f"not under the key: {named(certain)}; {_remedy(certain)}"
         return Coverage(Aspect(kind, "False", Reason.DATA_NOT_COVERED, message), found)
     if unknown is not None:
         return Coverage(Aspect(kind, "Unknown", unknown, why), found)
     if found:
-        message = (
-            f"{resource.service} does not show whether the key protects: {named(found)}; status.details.notCovered says why"
-        )
+        message = f"{resource.service} does not show whether the key protects: {named(found)}; {_remedy(found)}"
         return Coverage(Aspect(kind, "Unknown", Reason.COVERAGE_NOT_SHOWN, message), found)
     described = KINDS.get(resource.spec.target.resource_type)
     but = f", but {described.never_covered}" if described is not None and described.never_covered else ""
     message = f"{resource.service} shows no data of the resource that the key does not protect{but}"
     return Coverage(Aspect(kind, "True", Reason.ALL_DATA_COVERED, message))
+
+
+def _remedy(entries: tuple[NotCovered, ...]) -> str:
+    """Who can do what about the first of them; status lists the rest."""
+    first = f"for {entries[0].part}, {entries[0].remedy}"
+    return first if len(entries) == 1 else f"{first}; status.details.notCovered says it for each"
 
 
 def _unread(resource: EncryptedResource, *, is_old: bool) -> str:
