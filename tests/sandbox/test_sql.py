@@ -242,7 +242,8 @@ async def test_a_protector_is_refused_in_azures_words(wire: Wire, token: str, ca
 async def test_api_versions_and_protectors_that_do_not_exist_are_refused(wire: Wire, token: str, shared_server: str) -> None:
     protector = f"{ARM}{shared_server}/encryptionProtector"
     assert (await wire("GET", f"{protector}/current?api-version=2014-04-01", token=token)).code == "NoRegisteredProviderFound"
-    assert (await wire("GET", f"{protector}/other?{VERSION}", token=token)).status == 404
+    other = await wire("GET", f"{protector}/other?{VERSION}", token=token)
+    assert (other.status, other.code) == (400, "InvalidEncryptionProtectorName")
     assert (await wire("DELETE", f"{protector}/current?{VERSION}", token=token)).status == 405
 
 
@@ -261,7 +262,7 @@ async def _refusal(wire: Wire, token: str, server: str, uri: str) -> tuple[int, 
     return reply.status, reply.code if reply.text else ""
 
 
-async def test_what_is_wrong_with_a_key_is_told_with_a_401_that_is_about_the_vault(
+async def test_what_is_wrong_with_a_key_is_told_with_a_code_that_is_about_the_vault(
     wire: Wire,
     token: str,
     control: SandboxControl,
@@ -278,10 +279,10 @@ async def test_what_is_wrong_with_a_key_is_told_with_a_401_that_is_about_the_vau
         return await _refusal(wire, token, shared_server, of)
 
     await customer.disable(vault, key)
-    assert await refusal() == (401, "AzureKeyVaultKeyDisabled")
+    assert await refusal() == (400, "AzureKeyVaultKeyDisabled")
     await customer.enable(vault, key)
     await customer.set_firewall(vault, bypass="None")
-    assert await refusal() == (401, "AzureKeyVaultMissingPermissions")
+    assert await refusal() == (400, "AzureKeyVaultMissingPermissions")
     await customer.set_firewall(vault)
     assert await refusal() == (202, "")
     await customer.set_firewall(vault, default_action="Allow")
@@ -299,7 +300,7 @@ async def test_what_is_wrong_with_a_key_is_told_with_a_401_that_is_about_the_vau
     await customer.recover_key(vault, key)
     await customer.revoke_grant(application, vault)
     await control.advance(2)
-    assert await refusal() == (401, "AzureKeyVaultMissingPermissions")
+    assert await refusal() == (400, "AzureKeyVaultMissingPermissions")
     unprotected = name("fabrikam-kv")
     await customer.create_vault(unprotected, purge_protection=False)
     soft = await customer.create_key(unprotected, "cmk")
@@ -307,11 +308,11 @@ async def test_what_is_wrong_with_a_key_is_told_with_a_401_that_is_about_the_vau
     await control.advance(2)
     assert await refusal(soft) == (400, "SecurityInvalidAzureKeyVaultRecoveryLevel")
     await customer.withdraw_consent(application)
-    assert await refusal(soft) == (401, "AdalServicePrincipalNotFound")
+    assert await refusal(soft) == (400, "AdalServicePrincipalNotFound")
     await customer.consent(application)
     await customer.set_application_enabled(application, enabled=False)
     await control.advance(2)
-    assert await refusal(soft) == (401, "AdalGenericError")
+    assert await refusal(soft) == (400, "AdalGenericError")
     await customer.set_application_enabled(application, enabled=True)
 
 
@@ -319,7 +320,7 @@ async def test_a_server_without_an_identity_gets_nowhere(
     wire: Wire, token: str, sql: SqlAdministrator, key_of_customer: tuple[str, str, str], name: Callable[[str], str]
 ) -> None:
     server = await sql.create_server(name("contoso-sql"))
-    assert await _refusal(wire, token, server, key_of_customer[2]) == (401, "AzureKeyVaultNoServerIdentity")
+    assert await _refusal(wire, token, server, key_of_customer[2]) == (400, "AzureKeyVaultNoServerIdentity")
 
 
 async def test_a_key_that_is_lost_in_the_middle_fails_the_operation_and_changes_nothing(
@@ -341,7 +342,7 @@ async def test_a_key_that_is_lost_in_the_middle_fails_the_operation_and_changes_
     ended = await wire("GET", headers["azure-asyncoperation"], token=token)
     assert (ended.status, ended.json["status"], ended.code) == (200, "Failed", "AzureKeyVaultKeyDisabled")
     refused = await wire("GET", headers["location"], token=token)
-    assert (refused.status, refused.code) == (401, "AzureKeyVaultKeyDisabled")
+    assert (refused.status, refused.code) == (400, "AzureKeyVaultKeyDisabled")
     assert await sql.keys(server) == ["ServiceManaged"]
 
 
@@ -426,11 +427,11 @@ async def test_a_long_loss_needs_a_revalidation_and_a_lost_server_cannot_leave_t
     found = (await sql.get(f"{protected}/inaccessibleDatabases"))["value"]
     assert [(one["name"], one["properties"]["status"]) for one in found] == [("orders", "Inaccessible")]
     leaving = await wire("PUT", f"{protector}?{VERSION}", token=token, body={"properties": {"serverKeyType": "ServiceManaged"}})
-    assert (leaving.status, leaving.code) == (401, "AzureKeyVaultKeyDisabled")
+    assert (leaving.status, leaving.code) == (400, "AzureKeyVaultKeyDisabled")
     patched = await wire("PATCH", f"{ARM}{protected}/databases/orders?{VERSION}", token=token, body={"tags": {}})
     assert (patched.status, patched.code) == (409, "DatabaseInaccessible")
     in_vain = await wire("POST", f"{protector}/revalidate?{VERSION}", token=token)
-    assert (in_vain.status, in_vain.code) == (401, "AzureKeyVaultKeyDisabled")
+    assert (in_vain.status, in_vain.code) == (400, "AzureKeyVaultKeyDisabled")
     await customer.enable(vault, key)
     await control.advance(60 * MINUTE)
     assert await sql.status(protected, "orders") == "Inaccessible"
@@ -484,7 +485,7 @@ async def test_a_server_on_a_key_takes_no_identity_that_cannot_reach_it(
 
     before = await sql.get(protected)
     other = "11111111-1111-1111-1111-111111111111"
-    assert await patched(federatedClientId=other) == (401, "AdalServicePrincipalNotFound")
+    assert await patched(federatedClientId=other) == (400, "AdalServicePrincipalNotFound")
     foreign = f"{identity.managed_identity_resource_id}-2"
     assert await patched(primaryUserAssignedIdentityId=foreign) == (400, "InvalidPrimaryUserAssignedIdentity")
     assert await patched(primaryUserAssignedIdentityId=None) == (400, "InvalidPrimaryUserAssignedIdentity")
@@ -572,7 +573,7 @@ async def test_a_database_has_a_key_of_its_own(
     assigned = {"type": "UserAssigned", "userAssignedIdentities": {identity.managed_identity_resource_id: {}}}
     properties = {"encryptionProtector": uri, "federatedClientId": identity.application_client_id}
     nobody = await wire("PATCH", url, token=token, body={"properties": properties})
-    assert (nobody.status, nobody.code) == (401, "AzureKeyVaultNoServerIdentity")
+    assert (nobody.status, nobody.code) == (400, "AzureKeyVaultNoServerIdentity")
     system = await wire("PATCH", url, token=token, body={"identity": {"type": "SystemAssigned"}, "properties": properties})
     assert (system.status, system.code) == (400, "InvalidDatabaseIdentity")
     wanted = {**properties, "encryptionProtectorAutoRotation": True, "keys": {uri: {}}}
@@ -598,3 +599,55 @@ async def test_a_database_has_a_key_of_its_own(
     await sql.set_protector(server, None)
     assert (await wire("POST", revert, token=token)).status == 202
     assert "encryptionProtector" not in (await sql.get(database))["properties"]
+
+
+@pytest.mark.parametrize(("version", "status"), [("2020-11-01-preview", 401), ("2021-11-01", 400), ("2025-01-01", 400)])
+async def test_before_2021_11_01_a_refusal_of_the_vault_has_the_status_401(
+    wire: Wire,
+    token: str,
+    customer: CustomerAdministrator,
+    key_of_customer: tuple[str, str, str],
+    shared_server: str,
+    version: str,
+    status: int,
+) -> None:
+    vault, key, uri = key_of_customer
+    await customer.disable(vault, key)
+    url = f"{ARM}{shared_server}/keys/{key_name(uri)}?api-version={version}"
+    refused = await wire("PUT", url, token=token, body=server_key(uri))
+    assert (refused.status, refused.code) == (status, "AzureKeyVaultKeyDisabled")
+
+
+async def test_two_changes_of_a_protector_at_once_and_other_names_of_it_have_codes_of_their_own(
+    wire: Wire, token: str, sql: SqlAdministrator, control: SandboxControl, protected: str
+) -> None:
+    await control.set_timings(sql_operation_seconds=100)
+    name = (await sql.protector(protected))["serverKeyName"]
+    body = {"properties": {"serverKeyType": "AzureKeyVault", "serverKeyName": name}}
+    url = f"{ARM}{protected}/encryptionProtector/current?{VERSION}"
+    assert (await wire("PUT", url, token=token, body=body)).status == 202
+    again = await wire("PUT", url, token=token, body=body)
+    assert (again.status, again.code) == (409, "EncryptionProtectorChangeInProgress")
+    other = await wire("PUT", url.replace("current", "other"), token=token, body=body)
+    assert (other.status, other.code) == (400, "InvalidEncryptionProtectorName")
+    await control.advance(100)
+
+
+async def test_a_server_that_becomes_an_identity_without_rights_on_the_key_is_refused_by_a_code_of_its_own(
+    wire: Wire,
+    token: str,
+    customer: CustomerAdministrator,
+    control: SandboxControl,
+    identity: ProviderIdentity,
+    protected: str,
+    key_of_customer: tuple[str, str, str],
+) -> None:
+    await customer.revoke_grant(identity.application_client_id, key_of_customer[0])
+    await control.advance(2)
+    url = f"{ARM}{protected}?{VERSION}"
+    properties = {"federatedClientId": identity.application_client_id}
+    refused = await wire("PATCH", url, token=token, body={"properties": properties})
+    assert (refused.status, refused.code) == (400, "UmiMissingAkvPermissions")
+    await customer.grant(identity.application_client_id, key_of_customer[0])
+    await control.advance(2)
+    assert (await wire("PATCH", url, token=token, body={"properties": properties})).status == 202

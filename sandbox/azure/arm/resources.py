@@ -10,7 +10,7 @@ from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from typing import TypeVar
 
     from sandbox.azure.arm.bodies import IdentityBlock
@@ -25,6 +25,15 @@ def resource_id(gateway: Gateway, call: ArmCall, kind: str) -> str:
     """The id of the top-level resource that a path names, with its group as it was created. Raises: ResourceGroupNotFound."""
     group = gateway.subscriptions[call["subscription"]].group(call["group"])
     return f"/subscriptions/{call['subscription']}/resourceGroups/{group.name}/providers/{kind}/{call['name']}"
+
+
+class Routes(Protocol):
+    """Where operations are registered."""
+
+    def add(
+        self, method: str, template: str, handler: Callable[[ArmCall], Awaitable[Answer]], *, kind: str, action: str | None
+    ) -> None:
+        """Serve one operation of a resource type."""
 
 
 class TrackedResources(Protocol):
@@ -46,17 +55,17 @@ class TrackedResources(Protocol):
         """Delete one."""
 
 
-def serve(gateway: Gateway, kind: str, operations: TrackedResources) -> str:
+def serve(routes: Routes, kind: str, operations: TrackedResources) -> str:
     """Serve a type's own operations, and return the template of one resource's path, for what the type has beside them."""
     subscription = "/subscriptions/{subscription}"
     group = f"{subscription}/resourceGroups/{{group}}/providers/{kind}"
     one, read, write = f"{group}/{{name}}", f"{kind}/read", f"{kind}/write"
-    gateway.add("GET", f"{subscription}/providers/{kind}", operations.list, kind=kind, action=read)
-    gateway.add("GET", group, operations.list, kind=kind, action=read)
-    gateway.add("GET", one, operations.get, kind=kind, action=read)
-    gateway.add("PUT", one, operations.put, kind=kind, action=write)
-    gateway.add("PATCH", one, operations.patch, kind=kind, action=write)
-    gateway.add("DELETE", one, operations.delete, kind=kind, action=f"{kind}/delete")
+    routes.add("GET", f"{subscription}/providers/{kind}", operations.list, kind=kind, action=read)
+    routes.add("GET", group, operations.list, kind=kind, action=read)
+    routes.add("GET", one, operations.get, kind=kind, action=read)
+    routes.add("PUT", one, operations.put, kind=kind, action=write)
+    routes.add("PATCH", one, operations.patch, kind=kind, action=write)
+    routes.add("DELETE", one, operations.delete, kind=kind, action=f"{kind}/delete")
     return one
 
 

@@ -33,7 +33,7 @@ class DatabaseEncryptionOperations:
     def __init__(self, sql: SqlProvider) -> None:
         self._sql = sql
         database = f"/subscriptions/{{subscription}}/resourceGroups/{{group}}/providers/{SQL}/{{name}}/databases/{{database}}"
-        many, add = f"{database}/transparentDataEncryption", sql.gateway.add
+        many, add = f"{database}/transparentDataEncryption", sql.add
         add("GET", many, self.list, kind=KIND, action=f"{KIND}/read")
         add("GET", f"{many}/{{encryption}}", self.get, kind=KIND, action=f"{KIND}/read")
         add("PUT", f"{many}/{{encryption}}", self.put, kind=KIND, action=f"{KIND}/write")

@@ -34,7 +34,7 @@ class DatabaseOperations:
     def __init__(self, sql: SqlProvider) -> None:
         self._sql = sql
         server = f"/subscriptions/{{subscription}}/resourceGroups/{{group}}/providers/{SQL}/{{name}}"
-        one, add = f"{server}/databases/{{database}}", sql.gateway.add
+        one, add = f"{server}/databases/{{database}}", sql.add
         add("GET", f"{server}/databases", self.list, kind=KIND, action=f"{KIND}/read")
         links = f"{SQL}/replicationLinks"
         add("GET", f"{server}/replicationLinks", self.links, kind=links, action=f"{links}/read")

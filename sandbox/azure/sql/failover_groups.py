@@ -30,7 +30,7 @@ class FailoverGroupOperations:
     def __init__(self, sql: SqlProvider) -> None:
         self._sql = sql
         collection = f"/subscriptions/{{subscription}}/resourceGroups/{{group}}/providers/{SQL}/{{name}}/failoverGroups"
-        one, add = f"{collection}/{{failover}}", sql.gateway.add
+        one, add = f"{collection}/{{failover}}", sql.add
         add("GET", collection, self.listed, kind=KIND, action=f"{KIND}/read")
         add("GET", one, self.get, kind=KIND, action=f"{KIND}/read")
         add("PUT", one, self.put, kind=KIND, action=f"{KIND}/write")

@@ -27,7 +27,7 @@ class ServerKeyOperations:
     def __init__(self, sql: SqlProvider) -> None:
         self._sql = sql
         collection = f"/subscriptions/{{subscription}}/resourceGroups/{{group}}/providers/{SQL}/{{name}}/keys"
-        one, add, kind = f"{collection}/{{key}}", sql.gateway.add, f"{SQL}/keys"
+        one, add, kind = f"{collection}/{{key}}", sql.add, f"{SQL}/keys"
         add("GET", collection, self.list, kind=kind, action=f"{kind}/read")
         add("GET", one, self.get, kind=kind, action=f"{kind}/read")
         add("PUT", one, self.put, kind=kind, action=f"{kind}/write")
@@ -131,7 +131,7 @@ class ProtectorOperations:
     def __init__(self, sql: SqlProvider) -> None:
         self._sql = sql
         collection = f"/subscriptions/{{subscription}}/resourceGroups/{{group}}/providers/{SQL}/{{name}}/encryptionProtector"
-        one, add, kind = f"{collection}/{{protector}}", sql.gateway.add, f"{SQL}/encryptionProtector"
+        one, add, kind = f"{collection}/{{protector}}", sql.add, f"{SQL}/encryptionProtector"
         add("GET", collection, self.list, kind=kind, action=f"{kind}/read")
         add("GET", one, self.get, kind=kind, action=f"{kind}/read")
         add("PUT", one, self.put, kind=kind, action=f"{kind}/write")
@@ -141,7 +141,9 @@ class ProtectorOperations:
         server = self._sql.server(call)
         if call["protector"].lower() != "current":
             raise refused(
-                404, "ResourceNotFound", f"The encryption protector '{call['protector']}' was not found on '{server.name}'."
+                400,
+                "InvalidEncryptionProtectorName",
+                f"The encryption protector key name '{call['protector']}' is not supported.",
             )
         return server
 
@@ -164,7 +166,7 @@ class ProtectorOperations:
                 await self._sql.tde.plain(database)
             if key is not None:
                 await self._sql.tde.accepted(server.who, key.location.at(key.version), server.name)
-                self._on_partners(server, key)
+                self._on_partners(server, key, follows=bool(properties.auto_rotation_enabled))
             return key
 
         async def change() -> None:
@@ -198,7 +200,7 @@ class ProtectorOperations:
             )
         return key
 
-    def _on_partners(self, server: Server, key: ServerKey) -> None:
+    def _on_partners(self, server: Server, key: ServerKey, *, follows: bool) -> None:
         """A geo-secondary must know the key before its primary is protected by it."""
         for partner in self._sql.servers.partners_of(server):
             if self._sql.servers.partners_of(partner):
@@ -216,6 +218,13 @@ class ProtectorOperations:
                     "KeyMaterialNotFoundOnRemoteServer",
                     f"The remote server '{partner.name}' does not have the key material of the encryption protector '{key.location.uri}'. "
                     "Add the key to it first.",
+                )
+            if follows and not any(one.location.same_key(key.location) for one in partner.keys.values()):
+                raise refused(
+                    400,
+                    "SameKeyUriNotFoundOnRemoteServer",
+                    f"Secondary server '{partner.name}' does not have the key material from the same key vault as the primary server's "
+                    f"encryption protector '{key.location.uri}' with key auto-rotation enabled.",
                 )
 
     async def revalidate(self, call: ArmCall) -> Answer:

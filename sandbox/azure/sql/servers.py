@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sandbox.azure.arm.bodies import NameAvailability, parsed
 from sandbox.azure.arm.resources import authorize_assignment, location_of, page, resource_id, serve
 from sandbox.azure.arm.subscriptions import normalized_location
+from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
 from sandbox.azure.sql.administrators import administrators_shown, check_changed, login_of_new
 from sandbox.azure.sql.bodies import ServerBody, ServerProperties, ServerUpdate
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from sandbox.azure.arm.bodies import IdentityBlock
     from sandbox.azure.arm.gateway import ArmCall
-    from sandbox.azure.sql.model import ServerKey
+    from sandbox.azure.sql.model import KeyLocation, ServerKey
     from sandbox.azure.sql.provider import SqlProvider
 
 KEPT = frozenset(
@@ -37,8 +38,8 @@ class ServerOperations:
     def __init__(self, sql: SqlProvider) -> None:
         self._sql = sql
         subscription = "/subscriptions/{subscription}"
-        serve(sql.gateway, SQL, self)
-        add = sql.gateway.add
+        serve(sql, SQL, self)
+        add = sql.add
         check = "Microsoft.Sql/checkNameAvailability"
         add("POST", f"{subscription}/providers/{check}", self.available, kind=check, action=f"{check}/action")
 
@@ -102,7 +103,21 @@ class ServerOperations:
                 "AzureKeyVaultNoServerIdentity",
                 f"The server identity is not correctly configured on server '{server.name}'. A primary user assigned identity is needed.",
             )
-        return await self._sql.tde.accepted(server.who, location, server.name)
+        return await self._reached(server, location)
+
+    async def _reached(self, server: Server, location: KeyLocation) -> ServerKey:
+        """As the primary identity, which has a code of its own where it lacks permissions. Raises ArmRefusedError."""
+        try:
+            return await self._sql.tde.accepted(server.who, location, server.name)
+        except ArmRefusedError as error:
+            if error.code != "AzureKeyVaultMissingPermissions" or server.primary_identity is None:
+                raise
+            raise refused(
+                400,
+                "UmiMissingAkvPermissions",
+                f"The PrimaryUserAssignedIdentityId provided by the user '{server.primary_identity}' does not have access to the KeyId "
+                f"provided '{location.uri}'.",
+            ) from error
 
     def _identify(self, server: Server, identity: IdentityBlock | None, properties: ServerProperties, *, whole: bool) -> None:
         """Identity, primary identity and federated client: who goes to the vault."""
@@ -165,7 +180,7 @@ class ServerOperations:
             if properties.key_id and (current is None or key_location(properties.key_id) != current.location):
                 return await self._key(server, properties.key_id)
             if current is not None:
-                await self._sql.tde.accepted(server.who, current.location.at(current.version), server.name)
+                await self._reached(server, current.location.at(current.version))
             return None
 
         async def change() -> None:

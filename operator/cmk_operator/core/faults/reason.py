@@ -520,6 +520,7 @@ class Reason(StrEnum):
     GEO_SECONDARY_OUT_OF_SCOPE = "GeoSecondaryOutOfScope", "A geo-secondary is in no scope that the tenant allows.", _BLOCKED
     GEO_SECONDARY_UNREACHABLE = "GeoSecondaryUnreachable", "A geo-secondary could not be read.", _INHERITED
     AZURE_KEY_VAULT_MISSING_PERMISSIONS = "AzureKeyVaultMissingPermissions", "SQL could not use the key yet.", _BLOCKED
+    UMI_MISSING_AKV_PERMISSIONS = "UmiMissingAkvPermissions", "SQL could not use the key yet.", _BLOCKED
     AZURE_KEY_VAULT_KEY_DISABLED = "AzureKeyVaultKeyDisabled", "SQL finds the key disabled.", _BLOCKED
     AZURE_KEY_VAULT_KEY_NAME_NOT_FOUND = "AzureKeyVaultKeyNameNotFound", "SQL does not find the key.", _BLOCKED
     AZURE_KEY_VAULT_INVALID_EXPIRATION_DATE = (
@@ -558,6 +559,11 @@ class Reason(StrEnum):
         "A geo-secondary does not know the key.",
         _BLOCKED,
     )
+    SAME_KEY_URI_NOT_FOUND_ON_REMOTE_SERVER = (
+        "SameKeyUriNotFoundOnRemoteServer",
+        "A geo-secondary does not know the key.",
+        _BLOCKED,
+    )
     SECURITY_AZURE_KEY_VAULT_GEO_CHAIN_ERROR = (
         "SecurityAzureKeyVaultGeoChainError",
         "A geo-secondary has a geo-secondary itself.",
@@ -588,6 +594,11 @@ class Reason(StrEnum):
         _BUSY,
     )
     CONFLICTING_SERVER_OPERATION = "ConflictingServerOperation", "Another operation on the server is in progress.", _BUSY
+    ENCRYPTION_PROTECTOR_CHANGE_IN_PROGRESS = (
+        "EncryptionProtectorChangeInProgress",
+        "Another change of the server's protector is in progress.",
+        _BUSY,
+    )
     CONFLICTING_DATABASE_OPERATION = "ConflictingDatabaseOperation", "Another operation on the database is in progress.", _BUSY
 
     # Snowflake.

@@ -1,7 +1,8 @@
 """Refusals of Microsoft.Sql by error code: who must act.
 
-A status 401 with one of these codes is about the vault and not about the operator's own token, so the code is checked before
-the status. Source: Azure SQL REST, Encryption Protectors and Server Keys, error codes.
+Before api-version 2021-11-01, refusals of the vault and of Entra have the status 401, which is not about the operator's own
+token; since then they have 400. So the code is checked before the status. Source: Azure SQL REST, Encryption Protectors and
+Server Keys, error codes of preview/2020-11-01-preview and of stable/2021-11-01.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ _ANOTHER_NAME: Final = (
     _ENGINEER,
     "SQL does not accept the key's identifier for {target}: the platform engineer must name another key in keyUri",
 )
+_NO_PERMISSIONS: Final = (
+    _CUSTOMER,
+    "SQL could not use the key for {target} yet: the customer's administrator must make sure that the application holds Key "
+    "Vault Crypto Service Encryption User and that the vault lets trusted Microsoft services through its firewall (a new "
+    "assignment takes some minutes)",
+)
 _NOT_ON_THE_SECONDARY: Final = (
     "geo-secondary {secondary}of {target} does not have the key{key}, which must be added to it first: the platform engineer must "
     "apply an EncryptedResource for that server too, or the provider's administrator must add the key to it"
@@ -43,12 +50,8 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
             "the operator's managed identity may not do this on {target}: the provider's administrator must assign it a role there, "
             "such as SQL Server Contributor",
         ),
-        Reason.AZURE_KEY_VAULT_MISSING_PERMISSIONS: (
-            _CUSTOMER,
-            "SQL could not use the key for {target} yet: the customer's administrator must make sure that the application holds Key "
-            "Vault Crypto Service Encryption User and that the vault lets trusted Microsoft services through its firewall (a new "
-            "assignment takes some minutes)",
-        ),
+        Reason.AZURE_KEY_VAULT_MISSING_PERMISSIONS: _NO_PERMISSIONS,
+        Reason.UMI_MISSING_AKV_PERMISSIONS: _NO_PERMISSIONS,
         Reason.AZURE_KEY_VAULT_KEY_DISABLED: (
             _CUSTOMER,
             "the key of {target} is disabled: the customer's administrator must enable it",
@@ -91,6 +94,10 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
             _PROVIDER,
             _NOT_ON_THE_SECONDARY,
         ),
+        Reason.SAME_KEY_URI_NOT_FOUND_ON_REMOTE_SERVER: (
+            _PROVIDER,
+            _NOT_ON_THE_SECONDARY,
+        ),
         Reason.SECURITY_AZURE_KEY_VAULT_GEO_CHAIN_ERROR: (
             _PROVIDER,
             "SQL accepts no customer's key for {target} while one of its geo-secondaries has a geo-secondary itself: the provider's "
@@ -119,6 +126,10 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
         ),
         Reason.AZURE_KEY_VAULT_GENERIC_CONNECTION_ERROR: (Actor.AZURE, "SQL got no usable answer from the vault for {target}"),
         Reason.CONFLICTING_SERVER_OPERATION: (Actor.AZURE, "another operation on {target} is in progress"),
+        Reason.ENCRYPTION_PROTECTOR_CHANGE_IN_PROGRESS: (
+            Actor.AZURE,
+            "another change of the protector of {target} is in progress",
+        ),
         Reason.CONFLICTING_DATABASE_OPERATION: (Actor.AZURE, "another operation on {target} is in progress"),
         Reason.OPERATION_IN_PROGRESS: (Actor.AZURE, "another operation on {target} is in progress"),
     }
