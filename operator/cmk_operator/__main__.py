@@ -149,7 +149,7 @@ async def run(settings: Settings, connection: Connection) -> int:
         cluster = Cluster(client, inventory, queue.add)
         limits = intervals.claim_limits()
         observations = Observations(inventory, limits, _utc_now)
-        events = EventRecorder(client, settings.instance)
+        events = EventRecorder(client, settings.instance, inventory)
         writer = StatusWriter(
             client, inventory, telemetry, queue.add, journal.settled, observations, withdrawn=events.record_withdrawal
         )

@@ -113,7 +113,7 @@ class Incarnation:
         cluster = Cluster(client, inventory, agenda.add)
         limits = INTERVALS.claim_limits()
         observations = Observations(inventory, limits, time.moment, time.now)
-        events = EventRecorder(client, "soak")
+        events = EventRecorder(client, "soak", inventory)
         writer = StatusWriter(
             client, inventory, telemetry, agenda.add, journal.settled, observations, withdrawn=events.record_withdrawal
         )
