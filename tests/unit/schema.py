@@ -33,6 +33,8 @@ def complaints(value: Any, schema: Any, path: str = "status") -> list[str]:
         if not schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", 10**9):
             found.append(f"{path} has length {len(value)}")
     if isinstance(value, list):
+        if len(value) > schema.get("maxItems", 10**9):
+            found.append(f"{path} has {len(value)} entries")
         found += [line for number, item in enumerate(value) for line in complaints(item, schema["items"], f"{path}[{number}]")]
     if isinstance(value, dict):
         found += [f"{path}.{name} is missing" for name in schema.get("required", ()) if name not in value]

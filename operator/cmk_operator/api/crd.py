@@ -20,6 +20,7 @@ from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import GROUP, VERSION, Shape
 from cmk_operator.api.preflight import COMPLETE, Preflight
+from cmk_operator.api.sizes import only_sizes, with_sizes
 from cmk_operator.core.conditions import ConditionType
 
 if TYPE_CHECKING:
@@ -170,6 +171,13 @@ def structural_schema(model: type[Shape]) -> dict[str, Any]:
     conditions = status["properties"]["conditions"]
     conditions["x-kubernetes-list-type"] = "map"
     conditions["x-kubernetes-list-map-keys"] = ["type"]
+    schema["properties"]["status"] = status = with_sizes(status)
+    if model is Preflight:
+        for field, planned in (("keys", CustomerManagedKey), ("resources", EncryptedResource)):
+            manifest = schema["properties"]["spec"]["properties"][field]["items"]["properties"]
+            manifest["spec"] = only_sizes(structural_schema(planned)["properties"]["spec"]) | {
+                "description": manifest["spec"]["description"]
+            }
     return {
         "type": "object",
         "description": model.__doc__,

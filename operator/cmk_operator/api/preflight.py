@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -10,6 +10,7 @@ from cmk_operator.api.conditions import Condition
 from cmk_operator.api.model import Metadata, ObjectName, Shape
 from cmk_operator.core.conditions import ConditionType
 
+MOST_CHECKS: Final = 5000
 COMPLETE = ConditionType.COMPLETE
 """The condition that is True once every check has been made."""
 
@@ -18,8 +19,8 @@ class PlannedManifest(Shape):
     """One manifest that is not applied, or differs from the applied one."""
 
     name: ObjectName = Field(description="The manifest's metadata.name.")
-    spec: Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})] = Field(
-        description="The manifest's spec."
+    spec: dict[str, Any] = Field(
+        description="The manifest's spec. The API server checks only its fields and sizes; the operator checks the rest."
     )
 
 
@@ -63,7 +64,7 @@ class PreflightStatus(Shape):
     observed_generation: int = -1
     conditions: tuple[Condition, ...] = ()
     result: Literal["Pass", "Fail", "Unchecked"] | None = None
-    checks: tuple[CheckReport, ...] = ()
+    checks: tuple[CheckReport, ...] = Field(default=(), max_length=MOST_CHECKS)
 
 
 class Preflight(Shape):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from cmk_operator.api.crd import structural_schema
+from cmk_operator.api.preflight import Preflight, PreflightStatus
+from cmk_operator.api.sizes import cut_to
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.old_claims import withdrawal_message, without_old_claims
 from cmk_operator.kubernetes.client import KubernetesError, ObjectReference
+from cmk_operator.kubernetes.inventory import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -135,7 +140,19 @@ def put_answer(inventory: Inventory, plural: str, body: dict[str, Any], wake: Wa
 
 
 def _wire(status: Status) -> dict[str, Any]:
-    return _owned(status.model_dump(mode="json", by_alias=True, exclude_none=True))
+    return _owned(cut_status(status))
+
+
+def cut_status(status: Status | PreflightStatus) -> dict[str, Any]:
+    """The status in JSON, no larger than its definition allows."""
+    return cut_to(_schema_of(type(status)), status.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+@lru_cache
+def _schema_of(status: type[Status | PreflightStatus]) -> dict[str, Any]:
+    model = next(model for model in (*MODELS.values(), Preflight) if model.model_fields["status"].annotation is status)
+    schema: dict[str, Any] = structural_schema(model)["properties"]["status"]
+    return schema
 
 
 def _owned(status: dict[str, Any]) -> dict[str, Any]:

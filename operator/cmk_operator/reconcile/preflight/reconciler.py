@@ -33,6 +33,7 @@ from cmk_operator.core.preflight import (
 )
 from cmk_operator.core.prerequisites.check import check_prerequisites
 from cmk_operator.core.schedule import Next
+from cmk_operator.kubernetes.status import cut_status
 from cmk_operator.reconcile.key.policy import enforces_prerequisites
 from cmk_operator.reconcile.key.prerequisite_facts import prerequisite_facts_of
 from cmk_operator.reconcile.preflight.resource import check_resource
@@ -63,8 +64,7 @@ async def reconcile_preflight(context: PreflightContext, reference: ObjectRefere
     complete = find(preflight.status.conditions, COMPLETE)
     if complete is None or preflight.status.observed_generation != preflight.metadata.generation:
         status = await _check(context, preflight)
-        wire = status.model_dump(mode="json", by_alias=True, exclude_none=True)
-        await context.cluster.client.apply_status(reference, "Preflight", preflight.metadata.uid, wire)
+        await context.cluster.client.apply_status(reference, "Preflight", preflight.metadata.uid, cut_status(status))
         return Next(after=KEPT.total_seconds())
     left = complete.last_transition_time + KEPT - context.now()
     if left > timedelta(0):
