@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from sandbox.azure.exchange import Exchange
 
 OPERATION_KINDS = frozenset({"slow_operation", "failing_operation"})
-KINDS = frozenset({"status", "hang", "reset", "delay", "truncate"}) | OPERATION_KINDS
+ALTERATION = "alter"
+KINDS = frozenset({"status", "hang", "reset", "delay", "truncate"}) | OPERATION_KINDS | {ALTERATION}
 
 
 @dataclass
@@ -24,7 +25,9 @@ class Fault:
     `status` answers with `status`, `code` and `message` (or `body`); `hang` answers after `seconds` or never; `reset` closes the
     connection; `delay` waits `seconds` and goes on; `truncate` sends half of the answer. With `after_effect` the work is done first.
     The long-running operation that a matching request starts takes `seconds` of virtual time longer with `slow_operation`, and ends
-    as `Failed` with `code` and `message`, without any effect, with `failing_operation`.
+    as `Failed` with `code` and `message`, without any effect, with `failing_operation`. `alter` changes the object of the `resource` with
+    that id in every answer that has it: `replace` has the new values by JSON pointer (an empty one is the whole object), `remove` the
+    pointers of what is left out; it comes on top of any other fault.
     """
 
     kind: str
@@ -40,6 +43,9 @@ class Fault:
     retry_after: int | None = None
     seconds: float = 0.0
     after_effect: bool = False
+    resource: str = ""
+    replace: dict[str, Any] = field(default_factory=dict)
+    remove: list[str] = field(default_factory=list)
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     hits: int = 0
 
@@ -67,6 +73,10 @@ class Faults:
         if values.get("kind") not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(sorted(KINDS))}")
         fault = Fault(**values)
+        if (fault.kind == ALTERATION) != bool(fault.resource):
+            raise ValueError("resource is the id of what is to be altered")
+        if not all(pointer == "" or pointer.startswith("/") for pointer in (*fault.replace, *fault.remove)):
+            raise ValueError("a JSON pointer is empty or begins with a slash")
         try:
             re.compile(fault.path)
         except re.error as error:
@@ -76,7 +86,11 @@ class Faults:
 
     def take(self, exchange: Exchange) -> Fault | None:
         """The first fault that matches, counted."""
-        return self._taken(exchange, lambda kind: kind not in OPERATION_KINDS)
+        return self._taken(exchange, lambda kind: kind not in OPERATION_KINDS and kind != ALTERATION)
+
+    def alterations(self, exchange: Exchange) -> list[Fault]:
+        """All alterations that may concern the answer; each is counted only where it changes one."""
+        return [fault for fault in self._all.values() if fault.kind == ALTERATION and fault.matches(exchange)]
 
     def take_operation(self, exchange: Exchange, *kinds: str) -> tuple[Fault | None, ...]:
         """For each kind the first fault that matches the request that starts a long-running operation, counted."""

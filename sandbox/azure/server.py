@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from sandbox.azure.alterations import altered
 from sandbox.azure.clock import http_date
 from sandbox.azure.errors import RefusedError
 from sandbox.azure.exchange import Answer, Exchange
@@ -134,10 +135,12 @@ class AzureApplication:
 
     async def _served(self, exchange: Exchange, service: Service) -> Answer:
         try:
-            return await service.serve(exchange)
+            answer = await service.serve(exchange)
         except RefusedError as error:
             exchange.notes.error_code = getattr(error, "reason", error.code)
             return error.answer(exchange.request_id, self._clock.now())
+        alterations = self._faults.alterations(exchange)
+        return replace(answer, json=altered(answer.json, alterations)) if alterations and answer.content is None else answer
 
     def _faulty(self, exchange: Exchange, service: Service, fault: Fault) -> Answer:
         exchange.notes.error_code = fault.code

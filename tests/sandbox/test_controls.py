@@ -13,6 +13,7 @@ from azure.core.exceptions import HttpResponseError, ServiceRequestError, Servic
 from azure.identity.aio import ClientSecretCredential
 from azure.keyvault.keys.aio import KeyClient
 
+from sandbox.administrators.provider import STORAGE
 from sandbox.administrators.rest import ARM, connection
 from sandbox.azure import process
 from sandbox.azure.arm.throttling import Window
@@ -304,3 +305,34 @@ def test_nothing_is_counted_against_a_limit_that_is_lifted() -> None:
     assert [window.take(LIFTED) for _ in range(3)] == [0, 0, 0]
     assert [window.take(2) for _ in range(2)] == [0, 0]
     assert window.take(2) > 0
+
+
+async def test_an_altered_resource_stands_so_in_each_answer_that_has_it(
+    provider: ProviderAdministrator, control: SandboxControl
+) -> None:
+    one, other = [await provider.create_storage_account(f"altered{number}") for number in (1, 2)]
+    before = await provider.storage_account(one)
+    await control.inject(
+        kind="alter",
+        resource=one.upper(),
+        replace={"/properties/encryption/keySource": "Microsoft.Else", "/properties/new~1field/of": [1]},
+        remove=["/properties/primaryEndpoints", "/properties/never/was"],
+    )
+    await control.inject(kind="alter", resource=other, replace={"": None})
+    group = one.partition("/providers/")[0]
+    listed = (await provider.get(f"{group}/providers/Microsoft.Storage/storageAccounts", STORAGE))["value"]
+    alone = await provider.storage_account(one)
+    assert alone["properties"]["encryption"]["keySource"] == "Microsoft.Else"
+    assert alone["properties"]["new/field"] == {"of": [1]}
+    assert "primaryEndpoints" not in alone["properties"]
+    assert [found for found in listed if found is None or found["id"] == one] == [alone, None]
+    await control.clear_faults()
+    assert await provider.storage_account(one) == before
+
+
+@pytest.mark.parametrize(
+    "fault", [{}, {"resource": "x", "replace": {"no-slash": 1}}, {"resource": "x", "remove": ["no-slash"]}]
+)
+async def test_an_alteration_names_a_resource_and_json_pointers(control: SandboxControl, fault: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"resource|pointer"):
+        await control.inject(kind="alter", **fault)

@@ -35,7 +35,10 @@ class UserSettings(BaseModel):
 
 
 class AccountSettings(BaseModel):
-    """What may be set; what is not named stays. `approvers` turns Multi-party Approval on, an empty list off."""
+    """What may be set; what is not named stays. `approvers` turns Multi-party Approval on, an empty list off.
+
+    `information` is what SYSTEM$GET_CMK_INFO() says instead of its own words, until it is set to an empty text.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,6 +48,7 @@ class AccountSettings(BaseModel):
     roles: dict[str, list[str]] | None = None
     tables: dict[str, list[list[str]]] | None = None
     approvers: list[str] | None = None
+    information: str | None = None
 
 
 class Vote(BaseModel):
@@ -82,6 +86,8 @@ class Administration:
             account.roles[role.upper()] = frozenset(privileges)
         for user, about in (settings.users or {}).items():
             account.users[user.upper()] = _user(user.upper(), about)
+        if settings.information is not None:
+            account.information = settings.information
         self._fill(account, settings)
         if settings.approvers is not None:
             account.approvals.approvers = tuple(settings.approvers)

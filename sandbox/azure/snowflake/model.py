@@ -105,6 +105,8 @@ class Account:
     tables: dict[str, Table] = field(default_factory=dict)
     emails: list[str] = field(default_factory=list)
     """What was sent to the account's administrators."""
+    information: str = ""
+    """What SYSTEM$GET_CMK_INFO() says instead of its own words."""
 
 
 class Accounts:

@@ -59,6 +59,8 @@ class TriSecretSecure:
 
     def info(self, account: Account) -> str:
         """What is registered, activated, and under way."""
+        if account.information:
+            return account.information
         registered = account.registration.key if account.registration else None
         active = account.master.key
         if account.change is not None:
