@@ -49,11 +49,35 @@ async def _sql_database(world: World, name: str) -> str:
     return await world.provider_admin.sql.create_database(await _sql_server(world, name), "orders")
 
 
-SETS = Kind(_SETS, _absent_set, options=lambda _: _CREATION, reverts=False)
+HSM_KEY = "https://contoso.managedhsm.azure.net/keys/cmk"
+SETS = Kind(
+    _SETS,
+    _absent_set,
+    options=lambda _: _CREATION,
+    reverts=False,
+    on_another_key={"/properties/activeKey/keyUrl": HSM_KEY},
+    lacking=({"/properties/activeKey": None}, {"/properties/rotationToLatestKeyVersionEnabled": "false"}),
+)
 KINDS = (
-    Kind("microsoft.storage/storageaccounts", _storage_account),
-    Kind("microsoft.sql/servers", _sql_server),
-    Kind("microsoft.sql/servers/databases", _sql_database),
+    Kind(
+        "microsoft.storage/storageaccounts",
+        _storage_account,
+        on_another_key={"/properties/encryption/keyvaultproperties/keyvaulturi": "https://contoso.managedhsm.azure.net"},
+        lacking=({"/properties/encryption": None}, {"/properties/encryption/keyvaultproperties": []}),
+    ),
+    Kind(
+        "microsoft.sql/servers",
+        _sql_server,
+        shown_at="/encryptionProtector/current",
+        on_another_key={"/properties/uri": HSM_KEY},
+        lacking=({"/properties/serverKeyType": None}, {"/properties/uri": 7}),
+    ),
+    Kind(
+        "microsoft.sql/servers/databases",
+        _sql_database,
+        on_another_key={"/properties/encryptionProtector": HSM_KEY},
+        lacking=({"/properties/encryptionProtector": {}}, {"/properties/status": None}),
+    ),
     SETS,
     Kind(
         "microsoft.compute/disks",
@@ -61,5 +85,7 @@ KINDS = (
         options=lambda world: DiskPlacement(_set_of(world)),
         before=_bring_the_set,
         takes_the_key_itself=False,
+        on_another_key={"/properties/encryption": {"type": "EncryptionAtRestWithSomethingNew"}},
+        lacking=({"/properties/encryption": None}, {"/properties/encryption/diskEncryptionSetId": None}),
     ),
 )

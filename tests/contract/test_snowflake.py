@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cmk_operator.core.encryption.long_running import Ended, Running
-from cmk_operator.core.encryption.protection import key_in_force, version_in_force
+from cmk_operator.core.encryption.protection import OnAnotherKey, Unreadable, key_in_force, version_in_force
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
 from cmk_operator.providers.protocol import Applied, Plan, Remembered, Started
@@ -339,3 +339,29 @@ async def test_the_key_pair_never_shows(account: Account) -> None:
     assert "PRIVATE" not in repr(account.target)
     await account.observe()
     assert "PRIVATE" not in repr(account.provider.__dict__)
+
+
+@pytest.mark.parametrize(
+    ("words", "protection", "reason"),
+    [
+        ("CMK with KEY ARN: arn:aws:kms:eu-west-1:1:key/x is activated for Tri-Secret Secure.", OnAnotherKey, "OnAnotherKey"),
+        ("CMK with KEY URI: https://hsm.managedhsm.azure.net/keys/k is activated.", OnAnotherKey, "OnAnotherKey"),
+        ("Nobody knows these words.", Unreadable, "SnowflakeAnswerNotUnderstood"),
+        ("CMK is activated for Tri-Secret Secure.", Unreadable, "SnowflakeAnswerNotUnderstood"),
+    ],
+)
+async def test_words_for_no_key_of_a_vault_start_no_statement(
+    world: World, account: Account, words: str, protection: type, reason: str
+) -> None:
+    version = await account.activated()
+    await account.change(information=words)
+    seen = await account.observe()
+    assert isinstance(seen.protection, protection)
+    for fault in (
+        account.provider.plan(account.target, world.want(version), seen),
+        account.provider.plan_revert(account.target, seen),
+    ):
+        assert isinstance(fault, Fault)
+        assert (fault.kind, fault.reason) == (FaultKind.BLOCKED, reason)
+    await account.change(information="")
+    assert await account.plan(world.want(version)) is None

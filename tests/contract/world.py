@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cmk_operator.azure.credentials import IdentityChain
@@ -18,7 +18,7 @@ from cmk_operator.core.identifiers.key_uri import parse_key_uri
 from cmk_operator.providers.protocol import Plan, Started, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.providers.protocol import Provider, ResourceFacts
@@ -92,6 +92,12 @@ class Kind:
     """What must be on the key before the resource can be."""
     takes_the_key_itself: bool = True
     """Whether Azure tries the key when the resource is put on it; else what it takes the key from was tried."""
+    shown_at: str = ""
+    """What follows the resource's id in the id of the object that shows what protects it."""
+    on_another_key: Mapping[str, Any] = field(kw_only=True)
+    """Values, by JSON pointer, with which that object names a key that is not one of a Key Vault."""
+    lacking: tuple[Mapping[str, Any], ...] = field(kw_only=True)
+    """Values with each of which that object does not show what protects the resource."""
 
     def __str__(self) -> str:
         return self.resource_type
@@ -110,6 +116,11 @@ class Subject:
         seen = await self.provider.observe(self.world.chain, self.target, max_age=max_age)
         assert not isinstance(seen, AzureFailure), seen
         return seen
+
+    async def alter(self, values: Mapping[str, Any]) -> None:
+        """Let the object that shows what protects the resource have these values in every answer of Azure, until it is cleared."""
+        resource = f"{self.target.id}{self.kind.shown_at}"
+        await self.world.control.inject(kind="alter", resource=resource, replace=values)
 
     async def prepare(self, want: KeyChoice) -> None:
         """Bring what must be on the key before the resource can be."""

@@ -27,11 +27,11 @@ from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.core.old_claims import INTERVALS
 from cmk_operator.providers.arm import unreadable_part
 from cmk_operator.providers.disk.disk import read_disk
-from cmk_operator.providers.disk.encryption_set import ProtectedDisk, plan_set, read_set, with_disks
+from cmk_operator.providers.disk.encryption_set import DisksOfSet, ProtectedDisk, plan_set, read_set, with_disks
 from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown, Target
 from cmk_operator.providers.snowflake import provider
 from cmk_operator.providers.sql.parts import DatabaseRow, part_of_database, read_rows
-from cmk_operator.providers.sql.server import Partner, Protector, ServerIdentity, facts_of
+from cmk_operator.providers.sql.server import Listed, Partner, Protector, ServerIdentity, facts_of
 from cmk_operator.providers.storage.parts import part_of_scope, parts_of_account
 from cmk_operator.reconcile.resource import report as resource_report
 from cmk_operator.reconcile.resource.coverage_report import coverage_of
@@ -400,12 +400,12 @@ def test_a_geo_secondary_that_takes_no_new_version_is_named_before_a_rotation_is
 ) -> None:
     partners = (Partner(ArmId(f"{SERVER}2"), secondary=True, protector=protector, failure=AzureFailure(403, "NoRead", "")),)
     following = Protector(OnKey(KEY, V1), auto_rotation=True)
-    found = facts_of(ServerIdentity(), following, (), partners).shown
+    found = facts_of(ServerIdentity(), following, Listed(), Listed(partners)).shown
     assert (found.rotation_error is None) == (held_back is None)
     assert (held_back or "") in (found.rotation_error or "")
     (replica,) = found.geo_replicas
     assert (replica.problem is not None) == (replica.protected_by is None)
-    pinned = facts_of(ServerIdentity(), Protector(OnKey(KEY.at(V1), V1)), (), partners).shown
+    pinned = facts_of(ServerIdentity(), Protector(OnKey(KEY.at(V1), V1)), Listed(), Listed(partners)).shown
     assert pinned.rotation_error is None, "the operator itself gives a secondary the version of a pinned key"
 
 
@@ -419,7 +419,7 @@ def confidential_set(disks: list[ProtectedDisk], *, automatic: bool = False) -> 
     }
     identity = {"type": "UserAssigned", "userAssignedIdentities": {IDENTITY: {}}}
     body = {"id": SET, "name": "s", "location": "westeurope", "identity": identity, "properties": properties}
-    return with_disks(read_set(DiskEncryptionSet(body)), ArmId(SET), disks)
+    return with_disks(read_set(DiskEncryptionSet(body)), ArmId(SET), DisksOfSet(tuple(disks)))
 
 
 def plan_of(facts: SetFacts, probed: str) -> Any:

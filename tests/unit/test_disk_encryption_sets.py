@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,7 @@ from cmk_operator.providers.disk.encryption_set import (
     ABSENT,
     ChangeSet,
     CreateSet,
+    DisksOfSet,
     ProtectedDisk,
     plan_set,
     plan_set_revert,
@@ -79,7 +81,8 @@ REFUSED = AzureFailure(403, "AuthorizationFailed", "", read=True)
 
 
 def seen(answer: dict[str, Any], disks: Sequence[ProtectedDisk] | None = ()) -> Facts:
-    return with_disks(read_set(DiskEncryptionSet(answer)), ArmId(SET), REFUSED if disks is None else disks)
+    found = REFUSED if disks is None else DisksOfSet(tuple(disks))
+    return with_disks(read_set(DiskEncryptionSet(answer)), ArmId(SET), found)
 
 
 def planned(choice: KeyChoice, facts: Facts, options: DiskEncryptionSetCreation | None = None) -> Plan[Any]:
@@ -282,6 +285,17 @@ def test_a_set_cannot_go_back_to_a_key_of_microsoft_and_says_that_its_disks_can(
     assert fault is not None
     assert (fault.kind, fault.reason) == (FaultKind.INVALID, "NoPlatformKeyForSets")
     assert ("d00" if known else "may not read") in fault.message
+
+
+def test_a_disk_that_cannot_be_read_is_named_and_may_use_the_set() -> None:
+    odd = DisksOfSet(tuple(disks(1)), (f"{GROUP}/providers/Microsoft.Compute/disks/odd\u202e", ""))
+    facts = with_disks(read_set(DiskEncryptionSet(body())), ArmId(SET), odd)
+    assert facts.shown.encrypted_disks == ("d00",)
+    assert facts.shown.not_readable == ("a disk without an id", "disk odd")
+    alone = with_disks(read_set(DiskEncryptionSet(body())), ArmId(SET), replace(odd, on_it=()))
+    fault = plan_set_revert(target(), alone)
+    assert fault is not None
+    assert "disk odd, which cannot be read" in fault.message
 
 
 def test_a_set_that_protects_nothing_needs_no_revert() -> None:

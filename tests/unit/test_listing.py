@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from azure.core.exceptions import ServiceRequestError
 
+from cmk_operator.answer_gate import UnreadableError
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.providers.listing import MANY, SINGLY_FOR, UNUSED_FOR, WRITE_MAX_AGE, Listing
 from tests.unit.samples import APPLICATION, SUBSCRIPTION
@@ -35,19 +37,20 @@ class Source:
         self.answers = asyncio.Event()
         self.answers.set()
         self.refused = False
+        self.unread: list[str] = []
 
     async def read(self, _: IdentityChain, __: ArmId) -> str:
         self.reads += 1
         return f"read {self.reads}"
 
-    async def pages(self, _: IdentityChain, subscription_id: str) -> AsyncIterator[Sequence[tuple[str, str]]]:
+    async def pages(self, _: IdentityChain, subscription_id: str) -> AsyncIterator[Sequence[tuple[str, str | None]]]:
         self.lists.append(subscription_id)
         said = f"list {len(self.lists)}"
         await self.answers.wait()
         if self.refused:
             raise ServiceRequestError("no connection")
         yield [(account(subscription_id, name).text, said) for name in self.names]
-        yield []
+        yield [(unread, None) for unread in self.unread]
 
 
 def account(subscription_id: str = SUBSCRIPTION, name: str = "a") -> ArmId:
@@ -205,3 +208,38 @@ async def test_a_list_that_takes_longer_than_it_counts_is_not_asked_for_again_so
     found = await asyncio.gather(*asked)
     assert all(facts.startswith("read") for facts in found)
     assert len(source.lists) == 1
+
+
+async def test_what_cannot_be_read_of_a_list_is_named_and_spoils_nothing_else() -> None:
+    source = Source()
+    source.unread = [account(name="odd").text, ""]
+    listed = listing(Session(), source)
+    assert list(await listed.all(CHAIN, SUBSCRIPTION, 60)) == [account().key]
+    assert await listed.unread(CHAIN, SUBSCRIPTION, 60) == ("", account(name="odd").text)
+    assert len(source.lists) == 1, "both are of one list"
+    assert await listed.get(CHAIN, account(name="odd"), 60) == "read 1"
+
+
+async def test_facts_that_do_not_say_what_they_must_are_listed_but_the_resource_is_read_by_itself() -> None:
+    having_a_clock: Any = Session()
+    listed = Listing(having_a_clock, Source(), 300.0, lambda facts: not facts.startswith("list"))
+    assert await listed.get(CHAIN, account(), 60) == "read 1"
+    listed = Listing(having_a_clock, Source(), 300.0, lambda facts: not facts.startswith("list"))
+    assert await listed.all(CHAIN, SUBSCRIPTION, 60) == {account().key: "list 1"}
+    for number in range(1, 2 * MANY):
+        assert await listed.before_write(CHAIN, account()) == f"read {number}"
+
+
+async def test_after_an_answer_that_cannot_be_read_no_older_one_speaks_for_the_resource() -> None:
+    class Unreadable(Source):
+        async def read(self, _: IdentityChain, __: ArmId) -> str:
+            self.reads += 1
+            raise UnreadableError("odd")
+
+    source = Unreadable()
+    listed = listing(Session(), source)
+    assert await listed.get(CHAIN, account(), 60) == "list 1"
+    for max_age in (0, 60, 60):
+        with pytest.raises(UnreadableError):
+            await listed.get(CHAIN, account(), max_age)
+    assert (len(source.lists), source.reads) == (1, 3)

@@ -339,7 +339,7 @@ WHOLE_ACCOUNT = {
 READ_ACCOUNT = {
     "id": "a",
     "identity": {"type": "UserAssigned", "principalId": "p"},
-    "properties": {"encryption": {"keySource": "Microsoft.Storage"}},
+    "properties": {"encryption": {"keySource": "Microsoft.Storage", "services": {}}},
 }
 
 

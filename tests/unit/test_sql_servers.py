@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from azure.mgmt.sql.models import Database, EncryptionProtector, FailoverGroup, ReplicationLink, Server, ServerKey
+from azure.mgmt.sql.models import Database, EncryptionProtector, FailoverGroup, ReplicationLink, Server
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,18 +29,21 @@ from cmk_operator.providers.sql.requests import (
 from cmk_operator.providers.sql.server import (
     ClosedDatabase,
     Facts,
+    Listed,
     Partner,
     Protector,
     Secondary,
     ServerIdentity,
+    ServerKeys,
     facts_of,
+    listed_of,
     merged,
     read_closed,
-    read_known_keys,
     read_linked,
     read_partners,
     read_protector,
     read_server,
+    server_keys,
     with_keys,
 )
 from cmk_operator.providers.sql.server_plan import plan_server, plan_server_revert
@@ -76,8 +79,8 @@ def server(
     closed: tuple[str, ...] = (),
 ) -> Facts:
     databases = tuple(ClosedDatabase(name, own_key=False) for name in closed)
-    facts = facts_of(identity or ServerIdentity(), protector or Protector(), databases, ())
-    return with_keys(facts, known, secondaries)
+    facts = facts_of(identity or ServerIdentity(), protector or Protector(), Listed(databases), Listed())
+    return with_keys(facts, ServerKeys(known), secondaries)
 
 
 def planned(result: Plan[Any] | Fault | None) -> Plan[Any]:
@@ -177,12 +180,16 @@ def test_another_key_as_someone_else_is_left_over_a_key_of_microsoft_only_where_
 
 PROTECT = SetProtector(ArmId(SERVER), NAME, follow_latest=True)
 SECONDARIES: dict[str, tuple[Secondary, bool, str | SqlRequest]] = {
-    "it knows the key": (Secondary(ArmId(SECONDARY), READY, frozenset({NAME.lower()})), True, PROTECT),
-    "it can be told": (Secondary(ArmId(SECONDARY), READY, frozenset()), True, AddServerKey(ArmId(SECONDARY), NAME, KEY.at(V1))),
-    "another identity": (Secondary(ArmId(SECONDARY), ServerIdentity(), frozenset()), True, "GeoSecondaryNotReady"),
-    "out of scope": (Secondary(ArmId(SECONDARY), READY, frozenset()), False, "GeoSecondaryOutOfScope"),
+    "it knows the key": (Secondary(ArmId(SECONDARY), READY, ServerKeys(frozenset({NAME.lower()}))), True, PROTECT),
+    "it can be told": (
+        Secondary(ArmId(SECONDARY), READY, ServerKeys()),
+        True,
+        AddServerKey(ArmId(SECONDARY), NAME, KEY.at(V1)),
+    ),
+    "another identity": (Secondary(ArmId(SECONDARY), ServerIdentity(), ServerKeys()), True, "GeoSecondaryNotReady"),
+    "out of scope": (Secondary(ArmId(SECONDARY), READY, ServerKeys()), False, "GeoSecondaryOutOfScope"),
     "out of scope, and it knows the key": (
-        Secondary(ArmId(SECONDARY), ServerIdentity(), frozenset({NAME.lower()})),
+        Secondary(ArmId(SECONDARY), ServerIdentity(), ServerKeys(frozenset({NAME.lower()}))),
         False,
         PROTECT,
     ),
@@ -205,7 +212,7 @@ def test_a_geo_secondary_knows_the_key_before_its_primary_is_protected_by_it(cas
 
 
 def test_the_key_comes_to_the_server_itself_before_a_secondary_is_asked_for() -> None:
-    unready = Secondary(ArmId(SECONDARY), ServerIdentity(), frozenset())
+    unready = Secondary(ArmId(SECONDARY), ServerIdentity(), ServerKeys())
     first = planned(plan_server(target(), want(), server(READY, secondaries=(unready,))))
     assert first.request == AddServerKey(ArmId(SERVER), NAME, KEY.at(V1))
     on_it = server(READY, protected_by(KEY.at(V1), following=True), secondaries=(unready,))
@@ -228,7 +235,7 @@ def test_a_server_that_lost_its_way_to_the_key_gets_its_identity_back_before_its
 
 
 def test_a_closed_database_with_a_key_of_its_own_is_shown_and_is_no_matter_of_the_servers_key() -> None:
-    facts = facts_of(READY, protected_by(KEY.at(V1), following=True), (ClosedDatabase("a", own_key=True),), ())
+    facts = facts_of(READY, protected_by(KEY.at(V1), following=True), Listed((ClosedDatabase("a", own_key=True),)), Listed())
     assert facts.shown.inaccessible_databases == ("a",)
     assert plan_server(target(), want(), facts) is None
 
@@ -272,25 +279,56 @@ def test_the_wire_is_read_whatever_its_spelling() -> None:
     versionless = {"serverKeyType": "AzureKeyVault", "serverKeyName": "v_k", "uri": str(KEY), "keyVersion": V2}
     assert read_protector(EncryptionProtector({"properties": versionless})).protection == OnKey(KEY, V2)
     assert read_protector(EncryptionProtector({"properties": {"serverKeyType": "ServiceManaged"}})) == Protector()
-    assert read_known_keys([ServerKey({"id": f"{SERVER}/keys/{NAME}", "name": "other"})]) == frozenset({NAME.lower()})
+    assert server_keys([f"{SERVER}/keys/{NAME}"]) == ServerKeys(frozenset({NAME.lower()}))
     closed = {"name": "a", "properties": {"status": "inaccessible"}}
     own = {"name": "b", "properties": {"status": "Inaccessible", "encryptionProtector": str(KEY)}}
     opened = {"name": "c", "properties": {"status": "Online"}}
-    assert read_closed([Database(own), Database(closed), Database(opened), Database({})]) == (
-        ClosedDatabase("a", own_key=False),
-        ClosedDatabase("b", own_key=True),
-    )
+    assert read_closed(Database(closed)).found == (ClosedDatabase("a", own_key=False),)
+    assert read_closed(Database(own)).found == (ClosedDatabase("b", own_key=True),)
+    assert read_closed(Database(opened)).found == ()
 
 
 def test_partners_are_secondaries_only_where_the_server_is_the_primary() -> None:
     def group(role: str, *partners: str) -> FailoverGroup:
-        return FailoverGroup({"properties": {"replicationRole": role, "partnerServers": [{"id": one} for one in partners]}})
+        return FailoverGroup(
+            {"name": "pair", "properties": {"replicationRole": role, "partnerServers": [{"id": one} for one in partners]}}
+        )
 
-    assert read_partners([group("Primary", SECONDARY, "no id")]) == (Partner(ArmId(SECONDARY), secondary=True),)
-    assert read_partners([group("Secondary", SECONDARY)]) == (Partner(ArmId(SECONDARY), secondary=False),)
-    facts = facts_of(READY, Protector(), (), read_partners([group("Secondary", SECONDARY)]))
+    assert read_partners(group("Primary", SECONDARY)) == Listed((Partner(ArmId(SECONDARY), secondary=True),))
+    assert read_partners(group("Secondary", SECONDARY)) == Listed((Partner(ArmId(SECONDARY), secondary=False),))
+    facts = facts_of(READY, Protector(), Listed(), read_partners(group("Secondary", SECONDARY)))
     assert facts.detail.secondaries == ()
     assert facts.shown.geo_secondaries == ("two",)
+
+
+def test_one_odd_partner_is_named_and_spoils_no_other() -> None:
+    odd = {"replicationRole": "Primary", "partnerServers": [{"id": "no id"}, {"id": SECONDARY}]}
+    read = read_partners(FailoverGroup({"name": "pair", "properties": odd}))
+    assert read.found == (Partner(ArmId(SECONDARY), secondary=True),)
+    assert read.unread == ("a partner server of failover group pair",)
+    listed = listed_of("failover group", [(f"{SERVER}/failoverGroups/odd", None), ("", None), ("x", read)])
+    assert listed.found == read.found
+    assert listed.unread == ("a failover group without an id", "a partner server of failover group pair", "failover group odd")
+    facts = facts_of(READY, Protector(), Listed(unread=("inaccessible database d",)), listed)
+    assert facts.shown.not_readable == ("inaccessible database d", *listed.unread)
+    assert [one.id for one in facts.detail.secondaries] == [ArmId(SECONDARY)]
+
+
+@pytest.mark.parametrize("unreadable", [{}, {"replicationRole": None, "partnerServers": []}])
+def test_a_failover_group_without_a_role_is_not_read_as_a_secondarys(unreadable: dict[str, Any]) -> None:
+    with pytest.raises(LookupError):
+        read_partners(FailoverGroup({"name": "pair", "properties": unreadable}))
+
+
+def test_a_list_of_keys_with_an_odd_entry_starts_no_write_unless_it_shows_the_wanted_key() -> None:
+    odd = ServerKeys(frozenset({"other"}), unread=1)
+    facts = with_keys(facts_of(READY, Protector(), Listed(), Listed()), odd, ())
+    assert refused(plan_server(target(), want(), facts)).reason == "Unreadable"
+    shown = ServerKeys(frozenset({NAME.lower()}), unread=1)
+    there = with_keys(facts_of(READY, Protector(), Listed(), Listed()), shown, ())
+    assert planned(plan_server(target(), want(), there)).request == PROTECT
+    secondary = Secondary(ArmId(SECONDARY), READY, odd)
+    assert refused(plan_server(target(), want(), with_keys(facts, shown, (secondary,)))).reason == "Unreadable"
 
 
 versions = st.sampled_from([V1, V2])
@@ -317,8 +355,12 @@ def states(draw: st.DrawFn) -> Facts:
     )
     known = draw(st.sets(st.sampled_from([NAME.lower(), NAME.lower().replace(V1, V2)])))
     in_force = {protector.server_key_name.lower()} if isinstance(protector.protection, OnKey) else set()
-    secondaries = draw(st.sampled_from([(), (Secondary(ArmId(SECONDARY), READY, frozenset()),)]))
+    secondaries = draw(st.sampled_from([(), (Secondary(ArmId(SECONDARY), READY, ServerKeys()),)]))
     return server(identity, protector, frozenset(known | in_force), secondaries)
+
+
+def with_name(keys: ServerKeys | None, name: str) -> ServerKeys:
+    return ServerKeys((keys.names if keys is not None else frozenset()) | {name.lower()})
 
 
 class AzureSql:
@@ -334,13 +376,13 @@ class AzureSql:
                 self.facts = replace(self.facts, detail=replace(self.facts.detail, identity=identity))
             case AddServerKey(server=ArmId(text=text), name=name) if text == SECONDARY:
                 (secondary,) = self.facts.detail.secondaries
-                told = replace(secondary, known_keys=(secondary.known_keys or frozenset()) | {name.lower()})
+                told = replace(secondary, known_keys=with_name(secondary.known_keys, name))
                 self.facts = replace(self.facts, detail=replace(self.facts.detail, secondaries=(told,)))
             case AddServerKey(name=name):
                 detail = self.facts.detail
                 assert detail.identity.reaches_as(ArmId(IDENTITY), APPLICATION), "the identity comes first"
                 assert detail.known_keys is not None
-                self.facts = replace(self.facts, detail=replace(detail, known_keys=detail.known_keys | {name.lower()}))
+                self.facts = replace(self.facts, detail=replace(detail, known_keys=with_name(detail.known_keys, name)))
             case SetProtector(key_name=name, follow_latest=following):
                 self._protect(protected_by(self._known(name.lower()), following=following))
             case SetServiceManagedProtector():
@@ -351,9 +393,9 @@ class AzureSql:
     def _known(self, name: str) -> KeyUri:
         detail = self.facts.detail
         assert detail.known_keys is not None
-        assert name in detail.known_keys, "the key comes before the protector"
+        assert detail.known_keys.has(name), "the key comes before the protector"
         if name != detail.server_key_name.lower():
-            assert all(one.known_keys and name in one.known_keys for one in detail.secondaries), "the secondary comes first"
+            assert all(one.known_keys and one.known_keys.has(name) for one in detail.secondaries), "the secondary comes first"
         _, key, version = name.split("_")
         return KeyUri(VAULT, key, version)
 
@@ -414,6 +456,9 @@ def test_replication_links_name_each_server_once_and_on_which_side_it_is() -> No
         {"properties": {"role": "Primary"}},
         {"properties": {"role": None, "partnerDatabaseId": "x"}},
     ]
-    found = read_linked(one, [ReplicationLink(body) for body in (*links, *odd)])
+    found = merged(partner for body in links for partner in read_linked(one, ReplicationLink(body)).found)
     assert [(partner.id.name.lower(), partner.secondary) for partner in found] == [("three", False), ("two", True)]
     assert merged(found, (Partner(ArmId(three), secondary=True),))[0].secondary
+    for body in odd:
+        with pytest.raises((LookupError, ValueError)):
+            read_linked(one, ReplicationLink(body))

@@ -18,7 +18,7 @@ from cmk_operator.azure.management import Sdk, WholeAnswer
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.providers.disk.compute import DiskEncryptionSets, Disks
 from cmk_operator.providers.disk.disk import plan_disk
-from cmk_operator.providers.disk.encryption_set import ChangeSet, CreateSet, plan_set, with_disks
+from cmk_operator.providers.disk.encryption_set import ChangeSet, CreateSet, DisksOfSet, plan_set, with_disks
 from cmk_operator.providers.disk.options import DiskPlacement
 from cmk_operator.providers.protocol import Applied, Plan, Started, Target
 from cmk_operator.providers.storage.accounts import StorageAccounts
@@ -76,7 +76,7 @@ async def read_account(wire: Wire) -> None:
 async def read_set(wire: Wire) -> None:
     facts = await DiskEncryptionSets(session_on(wire)).read(CHAIN, SET)
     hash(facts)
-    plan_set(Target(SET, None, lambda _: True), want_disk(), with_disks(facts, SET, ()))
+    plan_set(Target(SET, None, lambda _: True), want_disk(), with_disks(facts, SET, DisksOfSet()))
 
 
 async def read_disk(wire: Wire) -> None:

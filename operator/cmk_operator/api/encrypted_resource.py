@@ -321,6 +321,10 @@ class DetailsReport(Shape):
     not_covered_count: int | None = Field(
         default=None, description="How many entries there are, if notCovered does not have all of them."
     )
+    not_readable: tuple[str, ...] = Field(
+        default=(),
+        description="What Azure has beside the resource and the operator cannot read, such as an entry of a list (at most 50).",
+    )
 
 
 class PlanReport(Shape):

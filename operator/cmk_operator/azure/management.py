@@ -209,18 +209,17 @@ async def pages_of(listed: AsyncItemPaged[ModelT]) -> AsyncIterator[list[ModelT]
 
 async def entries_of(
     listing: Callable[..., AsyncItemPaged[Any]], read: Callable[[Mapping[str, Any]], ModelT]
-) -> AsyncIterator[list[tuple[str, ModelT]]]:
+) -> AsyncIterator[list[tuple[str, ModelT | None]]]:
     """The objects of each page of an SDK's list, each read by itself, with its id.
 
-    An object that cannot be read is left out, so that only a read of that object fails. Raises what an Azure call raises. Other
-    tasks may run between slices of a page.
+    An object that cannot be read is None, with an empty id if that cannot be read either: it spoils no other, and whoever needs the
+    whole list sees that it is not. Raises what an Azure call raises. Other tasks may run between slices of a page.
     """
     entries: list[Any] = []
     async for _ in pages_of(listing(**{_ENTRIES: entries})):
-        found = []
+        found: list[tuple[str, ModelT | None]] = []
         for number, entry in enumerate(entries, start=1):
-            with suppress(UnreadableError), typed_answer():
-                found.append((_id_of(entry), read(entry)))
+            found.append(_read_entry(entry, read))
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
         entries.clear()
@@ -248,11 +247,13 @@ _SLICE: Final = 50
 """Objects of a page that are read before other tasks may run."""
 
 
-def _id_of(entry: Mapping[str, object]) -> str:
-    found = entry["id"]
-    if not isinstance(found, str) or not isinstance(entry.get("properties"), dict):
-        raise TypeError("id")
-    return found
+def _read_entry(entry: object, read: Callable[[Mapping[str, Any]], ModelT]) -> tuple[str, ModelT | None]:
+    found = entry.get("id") if isinstance(entry, dict) else None
+    entry_id = found if isinstance(found, str) else ""
+    if isinstance(entry, dict) and entry_id and isinstance(entry.get("properties"), dict):
+        with suppress(UnreadableError), typed_answer():
+            return entry_id, read(entry)
+    return entry_id, None
 
 
 class Received:

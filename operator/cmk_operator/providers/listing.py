@@ -7,10 +7,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
+from cmk_operator.answer_gate import UnreadableError
 from cmk_operator.azure.failures import EXPECTED_FAILURES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
@@ -39,6 +40,8 @@ class _Listed(Generic[FactsT]):
     used: float = float("-inf")
     """When the list was last requested."""
     resources: dict[str, FactsT] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+    """The ids of the resources that the list has and that cannot be read; empty texts for those without an id."""
     read: dict[str, tuple[float, FactsT]] = field(default_factory=dict)
     """Single reads and answers to writes, each with its time. They are newer than a list that ran at that time."""
     written: dict[str, float] = field(default_factory=dict)
@@ -60,17 +63,24 @@ class Source(Protocol[FactsT_co]):
     async def read(self, chain: IdentityChain, target: ArmId) -> FactsT_co:
         """Read one resource. Raises what an Azure call raises."""
 
-    def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[Sequence[tuple[str, FactsT_co]]]:
-        """List all resources of a subscription, each with its id. Raises what an Azure call raises."""
+    def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[Sequence[tuple[str, FactsT_co | None]]]:
+        """List all resources of a subscription, each with its id, and None for one that cannot be read.
+
+        Raises what an Azure call raises.
+        """
 
 
 class Listing(Generic[FactsT]):
     """Resources of one type, from the subscription's list or from single reads."""
 
-    def __init__(self, session: AzureSession, source: Source[FactsT], max_age: float) -> None:
+    def __init__(
+        self, session: AzureSession, source: Source[FactsT], max_age: float, readable: Callable[[FactsT], bool] = lambda _: True
+    ) -> None:
+        """`readable`: whether facts say what their resource is about; if not, `get` reads the resource by itself."""
         self._session = session
         self._source = source
         self._max_age = max_age
+        self._readable = readable
         self._listed: dict[tuple[IdentityChain, str], _Listed[FactsT]] = {}
         """By credential and subscription id; the longest unused first."""
 
@@ -86,9 +96,14 @@ class Listing(Generic[FactsT]):
         if max_age > 0:
             listed = await self._young(chain, target.subscription_id, min(max_age, self._max_age))
             found = listed.resources.get(target.key)
-            if found is not None:
+            if found is not None and self._readable(found):
                 return found
-        return self.remember(chain, target, await self._source.read(chain, target))
+        try:
+            return self.remember(chain, target, await self._source.read(chain, target))
+        except UnreadableError:
+            # The newest answer says nothing, so an older one of the list must not speak for it.
+            self._forget(chain, target)
+            raise
 
     async def before_write(self, chain: IdentityChain, target: ArmId) -> FactsT:
         """Facts that a write may rely on: from a single read, or, if many resources are due, from a list of a few seconds.
@@ -97,11 +112,14 @@ class Listing(Generic[FactsT]):
         """
         listed, now = self._of(chain, target.subscription_id), self._session.monotonic()
         listed.due.append(now)
-        found = listed.for_write(target.key, now)
+        found = self._if_readable(listed.for_write(target.key, now))
         many = len(listed.due) == MANY and now - listed.due[0] <= WRITE_MAX_AGE
         if found is None and many and now >= listed.singly_until:
-            found = await self._list_before_write(chain, target, listed)
+            found = self._if_readable(await self._list_before_write(chain, target, listed))
         return found if found is not None else await self.get(chain, target, 0.0)
+
+    def _if_readable(self, found: FactsT | None) -> FactsT | None:
+        return found if found is not None and self._readable(found) else None
 
     async def _list_before_write(self, chain: IdentityChain, target: ArmId, listed: _Listed[FactsT]) -> FactsT | None:
         """One list for all that wait for it; None if the list fails or does not help."""
@@ -124,8 +142,12 @@ class Listing(Generic[FactsT]):
         self._of(chain, target.subscription_id).written[target.key] = self._session.monotonic()
 
     async def all(self, chain: IdentityChain, subscription_id: str, max_age: float) -> Mapping[str, FactsT]:
-        """The facts of all resources of a subscription, by `ArmId.key`. Raises what an Azure call raises."""
+        """The facts of all resources of a subscription that can be read, by `ArmId.key`. Raises what an Azure call raises."""
         return (await self._young(chain, subscription_id, min(max_age, self._max_age))).resources
+
+    async def unread(self, chain: IdentityChain, subscription_id: str, max_age: float) -> tuple[str, ...]:
+        """The ids of those that the same list has and that cannot be read; an empty text for one without an id."""
+        return (await self._young(chain, subscription_id, min(max_age, self._max_age))).unread
 
     def remember(self, chain: IdentityChain, target: ArmId, facts: FactsT) -> FactsT:
         """Put a newer read into the list and return it, so that no older list replaces it."""
@@ -134,6 +156,12 @@ class Listing(Generic[FactsT]):
             listed.resources[target.key] = facts
             listed.read[target.key] = (self._session.monotonic(), facts)
         return facts
+
+    def _forget(self, chain: IdentityChain, target: ArmId) -> None:
+        listed = self._listed.get((chain, target.subscription_id))
+        if listed is not None:
+            listed.resources.pop(target.key, None)
+            listed.read.pop(target.key, None)
 
     async def _young(self, chain: IdentityChain, subscription_id: str, max_age: float) -> _Listed[FactsT]:
         listed = self._of(chain, subscription_id)
@@ -162,9 +190,12 @@ class Listing(Generic[FactsT]):
         # The facts of most resources of a subscription are equal, so equal facts are kept once.
         alike: dict[FactsT, FactsT] = {}
         found: dict[str, FactsT] = {}
+        unread: list[str] = []
         async for page in self._source.pages(chain, subscription_id):
-            found |= {resource_id.lower(): alike.setdefault(facts, facts) for resource_id, facts in page}
+            found |= {resource_id.lower(): alike.setdefault(facts, facts) for resource_id, facts in page if facts is not None}
+            unread += [resource_id for resource_id, facts in page if facts is None]
         listed.read = {key: (at, facts) for key, (at, facts) in listed.read.items() if at > began}
         found |= {key: facts for key, (_, facts) in listed.read.items()}
         listed.written = {key: at for key, at in listed.written.items() if at >= began}
+        listed.unread = tuple(sorted(unread))
         listed.resources, listed.began, listed.at = found, began, self._session.monotonic()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 
+from cmk_operator.core.encryption.protection import Unreadable
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
@@ -118,6 +120,8 @@ class Shown:
     network_subnets: tuple[str, ...] = ()
     """Subnets of the service that the vault's firewall must allow."""
     waits_until: datetime | None = None
+    not_readable: tuple[str, ...] = ()
+    """What Azure has beside the resource and the operator cannot read, such as an entry of a list; for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,11 @@ class ResourceFacts(Generic[DetailT]):
     """Whether the service moves the resource to a new version of a key without a version; False: the operator must do it."""
     parts: tuple[Part, ...] = ()
     """Data of the resource that another key may protect, as far as the resource itself or a list shows it."""
+
+
+def is_readable(facts: ResourceFacts[Any]) -> bool:
+    """Whether the facts say what protects the resource."""
+    return not isinstance(facts.protection, Unreadable)
 
 
 @dataclass(frozen=True, slots=True)

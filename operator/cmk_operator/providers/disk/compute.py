@@ -33,7 +33,9 @@ class DiskEncryptionSets:
         with typed_answer():
             return encryption_set.read_set(whole(await client.disk_encryption_sets.get(target.resource_group, target.name)))
 
-    async def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[list[tuple[str, encryption_set.Facts]]]:
+    async def pages(
+        self, chain: IdentityChain, subscription_id: str
+    ) -> AsyncIterator[list[tuple[str, encryption_set.Facts | None]]]:
         """GET all sets of the subscription."""
         client = await self._session.management(COMPUTE, chain, subscription_id)
         from azure.mgmt.compute.models import DiskEncryptionSet
@@ -73,7 +75,7 @@ class Disks:
         with typed_answer():
             return disk.read_disk(whole(await client.disks.get(target.resource_group, target.name)))
 
-    async def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[list[tuple[str, disk.Facts]]]:
+    async def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[list[tuple[str, disk.Facts | None]]]:
         """GET all disks of the subscription."""
         client = await self._session.management(COMPUTE, chain, subscription_id)
         from azure.mgmt.compute.models import Disk

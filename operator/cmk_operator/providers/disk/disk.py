@@ -153,12 +153,12 @@ def plan_disk(target: Target, want: KeyChoice, seen: Facts) -> Plan[DiskUpdate] 
             "the platform engineer must name the set of the disk in spec.disk.diskEncryptionSetId",
         )
     set_id, detail = placement.disk_encryption_set, seen.detail
-    unfit = _unfit(target, set_id, want, detail)
+    start, unfit = start_of(seen.protection, DISK.off_another_key), _unfit(target, set_id, want, detail)
+    # A manifest that does not fit is reported first, but what does not fit is known only from a disk that can be read.
+    if isinstance(start, Fault) and (unfit is None or isinstance(seen.protection, Unreadable)):
+        return start
     if unfit is not None or detail.wanted_set is None:
         return unfit
-    start = start_of(seen.protection, DISK.off_another_key)
-    if isinstance(start, Fault):
-        return start
     wanted = detail.wanted_set.detail
     there = detail.encryption_set == set_id and detail.encryption_type.lower() == wanted.encryption_type.lower()
     if there or detail.secure_set == set_id:

@@ -13,6 +13,7 @@ from cmk_operator.azure.management import text_of
 from cmk_operator.core.encryption.arm_faults import judge_arm_failure
 from cmk_operator.core.encryption.coverage import Part
 from cmk_operator.core.encryption.protection import (
+    LONGEST_NAME,
     FieldChange,
     KeyChoice,
     MicrosoftManaged,
@@ -28,6 +29,7 @@ from cmk_operator.core.faults.fault import Actor, Fault, blocked, busy, invalid
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.region import region_of
+from cmk_operator.core.text.foreign_text import cleaned
 from cmk_operator.core.text.names import names_shown
 from cmk_operator.providers.arm import unreadable_parts
 from cmk_operator.providers.disk.kind import DISK_ENCRYPTION_SET
@@ -35,7 +37,7 @@ from cmk_operator.providers.disk.options import DiskEncryptionSetCreation
 from cmk_operator.providers.protocol import Plan, ResourceFacts, Shown, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from azure.mgmt.compute.models import ApiError, DiskEncryptionSet
     from azure.mgmt.compute.types import (
@@ -81,6 +83,14 @@ class ProtectedDisk:
 
 
 @dataclass(frozen=True, slots=True)
+class DisksOfSet:
+    """The disks that use a set, and the ids of those that cannot be read and may use it (an empty text for one without an id)."""
+
+    on_it: tuple[ProtectedDisk, ...] = ()
+    unread: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class DiskEncryptionSetDetail:
     """The properties of a set; `exists` is False for a set that is to be created."""
 
@@ -94,6 +104,8 @@ class DiskEncryptionSetDetail:
     state: str = ""
     disks: tuple[ProtectedDisk, ...] | None = None
     """The disks that use the set; None if the operator may not read disks."""
+    unread_disks: bool = False
+    """Whether there are disks that cannot be read, so that more may use the set."""
 
     @property
     def confidential(self) -> bool:
@@ -165,14 +177,16 @@ def confidential_part(name: str) -> Part:
     return Part(f"disk {name}", remedy=_CONFIDENTIAL_DISK)
 
 
-def with_disks(facts: Facts, of_set: ArmId, disks: Sequence[ProtectedDisk] | AzureFailure) -> Facts:
+def with_disks(facts: Facts, of_set: ArmId, disks: DisksOfSet | AzureFailure) -> Facts:
     """The facts with the disks that use the set, or with why they are not known."""
-    known = tuple(sorted(disks, key=lambda disk: disk.id.key)) if not isinstance(disks, AzureFailure) else None
+    known = tuple(sorted(disks.on_it, key=lambda disk: disk.id.key)) if not isinstance(disks, AzureFailure) else None
+    unread = disks.unread if not isinstance(disks, AzureFailure) else ()
     machines = {disk.attached_to: None for disk in known or () if disk.attached_to is not None}
     shown = replace(
         facts.shown,
         encrypted_disks=tuple(_name(disk.id, of_set) for disk in known or ()),
         attached_to=tuple(_name(machine, of_set) for machine in machines),
+        not_readable=tuple(_shown_unread(one, of_set) for one in sorted(unread)),
     )
     parts = tuple(confidential_part(_name(disk.id, of_set)) for disk in known or () if disk.confidential)
     if isinstance(disks, AzureFailure):
@@ -180,7 +194,12 @@ def with_disks(facts: Facts, of_set: ArmId, disks: Sequence[ProtectedDisk] | Azu
         parts = (
             refused.found if not isinstance(refused, AzureFailure) else (Part(DISKS, remedy="Azure does not list them now"),)
         )
-    return replace(facts, detail=replace(facts.detail, disks=known), shown=shown, parts=parts)
+    return replace(facts, detail=replace(facts.detail, disks=known, unread_disks=bool(unread)), shown=shown, parts=parts)
+
+
+def _shown_unread(disk_id: str, beside: ArmId) -> str:
+    kept = cleaned(disk_id, LONGEST_NAME)
+    return f"disk {_name(ArmId(kept), beside)}" if kept else "a disk without an id"
 
 
 def _name(resource: ArmId, beside: ArmId) -> str:
@@ -369,9 +388,11 @@ def plan_set_revert(target: Target, seen: Facts) -> Fault | None:
     start = start_of(seen.protection, DISK_ENCRYPTION_SET.off_another_key)
     if isinstance(start, Fault):
         return start
-    if not seen.detail.exists or not isinstance(start, OnKey) or seen.detail.disks == ():
+    detail = seen.detail
+    if not detail.exists or not isinstance(start, OnKey) or (detail.disks == () and not detail.unread_disks):
         return None
-    disks = ", ".join(seen.shown.encrypted_disks[:NAMES_IN_A_LINE]) or "which the operator may not read"
+    names = (*seen.shown.encrypted_disks, *(f"{one}, which cannot be read" for one in seen.shown.not_readable))
+    disks = ", ".join(names[:NAMES_IN_A_LINE]) or "which the operator may not read"
     message = (
         f"disk encryption set {target.id.name} cannot be on a Microsoft-managed key: the platform engineer must revert each of its "
         f"disks, by deleting its EncryptedResource with deletionPolicy RevertToPlatformKey ({disks})"

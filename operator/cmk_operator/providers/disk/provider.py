@@ -14,7 +14,7 @@ from cmk_operator.providers.disk.compute import DiskEncryptionSets, Disks
 from cmk_operator.providers.disk.kind import DISK, DISK_ENCRYPTION_SET
 from cmk_operator.providers.disk.options import DiskPlacement, read_creation, read_placement
 from cmk_operator.providers.listing import Listing
-from cmk_operator.providers.protocol import Applied, Plan, Started, Target
+from cmk_operator.providers.protocol import Applied, Plan, Started, Target, is_readable
 
 if TYPE_CHECKING:
     from azure.mgmt.compute.types import DiskUpdate
@@ -52,15 +52,18 @@ class ComputeLists:
                 return None
             raise
 
-    async def disks_of(self, chain: IdentityChain, set_id: ArmId) -> list[encryption_set.ProtectedDisk] | AzureFailure:
+    async def disks_of(self, chain: IdentityChain, set_id: ArmId) -> encryption_set.DisksOfSet | AzureFailure:
         """The disks that use the set, from the subscription's list, or why the list cannot be read."""
         try:
             found = await self.disks.all(chain, set_id.subscription_id, self.max_age)
+            unread = await self.disks.unread(chain, set_id.subscription_id, self.max_age)
         except EXPECTED_FAILURES as error:
             return failure_of(error)
-        return [
+        on_it = (
             disk.protected_disk(one) for one in found.values() if set_id in {one.detail.encryption_set, one.detail.secure_set}
-        ]
+        )
+        odd = (one.detail.id.text for one in found.values() if not is_readable(one))
+        return encryption_set.DisksOfSet(tuple(on_it), (*odd, *unread))
 
 
 def judge_compute_failure(failure: AzureFailure, name: str) -> Fault:
@@ -177,8 +180,8 @@ def make_providers(session: AzureSession, list_max_age: float) -> tuple[Provider
     """Both providers, on the same lists."""
     lists = ComputeLists(
         session,
-        Listing(session, DiskEncryptionSets(session), list_max_age),
-        Listing(session, Disks(session), list_max_age),
+        Listing(session, DiskEncryptionSets(session), list_max_age, is_readable),
+        Listing(session, Disks(session), list_max_age, is_readable),
         list_max_age,
     )
     return DiskEncryptionSetProvider(lists), DiskProvider(lists)

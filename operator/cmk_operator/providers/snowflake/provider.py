@@ -280,7 +280,7 @@ def _facts(target: SnowflakeTarget, known: _Known, max_age: float) -> Facts:
     bound = None if in_force is not None else _not_newer_than(target, info)
     detail = SnowflakeDetail(info, known.verification, known.wait if asked_lately else None, in_force, bound, known.said)
     remembered = Remembered(_text(in_force), registered_at, _text(bound))
-    return ResourceFacts(_protection(info, in_force), detail, shown, remembered, parts=PARTS)
+    return ResourceFacts(protection_of_account(info, in_force), detail, shown, remembered, parts=PARTS)
 
 
 def _in_force(known: _Known, kept: Remembered) -> KeyUri | None:
@@ -308,7 +308,8 @@ def _text(version: KeyUri | None) -> str | None:
     return str(version) if version is not None else None
 
 
-def _protection(info: CmkInfo, in_force: KeyUri | None) -> Protection:
+def protection_of_account(info: CmkInfo, in_force: KeyUri | None) -> Protection:
+    """What protects an account, by Snowflake's words; `in_force` is the version that the operator activated, if known."""
     if not info.understood:
         return Unreadable("the answer of SYSTEM$GET_CMK_INFO() has unknown wording", Reason.SNOWFLAKE_ANSWER_NOT_UNDERSTOOD)
     if info.in_progress and in_force is not None:

@@ -9,7 +9,9 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, assert_never
 
-from cmk_operator.azure.management import FirstAnswer, entries_of, pages_of, typed_answer, whole
+from cmk_operator.answer_gate import UnreadableError
+from cmk_operator.azure.management import FirstAnswer, entries_of, typed_answer, whole
+from cmk_operator.providers.protocol import is_readable
 from cmk_operator.providers.sql import bodies
 from cmk_operator.providers.sql.database import read_database
 from cmk_operator.providers.sql.parts import read_encrypted, read_rows
@@ -26,16 +28,19 @@ from cmk_operator.providers.sql.requests import (
 )
 from cmk_operator.providers.sql.sdk import SQL
 from cmk_operator.providers.sql.server import (
+    Listed,
+    ServerKeys,
+    listed_of,
     read_closed,
-    read_known_keys,
     read_linked,
     read_partners,
     read_protector,
     read_server,
+    server_keys,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 
     from azure.core.async_paging import AsyncItemPaged
     from azure.mgmt.sql.aio import SqlManagementClient
@@ -48,7 +53,6 @@ if TYPE_CHECKING:
     from cmk_operator.providers.sql.server import ClosedDatabase, Partner, Protector, ServerIdentity
 
 FactsT = TypeVar("FactsT")
-ModelT = TypeVar("ModelT")
 RECOVERY_SECONDS: Final = 600.0
 """Seconds that SQL gets to open databases after a revalidation, before the next one is sent."""
 KEPT_SECONDS: Final = 3600.0
@@ -65,17 +69,27 @@ class Readings(Generic[FactsT]):
     """
 
     monotonic: Callable[[], float]
+    readable: Callable[[FactsT], bool] = lambda _: True
+    """Whether a read says what it must; if not, it is not kept."""
     _read: dict[Hashable, tuple[float, FactsT]] = field(default_factory=dict)
 
     async def get(self, key: Hashable, max_age: float, read: Callable[[], Awaitable[FactsT]]) -> FactsT:
-        """The last read if it is at most `max_age` seconds old, else a new one (0: always). Raises what `read` raises."""
+        """The last read if it is at most `max_age` seconds old, else a new one (0: always). Raises what `read` raises.
+
+        After an answer that cannot be read, no older one counts.
+        """
         known = self._read.get(key)
         began = self.monotonic()
         if known is not None and began - known[0] <= max_age and max_age > 0:
             return known[1]
-        found = await read()
+        try:
+            found = await read()
+        except UnreadableError:
+            self._read.pop(key, None)
+            raise
         self._read.pop(key, None)
-        self._read[key] = (began, found)
+        if self.readable(found):
+            self._read[key] = (began, found)
         self._drop_old(began)
         return found
 
@@ -103,7 +117,9 @@ class SqlClient:
         with typed_answer():
             return read_server(whole(await client.servers.get(*_server(target))))
 
-    async def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[Sequence[tuple[str, ServerIdentity]]]:
+    async def pages(
+        self, chain: IdentityChain, subscription_id: str
+    ) -> AsyncIterator[Sequence[tuple[str, ServerIdentity | None]]]:
         """List all servers of a subscription, each with its id."""
         client = await self.session.management(SQL, chain, subscription_id)
         from azure.mgmt.sql.models import Server
@@ -117,25 +133,38 @@ class SqlClient:
         with typed_answer():
             return read_protector(whole(await client.encryption_protectors.get(*_server(server), _PROTECTOR)))
 
-    async def known_keys(self, chain: IdentityChain, server: ArmId) -> frozenset[str]:
-        """List the names of the keys that were added to a server, in lower case."""
+    async def known_keys(self, chain: IdentityChain, server: ArmId) -> ServerKeys:
+        """List the keys that were added to a server."""
         client = await self._of(chain, server)
-        return await _all(client.server_keys.list_by_server(*_server(server)), read_known_keys)
+        # The id has the name of a key; nothing else of it is read.
+        listed = await _entries(client.server_keys.list_by_server, server, lambda _: None)
+        return server_keys(entry_id for entry_id, _ in listed)
 
-    async def partners(self, chain: IdentityChain, server: ArmId) -> tuple[Partner, ...]:
+    async def partners(self, chain: IdentityChain, server: ArmId) -> Listed[Partner]:
         """List the servers in failover groups with this one."""
         client = await self._of(chain, server)
-        return await _all(client.failover_groups.list_by_server(*_server(server)), read_partners)
+        from azure.mgmt.sql.models import FailoverGroup
 
-    async def linked(self, chain: IdentityChain, server: ArmId) -> tuple[Partner, ...]:
+        listed = await _entries(client.failover_groups.list_by_server, server, lambda one: read_partners(FailoverGroup(one)))
+        return listed_of("failover group", listed)
+
+    async def linked(self, chain: IdentityChain, server: ArmId) -> Listed[Partner]:
         """List the servers to or from which databases of this one are replicated, with or without a failover group."""
         client = await self._of(chain, server)
-        return await _all(client.replication_links.list_by_server(*_server(server)), functools.partial(read_linked, server))
+        from azure.mgmt.sql.models import ReplicationLink
 
-    async def closed_databases(self, chain: IdentityChain, server: ArmId) -> tuple[ClosedDatabase, ...]:
+        listed = await _entries(
+            client.replication_links.list_by_server, server, lambda one: read_linked(server, ReplicationLink(one))
+        )
+        return listed_of("replication link", listed)
+
+    async def closed_databases(self, chain: IdentityChain, server: ArmId) -> Listed[ClosedDatabase]:
         """List the databases of a server that cannot use their key."""
         client = await self._of(chain, server)
-        return await _all(client.databases.list_inaccessible_by_server(*_server(server)), read_closed)
+        from azure.mgmt.sql.models import Database
+
+        listed = await _entries(client.databases.list_inaccessible_by_server, server, lambda one: read_closed(Database(one)))
+        return listed_of("inaccessible database", listed)
 
     async def database(self, chain: IdentityChain, database: ArmId) -> DatabaseFacts:
         """GET a database."""
@@ -144,17 +173,20 @@ class SqlClient:
             return read_database(whole(await client.databases.get(*_server(database), database.name)))
 
     async def databases(self, chain: IdentityChain, database: ArmId) -> dict[str, DatabaseFacts]:
-        """List all databases of a database's server, by `ArmId.key`."""
+        """List the databases of a database's server that can be read, by `ArmId.key`."""
         client = await self._of(chain, database)
-        return await _all(
-            client.databases.list_by_server(*_server(database)),
-            lambda found: {str(one.id).lower(): read_database(one) for one in found},
-        )
+        from azure.mgmt.sql.models import Database
 
-    async def rows(self, chain: IdentityChain, server: ArmId) -> tuple[DatabaseRow, ...]:
+        listed = await _entries(client.databases.list_by_server, database, lambda one: read_database(Database(one)))
+        return {entry_id.lower(): facts for entry_id, facts in listed if facts is not None and is_readable(facts)}
+
+    async def rows(self, chain: IdentityChain, server: ArmId) -> Listed[DatabaseRow]:
         """List the user databases of a server."""
         client = await self._of(chain, server)
-        return await _all(client.databases.list_by_server(*_server(server)), read_rows)
+        from azure.mgmt.sql.models import Database
+
+        listed = await _entries(client.databases.list_by_server, server, lambda one: Listed(read_rows([Database(one)])))
+        return listed_of("database", listed)
 
     async def encrypted(self, chain: IdentityChain, database: ArmId) -> bool:
         """GET whether a database's transparent data encryption is on."""
@@ -220,7 +252,8 @@ def _call(client: SqlManagementClient, request: SqlRequest, answer: FirstAnswer[
             assert_never(request)
 
 
-async def _all(listed: AsyncItemPaged[ModelT], read: Callable[[list[ModelT]], FactsT]) -> FactsT:
-    models = [model async for page in pages_of(listed) for model in page]
-    with typed_answer():
-        return read(models)
+async def _entries(
+    listing: Callable[..., AsyncItemPaged[Any]], server: ArmId, read: Callable[[Mapping[str, Any]], FactsT]
+) -> list[tuple[str, FactsT | None]]:
+    """One list of a server; one entry that cannot be read spoils only itself."""
+    return [entry async for page in entries_of(functools.partial(listing, *_server(server)), read) for entry in page]

@@ -57,7 +57,7 @@ Facts = ResourceFacts[SqlDatabaseDetail]
 
 def read_database(database: Database) -> Facts:
     """Read the SDK's model of a database. A database without a key of its own is protected by its server's protector."""
-    protection = protection_of(database, _protection)
+    protection = protection_of(database, read_protection)
     properties = database.properties
     if isinstance(protection, Unreadable) or properties is None:
         return ResourceFacts(protection, SqlDatabaseDetail())
@@ -69,7 +69,8 @@ def read_database(database: Database) -> Facts:
     return ResourceFacts(protection, detail, shown)
 
 
-def _protection(database: Reported) -> Protection:
+def read_protection(database: Reported) -> Protection:
+    """The database's own key, or that of its server; raises `ShapeError`."""
     properties = database.inner("properties")
     # Every database has a status; without it, the answer is not one about a database.
     properties.required("status")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.encryption.coverage import Part
 from cmk_operator.core.encryption.protection import named
+from cmk_operator.core.encryption.reported import Reported
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.providers.sql.wire import wire_value
 
@@ -48,15 +49,18 @@ class DatabaseRow:
 
 
 def read_rows(databases: Iterable[Database]) -> tuple[DatabaseRow, ...]:
-    """The user databases of a list; system databases are left out, because Azure never encrypts them with a key."""
+    """The user databases of a list; system databases are left out, because Azure never encrypts them with a key.
+
+    Raises `ShapeError` for one that does not show whether it has a key of its own.
+    """
     rows: list[DatabaseRow] = []
     for database in databases:
         found, properties = ArmId(str(database.id)), database.properties
         if found.name.lower() == _MASTER or "system" in (database.kind or "").lower().split(","):
             continue
         replica = wire_value(properties.secondary_type if properties is not None else None).lower() in {"geo", "standby"}
-        own = properties.encryption_protector if properties is not None else None
-        rows.append(DatabaseRow(found, str(own or ""), replica))
+        own = Reported(database).inner("properties").text("encryptionProtector")
+        rows.append(DatabaseRow(found, own, replica))
     return tuple(rows)
 
 
@@ -76,6 +80,11 @@ def part_of_database(row: DatabaseRow, primaries: tuple[Partner, ...], *, encryp
     if row.own_key:
         return Part.under(name, named(row.own_key), _OWN_KEY)
     return _replica(name, primaries) if row.is_replica else None
+
+
+def unread(name: str) -> Part:
+    """A database whose entry in the server's list cannot be read."""
+    return Part(name, remedy="Azure's answer about it cannot be read")
 
 
 def unencrypted(name: str) -> Part:

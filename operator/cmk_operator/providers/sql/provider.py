@@ -80,9 +80,9 @@ class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
     def __init__(self, client: SqlClient, list_max_age: float) -> None:
         super().__init__(client)
         self._servers = Listing(client.session, client, list_max_age)
-        self._protectors: Readings[server.Protector] = Readings(client.session.monotonic)
-        self._closed: Readings[tuple[server.ClosedDatabase, ...]] = Readings(client.session.monotonic)
-        self._partners: Readings[tuple[server.Partner, ...]] = Readings(client.session.monotonic)
+        self._protectors: Readings[server.Protector] = Readings(client.session.monotonic, server.is_readable)
+        self._closed: Readings[server.Listed[server.ClosedDatabase]] = Readings(client.session.monotonic)
+        self._partners: Readings[server.Listed[server.Partner]] = Readings(client.session.monotonic)
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> server.Facts | AzureFailure:
         """The server, its protector and its inaccessible databases; before a write also its keys and its geo-secondaries."""
@@ -103,11 +103,12 @@ class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
         recovering = self._client.recovering(chain, target.id, closed=bool(facts.detail.inaccessible))
         return replace(facts, detail=replace(facts.detail, recovering=recovering))
 
-    async def _all_partners(self, chain: IdentityChain, server_id: ArmId) -> tuple[server.Partner, ...]:
+    async def _all_partners(self, chain: IdentityChain, server_id: ArmId) -> server.Listed[server.Partner]:
         """Read failover groups and replication links, because active geo-replication has no group."""
         grouped, linked = await asyncio.gather(self._client.partners(chain, server_id), self._client.linked(chain, server_id))
-        partners = server.merged(grouped, linked)
-        return tuple(await asyncio.gather(*(self._with_protector(chain, one) for one in partners)))
+        partners = server.merged(grouped.found, linked.found)
+        read = await asyncio.gather(*(self._with_protector(chain, one) for one in partners))
+        return server.Listed(tuple(read), (*grouped.unread, *linked.unread))
 
     async def _with_protector(self, chain: IdentityChain, partner: server.Partner) -> server.Partner:
         """The partner with its own protector. A failure is a fact about it, and blocks nothing."""
@@ -119,20 +120,21 @@ class SqlServerProvider(_SqlProvider[server.SqlServerDetail]):
     async def read_parts(self, chain: IdentityChain, target: Target, seen: server.Facts) -> Parts | AzureFailure:
         """The server's user databases, by one list, and whether each is encrypted at all, by one read of each."""
         try:
-            rows = await self._client.rows(chain, target.id)
+            listed = await self._client.rows(chain, target.id)
         except EXPECTED_FAILURES as error:
             return unreadable_parts(failure_of(error), parts.DATABASES, parts.DATABASES_READ)
+        rows, odd = listed.found, tuple(map(parts.unread, listed.unread))
         encrypted = await self._encrypted(chain, rows)
         if isinstance(encrypted, AzureFailure):
             refused = unreadable_parts(encrypted, parts.ENCRYPTION, parts.ENCRYPTION_READ)
             if isinstance(refused, AzureFailure):
                 return refused
             found = [parts.part_of_database(row, seen.detail.primaries, encrypted=None) for row in rows]
-            return Parts((*refused.found, *filter(None, found)), reads=2)
+            return Parts((*refused.found, *filter(None, found), *odd), reads=2)
         found = [
             parts.part_of_database(row, seen.detail.primaries, encrypted=on) for row, on in zip(rows, encrypted, strict=True)
         ]
-        return Parts(tuple(filter(None, found)), reads=1 + len(rows))
+        return Parts((*filter(None, found), *odd), reads=1 + len(rows))
 
     async def _encrypted(self, chain: IdentityChain, rows: Sequence[parts.DatabaseRow]) -> list[bool | None] | AzureFailure:
         """Whether each database is encrypted; None for one that is gone meanwhile."""

@@ -5,16 +5,24 @@ Source: azure-mgmt-sql, `Server`, `EncryptionProtector`, `FailoverGroup`, `Datab
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar
 
 from cmk_operator.core.encryption.coverage import shown_protection
-from cmk_operator.core.encryption.protection import MicrosoftManaged, OnAnotherKey, OnKey, Unreadable, named
+from cmk_operator.core.encryption.protection import (
+    LONGEST_NAME,
+    MicrosoftManaged,
+    OnAnotherKey,
+    OnKey,
+    Unreadable,
+    named,
+)
 from cmk_operator.core.encryption.reported import protection_of
 from cmk_operator.core.identifiers.arm_id import ArmId, InvalidArmIdError, parse_arm_id
+from cmk_operator.core.text.foreign_text import cleaned
 from cmk_operator.providers.protocol import GeoReplica, ResourceFacts, Shown
+from cmk_operator.providers.sql.database import read_protection
 from cmk_operator.providers.sql.wire import (
     AZURE_KEY_VAULT,
     SERVICE_MANAGED,
@@ -26,7 +34,7 @@ from cmk_operator.providers.sql.wire import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from azure.mgmt.sql.models import Database, EncryptionProtector, FailoverGroup, ReplicationLink, Server, ServerKey
+    from azure.mgmt.sql.models import Database, EncryptionProtector, FailoverGroup, ReplicationLink, Server
 
     from cmk_operator.core.encryption.protection import Protection
     from cmk_operator.core.encryption.reported import Reported
@@ -51,23 +59,48 @@ class ServerIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerKeys:
+    """The names of the keys that were added to a server, in lower case, and how many of them cannot be read."""
+
+    names: frozenset[str] = frozenset()
+    unread: int = 0
+
+    def has(self, name: str) -> bool | None:
+        """Whether the server has a key of that name; None if the answer does not show it."""
+        if name.lower() in self.names:
+            return True
+        return None if self.unread else False
+
+
+EntryT = TypeVar("EntryT")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Generic[EntryT]):
+    """One list of a server: what can be read of it, and the names of the entries that cannot be, for people."""
+
+    found: tuple[EntryT, ...] = ()
+    unread: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Secondary:
-    """A geo-secondary with the names of its keys (in lower case; None: not read), or why it could not be read."""
+    """A geo-secondary with its keys (None: not read), or why it could not be read."""
 
     id: ArmId
     identity: ServerIdentity | None = None
-    known_keys: frozenset[str] | None = None
+    known_keys: ServerKeys | None = None
     failure: AzureFailure | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SqlServerDetail:
-    """What a plan needs to know of a server. `known_keys` (in lower case) is None if it was not read."""
+    """What a plan needs to know of a server. `known_keys` is None if it was not read."""
 
     identity: ServerIdentity
     server_key_name: str = SERVICE_MANAGED
     auto_rotation: bool = False
-    known_keys: frozenset[str] | None = None
+    known_keys: ServerKeys | None = None
     secondaries: tuple[Secondary, ...] = ()
     inaccessible: tuple[str, ...] = ()
     """Databases under the server's own protector that cannot use it."""
@@ -87,6 +120,11 @@ class Protector:
     protection: Protection = field(default_factory=MicrosoftManaged)
     server_key_name: str = SERVICE_MANAGED
     auto_rotation: bool = False
+
+
+def is_readable(protector: Protector) -> bool:
+    """Whether the answer says what protects the server."""
+    return not isinstance(protector.protection, Unreadable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,35 +177,55 @@ def _protection(protector: Reported) -> Protection:
     return named(properties.required("uri"), version=properties.text("keyVersion"), following=following)
 
 
-def read_known_keys(keys: Iterable[ServerKey]) -> frozenset[str]:
-    """The names of the keys on a server, in lower case. They are taken from the id, because `name` is not always set."""
-    return frozenset((key.id or "").rsplit("/", 1)[-1].lower() for key in keys)
+def server_keys(ids: Iterable[str]) -> ServerKeys:
+    """The keys of a server by their ids, which have the name; `name` is not always set. An empty id cannot be read."""
+    names = [one.rsplit("/", 1)[-1].lower() for one in ids]
+    return ServerKeys(frozenset(filter(None, names)), names.count(""))
 
 
-def read_partners(groups: Iterable[FailoverGroup]) -> tuple[Partner, ...]:
-    """The servers in failover groups with this one; `secondary` is True if this one is the primary."""
-    found: dict[ArmId, Partner] = {}
-    for properties in filter(None, (group.properties for group in groups)):
-        primary = wire_value(properties.replication_role).lower() == "primary"
-        for partner in properties.partner_servers or ():
-            try:
-                partner_id = parse_arm_id(partner.id or "")
-            except InvalidArmIdError:
-                continue
-            known = found.get(partner_id)
-            found[partner_id] = Partner(partner_id, primary or (known is not None and known.secondary))
-    return tuple(sorted(found.values(), key=lambda partner: partner.id.key))
+def listed_of(what: str, entries: Iterable[tuple[str, Listed[EntryT] | None]]) -> Listed[EntryT]:
+    """A list from its entries, each of which was read by itself; one that cannot be read is named."""
+    found: list[EntryT] = []
+    unread: list[str] = []
+    for entry_id, read in entries:
+        if read is None:
+            unread.append(f"{what} {cleaned(ArmId(entry_id).name, LONGEST_NAME)}" if entry_id else f"a {what} without an id")
+        else:
+            found += read.found
+            unread += read.unread
+    return Listed(tuple(found), tuple(sorted(unread)))
 
 
-def read_linked(server: ArmId, links: Iterable[ReplicationLink]) -> tuple[Partner, ...]:
-    """The servers with a replica, or the primary, of one of this server's databases; active geo-replication has no group."""
-    found: list[Partner] = []
-    for properties in filter(None, (link.properties for link in links)):
-        with suppress(InvalidArmIdError):
-            partner = parse_arm_id((properties.partner_database_id or "").partition("/databases/")[0])
-            if partner != server:
-                found.append(Partner(partner, wire_value(properties.role).lower() in _PRIMARY))
-    return merged((), found)
+def read_partners(group: FailoverGroup) -> Listed[Partner]:
+    """The other servers of a failover group. Raises LookupError if it does not show whether this one is its primary."""
+    properties = group.properties
+    primary = _role(properties.replication_role if properties is not None else None) == "primary"
+    found, unread = [], 0
+    for partner in (properties.partner_servers if properties is not None else None) or ():
+        try:
+            found.append(Partner(parse_arm_id(partner.id or ""), primary))
+        except InvalidArmIdError:
+            unread += 1
+    return Listed(tuple(found), (f"a partner server of failover group {cleaned(group.name or '', LONGEST_NAME)}",) * unread)
+
+
+def read_linked(server: ArmId, link: ReplicationLink) -> Listed[Partner]:
+    """The server with a replica, or the primary, of one of this server's databases; active geo-replication has no group.
+
+    Raises LookupError or ValueError if the link does not show which server that is, or its role.
+    """
+    properties = link.properties
+    if properties is None:
+        raise LookupError("properties")
+    role, partner = _role(properties.role), parse_arm_id((properties.partner_database_id or "").partition("/databases/")[0])
+    return Listed((Partner(partner, role in _PRIMARY),) if partner != server else ())
+
+
+def _role(role: object) -> str:
+    found = wire_value(role).lower()
+    if not found:
+        raise LookupError("role")
+    return found
 
 
 def merged(*partners: Iterable[Partner]) -> tuple[Partner, ...]:
@@ -179,20 +237,24 @@ def merged(*partners: Iterable[Partner]) -> tuple[Partner, ...]:
     return tuple(sorted(found.values(), key=lambda partner: partner.id.key))
 
 
-def read_closed(databases: Iterable[Database]) -> tuple[ClosedDatabase, ...]:
-    """The inaccessible databases of a list; `own_key` marks those that do not depend on the server's key."""
-    found = [
-        ClosedDatabase(database.name or "", bool(database.properties.encryption_protector))
-        for database in databases
-        if database.properties is not None and is_inaccessible(database.properties)
-    ]
-    return tuple(sorted(found, key=lambda database: database.name))
+def read_closed(database: Database) -> Listed[ClosedDatabase]:
+    """The database if it is inaccessible; `own_key` marks one that does not depend on the server's key.
+
+    Raises LookupError if its own key or its status cannot be read.
+    """
+    own = protection_of(database, read_protection)
+    if isinstance(own, Unreadable) or database.properties is None:
+        raise LookupError("properties")
+    closed = ClosedDatabase(database.name or "", not isinstance(own, MicrosoftManaged))
+    return Listed((closed,) if is_inaccessible(database.properties) else ())
 
 
 def facts_of(
-    identity: ServerIdentity, protector: Protector, closed: tuple[ClosedDatabase, ...], partners: tuple[Partner, ...]
+    identity: ServerIdentity, protector: Protector, closed_databases: Listed[ClosedDatabase], all_partners: Listed[Partner]
 ) -> Facts:
     """The facts of a server, without what is read only before a write."""
+    closed = sorted(closed_databases.found, key=lambda database: database.name)
+    partners = all_partners.found
     detail = SqlServerDetail(
         identity,
         protector.server_key_name,
@@ -206,6 +268,7 @@ def facts_of(
         geo_secondaries=tuple(partner.id.name for partner in partners),
         geo_replicas=tuple(map(_replica, partners)),
         rotation_error=_held_back(protector, partners),
+        not_readable=(*closed_databases.unread, *all_partners.unread),
     )
     return ResourceFacts(protector.protection, detail, shown)
 
@@ -250,6 +313,6 @@ def _held_back(protector: Protector, partners: tuple[Partner, ...]) -> str | Non
     return None
 
 
-def with_keys(facts: Facts, known_keys: frozenset[str], secondaries: tuple[Secondary, ...]) -> Facts:
+def with_keys(facts: Facts, known_keys: ServerKeys, secondaries: tuple[Secondary, ...]) -> Facts:
     """The facts with the keys on the server, and with its geo-secondaries as they were read."""
     return replace(facts, detail=replace(facts.detail, known_keys=known_keys, secondaries=secondaries))

@@ -114,14 +114,14 @@ def _identity_type(present: str) -> str:
 def _key_changes(want: KeyChoice, seen: Facts) -> tuple[FieldChange, ...]:
     detail, name = seen.detail, _wanted_name(want, seen)
     known = detail.known_keys
-    missing = name != detail.server_key_name and (known is None or name.lower() not in known)
+    missing = name != detail.server_key_name and (known is None or known.has(name) is False)
     following = want.key_uri.version is None
     pairs = (
         (f"keys/{name}", _UNSET, str(wire_key(want)) if missing else _UNSET),
         *(
             (f"{one.id.name}: keys/{name}", _UNSET, str(wire_key(want)))
             for one in detail.secondaries
-            if one.known_keys is not None and name.lower() not in one.known_keys
+            if one.known_keys is not None and one.known_keys.has(name) is False
         ),
         ("encryptionProtector.serverKeyName", detail.server_key_name, name),
         (
@@ -195,7 +195,10 @@ def _reopen(target: Target, seen: Facts, changes: tuple[FieldChange, ...]) -> Pl
 def _protect(target: Target, want: KeyChoice, seen: Facts, changes: tuple[FieldChange, ...]) -> Plan[SqlRequest] | Fault:
     detail, name = seen.detail, _wanted_name(want, seen)
     moves = name.lower() != detail.server_key_name.lower()
-    if moves and (detail.known_keys is None or name.lower() not in detail.known_keys):
+    present = detail.known_keys.has(name) if detail.known_keys is not None else False
+    if moves and present is None:
+        return _unreadable_keys(f"server {target.id.name}")
+    if moves and not present:
         return _add_key(target.id, want, changes, "add the key to the server")
     if moves:
         for secondary in detail.secondaries:
@@ -223,7 +226,10 @@ def _secondary_first(
     name, server = secondary.id.name, target.id.name
     if secondary.failure is not None:
         return _unread(server, name, secondary.failure)
-    if secondary.known_keys is None or server_key_name(wire_key(want)).lower() in secondary.known_keys:
+    present = secondary.known_keys.has(server_key_name(wire_key(want))) if secondary.known_keys is not None else True
+    if present is None:
+        return _unreadable_keys(f"geo-secondary {name} of server {server}")
+    if present:
         return None
     if not target.in_scope(secondary.id):
         message = (
@@ -238,6 +244,15 @@ def _secondary_first(
         )
         return blocked(Reason.GEO_SECONDARY_NOT_READY, message, Actor.PLATFORM_ENGINEER)
     return _add_key(secondary.id, want, changes, f"add the key to geo-secondary {name}")
+
+
+def _unreadable_keys(server: str) -> Fault:
+    """The wanted key may be the one that cannot be read: adding it would repeat a write for as long as that lasts."""
+    message = (
+        f"the list of the keys of {server} has entries that cannot be read, and the wanted key is none of the others, so nothing is "
+        "concluded from it and nothing is written"
+    )
+    return busy(Reason.UNREADABLE, message)
 
 
 def _unread(server: str, name: str, failure: AzureFailure) -> Fault:

@@ -33,7 +33,7 @@ class StorageAccounts:
         with typed_answer():
             return read_account(whole(await client.storage_accounts.get_properties(target.resource_group, target.name)))
 
-    async def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[list[tuple[str, Facts]]]:
+    async def pages(self, chain: IdentityChain, subscription_id: str) -> AsyncIterator[list[tuple[str, Facts | None]]]:
         """GET all accounts of the subscription."""
         client = await self._session.management(STORAGE, chain, subscription_id)
         from azure.mgmt.storage.models import StorageAccount

@@ -8,6 +8,7 @@ from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.arm import ArmProvider, unreadable_parts
 from cmk_operator.providers.listing import Listing
+from cmk_operator.providers.protocol import is_readable
 from cmk_operator.providers.storage.accounts import Facts, StorageAccounts
 from cmk_operator.providers.storage.encryption import StorageAccountDetail, plan_key, plan_platform_key
 from cmk_operator.providers.storage.faults import judge_storage_failure, recognized
@@ -37,7 +38,7 @@ class StorageAccountProvider(ArmProvider):
         self._accounts = StorageAccounts(session)
         self._one_by_one: set[str] = set()
         """Accounts for which Azure refused to change identity and key in one request; after a restart it refuses once more."""
-        self._listing = Listing(session, self._accounts, list_max_age)
+        self._listing = Listing(session, self._accounts, list_max_age, is_readable)
 
     async def observe(self, chain: IdentityChain, target: Target, *, max_age: float) -> Facts | AzureFailure:
         """The account, from the subscription's list if that is young enough."""

@@ -1,7 +1,7 @@
 """Decides whether this operator made an observed change of key.
 
-The evidence, in order: a request of this process whose status is not written yet; an operation of this operator, if its target is
-the observed key; the newest entry of the audit record, which also covers earlier processes. A change that none of these explains
+The evidence, in order: a request of this process whose status is not written yet; an operation of this operator, or a request
+whose answer could not be read, if its target is the observed key; the newest entry of the audit record, which also covers earlier processes. A change that none of these explains
 was made by somebody else, and is recorded as such.
 """
 
@@ -35,6 +35,13 @@ class OwnChange:
     request_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A request with Azure's id of it."""
+
+    request_id: str | None
+
+
 class Record(Protocol):
     """The part of the audit record that authorship needs."""
 
@@ -53,6 +60,8 @@ class Authorship:
         self._clock = clock
         self._unreported: dict[ObjectReference, OwnChange] = {}
         """Changes of this process whose status is not written yet."""
+        self._sent: dict[ObjectReference, _Sent] = {}
+        """Requests that Azure carried out with an answer that does not show their result."""
 
     def made(self, resource: EncryptedResource, before: str, after: Protection, request_id: str | None) -> OwnChange:
         """Record a change that this operator made (law 8), and remember it until its status is written."""
@@ -63,8 +72,17 @@ class Authorship:
         self._record.note(key_changed(resource, before, change.key_uri, why, request_id, self._clock()))
         return change
 
+    def sent(self, resource: EncryptedResource, request_id: str | None) -> None:
+        """Note a request that Azure carried out, but whose answer does not show its result: the next read does."""
+        self._sent[reference_of(resource)] = _Sent(request_id)
+
+    def gone(self, reference: ObjectReference) -> None:
+        """Forget an object that is gone."""
+        self._unreported.pop(reference, None)
+        self._sent.pop(reference, None)
+
     def reported(self, reference: ObjectReference) -> None:
-        """Forget the change of an object whose status is written, or which is gone."""
+        """Forget the change of an object whose status is written."""
         self._unreported.pop(reference, None)
 
     async def of(self, resource: EncryptedResource, seen: Protection, wanted: KeyUri) -> OwnChange | None:
@@ -76,6 +94,7 @@ class Authorship:
         if after is None or after == _reported_uri(resource):
             return None
         own = self._known_change(resource, seen, wanted)
+        self._sent.pop(reference_of(resource), None)
         if own is not None:
             return own
         recorded = await self._record.latest(resource.metadata.uid, Event.KEY_CHANGED.aspect)
@@ -98,10 +117,10 @@ class Authorship:
         own = self._unreported.get(reference_of(resource))
         if own is not None and own.key_uri == text_in_force(seen):
             return own
-        operation = resource.status.operation
-        if operation is None or not _explains(resource, seen, wanted):
+        if not _explains(resource, seen, wanted):
             return None
-        return self.made(resource, _reported_uri(resource), seen, operation.request_id)
+        request = resource.status.operation or self._sent.get(reference_of(resource))
+        return self.made(resource, _reported_uri(resource), seen, request.request_id) if request is not None else None
 
     def _note_found(self, resource: EncryptedResource, after: str) -> None:
         self._record.note(key_change_found(resource, after or resource.platform_key, self._clock()))

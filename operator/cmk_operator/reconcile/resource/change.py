@@ -133,6 +133,7 @@ async def _applied(
     facts = answer.facts
     if isinstance(facts.protection, Unreadable):
         # Accepted, but the answer does not show what it led to. Only a read may decide what is left to do.
+        context.authorship.sent(admitted.resource, answer.request_id)
         again = await admitted.observe(0.0)
         if isinstance(again, AzureFailure):
             return CallRefused(admitted.judge(again), None)

@@ -12,7 +12,7 @@ from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.schedule import BUSY, Next
 from cmk_operator.kubernetes.status import reference_of
-from cmk_operator.providers.protocol import Started
+from cmk_operator.providers.protocol import Started, is_readable
 from cmk_operator.reconcile.audit import key_change_started
 from cmk_operator.reconcile.collaborators.cluster import WAKE_KEY_AFTER
 from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource, own_version, probe_again, reread
@@ -118,7 +118,9 @@ async def _revert(
     if isinstance(answer, Started):
         context.reporting.journal.note(key_change_started(admitted.resource, old, answer.operation, context.reporting.now()))
         return admitted.operating(answer.operation, answer.retry_after, facts)
-    if text_in_force(answer.facts.protection) not in {old, None}:
+    if not is_readable(answer.facts):
+        context.authorship.sent(admitted.resource, answer.request_id)
+    elif text_in_force(answer.facts.protection) != old:
         context.authorship.made(admitted.resource, old, answer.facts.protection, answer.request_id)
     return None if admitted.provider.plan_revert(admitted.target, answer.facts) is None else Next(backoff=BUSY)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cmk_operator.api.conditions import find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
@@ -57,7 +57,7 @@ async def reconcile_resource(context: ResourceContext, reference: ObjectReferenc
     """Make the next change that a manifest needs, and report."""
     resource = context.cluster.inventory.get(EncryptedResource, reference.name, reference.namespace)
     if resource is None:
-        context.authorship.reported(reference)
+        context.authorship.gone(reference)
         context.part_readings.forget(reference)
         return Next()
     resource = await sync_finalizer(context.cluster, resource)
@@ -210,12 +210,19 @@ def _next(outcome: ResourceOutcome, drift_check: float) -> Next:
             # Only Kubernetes objects decide this, and each change to one enqueues the resource. The slow pass covers a missed event.
             slowly = Next(after=jittered(drift_check))
             return Next(after=fault.retry_after, backoff=BUSY) if fault.kind is FaultKind.BUSY else slowly
+        case CallRefused(fault) if fault.reason in _UNREAD:
+            # As for `Obstructed`: the next read shows when this ends.
+            return Next(after=fault.retry_after, backoff=_backoff(fault).within(drift_check))
         case CallRefused(fault) | OperationUnknown(fault):
             return Next(after=fault.retry_after, backoff=_backoff(fault))
         case Obstructed(fault):
             # Reading the resource shows when this ends, so never wait longer than for a regular pass.
             soon = min(fault.retry_after, drift_check) if fault.retry_after else None
             return Next(after=soon, backoff=_backoff(fault).within(drift_check))
+
+
+_UNREAD: Final = frozenset({Reason.UNREADABLE, Reason.SNOWFLAKE_ANSWER_NOT_UNDERSTOOD})
+"""Reasons of an answer that does not say what protects the resource."""
 
 
 def _backoff(fault: Fault) -> Backoff:
