@@ -12,6 +12,7 @@ from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.core.access.state import DeletedKey, KeyAttributes, KeyProbe, VersionProbe
+from cmk_operator.core.access.verdict import SHOWS_WITHIN
 from cmk_operator.core.encryption.protection import OnKey, Protection
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor, blocked
@@ -140,13 +141,17 @@ def states() -> dict[str, KeyProbe]:
         "Expired": probe(healthy(expires=NOW - timedelta(seconds=1))),
         "NotYetValid": probe(healthy(not_before=NOW + timedelta(days=1))),
         "Deleted": probe(refused(NOT_FOUND), deleted=DeletedKey(NOW + timedelta(days=90))),
-        "Purged": probe(refused(NOT_FOUND), latest_exists=False),
+        "BeingDeletedOrRecovered": probe(refused(NOT_FOUND), latest_exists=False),
+        "Missing": probe(refused(NOT_FOUND)),
+        "Purged": probe(refused(NOT_FOUND), latest_exists=False, missing_since=NOW - SHOWS_WITHIN),
         "VersionMissing": probe(refused(NOT_FOUND), latest_exists=True),
         "PermissionDenied": probe(refused(forbidden("ForbiddenByRbac"))),
         "ConsentMissing": probe(refused(entra(700016))),
         "VaultInAnotherTenant": probe(refused(UNREACHABLE), vault_tenant=PROVIDER),
         "IdentityBroken": probe(refused(entra(700213))),
         "EntraRefused": probe(refused(entra(999999))),
+        "CredentialReplicating": probe(refused(entra(700213)), credential_since=NOW - timedelta(minutes=9)),
+        "VersionReplicating": probe(refused(NOT_FOUND, "wrapKey", attributes()), latest_exists=False),
         "OperatorNotAuthenticated": probe(refused(entra(700213, Stage.OPERATOR_TOKEN))),
         "FirewallBlocksProbe": probe(refused(forbidden("ForbiddenByFirewall"))),
         "VaultRefused": probe(refused(forbidden("SomethingNew"))),

@@ -29,6 +29,7 @@ from cmk_operator.core.access.probe_plan import (
     needs_unwrap,
     next_probe_step,
 )
+from cmk_operator.core.access.verdict import is_missed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -160,6 +161,7 @@ class KeyProber:
         step = ProbeStep.READ
         if known is None:
             watched.full_at, step = at, ProbeStep.FULL
+        found = replace(found, probe=_missed(found.probe, watched.last))
         covered = _versions(found.probe)
         watched.wrapped = {
             version: kept for version, kept in (dict(watched.wrapped) | dict(found.wrapped)).items() if version in covered
@@ -239,7 +241,7 @@ class KeyProber:
         async with self._slots:
             found = await probe_versions(self._session, key, lost, self._clock())
         watched.wrapped = dict(watched.wrapped) | dict(found.wrapped)
-        return replace(last, in_use=dict(last.in_use) | dict(found.probe.in_use))
+        return _missed(replace(last, in_use=dict(last.in_use) | dict(found.probe.in_use)), last)
 
     async def _repeat(self, key: ProbedKey, watched: Watched, step: ProbeStep, versions: frozenset[str]) -> bool:
         """Unwrap with each version, or wrap and unwrap; returns whether all of them succeeded."""
@@ -273,6 +275,13 @@ class KeyProber:
                 explanation.failure = await denied_by_tenant(self._session, chain, customer_tenant_id)
                 explanation.requested_at = requested_at
             return explanation.failure
+
+
+def _missed(probe: KeyProbe, before: KeyProbe | None) -> KeyProbe:
+    """The probe with the time since which the key has been missed."""
+    if not is_missed(probe):
+        return replace(probe, missing_since=None)
+    return replace(probe, missing_since=(before.missing_since if before is not None else None) or probe.at)
 
 
 def _versions(probe: KeyProbe) -> set[str]:

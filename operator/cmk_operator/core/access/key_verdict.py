@@ -24,15 +24,33 @@ class KeyVerdict:
     """The state of the pinned or latest version, which decides whether resources may move to the key."""
     loses_data: bool
     """Whether protected data is expected to become inaccessible."""
+    lost_before: bool = False
+    """Whether it was before this probe; a delay of Azure does not end that."""
+
+    def stops(self, version: str) -> bool:
+        """Whether data on this version is expected to become inaccessible; True for a version that was not probed."""
+        own = self.by_version.get(version)
+        return own is None or stops_data(own.state, lost_before=self.lost_before)
+
+
+def stops_data(state: AccessState, *, lost_before: bool) -> bool:
+    """Whether data stops in this state; a delay begins no loss and ends none."""
+    return state.cuts_data_off or (lost_before and state.is_delay)
 
 
 def judge_key_probe(
-    probe: KeyProbe, users: Mapping[str, tuple[str, ...]], *, unversioned: bool = False, services_blocked: str | None = None
+    probe: KeyProbe,
+    users: Mapping[str, tuple[str, ...]],
+    *,
+    unversioned: bool = False,
+    services_blocked: str | None = None,
+    lost_before: bool = False,
 ) -> KeyVerdict:
     """Judge a probe of a key.
 
     `users` are resource names by version; `unversioned` says whether other resources use versions that Azure does not report.
     `services_blocked` is the message that the vault's firewall blocks Azure's services, whether or not it admits the probe.
+    `lost_before`: data was expected to stop before this probe.
     A lost version in use outranks a healthy latest version, because its data stops. A lost latest version that no resource uses
     yet stops no data.
     """
@@ -49,9 +67,10 @@ def judge_key_probe(
         access = by_version[version]
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         message = f"version {version}, still in use by {names[0]}{others}: {access.message}"
-        return KeyVerdict(replace(access, message=message), by_version, wanted, loses_data=True)
-    in_danger = unversioned or any(version not in by_version or by_version[version].state.cuts_data_off for version in users)
-    return KeyVerdict(wanted, by_version, wanted, loses_data=wanted.state.cuts_data_off and in_danger)
+        return KeyVerdict(replace(access, message=message), by_version, wanted, loses_data=True, lost_before=lost_before)
+    verdict = KeyVerdict(wanted, by_version, wanted, loses_data=False, lost_before=lost_before)
+    in_danger = unversioned or any(verdict.stops(version) for version in users)
+    return replace(verdict, loses_data=stops_data(wanted.state, lost_before=lost_before) and in_danger)
 
 
 def _with_firewall(access: Access, services_blocked: str | None) -> Access:

@@ -24,6 +24,8 @@ class AccessState(StrEnum):
     EXPIRED = Reason.EXPIRED.value
     NOT_YET_VALID = Reason.NOT_YET_VALID.value
     DELETED = Reason.DELETED.value
+    BEING_DELETED_OR_RECOVERED = Reason.BEING_DELETED_OR_RECOVERED.value
+    MISSING = Reason.MISSING.value
     PURGED = Reason.PURGED.value
     VERSION_MISSING = Reason.VERSION_MISSING.value
     PERMISSION_DENIED = Reason.PERMISSION_DENIED.value
@@ -31,6 +33,8 @@ class AccessState(StrEnum):
     VAULT_IN_ANOTHER_TENANT = Reason.VAULT_IN_ANOTHER_TENANT.value
     IDENTITY_BROKEN = Reason.IDENTITY_BROKEN.value
     ENTRA_REFUSED = Reason.ENTRA_REFUSED.value
+    CREDENTIAL_REPLICATING = Reason.CREDENTIAL_REPLICATING.value
+    VERSION_REPLICATING = Reason.VERSION_REPLICATING.value
     OPERATOR_NOT_AUTHENTICATED = Reason.OPERATOR_NOT_AUTHENTICATED.value
     FIREWALL_BLOCKS_SERVICES = Reason.FIREWALL_BLOCKS_SERVICES.value
     FIREWALL_BLOCKS_PROBE = Reason.FIREWALL_BLOCKS_PROBE.value
@@ -64,6 +68,16 @@ class AccessState(StrEnum):
         return self in _KNOWN_LOSS or self in {AccessState.VAULT_UNREACHABLE, AccessState.VAULT_REFUSED}
 
     @property
+    def is_delay(self) -> bool:
+        """Whether Azure may only not show everywhere yet what was just changed; a loss that was there before lasts meanwhile."""
+        return self in _DELAYS
+
+    @property
+    def shows_soon(self) -> bool:
+        """Whether Azure shows within seconds what it is."""
+        return self in {AccessState.BEING_DELETED_OR_RECOVERED, AccessState.VERSION_REPLICATING}
+
+    @property
     def spares_other_applications(self) -> bool:
         """Whether the state affects only the provider's application, and not a service with an application of its own."""
         return self in _OF_PROVIDER_APPLICATION
@@ -75,7 +89,11 @@ _ACTS: Final = {
     AccessState.EXPIRED: Actor.CUSTOMER_ADMINISTRATOR,
     AccessState.NOT_YET_VALID: Actor.CUSTOMER_ADMINISTRATOR,
     AccessState.DELETED: Actor.CUSTOMER_ADMINISTRATOR,
+    AccessState.BEING_DELETED_OR_RECOVERED: Actor.CUSTOMER_ADMINISTRATOR,
+    AccessState.MISSING: Actor.CUSTOMER_ADMINISTRATOR,
     AccessState.PURGED: Actor.CUSTOMER_ADMINISTRATOR,
+    AccessState.CREDENTIAL_REPLICATING: Actor.AZURE,
+    AccessState.VERSION_REPLICATING: Actor.AZURE,
     AccessState.VERSION_MISSING: Actor.PLATFORM_ENGINEER,
     AccessState.PERMISSION_DENIED: Actor.CUSTOMER_ADMINISTRATOR,
     AccessState.CONSENT_MISSING: Actor.CUSTOMER_ADMINISTRATOR,
@@ -89,12 +107,14 @@ _ACTS: Final = {
     AccessState.VAULT_UNREACHABLE: Actor.AZURE,
     AccessState.UNKNOWN: Actor.AZURE,
 }
+_DELAYS: Final = frozenset({AccessState.CREDENTIAL_REPLICATING, AccessState.VERSION_REPLICATING})
 _OF_PROVIDER_APPLICATION: Final = frozenset(
     {
         AccessState.PERMISSION_DENIED,
         AccessState.CONSENT_MISSING,
         AccessState.IDENTITY_BROKEN,
         AccessState.ENTRA_REFUSED,
+        AccessState.CREDENTIAL_REPLICATING,
         AccessState.FIREWALL_BLOCKS_SERVICES,
     }
 )
@@ -104,6 +124,8 @@ _KNOWN_LOSS: Final = frozenset(
         AccessState.EXPIRED,
         AccessState.NOT_YET_VALID,
         AccessState.DELETED,
+        AccessState.BEING_DELETED_OR_RECOVERED,
+        AccessState.MISSING,
         AccessState.PURGED,
         AccessState.VERSION_MISSING,
         AccessState.PERMISSION_DENIED,
@@ -177,6 +199,10 @@ class KeyProbe:
     """The tenant in the vault's challenge, if it is not the declared one."""
     application_missing: bool = False
     """Whether the provider's tenant was last observed without the application."""
+    missing_since: datetime | None = None
+    """Since when the vault has found the key, or the version that it showed, nowhere; None if it was never missed before."""
+    credential_since: datetime | None = None
+    """Since when the application has been seen with a fitting federated credential; None if that is not known."""
     proven_at: datetime | None = None
     """The time since which every step has succeeded for every version; None: in this probe itself, at `at`."""
 

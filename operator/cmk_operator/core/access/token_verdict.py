@@ -137,7 +137,7 @@ def judge_token_failure(failure: AzureFailure, *, application_missing: bool = Fa
         return _judge_operator(failure)
     if not is_refusal(failure):
         return _no_usable_answer(failure)
-    families, shown = _families(failure), _shown(failure)
+    families, shown = _families(failure), shown_codes(failure)
     if application_missing and EntraFamily.NO_PRINCIPAL in families:
         return Access(
             AccessState.IDENTITY_BROKEN,
@@ -170,7 +170,7 @@ def _judge_operator(failure: AzureFailure) -> Access:
     """Judge the operator's sign-in; Azure's services do not use its credential, but they use the same managed identity."""
     if failure.transient and not is_refusal(failure):
         return _no_usable_answer(failure)
-    families, shown = _families(failure), _shown(failure)
+    families, shown = _families(failure), shown_codes(failure)
     for family, (what, remedy) in _PRINCIPAL_GONE.items():
         if family in families:
             # Azure's services use the same managed identity, so unlike other refusals this one affects them too.
@@ -193,12 +193,15 @@ def _judge_operator(failure: AzureFailure) -> Access:
 
 def _no_usable_answer(failure: AzureFailure) -> Access:
     """An outage, or an answer that is not Entra's own."""
-    return Access(AccessState.UNKNOWN, f"Entra gives no usable answer ({_shown(failure)})", Actor.AZURE, failure.request_id)
+    return Access(
+        AccessState.UNKNOWN, f"Entra gives no usable answer ({shown_codes(failure)})", Actor.AZURE, failure.request_id
+    )
 
 
 def _families(failure: AzureFailure) -> frozenset[EntraFamily]:
     return frozenset(family for code in failure.entra_codes if (family := family_of(code)) is not None)
 
 
-def _shown(failure: AzureFailure) -> str:
+def shown_codes(failure: AzureFailure) -> str:
+    """Entra's codes for people, or the code that the answer has besides."""
     return ", ".join(f"AADSTS{code}" for code in sorted(failure.entra_codes)) or failure.shown_code

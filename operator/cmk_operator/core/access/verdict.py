@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.access.state import Access, AccessState, KeyAttributes, KeyProbe, VersionProbe
-from cmk_operator.core.access.token_verdict import judge_token_failure
+from cmk_operator.core.access.token_verdict import judge_token_failure, may_be_replication, shown_codes
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor
 from cmk_operator.core.text.foreign_text import shown_code
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+SHOWS_WITHIN: Final = timedelta(seconds=30)
+"""How long a key may be nowhere while it is deleted or recovered. About two seconds were recorded: azure-keyvault-keys, test_purge."""
+CREDENTIAL_REPLICATES_WITHIN: Final = timedelta(minutes=10)
+"""How long a new federated credential may be refused. Source: Entra, "Important considerations" of federated credentials."""
 _CUSTOMER: Final = Actor.CUSTOMER_ADMINISTRATOR
 _PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
 
@@ -113,6 +118,9 @@ def _judge_attributes(attributes: KeyAttributes, at: datetime) -> Access | None:
 
 def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe) -> Access:
     if failure.stage is not Stage.SERVICE:
+        delay = _credential_delay(failure, probe)
+        if delay is not None:
+            return delay
         access = judge_token_failure(failure, application_missing=probe.application_missing)
         if access.state.is_known_loss:
             return access
@@ -122,7 +130,8 @@ def _judge_failure(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe)
         return by_attributes
     # A proxy or gateway can return 403 and 404 too, but only Key Vault gives a code. Without one, conclude nothing.
     if failure.status == 404 and failure.code == "KeyNotFound":
-        return _judge_missing(failure, probe)
+        unfound = wanted.attributes is not None and probe.deleted is None
+        return _judge_unfound(failure, wanted, probe) if unfound else _judge_missing(failure, probe)
     if failure.status == 403 and failure.code not in {"", "Http403"}:
         found = _FORBIDDEN.get(failure.inner_code)
         if found is None:
@@ -180,12 +189,67 @@ def _judge_refused_operation(failure: AzureFailure, wanted: VersionProbe, at: da
     )
 
 
+def is_missed(probe: KeyProbe) -> bool:
+    """Whether the vault has the key neither live nor deleted, or does not find a version that it has just shown."""
+    nowhere = _unfound(probe.wanted) and probe.latest_exists is False
+    shown = any(_unfound(one) and one.attributes is not None for one in (probe.wanted, *probe.in_use.values()))
+    return probe.deleted is None and (nowhere or shown)
+
+
+def _unfound(one: VersionProbe) -> bool:
+    failure = one.failure
+    return failure is not None and failure.stage is Stage.SERVICE and (failure.status, failure.code) == (404, "KeyNotFound")
+
+
+def _credential_delay(failure: AzureFailure, probe: KeyProbe) -> Access | None:
+    """The delay of a federated credential that was seen to fit only a short while ago; None if it is not, or the delay is over."""
+    since = probe.credential_since
+    if failure.stage is not Stage.APPLICATION_TOKEN or since is None or not may_be_replication(failure):
+        return None
+    until = since + CREDENTIAL_REPLICATES_WITHIN
+    if probe.at >= until:
+        return None
+    return Access(
+        AccessState.CREDENTIAL_REPLICATING,
+        f"Entra does not know the application's new federated credential everywhere yet ({shown_codes(failure)}): nobody needs to act "
+        f"before {to_rfc3339(until)}; after that it counts as broken",
+        Actor.AZURE,
+        failure.request_id,
+    )
+
+
+def _shows_until(probe: KeyProbe) -> datetime | None:
+    """Until when a key that is missed may only be late to show; None after that."""
+    until = (probe.missing_since or probe.at) + SHOWS_WITHIN
+    return until if probe.at < until else None
+
+
+def _judge_unfound(failure: AzureFailure, wanted: VersionProbe, probe: KeyProbe) -> Access:
+    """Judge an operation that does not find the version that a read has just shown."""
+    until = _shows_until(probe)
+    if until is not None:
+        return Access(
+            AccessState.VERSION_REPLICATING,
+            f"the vault shows the version but does not find it for {wanted.operation}, as with a version that is new or a key that is "
+            f"being deleted: nothing is concluded until {to_rfc3339(until)}",
+            Actor.AZURE,
+            failure.request_id,
+        )
+    return Access(
+        AccessState.MISSING,
+        f"the vault shows the version but does not find it for {wanted.operation}: the customer's administrator must create a new "
+        "version, or restore the key from a backup",
+        _CUSTOMER,
+        failure.request_id,
+    )
+
+
 def _judge_missing(failure: AzureFailure, probe: KeyProbe) -> Access:
     if probe.deleted is not None:
-        until = f" until {to_rfc3339(probe.deleted.scheduled_purge)}" if probe.deleted.scheduled_purge else ""
+        purge = f" until {to_rfc3339(probe.deleted.scheduled_purge)}" if probe.deleted.scheduled_purge else ""
         return Access(
             AccessState.DELETED,
-            f"the key is deleted and can be recovered{until}: the customer's administrator must recover it",
+            f"the key is deleted and can be recovered{purge}: the customer's administrator must recover it",
             _CUSTOMER,
             failure.request_id,
         )
@@ -197,14 +261,28 @@ def _judge_missing(failure: AzureFailure, probe: KeyProbe) -> Access:
             Actor.PLATFORM_ENGINEER,
             failure.request_id,
         )
-    found = (
-        "the vault has no such key, live or recoverable: it was purged or never existed"
-        if probe.latest_exists is False
-        else "the vault has no such key, and does not say whether it can be recovered"
-    )
+    if probe.latest_exists is None:
+        return Access(
+            AccessState.MISSING,
+            "the vault has no such key, and does not say whether it can be recovered: the customer's administrator must recover it, or "
+            "restore it from a backup",
+            _CUSTOMER,
+            failure.request_id,
+        )
+    until = _shows_until(probe)
+    if until is not None:
+        return Access(
+            AccessState.BEING_DELETED_OR_RECOVERED,
+            "the vault has no such key now, live or deleted, as for some seconds while one is being deleted or recovered; if neither "
+            f"shows until {to_rfc3339(until)}, it counts as purged: the customer's administrator must recover it if it was deleted, "
+            "the platform engineer correct keyUri if it never existed",
+            _CUSTOMER,
+            failure.request_id,
+        )
     return Access(
         AccessState.PURGED,
-        f"{found}; the customer's administrator must restore it from a backup, or the platform engineer correct keyUri",
+        "the vault has no such key, live or recoverable: it was purged or never existed; the customer's administrator must restore it "
+        "from a backup, or the platform engineer correct keyUri",
         _CUSTOMER,
         failure.request_id,
     )

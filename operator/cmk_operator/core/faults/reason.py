@@ -115,6 +115,12 @@ class Reason(StrEnum):
     EXPIRED = "Expired", "The key version has expired.", _BLOCKED
     NOT_YET_VALID = "NotYetValid", "The activation date of the key version is still to come.", _BLOCKED
     DELETED = "Deleted", "The key is soft-deleted, and the message says until when it can be recovered.", _BLOCKED
+    BEING_DELETED_OR_RECOVERED = (
+        "BeingDeletedOrRecovered",
+        "The vault has no such key now, live or deleted; a deletion or recovery shows within the time that the message says.",
+        _BLOCKED,
+    )
+    MISSING = "Missing", "The vault has no such key, and does not say whether it can be recovered.", _BLOCKED
     PURGED = "Purged", "There is no such key, live or recoverable: it was purged, or never existed.", _BLOCKED
     VERSION_MISSING = "VersionMissing", "The key exists, but the pinned version does not.", _BLOCKED
     PERMISSION_DENIED = (
@@ -136,6 +142,16 @@ class Reason(StrEnum):
         "IdentityBroken",
         "The managed identity, the application or the customer's tenant is gone, or the credential between them is wrong.",
         _BLOCKED,
+    )
+    CREDENTIAL_REPLICATING = (
+        "CredentialReplicating",
+        "Entra refuses a federated credential that is new, and the message says until when it may not know it everywhere.",
+        _BUSY,
+    )
+    VERSION_REPLICATING = (
+        "VersionReplicating",
+        "The vault shows the version but does not find it for an operation; the message says until when that may be a delay.",
+        _BUSY,
     )
     OPERATOR_NOT_AUTHENTICATED = "OperatorNotAuthenticated", "The operator itself cannot sign in.", _BLOCKED
     FIREWALL_BLOCKS_SERVICES = "FirewallBlocksServices", "The vault's settings keep Azure's trusted services out.", _BLOCKED
@@ -698,7 +714,14 @@ class EventReason(StrEnum):
     KEY_EXPIRED = f"Key{Reason.EXPIRED.value}", Reason.EXPIRED.sentence
     KEY_NOT_YET_VALID = f"Key{Reason.NOT_YET_VALID.value}", Reason.NOT_YET_VALID.sentence
     KEY_DELETED = f"Key{Reason.DELETED.value}", Reason.DELETED.sentence
+    KEY_BEING_DELETED_OR_RECOVERED = (
+        f"Key{Reason.BEING_DELETED_OR_RECOVERED.value}",
+        Reason.BEING_DELETED_OR_RECOVERED.sentence,
+    )
+    KEY_MISSING = f"Key{Reason.MISSING.value}", Reason.MISSING.sentence
     KEY_PURGED = f"Key{Reason.PURGED.value}", Reason.PURGED.sentence
+    KEY_CREDENTIAL_REPLICATING = f"Key{Reason.CREDENTIAL_REPLICATING.value}", Reason.CREDENTIAL_REPLICATING.sentence
+    KEY_VERSION_REPLICATING = f"Key{Reason.VERSION_REPLICATING.value}", Reason.VERSION_REPLICATING.sentence
     KEY_VERSION_MISSING = f"Key{Reason.VERSION_MISSING.value}", Reason.VERSION_MISSING.sentence
     KEY_PERMISSION_DENIED = f"Key{Reason.PERMISSION_DENIED.value}", Reason.PERMISSION_DENIED.sentence
     KEY_CONSENT_MISSING = f"Key{Reason.CONSENT_MISSING.value}", Reason.CONSENT_MISSING.sentence

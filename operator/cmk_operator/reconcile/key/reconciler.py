@@ -28,6 +28,7 @@ from cmk_operator.reconcile.collaborators.wake import is_requested, wake_below
 from cmk_operator.reconcile.identity.loss import provider_lost_application
 from cmk_operator.reconcile.identity.report import SETTLING
 from cmk_operator.reconcile.key.azure_lists import lists_of
+from cmk_operator.reconcile.key.known_times import known_state_of, with_known_times
 from cmk_operator.reconcile.key.policy import adoption_policy
 from cmk_operator.reconcile.key.prerequisite_facts import prerequisite_facts_of
 from cmk_operator.reconcile.key.report import KeyFacts, key_status, refused_key_status, watched_versions
@@ -44,7 +45,16 @@ if TYPE_CHECKING:
     from cmk_operator.core.rotation.azure_use import UseInAzure
     from cmk_operator.reconcile.key.context import KeyContext
 
-NOTHING_TOLD: Final = frozenset({AccessState.UNKNOWN, AccessState.VAULT_UNREACHABLE, AccessState.OPERATOR_NOT_AUTHENTICATED})
+ASKED_AGAIN_AFTER: Final = 5.0
+"""Seconds until a key is probed again that Azure shows within seconds."""
+NOTHING_TOLD: Final = frozenset(
+    {
+        AccessState.UNKNOWN,
+        AccessState.VAULT_UNREACHABLE,
+        AccessState.OPERATOR_NOT_AUTHENTICATED,
+        AccessState.CREDENTIAL_REPLICATING,
+    }
+)
 """Access states in which the probe shows nothing about the key."""
 _SETTLES: Final = busy(Reason.SETTLING, f"the identity of the key's tenant {SETTLING}")
 
@@ -68,19 +78,22 @@ async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next
     azure = use_in_azure(context.cluster.inventory, path, context.lists.of(path.tenant.metadata.name, path.key_uri))
     usage = usage_of(context.cluster.inventory, key, path, azure)
     interval = context.intervals.key_check
-    requested = is_requested(key)
+    known_state = known_state_of(key)
+    # What Azure shows within seconds is probed anew, however short ago the last probe was.
+    requested = is_requested(key) or known_state.shows_soon
     policy, known = adoption_policy(key), key.status.active_version
     in_use = frozenset(usage.by_version) | (frozenset({known} if known else ()) if policy.needs_approval else frozenset())
     in_use |= watched_versions(key.status, context.reporting.now())
     prober, wake = context.reading.prober, partial(context.cluster.wake, reference, 0.0)
     probed, _ = await asyncio.gather(
         prober.probe(path.probed, in_use, 0.0) if requested else prober.check(path.probed, in_use, interval, reference, wake),
-        context.reading.vaults.read(path.vault, 0.0 if requested else jittered(context.intervals.identity_check)),
+        context.reading.vaults.read(path.vault, _settings_max_age(context, known_state, requested=requested)),
     )
     if _newly_blocked_by_firewall(key, probed):
         # Only the vault's current settings show whether its firewall blocks Azure's services too.
         await context.reading.vaults.read(path.vault, 0.0)
     approved = key.metadata.annotations.get(APPROVED_VERSION)
+    probed = with_known_times(key, path, probed)
     probed = replace(probed, application_missing=await _application_is_gone(context, key, path, probed))
     probe, adoption = probe_of_adopted(probed, policy, active=known, approved=approved)
     if _settling(path, probe, context.reporting.now()):
@@ -101,8 +114,32 @@ async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next
     held = await _write(context, key, status, probe, probe.at if _is_answered(status) else None)
     _wake_tenant(context, path, status)
     _request_lists(context, key, path, status, azure)
+    _wake_identity(context, path, probe, changed=_says(key.status) != _says(status))
     remaining = max(0.0, _until_next(interval) - context.reading.prober.age(path.probed))
+    if status.access is not None and AccessState.read(status.access.state).shows_soon:
+        remaining = min(remaining, ASKED_AGAIN_AFTER)
     return Next(after=min(held, max(remaining, interval * 0.05)))
+
+
+def _settings_max_age(context: KeyContext, known: AccessState, *, requested: bool) -> float:
+    """How old the vault's settings may be: while they are the cause of a loss, no older than a probe."""
+    if requested:
+        return 0.0
+    if known is AccessState.FIREWALL_BLOCKS_SERVICES:
+        return context.intervals.key_check * 0.5
+    return jittered(context.intervals.identity_check)
+
+
+def _says(status: CustomerManagedKeyStatus) -> str | None:
+    accessible = find(status.conditions, ConditionType.KEY_ACCESSIBLE)
+    return accessible.message if accessible is not None else None
+
+
+def _wake_identity(context: KeyContext, path: KeyPath, probe: KeyProbe, *, changed: bool) -> None:
+    """Check the identity now if Entra newly refuses its credential: only that check shows whether the credential is new or gone."""
+    failure = probe.wanted.failure
+    if changed and failure is not None and may_be_replication(failure):
+        context.cluster.wake(reference_of(path.identity), 0.0)
 
 
 def _is_answered(status: CustomerManagedKeyStatus) -> bool:

@@ -71,7 +71,12 @@ _ALL_LISTED: Final = "every list of the tenant's subscriptions was read"
 MOST_WITHOUT_MANIFEST: Final = 20
 """Most resources without an EncryptedResource that status names; it also holds their number."""
 _CONSENT_UNKNOWN: Final = frozenset(
-    {AccessState.UNKNOWN, AccessState.VAULT_UNREACHABLE, AccessState.OPERATOR_NOT_AUTHENTICATED}
+    {
+        AccessState.UNKNOWN,
+        AccessState.VAULT_UNREACHABLE,
+        AccessState.OPERATOR_NOT_AUTHENTICATED,
+        AccessState.CREDENTIAL_REPLICATING,
+    }
 )
 
 
@@ -148,8 +153,8 @@ def refused_key_status(key: CustomerManagedKey, fault: Fault, usage: Usage, now:
             "conditions": dated(aspects, Progress.of(fault), before.conditions, generation, now),
             "last_handled_reconcile_at": key.metadata.annotations.get(RECONCILE_REQUESTED_AT),
             "effective": effective_key_policy(key),
-            "access": _dated_access(before, AccessState.UNKNOWN, now),
             "versions": tuple(_not_known(entry, before.active_version, fault) for entry in before.versions),
+            "access": _unprobed_access(before, fault, now),
             "used_by": shortened(usage.names),
             "used_by_count": len(usage.names),
         }
@@ -165,6 +170,7 @@ def key_status(key: CustomerManagedKey, facts: KeyFacts, now: datetime) -> Custo
         facts.usage.by_version,
         unversioned=bool(facts.usage.unversioned),
         services_blocked=_services_blocked(prerequisites),
+        lost_before=before.access is not None and before.access.lost_since is not None,
     )
     attributes = facts.probe.wanted.attributes
     accessible = verdict.wanted.state is AccessState.ACCESSIBLE and attributes is not None
@@ -233,6 +239,14 @@ def _dated_access(before: CustomerManagedKeyStatus, state: AccessState, now: dat
     return AccessReport(state=state.value, since=before.access.since if same and before.access is not None else now)
 
 
+def _unprobed_access(before: CustomerManagedKeyStatus, fault: Fault, now: datetime) -> AccessReport:
+    """Nothing is known, but what was lost before Azure's delay is still lost."""
+    unknown = _dated_access(before, AccessState.UNKNOWN, now)
+    if fault.reason is not Reason.SETTLING or before.access is None:
+        return unknown
+    return before.access.model_copy(update={"state": unknown.state, "since": unknown.since})
+
+
 def _services_blocked(prerequisites: tuple[Prerequisite, ...]) -> str | None:
     """The message on a firewall that blocks Azure's services; None if none is known to."""
     found = (one for one in prerequisites if one.name is PrerequisiteName.TRUSTED_SERVICES_BYPASS and one.result is Result.FAIL)
@@ -244,7 +258,7 @@ def _losing(verdict: KeyVerdict, usage: Usage) -> list[tuple[str, ServiceTiming]
 
     A service with an application of its own is unaffected when only the provider's application loses access.
     """
-    names = [name for version, users in usage.by_version.items() if _is_lost(verdict, version) for name in users]
+    names = [name for version, users in usage.by_version.items() if verdict.stops(version) for name in users]
     timed = [(name, timing_of(usage.types.get(name, ""))) for name in (*names, *usage.unversioned)]
     spared = verdict.access.state.spares_other_applications
     return [(name, timing) for name, timing in timed if not (spared and timing.own_application)]
@@ -275,11 +289,6 @@ def _access(
             ),
         }
     )
-
-
-def _is_lost(verdict: KeyVerdict, version: str) -> bool:
-    own = verdict.by_version.get(version)
-    return own is None or own.state.cuts_data_off
 
 
 def _history(before: CustomerManagedKeyStatus) -> VersionHistory:

@@ -34,6 +34,7 @@ from cmk_operator.core.preflight import (
 from cmk_operator.core.prerequisites.check import check_prerequisites
 from cmk_operator.core.schedule import Next
 from cmk_operator.kubernetes.status import cut_status
+from cmk_operator.reconcile.key.known_times import with_known_times
 from cmk_operator.reconcile.key.policy import enforces_prerequisites
 from cmk_operator.reconcile.key.prerequisite_facts import prerequisite_facts_of
 from cmk_operator.reconcile.preflight.resource import check_resource
@@ -182,6 +183,7 @@ async def _check_key(context: PreflightContext, name: str, namespace: str) -> tu
     probe, _ = await asyncio.gather(
         context.reading.prober.probe(path.probed, frozenset(), 0.0), context.reading.vaults.read(path.vault, 0.0)
     )
+    probe = with_known_times(key, path, probe)
     prerequisites = check_prerequisites(prerequisite_facts_of(context.cluster.inventory, context.reading, key, path, probe))
     return (
         passed(CheckStage.ADMISSION, f"CustomerTenant {path.tenant.metadata.name} allows this namespace and vault"),

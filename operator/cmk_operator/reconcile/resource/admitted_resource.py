@@ -25,6 +25,7 @@ from cmk_operator.core.prerequisites.check import check_prerequisites, failed
 from cmk_operator.core.rotation.adoption import probe_of_adopted
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of
+from cmk_operator.reconcile.key.known_times import with_known_times
 from cmk_operator.reconcile.key.policy import adoption_policy, enforces_prerequisites
 from cmk_operator.reconcile.key.prerequisite_facts import prerequisite_facts_of
 from cmk_operator.reconcile.references import ResourcePath, resolve_resource
@@ -164,6 +165,7 @@ async def probe_again(admitted: AdmittedResource, seen: ResourceFacts[Any]) -> t
     names_version = policy.by_operator or path.key_uri.version is not None
     read_max_age = None if names_version else LATEST_MAX_AGE
     result = await admitted.reading.prober.probe(path.probed, versions, PROBE_BEFORE_WRITE_MAX_AGE, read_max_age=read_max_age)
+    result = with_known_times(key, path, result)
     approved = key.metadata.annotations.get(APPROVED_VERSION)
     probe, _ = probe_of_adopted(result, policy, active=active, approved=approved)
     access = judge_access(probe)
