@@ -14,7 +14,7 @@ from azure.identity.aio import ClientSecretCredential
 from sandbox.administrators.rest import AzureRest, cloud_of, connection
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 GROUPS = "2024-11-01"
 ROLES = "2022-04-01"
@@ -52,6 +52,24 @@ class Administrator:
     async def __aexit__(self, *unused: object) -> None:
         """Close the sessions."""
         await self._stack.aclose()
+
+    async def define_role(self, role_id: str, name: str, actions: Sequence[str]) -> str:
+        """Create or change a custom role of the subscription that allows exactly these actions; its id."""
+        properties = {
+            "roleName": name,
+            "type": "CustomRole",
+            "permissions": [{"actions": list(actions), "notActions": []}],
+            "assignableScopes": [self.subscription],
+        }
+        path = f"{self.subscription}/providers/Microsoft.Authorization/roleDefinitions/{role_id}"
+        made = await self.put(path, ROLES, {"properties": properties})
+        definition: str = made["id"]
+        return definition
+
+    async def assign_definition(self, principal_id: str, definition: str, scope: str) -> None:
+        """Assign a role by its definition's id."""
+        body = {"properties": {"roleDefinitionId": definition, "principalId": principal_id}}
+        await self.put(f"{scope}/providers/Microsoft.Authorization/roleAssignments/{uuid.uuid4()}", ROLES, body)
 
     @property
     def subscription(self) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandbox.kubernetes.objects import condition, has
-from tests.e2e.test_waiting_states import another_identity, credentials_of, own_credential, trust_identity
+from tests.e2e.test_waiting_states import another_identity, credentials_of, identity_until, own_credential, trust_identity
 
 if TYPE_CHECKING:
     from tests.environment import Environment
@@ -89,6 +89,7 @@ async def test_a_credential_that_was_added_again_is_waited_for_and_what_was_lost
     await environment.provider.graph.json("DELETE", f"{path}/{credential['id']}")
     key = await environment.key_until("broken", has("KeyAccessible", "False", "IdentityBroken"))
     lost, stops = key["access"]["lostSince"], key["access"]["inaccessibleExpectedAt"]
+    await identity_until(environment, "not federated", has("ApplicationFederated", "False"))
     await environment.control.set_timings(federated_credential_replication_seconds=LAG)
     await trust_identity(environment, principal)
     key = await environment.key_until("replicating", has("KeyAccessible", "Unknown", "CredentialReplicating"))
@@ -105,4 +106,6 @@ async def _attach(environment: Environment, identity_id: str) -> str:
     principal: str = found["properties"]["principalId"]
     await provider.assign_role(principal, "Storage Account Contributor", subscription)
     await provider.assign_role(principal, "Managed Identity Operator", identity_id)
+    # Without it nothing shows that the application has a fitting credential, so a refusal is no delay.
+    await provider.grant_graph_role(principal, "Application.Read.All")
     return principal

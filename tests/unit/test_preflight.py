@@ -111,6 +111,15 @@ def test_a_role_that_lacks_is_named_with_its_scope() -> None:
     assert "/b" not in check.message
 
 
+def test_a_right_to_poll_that_is_missing_is_a_warning_that_names_it() -> None:
+    polls = ("Microsoft.Sql/locations/*/read",)
+    blind = write_check([Rights("/a", (STORAGE,), (Permission((STORAGE,)),), polls)])
+    assert (blind.result, blind.reason) == (CheckResult.WARN, "RoleMissing")
+    assert polls[0] in blind.message
+    assert write_check([Rights("/a", (STORAGE,), (Permission((STORAGE, *polls)),), polls)]).result is PASS
+    assert write_check([Rights("/a", (STORAGE,), (), polls)]).result is FAIL
+
+
 def test_rights_that_cannot_be_seen_are_not_called_missing() -> None:
     refusal = AzureFailure(403, "AuthorizationFailed", "")
     allowed = Rights("/b", (STORAGE,), (Permission((STORAGE,)),))

@@ -157,13 +157,16 @@ class Rights:
     scope: str
     needed: tuple[str, ...]
     permissions: tuple[Permission, ...] | AzureFailure
+    polls: tuple[str, ...] = ()
+    """Actions that only show how far an operation is."""
 
 
 def write_check(rights: Iterable[Rights]) -> Check:
     """Whether the operator's roles allow the writes; only a real write shows locks, policies and deny assignments."""
     missing: list[str] = []
     unseen: list[Rights] = []
-    for entry in rights:
+    known = tuple(rights)
+    for entry in known:
         if isinstance(entry.permissions, AzureFailure):
             unseen.append(entry)
             continue
@@ -179,6 +182,19 @@ def write_check(rights: Iterable[Rights]) -> Check:
         scopes = ", ".join(entry.scope for entry in unseen)
         message = f"Azure does not show the operator what its managed identity may do on {scopes}"
         return Check(CheckStage.WRITE, CheckResult.NOT_VISIBLE, Reason.RIGHTS_NOT_VISIBLE, message)
+    blind = [
+        action
+        for entry in known
+        if not isinstance(entry.permissions, AzureFailure)
+        for action in missing_actions(entry.permissions, entry.polls)
+    ]
+    if blind:
+        message = (
+            f"the roles of the operator's managed identity allow the write, but not to poll its operations, for which it lacks "
+            f"{', '.join(blind)}: the operator then decides by the resource itself, which takes longer; the provider's administrator "
+            "may assign it a role that allows this"
+        )
+        return Check(CheckStage.WRITE, CheckResult.WARN, Reason.ROLE_MISSING, message)
     message = "the roles of the operator's managed identity allow the write; only a real write shows locks and policies"
     return passed(CheckStage.WRITE, message)
 

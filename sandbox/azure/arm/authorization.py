@@ -37,6 +37,17 @@ class RoleAssignment:
         return f"{self.scope}/providers/Microsoft.Authorization/roleAssignments/{self.name}"
 
 
+@dataclass(frozen=True)
+class CustomRole:
+    """A role that a tenant defined, where it may be assigned, and when it was defined so."""
+
+    definition: RoleDefinition
+    tenant_id: str
+    assignable_scopes: tuple[str, ...]
+    description: str
+    defined: float
+
+
 @lru_cache(maxsize=16_384)
 def covers(pattern: str, action: str) -> bool:
     """Whether an action pattern with `*` covers an action; both in any case.
@@ -83,6 +94,8 @@ class Authorization:
         self._timings = timings
         self._by_principal: dict[str, list[RoleAssignment]] = defaultdict(list)
         self._all: dict[str, RoleAssignment] = {}
+        self._custom: dict[str, list[CustomRole]] = {}
+        """Custom roles by id, each with its earlier definitions, oldest first; an empty list: deleted."""
 
     def add(self, assignment: RoleAssignment) -> None:
         """Takes effect after the propagation time."""
@@ -112,6 +125,30 @@ class Authorization:
         for assignments in self._by_principal.values():
             assignments[:] = [one for one in assignments if not at_or_above(scope, one.scope)]
 
+    def custom_role(self, role_id: str) -> CustomRole | None:
+        """A custom role as it was defined last."""
+        defined = self._custom.get(role_id)
+        return defined[-1] if defined else None
+
+    def custom_roles(self, tenant_id: str) -> list[CustomRole]:
+        """The custom roles of a tenant."""
+        return [defined[-1] for defined in self._custom.values() if defined and defined[-1].tenant_id == tenant_id]
+
+    def define(self, role: CustomRole) -> None:
+        """Create or change a custom role; a change takes effect after the propagation time."""
+        self._custom.setdefault(role.definition.id, []).append(role)
+
+    def undefine(self, role_id: str) -> None:
+        """Delete a custom role, which nobody has any more."""
+        self._custom.pop(role_id, None)
+
+    def _definition(self, role_id: str) -> RoleDefinition:
+        if role_id in BY_ID:
+            return BY_ID[role_id]
+        moment = self._clock.now() - self._timings.role_propagation_seconds
+        known = [one for one in self._custom[role_id] if one.defined <= moment]
+        return (known[-1] if known else self._custom[role_id][0]).definition
+
     def _in_force(self, principal_id: str, scope: str) -> Iterator[RoleAssignment]:
         now, delay = self._clock.now(), self._timings.role_propagation_seconds
         for one in self._by_principal.get(principal_id, ()):
@@ -121,12 +158,12 @@ class Authorization:
 
     def roles(self, principal_id: str, scope: str) -> list[RoleDefinition]:
         """The roles in force for this principal at this scope."""
-        return [BY_ID[one.role_id] for one in self._in_force(principal_id, scope)]
+        return [self._definition(one.role_id) for one in self._in_force(principal_id, scope)]
 
     def granting(self, principal_id: str, action: str, scope: str, *, data: bool = False) -> RoleAssignment | None:
         """The assignment that allows the principal the action there, if there is one."""
         found = self._in_force(principal_id, scope)
-        return next((one for one in found if role_allows(BY_ID[one.role_id], action, data=data)), None)
+        return next((one for one in found if role_allows(self._definition(one.role_id), action, data=data)), None)
 
     def allows(self, principal_id: str, action: str, scope: str, *, data: bool = False) -> bool:
         """Whether one of the principal's roles allows the action there."""

@@ -372,6 +372,34 @@ class RoleAssignmentBody(Strict):
     properties: RoleAssignmentProperties
 
 
+class RolePermissions(Strict):
+    """What a custom role allows."""
+
+    actions: list[str] = []
+    not_actions: list[str] = []
+    data_actions: list[str] = []
+    not_data_actions: list[str] = []
+
+
+class RoleDefinitionProperties(Strict):
+    """A custom role."""
+
+    role_name: str
+    type: Literal["CustomRole"] = "CustomRole"
+    description: str = ""
+    permissions: list[RolePermissions]
+    assignable_scopes: list[str]
+
+
+class RoleDefinitionBody(Strict):
+    """PUT of a custom role."""
+
+    properties: RoleDefinitionProperties
+    id: str | None = None
+    name: str | None = None
+    type: str | None = None
+
+
 class LockProperties(Strict):
     """How much is locked."""
 

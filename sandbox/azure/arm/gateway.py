@@ -91,6 +91,8 @@ class Gateway:
         self._timings = timings
         self._buckets: dict[tuple[str, str, str], Bucket] = {}
         self.router = Router()
+        self.actions: set[str] = set()
+        """Every action that an operation needs, in lower case: what a custom role may name."""
 
     @property
     def list_page_size(self) -> int:
@@ -123,6 +125,8 @@ class Gateway:
                 self.authorization.forget_below(call.scope)
             return answer
 
+        if action is not None:
+            self.actions.add(action.lower())
         self.router.add(method, template, guarded)
 
     def _admitted(self, exchange: Exchange, kind: str, action: str | None) -> ArmCall:

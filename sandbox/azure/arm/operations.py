@@ -40,6 +40,10 @@ class OperationKind:
     result: str = "asyncoperations"
     printed: Callable[[float], str] = seven_digits  # how the provider writes a moment
 
+    def action(self, segment: str) -> str:
+        """The right to ask there: a read of its own, which the right to write does not include."""
+        return f"{self.namespace}/locations/{segment}/read"
+
 
 @dataclass
 class Operation:
@@ -82,7 +86,8 @@ class Operations:
         self._by_resource: dict[str, Operation] = {}
 
     def serve(self, kind: OperationKind) -> None:
-        """Answer for the operations of this kind: any caller of the tenant that started one may ask."""
+        """Answer for the operations of this kind, to callers of the tenant that started one who have the right to ask."""
+        self._gateway.actions |= {kind.action(segment).lower() for segment in (kind.status, kind.result)}
         place = f"/subscriptions/{{subscription}}/providers/{kind.namespace}/locations/{{location}}"
         add = self._gateway.add
         if kind.status == kind.result:
@@ -150,9 +155,18 @@ class Operations:
         return {"Retry-After": str(min(max(1, math.floor(remaining / 2)), LONGEST_WAIT) if remaining > 0 else 0)}
 
     def _found(self, call: ArmCall) -> Operation:
+        """The operation, for who may ask: by a role at the location, or at the resource that the operation is about.
+
+        Whether a role on the resource alone is enough is not documented; a role in its resource group is usual.
+        """
         operation = self._all.get(call["id"].lower())
         if operation is None or operation.tenant_id != call.caller.tenant_id:
             raise ArmRefusedError(404, "OperationNotFound", f"The operation '{call['id']}' could not be found.")
+        segment = call.exchange.path.strip("/").split("/")[-2]
+        known = {one.lower(): one for one in (operation.kind.status, operation.kind.result)}
+        action = operation.kind.action(known.get(segment.lower(), segment))
+        if not self._gateway.authorization.allows(call.caller.object_id, action, operation.resource_id):
+            self._gateway.authorize(call.caller, action, call.scope)
         return operation
 
     async def either(self, call: ArmCall) -> Answer:

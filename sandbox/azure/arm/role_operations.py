@@ -6,13 +6,14 @@ import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from sandbox.azure.arm.authorization import RoleAssignment, at_or_above
-from sandbox.azure.arm.bodies import RoleAssignmentBody, parsed
+from sandbox.azure.arm.authorization import CustomRole, RoleAssignment, at_or_above, covers
+from sandbox.azure.arm.bodies import RoleAssignmentBody, RoleDefinitionBody, RoleDefinitionProperties, parsed
 from sandbox.azure.arm.resources import page
 from sandbox.azure.arm.roles import BUILT_IN, BY_ID, RoleDefinition
 from sandbox.azure.clock import Clock, seven_digits
 from sandbox.azure.errors import ArmRefusedError
 from sandbox.azure.exchange import Answer
+from sandbox.azure.key_vault.access import PERMISSIONS as KEY_PERMISSIONS
 
 if TYPE_CHECKING:
     from sandbox.azure.arm.bodies import RoleAssignmentProperties
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 ASSIGNMENTS = "Microsoft.Authorization/roleAssignments"
 DEFINITIONS = "Microsoft.Authorization/roleDefinitions"
 PERMISSIONS = "Microsoft.Authorization/permissions"
+LINKED = frozenset({"microsoft.managedidentity/userassignedidentities/assign/action"})
+"""Actions that no operation needs by itself, but one that names another resource does."""
+DATA_ACTIONS = frozenset(action.lower() for action, _ in KEY_PERMISSIONS.values())
 
 
 def _refuse_what_is_not_simulated(properties: RoleAssignmentProperties) -> None:
@@ -56,6 +60,8 @@ class RoleOperations:
         add("DELETE", f"{assignments}/{{name}}", self.delete, kind=ASSIGNMENTS, action=f"{ASSIGNMENTS}/delete")
         add("GET", definitions, self.definitions, kind=DEFINITIONS, action=f"{DEFINITIONS}/read")
         add("GET", f"{definitions}/{{name}}", self.definition, kind=DEFINITIONS, action=f"{DEFINITIONS}/read")
+        add("PUT", f"{definitions}/{{name}}", self.define, kind=DEFINITIONS, action=f"{DEFINITIONS}/write")
+        add("DELETE", f"{definitions}/{{name}}", self.undefine, kind=DEFINITIONS, action=f"{DEFINITIONS}/delete")
         own = f"/{{scope:path}}/providers/{PERMISSIONS}"
         add("GET", own, self.permissions, kind=PERMISSIONS, action=f"{PERMISSIONS}/read")
 
@@ -117,7 +123,7 @@ class RoleOperations:
                 "InvalidRoleAssignmentId",
                 f"The role assignment ID '{call['name']}' is not valid. The role assignment ID must be a GUID.",
             ) from None
-        role = BY_ID.get(properties.role_definition_id.rsplit("/", 1)[-1].lower())
+        role = self._role(call, properties.role_definition_id.rsplit("/", 1)[-1])
         if role is None:
             raise ArmRefusedError(
                 404,
@@ -199,27 +205,27 @@ class RoleOperations:
             "notDataActions": list(role.not_data_actions),
         }
 
-    @classmethod
-    def _role_shown(cls, role: RoleDefinition, scope: str) -> dict[str, Any]:
+    def _role_shown(self, role: RoleDefinition, scope: str) -> dict[str, Any]:
+        custom = self._authorization.custom_role(role.id)
         parts = scope.split("/")
         prefix = "/".join(parts[:3]) if scope.lower().startswith("/subscriptions/") else ""
-        permissions = cls._allowed(role)
+        permissions = self._allowed(role)
         return {
             "id": f"{prefix}/providers/{DEFINITIONS}/{role.id}",
             "name": role.id,
             "type": DEFINITIONS,
             "properties": {
                 "roleName": role.name,
-                "type": "BuiltInRole",
-                "description": role.name,
-                "assignableScopes": ["/"],
+                "type": "CustomRole" if custom else "BuiltInRole",
+                "description": custom.description if custom else role.name,
+                "assignableScopes": list(custom.assignable_scopes) if custom else ["/"],
                 "permissions": [permissions],
             },
         }
 
     async def definitions(self, call: ArmCall) -> Answer:
         """`$filter`: `roleName eq '…'`, `type eq 'BuiltInRole'`, `atScopeAndBelow()`."""
-        roles = list(BUILT_IN)
+        roles = [*BUILT_IN, *(one.definition for one in self._custom_at(call))]
         text = call.exchange.query.get("$filter", "")
         for term in filter(None, re.split(r"\s+and\s+", text.strip(), flags=re.IGNORECASE)):
             match = re.fullmatch(r"atScope(?:AndBelow)?\(\)|(roleName|type) eq '([^']*)'", term, re.IGNORECASE)
@@ -231,9 +237,74 @@ class RoleOperations:
                 roles = []
         return Answer(json={"value": [self._role_shown(one, call.scope) for one in roles]})
 
+    def _custom_at(self, call: ArmCall) -> tuple[CustomRole, ...]:
+        """The custom roles of the caller's tenant that may be assigned at the scope."""
+        known = self._authorization.custom_roles(call.caller.tenant_id)
+        return tuple(one for one in known if any(at_or_above(scope, call.scope) for scope in one.assignable_scopes))
+
+    def _role(self, call: ArmCall, role_id: str) -> RoleDefinition | None:
+        custom = self._authorization.custom_role(role_id.lower())
+        if custom is not None and custom.tenant_id == call.caller.tenant_id:
+            return custom.definition
+        return BY_ID.get(role_id.lower())
+
+    async def define(self, call: ArmCall) -> Answer:
+        """Create or change a custom role; https://learn.microsoft.com/azure/role-based-access-control/custom-roles."""
+        properties, role_id = parsed(RoleDefinitionBody, call.body()).properties, call["name"].lower()
+        try:
+            uuid.UUID(role_id)
+        except ValueError:
+            raise ArmRefusedError(
+                400, "InvalidRoleDefinitionId", f"The role definition ID '{call['name']}' is not valid."
+            ) from None
+        if role_id in BY_ID:
+            raise ArmRefusedError(400, "RoleDefinitionIsBuiltIn", "A built-in role cannot be changed.")
+        self._definable(call, role_id, properties)
+        allowed = properties.permissions
+        role = RoleDefinition(
+            role_id,
+            properties.role_name,
+            tuple(action for one in allowed for action in one.actions),
+            tuple(action for one in allowed for action in one.not_actions),
+            tuple(action for one in allowed for action in one.data_actions),
+            tuple(action for one in allowed for action in one.not_data_actions),
+        )
+        scopes = tuple(properties.assignable_scopes)
+        self._authorization.define(CustomRole(role, call.caller.tenant_id, scopes, properties.description, self._clock.now()))
+        return Answer(201, self._role_shown(role, call.scope))
+
+    def _definable(self, call: ArmCall, role_id: str, properties: RoleDefinitionProperties) -> None:
+        if not properties.assignable_scopes:
+            raise ArmRefusedError(400, "MissingAssignableScopes", "A custom role needs at least one assignable scope.")
+        others = [*BUILT_IN, *(one.definition for one in self._authorization.custom_roles(call.caller.tenant_id))]
+        if any(one.name.lower() == properties.role_name.lower() and one.id != role_id for one in others):
+            message = "A custom role with the same name already exists in this directory. Use a different name."
+            raise ArmRefusedError(409, "RoleDefinitionWithSameNameExists", message)
+        for one in properties.permissions:
+            for known, named in (
+                (self._gateway.actions | LINKED, (*one.actions, *one.not_actions)),
+                (DATA_ACTIONS, (*one.data_actions, *one.not_data_actions)),
+            ):
+                for action in named:
+                    if not any(covers(action, supported) for supported in known):
+                        message = f"'{action}' does not match any of the actions supported by the providers."
+                        raise ArmRefusedError(400, "InvalidActionOrNotAction", message)
+
+    async def undefine(self, call: ArmCall) -> Answer:
+        """Delete a custom role that is assigned to nobody."""
+        role = self._role(call, call["name"])
+        if role is None:
+            return Answer(204)
+        if any(one.role_id == role.id for one in self._authorization.every()):
+            message = "There are existing role assignments referencing role."
+            raise ArmRefusedError(400, "RoleDefinitionHasAssignments", message)
+        shown = self._role_shown(role, call.scope)
+        self._authorization.undefine(role.id)
+        return Answer(200, shown)
+
     async def definition(self, call: ArmCall) -> Answer:
         """One role by its GUID."""
-        role = BY_ID.get(call["name"].lower())
+        role = self._role(call, call["name"])
         if role is None:
             raise ArmRefusedError(
                 404, "RoleDefinitionDoesNotExist", f"The specified role definition with ID '{call['name']}' does not exist."

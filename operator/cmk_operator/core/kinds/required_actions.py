@@ -20,11 +20,26 @@ ASSIGN_IDENTITY: Final = "Microsoft.ManagedIdentity/userAssignedIdentities/assig
 
 @dataclass(frozen=True, slots=True)
 class RequiredActions:
-    """The actions that writing a kind needs; at least one, because an empty list would pass every check."""
+    """The actions that a custom role for a kind needs, and no others; at least one write, because none would pass every check.
+
+    Each is tried by itself in tests/contract/test_roles.py.
+    """
 
     on_resource: tuple[str, *tuple[str, ...]]
+    """What its writes need."""
     attaches_identity: bool = True
     """Whether a write puts the managed identity on the resource."""
+    reads: tuple[str, ...] = ()
+    """What its reads need."""
+    polls: tuple[str, ...] = ()
+    """What polling its long-running operations needs, which is a right of its own."""
+    shows: tuple[str, ...] = ()
+    """What only shows more; everything works without it."""
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """The actions of a custom role; one on the managed identity comes on top."""
+        return (*self.reads, *self.on_resource, *self.polls, *self.shows)
 
     def __post_init__(self) -> None:
         if not self.on_resource:

@@ -21,6 +21,7 @@ _TIMING: Final = ServiceTiming(
     "the provider's administrator must start the virtual machines again",
     timedelta(hours=1),
 )
+_POLLS: Final = ("Microsoft.Compute/locations/DiskOperations/read",)
 _KEY_USE: Final = KeyUse(
     "disks",
     outside="temporary disks, and the guest state of a confidential virtual machine that was not created for it",
@@ -29,7 +30,12 @@ DISK_ENCRYPTION_SET: Final = Kind(
     resource_type="microsoft.compute/diskencryptionsets",
     shown="DiskEncryptionSet",
     timing=_TIMING,
-    rights=RequiredActions(("Microsoft.Compute/diskEncryptionSets/write",)),
+    rights=RequiredActions(
+        ("Microsoft.Compute/diskEncryptionSets/write",),
+        reads=("Microsoft.Compute/diskEncryptionSets/read",),
+        polls=_POLLS,
+        shows=("Microsoft.Compute/disks/read",),
+    ),
     key_use=_KEY_USE,
     off_another_key="the provider's administrator must put the set on a key in a Key Vault, or the platform engineer name another set",
     shares_vault_region="disk encryption sets",
@@ -40,7 +46,12 @@ DISK: Final = Kind(
     shown="Disk",
     timing=_TIMING,
     # A disk has no identity; its set has one.
-    rights=RequiredActions(("Microsoft.Compute/disks/write",), attaches_identity=False),
+    rights=RequiredActions(
+        ("Microsoft.Compute/disks/write",),
+        attaches_identity=False,
+        reads=("Microsoft.Compute/disks/read", "Microsoft.Compute/diskEncryptionSets/read"),
+        polls=_POLLS,
+    ),
     key_use=_KEY_USE,
     off_another_key="the provider's administrator must put the disk on a Microsoft-managed key, or its set on a key in a Key Vault",
     manifest_field="disk",

@@ -15,6 +15,8 @@ from cmk_operator.core.kinds.required_actions import RequiredActions
 from cmk_operator.core.kinds.service_timing import ServiceTiming
 
 _SQL: Final = "Microsoft.Sql/servers"
+_POLLS: Final = ("Microsoft.Sql/locations/*/read",)
+"""As SQL Server Contributor has it: each kind of operation has an action of its own."""
 _TIMING: Final = ServiceTiming(
     "Azure SQL",
     timedelta(minutes=10),
@@ -38,7 +40,17 @@ SQL_SERVER: Final = Kind(
             f"{_SQL}/keys/write",
             f"{_SQL}/encryptionProtector/write",
             f"{_SQL}/encryptionProtector/revalidate/action",
-        )
+        ),
+        reads=(
+            f"{_SQL}/read",
+            f"{_SQL}/keys/read",
+            f"{_SQL}/encryptionProtector/read",
+            f"{_SQL}/inaccessibleDatabases/read",
+            f"{_SQL}/replicationLinks/read",
+            f"{_SQL}/failoverGroups/read",
+        ),
+        polls=_POLLS,
+        shows=(f"{_SQL}/databases/read", f"{_SQL}/databases/transparentDataEncryption/read"),
     ),
     key_use=SQL_KEY_USE,
     off_another_key="the provider's administrator must set the server's protector to ServiceManaged, or to a key in a Key Vault",
@@ -49,7 +61,15 @@ SQL_DATABASE: Final = Kind(
     resource_type="microsoft.sql/servers/databases",
     shown="SqlDatabase",
     timing=_TIMING,
-    rights=RequiredActions((f"{_SQL}/databases/write", f"{_SQL}/databases/encryptionProtector/revalidate/action")),
+    rights=RequiredActions(
+        (
+            f"{_SQL}/databases/write",
+            f"{_SQL}/databases/encryptionProtector/revalidate/action",
+            f"{_SQL}/databases/encryptionProtector/revert/action",
+        ),
+        reads=(f"{_SQL}/databases/read", f"{_SQL}/encryptionProtector/read"),
+        polls=_POLLS,
+    ),
     key_use=SQL_KEY_USE,
     off_another_key="the provider's administrator must revert the database to its server's protector, or put it on a key in a Key Vault",
 )

@@ -29,7 +29,11 @@ STORAGE_ACCOUNT: Final = Kind(
     timing=ServiceTiming(
         "Azure Storage", timedelta(minutes=10), "reads and writes of its data are refused with 403", "it heals by itself"
     ),
-    rights=RequiredActions(("Microsoft.Storage/storageAccounts/write",)),
+    rights=RequiredActions(
+        ("Microsoft.Storage/storageAccounts/write",),
+        reads=("Microsoft.Storage/storageAccounts/read",),
+        shows=("Microsoft.Storage/storageAccounts/encryptionScopes/read",),
+    ),
     key_use=KeyUse(
         "storage accounts",
         outside="queues and tables of an account that was not created for it, and blobs in encryption scopes with a key of their own",

@@ -95,12 +95,15 @@ async def _writable(session: AzureSession, admitted: AdmittedResource) -> Check:
     rights, identity = admitted.provider.kind.rights, admitted.path.path.managed_identity
     if isinstance(rights, RightsNotVisible):
         return Check(CheckStage.WRITE, CheckResult.NOT_VISIBLE, Reason.RIGHTS_NOT_VISIBLE, rights.why)
-    wanted: list[tuple[ArmId, tuple[str, ...]]] = [(ArmId(admitted.path.target.text), rights.on_resource)]
+    wanted: list[tuple[ArmId, tuple[str, ...], tuple[str, ...]]] = [
+        (ArmId(admitted.path.target.text), rights.on_resource, rights.polls)
+    ]
     if rights.attaches_identity:
-        wanted.append((identity, (ASSIGN_IDENTITY,)))
-    found = await asyncio.gather(*(_permissions(session, admitted.path.path.chain, scope) for scope, _ in wanted))
+        wanted.append((identity, (ASSIGN_IDENTITY,), ()))
+    found = await asyncio.gather(*(_permissions(session, admitted.path.path.chain, scope) for scope, *_ in wanted))
     return write_check(
-        Rights(scope.text, actions, permissions) for (scope, actions), permissions in zip(wanted, found, strict=True)
+        Rights(scope.text, actions, permissions, polls)
+        for (scope, actions, polls), permissions in zip(wanted, found, strict=True)
     )
 
 

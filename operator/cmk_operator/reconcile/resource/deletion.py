@@ -64,7 +64,7 @@ async def delete(context: ResourceContext, admitted: AdmittedResource) -> Resour
 
     Returns an outcome to report if something blocks the deletion, or else when to run the next pass.
     """
-    polled = await poll_operation(admitted, context.intervals.drift_check)
+    polled = await poll_operation(admitted, context.intervals.drift_check, context.reporting.now())
     if not isinstance(polled, AdmittedResource):
         return polled
     admitted = polled

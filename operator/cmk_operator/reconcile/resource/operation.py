@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.encryption.long_running import Ended, Failed, Operation, Running
 from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.faults.fault import Fault, FaultKind
+from cmk_operator.core.kinds.required_actions import RequiredActions
+from cmk_operator.core.text.rfc3339 import to_rfc3339
 from cmk_operator.reconcile.collaborators.intervals import LIST_MAX_AGE
-from cmk_operator.reconcile.resource.outcome import CallRefused, OperationUnknown
+from cmk_operator.reconcile.resource.admitted_resource import choice_of
+from cmk_operator.reconcile.resource.outcome import CallRefused, Operating, OperationUnknown
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    from cmk_operator.providers.protocol import ResourceFacts
     from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource
-    from cmk_operator.reconcile.resource.outcome import Operating
+
+UNSEEN_FOR: Final = timedelta(minutes=5)
+"""How long the resource itself may take to show what an operation does that the operator may not poll; then it is sent again."""
+READ_AGAIN_AFTER: Final = 10.0
+"""Seconds between two reads of such a resource."""
 
 
 async def poll_operation(
-    admitted: AdmittedResource, drift_check: float
+    admitted: AdmittedResource, drift_check: float, now: datetime
 ) -> AdmittedResource | Operating | CallRefused | OperationUnknown:
     """The admitted resource if no operation is in status or it has ended; or else the outcome of the poll."""
     kept = admitted.resource.status.operation
@@ -27,9 +39,46 @@ async def poll_operation(
     if isinstance(answer, Ended):
         return admitted if answer.version is None else replace(admitted, target=admitted.target.knowing(answer.version))
     if isinstance(answer, AzureFailure):
-        return OperationUnknown(admitted.judge(answer))
+        polls = _refused_polls(admitted, answer)
+        if polls is None:
+            return OperationUnknown(admitted.judge(answer))
+        return await _judge_by_resource(admitted, operation, kept.started_at + UNSEEN_FOR, now, polls)
     seen = await admitted.observe(drift_check * LIST_MAX_AGE if isinstance(answer, Running) else 0.0)
     facts = None if isinstance(seen, AzureFailure) else seen
     if isinstance(answer, Failed):
         return CallRefused(admitted.judge_change(answer.failure, facts), facts)
     return admitted.operating(operation, answer.retry_after, facts)
+
+
+def _refused_polls(admitted: AdmittedResource, failure: AzureFailure) -> tuple[str, ...] | None:
+    """The actions that polling needs, if Resource Manager says that the operator lacks them; None for any other failure."""
+    rights = admitted.provider.kind.rights
+    refused = failure.status == 403 and failure.code not in {"", "Http403"}
+    return rights.polls if refused and isinstance(rights, RequiredActions) else None
+
+
+async def _judge_by_resource(
+    admitted: AdmittedResource, operation: Operation, until: datetime, now: datetime, polls: tuple[str, ...]
+) -> AdmittedResource | Operating:
+    """Decide by the resource itself whether the operation has ended: it shows the change, or the time is over."""
+    seen = await admitted.observe(0.0)
+    facts = None if isinstance(seen, AzureFailure) else seen
+    if now >= until or (facts is not None and _shows(admitted, operation, facts)):
+        return admitted
+    needed = f" (it needs {', '.join(polls)})" if polls else ""
+    not_visible = (
+        f"the operator's managed identity may not poll it{needed}, so the resource itself is read until {to_rfc3339(until)}, and "
+        "then the change is sent again; the provider's administrator may grant the right to poll"
+    )
+    return Operating(operation, READ_AGAIN_AFTER, facts, not_visible)
+
+
+def _shows(admitted: AdmittedResource, operation: Operation, facts: ResourceFacts[Any]) -> bool:
+    """Whether the resource shows what the operation does: nothing is left to do, or another request is next."""
+    if admitted.resource.metadata.deletion_timestamp is not None:
+        plan = admitted.provider.plan_revert(admitted.target, facts)
+    else:
+        plan = admitted.provider.plan(admitted.target, choice_of(admitted.path, None), facts)
+    if isinstance(plan, Fault):
+        return plan.kind is not FaultKind.BUSY
+    return plan is None or plan.purpose != operation.purpose

@@ -51,6 +51,8 @@ class Operating:
     poll_after: float
     seen: ResourceFacts[Any] | None
     """None if the resource could not be read meanwhile."""
+    not_visible: str | None = None
+    """What is done instead and who may change that, if the operator may not poll the operation; None if it may."""
 
 
 @dataclass(frozen=True, slots=True)

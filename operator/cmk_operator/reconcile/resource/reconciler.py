@@ -116,7 +116,7 @@ async def _refuse(context: ResourceContext, resource: EncryptedResource, provide
 
 async def _reconcile_live(context: ResourceContext, admitted: AdmittedResource) -> ResourceOutcome | None:
     """Poll a running operation, observe, and write if a change is due and allowed; None if the pass must be repeated."""
-    polled = await poll_operation(admitted, context.intervals.drift_check)
+    polled = await poll_operation(admitted, context.intervals.drift_check, context.reporting.now())
     if not isinstance(polled, AdmittedResource):
         return polled
     return await _observe_and_write(context, polled, fresh=admitted.resource.status.operation is not None)
@@ -183,7 +183,7 @@ async def _finish(
 
 def _is_seen(outcome: ResourceOutcome) -> bool:
     """Whether the service returned anything about the resource; the poll of an operation counts."""
-    return facts_of(outcome) is not None or isinstance(outcome, Operating)
+    return facts_of(outcome) is not None or (isinstance(outcome, Operating) and outcome.not_visible is None)
 
 
 def _changes_key_users(before: EncryptedResourceStatus, after: EncryptedResourceStatus) -> bool:

@@ -188,7 +188,7 @@ def _encrypted(outcome: ResourceOutcome, resource: EncryptedResource, *, on_key:
                 return Aspect(
                     kind, "Unknown", Reason.NOT_OBSERVED, f"the resource has not been read from {resource.service} yet"
                 )
-            return Aspect(kind, "False", Reason.OPERATION_IN_PROGRESS, _operating(outcome))
+            return Aspect(kind, "False", _operating_reason(outcome), _operating(outcome))
         case Waiting():
             return Aspect(kind, "False", outcome.reason, outcome.message)
         case Planned():
@@ -217,7 +217,12 @@ def _keeps_key(outcome: ResourceOutcome) -> bool:
 
 
 def _operating(outcome: Operating) -> str:
-    return f"waiting for the service to finish an operation: {outcome.operation.purpose}"
+    waiting = f"waiting for the service to finish an operation: {outcome.operation.purpose}"
+    return waiting if outcome.not_visible is None else f"{waiting}; {outcome.not_visible}"
+
+
+def _operating_reason(outcome: Operating) -> Reason:
+    return Reason.OPERATION_IN_PROGRESS if outcome.not_visible is None else Reason.OPERATION_NOT_VISIBLE
 
 
 def _key_accessible(key: CustomerManagedKey | None, applied: AppliedKey | None) -> Aspect:
@@ -313,9 +318,9 @@ def _summary(outcome: ResourceOutcome, aspects: tuple[Aspect, ...]) -> tuple[Asp
             status: Truth = "Unknown" if unanswered else "False"
             return Aspect(ConditionType.READY, status, fault.reason, fault.message), Progress.of(fault)
         case Operating():
-            message = _operating(outcome)
-            progress = Progress(reconciling=True, reason=Reason.OPERATION_IN_PROGRESS, message=message)
-            return Aspect(ConditionType.READY, "False", Reason.OPERATION_IN_PROGRESS, message), progress
+            reason, message = _operating_reason(outcome), _operating(outcome)
+            progress = Progress(reconciling=True, reason=reason, message=message)
+            return Aspect(ConditionType.READY, "False", reason, message), progress
         case Waiting(reason, message):
             stalled = reason.needs_a_person(accessible.reason)
             progress = Progress(reconciling=not stalled, stalled=stalled, reason=reason, message=message)
