@@ -185,3 +185,45 @@ async def test_the_versions_of_older_clients_are_served(
         assert (await wire("GET", f"{ARM}{server_id}{path}?api-version={version}", token=token)).status == 200
     refused = await wire("GET", f"{ARM}{server_id}?api-version=2020-11-02-preview", token=token)
     assert (refused.status, refused.code) == (400, "NoRegisteredProviderFound")
+
+
+TOO_NEW: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "the application of an account's key": (
+        "Microsoft.Storage/storageAccounts",
+        "2021-06-01",
+        "2021-08-01",
+        account(encryption={"keySource": "Microsoft.Storage", "identity": {"federatedIdentityClientId": NOBODY}}),
+    ),
+    "the application of a server": (
+        "Microsoft.Sql/servers",
+        "2020-11-01-preview",
+        "2021-02-01-preview",
+        server(federatedClientId=NOBODY),
+    ),
+    "the application of a set": (
+        "Microsoft.Compute/diskEncryptionSets",
+        "2021-08-01",
+        "2021-12-01",
+        {"location": "westeurope", "properties": {"federatedClientId": NOBODY}},
+    ),
+    "a set that follows its key": (
+        "Microsoft.Compute/diskEncryptionSets",
+        "2020-09-30",
+        "2020-12-01",
+        {"location": "westeurope", "properties": {"rotationToLatestKeyVersionEnabled": True}},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TOO_NEW)
+async def test_an_api_version_knows_no_field_that_came_after_it(
+    wire: Wire, token: str, provider: ProviderAdministrator, name: Callable[[str], str], case: str
+) -> None:
+    kind, before, since, body = TOO_NEW[case]
+    group = await provider.create_resource_group("rg-contoso")
+    url = f"{ARM}{group}/providers/{kind}/{name('versioned')}?api-version="
+    refused = await wire("PUT", url + before, token=token, body=body)
+    assert (refused.status, refused.code) == (400, "InvalidRequestContent")
+    assert "Could not find member" in refused.json["error"]["message"]
+    known = await wire("PUT", url + since, token=token, body=body)
+    assert "Could not find member" not in known.text

@@ -169,7 +169,7 @@ class EncryptionIdentity(Strict):
     """Who the storage service is when it goes to the vault."""
 
     user_assigned_identity: str | None = None
-    federated_identity_client_id: str | None = None
+    federated_identity_client_id: str | None = since("2021-08-01")
 
 
 class EncryptionService(Strict):
@@ -196,7 +196,7 @@ class Encryption(Strict):
     services: EncryptionServices | None = None
     require_infrastructure_encryption: bool | None = None
     keyvaultproperties: KeyVaultProperties | None = None
-    identity: EncryptionIdentity | None = None
+    identity: EncryptionIdentity | None = since("2021-01-01")
 
 
 class EncryptionScopeKey(Strict):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sandbox.azure.arm.bodies import IdentityBlock, Strict, Tags
+from sandbox.azure.arm.bodies import IdentityBlock, Strict, Tags, since
 
 SetType = Literal[
     "EncryptionAtRestWithCustomerKey",
@@ -48,8 +48,8 @@ class SetProperties(Strict):
 
     encryption_type: SetType | None = None
     active_key: ActiveKey | None = None
-    rotation_to_latest_key_version_enabled: bool | None = None
-    federated_client_id: str | None = None
+    rotation_to_latest_key_version_enabled: bool | None = since("2020-12-01")
+    federated_client_id: str | None = since("2021-12-01")
     previous_keys: list[dict[str, Any]] | None = None
     provisioning_state: str | None = None
     last_key_rotation_timestamp: str | None = None
@@ -70,8 +70,8 @@ class SetUpdateProperties(Strict):
 
     encryption_type: SetType | None = None
     active_key: ActiveKey | None = None
-    rotation_to_latest_key_version_enabled: bool | None = None
-    federated_client_id: str | None = None
+    rotation_to_latest_key_version_enabled: bool | None = since("2020-12-01")
+    federated_client_id: str | None = since("2021-12-01")
 
 
 class SetUpdate(Strict):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sandbox.azure.arm.bodies import IdentityBlock, Strict, Tags
+from sandbox.azure.arm.bodies import IdentityBlock, Strict, Tags, since
 
 ServerKeyType = Literal["ServiceManaged", "AzureKeyVault"]
 
@@ -36,7 +36,7 @@ class ServerProperties(Strict):
     retention_days: int | None = None
     create_mode: Literal["Normal", "Restore"] | None = None
     primary_user_assigned_identity_id: str | None = None
-    federated_client_id: str | None = None
+    federated_client_id: str | None = since("2021-02-01-preview")
     key_id: str | None = None
     state: str | None = None
     fully_qualified_domain_name: str | None = None
@@ -110,7 +110,7 @@ class ProtectorProperties(Strict):
 
     server_key_type: ServerKeyType
     server_key_name: str | None = None
-    auto_rotation_enabled: bool | None = None
+    auto_rotation_enabled: bool | None = since("2020-11-01-preview")
     uri: str | None = None
     thumbprint: str | None = None
     key_version: str | None = None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FIXED = {"isHnsEnabled": False, "isNfsV3Enabled": False, "dnsEndpointType": "Standard"}
 """Properties that are chosen when an account is made, with what they are if nobody chose."""
-LONGEST_TAG_NAME, LONGEST_TAG_VALUE, MOST_TAGS = 128, 256, 50
+LONGEST_TAG_NAME = 128
 
 
 def cannot_be_updated(name: str) -> ArmRefusedError:
@@ -43,14 +43,9 @@ def check_fixed(account: StorageAccount, sent: Mapping[str, object]) -> None:
 
 
 def check_tags(tags: Mapping[str, str] | None) -> None:
-    """Raises ArmRefusedError 400 for more tags, or longer ones, than Azure keeps."""
-    given = tags or {}
-    if len(given) > MOST_TAGS:
-        raise ArmRefusedError(400, "TooManyTags", "Too many tags are specified for the storage account.")
-    if any(len(name) > LONGEST_TAG_NAME for name in given):
+    """Raises ArmRefusedError 400 for the names of tags that are short enough for Resource Manager, but not for Storage."""
+    if any(len(name) > LONGEST_TAG_NAME for name in tags or {}):
         raise ArmRefusedError(400, "MaxTagKeyLengthExceeded", "A key given in the tags is too long.")
-    if any(len(value) > LONGEST_TAG_VALUE for value in given.values()):
-        raise ArmRefusedError(400, "MaxTagValueLengthExceeded", "A value given in the tags is too long.")
 
 
 class AccountChanges:
