@@ -57,6 +57,8 @@ def test_az_takes_the_customer_from_consent_to_a_rotated_key_and_the_provider_to
     assert lock["level"] == "CanNotDelete"
     with pytest.raises(AzCommandError, match="ScopeLocked"):
         customer("keyvault", "delete", "--name", vault, "--resource-group", "rg-az")
+    listed = customer("resource", "list", "--resource-group", "rg-az")
+    assert [(one["type"], one["name"]) for one in listed] == [("Microsoft.KeyVault/vaults", vault)]
     key = ("--vault-name", vault, "--name", "cmk")
     first = customer("keyvault", "key", "create", *key, "--kty", "RSA", "--size", "2048")["key"]["kid"]
     assert customer("keyvault", "key", "set-attributes", *key, "--enabled", "false")["attributes"]["enabled"] is False

@@ -102,6 +102,9 @@ async def test_the_blocking_clients_work_unmodified(
                 assert crypto.decrypt(EncryptionAlgorithm.rsa_oaep_256, sealed).plaintext == b"text"
                 signature = crypto.sign(SignatureAlgorithm.ps256, b"d" * 32).signature
                 assert crypto.verify(SignatureAlgorithm.ps256, b"d" * 32, signature).is_valid
+            latest = client.get_cryptography_client("all")
+            signature = latest.sign(SignatureAlgorithm.rs256, b"d" * 32).signature
+            assert latest.verify(SignatureAlgorithm.rs256, b"d" * 32, signature).is_valid, "no version is named"
             curve = client.create_ec_key("curve", curve="P-384")
             with BlockingCryptographyClient(curve, credential, **blocking_connection(env)) as crypto:
                 signature = crypto.sign(SignatureAlgorithm.es384, b"d" * 48).signature

@@ -282,3 +282,40 @@ async def test_a_list_of_versions_has_empty_pages_and_shorter_ones(
         url = page["nextLink"]
     assert sizes == [2, 0, 1, 2, 0, 1, 1]
     assert found == made
+
+
+ROTATE, NOTIFY = {"type": "Rotate"}, {"type": "Notify"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "status"),
+    [
+        ({"lifetimeActions": [{"trigger": {"timeAfterCreate": "P30D"}, "action": ROTATE}]}, 200),
+        ({"lifetimeActions": [{"trigger": {"timeAfterCreate": "P1Y2M3D"}, "action": ROTATE}]}, 200),
+        (
+            {
+                "attributes": {"expiryTime": "P90D"},
+                "lifetimeActions": [{"trigger": {"timeBeforeExpiry": "P7D"}, "action": ROTATE}],
+            },
+            200,
+        ),
+        ({"lifetimeActions": [{"trigger": {"timeBeforeExpiry": "P7D"}, "action": ROTATE}]}, 400),
+        ({"lifetimeActions": [{"trigger": {}, "action": ROTATE}]}, 400),
+        ({"lifetimeActions": [{"trigger": {"timeAfterCreate": "P30D", "timeBeforeExpiry": "P30D"}, "action": NOTIFY}]}, 400),
+        ({"lifetimeActions": [{"trigger": {"timeAfterCreate": one}, "action": ROTATE} for one in ("P30D", "P60D")]}, 400),
+        ({"lifetimeActions": [{"trigger": {"timeAfterCreate": "P6D"}, "action": ROTATE}]}, 400),
+        ({"lifetimeActions": [{"trigger": {"timeAfterCreate": "30 days"}, "action": ROTATE}]}, 400),
+        ({"lifetimeActions": [{"trigger": {"timeAfterCreate": 30}, "action": ROTATE}]}, 400),
+        ({"attributes": {"expiryTime": "P27D"}}, 400),
+        ({"attributes": {"expiryTime": "P"}}, 400),
+    ],
+    ids=lambda value: str(value)[:90],
+)
+async def test_a_rotation_policy_makes_sense(
+    wire: Wire, token: str, key_of_customer: tuple[str, str, str], policy: dict[str, Any], status: int
+) -> None:
+    vault, key, _ = key_of_customer
+    reply = await wire("PUT", f"https://{vault}.vault.azure.net/keys/{key}/rotationpolicy?{API}", token=token, body=policy)
+    assert reply.status == status, reply.text
+    if status == 200:
+        assert NOTIFY in [one["action"] for one in reply.json["lifetimeActions"]], "Key Vault adds a notice of its own"

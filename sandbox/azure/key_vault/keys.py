@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -325,16 +326,26 @@ def _cost(version: KeyVersion) -> float:
 
 
 def checked_rotation_policy(key_id: str, sent: dict[str, Any], now: float) -> dict[str, Any]:
-    """The policy as it is kept: no trigger below 7 days, no life below 28. Raises VaultRefusedError 400."""
+    """The policy as it is kept: no trigger below 7 days, no life below 28. Raises VaultRefusedError 400.
+
+    https://learn.microsoft.com/azure/key-vault/keys/how-to-configure-key-rotation
+    """
     actions = [
         {"trigger": one["trigger"], "action": {"type": one["action"]["type"].capitalize()}}
         for one in sent.get("lifetimeActions") or []
     ]
-    for action in actions:
-        for text in action["trigger"].values():
-            if duration_seconds(text) < 7 * DAY:
-                raise crypto.bad_parameter("The trigger must be at least 7 days.")
     expiry = (sent.get("attributes") or {}).get("expiryTime")
+    kinds = [one["action"]["type"] for one in actions]
+    if len(set(kinds)) < len(kinds):
+        raise crypto.bad_parameter("A rotation policy has at most one action of each type.")
+    for action in actions:
+        trigger = action["trigger"]
+        if len(trigger) != 1:
+            raise crypto.bad_parameter("A trigger is either timeAfterCreate or timeBeforeExpiry.")
+        if "timeBeforeExpiry" in trigger and action["action"]["type"] == "Rotate" and not expiry:
+            raise crypto.bad_parameter("timeBeforeExpiry needs an expiryTime.")
+        if any(duration_seconds(text) < 7 * DAY for text in trigger.values()):
+            raise crypto.bad_parameter("The trigger must be at least 7 days.")
     if expiry and duration_seconds(expiry) < 28 * DAY:
         raise crypto.bad_parameter("expiryTime must be at least 28 days.")
     if all(one["action"]["type"] != "Notify" for one in actions):
@@ -346,8 +357,8 @@ def checked_rotation_policy(key_id: str, sent: dict[str, Any], now: float) -> di
 
 def duration_seconds(text: str) -> float:
     """An ISO 8601 duration in years, months or days, as rotation policies carry it. Raises VaultRefusedError 400."""
-    amount, unit = text[1:-1], text[-1:]
-    days = {"Y": 365, "M": 30, "D": 1}.get(unit)
-    if not text.startswith("P") or not amount.isdigit() or days is None:
+    match = re.fullmatch(r"P(?=\d)(?:(\d{1,4})Y)?(?:(\d{1,4})M)?(?:(\d{1,5})D)?", text, re.ASCII)
+    if match is None:
         raise crypto.bad_parameter(f"Invalid duration '{text}'")
-    return int(amount) * days * DAY
+    years, months, days = (int(one or 0) for one in match.groups())
+    return (years * 365 + months * 30 + days) * DAY
