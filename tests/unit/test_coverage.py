@@ -18,7 +18,7 @@ from cmk_operator.api.encrypted_resource import DetailsReport, NotCoveredReport
 from cmk_operator.cli.attention import who_must_act
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.encryption.coverage import NO_READS_NEEDED, NOT_READ, Part, Parts, PartsSeen, not_covered
-from cmk_operator.core.encryption.protection import KeyChoice, MicrosoftManaged, OnAnotherKey, OnKey, Unreadable
+from cmk_operator.core.encryption.protection import KeyChoice, MicrosoftManaged, OnAnotherKey, OnKey, Unreadable, named
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Actor, Fault
 from cmk_operator.core.faults.reason import Reason
@@ -79,7 +79,7 @@ def account(*, kind: str = "StorageV2", sku: str = "Standard_LRS", **services: A
         (account(kind="BlobStorage"), []),
         (account(kind="FileStorage", sku="Premium_LRS"), []),
         (account(sku="Premium_LRS"), []),
-        (StorageAccount({"properties": {}}), ["queues", "tables"]),
+        (StorageAccount({"properties": {"encryption": {}}}), ["queues", "tables"]),
     ],
 )
 def test_queues_and_tables_are_covered_only_if_the_account_was_made_so(found: StorageAccount, uncovered: list[str]) -> None:
@@ -98,16 +98,43 @@ def test_queues_and_tables_are_covered_only_if_the_account_was_made_so(found: St
         ({"source": "Microsoft.KeyVault", "keyVaultProperties": {"keyUri": f"https://{VAULT}:443/keys/storage"}}, None, ""),
         ({"source": "Microsoft.KeyVault", "keyVaultProperties": {"keyUri": "odd"}}, "No", "another key: odd"),
         ({"source": "Microsoft.KeyVault"}, "Unknown", ""),
+        ({"source": {}}, "Unknown", ""),
+        ({}, "Unknown", ""),
+        (None, "Unknown", ""),
+        ({"source": "Microsoft.Elsewhere"}, "No", "another key: source Microsoft.Elsewhere"),
     ],
 )
 def test_an_encryption_scope_is_covered_only_by_a_version_of_the_same_key(
-    properties: dict[str, Any], covered: str | None, protected_by: str
+    properties: dict[str, Any] | None, covered: str | None, protected_by: str
 ) -> None:
     scope = EncryptionScope({"id": "/a/encryptionScopes/logs", "properties": properties})
     found = not_covered([part_of_scope(scope)], KEY)
     assert [(one.part, one.covered, one.protected_by) for one in found] == (
         [("encryption scope logs", covered, protected_by)] if covered else []
     )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"properties": None},
+        {"properties": {"encryption": {"services": []}}},
+        {"properties": {"encryption": {"services": {"queue": "Account"}}}},
+        {"properties": {"encryption": {"services": {"queue": {"keyType": {}}}}}},
+    ],
+)
+def test_an_account_whose_answer_has_another_shape_does_not_count_as_covered(body: dict[str, Any]) -> None:
+    (entry,) = not_covered(parts_of_account(StorageAccount({"kind": "StorageV2", **body})), KEY)
+    assert entry.covered == "Unknown"
+
+
+@pytest.mark.parametrize("properties", [None, [], {"encryptionProtector": {}}, {"secondaryType": 7}])
+def test_a_database_whose_answer_has_another_shape_does_not_count_as_covered(properties: Any) -> None:
+    (found,) = read_rows([Database({"id": f"{SERVER}/databases/odd", "properties": properties})])
+    part = part_of_database(found, (), encrypted=True)
+    assert part is not None
+    ((entry),) = not_covered([part], KEY)
+    assert (entry.part, entry.covered) == ("database odd", "Unknown")
 
 
 def row(name: str, kind: str = "v12.0,user", **properties: Any) -> Database:
@@ -151,7 +178,11 @@ def test_a_database_is_covered_by_its_server_s_key_unless_something_else_protect
     covered: str | None,
     protected_by: str,
 ) -> None:
-    part = part_of_database(DatabaseRow(ArmId(f"{SERVER}/databases/orders"), own_key, replica), primaries, encrypted=encrypted)
+    part = part_of_database(
+        DatabaseRow(ArmId(f"{SERVER}/databases/orders"), named(own_key) if own_key else MicrosoftManaged(), replica),
+        primaries,
+        encrypted=encrypted,
+    )
     found = not_covered([part] if part is not None else [], KEY)
     assert [(one.part, one.covered, one.protected_by) for one in found] == (
         [("database orders", covered, protected_by)] if covered else []
@@ -405,6 +436,7 @@ def test_a_geo_secondary_that_takes_no_new_version_is_named_before_a_rotation_is
     assert (held_back or "") in (found.rotation_error or "")
     (replica,) = found.geo_replicas
     assert (replica.problem is not None) == (replica.protected_by is None)
+    assert "does not follow its primary" in (found.on_rotation or "")
     pinned = facts_of(ServerIdentity(), Protector(OnKey(KEY.at(V1), V1)), Listed(), Listed(partners)).shown
     assert pinned.rotation_error is None, "the operator itself gives a secondary the version of a pinned key"
 
@@ -444,6 +476,7 @@ def test_a_confidential_set_gets_each_version_from_the_operator_and_never_the_fl
     assert isinstance(flagged, Plan)
     assert flagged.body["properties"]["rotationToLatestKeyVersionEnabled"] is False
     assert not stopped.follows_by_itself
+    assert "deallocated all virtual machines" in (stopped.shown.on_rotation or "")
 
 
 def test_a_confidential_machine_that_runs_holds_back_the_key_and_nothing_else() -> None:
@@ -479,7 +512,7 @@ def test_each_remedy_names_who_can_act() -> None:
     guest = {"securityType": "ConfidentialVM_VMGuestStateOnlyEncryptedWithPlatformKey"}
     properties = {"securityProfile": guest, "encryption": {"type": "EncryptionAtRestWithPlatformKey"}}
     databases = (
-        part_of_database(DatabaseRow(ArmId(SERVER), "odd"), (), encrypted=True),
+        part_of_database(DatabaseRow(ArmId(SERVER), OnAnotherKey("odd")), (), encrypted=True),
         part_of_database(DatabaseRow(ArmId(SERVER), is_replica=True), (), encrypted=True),
         part_of_database(DatabaseRow(ArmId(SERVER)), (), encrypted=False),
     )

@@ -185,12 +185,16 @@ LISTS: dict[str, Callable[[SqlClient], Awaitable[object]]] = {
     "linked": lambda client: client.linked(CHAIN, SERVER),
     "closed databases": lambda client: client.closed_databases(CHAIN, SERVER),
     "databases": lambda client: client.databases(CHAIN, DATABASE),
+    "rows": lambda client: client.rows(CHAIN, SERVER),
 }
 SPOILT: list[object] = [
     [("", None)],
     {},
     ServerKeys(unread=1),
-    *(Listed(unread=(f"a {what} without an id",)) for what in ("failover group", "replication link", "inaccessible database")),
+    *(
+        Listed(unread=(f"a {what} without an id",))
+        for what in ("failover group", "replication link", "inaccessible database", "database")
+    ),
 ]
 """What becomes of a list with one entry that cannot be read."""
 ROOT = Path(__file__).resolve().parents[2]
@@ -241,6 +245,8 @@ FIELDS = st.sampled_from(
         "status",
         "encryptionProtector",
         "encryptionProtectorAutoRotation",
+        "secondaryType",
+        "state",
         "value",
         "nextLink",
     ]

@@ -97,6 +97,10 @@ async def list_disks(wire: Wire) -> None:
     hash(tuple([tuple(found) async for found in Disks(session_on(wire)).pages(CHAIN, SUBSCRIPTION)]))
 
 
+async def list_scopes(wire: Wire) -> None:
+    hash((await StorageAccounts(session_on(wire)).parts(CHAIN, ACCOUNT)).found)
+
+
 READS: dict[str, Callable[[Wire], Awaitable[None]]] = {
     "account": read_account,
     "set": read_set,
@@ -104,6 +108,7 @@ READS: dict[str, Callable[[Wire], Awaitable[None]]] = {
     "accounts": list_accounts,
     "sets": list_sets,
     "disks": list_disks,
+    "scopes": list_scopes,
 }
 PATHS = {
     "account": f"{ACCOUNT}?api-version=2026-09-01",
@@ -112,6 +117,7 @@ PATHS = {
     "accounts": f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Storage/storageAccounts?api-version=2026-09-01",
     "sets": f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute/diskEncryptionSets?api-version=2026-03-02",
     "disks": f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute/disks?api-version=2026-03-02",
+    "scopes": f"{ACCOUNT}/encryptionScopes?api-version=2026-09-01",
 }
 IDENTITIES = {"type": "UserAssigned", "userAssignedIdentities": {IDENTITY: {"clientId": "x"}}}
 ACCOUNT_BODY: dict[str, Any] = {
@@ -129,6 +135,14 @@ ACCOUNT_BODY: dict[str, Any] = {
             },
             "identity": {"userAssignedIdentity": IDENTITY, "federatedIdentityClientId": APPLICATION},
         }
+    },
+}
+SCOPE_BODY: dict[str, Any] = {
+    "id": f"{ACCOUNT}/encryptionScopes/logs",
+    "properties": {
+        "source": "Microsoft.KeyVault",
+        "state": "Enabled",
+        "keyVaultProperties": {"keyUri": f"https://{VAULT}/keys/storage"},
     },
 }
 SET_BODY: dict[str, Any] = {
@@ -165,6 +179,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "accounts": {"value": [ACCOUNT_BODY], "nextLink": None},
     "sets": {"value": [SET_BODY], "nextLink": None},
     "disks": {"value": [DISK_BODY], "nextLink": None},
+    "scopes": {"value": [SCOPE_BODY]},
 }
 ODD: st.SearchStrategy[Any] = st.recursive(
     st.sampled_from([None, True, 7, 0.5, "", "text", "Creating", "Attached", str(DISK_KEY), f"{ARM}/next"]),

@@ -307,6 +307,9 @@ class DetailsReport(Shape):
     rotation_error: str | None = Field(
         default=None, description="Disk encryption set and SQL server: why Azure does not rotate automatically."
     )
+    on_rotation: str | None = Field(
+        default=None, description="What a rotation of this resource needs from people, and who does not follow it by itself."
+    )
     consent_url: str | None = Field(
         default=None, description="Snowflake: page on which the customer consents to Snowflake's application."
     )

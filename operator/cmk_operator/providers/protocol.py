@@ -113,6 +113,8 @@ class Shown:
     previous_keys: tuple[str, ...] = ()
     """Keys that Azure still uses until a running rotation ends."""
     rotation_error: str | None = None
+    on_rotation: str | None = None
+    """What a rotation of this resource needs from people, or who does not follow it; None if it needs nothing."""
     consent_url: str | None = None
     """Page on which the customer consents to the service's own application."""
     service_principal_name: str | None = None

@@ -35,6 +35,10 @@ class Reported:
             raise self._wrong(name, found)
         return Reported(found, f"{self.path}{name}.")
 
+    def optional(self, name: str) -> Reported | None:
+        """An object within this one; None if it is absent or null."""
+        return self.inner(name) if self.fields.get(name) is not None else None
+
     def text(self, name: str) -> str:
         """A text; empty if it is absent or null."""
         found = self.fields.get(name)

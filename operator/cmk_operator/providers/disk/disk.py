@@ -139,7 +139,13 @@ def with_sets(facts: Facts, present: SetFacts | None, wanted: SetFacts | None) -
     if present is not None and isinstance(protection, OnAnotherKey):
         protection = present.protection
     if present is not None:
-        shown = replace(shown, previous_keys=present.shown.previous_keys, rotation_error=present.shown.rotation_error)
+        of_set = present.shown
+        shown = replace(
+            shown,
+            previous_keys=of_set.previous_keys,
+            rotation_error=of_set.rotation_error,
+            on_rotation=of_set.on_rotation,
+        )
     detail, follows = replace(facts.detail, wanted_set=wanted), present is None or present.follows_by_itself
     return replace(facts, protection=protection, detail=detail, shown=shown, follows_by_itself=follows)
 

@@ -66,6 +66,10 @@ _CONFIDENTIAL_DISK: Final = (
     "Azure shows the key of the set, not that of a disk which a confidential virtual machine encrypts: the provider's administrator must "
     "deallocate all virtual machines of the set before each change of its key, else none of them takes it"
 )
+_ON_ROTATION: Final = (
+    "Azure never moves confidential virtual machines to a new version by itself: the operator does it once the provider's administrator "
+    "has deallocated all virtual machines of the set"
+)
 DISKS: Final = "disks of the set"
 DISKS_READ: Final = "Microsoft.Compute/disks/read on the subscription"
 
@@ -151,6 +155,7 @@ def read_set(found: DiskEncryptionSet) -> Facts:
     shown = Shown(
         previous_keys=tuple(text_of(key.key_url) for key in properties.previous_keys or ()),
         rotation_error=_rotation_error(properties.auto_key_rotation_error, text_of(found.name) or "the set"),
+        on_rotation=_ON_ROTATION if detail.confidential else None,
     )
     return ResourceFacts(protection, detail, shown, follows_by_itself=not detail.confidential)
 

@@ -61,6 +61,10 @@ PARTS: Final = (
     ),
 )
 """Source: Snowflake, "Snowflake Postgres Tri-Secret Secure". Hybrid tables cannot be outside: see docs/targets.md."""
+ON_ROTATION: Final = (
+    "Snowflake never follows a new version by itself: the operator rekeys the account, which takes up to a day, and the customer's "
+    "administrator must keep the old version enabled until that has ended"
+)
 ACTIVATION_WAIT: Final = timedelta(hours=72)
 CLOCKS_DIFFER: Final = timedelta(minutes=10)
 """Snowflake's remaining wait replaces our own calculation only if they differ by more, so that status does not change often."""
@@ -276,6 +280,7 @@ def _facts(target: SnowflakeTarget, known: _Known, max_age: float) -> Facts:
         service_principal_name=known.config.service_principal_name,
         network_subnets=known.subnets if target.network_rules else (),
         waits_until=registered_at + ACTIVATION_WAIT if registered_at is not None else None,
+        on_rotation=ON_ROTATION,
     )
     bound = None if in_force is not None else _not_newer_than(target, info)
     detail = SnowflakeDetail(info, known.verification, known.wait if asked_lately else None, in_force, bound, known.said)

@@ -7,20 +7,20 @@ replica is under the key of its primary).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.encryption.coverage import Part
-from cmk_operator.core.encryption.protection import named
-from cmk_operator.core.encryption.reported import Reported
+from cmk_operator.core.encryption.protection import MicrosoftManaged, Unreadable, named
+from cmk_operator.core.encryption.reported import Reported, ShapeError, protection_of
 from cmk_operator.core.identifiers.arm_id import ArmId
-from cmk_operator.providers.sql.wire import wire_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from azure.mgmt.sql.models import Database, LogicalDatabaseTransparentDataEncryption
 
+    from cmk_operator.core.encryption.protection import Protection
     from cmk_operator.providers.sql.server import Partner
 
 NOT_ENCRYPTED: Final = "no key: transparent data encryption is off"
@@ -33,6 +33,8 @@ _OWN_KEY: Final = (
     "the platform engineer can put it on the same key with an EncryptedResource of its own: the server's key does not reach a database "
     "with a key of its own"
 )
+_UNREADABLE: Final = "Azure's answer about it cannot be read: the provider's administrator must check the database in Azure"
+_REPLICAS: Final = frozenset({"geo", "standby"})
 _SWITCH_ON: Final = "the provider's administrator must switch transparent data encryption on for it"
 _OF_PRIMARY: Final = "a replica is under the key of its primary: the platform engineer must put {} on the same key"
 
@@ -42,8 +44,8 @@ class DatabaseRow:
     """A user database of a server."""
 
     id: ArmId
-    own_key: str = ""
-    """The identifier of its own key; empty if its server's protector protects it."""
+    own: Protection = field(default_factory=MicrosoftManaged)
+    """Its own key; `MicrosoftManaged` if it has none, so that its server's protector protects it."""
     is_replica: bool = False
     """Whether it is the geo-secondary of a database on another server."""
 
@@ -51,24 +53,32 @@ class DatabaseRow:
 def read_rows(databases: Iterable[Database]) -> tuple[DatabaseRow, ...]:
     """The user databases of a list; system databases are left out, because Azure never encrypts them with a key.
 
-    Raises `ShapeError` for one that does not show whether it has a key of its own.
+    Raises `ShapeError` for one without an id.
     """
     rows: list[DatabaseRow] = []
     for database in databases:
-        found, properties = ArmId(str(database.id)), database.properties
-        if found.name.lower() == _MASTER or "system" in (database.kind or "").lower().split(","):
+        answer = Reported(database)
+        found = ArmId(answer.required("id"))
+        if found.name.lower() == _MASTER or "system" in answer.text("kind").lower().split(","):
             continue
-        replica = wire_value(properties.secondary_type if properties is not None else None).lower() in {"geo", "standby"}
-        own = Reported(database).inner("properties").text("encryptionProtector")
+        own = protection_of(database, _own)
+        replica = not isinstance(own, Unreadable) and answer.inner("properties").text("secondaryType").lower() in _REPLICAS
         rows.append(DatabaseRow(found, own, replica))
     return tuple(rows)
 
 
+def _own(database: Reported) -> Protection:
+    properties = database.inner("properties")
+    properties.text("secondaryType")
+    own = properties.text("encryptionProtector")
+    return named(own) if own else MicrosoftManaged()
+
+
 def read_encrypted(found: LogicalDatabaseTransparentDataEncryption) -> bool:
-    """Whether transparent data encryption is on. Raises TypeError for an answer that does not say so."""
-    state = wire_value(found.properties.state if found.properties is not None else None).lower()
+    """Whether transparent data encryption is on. Raises `ShapeError` for an answer that does not say so."""
+    state = Reported(found).inner("properties").required("state").lower()
     if state not in {"enabled", "disabled"}:
-        raise TypeError(state)
+        raise ShapeError("properties.state has another value")
     return state == "enabled"
 
 
@@ -77,8 +87,8 @@ def part_of_database(row: DatabaseRow, primaries: tuple[Partner, ...], *, encryp
     name = f"database {row.id.name}"
     if encrypted is False:
         return unencrypted(name)
-    if row.own_key:
-        return Part.under(name, named(row.own_key), _OWN_KEY)
+    if not isinstance(row.own, MicrosoftManaged):
+        return Part.under(name, row.own, _UNREADABLE if isinstance(row.own, Unreadable) else _OWN_KEY)
     return _replica(name, primaries) if row.is_replica else None
 
 

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from cmk_operator.core.faults.azure_failure import AzureFailure
 
 
+_ON_ROTATION: Final = (
+    "a geo-secondary does not follow its primary: each server rotates by its own encryption protector, so the platform engineer must "
+    "apply an EncryptedResource with the same key for each of them"
+)
 _PRIMARY: Final = frozenset({"primary", "source"})
 
 
@@ -269,6 +273,7 @@ def facts_of(
         geo_replicas=tuple(map(_replica, partners)),
         rotation_error=_held_back(protector, partners),
         not_readable=(*closed_databases.unread, *all_partners.unread),
+        on_rotation=_ON_ROTATION if any(partner.secondary for partner in partners) else None,
     )
     return ResourceFacts(protector.protection, detail, shown)
 

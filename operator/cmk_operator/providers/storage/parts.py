@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.azure.management import text_of
 from cmk_operator.core.encryption.coverage import MICROSOFT_MANAGED, Part
-from cmk_operator.core.encryption.protection import named
+from cmk_operator.core.encryption.protection import MicrosoftManaged, OnAnotherKey, named
+from cmk_operator.core.encryption.reported import Reported, ShapeError, protection_of
 from cmk_operator.core.identifiers.arm_id import ArmId
 
 if TYPE_CHECKING:
     from azure.mgmt.storage.models import EncryptionScope, StorageAccount
+
+    from cmk_operator.core.encryption.protection import Protection
 
 ACCOUNTS: Final = "Microsoft.Storage/storageAccounts"
 SCOPES: Final = "encryption scopes"
@@ -24,6 +27,7 @@ _ONLY_AT_CREATION: Final = (
     "Azure sets this only when an account is created: the provider's administrator must create another account with keyType Account for "
     "queue and table and move the data there; nothing is to be done if the account has no {}"
 )
+_UNREADABLE: Final = "Azure's answer about them cannot be read: the provider's administrator must check the account in Azure"
 _SCOPE: Final = (
     "the provider's administrator must put the scope on the key of the account, or move its blobs out of it: a scope has a key of "
     "its own, and the operator does not change it"
@@ -36,30 +40,40 @@ def parts_of_account(account: StorageAccount) -> tuple[Part, ...]:
     kind = text_of(account.kind).lower()
     if (kind and kind not in _WITH_QUEUES) or sku.startswith("premium"):
         return ()
-    encryption = account.properties.encryption if account.properties is not None else None
-    services = encryption.services if encryption is not None else None
-    types = {
-        "queues": services.queue.key_type if services is not None and services.queue is not None else None,
-        "tables": services.table.key_type if services is not None and services.table is not None else None,
-    }
+    try:
+        types = _key_types(Reported(account))
+    except ShapeError:
+        return (Part("queues and tables", remedy=_UNREADABLE),)
     return tuple(
         Part(name, protected_by=MICROSOFT_MANAGED, remedy=_ONLY_AT_CREATION.format(name))
         for name, key_type in types.items()
-        if text_of(key_type).lower() != _UNDER_ACCOUNT_KEY
+        if key_type.lower() != _UNDER_ACCOUNT_KEY
     )
 
 
-def part_of_scope(scope: EncryptionScope) -> Part:
-    """One encryption scope, also a disabled one: its blobs are still there. Enum values are case-insensitive.
+def _key_types(account: Reported) -> dict[str, str]:
+    """`keyType` of queues and tables; empty where the answer does not have it. Raises `ShapeError`."""
+    encryption = account.inner("properties").inner("encryption")
+    services = encryption.optional("services")
+    queue, table = (services.optional(one) if services is not None else None for one in ("queue", "table"))
+    return {
+        "queues": queue.text("keyType") if queue is not None else "",
+        "tables": table.text("keyType") if table is not None else "",
+    }
 
-    Raises TypeError for one without properties, because that would read as protection by a Microsoft-managed key.
-    """
-    properties = scope.encryption_scope_properties
-    if properties is None:
-        raise TypeError("properties")
-    name = f"encryption scope {ArmId(text_of(scope.id)).name}"
-    if text_of(properties.source).lower() == "microsoft.storage":
-        return Part(name, protected_by=MICROSOFT_MANAGED, remedy=_SCOPE)
-    key = properties.key_vault_properties
-    uri = text_of(key.key_uri if key is not None else None)
-    return Part.under(name, named(uri), _SCOPE) if uri else Part(name, remedy=_SCOPE)
+
+def part_of_scope(scope: EncryptionScope) -> Part:
+    """One encryption scope, also a disabled one: its blobs are still there. Raises `ShapeError` for one without an id."""
+    name = f"encryption scope {ArmId(Reported(scope).required('id')).name}"
+    return Part.under(name, protection_of(scope, _scope_protection), _SCOPE)
+
+
+def _scope_protection(scope: Reported) -> Protection:
+    """What protects a scope; enum values are case-insensitive."""
+    properties = scope.inner("properties")
+    source = properties.required("source")
+    if source.lower() == "microsoft.storage":
+        return MicrosoftManaged()
+    if source.lower() != "microsoft.keyvault":
+        return OnAnotherKey(f"source {source}")
+    return named(properties.inner("keyVaultProperties").required("keyUri"))
