@@ -16,7 +16,8 @@ from azure.core.rest import HttpRequest
 from cmk_operator.__main__ import rates_of
 from cmk_operator.azure import call_budget
 from cmk_operator.azure.call_budget import BudgetedTransport, BudgetRates, CallBudget
-from cmk_operator.azure.failures import BudgetSpentError, failure_of
+from cmk_operator.azure.failures import BudgetSpentError, ChangeWithdrawnError, failure_of
+from cmk_operator.core.faults.azure_failure import CHANGE_WITHDRAWN
 from cmk_operator.core.kinds.call_rates import Rate, ServiceRates
 from cmk_operator.providers.registry import RATES as PUBLISHED
 from cmk_operator.settings import Settings
@@ -402,3 +403,47 @@ def test_a_transport_goes_through_the_proxy_of_its_own_time_and_not_of_an_earlie
 
     run(tell())
     assert WIRE.proxies == ["http://one.test:8080", None, "http://two.test:8080", None]
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "sent"),
+    [
+        ("PATCH", f"{ARM}{ACCOUNTS}/a", 0),
+        ("PUT", f"{ARM}{ACCOUNTS}/a", 0),
+        ("POST", "https://contoso.snowflakecomputing.com/api/v2/statements", 0),
+        ("GET", f"{ARM}{ACCOUNTS}/a", 1),
+        ("POST", "https://login.microsoftonline.com/t/oauth2/v2.0/token", 1),
+        ("POST", "https://abc.vault.azure.net/keys/k/wrapkey", 1),
+    ],
+)
+def test_a_change_that_is_no_longer_allowed_is_not_sent_and_everything_else_is(method: str, url: str, sent: int) -> None:
+    async def withdrawn() -> bool:
+        return False
+
+    async def tell(client: Client) -> None:
+        with call_budget.changes_only_if(withdrawn):
+            if sent:
+                await client.call(method, url)
+            else:
+                with pytest.raises(ChangeWithdrawnError) as refused:
+                    await client.call(method, url)
+                assert failure_of(refused.value).code == CHANGE_WITHDRAWN
+
+    story(tell)
+    assert len(WIRE.calls) == sent
+
+
+def test_a_change_is_judged_after_it_has_waited_for_its_turn() -> None:
+    asked: list[float] = []
+
+    async def allowed() -> bool:
+        asked.append(asyncio.get_running_loop().time())
+        return True
+
+    async def tell(client: Client) -> None:
+        began = asyncio.get_running_loop().time()
+        with call_budget.changes_only_if(allowed):
+            await spend(client, "PATCH", f"{ARM}{ACCOUNTS}/a", 3)
+        assert asked[-1] - began >= 1
+
+    story(tell, rates=BudgetRates(resource_manager_writes=Rate(2, 2)))

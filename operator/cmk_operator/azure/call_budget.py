@@ -20,13 +20,14 @@ from aiolimiter import AsyncLimiter
 from azure.core.pipeline.transport import AioHttpTransport
 
 from cmk_operator.answer_gate import LONGEST_ANSWER
-from cmk_operator.azure.failures import AnotherHostError, BudgetSpentError, seconds_to_wait
+from cmk_operator.azure.failures import AnotherHostError, BudgetSpentError, ChangeWithdrawnError, seconds_to_wait
 from cmk_operator.azure.request_labels import operation_of, service_of, shown_host
 from cmk_operator.core.kinds.call_rates import Rate
 from cmk_operator.egress_proxy import egress_proxy
+from cmk_operator.telemetry import KEY_VAULT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     import aiohttp
 
@@ -50,6 +51,32 @@ def calls_of(owner: str) -> Iterator[None]:
         yield
     finally:
         _OWNER.reset(token)
+
+
+_STILL_ALLOWED: Final[ContextVar[Callable[[], Awaitable[bool]] | None]] = ContextVar("still allowed", default=None)
+_SIGN_IN_AND_KEYS: Final = frozenset({"entra", KEY_VAULT})
+"""Services whose POST requests change nothing."""
+
+
+@contextmanager
+def changes_only_if(still_allowed: Callable[[], Awaitable[bool]]) -> Iterator[None]:
+    """Ask `still_allowed` right before each request within that changes something is sent, after it has its turn.
+
+    If the answer is no, `ChangeWithdrawnError` is raised instead: a token, a turn or a probe may have taken long.
+    """
+    token = _STILL_ALLOWED.set(still_allowed)
+    try:
+        yield
+    finally:
+        _STILL_ALLOWED.reset(token)
+
+
+async def _require_still_allowed(service: str, method: str) -> None:
+    still_allowed = _STILL_ALLOWED.get()
+    if still_allowed is None or method in {"GET", "HEAD"} or service in _SIGN_IN_AND_KEYS:
+        return
+    if not await still_allowed():
+        raise ChangeWithdrawnError
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +250,8 @@ class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core h
     async def send(self, request: Any, **config: object) -> Any:  # noqa: ANN401 - the transport serves two request types
         """Wait for the budget, send, count, and obey Retry-After.
 
-        Raises `AnotherHostError` for another host than the client's, before anything is sent, and for a redirect.
+        Raises `AnotherHostError` for another host than the client's, before anything is sent, and for a redirect;
+        `ChangeWithdrawnError` for a change that is no longer allowed.
         """
         if origin_of(request.url) != self._origin:
             raise AnotherHostError
@@ -236,6 +264,7 @@ class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core h
         except BudgetSpentError:
             self._telemetry.azure_budget_refusals.labels(service).inc()
             raise
+        await _require_still_allowed(service, method)
         began = time.perf_counter()
         status = 0
         try:

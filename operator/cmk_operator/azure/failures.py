@@ -19,7 +19,7 @@ from azure.core.exceptions import (
 )
 
 from cmk_operator.answer_gate import UnreadableError, bounded_wait
-from cmk_operator.core.faults.azure_failure import BUDGET_SPENT, AzureFailure, Stage, Unreadable
+from cmk_operator.core.faults.azure_failure import BUDGET_SPENT, CHANGE_WITHDRAWN, AzureFailure, Stage, Unreadable
 
 TIMEOUT: Final = "Timeout"
 """The code of a call that timed out."""
@@ -43,6 +43,13 @@ class BudgetSpentError(AzureError):
         self.retry_after = retry_after
 
 
+class ChangeWithdrawnError(AzureError):
+    """The change was not sent, because what allows it was withdrawn in the meantime."""
+
+    def __init__(self) -> None:
+        super().__init__("what allows the change was withdrawn before it was sent")
+
+
 class AnotherHostError(AzureError):
     """The call was not sent, because an answer leads to another host than the client's."""
 
@@ -56,6 +63,8 @@ def failure_of(error: BaseException, stage: Stage = Stage.SERVICE) -> AzureFailu
         return error.failure
     if isinstance(error, BudgetSpentError):
         return AzureFailure(429, BUDGET_SPENT, "the operator's own budget is spent", retry_after=error.retry_after, stage=stage)
+    if isinstance(error, ChangeWithdrawnError):
+        return AzureFailure(None, CHANGE_WITHDRAWN, str(error.message), stage=stage)
     if isinstance(error, DecodeError) and not isinstance(error, IncompleteReadError) and not _is_refused(error):
         said = error.message if isinstance(error, UnreadableError) else "the answer does not have the documented shape"
         return Unreadable(message=said, stage=stage)

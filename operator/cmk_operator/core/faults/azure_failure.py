@@ -24,6 +24,8 @@ class Stage(StrEnum):
 
 BUDGET_SPENT: Final = "BudgetSpent"
 """Our own code: the call was not sent, because the operator's share of Azure's limits is used up."""
+CHANGE_WITHDRAWN: Final = "ChangeWithdrawn"
+"""Our own code: the change was not sent, because a manifest that allows it changed in the meantime."""
 
 
 @dataclass(frozen=True, slots=True)

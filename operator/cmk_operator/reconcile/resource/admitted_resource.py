@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
@@ -32,6 +33,9 @@ from cmk_operator.reconcile.references import ResourcePath, resolve_resource
 from cmk_operator.reconcile.resource.outcome import Operating, Planned, Settled, Waiting
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
     from cmk_operator.api.model import Metadata
     from cmk_operator.core.access.state import Access, KeyAttributes, KeyProbe
     from cmk_operator.core.encryption.decide import Decision
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
 
 PROBE_BEFORE_WRITE_MAX_AGE: Final = 55.0
 """Seconds for which a probe is fresh enough to write. Law 1 allows a minute until the write arrives; sending it takes time too."""
+PROBE_VALID_FOR: Final = timedelta(seconds=60)
+"""Law 1: the age of a probe at which nothing may be written any more."""
 LONGEST_WAIT: Final = 60.0
 """Most seconds between two polls of an operation, whatever the service asks for."""
 _LOG: Final = logging.getLogger(__name__)
@@ -123,6 +129,25 @@ def _readable(seen: ResourceFacts[Any] | AzureFailure) -> ResourceFacts[Any] | A
     if isinstance(seen, AzureFailure) or not isinstance(seen.protection, Unreadable):
         return seen
     return UnreadableAnswer(code=seen.protection.reason.value, message=seen.protection.what)
+
+
+async def is_still_admitted(admitted: AdmittedResource, probed_at: datetime, now: Callable[[], datetime]) -> bool:
+    """Whether the objects that allow a change still allow it, for the same key and target, and the probe is still fresh.
+
+    It reads them from the API server. If not, the object is enqueued and the pass must be repeated.
+    """
+    fresh = await reread(admitted)
+    if fresh is not None and _grounds(fresh) == _grounds(admitted) and now() - probed_at <= PROBE_VALID_FOR:
+        return True
+    admitted.cluster.wake(reference_of(admitted.resource), 0.0)
+    return False
+
+
+def _grounds(admitted: AdmittedResource) -> tuple[object, ...]:
+    """What a change rests on, besides that it is admitted."""
+    path, key = admitted.path.path, admitted.path.key
+    approved = key.metadata.annotations.get(APPROVED_VERSION)
+    return path.probed, path.managed_identity, path.grant, admitted.path.target, key.metadata.uid, key.spec, approved
 
 
 async def reread(admitted: AdmittedResource) -> AdmittedResource | None:

@@ -1,23 +1,27 @@
-"""Puts a resource on its key by idempotent requests, one at a time; rereads and probes everything before each of them."""
+"""Puts a resource on its key by idempotent requests, one at a time, each after a probe and a reread of what allows it."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from cmk_operator.azure.call_budget import changes_only_if
 from cmk_operator.core.encryption.decide import NextAction, decide, old_version_blocks
 from cmk_operator.core.encryption.protection import Unreadable, text_in_force
-from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.faults.azure_failure import CHANGE_WITHDRAWN, AzureFailure
 from cmk_operator.core.faults.fault import Fault, FaultKind
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.protocol import Plan, Started
 from cmk_operator.reconcile.audit import key_change_started
-from cmk_operator.reconcile.resource.admitted_resource import choice_of, old_version, probe_again, reread
+from cmk_operator.reconcile.resource.admitted_resource import choice_of, is_still_admitted, old_version, probe_again
 from cmk_operator.reconcile.resource.outcome import CallRefused, Obstructed, Settled, Waiting
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from cmk_operator.core.encryption.decide import Decision, KeyState
     from cmk_operator.core.encryption.protection import KeyChoice
     from cmk_operator.providers.protocol import Applied, ResourceFacts
@@ -57,30 +61,30 @@ class _Unfinished:
 async def _write_next(
     context: ResourceContext, admitted: AdmittedResource, known: ResourceFacts[Any] | None
 ) -> ResourceOutcome | _Unfinished | None:
-    """Reread everything that the write depends on, probe the key through the same identity, then write once."""
-    fresh = await reread(admitted)
-    if fresh is None:
-        return None
-    seen = known if known is not None else await fresh.observe_before_write()
+    """Read the resource, probe the key through the same identity, reread the manifests, then write once."""
+    seen = known if known is not None else await admitted.observe_before_write()
     if isinstance(seen, AzureFailure):
-        return CallRefused(fresh.judge(seen), None)
-    due = await due_change(fresh, seen, observe_only=False)
+        return CallRefused(admitted.judge(seen), None)
+    due = await due_change(admitted, seen, observe_only=False)
     plan, decision = due.plan, due.decision
     if isinstance(plan, Fault):
         return Obstructed(plan, seen)
     if decision.action is not NextAction.WRITE or plan is None:
-        return fresh.unwritten(decision, plan, seen)
-    answer = await fresh.provider.apply(fresh.path.path.chain, fresh.target, plan)
+        return admitted.unwritten(decision, plan, seen)
+    with changes_only_if(partial(is_still_admitted, admitted, due.probed_at, context.reporting.now)):
+        answer = await admitted.provider.apply(admitted.path.path.chain, admitted.target, plan)
     if isinstance(answer, AzureFailure):
-        fault = fresh.judge_change(answer, seen)
+        if answer.code == CHANGE_WITHDRAWN:
+            return None
+        fault = admitted.judge_change(answer, seen)
         # A wait that ends by itself, such as Snowflake's 72 hours, is not worth a warning.
         level = logging.INFO if fault.kind is FaultKind.BUSY else logging.WARNING
         said = {"code": answer.code, "azureMessage": answer.message}
-        _log(fresh, "the service refused a change of key", plan.purpose, answer.request_id, level=level, **said)
+        _log(admitted, "the service refused a change of key", plan.purpose, answer.request_id, level=level, **said)
         return CallRefused(fault, seen)
     if isinstance(answer, Started):
-        return _started(context, fresh, seen, answer)
-    return await _applied(context, fresh, seen, answer, due, plan)
+        return _started(context, admitted, seen, answer)
+    return await _applied(context, admitted, seen, answer, due, plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ class DueChange:
     key_state: KeyState
     plan: Plan[Any] | Fault | None
     decision: Decision
+    probed_at: datetime
 
 
 async def due_change(admitted: AdmittedResource, seen: ResourceFacts[Any], *, observe_only: bool) -> DueChange:
@@ -101,7 +106,7 @@ async def due_change(admitted: AdmittedResource, seen: ResourceFacts[Any], *, ob
     decision = decide(change_is_due=plan is not None, observe_only=observe_only, key=key_state)
     if decision.action is NextAction.WRITE:
         decision = old_version_blocks(old_version(admitted, seen, probe)) or decision
-    return DueChange(want, key_state, plan, decision)
+    return DueChange(want, key_state, plan, decision, probe.at)
 
 
 def _log(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from cmk_operator.azure.call_budget import changes_only_if
 from cmk_operator.core.encryption.decide import KeyState, NextAction, decide_deletion
 from cmk_operator.core.encryption.protection import text_in_force
-from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.faults.azure_failure import CHANGE_WITHDRAWN, AzureFailure
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.schedule import BUSY, Next
@@ -15,12 +17,14 @@ from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.protocol import Started, is_readable
 from cmk_operator.reconcile.audit import key_change_started
 from cmk_operator.reconcile.collaborators.cluster import WAKE_KEY_AFTER
-from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource, own_version, probe_again, reread
+from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource, is_still_admitted, own_version, probe_again
 from cmk_operator.reconcile.resource.operation import poll_operation
 from cmk_operator.reconcile.resource.outcome import CallRefused, Obstructed, Waiting
 from cmk_operator.reconcile.resource.report import effective_resource_policy
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.providers.protocol import ResourceFacts
     from cmk_operator.reconcile.collaborators.cluster import Cluster
@@ -78,8 +82,10 @@ async def delete(context: ResourceContext, admitted: AdmittedResource) -> Resour
     if facts is not None:
         # Record the result of an operation now: once the finalizer is removed, nothing else shows it.
         await context.authorship.of(admitted.resource, facts.protection, path.path.key_uri)
+    probed_at = context.reporting.now()
     if facts is not None and own_version(admitted, facts) is not None:
-        _, state = await probe_again(admitted, facts)
+        probe, state = await probe_again(admitted, facts)
+        probed_at = probe.at
     decision = decide_deletion(
         revert=effective_resource_policy(admitted.resource).deletion_policy == "RevertToPlatformKey",
         protection=facts.protection if facts is not None else None,
@@ -91,7 +97,7 @@ async def delete(context: ResourceContext, admitted: AdmittedResource) -> Resour
         message = f"the manifest is being deleted, and the resource must revert first; {decision.message}"
         return Waiting(Reason.REVERT_WAITS_FOR_KEY, message, facts, keeps_key=True)
     if decision.action is NextAction.REVERT and facts is not None:
-        unfinished = await _revert(context, admitted, facts)
+        unfinished = await _revert(context, admitted, facts, probed_at)
         if unfinished is not None:
             return unfinished
     await context.reporting.journal.settled(admitted.resource.metadata.uid)
@@ -101,19 +107,19 @@ async def delete(context: ResourceContext, admitted: AdmittedResource) -> Resour
 
 
 async def _revert(
-    context: ResourceContext, admitted: AdmittedResource, facts: ResourceFacts[Any]
+    context: ResourceContext, admitted: AdmittedResource, facts: ResourceFacts[Any], probed_at: datetime
 ) -> ResourceOutcome | Next | None:
     """Send the next request of the revert; None once the resource is on its platform key."""
-    if await reread(admitted) is None:
-        return Next(backoff=BUSY)
     plan = admitted.provider.plan_revert(admitted.target, facts)
     if plan is None:
         return None
     if isinstance(plan, Fault):
         return Obstructed(with_deletion_hint(plan), facts)
-    answer = await admitted.provider.apply(admitted.path.path.chain, admitted.target, plan)
+    with changes_only_if(partial(is_still_admitted, admitted, probed_at, context.reporting.now)):
+        answer = await admitted.provider.apply(admitted.path.path.chain, admitted.target, plan)
     if isinstance(answer, AzureFailure):
-        return CallRefused(admitted.judge(answer), facts)
+        withdrawn = answer.code == CHANGE_WITHDRAWN
+        return Next(backoff=BUSY) if withdrawn else CallRefused(admitted.judge(answer), facts)
     old = text_in_force(facts.protection) or ""
     if isinstance(answer, Started):
         context.reporting.journal.note(key_change_started(admitted.resource, old, answer.operation, context.reporting.now()))
