@@ -14,7 +14,7 @@ from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.kubernetes.inventory import Inventory
-from cmk_operator.reconcile.references import KeyPath, ResourcePath, resolve_key, resolve_resource
+from cmk_operator.reconcile.references import KeyPath, ResourcePath, is_claimed_by_another, resolve_key, resolve_resource
 from tests.unit.samples import (
     ACCOUNT,
     APPLICATION,
@@ -160,6 +160,24 @@ def test_of_two_manifests_of_the_same_second_the_one_at_work_keeps_the_resource(
 def test_an_older_manifest_that_is_itself_refused_claims_nothing() -> None:
     inventory = world(second(created="2026-11-24T09:00:00Z", keyRef={"name": "missing"}))
     assert isinstance(resolved(inventory), ResourcePath)
+
+
+@pytest.mark.parametrize(
+    ("other", "claimed"),
+    [
+        (second(), True),
+        (second(keyRef={"name": "missing"}), False),
+        (second() | {"metadata": second()["metadata"] | {"namespace": "team-b"}}, False),
+    ],
+    ids=["an admitted manifest", "one whose key does not exist", "one of a namespace that the tenant does not allow"],
+)
+def test_only_an_admitted_manifest_claims_a_resource_whose_own_manifest_is_deleted(
+    other: dict[str, Any], *, claimed: bool
+) -> None:
+    inventory = world(other)
+    resource = inventory.get(EncryptedResource, "data", "team-a")
+    assert resource is not None
+    assert is_claimed_by_another(inventory, resource, resource.spec.target) is claimed
 
 
 def test_when_the_older_manifest_goes_the_younger_one_takes_over() -> None:

@@ -12,7 +12,7 @@ from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.handover.request import Handover, WantedApplication, WantedKey, WantedVault
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.core.kinds.key_use import NEEDED_OPERATIONS
-from cmk_operator.providers.registry import KINDS
+from cmk_operator.providers.registry import KINDS, admit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -112,7 +112,7 @@ def _count(
 ) -> None:
     target, region = resource.spec.target, resource.spec.region
     kind = resource.spec.kind
-    if kind is None or (kind.identifier is not None and kind.identifier.judge(grant, target) is not None):
+    if kind is None or isinstance(admit(grant, target), Fault):
         return
     users.uses.add(kind.key_use)
     details = resource.status.details

@@ -139,6 +139,12 @@ def resolve_resource(inventory: Inventory, resource: EncryptedResource) -> Resou
     return path
 
 
+def is_claimed_by_another(inventory: Inventory, resource: EncryptedResource, target: ResourceId) -> bool:
+    """Whether another manifest that is admitted names the same target; one that is refused claims nothing."""
+    others = (other for other in inventory.claims_on(target) if other.metadata.uid != resource.metadata.uid)
+    return any(not isinstance(_admit(inventory, other), Fault) for other in others)
+
+
 def _admit(inventory: Inventory, resource: EncryptedResource) -> ResourcePath | Fault:
     namespace = resource.metadata.namespace or ""
     name = resource.spec.key_ref.name

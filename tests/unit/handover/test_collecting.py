@@ -124,6 +124,12 @@ def test_what_the_tenant_does_not_allow_never_reaches_its_customer() -> None:
     on_them = resources(
         resource_body("theirs", namespace="team-b", keyRef={"name": "good"}, resourceId=SQL),
         snowflake("stranger-prod") | {"metadata": {"name": "w", "namespace": "team-a"}},
+        resource_body(
+            "other-scope",
+            keyRef={"name": "good"},
+            resourceId=SET.replace("rg-contoso", "rg-stranger"),
+            diskEncryptionSet={"location": "Brazil South", "encryptionType": "EncryptionAtRestWithCustomerKey"},
+        ),
     )
     handover = collected(strangers, on_them)
     assert [str(key.uri) for vault in handover.vaults for key in vault.keys] == [f"https://{VAULT}/keys/storage"]

@@ -17,6 +17,7 @@ from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.protocol import Started, is_readable
 from cmk_operator.reconcile.audit import key_change_started
 from cmk_operator.reconcile.collaborators.cluster import WAKE_KEY_AFTER
+from cmk_operator.reconcile.references import is_claimed_by_another
 from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource, is_still_admitted, own_version, probe_again
 from cmk_operator.reconcile.resource.operation import poll_operation
 from cmk_operator.reconcile.resource.outcome import CallRefused, Obstructed, Waiting
@@ -90,7 +91,7 @@ async def delete(context: ResourceContext, admitted: AdmittedResource) -> Resour
         revert=effective_resource_policy(admitted.resource).deletion_policy == "RevertToPlatformKey",
         protection=facts.protection if facts is not None else None,
         on_our_key=facts is not None and own_version(admitted, facts) is not None,
-        claimed=len(context.cluster.inventory.claims_on(path.target)) > 1,
+        claimed=is_claimed_by_another(context.cluster.inventory, admitted.resource, path.target),
         key=state,
     )
     if decision.action is NextAction.WAIT and facts is not None:
