@@ -80,7 +80,7 @@ def _kind_rights() -> Iterator[Right]:
         yield Right("ClusterRole", GROUP, plural, "list", "the start", "GET", collection_path(plural), (("limit", "1"),))
         yield Right("ClusterRole", GROUP, plural, "watch", "changes at once", "GET", collection_path(plural), watch)
         yield Right("ClusterRole", GROUP, f"{plural}/status", "patch", "status", "PATCH", f"{one}/status", apply, status, APPLY)
-        if kind == "EncryptedResource":
+        if kind != "Preflight":
             finalizers = json.dumps({"apiVersion": f"{GROUP}/v1alpha1", "kind": kind, "metadata": {"name": "absent"}})
             yield Right("ClusterRole", GROUP, plural, "patch", "a revert on deletion", "PATCH", one, apply, finalizers, APPLY)
     preflight = ObjectReference("preflights", "team", "absent").path

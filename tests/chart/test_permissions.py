@@ -24,7 +24,7 @@ NAMESPACED_KINDS = (*KINDS[2:], "preflights")
 EVERYWHERE = {
     *((GROUP, kind, verb) for kind in KINDS for verb in READ),
     *((GROUP, f"{kind}/status", "patch") for kind in KINDS),
-    (GROUP, "encryptedresources", "patch"),
+    *((GROUP, kind, "patch") for kind in KINDS),
     *((GROUP, "preflights", verb) for verb in (*READ, "delete")),
     (GROUP, "preflights/status", "patch"),
     ("events.k8s.io", "events", "create"),
@@ -72,9 +72,9 @@ def test_the_operator_may_do_exactly_this(
         ("list", "namespaces"),
         ("list", "pods"),
         ("create", "serviceaccounts/token"),
-        ("patch", f"customertenants.{GROUP}"),
-        ("patch", f"federatedidentities.{GROUP}"),
-        ("patch", f"customermanagedkeys.{GROUP}"),
+        ("update", f"customertenants.{GROUP}"),
+        ("delete", f"federatedidentities.{GROUP}"),
+        ("create", f"customertenants.{GROUP}"),
         ("update", f"encryptedresources.{GROUP}"),
         ("delete", f"encryptedresources.{GROUP}"),
         ("create", f"customermanagedkeys.{GROUP}"),
@@ -92,12 +92,12 @@ def test_the_operator_may_not(installed: Installation, verb: str, resource: str)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_with_its_own_token_the_operator_writes_status_and_not_spec(installed: Installation, kind: str) -> None:
+def test_the_operator_may_patch_status_and_the_object_whose_spec_a_policy_protects(installed: Installation, kind: str) -> None:
     allowed = {
         part: _allowed(installed, "patch", GROUP, f"{kind}{part}", user=SERVICE_ACCOUNT, namespace="team")
-        for part in ("", "/status")
+        for part in ("", "/status", "/scale")
     }
-    assert allowed == {"": kind == "encryptedresources", "/status": True}
+    assert allowed == {"": True, "/status": True, "/scale": False}
 
 
 @pytest.mark.parametrize("role", ["view", "edit"])

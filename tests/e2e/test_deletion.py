@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sandbox.kubernetes import binaries
+from sandbox.kubernetes.controllers import start_controllers
 from sandbox.kubernetes.objects import has
+from tests.e2e.test_scenarios import noted
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sandbox.kubernetes.cluster import Cluster
     from tests.e2e.conftest import Operator
     from tests.environment import Environment
 
+CONTROLLER_MANAGER = binaries.kube_controller_manager()
 REVERT = "RevertToPlatformKey"
 
 
@@ -95,6 +103,81 @@ async def test_a_waiting_revert_is_let_go_when_the_policy_becomes_orphan(environ
     assert await key_source(environment) == "Microsoft.Keyvault"
 
 
+FOUR = ("FederatedIdentity", "CustomerTenant", "CustomerManagedKey", "EncryptedResource")
+
+
+async def _reverting(environment: Environment) -> dict[str, tuple[str, str]]:
+    """Everything Ready, with a resource that reverts at deletion; name and namespace of the four objects."""
+    await environment.ready()
+    await environment.apply_resource(deletionPolicy=REVERT)
+    names = {
+        "FederatedIdentity": (environment.name, ""),
+        "CustomerTenant": (environment.name, ""),
+        "CustomerManagedKey": ("cmk", environment.namespace),
+        "EncryptedResource": ("docs", environment.namespace),
+    }
+
+    async def all_held() -> bool:
+        found = [await environment.objects.get(kind, *names[kind]) for kind in FOUR]
+        return all(one["metadata"].get("finalizers") for one in found)
+
+    await environment.eventually("the finalizer on all that the revert needs", all_held)
+    return names
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(FOUR)), ids="-".join)
+async def test_deletion_in_any_order_ends_after_the_revert(environment: Environment, order: tuple[str, ...]) -> None:
+    names = await _reverting(environment)
+    for kind in order:
+        await environment.objects.delete(kind, *names[kind])
+    for kind in order:
+        await environment.objects.until_gone(kind, *names[kind])
+    assert await key_source(environment) == "Microsoft.Storage"
+
+
+async def test_a_key_whose_deletion_waits_says_for_what_and_the_resource_stays_on_it(environment: Environment) -> None:
+    names = await _reverting(environment)
+    since = await environment.position()
+    for kind in FOUR[:3]:
+        await environment.objects.delete(kind, *names[kind])
+
+    async def told() -> bool:
+        note = (await noted(environment)).get("cmk", {}).get("DeletionWaits", "")
+        return f"EncryptedResource {environment.namespace}/docs must revert" in note
+
+    await environment.eventually("an event that says what the deletion waits for", told)
+    assert await environment.writes(since) == []
+    await environment.objects.merge("EncryptedResource", "docs", {"spec": {"deletionPolicy": "Orphan"}}, environment.namespace)
+    for kind in FOUR[:3]:
+        await environment.objects.until_gone(kind, *names[kind])
+    assert await environment.writes(since) == []
+    assert await key_source(environment) == "Microsoft.Keyvault"
+
+
+async def test_deletion_of_everything_waits_for_a_lost_key_and_ends_when_it_is_back(environment: Environment) -> None:
+    names = await _reverting(environment)
+    await environment.customer.disable(environment.vault, "cmk")
+    await environment.key_until("Disabled", has("KeyAccessible", "False", "Disabled"))
+    for kind in FOUR:
+        await environment.objects.delete(kind, *names[kind])
+    await environment.resource_until("waiting", has("Ready", "False", "RevertWaitsForKey"))
+    await environment.customer.enable(environment.vault, "cmk")
+    for kind in FOUR:
+        await environment.objects.until_gone(kind, *names[kind])
+    assert await key_source(environment) == "Microsoft.Storage"
+
+
+async def test_what_no_reverting_resource_needs_has_no_finalizer(environment: Environment) -> None:
+    names = await _reverting(environment)
+    await environment.apply_resource(deletionPolicy="Orphan")
+
+    async def none_held() -> bool:
+        found = [await environment.objects.get(kind, *names[kind]) for kind in FOUR]
+        return not any(one["metadata"].get("finalizers") for one in found)
+
+    await environment.eventually("no finalizer", none_held)
+
+
 async def test_a_revert_waits_when_its_key_object_is_deleted_first_and_says_how_to_let_go(
     environment: Environment, operator: Operator
 ) -> None:
@@ -103,7 +186,8 @@ async def test_a_revert_waits_when_its_key_object_is_deleted_first_and_says_how_
     await until_finalizers(environment, 1)
     since = await environment.position()
     await environment.objects.delete("CustomerManagedKey", "cmk", environment.namespace)
-    # Two watches tell of two kinds: the operator may hear of the resource's deletion first, and then it reverts.
+    # The key waits for the revert, until somebody takes its finalizer away.
+    await environment.objects.merge("CustomerManagedKey", "cmk", {"metadata": {"finalizers": None}}, environment.namespace)
     await environment.resource_until("the key is missed", has("Ready", "False", "KeyNotFound"))
     await environment.objects.delete("EncryptedResource", "docs", environment.namespace)
     escape = "to delete it without a revert, the platform engineer must set spec.deletionPolicy to Orphan"
@@ -196,3 +280,32 @@ async def test_removing_the_custom_resource_definition_changes_nothing_in_azure(
     await environment.apply_resource()
     await environment.resource_until("Ready", has("Ready"))
     assert await environment.writes(since) == []
+
+
+@pytest.mark.skipif(
+    CONTROLLER_MANAGER is None, reason="kube-controller-manager was not built on this machine: `make controller-manager` does"
+)
+@pytest.mark.parametrize("lost", [False, True], ids=["key accessible", "key lost meanwhile"])
+async def test_the_deletion_of_a_namespace_ends_after_the_revert(
+    environment: Environment, empty_cluster: Cluster, tmp_path: Path, *, lost: bool
+) -> None:
+    await _reverting(environment)
+    assert CONTROLLER_MANAGER is not None
+    controllers = start_controllers(empty_cluster, CONTROLLER_MANAGER, tmp_path)
+    try:
+        if lost:
+            await environment.customer.disable(environment.vault, "cmk")
+            await environment.key_until("Disabled", has("KeyAccessible", "False", "Disabled"))
+        await environment.objects.call("DELETE", f"/api/v1/namespaces/{environment.namespace}")
+        if lost:
+            await environment.resource_until("waiting", has("Ready", "False", "RevertWaitsForKey"))
+            await environment.customer.enable(environment.vault, "cmk")
+
+        async def gone() -> bool:
+            namespaces = (await environment.objects.call("GET", "/api/v1/namespaces"))["items"]
+            return environment.namespace not in {one["metadata"]["name"] for one in namespaces}
+
+        await environment.eventually("the namespace is gone", gone)
+    finally:
+        controllers.stop()
+    assert await key_source(environment) == "Microsoft.Storage"

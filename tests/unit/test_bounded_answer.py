@@ -27,7 +27,7 @@ from cmk_operator.kubernetes.bounded_answer import (
 from cmk_operator.kubernetes.client import KubernetesClient, collection_path
 from cmk_operator.kubernetes.connection import Connection
 from cmk_operator.kubernetes.inventory import Inventory
-from cmk_operator.reconcile.resource.deletion import FINALIZER
+from cmk_operator.reconcile.collaborators.revert_finalizer import FINALIZER
 from cmk_operator.telemetry import Telemetry
 
 if TYPE_CHECKING:

@@ -208,6 +208,11 @@ class Inventory:
         entry = self._entries.get(reference)
         return entry.resource_version if entry is not None else 0
 
+    def finalizers_of(self, reference: ObjectReference) -> tuple[str, ...]:
+        """The finalizers of an object; parses nothing."""
+        entry = self._entries.get(reference)
+        return entry.trigger[3] if entry is not None else ()
+
     def grouped(self, references: Iterable[ObjectReference]) -> list[ObjectReference]:
         """The same objects, sorted into groups that name the same key, so that they share the reads of that key."""
         groups: defaultdict[str | None, list[ObjectReference]] = defaultdict(list)

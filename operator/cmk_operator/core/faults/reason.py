@@ -704,6 +704,7 @@ class EventReason(StrEnum):
         return member
 
     KEY_APPLIED = "KeyApplied", "The operator put the resource on the key."
+    DELETION_WAITS = "DeletionWaits", "The deletion waits for resources that must revert first and need this object."
     SEEN_AGAIN = "SeenAgain", "The object is seen again, and is as its status says."
     KEY_RESTORED = "KeyRestored", "Access to the key is back, and the note says what is left to do."
     KEY_VERSION_CHANGED = "KeyVersionChanged", "The key has another active version."

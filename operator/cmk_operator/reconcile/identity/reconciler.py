@@ -16,6 +16,7 @@ from cmk_operator.core.registration.faults import judge_registration_failure
 from cmk_operator.core.registration.plan import ServiceAccount, judge_token_audience
 from cmk_operator.core.schedule import BLOCKED, BUSY, Next
 from cmk_operator.reconcile.collaborators.intervals import jittered
+from cmk_operator.reconcile.collaborators.revert_finalizer import release_if_not_needed
 from cmk_operator.reconcile.collaborators.seen_again import tell_seen_again, was_seen_again
 from cmk_operator.reconcile.collaborators.wake import wake_below
 from cmk_operator.reconcile.identity.registration import RegistrationOutcome, register, status_after
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 async def reconcile_identity(context: IdentityContext, reference: ObjectReference) -> Next:
     """Register what one identity's manifest asks for, check the identity, and report."""
     identity = context.cluster.inventory.get(FederatedIdentity, reference.name)
-    if identity is None:
+    if identity is None or await release_if_not_needed(context.cluster, context.reporting, identity):
         return Next()
     account = await asyncio.to_thread(service_account_of, context.session.token_file.path)
     failure: AzureFailure | Fault | None = (

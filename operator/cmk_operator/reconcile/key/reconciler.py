@@ -24,6 +24,7 @@ from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.audit import key_changes
 from cmk_operator.reconcile.collaborators.intervals import jittered
+from cmk_operator.reconcile.collaborators.revert_finalizer import release_if_not_needed
 from cmk_operator.reconcile.collaborators.wake import is_requested, wake_below
 from cmk_operator.reconcile.identity.loss import provider_lost_application
 from cmk_operator.reconcile.identity.report import SETTLING
@@ -68,6 +69,8 @@ async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next
     if key is None:
         context.telemetry.forget_key(reference.namespace, reference.name)
         context.user_counts.forget(reference)
+        return Next()
+    if await release_if_not_needed(context.cluster, context.reporting, key):
         return Next()
     path = resolve_key(context.cluster.inventory, key)
     if isinstance(path, Fault):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.azure.call_budget import changes_only_if
 from cmk_operator.core.encryption.decide import KeyState, NextAction, decide_deletion
 from cmk_operator.core.encryption.protection import text_in_force
@@ -13,10 +14,12 @@ from cmk_operator.core.faults.azure_failure import CHANGE_WITHDRAWN, AzureFailur
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.schedule import BUSY, Next
+from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.protocol import Started, is_readable
 from cmk_operator.reconcile.audit import key_change_started
 from cmk_operator.reconcile.collaborators.cluster import WAKE_KEY_AFTER
+from cmk_operator.reconcile.collaborators.revert_finalizer import FINALIZER, set_finalizer
 from cmk_operator.reconcile.references import is_claimed_by_another
 from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource, is_still_admitted, own_version, probe_again
 from cmk_operator.reconcile.resource.operation import poll_operation
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.resource.context import ResourceContext
     from cmk_operator.reconcile.resource.outcome import ResourceOutcome
 
-FINALIZER: Final = "cmk-operator.dev/revert-to-platform-key"
-
 
 async def sync_finalizer(cluster: Cluster, resource: EncryptedResource) -> EncryptedResource:
     """Set the operator's finalizer exactly while deleting the manifest requires a write to Azure."""
@@ -43,25 +44,12 @@ async def sync_finalizer(cluster: Cluster, resource: EncryptedResource) -> Encry
     deleting = resource.metadata.deletion_timestamp is not None
     if needed == present or (deleting and not present):
         return resource
-    return await _set_finalizer(cluster, resource, present=needed)
-
-
-async def _set_finalizer(cluster: Cluster, resource: EncryptedResource, *, present: bool) -> EncryptedResource:
-    reference = reference_of(resource)
-    answer = await cluster.client.apply_finalizers(
-        reference, type(resource).__name__, resource.metadata.uid, (FINALIZER,) if present else ()
-    )
-    if "deletionTimestamp" in answer["metadata"] and not answer["metadata"].get("finalizers"):
-        # If removing the finalizer ended the object, the API server returns its last state.
-        cluster.inventory.remove(reference, resource.metadata.uid)
-        cluster.wake(reference, 0.0)
-    else:
-        cluster.put_answer(reference, answer)
-    return resource.model_copy(
-        update={
-            "metadata": resource.metadata.model_copy(update={"finalizers": tuple(answer["metadata"].get("finalizers", ()))})
-        }
-    )
+    finalizers = await set_finalizer(cluster, resource, present=needed)
+    if not needed:
+        cluster.wake(
+            ObjectReference(CustomerManagedKey.plural, resource.metadata.namespace or "", resource.spec.key_ref.name), 0.0
+        )
+    return resource.model_copy(update={"metadata": resource.metadata.model_copy(update={"finalizers": finalizers})})
 
 
 async def delete(context: ResourceContext, admitted: AdmittedResource) -> ResourceOutcome | Next:
@@ -102,7 +90,7 @@ async def delete(context: ResourceContext, admitted: AdmittedResource) -> Resour
         if unfinished is not None:
             return unfinished
     await context.reporting.journal.settled(admitted.resource.metadata.uid)
-    await _set_finalizer(context.cluster, admitted.resource, present=False)
+    await set_finalizer(context.cluster, admitted.resource, present=False)
     context.cluster.wake(reference_of(path.key), WAKE_KEY_AFTER)
     return Next()
 

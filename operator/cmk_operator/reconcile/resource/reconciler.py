@@ -21,6 +21,7 @@ from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.providers.registry import unsupported
 from cmk_operator.reconcile.collaborators.cluster import WAKE_KEY_AFTER
 from cmk_operator.reconcile.collaborators.intervals import LIST_MAX_AGE, jittered
+from cmk_operator.reconcile.collaborators.revert_finalizer import FINALIZER, hold
 from cmk_operator.reconcile.collaborators.seen_again import tell_seen_again, was_seen_again
 from cmk_operator.reconcile.collaborators.wake import is_requested
 from cmk_operator.reconcile.notifications.announcements import announce_resource, encryption_changed
@@ -28,7 +29,7 @@ from cmk_operator.reconcile.notifications.delivery import wake_delivery
 from cmk_operator.reconcile.references import resolve_resource
 from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource, choice_of
 from cmk_operator.reconcile.resource.change import write_key
-from cmk_operator.reconcile.resource.deletion import FINALIZER, delete, sync_finalizer, with_deletion_hint
+from cmk_operator.reconcile.resource.deletion import delete, sync_finalizer, with_deletion_hint
 from cmk_operator.reconcile.resource.operation import poll_operation
 from cmk_operator.reconcile.resource.outcome import (
     CallRefused,
@@ -71,6 +72,8 @@ async def reconcile_resource(context: ResourceContext, reference: ObjectReferenc
     path = resolve_resource(context.cluster.inventory, resource)
     if isinstance(path, Fault):
         return await _refuse(context, resource, provider, path)
+    if FINALIZER in resource.metadata.finalizers:
+        await hold(context.cluster, path.key, path.path.tenant, path.path.identity)
     admitted_target = await target_of(context.cluster.client, provider, resource, path)
     if isinstance(admitted_target, Fault):
         return await _refuse(context, resource, provider, admitted_target)

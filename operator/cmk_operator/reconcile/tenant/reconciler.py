@@ -18,6 +18,7 @@ from cmk_operator.core.faults.reason import EventReason, Reason
 from cmk_operator.core.schedule import Next
 from cmk_operator.reconcile.audit import consent_changed
 from cmk_operator.reconcile.collaborators.intervals import jittered
+from cmk_operator.reconcile.collaborators.revert_finalizer import release_if_not_needed
 from cmk_operator.reconcile.collaborators.seen_again import tell_seen_again, was_seen_again
 from cmk_operator.reconcile.collaborators.wake import wake_below
 from cmk_operator.reconcile.identity.loss import provider_lost_application
@@ -49,7 +50,7 @@ _CONSENT: Final[Mapping[ConsentState, Reason]] = MappingProxyType(
 async def reconcile_tenant(context: TenantContext, reference: ObjectReference) -> Next:
     """Check one customer's consent and report."""
     tenant = context.cluster.inventory.get(CustomerTenant, reference.name)
-    if tenant is None:
+    if tenant is None or await release_if_not_needed(context.cluster, context.reporting, tenant):
         return Next()
     resolved = resolve_chain(context.cluster.inventory, tenant)
     delivered = notifications_delivered(tenant, context.deliveries.state(tenant))
