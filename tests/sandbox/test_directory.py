@@ -196,6 +196,41 @@ async def test_a_property_takes_values_of_its_own_type_only(
     assert (await provider.graph.json("GET", path))["accountEnabled"] is True
 
 
+@pytest.mark.parametrize(
+    ("credential", "refused"),
+    [
+        ({}, False),
+        ({"displayName": "ci", "endDateTime": "2030-01-01T00:00:00Z"}, False),
+        ({"displayName": 5}, True),
+        ({"endDateTime": 1893456000}, True),
+        ({"endDateTime": "soon"}, True),
+        ({"secretText": "chosen"}, True),
+        ("ci", True),
+    ],
+    ids=str,
+)
+async def test_a_new_secret_is_described_by_name_and_times_only(
+    provider: ProviderAdministrator,
+    application: dict[str, Any],
+    credential: object,
+    refused: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    path = f"/applications/{application['id']}/addPassword"
+    if not refused:
+        assert (await provider.graph.json("POST", path, {"passwordCredential": credential}))["secretText"]
+        return
+    with pytest.raises(HttpResponseError) as refusal:
+        await provider.graph.json("POST", path, {"passwordCredential": credential})
+    assert refusal.value.status_code == 400
+
+
+async def test_reply_addresses_are_a_list(provider: ProviderAdministrator, application: dict[str, Any]) -> None:
+    path = f"/applications/{application['id']}"
+    with pytest.raises(HttpResponseError, match="Cannot convert the literal"):
+        await provider.graph.send("PATCH", path, {"web": {"redirectUris": "https://vendor.example"}})
+    await provider.graph.send("PATCH", path, {"web": {"redirectUris": ["https://vendor.example"], "homePageUrl": None}})
+
+
 async def test_lists_come_in_pages_of_uneven_size_and_some_are_empty(
     provider: ProviderAdministrator, application: dict[str, Any], control: SandboxControl
 ) -> None:

@@ -375,3 +375,18 @@ async def test_a_tenant_s_administrator_makes_further_subscriptions_with_rights_
     with pytest.raises(HttpResponseError) as refused:
         await operator.json("PUT", f"/providers/Microsoft.Subscription/aliases/{alias}-2?api-version=2021-10-01", body)
     assert refused.value.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("group", "code"),
+    [("rg-1_(a).b", None), ("r" * 90, None), ("r" * 91, "InvalidResourceGroup"), ("ends.", "InvalidResourceGroup")],
+    ids=lambda value: str(value)[:20],
+)
+async def test_a_resource_group_has_a_name_of_at_most_90_characters(
+    provider: ProviderAdministrator, group: str, code: str | None
+) -> None:
+    if code is None:
+        await provider.create_resource_group(group)
+        return
+    with pytest.raises(HttpResponseError, match=code):
+        await provider.create_resource_group(group)

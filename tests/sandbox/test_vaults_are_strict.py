@@ -319,3 +319,23 @@ async def test_a_rotation_policy_makes_sense(
     assert reply.status == status, reply.text
     if status == 200:
         assert NOTIFY in [one["action"] for one in reply.json["lifetimeActions"]], "Key Vault adds a notice of its own"
+
+
+@pytest.mark.parametrize(
+    ("vault", "answered"),
+    [
+        ("fresh-name-1", (True, None)),
+        ("ab", (False, "AccountNameInvalid")),
+        ("1st-vault", (False, "AccountNameInvalid")),
+        ("two--hyphens", (False, "AccountNameInvalid")),
+        ("ends-with-", (False, "AccountNameInvalid")),
+    ],
+)
+async def test_a_name_that_no_vault_may_have_is_not_available(
+    customer: CustomerAdministrator, vault: str, answered: tuple[bool, str | None]
+) -> None:
+    url = f"{customer.subscription}/providers/Microsoft.KeyVault/checkNameAvailability?api-version={VAULTS}"
+    found = await customer.arm.json("POST", url, {"name": vault, "type": "Microsoft.KeyVault/vaults"})
+    assert (found["nameAvailable"], found.get("reason")) == answered
+    with pytest.raises(HttpResponseError, match="An invalid value was provided for 'type'"):
+        await customer.arm.json("POST", url, {"name": vault, "type": "Microsoft.Storage/storageAccounts"})

@@ -140,6 +140,9 @@ class IdentityOperations:
         self._write_allowed(call)
         if body.location is None:
             raise ArmRefusedError(400, "LocationRequired", "The location property is required for this definition.")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{2,127}", call["name"]):
+            message = f"The resource name '{call['name']}' is not valid: 3 to 128 letters, digits, '-' or '_'."
+            raise ArmRefusedError(400, "InvalidResourceName", message)
         location = normalized_location(body.location)
         state = self._identities.find(resource_id)
         if state is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from sandbox.azure.arm.api_versions import supported_versions
@@ -168,7 +169,17 @@ class SubscriptionOperations:
         return page(call, found, lambda one: self._group_shown(name, one), self._gateway.list_page_size)
 
     async def put_group(self, call: ArmCall) -> Answer:
-        """Create a group or replace its tags; it cannot move."""
+        """Create a group or replace its tags; it cannot move.
+
+        Names: https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules.
+        """
+        if not re.fullmatch(r"[\w.()-]{0,89}[\w()-]", call["group"]):
+            raise ArmRefusedError(
+                400,
+                "InvalidResourceGroup",
+                f"The provided resource group name '{call['group']}' is not valid. It has at most 90 letters, digits, '-', '.', '(', ')' "
+                "or '_', and does not end with a period.",
+            )
         body = parsed(ResourceGroupBody, call.body())
         location = normalized_location(body.location)
         subscription = self._gateway.subscriptions[call["subscription"]]

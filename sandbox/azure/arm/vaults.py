@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 KIND = "Microsoft.KeyVault/vaults"
 PURGE = OperationKind("Microsoft.KeyVault", "operationResults", "operationResults")
+NAME = re.compile(r"[a-zA-Z](?!.*--)[a-zA-Z0-9-]{1,22}[a-zA-Z0-9]")
 RBAC_IS_THE_DEFAULT = "2026-02-01"
 PRIVATE_NETWORKS = tuple(IPv4Network(one) for one in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 SUBNET_ID = "/subscriptions/[0-9a-f-]{36}/resourceGroups/[^/]+/providers/Microsoft.Network/virtualNetworks/[^/]+/subnets/[^/]+"
@@ -281,6 +282,15 @@ def _choice(name: str, value: str, choices: tuple[str, ...]) -> str:
     return found
 
 
+def not_a_name(name: str) -> str:
+    """Of a vault."""
+    return (
+        f"The vault name '{name}' is invalid. A vault's name must be between 3-24 alphanumeric characters. The name must begin with a "
+        "letter, end with a letter or digit, and not contain consecutive hyphens. Follow this link for more information: "
+        "https://go.microsoft.com/fwlink/?linkid=2147742"
+    )
+
+
 def in_use(name: str) -> str:
     """Of a vault, live or deleted."""
     return (
@@ -345,14 +355,8 @@ class VaultOperations:
         if properties is None or body.location is None:
             raise ArmRefusedError(400, "LocationRequired", "The location property is required for this definition.")
         name = call["name"]
-        if not re.fullmatch(r"[a-zA-Z](?!.*--)[a-zA-Z0-9-]{1,22}[a-zA-Z0-9]", name):
-            raise ArmRefusedError(
-                400,
-                "VaultNameNotValid",
-                f"The vault name '{name}' is invalid. A vault's name must be between 3-24 alphanumeric characters. The name must begin "
-                "with a letter, end with a letter or digit, and not contain consecutive hyphens. Follow this link for more "
-                "information: https://go.microsoft.com/fwlink/?linkid=2147742",
-            )
+        if not NAME.fullmatch(name):
+            raise ArmRefusedError(400, "VaultNameNotValid", not_a_name(name))
         existing = self._vaults.live(name)
         if existing is not None and existing.id.lower() != resource_id.lower():
             raise ArmRefusedError(409, "VaultAlreadyExists", in_use(name))
@@ -495,6 +499,8 @@ class VaultOperations:
         name = asked.name
         if asked.type.lower() != KIND.lower():
             raise invalid("type")
+        if not NAME.fullmatch(name):
+            return Answer(json={"nameAvailable": False, "reason": "AccountNameInvalid", "message": not_a_name(name)})
         taken = self._vaults.live(name) is not None or self._vaults.deleted(name, self._clock.now()) is not None
         if not taken:
             return Answer(json={"nameAvailable": True})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from sandbox.azure.errors import GraphRefusedError
 from sandbox.azure.exchange import Exchange, MalformedBodyError
@@ -26,6 +26,28 @@ ONE_APPLICATION = (
 _TEXT, _TEXT_OR_NONE = ("Edm.String", TypeAdapter(str)), ("Edm.String", TypeAdapter(str | None))
 _FLAG, _FLAG_OR_NONE = ("Edm.Boolean", TypeAdapter(bool)), ("Edm.Boolean", TypeAdapter(bool | None))
 _TEXTS = ("Collection(Edm.String)", TypeAdapter(list[str]))
+
+
+class Platform(BaseModel):
+    """Where one platform of an application may be answered; the rest of it is kept unread."""
+
+    model_config = ConfigDict(extra="allow")
+
+    redirect_uris: list[str] = Field(default_factory=list, alias="redirectUris")
+
+
+class NewPassword(BaseModel):
+    """What a client may say of a secret that Entra is to make."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    display_name: str | None = Field(None, alias="displayName")
+    start: str | None = Field(None, alias="startDateTime", min_length=1)
+    end: str | None = Field(None, alias="endDateTime", min_length=1)
+
+
+_PLATFORM = ("microsoft.graph.webApplication", TypeAdapter(Platform | None))
+_PASSWORD = ("microsoft.graph.passwordCredential", TypeAdapter(NewPassword | None))
 _OBJECT = ("Edm.ComplexType", TypeAdapter(dict[str, Any] | None))
 _OBJECTS = ("Collection(Edm.ComplexType)", TypeAdapter(list[dict[str, Any]]))
 TYPES: dict[str, tuple[str, TypeAdapter[Any]]] = {
@@ -34,19 +56,17 @@ TYPES: dict[str, tuple[str, TypeAdapter[Any]]] = {
         ("displayName", "signInAudience", "uniqueName", "notes", "description", "groupMembershipClaims"), _TEXT_OR_NONE
     ),
     **dict.fromkeys(("accountEnabled", "appRoleAssignmentRequired"), _FLAG),
+    **dict.fromkeys(("web", "spa", "publicClient"), _PLATFORM),
+    "passwordCredential": _PASSWORD,
     "isFallbackPublicClient": _FLAG_OR_NONE,
     **dict.fromkeys(("audiences", "tags", "identifierUris", "ids", "types"), _TEXTS),
     **dict.fromkeys(("requiredResourceAccess", "appRoles", "keyCredentials", "passwordCredentials"), _OBJECTS),
     **dict.fromkeys(
         (
-            "web",
             "api",
-            "publicClient",
-            "spa",
             "optionalClaims",
             "info",
             "parentalControlSettings",
-            "passwordCredential",
             "claimsMatchingExpression",
         ),
         _OBJECT,
