@@ -72,6 +72,7 @@ def unsettled(world: World, ledger: Ledger) -> list[str]:
     for key in world.keys.values():
         if key.live:
             found += _unsettled_key(world, key)
+            found += _unsafe(world, key, ledger)
     for manifest in world.manifests.values():
         if manifest.deleting:
             if _can_be_written(world, manifest, ledger.truths[manifest.target.name]):
@@ -95,6 +96,28 @@ def _unsettled_key(world: World, key: KeyManifest) -> list[str]:
     if world.vault.whole and said != "Accessible":
         return [f"key {key.name} is said to be {said}, and nothing is in its way"]
     return []
+
+
+def _unsafe(world: World, key: KeyManifest, ledger: Ledger) -> list[str]:
+    """Versions that are called safe to disable while something is on them, and resources without a manifest that are not named."""
+    known = world.key_status(key.name)
+    if known is None:
+        return []
+    found: list[str] = []
+    safe = {entry.version for entry in known.status.versions if entry.safe_to_disable_after is not None}
+    named = {(one.resource_id.lower(), one.version) for one in known.status.without_manifest}
+    manifests = {manifest.target.name for manifest in world.manifests.values() if manifest.there}
+    for target in (*world.targets, world.bystander):
+        truth = ledger.truths[target.name]
+        if truth.key != world.vault.uri(key.name):
+            continue
+        if truth.version in safe:
+            found.append(
+                f"12 (safe is what Azure shows): {truth.version} of {key.name} is said to be safe, and {target.name} is on it"
+            )
+        if target.name not in manifests and (target.id.lower(), truth.version) not in named:
+            found.append(f"12 (safe is what Azure shows): {target.name} is on {truth.version} of {key.name}, and is not named")
+    return found
 
 
 def _can_be_written(world: World, manifest: Manifest, truth: Truth) -> bool:

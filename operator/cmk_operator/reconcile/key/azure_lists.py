@@ -205,8 +205,15 @@ class AzureLists:
             )
             oldest = min([at, *(one.oldest for one in details if one.oldest is not None)])
             read = {key: one for part in details for key, one in part.read.items()}
-            self._subscriptions[place] = _Listed(oldest, FoundUse.of_all(found), read)
-            return self._subscriptions[place]
+            listing = _Listed(oldest, FoundUse.of_all(found), read)
+            self._drop_unused(at)
+            self._subscriptions[place] = listing
+            return listing
+
+    def _drop_unused(self, now: datetime) -> None:
+        """Drop the lists of subscriptions that no tenant names any more."""
+        oldest = now - timedelta(seconds=INTERVALS * SLOWLY * self._interval)
+        self._subscriptions = {place: listing for place, listing in self._subscriptions.items() if listing.at >= oldest}
 
     def _places(self, chain: IdentityChain, subscription_id: str) -> list[tuple[UserList, IdentityChain, str]]:
         return [(one, chain, subscription_id) for one in self._lists]
