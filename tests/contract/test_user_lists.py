@@ -31,7 +31,7 @@ async def everything(world: World, subscription: str | None = None) -> FoundUse:
     chosen = subscription or world.provider_admin.subscription_id
     lists = make_user_lists(world.session)
     found = FoundUse.of_all(
-        [await read_list(one, world.chain, chosen, frozenset({chosen}), Details(now, NEVER)) for one in lists]
+        [await read_list(one, world.chain, chosen, frozenset({chosen}), Details(now, NEVER, NEVER)) for one in lists]
     )
     host = f"{world.vault}.vault.azure.net"
     return FoundUse(
@@ -139,18 +139,22 @@ async def test_what_is_read_one_by_one_goes_on_in_the_next_pass(world: World) ->
         return await read_list(accounts, world.chain, chosen, frozenset({chosen}), details)
 
     began = now()
-    none_left = await read(Details(now, began, _left=0))
+    none_left = await read(Details(now, began, began, _left=0))
     assert [one.reason for one in none_left.unlisted] == [Reason.NOT_LISTED_YET]
     await world.control.inject(kind="status", status=503, host=ARM, path="/encryptionScopes")
-    silent = await read(Details(now, began))
+    silent = await read(Details(now, began, began))
     assert len(silent.unlisted) == 1, "one fault for all, and no account is tried after it"
     await world.control.clear_faults()
-    first = Details(now, began)
+    first = Details(now, began, began)
     assert (await read(first)).unlisted == ()
     await world.control.inject(kind="status", status=503, host=ARM, path="/encryptionScopes")
-    again = Details(now, began, first.read)
+    again = Details(now, began, began, first.read)
     assert (await read(again)).unlisted == (), "what was just read is not read again"
     assert again.oldest == first.oldest
+    assert again.complete
+    idle = Details(now, NEVER, NEVER, wanted=False)
+    assert (await read(idle)).unlisted == (), "nothing waits, so nothing is read one by one"
+    assert not idle.complete
 
 
 async def test_a_disk_encryption_set_counts_for_its_disks_and_snapshots(world: World) -> None:

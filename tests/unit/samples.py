@@ -35,7 +35,7 @@ SUBSCRIPTION: Final = "66666666-6666-4666-8666-666666666666"
 VAULT: Final = "contoso.vault.azure.net"
 KEY: Final = f"https://{VAULT}/keys/storage"
 V1, V2, V3 = "1" * 32, "2" * 32, "3" * 32
-LISTED: Final = UseInAzure(listed_at=NOW + timedelta(days=3650))
+LISTED: Final = UseInAzure(listed_at=NOW + timedelta(days=3650), parts_at=NOW + timedelta(days=3650))
 """Every list of Azure was read, after everything that a test does, and shows nothing."""
 AZURE_FAULT: Final = blocked(
     Reason.AUTHORIZATION_FAILED,

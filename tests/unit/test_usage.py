@@ -79,7 +79,7 @@ def usage(inventory: Inventory, azure: UseInAzure | None = None, before: Custome
 
 def listed(*users: tuple[str, str], at: datetime = LISTED_AT) -> UseInAzure:
     """What Azure's lists show on the key: ids and versions."""
-    return UseInAzure(FoundUse(tuple(AzureUser(ArmId(text), parse_key_uri(KEY), version) for text, version in users)), at)
+    return UseInAzure(FoundUse(tuple(AzureUser(ArmId(text), parse_key_uri(KEY), version) for text, version in users)), at, at)
 
 
 def version_after_a_rotation(inventory: Inventory) -> VersionReport:
@@ -181,7 +181,7 @@ def test_a_list_that_is_older_than_a_move_does_not_undo_it_and_a_newer_one_does(
     old = next(entry for entry in status.versions if entry.version == V1)
     assert old.superseded_at == NOW
     assert old.safe_to_disable_after is None, "the list is not newer than the move"
-    assert "Azure's lists are read once more" in old.reason
+    assert "what Azure shows is read once more" in old.reason
     assert usage(inventory, listed((ACCOUNT, V1), at=NOW), status).by_version == {V2: ("a",)}
     assert usage(inventory, listed((ACCOUNT, V1)), status).by_version == {V1: ("a",), V2: ("a",)}
 

@@ -205,6 +205,7 @@ def backup(retention: timedelta | None, version: str = V1) -> BackupUse:
     return BackupUse(SERVER, ANY_KEY, version, retention, "" if retention is not None else "nobody may read it")
 
 
+moments = st.one_of(st.none(), st.builds(lambda seconds: NOW + timedelta(seconds=seconds), st.integers(-100, 100)))
 listings = st.builds(
     UseInAzure,
     st.builds(
@@ -215,7 +216,8 @@ listings = st.builds(
         ),
         st.sampled_from([(), (AZURE_FAULT,)]),
     ),
-    st.one_of(st.none(), st.builds(lambda seconds: NOW + timedelta(seconds=seconds), st.integers(-100, 100))),
+    moments,
+    moments,
 )
 entries = st.builds(
     KeyVersion,
@@ -231,7 +233,8 @@ def test_there_is_no_date_while_anything_is_on_a_version_or_a_list_is_unknown_or
 ) -> None:
     retention = timedelta(days=days) if days is not None else None
     found = retire(entry, active, HoldTerms(backup_retention=retention), listing)
-    proven = listing.listed_at is not None and listing.listed_at > NOW and not listing.found.unlisted
+    newer = all(one is not None and one > NOW for one in (listing.listed_at, listing.parts_at))
+    proven = newer and not listing.found.unlisted
     free = not entry.users and entry.version != active and entry.superseded_at is not None
     assert (found.safe_to_disable_after is not None) == (free and proven)
     if found.safe_to_disable_after is None:
@@ -249,7 +252,9 @@ def test_there_is_no_date_while_anything_is_on_a_version_or_a_list_is_unknown_or
 
 def test_a_server_that_left_a_version_needs_it_as_long_as_it_keeps_backups() -> None:
     old = KeyVersion(V1, superseded_at=NOW)
-    azure = UseInAzure(FoundUse(backups=(backup(timedelta(days=35)), backup(timedelta(days=99), V2))), LISTED.listed_at)
+    azure = UseInAzure(
+        FoundUse(backups=(backup(timedelta(days=35)), backup(timedelta(days=99), V2))), LISTED.listed_at, LISTED.parts_at
+    )
     alone = retire(old, V2, HoldTerms(), azure)
     assert alone.keep_until == NOW + timedelta(days=35)
     assert "the backups of sql1 need it until keepUntil" in alone.reason
@@ -261,7 +266,7 @@ def test_a_server_that_left_a_version_needs_it_as_long_as_it_keeps_backups() -> 
 
 
 def test_backups_whose_retention_cannot_be_read_are_kept_for_an_unknown_time() -> None:
-    azure = UseInAzure(FoundUse(backups=(backup(timedelta(days=7)), backup(None))), LISTED.listed_at)
+    azure = UseInAzure(FoundUse(backups=(backup(timedelta(days=7)), backup(None))), LISTED.listed_at, LISTED.parts_at)
     told = retire(KeyVersion(V1, superseded_at=NOW), V2, HoldTerms(backup_retention=timedelta(days=7)), azure)
     assert told.keep_until is None
     assert "sql1 keeps its own backups is not known: nobody may read it" in told.reason

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
 
-DETAILS_IN_A_PASS: Final = 200
+DETAILS_IN_A_PASS: Final = 100
 """Most resources of a list that are read one by one in a pass; Azure Storage allows 800 reads in five minutes."""
 _AT_ONCE: Final = 8
 _SLICE: Final = 50
@@ -51,18 +51,24 @@ class Detail:
 
 @dataclass(slots=True)
 class Details:
-    """Reads what a list does not show of its resources: some in each pass, so that nothing else waits for the call budget.
+    """Reads what a list does not show of its resources, such as encryption scopes and the databases of a server.
 
-    What an earlier pass read counts until it is older than `not_before`. When Azure throttles or is silent, the rest waits for
-    the next pass.
+    That costs calls for each resource, so it is done only while a version waits to be called safe (`wanted`), and some in each
+    pass, so that nothing else waits for the call budget. What an earlier pass read counts until it is older than `not_before`;
+    a resource on a key is read again, also while nothing waits, when it is older than `users_not_before`. When Azure throttles or
+    is silent, the rest waits for the next pass.
     """
 
     clock: Callable[[], datetime]
     not_before: datetime
+    users_not_before: datetime
     known: Mapping[str, Detail] = field(default_factory=dict)
     """What earlier passes read, by `ArmId.key`."""
+    wanted: bool = True
     read: dict[str, Detail] = field(default_factory=dict)
     """What counts after this pass."""
+    complete: bool = True
+    """Whether every resource was read, and late enough."""
     _left: int = DETAILS_IN_A_PASS
     _fault: Fault | None = None
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
@@ -75,18 +81,28 @@ class Details:
     async def get(self, resource: ArmId, of: str, read: Callable[[], Awaitable[FoundUse]]) -> FoundUse:
         """What one resource of the list `of` uses; a fault that is the same for all of them if it is not read in this pass."""
         held = self.known.get(resource.key)
-        if held is not None and held.at >= self.not_before:
+        uses = held is not None and held.found != _NOTHING
+        limit = max(self.users_not_before, self.not_before) if uses else self.not_before
+        if held is not None and (held.at >= limit or not (self.wanted or uses)):
+            self.complete &= held.at >= self.not_before
             self.read[resource.key] = held
             return held.found
+        if not self.wanted and not uses:
+            self.complete = False
+            return _NOTHING
+        return await self._read(resource, of, read)
+
+    async def _read(self, resource: ArmId, of: str, read: Callable[[], Awaitable[FoundUse]]) -> FoundUse:
         async with self._slots:
+            if self._fault is None and self._left <= 0:
+                self._fault = busy(Reason.NOT_LISTED_YET, f"{of} are many: what each of them uses is still being read")
             if self._fault is not None:
+                self.complete = False
                 return FoundUse(unlisted=(self._fault,))
-            if self._left <= 0:
-                message = f"{of} are many: what each of them uses is still being read"
-                return FoundUse(unlisted=(busy(Reason.NOT_LISTED_YET, message),))
             self._left -= 1
             at = self.clock()
             found = await read()
+        self.complete &= not found.unlisted
         passing = next((one for one in found.unlisted if not one.needs_a_person and one.reason is not Reason.UNREADABLE), None)
         if passing is not None:
             message = f"Azure throttles or gives no usable answer while {of} are read one by one"

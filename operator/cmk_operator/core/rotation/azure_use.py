@@ -72,6 +72,8 @@ class UseInAzure:
     found: FoundUse = field(default_factory=FoundUse)
     listed_at: datetime | None = None
     """When the oldest of the lists was requested; None: no list has been read lately."""
+    parts_at: datetime | None = None
+    """When the oldest read of what no list shows was requested; None: it has not been read lately, because nothing waited for it."""
 
     @property
     def is_complete(self) -> bool:
@@ -79,8 +81,8 @@ class UseInAzure:
         return self.listed_at is not None and not self.found.unlisted
 
     def is_newer_than(self, moment: datetime) -> bool:
-        """Whether every list was requested after a moment, which status holds in whole seconds."""
-        return self.listed_at is not None and self.listed_at >= moment + _ONE_SECOND
+        """Whether every list and every part was requested after a moment, which status holds in whole seconds."""
+        return all(one is not None and one >= moment + _ONE_SECOND for one in (self.listed_at, self.parts_at))
 
     def with_unlisted(self, faults: Iterable[Fault]) -> UseInAzure:
         """The same, with more that cannot be listed."""

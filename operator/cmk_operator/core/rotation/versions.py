@@ -134,7 +134,7 @@ def retire(entry: KeyVersion, active: str | None, terms: HoldTerms, azure: UseIn
     if not azure.is_complete:
         return Retirement(None, None, f"whether anything in Azure is still on this version is not known: {azure.why_unknown}")
     if not azure.is_newer_than(entry.superseded_at):
-        return Retirement(None, None, "the last resource has just left this version: Azure's lists are read once more")
+        return Retirement(None, None, "the last resource has just left this version: what Azure shows is read once more")
     keep_until, backups = _kept(entry.superseded_at, terms, azure.backups_of(entry.version))
     return Retirement(entry.superseded_at + terms.hold, keep_until, f"nothing that Azure lists is on this version; {backups}")
 

@@ -49,27 +49,35 @@ class SqlUsers:
         requests, found = Requests(self.session, chain, API_VERSION), Found()
         of = f"the SQL servers of subscription {subscription_id}"
         servers: list[tuple[ArmId, bool]] = []
+        shown: dict[ArmId, tuple[AzureUser, ...]] = {}
         async for entry in requests.entries(f"/subscriptions/{subscription_id}/providers/Microsoft.Sql/servers"):
             reaches: list[bool] = []
+            before = len(found.users)
             server = found.read(entry, of, functools.partial(_note, entry, reaches))
             if server is not None:
                 servers.append((server, any(reaches)))
+                shown[server] = tuple(found.users[before:])
         each = (
             details.get(server, of, functools.partial(_Server(requests, server).use, listed, reaches=reaches))
             for server, reaches in servers
         )
-        return FoundUse.of_all([found.use, *await asyncio.gather(*each)])
+        parts = await asyncio.gather(*each)
+        # A server's own protector says more than the list, which may be older.
+        read = {user.id for part in parts for user in part.users} | {left.id for part in parts for left in part.backups}
+        found.users = [user for users in shown.values() for user in users if user.id not in read]
+        return FoundUse.of_all([found.use, *parts])
 
 
 def _note(entry: object, reaches: list[bool], server: ArmId, properties: Mapping[str, Any]) -> tuple[AzureUser, ...]:
-    """Note whether a server can reach a vault; its own key is read from its protector."""
+    """The key that the list shows for a server; notes whether the server can reach a vault at all."""
     if server.resource_type != "microsoft.sql/servers":
         raise ValueError("id")
     identity = fields(fields(entry).get("identity") or {})
     kind = text(identity.get("type")).lower()
     own = [text(properties.get(one)) for one in ("keyId", "federatedClientId", "primaryUserAssignedIdentityId")]
     reaches.append(kind not in {"", "none"} or any(own))
-    return ()
+    used = user_of(server, own[0]) if own[0] else None
+    return (used,) if used is not None else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Reads Azure's lists of what uses keys, one tenant at a time, and keeps the result for the passes over its keys.
 
 It is a lane of its own in the work queue, so that a slow list delays no probe. A key requests lists that are newer than the moment
-at which the last user left a version; otherwise they are read once in `SLOWLY` drift intervals (docs/decisions/0100).
+at which the last user left a version; otherwise they are read once in `SLOWLY` drift intervals. What no list shows costs a call for
+each resource, and is read only while a version waits to be called safe, or something holds one (docs/decisions/0100).
 """
 
 from __future__ import annotations
@@ -43,6 +44,12 @@ LANE: Final = "azurelists"
 SLOWLY: Final = 12
 """Drift intervals between two reads of lists that nothing waits for."""
 _UNTIL_LISTED: Final = 1.0
+PARTS_FOR: Final = 288
+"""Drift intervals for which what no list shows counts: a day by default."""
+_FIRST_AFTER: Final = 0.5
+"""Drift intervals until the first read that nothing waits for, so that the first passes of new manifests come before it."""
+_RETRY: Final = 0.5
+"""Drift intervals that must pass after a read that was refused or is not complete."""
 _SOON: Final = 0.1
 """Drift intervals that must pass between two reads, whoever requests one."""
 
@@ -68,10 +75,14 @@ class _Tenant:
     unlisted: tuple[Fault, ...] = ()
     moving: bool = False
     """Whether a key waits for something in the lists to change."""
+    parts_at: datetime | None = None
+    """When the oldest read of what no list shows was requested."""
+    left_at: datetime | None = None
+    """When a version lost its last user that waits for what no list shows; None: nothing waits."""
 
     def satisfies(self, moment: datetime | None) -> bool:
         """Whether the lists are newer than a moment."""
-        return moment is None or UseInAzure(listed_at=self.listed_at).is_newer_than(moment)
+        return moment is None or UseInAzure(listed_at=self.listed_at, parts_at=self.listed_at).is_newer_than(moment)
 
 
 @dataclass(slots=True)
@@ -79,10 +90,12 @@ class _Listed:
     """What the lists of one subscription show."""
 
     at: datetime
-    """When the oldest part of them was requested."""
+    """When the first of them was requested."""
     found: FoundUse
     details: Mapping[str, Detail]
     """What was read of single resources."""
+    parts_at: datetime | None
+    """When the oldest of the details was requested; None if some are missing or too old."""
 
 
 class AzureLists:
@@ -113,19 +126,29 @@ class AzureLists:
         if known.listed_at is None and not known.unlisted:
             return None if now - known.asked < INTERVALS * self._interval else UseInAzure()
         found = known.by_key.get(key.versionless, FoundUse())
-        use = UseInAzure(FoundUse(found.users, found.backups, known.unlisted), known.listed_at)
+        parts_at = known.parts_at if self._counts(known.parts_at, PARTS_FOR) else None
+        use = UseInAzure(FoundUse(found.users, found.backups, known.unlisted), known.listed_at, parts_at)
         return use if now - known.read < INTERVALS * SLOWLY * self._interval else UseInAzure(use.found)
 
-    def request(self, tenant: str, newer_than: datetime | None, *, moving: bool) -> bool:
+    def _counts(self, parts_at: datetime | None, intervals: float) -> bool:
+        """Whether a read of what no list shows is younger than a number of drift intervals."""
+        return parts_at is not None and self._clock() - parts_at < timedelta(seconds=intervals * self._interval)
+
+    def request(self, tenant: str, newer_than: datetime | None, *, moving: bool, left_at: datetime | None = None) -> bool:
         """Ask for lists that are newer than a moment (None: any); returns whether they must be read.
 
-        `moving`: something in the lists still holds a version, so that they are read at each drift interval.
+        `moving`: something in the lists still holds a version, so that they are read at each drift interval. `left_at`: the latest
+        moment at which a version lost its last user, so that it waits for what no list shows; None: no version waits.
         """
         known = self._tenants.setdefault(tenant, _Tenant(self._session.monotonic()))
         known.moving |= moving
         if newer_than is not None and (known.newer_than is None or newer_than > known.newer_than):
             known.newer_than = newer_than
-        return known.listed_at is None or not known.satisfies(newer_than)
+        seen = UseInAzure(listed_at=known.parts_at, parts_at=known.parts_at)
+        waits = left_at is not None and not (seen.is_newer_than(left_at) and self._counts(known.parts_at, PARTS_FOR / 2))
+        if waits and left_at is not None and (known.left_at is None or left_at > known.left_at):
+            known.left_at = left_at
+        return known.listed_at is None or waits or not known.satisfies(newer_than)
 
     def forget(self, tenant: str) -> None:
         """Drop a tenant that no key uses, and the subscriptions that nobody else reads."""
@@ -137,9 +160,13 @@ class AzureLists:
     def wait(self, tenant: str) -> float:
         """Seconds until the lists may be read again."""
         known = self._tenants.setdefault(tenant, _Tenant(self._session.monotonic()))
-        if known.newer_than is not None and self._clock() < known.newer_than + timedelta(seconds=1):
+        moments = [one for one in (known.newer_than, known.left_at) if one is not None]
+        if moments and self._clock() < max(moments) + timedelta(seconds=1):
             return 1.0
-        return max(0.0, known.tried + self._interval * _SOON - self._session.monotonic())
+        if not moments and known.tried == float("-inf"):
+            return max(0.0, known.asked + self._interval * _FIRST_AFTER - self._session.monotonic())
+        pause = _RETRY if known.unlisted else _SOON
+        return max(0.0, known.tried + self._interval * pause - self._session.monotonic())
 
     def refuse(self, tenant: str, fault: Fault) -> bool:
         """Note why no list can be read; returns whether that is new."""
@@ -148,12 +175,15 @@ class AzureLists:
     async def read(self, tenant: str, chain: IdentityChain, scopes: Sequence[ArmId]) -> bool:
         """Read every list of a tenant's subscriptions; returns whether its keys must know."""
         known = self._tenants[tenant]
-        known.tried, known.moving = self._session.monotonic(), False
+        known.tried = self._session.monotonic()
         subscriptions = frozenset(scope.subscription_id for scope in scopes)
         listed = [await self._subscription(known, chain, one, subscriptions) for one in sorted(subscriptions)]
         hidden = await asyncio.gather(*(self._hidden(chain, one, scopes) for one in sorted(subscriptions)))
         unlisted = FoundUse(unlisted=tuple(fault for faults in hidden for fault in faults))
         oldest = min((one.at for one in listed), default=None)
+        parts = [one.parts_at for one in listed]
+        known.parts_at = None if None in parts else min((one for one in parts if one is not None), default=None)
+        known.moving, known.left_at = False, None
         return self._note(tenant, oldest, FoundUse.of_all([*(one.found for one in listed), unlisted]))
 
     def after(self, tenant: str) -> float:
@@ -185,18 +215,10 @@ class AzureLists:
         """The lists of one subscription, which tenants may share."""
         place = (chain, subscription_id)
         async with self._locks[place]:
-            held = self._subscriptions.get(place)
-            fresh = timedelta(seconds=self._interval * _SOON)
-            if held is not None and self._clock() - held.at < fresh and not held.found.unlisted:
-                wanted = known.newer_than
-                if wanted is None or UseInAzure(listed_at=held.at).is_newer_than(wanted):
-                    return held
-            at = self._clock()
-            not_before = at - timedelta(seconds=self._interval * SLOWLY / 2)
-            if known.newer_than is not None:
-                not_before = max(not_before, known.newer_than + timedelta(seconds=1))
-            before = held.details if held is not None else {}
-            details = [Details(self._clock, not_before, before) for _ in self._lists]
+            held, at = self._subscriptions.get(place), self._clock()
+            if held is not None and self._is_enough(known, held, at):
+                return held
+            details = self._details(known, held, at)
             found = await asyncio.gather(
                 *(
                     read_list(*one, listed, part)
@@ -205,10 +227,31 @@ class AzureLists:
             )
             oldest = min([at, *(one.oldest for one in details if one.oldest is not None)])
             read = {key: one for part in details for key, one in part.read.items()}
-            listing = _Listed(oldest, FoundUse.of_all(found), read)
+            whole = all(one.complete for one in details)
+            listing = _Listed(at, FoundUse.of_all(found), read, oldest if whole else None)
             self._drop_unused(at)
             self._subscriptions[place] = listing
             return listing
+
+    def _is_enough(self, known: _Tenant, held: _Listed, now: datetime) -> bool:
+        """Whether lists that another tenant has just had read serve this one."""
+        if now - held.at >= timedelta(seconds=self._interval * _SOON) or held.found.unlisted:
+            return False
+        seen = UseInAzure(listed_at=held.at, parts_at=held.at)
+        if known.newer_than is not None and not seen.is_newer_than(known.newer_than):
+            return False
+        parts = UseInAzure(listed_at=held.at, parts_at=held.parts_at)
+        return known.left_at is None or parts.is_newer_than(known.left_at)
+
+    def _details(self, known: _Tenant, held: _Listed | None, now: datetime) -> list[Details]:
+        """What is read one by one: everything while a version waits, else only what is known to be on a key."""
+        not_before = now - timedelta(seconds=self._interval * PARTS_FOR / 2)
+        if known.left_at is not None:
+            not_before = max(not_before, known.left_at + timedelta(seconds=1))
+        users_not_before = now - timedelta(seconds=self._interval * SLOWLY / 2)
+        before = held.details if held is not None else {}
+        wanted = known.left_at is not None or known.moving
+        return [Details(self._clock, not_before, users_not_before, before, wanted) for _ in self._lists]
 
     def _drop_unused(self, now: datetime) -> None:
         """Drop the lists of subscriptions that no tenant names any more."""

@@ -186,12 +186,13 @@ def _request_lists(
 ) -> None:
     """Have Azure's lists read if the last user of a version, or a manifest, has left since the last ones were requested."""
     old = [entry for entry in status.versions if entry.version != status.active_version]
-    moments = [entry.superseded_at for entry in old if entry.superseded_at is not None]
+    left_at = max((entry.superseded_at for entry in old if entry.superseded_at is not None), default=None)
+    moments = [left_at] if left_at is not None else []
     if status.used_by_count < key.status.used_by_count:
         moments.append(context.reporting.now())
     tenant = path.tenant.metadata.name
     moving = azure is not None and any(entry.in_use_by_count for entry in old)
-    if context.lists.request(tenant, max(moments, default=None), moving=moving):
+    if context.lists.request(tenant, max(moments, default=None), moving=moving, left_at=left_at):
         context.cluster.wake(lists_of(tenant), 0.0)
 
 
