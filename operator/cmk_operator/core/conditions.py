@@ -59,8 +59,8 @@ class ConditionType(StrEnum):
     )
     USERS_KNOWN = (
         "UsersKnown",
-        "Azure's lists show everything that is on the key; no version is called safe to disable otherwise.",
-        "every list of the tenant's subscriptions was read",
+        "Azure's lists show what is on the key; no version is called safe to disable otherwise.",
+        "every list of the tenant's subscriptions was read; what no list shows is read too while a version waits to be called safe",
         "never",
         "a list was refused or cannot be read, and the message says who must act, or none has been read yet",
     )
