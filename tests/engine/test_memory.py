@@ -29,10 +29,10 @@ PREFLIGHTS = f"/apis/cmk-operator.dev/v1alpha1/namespaces/{ATTACKER}/preflights"
 TARGET = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg/providers/Microsoft.Storage/storageAccounts"
 ANNOTATED = {f"example.com/{number}": "b" * 50_000 for number in range(5)}
 """250 kB, all that the API server allows."""
-SMALL = {f"example.com/{number}": "" for number in range(12_000)}
-"""250 kB in small pieces, which take much more memory once parsed."""
 LABELS = {f"{'a' * 60}.example/{number:03}{'b' * 55}": "c" * 63 for number in range(3_000)}
 """With what Kubernetes notes of them, 1.1 MB: more than annotations can have."""
+QUIET = "TEST_QUIET_MEMORY"
+"""Environment variable that keeps what a quiet operator needs, for the tests themselves."""
 POLICY = "validatingadmissionpolicybinding"
 
 
@@ -68,8 +68,9 @@ async def limited(world: World, azure: AzureProcess, tmp_path: Path) -> AsyncIte
     await world.foundation()
     await _serves_a_victim(world)
     pid = operator.process.pid
-    room = _chart_limit() - _memory(pid, "VmRSS")
-    operator.module, operator.extra = "tests.engine.limited_operator", {LIMIT: str(_memory(pid, "VmSize") + room)}
+    quiet = _memory(pid, "VmRSS")
+    limit = _memory(pid, "VmSize") + _chart_limit() - quiet
+    operator.module, operator.extra = "tests.engine.limited_operator", {LIMIT: str(limit), QUIET: str(quiet)}
     operator.stop()
     yield world
     operator.stop()
@@ -89,7 +90,10 @@ def _resource(_: int) -> dict[str, Any]:
 
 
 def _preflight(_: int) -> dict[str, Any]:
-    return {"resources": [{"name": "none", "spec": _resource(0)}]}
+    """As large as the definition allows."""
+    account = {"account": "a" * 255, "user": "u" * 255, "role": "r" * 255, "privateKeySecretRef": {"name": "n" * 253}}
+    large = {"keyRef": {"name": "k" * 253}, "resourceId": f"{TARGET}/{'x' * 250}", "snowflake": account}
+    return {"resources": [{"name": f"n{number}", "spec": large} for number in range(100)]}
 
 
 async def _create(world: World, path: str, kind: str, count: int, spec: Any, **metadata: Any) -> None:
@@ -121,12 +125,12 @@ async def _until_accepted(world: World, path: str, body: dict[str, Any]) -> None
     raise AssertionError("the policies are still in force")
 
 
+@pytest.mark.timeout(900)
 async def test_large_objects_neither_end_the_operator_nor_delay_others(limited: World) -> None:
     operator = limited.operator
     await _create(limited, RESOURCES, "EncryptedResource", 130, _resource, annotations=ANNOTATED)
-    await _create(limited, RESOURCES, "EncryptedResource", 5, _resource, annotations=SMALL)
-    await _create(limited, RESOURCES, "EncryptedResource", 5, _resource, labels=LABELS)
-    await _create(limited, PREFLIGHTS, "Preflight", 50, _preflight, labels=LABELS, annotations=ANNOTATED)
+    await _create(limited, RESOURCES, "EncryptedResource", 3, _resource, labels=LABELS)
+    await _create(limited, PREFLIGHTS, "Preflight", 50, _preflight, annotations=ANNOTATED)
 
     # It starts with all of them there.
     await operator.start()
@@ -135,7 +139,7 @@ async def test_large_objects_neither_end_the_operator_nor_delay_others(limited: 
 
     # They change while it watches.
     change = {"spec": {"mode": "Observe"}}
-    for first in range(0, 130, 10):
+    for first in range(0, 60, 10):
         await asyncio.gather(
             *(
                 limited.environment.objects.merge(
@@ -144,7 +148,7 @@ async def test_large_objects_neither_end_the_operator_nor_delay_others(limited: 
                 for number in range(first, first + 10)
             )
         )
-    await _create(limited, PREFLIGHTS, "Preflight", 10, _preflight, annotations=SMALL)
+    await _create(limited, PREFLIGHTS, "Preflight", 3, _preflight, labels=LABELS)
     await _serves_a_victim(limited)
 
     # It starts again, killed at the worst time.
@@ -154,7 +158,8 @@ async def test_large_objects_neither_end_the_operator_nor_delay_others(limited: 
     await _serves_a_victim(limited)
     peak = max(peak, _memory(operator.process.pid, "VmHWM"))
     assert operator.lines(containing="MemoryError") == []
-    assert peak < _chart_limit(), f"the operator needed {peak >> 20} MiB"
+    room = _chart_limit() - int(operator.extra[QUIET])
+    assert peak < _chart_limit() - room / 2, f"the operator needed {peak >> 20} MiB"
 
 
 async def _answered(world: World, count: int) -> bool:
