@@ -223,14 +223,16 @@ class ProviderAdministrator(Administrator):
             self._blobs[account] = await self._stack.enter_async_context(client)
         return self._blobs[account]
 
-    async def put_blob(self, account: str, container: str, name: str, data: bytes) -> None:
+    async def put_blob(self, account: str, container: str, name: str, data: bytes, *, scope: str | None = None) -> None:
         """Write a blob, and its container if need be. Raises azure.core.exceptions.HttpResponseError as the SDK does."""
         client = (await self._blob_client(account)).get_container_client(container)
         try:
-            await client.upload_blob(name, data, overwrite=True)
-        except ResourceNotFoundError:
+            await client.upload_blob(name, data, overwrite=True, encryption_scope=scope)
+        except ResourceNotFoundError as error:
+            if getattr(error, "error_code", None) != "ContainerNotFound":
+                raise
             await client.create_container()
-            await client.upload_blob(name, data, overwrite=True)
+            await client.upload_blob(name, data, overwrite=True, encryption_scope=scope)
 
     async def get_blob(self, account: str, container: str, name: str) -> bytes:
         """Read a blob. Raises azure.core.exceptions.HttpResponseError as the SDK does."""

@@ -211,3 +211,35 @@ async def test_a_wrong_security_profile_is_refused(
     assert code_of(refusal.value) == (400, refused)
     with pytest.raises(HttpResponseError):
         await compute.create_disk(name("data"), encryption_set=encryption_set)
+
+
+async def test_a_blob_in_a_scope_outlives_the_account_s_key_and_ends_with_its_own(
+    provider: ProviderAdministrator,
+    customer: CustomerAdministrator,
+    control: Any,
+    name: Callable[[str], str],
+    protected: Protected,
+) -> None:
+    account, vault, key = protected.account_id, protected.vault, name("own")
+    await customer.create_key(vault, key)
+    await provider.create_encryption_scope(account, "plain")
+    await provider.create_encryption_scope(account, "own", f"https://{vault}.vault.azure.net/keys/{key}")
+    for scope in (None, "plain", "own"):
+        await provider.put_blob(protected.account, "data", f"in-{scope}", b"x", scope=scope)
+    await customer.disable(vault, protected.key)
+    await control.advance(1200)
+    with pytest.raises(HttpResponseError) as refusal:
+        await provider.get_blob(protected.account, "data", "in-None")
+    assert refusal.value.status_code == 403
+    assert await provider.get_blob(protected.account, "data", "in-plain") == b"x", "the account's key does not protect it"
+    assert await provider.get_blob(protected.account, "data", "in-own") == b"x"
+    await customer.disable(vault, key)
+    with pytest.raises(HttpResponseError) as refusal:
+        await provider.get_blob(protected.account, "data", "in-own")
+    assert refusal.value.status_code == 403
+    await provider.create_encryption_scope(account, "plain", state="Disabled")
+    with pytest.raises(HttpResponseError) as refusal:
+        await provider.get_blob(protected.account, "data", "in-plain")
+    assert refusal.value.status_code == 403
+    with pytest.raises(HttpResponseError):
+        await provider.put_blob(protected.account, "data", "in-none", b"x", scope="none")

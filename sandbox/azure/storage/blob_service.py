@@ -134,6 +134,21 @@ class BlobService:
             code = CODES[error.barrier]
             raise refused(403, code, KEY_MESSAGES[code]) from error
 
+    async def _key_of(self, account: StorageAccount, scope_name: str | None) -> bytes:
+        """The data key of an encryption scope, or the account's. The codes for scopes are not documented."""
+        if scope_name is None:
+            return await self._data_key(account)
+        scope = account.scopes.get(scope_name)
+        if scope is None:
+            raise refused(404, "EncryptionScopeNotFound", "The specified encryption scope does not exist.")
+        if scope.state != "Enabled":
+            raise refused(403, "EncryptionScopeDisabled", "The specified encryption scope is disabled.")
+        try:
+            return await self._protection.unwrapped_scope(account, scope)
+        except KeyUnreachableError as error:
+            code = CODES[error.barrier]
+            raise refused(403, code, KEY_MESSAGES[code]) from error
+
     @staticmethod
     def _container(account: StorageAccount, name: str) -> Container:
         container = account.containers.get(name)
@@ -153,6 +168,8 @@ class BlobService:
         """PUT ?restype=container."""
         self._container_operation(exchange)
         account = self._admitted(exchange, f"{CONTAINERS}/write", data=False)
+        if exchange.headers.get("x-ms-default-encryption-scope"):
+            raise refused(501, "NotImplemented", "A default encryption scope of a container is not simulated.")
         await self._data_key(account)
         name = exchange["container"]
         if not re.fullmatch(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", name):
@@ -204,7 +221,8 @@ class BlobService:
             raise refused(
                 413, "RequestBodyTooLarge", "The request body is too large and exceeds the maximum permissible limit."
             )
-        key = await self._data_key(account)
+        scope = exchange.headers.get("x-ms-encryption-scope")
+        key = await self._key_of(account, scope)
         container = self._container(account, exchange["container"])
         name, now = exchange["blob"], self._clock.now()
         existing = container.blobs.get(name)
@@ -222,9 +240,12 @@ class BlobService:
             created=existing.created if existing else now,
             modified=now,
             metadata=_metadata(exchange),
+            scope=scope,
         )
         container.blobs[name] = blob
         headers = {"ETag": blob.etag, "Last-Modified": http_date(now), "x-ms-request-server-encrypted": "true"}
+        if scope is not None:
+            headers["x-ms-encryption-scope"] = scope
         return Answer(201, headers=headers)
 
     def _blob(self, container: Container, name: str) -> Blob:
@@ -236,9 +257,9 @@ class BlobService:
     async def get_blob(self, exchange: Exchange) -> Answer:
         """The content, whole or a range; HEAD the properties. Both need the key."""
         account = self._admitted(exchange, f"{CONTAINERS}/blobs/read", data=True)
-        key = await self._data_key(account)
         container = self._container(account, exchange["container"])
         blob = self._blob(container, exchange["blob"])
+        key = await self._key_of(account, blob.scope)
         content = AESGCM(key).decrypt(blob.nonce, blob.sealed, _bound_to(account, container, exchange["blob"]))
         headers = {
             "ETag": blob.etag,
@@ -250,6 +271,7 @@ class BlobService:
             "x-ms-server-encrypted": "true",
             "Accept-Ranges": "bytes",
             **{f"x-ms-meta-{name}": value for name, value in blob.metadata.items()},
+            **({"x-ms-encryption-scope": blob.scope} if blob.scope is not None else {}),
         }
         if exchange.method == "HEAD":
             return Answer(200, content=b"", media_type=blob.content_type, headers={**headers, "Content-Length": str(blob.size)})

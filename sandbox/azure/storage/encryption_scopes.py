@@ -112,17 +112,28 @@ class EncryptionScopeOperations:
         if source == PLATFORM:
             if wanted:
                 raise invalid("encryptionScope.keyVaultProperties")
-            scope.key_uri, scope.data_key = None, DataKey(new_data_key())
+            plain = await self._plain(account, scope)
+            scope.key_uri, scope.key, scope.data_key = None, None, DataKey(plain)
         elif wanted or scope.key_uri is None:
-            scope.key_uri, scope.data_key = wanted, await self._protected(account, wanted)
+            scope.key, scope.data_key = await self._protected(account, wanted, await self._plain(account, scope))
+            scope.key_uri = wanted
         scope.source, scope.state, scope.modified = source, state, self._clock.now()
         if new:
             scope.infrastructure_encryption = (
                 infrastructure if infrastructure is not None else account.infrastructure_encryption
             )
 
-    async def _protected(self, account: StorageAccount, key_uri: str | None) -> DataKey:
-        """A data key under the scope's key, which the account reaches as it reaches its own. Raises ArmRefusedError."""
+    async def _plain(self, account: StorageAccount, scope: EncryptionScope) -> bytes:
+        """The scope's data key, which another key is to protect; its blobs stay as they are. Raises ArmRefusedError."""
+        if scope.data_key is None:
+            return new_data_key()
+        try:
+            return await self._protection.unwrapped_scope(account, scope)
+        except KeyUnreachableError as error:
+            raise unreachable(error) from error
+
+    async def _protected(self, account: StorageAccount, key_uri: str | None, plain: bytes) -> tuple[CustomerKey, DataKey]:
+        """The data key under the scope's key, which the account reaches as it reaches its own. Raises ArmRefusedError."""
         named = key_of(key_uri or "")
         if named is None:
             raise invalid("encryptionScope.keyVaultProperties.keyUri")
@@ -137,7 +148,7 @@ class EncryptionScopeOperations:
             )
         key = CustomerKey(named.vault_uri, named.name, named.version, identity, client)
         try:
-            return await self._protection.protect(account, key, new_data_key())
+            return key, await self._protection.protect(account, key, plain)
         except KeyUnreachableError as error:
             raise unreachable(error) from error
         except KeyUnfitError as error:

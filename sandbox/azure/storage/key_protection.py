@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandbox.azure.key_vault.service_access import Barrier, KeyUnreachableError, ServiceIdentity, rsa_size
-from sandbox.azure.storage.model import CustomerKey, DataKey, StorageAccount
+from sandbox.azure.storage.model import CustomerKey, DataKey, EncryptionScope, StorageAccount
 
 if TYPE_CHECKING:
     from sandbox.azure.clock import Clock
@@ -73,6 +73,16 @@ class KeyProtection:
         plain = entered.unwrap(key.name, data_key.key_version, data_key.wrapped)
         data_key.plain, data_key.verified = plain, self._clock.now()
         return plain
+
+    async def unwrapped_scope(self, account: StorageAccount, scope: EncryptionScope) -> bytes:
+        """The plain data key of an encryption scope, asked from its own vault now. Raises KeyUnreachableError."""
+        held = scope.data_key
+        if held is None:
+            return b""
+        if scope.key is None or held.wrapped is None:
+            return held.plain or b""
+        entered = await self._entered(account, scope.key)
+        return entered.unwrap(scope.key.name, held.key_version, held.wrapped)
 
     async def data_key(self, account: StorageAccount) -> bytes:
         """The data key for a blob operation: from memory while the last check is trusted, else from the vault.

@@ -65,6 +65,8 @@ class Blob:
     created: float
     modified: float
     metadata: dict[str, str] = field(default_factory=dict)
+    scope: str | None = None
+    """The encryption scope under whose key it is; None: under the account's."""
 
 
 @dataclass
@@ -89,6 +91,7 @@ class EncryptionScope:
     modified: float
     state: str = "Enabled"
     key_uri: str | None = None
+    key: CustomerKey | None = None
     data_key: DataKey | None = None
     infrastructure_encryption: bool | None = None
 
