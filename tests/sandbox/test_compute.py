@@ -468,3 +468,41 @@ async def test_a_disk_that_was_ever_under_azure_disk_encryption_never_gets_a_cus
     with pytest.raises(HttpResponseError, match="Azure Disk Encryption"):
         await provider.patch(outside, DISKS, {"properties": {"encryptionSettingsCollection": {"enabled": True}}})
     assert "encryptionSettingsCollection" not in (await compute.disk(outside))["properties"]
+
+
+async def test_a_set_whose_identity_is_gone_gives_up_its_rotation_in_azures_words(
+    provider: ProviderAdministrator,
+    compute: ComputeAdministrator,
+    control: SandboxControl,
+    identity: ProviderIdentity,
+    key_of_customer: tuple[str, str, str],
+    name: Callable[[str], str],
+) -> None:
+    group = await provider.create_resource_group("rg-contoso")
+    other = f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{name('gone')}"
+    principal = (await provider.put(other, "2024-11-30", {"location": "westeurope"}))["properties"]["principalId"]
+    trust = {
+        "name": name("gone"),
+        "issuer": f"https://login.microsoftonline.com/{provider.tenant_id}/v2.0",
+        "subject": principal,
+        "audiences": ["api://AzureADTokenExchange"],
+    }
+    application = f"/applications(appId='{identity.application_client_id}')/federatedIdentityCredentials"
+    made = await provider.graph.json("POST", application, trust)
+    await control.advance(10)
+    set_name = name("des")
+    encryption_set = await compute.create_encryption_set(
+        set_name,
+        key_of_customer[2],
+        identity=other,
+        application_client_id=identity.application_client_id,
+        automatic=True,
+    )
+    await provider.graph.json("DELETE", f"{application}/{made['id']}")
+    await provider.delete(other, "2024-11-30")
+    await control.advance(2700)
+    error = (await compute.disk(encryption_set))["properties"]["autoKeyRotationError"]
+    assert error["code"] == "ManagedServiceIdentityNotFound"
+    assert error["message"].startswith(
+        f"Auto-key rotation was disabled as managed service identity associated with DiskEncryptionSet '{set_name}' was not found."
+    )
