@@ -61,6 +61,10 @@ async def test_the_told_grant_makes_the_vault_visible_and_its_lock_and_firewall_
     assert has("PrerequisitesMet", "True", "Warned")(seen)
     lock = await customer.lock(vault)
     await environment.key_until("locked", lambda seen: prerequisite(seen, "VaultLock") == "Pass")
+    odd = await environment.control.inject(kind="alter", resource=lock, replace={"/properties": None})
+    seen = await environment.key_until("not known", lambda seen: prerequisite(seen, "VaultLock") == "Unknown")
+    assert "1 of the locks that Azure lists cannot be read" in entry_of(seen, "VaultLock")["message"]
+    await environment.control.clear_fault(odd)
     await customer.set_firewall(environment.vault, addresses=[CLIENT_ADDRESS])
     await environment.key_until("met", has("PrerequisitesMet", "True", "Met"))
     await customer.unlock(lock)

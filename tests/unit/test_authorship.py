@@ -9,7 +9,7 @@ import pytest
 from cmk_operator.api.encrypted_resource import AppliedKey, EncryptedResourceStatus, OperationReport
 from cmk_operator.audit.journal import Recorded
 from cmk_operator.core.audit.change import OPERATOR, Event
-from cmk_operator.core.encryption.protection import MicrosoftManaged, OnKey, Protection
+from cmk_operator.core.encryption.protection import MicrosoftManaged, OnAnotherKey, OnKey, Protection, Unreadable
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.resource.authorship import Authorship, OwnChange
@@ -131,3 +131,25 @@ async def test_a_change_that_the_next_request_hides_is_recorded_before_it(record
     ours.note_unreported(resource, ELSEWHERE, WANTED)
     ours.note_unreported(resource_on(V1, operation=True), ON_V2, WANTED)
     assert [event for event, _, _ in record.told()] == [Event.KEY_CHANGE_FOUND, Event.KEY_CHANGED]
+
+
+async def test_a_request_whose_answer_shows_nothing_is_the_operators_own_once_the_next_read_shows_its_result(
+    record: InMemoryRecord,
+) -> None:
+    ours, resource = authorship(record), resource_on(V1)
+    ours.sent(resource, "r-1")
+    assert await ours.of(resource, Unreadable("properties is missing"), WANTED) is None
+    assert record.told() == []
+    own = await ours.of(resource, ON_V2, WANTED)
+    assert own is not None
+    assert own.request_id == "r-1"
+    assert record.told() == [(Event.KEY_CHANGED, f"{KEY}/{V2}", "r-1")]
+    ours.sent(resource_on(V1), "r-2")
+    assert await ours.of(resource, ELSEWHERE, WANTED) is None, "it leads to the wanted key and to no other"
+    ours.gone(reference_of(resource))
+
+
+async def test_what_is_no_key_of_a_vault_is_somebodys_change_and_quoted(record: InMemoryRecord) -> None:
+    assert await authorship(record).of(resource_on(V1), OnAnotherKey("https://hsm.managedhsm.azure.net/keys/k"), WANTED) is None
+    ((event, after, _),) = record.told()
+    assert (event, after) == (Event.KEY_CHANGE_FOUND, "https://hsm.managedhsm.azure.net/keys/k")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from cmk_operator.core.identifiers.region_failover import REGIONS, failover_of, warning_of, without_failover
 from cmk_operator.core.prerequisites.check import ALL_PREREQUISITES, Prerequisite, Result, Weight, check_prerequisites, failed
 from cmk_operator.core.prerequisites.key_users import KeyUsers, RegionalUser, SizedUsers
-from cmk_operator.core.prerequisites.vault_facts import VaultNotVisible
+from cmk_operator.core.prerequisites.vault_facts import VaultNotVisible, vault_lock
 from cmk_operator.providers.disk.kind import DISK_ENCRYPTION_SET
 from cmk_operator.providers.sql.kind import SQL_SERVER
 from tests.unit.samples import (
@@ -200,6 +201,24 @@ def test_a_lock_counts_at_the_vault_or_above_and_at_the_key_too(
             assert entry.command == f"az lock create --name cmk --lock-type CanNotDelete --resource {CUSTOMER_VAULT}"
         if entry.result is UNKNOWN:
             assert entry.command == READER + CUSTOMER_VAULT
+
+
+ODD_LEVELS: list[Any] = [None, [], {"level": None}, {"level": "DoNotTouch"}, {"level": ["ReadOnly"]}]
+ODD_LOCKS: list[object] = [
+    *(None, 7, "text", [], {}, {"id": 7}, {"id": f"{CUSTOMER_VAULT}/providers/Microsoft.Authorization/locks/x"}),
+    *({"id": f"{CUSTOMER_VAULT}/providers/Microsoft.Authorization/locks/x", "properties": level} for level in ODD_LEVELS),
+]
+
+
+@pytest.mark.parametrize("entry", ODD_LOCKS, ids=str)
+def test_a_lock_that_cannot_be_read_may_hold_and_is_not_taken_for_none(entry: object) -> None:
+    assert vault_lock(entry) is None
+    found = check(vault=replace(vault(locks=[]), unread_locks=1))
+    for name in ("VaultLock", "KeyLock"):
+        assert found[name].result is UNKNOWN
+        assert "1 of the locks that Azure lists cannot be read" in found[name].message
+    held = check(vault=replace(vault(locks=[lock(CUSTOMER_VAULT)]), unread_locks=1))
+    assert held["VaultLock"].result is PASS, "another lock holds whatever this one is"
 
 
 OPEN = {"bypass": "None", "defaultAction": "Allow"}

@@ -98,7 +98,7 @@ class VaultReader:
                     if host_of_vault(body) != vault.host.lower():
                         reads.found = None
                         return VaultNotVisible.ANOTHER_VAULT
-                    return vault_facts(body, await _locks(arm, reads.found))
+                    return vault_facts(body, *await _locks(arm, reads.found))
         except EXPECTED_FAILURES as error:
             reads.found = None
             return _why_unseen(failure_of(error))
@@ -150,13 +150,16 @@ def _parsed(resource: dict[str, Any]) -> ArmId | None:
         return None
 
 
-async def _locks(arm: RestClient, vault: ArmId) -> list[VaultLock] | None:
-    """Locks above the vault, on it and below it (its keys); None if the application may not read them."""
+async def _locks(arm: RestClient, vault: ArmId) -> tuple[list[VaultLock] | None, int]:
+    """Locks above the vault, on it and below it (its keys), and how many of them cannot be read.
+
+    None if the application may not read them.
+    """
     path = f"{vault}/providers/Microsoft.Authorization/locks"
     try:
-        found = [lock async for page in arm.pages(path, {"api-version": LOCKS}) for lock in map(vault_lock, page)]
+        found = [lock async for page in arm.entries(path, {"api-version": LOCKS}) for lock in map(vault_lock, page)]
     except EXPECTED_FAILURES as error:
         if _why_unseen(failure_of(error)) is VaultNotVisible.NOT_GRANTED:
-            return None
+            return None, 0
         raise
-    return [lock for lock in found if lock is not None]
+    return [lock for lock in found if lock is not None], found.count(None)

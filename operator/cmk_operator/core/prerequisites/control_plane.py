@@ -72,15 +72,22 @@ def _locks(facts: PrerequisiteFacts, seen: VaultFacts) -> tuple[Prerequisite, ..
     on_vault = holding_for(seen.locks, vault)
     on_key = on_vault or holding_for(seen.locks, key)
     return (
-        _lock(PrerequisiteName.VAULT_LOCK, "vault", vault, on_vault),
-        _lock(PrerequisiteName.KEY_LOCK, "key", vault, on_key),
+        _lock(PrerequisiteName.VAULT_LOCK, "vault", seen, on_vault),
+        _lock(PrerequisiteName.KEY_LOCK, "key", seen, on_key),
     )
 
 
-def _lock(name: PrerequisiteName, what: str, vault: ArmId, holding: tuple[VaultLock, ...]) -> Prerequisite:
+def _lock(name: PrerequisiteName, what: str, seen: VaultFacts, holding: tuple[VaultLock, ...]) -> Prerequisite:
+    vault = seen.resource_id
     if holding:
         named = ", ".join(f"{lock.name} ({lock.level}, {_place(lock, vault)})" for lock in sorted(holding, key=_lock_order))
         return Prerequisite(name, Result.PASS, f"the {what} is locked by {named}", Weight.ADVISED)
+    if seen.unread_locks:
+        message = (
+            f"not known: {seen.unread_locks} of the locks that Azure lists cannot be read, and none of the others keeps the {what} from "
+            "being deleted"
+        )
+        return Prerequisite(name, Result.UNKNOWN, message, Weight.ADVISED)
     message = (
         f"no lock keeps the {what} from being deleted through Resource Manager: the customer's administrator must lock the vault, "
         "whose keys inherit it"

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _HTTPS: Final = "https://"
+_HOLDING: Final = frozenset({"cannotdelete", "readonly"})
+_LEVELS: Final = _HOLDING | {"notspecified"}
+"""Source: Resource Manager, `LockLevel`."""
 _LOCK: Final = re.compile(r"(/.+)/providers/Microsoft\.Authorization/locks/[^/]+", re.IGNORECASE)
 
 
@@ -51,6 +54,8 @@ class VaultFacts:
     trusted_services_bypass: bool
     locks: tuple[VaultLock, ...] | None = None
     """None: the current grants do not show locks."""
+    unread_locks: int = 0
+    """How many more locks there are that cannot be read, so that one of them may hold."""
 
     @property
     def public(self) -> bool:
@@ -58,7 +63,7 @@ class VaultFacts:
         return self.public_network_access == "enabled" and not self.firewall
 
 
-def vault_facts(body: Mapping[str, Any], locks: Iterable[VaultLock] | None) -> VaultFacts:
+def vault_facts(body: Mapping[str, Any], locks: Iterable[VaultLock] | None, unread_locks: int = 0) -> VaultFacts:
     """Parse a vault from Resource Manager's response; property values are case-insensitive."""
     properties: Mapping[str, Any] = body.get("properties") or {}
     rules: Mapping[str, Any] | None = properties.get("networkAcls")
@@ -73,6 +78,7 @@ def vault_facts(body: Mapping[str, Any], locks: Iterable[VaultLock] | None) -> V
         firewall=rules is not None and str(rules.get("defaultAction") or "Allow").lower() == "deny",
         trusted_services_bypass=rules is None or str(rules.get("bypass") or "AzureServices").lower() != "none",
         locks=tuple(locks) if locks is not None else None,
+        unread_locks=unread_locks,
     )
 
 
@@ -82,13 +88,17 @@ def host_of_vault(body: Mapping[str, Any]) -> str:
     return uri.removeprefix(_HTTPS).split("/", 1)[0] if uri.startswith(_HTTPS) else ""
 
 
-def vault_lock(body: Mapping[str, Any]) -> VaultLock | None:
-    """Parse a lock from Resource Manager's response; None if it is not a lock."""
-    properties: Mapping[str, Any] = body.get("properties") or {}
-    scope, name = _LOCK.match(str(body.get("id", ""))), str(body.get("name", ""))
-    return VaultLock(name, str(properties.get("level", "")), ArmId(scope[1])) if scope is not None else None
+def vault_lock(entry: object) -> VaultLock | None:
+    """Parse an entry of Resource Manager's list of locks; None if it does not show what it locks, or how."""
+    body = entry if isinstance(entry, dict) else {}
+    properties, lock_id, name = body.get("properties"), body.get("id"), body.get("name")
+    scope = _LOCK.match(lock_id) if isinstance(lock_id, str) else None
+    level = properties.get("level") if isinstance(properties, dict) else None
+    if scope is None or not isinstance(level, str) or level.lower() not in _LEVELS:
+        return None
+    return VaultLock(name if isinstance(name, str) else ArmId(scope[0]).name, level, ArmId(scope[1]))
 
 
 def holding_for(locks: Iterable[VaultLock], scope: ArmId) -> tuple[VaultLock, ...]:
     """The locks at or above `scope` that prevent deletion; locks below it or on a sibling do not count."""
-    return tuple(lock for lock in locks if lock.level.lower() in {"cannotdelete", "readonly"} and scope.lies_in(lock.scope))
+    return tuple(lock for lock in locks if lock.level.lower() in _HOLDING and scope.lies_in(lock.scope))
