@@ -307,3 +307,22 @@ async def test_a_snowflake_account_in_odd_words_is_told_and_no_statement_changes
     await control.set_snowflake_account(warehouse.account, information="")
     await warehouse.until("Ready again", has("Ready"))
     assert (await warehouse.own())["emails"] == before["emails"], "Snowflake mails each change of key"
+
+
+async def test_an_odd_answer_about_an_operation_starts_no_second_one(
+    world: SqlWorld,  # noqa: F811 - the fixture
+) -> None:
+    environment = world.environment
+    server = await world.server(database=False)
+    await world.foundation()
+    await environment.control.set_timings(sql_operation_seconds=3)
+    fault = await environment.control.inject(kind="status", status=200, body={}, path="/providers/Microsoft.Sql/locations/")
+    await world.declare(server)
+    status = await world.until(
+        "told", lambda seen: "does not say whether the operation has ended" in str(seen.get("conditions"))
+    )
+    assert has("Ready", "False", "OperationNotVisible")(status)
+    await world.until("Ready, as the server itself shows", has("Ready"))
+    writes = await world.writes(0)
+    assert len(writes) == len(set(writes)), f"one request of each kind: {writes}"
+    await environment.control.clear_fault(fault)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.core.encryption.long_running import Ended, Failed, Running
-from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.faults.azure_failure import AzureFailure, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,11 +35,17 @@ async def ask_after(session: AzureSession, chain: IdentityChain, url: str) -> Ru
         return Ended() if failure.status in {404, 410} else failure
     if answer.status == 202:
         return Running(answer.retry_after or RETRY_AFTER)
+    if answer.has_body and not answer.body:
+        return Unreadable(message="the answer does not say whether the operation has ended")
     return _judge(answer.body, answer.retry_after)
 
 
-def _judge(body: Mapping[str, Any], retry_after: float | None) -> Running | Ended | Failed:
-    status = str(body.get("status") or "succeeded").lower()
+def _judge(body: Mapping[str, Any], retry_after: float | None) -> Running | Ended | Failed | Unreadable:
+    # At Location there is the resource itself, without a status, or no body at all.
+    found = body.get("status", "Succeeded")
+    if not isinstance(found, str) or not found:
+        return Unreadable(message="the answer does not say whether the operation has ended")
+    status = found.lower()
     if status == "succeeded":
         return Ended()
     if status not in _GIVEN_UP:

@@ -32,6 +32,7 @@ class Answer:
     """The URL to poll a long-running operation; None if the request is complete."""
     retry_after: float | None = None
     """Seconds to wait before the next request, from the headers."""
+    has_body: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class RestClient:
             accepted,
             received.get("Azure-AsyncOperation") or location,
             seconds_to_wait(received),
+            has_body=bool(response.content),
         )
 
     async def call(

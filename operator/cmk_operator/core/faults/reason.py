@@ -244,7 +244,7 @@ class Reason(StrEnum):
     NOT_TAKEN_OVER = "NotTakenOver", "Azure has accepted the change and does not show it yet.", _BUSY
     OPERATION_NOT_VISIBLE = (
         "OperationNotVisible",
-        "Azure carries out an operation that the operator may not poll; the resource itself is read until the time in the message.",
+        "Azure carries out an operation that cannot be polled; the resource itself is read until the time in the message.",
         _BUSY,
     )
     OPERATION_IN_PROGRESS = "OperationInProgress", "Azure is still carrying out an operation.", _BUSY

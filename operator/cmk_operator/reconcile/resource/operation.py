@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.encryption.long_running import Ended, Failed, Operation, Running
-from cmk_operator.core.faults.azure_failure import AzureFailure
+from cmk_operator.core.faults.azure_failure import AzureFailure, Unreadable
 from cmk_operator.core.faults.fault import Fault, FaultKind
 from cmk_operator.core.kinds.required_actions import RequiredActions
 from cmk_operator.core.text.rfc3339 import to_rfc3339
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 UNSEEN_FOR: Final = timedelta(minutes=5)
 """How long the resource itself may take to show what an operation does that the operator may not poll; then it is sent again."""
+GRANT_POLLS: Final = "; the provider's administrator may grant the right to poll"
 READ_AGAIN_AFTER: Final = 10.0
 """Seconds between two reads of such a resource."""
 
@@ -40,9 +41,14 @@ async def poll_operation(
         return admitted if answer.version is None else replace(admitted, target=admitted.target.knowing(answer.version))
     if isinstance(answer, AzureFailure):
         polls = _refused_polls(admitted, answer)
-        if polls is None:
+        if isinstance(answer, Unreadable):
+            why = f"it cannot be polled, because {answer.message}", ""
+        elif polls is not None:
+            needed = f" (it needs {', '.join(polls)})" if polls else ""
+            why = f"the operator's managed identity may not poll it{needed}", GRANT_POLLS
+        else:
             return OperationUnknown(admitted.judge(answer))
-        return await _judge_by_resource(admitted, operation, kept.started_at + UNSEEN_FOR, now, polls)
+        return await _judge_by_resource(admitted, operation, kept.started_at + UNSEEN_FOR, now, why)
     seen = await admitted.observe(drift_check * LIST_MAX_AGE if isinstance(answer, Running) else 0.0)
     facts = None if isinstance(seen, AzureFailure) else seen
     if isinstance(answer, Failed):
@@ -58,17 +64,19 @@ def _refused_polls(admitted: AdmittedResource, failure: AzureFailure) -> tuple[s
 
 
 async def _judge_by_resource(
-    admitted: AdmittedResource, operation: Operation, until: datetime, now: datetime, polls: tuple[str, ...]
+    admitted: AdmittedResource, operation: Operation, until: datetime, now: datetime, why: tuple[str, str]
 ) -> AdmittedResource | Operating:
-    """Decide by the resource itself whether the operation has ended: it shows the change, or the time is over."""
+    """Decide by the resource itself whether the operation has ended: it shows the change, or the time is over.
+
+    `why` is the beginning and the end of the sentence that says why it cannot be polled.
+    """
     seen = await admitted.observe(0.0)
     facts = None if isinstance(seen, AzureFailure) else seen
     if now >= until or (facts is not None and _shows(admitted, operation, facts)):
         return admitted
-    needed = f" (it needs {', '.join(polls)})" if polls else ""
+    beginning, end = why
     not_visible = (
-        f"the operator's managed identity may not poll it{needed}, so the resource itself is read until {to_rfc3339(until)}, and "
-        "then the change is sent again; the provider's administrator may grant the right to poll"
+        f"{beginning}, so the resource itself is read until {to_rfc3339(until)}, and then the change is sent again{end}"
     )
     return Operating(operation, READ_AGAIN_AFTER, facts, not_visible)
 
