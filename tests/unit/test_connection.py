@@ -257,3 +257,14 @@ def test_a_plugin_that_fails_leaves_what_is_still_good(monkeypatch: pytest.Monke
 
     assert asyncio.run(main()) == [*["Bearer old"] * 5, "Bearer new"]
     assert attempts == [1080.0, 1101.0, 1101.0 + PAUSE]
+
+
+@pytest.mark.parametrize(("server", "refused"), [("http://api.test:8080", True), ("http://127.0.0.1:8080", False)])
+def test_a_token_leaves_the_machine_over_https_only(tmp_path: Path, authority: bytes, server: str, refused: bool) -> None:  # noqa: FBT001 - a case
+    environ = _kubeconfig(tmp_path / "config", authority, {"token": SECRET}, server=server)
+    if not refused:
+        assert _find(environ, tmp_path / "none").server == server
+        return
+    with pytest.raises(ConfigurationError, match="sent over https only: whoever starts the operator must correct") as told:
+        _find(environ, tmp_path / "none")
+    assert SECRET not in str(told.value)

@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import urlsplit
 
 import aiohttp
 import yaml
@@ -120,6 +121,11 @@ async def find_connection(environ: Mapping[str, str], service_account: Path = SE
     source = _source(environ, service_account)
     loaded = await source.load(None)
     configuration = loaded.configuration
+    if loaded.fresh.proof.header is not None and _is_in_the_clear(configuration.host):
+        raise ConfigurationError(
+            "the address of the API server begins with http://, and a bearer token is sent over https only: whoever starts the "
+            "operator must correct the kubeconfig's server"
+        )
 
     async def renew() -> Fresh:
         return (await source.load(loaded.tls)).fresh
@@ -132,6 +138,12 @@ async def find_connection(environ: Mapping[str, str], service_account: Path = SE
         tls_server_name=configuration.tls_server_name,
         proxy=configuration.proxy,
     )
+
+
+def _is_in_the_clear(server: str) -> bool:
+    """Whether requests leave this machine without encryption."""
+    parts = urlsplit(server)
+    return parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}
 
 
 def _source(environ: Mapping[str, str], service_account: Path) -> _Source:
