@@ -231,3 +231,26 @@ async def test_what_an_identity_cannot_even_ask_is_unknown(bench: Bench) -> None
     found = lists.of("contoso", ANY_KEY)
     assert found is not None
     assert found.why_unknown == AZURE_FAULT.message
+
+
+async def test_what_a_refused_list_showed_before_is_still_named(bench: Bench) -> None:
+    lists = bench.lists()
+    user = AzureUser(ACCOUNT, ANY_KEY, V1)
+    bench.found = FoundUse((user,))
+    lists.request("contoso", None, moving=False)
+    await lists.read("contoso", CHAIN, SCOPES)
+    for minutes, refuse in ((5, "list"), (10, "identity"), (15, "list")):
+        bench.seconds, bench.found = 60.0 * minutes, FoundUse(unlisted=(AZURE_FAULT,))
+        if refuse == "list":
+            await lists.read("contoso", CHAIN, SCOPES)
+        else:
+            lists.refuse("contoso", AZURE_FAULT)
+        found = lists.of("contoso", ANY_KEY)
+        assert found is not None
+        assert found.found.users == (user,), "what cannot be read is not gone"
+        assert not found.is_complete
+    bench.seconds, bench.found = 1200.0, FoundUse()
+    await lists.read("contoso", CHAIN, SCOPES)
+    gone = lists.of("contoso", ANY_KEY)
+    assert gone is not None
+    assert gone.found.users == ()

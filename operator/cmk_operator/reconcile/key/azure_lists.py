@@ -91,11 +91,17 @@ class _Listed:
 
     at: datetime
     """When the first of them was requested."""
-    found: FoundUse
+    parts: tuple[FoundUse, ...]
+    """What each list shows; while one cannot be read whole, also what it showed before."""
     details: Mapping[str, Detail]
     """What was read of single resources."""
     parts_at: datetime | None
     """When the oldest of the details was requested; None if some are missing or too old."""
+
+    @property
+    def found(self) -> FoundUse:
+        """What all lists show."""
+        return FoundUse.of_all(self.parts)
 
 
 class AzureLists:
@@ -199,7 +205,9 @@ class AzureLists:
             by_key[user.key].append(FoundUse(users=(user,)))
         for backup in found.backups:
             by_key[backup.key].append(FoundUse(backups=(backup,)))
-        new = {key: FoundUse.of_all(parts) for key, parts in by_key.items()}
+        new: Mapping[KeyUri, FoundUse] = {key: FoundUse.of_all(parts) for key, parts in by_key.items()}
+        if listed_at is None:
+            new = known.by_key
         unlisted = tuple(sorted(found.unlisted, key=lambda fault: fault.message))
         first, waited = known.listed_at is None, not known.satisfies(known.newer_than)
         changed = first or waited or new != known.by_key or unlisted != known.unlisted
@@ -228,7 +236,9 @@ class AzureLists:
             oldest = min([at, *(one.oldest for one in details if one.oldest is not None)])
             read = {key: one for part in details for key, one in part.read.items()}
             whole = all(one.complete for one in details)
-            listing = _Listed(at, FoundUse.of_all(found), read, oldest if whole else None)
+            before = held.parts if held is not None else (FoundUse(),) * len(found)
+            parts = tuple(_with_known(new, old) for new, old in zip(found, before, strict=True))
+            listing = _Listed(at, parts, read, oldest if whole else None)
             self._drop_unused(at)
             self._subscriptions[place] = listing
             return listing
@@ -276,6 +286,13 @@ class AzureLists:
         if isinstance(found, AzureFailure):
             return found
         return missing_actions(found, [one.action for one in self._lists])
+
+
+def _with_known(new: FoundUse, before: FoundUse) -> FoundUse:
+    """What a list shows; what cannot be read now is not gone, so what it showed before stays until it is read whole."""
+    if not new.unlisted:
+        return new
+    return FoundUse.of_all([new, FoundUse(before.users, before.backups)])
 
 
 def _fault_of(scope: ArmId, missing: tuple[str, ...] | AzureFailure) -> Fault:
