@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sandbox.kubernetes.objects import condition, has
+from tests.e2e.test_waiting_states import (
+    another_identity,
+    credentials_of,
+    identity_until,
+    own_credential,
+    trust_identity,
+    trust_operator,
+)
 
 if TYPE_CHECKING:
     from tests.environment import Environment
 
+__all__ = ["own_credential"]  # the fixture of the other module
 LAG = 600.0
 TRANSITION = "BeingDeletedOrRecovered"
 
@@ -67,3 +76,45 @@ async def test_a_version_that_the_vault_shows_but_does_not_find_is_no_loss(envir
     await environment.control.clear_fault(fault)
     await environment.key_until("Ready", has("Ready"))
     await environment.resource_until("Ready", has("Ready"))
+
+
+async def test_a_credential_that_was_added_again_is_waited_for_and_what_was_lost_stays_lost(
+    environment: Environment, own_credential: None
+) -> None:
+    del own_credential
+    identity_id = await another_identity(environment, trusted_by_entra=True, trusts_operator=False)
+    principal = await _attach(environment, identity_id)
+    await trust_operator(environment, identity_id)  # after the grants, which are in new tokens only
+    await environment.vault_with_key()
+    await environment.account()
+    await environment.apply_tenant()
+    await environment.apply_key()
+    await environment.apply_resource()
+    await environment.resource_until("Ready", has("Ready"))
+    path = credentials_of(environment.identity.application_client_id)
+    listed = (await environment.provider.graph.json("GET", path))["value"]
+    (credential,) = [one for one in listed if one["name"] == environment.name]
+    await environment.provider.graph.json("DELETE", f"{path}/{credential['id']}")
+    key = await environment.key_until("broken", has("KeyAccessible", "False", "IdentityBroken"))
+    lost, stops = key["access"]["lostSince"], key["access"]["inaccessibleExpectedAt"]
+    await identity_until(environment, "not federated", has("ApplicationFederated", "False"))
+    await environment.control.advance(LAG)  # the operator's own credential is old by then
+    await environment.control.set_timings(federated_credential_replication_seconds=LAG)
+    await trust_identity(environment, principal)
+    key = await environment.key_until("replicating", has("KeyAccessible", "Unknown", "CredentialReplicating"))
+    assert (key["access"]["lostSince"], key["access"]["inaccessibleExpectedAt"]) == (lost, stops)
+    await environment.control.advance(LAG)
+    key = await environment.key_until("Ready", has("Ready"))
+    assert "lostSince" not in key["access"]
+
+
+async def _attach(environment: Environment, identity_id: str) -> str:
+    """Let the operator attach the identity and write as it; its principal id."""
+    provider, subscription = environment.provider, environment.provider.subscription
+    found: dict[str, Any] = await provider.get(identity_id, "2024-11-30")
+    principal: str = found["properties"]["principalId"]
+    await provider.assign_role(principal, "Storage Account Contributor", subscription)
+    await provider.assign_role(principal, "Managed Identity Operator", identity_id)
+    # Without it nothing shows that the application has a fitting credential, so a refusal is no delay.
+    await provider.grant_graph_role(principal, "Application.Read.All")
+    return principal
