@@ -183,7 +183,11 @@ async def run(settings: Settings, connection: Connection) -> int:
         stack.push_async_callback(runner.cleanup)
         _LOG.info("started", extra={"version": __version__, "server": connection.server})
         leadership = Leadership(
-            KubernetesClient(lease_http, telemetry), connection.namespace, settings.instance, settings.lease_duration
+            KubernetesClient(lease_http, telemetry),
+            connection.namespace,
+            settings.instance,
+            settings.lease_duration,
+            observations.whole_round,
         )
         unseen = functools.partial(note_unseen_deletions, cluster, reporting, lambda: watches.listed)
         leading = asyncio.create_task(

@@ -19,6 +19,8 @@ from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from cmk_operator.kubernetes.whole_round import WholeRound
+
 LEASE_NAME: Final = "cmk-operator"
 _API: Final = "/apis/coordination.k8s.io/v1/namespaces"
 _LOG: Final = logging.getLogger(__name__)
@@ -27,8 +29,11 @@ _LOG: Final = logging.getLogger(__name__)
 class Leadership:
     """The lease of one operator process; `duration` is in seconds."""
 
-    def __init__(self, client: KubernetesClient, namespace: str, identity: str, duration: float) -> None:
+    def __init__(
+        self, client: KubernetesClient, namespace: str, identity: str, duration: float, whole_round: WholeRound
+    ) -> None:
         self._client = client
+        self._whole_round = whole_round
         self._collection = f"{_API}/{quote(namespace)}/leases"
         self._namespace = namespace
         self._identity = identity
@@ -109,6 +114,7 @@ class Leadership:
                 "spec": self._spec({}, holder=self._identity, duration=self._duration),
             }
             return await self._put("POST", self._collection, body)
+        self._whole_round.read(lease["metadata"])
         spec: dict[str, Any] = lease["spec"]
         holder = spec.get("holderIdentity") or ""
         if holder not in {"", self._identity} and not self._expired(holder, spec):
@@ -117,6 +123,7 @@ class Leadership:
         return await self._put("PUT", f"{self._collection}/{LEASE_NAME}", lease)
 
     async def _put(self, verb: str, path: str, lease: dict[str, Any]) -> str:
+        lease["metadata"] = self._whole_round.write(lease["metadata"], datetime.now(UTC))
         try:
             self._own = await self._client.request(verb, path, body=lease)
         except KubernetesError as error:

@@ -1,7 +1,8 @@
 """The time at which each object was last observed to be as its status says.
 
 It is kept only in memory, because writing it to each status in each interval would cost more than all other writes together.
-After a restart it counts from the time when the process became the leader, for a new object from when it appeared.
+After a restart it counts from the time when the process became the leader, for a new object from when it appeared; if earlier
+processes ended before they had observed every object, from when the first of them began to lead (`whole_round`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cmk_operator.core.old_claims import Basis, Observation
+from cmk_operator.kubernetes.whole_round import WholeRound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,11 +33,15 @@ class Observations:
         limits: Mapping[str, float],
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
+        whole_round: WholeRound | None = None,
     ) -> None:
         self._inventory = inventory
         self._limits = limits
         self._clock = clock
         self._monotonic = monotonic
+        self.whole_round = whole_round or WholeRound()
+        self._carried: datetime | None = None
+        """Since when earlier processes have ended no whole round; None once this one has."""
         self._seen: dict[ObjectReference, tuple[float, datetime]] = {}
         self._known: dict[ObjectReference, tuple[float, datetime]] = {}
         """Since when this process has known an object, for those that it has not observed yet."""
@@ -51,6 +57,7 @@ class Observations:
     def lead(self) -> None:
         """The process is the leader now: objects without an observation count from now, later ones from when they appear."""
         self._known.clear()
+        self._carried = self.whole_round.begin(self._clock())
 
     def saw(self, reference: ObjectReference, at: datetime) -> None:
         """Record that the object's status says what was observed at that time."""
@@ -71,8 +78,16 @@ class Observations:
     def _first_known(self, reference: ObjectReference) -> tuple[float, datetime]:
         known = self._known.get(reference)
         if known is None:
-            known = self._known[reference] = (self._monotonic(), self._clock())
+            now = self._clock()
+            began = min(self._carried, now) if self._carried is not None else now
+            known = self._known[reference] = (self._monotonic() - (now - began).total_seconds(), began)
         return known
+
+    def note_round(self, there: set[ObjectReference]) -> None:
+        """End the round if each object was observed by this process, or its claims are old and so withdrawn."""
+        if not self.whole_round.ended and all(reference in self._seen or self.is_old(reference) for reference in there):
+            self.whole_round.end()
+            self._carried = None
 
     def of(self, reference: ObjectReference) -> Observation:
         """The last observation of one object."""

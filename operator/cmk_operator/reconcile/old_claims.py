@@ -64,6 +64,8 @@ class OldClaims:
         for model in MODELS.values():
             suspects = [reference for reference in old if reference.plural == model.plural and self._is_suspect(reference)]
             await asyncio.gather(*(self._one(reference, model) for reference in suspects))
+        if inventory.complete:
+            observations.note_round(there)
 
     def _is_suspect(self, reference: ObjectReference) -> bool:
         return self._clean.get(reference) != self._state(reference)
