@@ -10,7 +10,9 @@ import asyncio
 import email.utils
 import json
 import math
+import re
 import ssl
+import unicodedata
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -34,7 +36,13 @@ LONGEST_TOKEN_LIFE: Final = 2 * 86_400
 """Seconds; Entra's tokens are valid for a day at most."""
 LONGEST_RETRY_AFTER: Final = 900.0
 """Most seconds for which an answer can ask the operator to wait."""
+LONGEST_TEXT: Final = 4096
+"""Most characters of one text in an answer; of a link to the next page, `LONGEST_LINK`."""
+LONGEST_LINK: Final = 16_384
+_LINKS: Final = frozenset({"nextLink", "@odata.nextLink"})
 _LARGEST_INTEGER: Final = 1 << 63
+_MAY_NEED_CLEANING: Final = re.compile(rb"[\\\x7f-\xff]|[^\"]{%d}" % LONGEST_TEXT)
+"""An escape, a byte that is not ASCII, or a long text. Most answers have none of them."""
 _TOKEN_ENDPOINT: Final = "/oauth2/v2.0/token"  # noqa: S105 - a path, not a secret
 
 
@@ -64,9 +72,9 @@ class GatedAnswer(aiohttp.ClientResponse):
 
     @property
     def headers(self) -> CIMultiDictProxy[str]:
-        """The headers, without values that would make an SDK decode or wait differently."""
+        """The headers, printable, and without values that would make an SDK decode or wait differently."""
         if self._gated is None:
-            headers = CIMultiDict(super().headers)
+            headers = CIMultiDict((name, _printable_ascii(value)) for name, value in super().headers.items())
             # The body is JSON in UTF-8, whatever content type the answer has.
             headers["Content-Type"] = "application/json"
             if "Retry-After" in headers:
@@ -105,11 +113,12 @@ class GatedAnswer(aiohttp.ClientResponse):
             if succeeded:
                 raise
             return b""
-        if succeeded and self.url.path.endswith(_TOKEN_ENDPOINT):
+        if self.url.path.endswith(_TOKEN_ENDPOINT):
+            if not succeeded:
+                return json.dumps(_cleaned(read_token_refusal(found))).encode() if "error" in found else b""
             return json.dumps(read_token_answer(found)).encode()
-        if b"\\ud" in content.lower():
-            # JSON can contain half a surrogate pair, which UTF-8 cannot.
-            return json.dumps(found, ensure_ascii=False).encode("utf-8", "replace")
+        if _MAY_NEED_CLEANING.search(content):
+            return json.dumps(_cleaned(found), ensure_ascii=False).encode()
         return content
 
 
@@ -134,6 +143,34 @@ def read_object(content: bytes) -> dict[str, Any]:
         if not level:
             return found
     raise UnreadableError("the answer is nested too deeply")
+
+
+def _cleaned(value: Any, longest: int = LONGEST_TEXT) -> Any:  # noqa: ANN401 - any value of JSON
+    """A copy whose texts and names are printable and at most `longest` characters long."""
+    if isinstance(value, str):
+        return _printable(value[:longest])
+    if isinstance(value, dict):
+        return {
+            _printable(name[:LONGEST_TEXT]): _cleaned(inner, LONGEST_LINK if name in _LINKS else LONGEST_TEXT)
+            for name, inner in value.items()
+        }
+    return [_cleaned(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _printable(text: str) -> str:
+    """The text with a space in place of each control or format character, and "?" in place of half a surrogate pair."""
+    return text if text.isprintable() else "".join(map(_printable_character, text))
+
+
+def _printable_character(one: str) -> str:
+    category = unicodedata.category(one)
+    if category == "Cs":  # JSON can contain half a pair, which UTF-8 cannot
+        return "?"
+    return " " if category[0] == "C" or category in {"Zl", "Zp"} else one
+
+
+def _printable_ascii(text: str) -> str:
+    return text if text.isascii() and text.isprintable() else "".join(one if " " <= one <= "~" else "?" for one in text)
 
 
 def _refused(text: str) -> float:
@@ -168,6 +205,14 @@ def read_token_answer(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"token_type": "Bearer", "access_token": token, "expires_in": seconds}
 
 
+def read_token_refusal(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a refusal of Entra's token endpoint says, without all other fields: azure-identity would take a token from them.
+
+    Source: Microsoft identity platform, "Error response".
+    """
+    return {name: body[name] for name in ("error", "error_description", "error_codes") if name in body}
+
+
 def _bound_wait(headers: CIMultiDict[str]) -> None:
     """Replace `Retry-After` by whole seconds within bounds, which every SDK can read, or remove it."""
     seconds = read_wait(headers.popall("Retry-After")[-1])
@@ -175,18 +220,21 @@ def _bound_wait(headers: CIMultiDict[str]) -> None:
         headers["Retry-After"] = str(math.ceil(seconds))
 
 
-def bounded_wait(text: str, factor: float = 1.0) -> float | None:
-    """Seconds that a header asks to wait, at most `LONGEST_RETRY_AFTER`; None if it is not a number."""
+def bounded_seconds(text: str, factor: float = 1.0, longest: float = LONGEST_RETRY_AFTER) -> float | None:
+    """A duration in an answer, in seconds, at least 0 and at most `longest`; None if it is not a number.
+
+    Every duration that the operator reads from an answer, and does not refuse when it is too long, is read here.
+    """
     try:
         seconds = float(text) * factor
     except ValueError:
         return None
-    return min(max(0.0, seconds), LONGEST_RETRY_AFTER) if math.isfinite(seconds) else None
+    return min(max(0.0, seconds), longest) if math.isfinite(seconds) else None
 
 
 def read_wait(text: str) -> float | None:
     """Seconds that a `Retry-After` asks to wait, in either form of RFC 9110, bounded; None if it has neither form."""
-    seconds = bounded_wait(text)
+    seconds = bounded_seconds(text)
     if seconds is not None:
         return seconds
     try:

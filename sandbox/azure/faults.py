@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import uuid
 from dataclasses import asdict, dataclass, field, fields
@@ -15,14 +16,17 @@ if TYPE_CHECKING:
 
 OPERATION_KINDS = frozenset({"slow_operation", "failing_operation"})
 ALTERATION = "alter"
-KINDS = frozenset({"status", "hang", "reset", "delay", "truncate"}) | OPERATION_KINDS | {ALTERATION}
+STREAMS = frozenset({"drip", "endless"})
+KINDS = frozenset({"status", "hang", "reset", "delay", "truncate"}) | STREAMS | OPERATION_KINDS | {ALTERATION}
 
 
 @dataclass
 class Fault:
     """What happens to the requests that match.
 
-    `status` answers with `status`, `code` and `message` (or `body`); `hang` answers after `seconds` or never; `reset` closes the
+    `status` answers with `status`, `code` and `message`, or with `body`, or with the bytes of `raw` (base64); `headers` may replace
+    any header, and `{url}` in them or in `body` is the request's own URL. `drip` sends its body byte by byte with `seconds` between them, and
+    `endless` sends spaces as fast as they are read; neither ends. `hang` answers after `seconds` or never; `reset` closes the
     connection; `delay` waits `seconds` and goes on; `truncate` sends half of the answer. With `after_effect` the work is done first.
     The long-running operation that a matching request starts takes `seconds` of virtual time longer with `slow_operation`, and ends
     as `Failed` with `code` and `message`, without any effect, with `failing_operation`. `alter` changes the object of the `resource` with
@@ -39,6 +43,7 @@ class Fault:
     code: str = "ServiceUnavailable"
     message: str = "The service is unavailable."
     body: Any = None
+    raw: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     retry_after: int | None = None
     seconds: float = 0.0
@@ -77,6 +82,10 @@ class Faults:
             raise ValueError("resource is the id of what is to be altered")
         if not all(pointer == "" or pointer.startswith("/") for pointer in (*fault.replace, *fault.remove)):
             raise ValueError("a JSON pointer is empty or begins with a slash")
+        try:
+            base64.b64decode(fault.raw or "", validate=True)
+        except ValueError as error:
+            raise ValueError("raw is no base64") from error
         try:
             re.compile(fault.path)
         except re.error as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from sandbox.azure.alterations import altered
 from sandbox.azure.clock import http_date
 from sandbox.azure.errors import RefusedError
 from sandbox.azure.exchange import Answer, Exchange
+from sandbox.azure.faults import STREAMS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 LARGEST_BODY = 80 * 1024 * 1024
 TRANSPORT = "sandbox.transport"
 FOR_EVER = 86_400.0
+OWN_URL = "{url}"
+"""In a fault's headers and body, the URL of the request."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,9 @@ class AzureApplication:
             await _closed(receive)
             return
         self._write(exchange, service, answer.status, fault)
+        if fault is not None and fault.kind in STREAMS:
+            await self._streamed(send, scope[TRANSPORT], answer, fault)
+            return
         truncated = fault is not None and fault.kind == "truncate"
         await self._sent(send, exchange, answer, truncated=truncated)
         if truncated:
@@ -123,7 +131,7 @@ class AzureApplication:
             raise ConnectionBrokenError(fault.seconds or FOR_EVER)
         if fault is not None and fault.kind == "reset":
             raise ConnectionBrokenError
-        if fault is not None and fault.kind == "status":
+        if fault is not None and fault.kind in {"status", *STREAMS}:
             answer = self._faulty(exchange, service, fault)
         if answer is None:
             raise AssertionError("every kind of fault has been dealt with")
@@ -144,11 +152,15 @@ class AzureApplication:
 
     def _faulty(self, exchange: Exchange, service: Service, fault: Fault) -> Answer:
         exchange.notes.error_code = fault.code
-        headers = {**fault.headers, **({"Retry-After": str(fault.retry_after)} if fault.retry_after is not None else {})}
+        url = f"https://{exchange.host}{exchange.raw_target}"
+        headers = {name: value.replace(OWN_URL, url) for name, value in fault.headers.items()}
+        headers |= {"Retry-After": str(fault.retry_after)} if fault.retry_after is not None else {}
+        if fault.raw is not None:
+            return Answer(fault.status, content=base64.b64decode(fault.raw), headers=headers)
         if fault.body is not None:
             if isinstance(fault.body, str):
                 return Answer(fault.status, content=fault.body.encode(), media_type="text/plain", headers=headers)
-            return Answer(fault.status, fault.body, headers=headers)
+            return Answer(fault.status, json.loads(json.dumps(fault.body).replace(OWN_URL, url)), headers=headers)
         answer = service.refuse(fault.status, fault.code, fault.message).answer(exchange.request_id, self._clock.now())
         return Answer(answer.status, answer.json, answer.content, answer.media_type, {**answer.headers, **headers})
 
@@ -169,6 +181,19 @@ class AzureApplication:
             client_request_id=exchange.headers.get("x-ms-client-request-id", ""),
             fault=fault.id if fault else "",
         )
+
+    @staticmethod
+    async def _streamed(send: Send, transport: asyncio.Transport, answer: Answer, fault: Fault) -> None:
+        """An answer without an end: the rest of it is spaces. It ends when the client closes the connection."""
+        headers = [(b"content-type", answer.media_type.encode("latin-1"))]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        first, rest, pause = answer.body(), b" " * 65_536, 0.0
+        if fault.kind == "drip":
+            rest, pause = b" ", fault.seconds
+        await send({"type": "http.response.body", "body": first[:1] if pause else first, "more_body": True})
+        while not transport.is_closing():
+            await asyncio.sleep(pause)
+            await send({"type": "http.response.body", "body": rest, "more_body": True})
 
     @staticmethod
     async def _sent(send: Send, exchange: Exchange, answer: Answer, *, truncated: bool) -> None:

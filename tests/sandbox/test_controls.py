@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import gzip
 import re
 import time
 from typing import TYPE_CHECKING
@@ -124,6 +126,34 @@ async def test_a_reset_a_hang_and_a_truncated_answer_break_the_connection(
     start = time.monotonic()
     await keys.get_key(name)
     assert time.monotonic() - start >= 0.2
+
+
+async def test_any_bytes_with_any_headers_can_be_answered_on_any_route(wire: Wire, control: SandboxControl, token: str) -> None:
+    url = f"{AZURE}/subscriptions/x"
+    packed = base64.b64encode(gzip.compress(b"null")).decode()
+    await control.inject(
+        kind="status", host="management.*", path="x", status=200, raw=packed, headers={"Content-Encoding": "gzip"}, times=1
+    )
+    reply = await wire("GET", url, token=token)
+    assert (reply.status, reply.json) == (200, None)
+    link = {"value": [], "nextLink": "{url}"}
+    await control.inject(kind="status", host="management.*", path="x", status=200, body=link, headers={"Location": "{url}"})
+    reply = await wire("GET", url, token=token)
+    assert (reply.json["nextLink"], reply.headers["Location"]) == (url, url)
+    with pytest.raises(ValueError, match="base64"):
+        await control.inject(kind="status", raw="%")
+
+
+@pytest.mark.parametrize("fault", [{"kind": "drip", "seconds": 0.01}, {"kind": "endless"}], ids=["drip", "endless"])
+async def test_an_answer_can_be_without_an_end(
+    control: SandboxControl, keys: KeyClient, key_of_customer: tuple[str, str, str], fault: dict[str, object]
+) -> None:
+    await control.inject(**fault, host="*.vault.azure.net", path="^/keys/", status=200, body={})
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await keys.get_key(key_of_customer[1])
+    await control.clear_faults()
+    assert (await keys.get_key(key_of_customer[1])).name == key_of_customer[1]
 
 
 async def test_an_answer_can_be_lost_after_the_work_was_done(

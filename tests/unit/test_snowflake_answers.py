@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.providers.snowflake import statements
 from cmk_operator.providers.snowflake.answers import (
+    ACTIVATION_WAIT,
     CmkConfig,
     CmkInfo,
     Verification,
@@ -160,3 +163,21 @@ def test_signs_with_a_meaning_in_sql_are_never_written(sign: str) -> None:
 
 def test_a_key_is_registered_by_its_vault_and_its_name() -> None:
     assert parsed(statements.register(ONE)) == Call("SYSTEM$REGISTER_CMK_INFO", ("https://fabrikam-kv.vault.azure.net", "cmk"))
+
+
+@pytest.mark.parametrize("amount", ["9" * 900, "99999999999999", "73"])
+def test_no_wait_is_longer_than_snowflakes_own(amount: str) -> None:
+    assert read_remaining_wait(f"Remaining: {amount} days, {amount} hours") == ACTIVATION_WAIT.total_seconds()
+
+
+def test_what_snowflake_shows_reaches_status_printable_and_bounded() -> None:
+    url = "https://login.microsoftonline.com/t/oauth2/authorize?client_id=1"
+    config = read_config(f"Open {url}\x1b[31m and then. The principal name is: {'x' * 5000}")
+    assert config.consent_url == url
+    assert len(config.service_principal_name or "") == 120
+    subnets = ["/subscriptions/1", "\x1b[31m", "x" * 5000, 7, None, *map(str, range(1000))]
+    found = read_subnets(json.dumps({"snowflake-vnet-subnet-id": subnets}))
+    assert found[0] == "/subscriptions/1"
+    assert all(one.isprintable() and len(one) < 500 for one in found)
+    assert len(found) <= 100
+    assert read_subnets("[" * 100_000) == ()

@@ -11,6 +11,7 @@ from azure.identity.aio import ClientAssertionCredential, WorkloadIdentityCreden
 from cmk_operator.azure.failures import EXPECTED_FAILURES, AnotherHostError, TokenUnavailableError, failure_of
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.reason import Reason
+from cmk_operator.core.text.foreign_text import LONGEST_CODE, cleaned
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,6 +27,7 @@ class VaultInAnotherTenantError(TokenUnavailableError):
     """A vault's challenge names another tenant than the manifest; no token is sent to that vault."""
 
     def __init__(self, vault_tenant: str) -> None:
+        vault_tenant = cleaned(vault_tenant, LONGEST_CODE)
         super().__init__(
             AzureFailure(
                 None,

@@ -18,7 +18,7 @@ from azure.core.exceptions import (
     ServiceResponseTimeoutError,
 )
 
-from cmk_operator.answer_gate import UnreadableError, bounded_wait
+from cmk_operator.answer_gate import UnreadableError, bounded_seconds
 from cmk_operator.core.faults.azure_failure import BUDGET_SPENT, CHANGE_WITHDRAWN, AzureFailure, Stage, Unreadable
 
 TIMEOUT: Final = "Timeout"
@@ -139,7 +139,7 @@ def seconds_to_wait(headers: Any) -> float | None:  # noqa: ANN401 - each transp
         text = headers.get(name)
         if text is None:
             continue
-        seconds = bounded_wait(text, factor)
+        seconds = bounded_seconds(text, factor)
         if seconds is not None:
             return seconds
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.azure.management import texts_of, typed_answer
+from cmk_operator.azure.management import required_text, texts_of, typed_answer
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.registration.federation import FederatedCredential
 from cmk_operator.core.registration.plan import ApplicationFacts, ManagedIdentityFacts
@@ -44,7 +44,7 @@ async def read_managed_identity(
         answer = await client.call("GET", resource_id, {"api-version": IDENTITY_API_VERSION})
         with typed_answer():
             properties: dict[str, Any] = answer["properties"]
-            return ManagedIdentityFacts(str(properties["clientId"]), str(properties["principalId"]))
+            return ManagedIdentityFacts(required_text(properties, "clientId"), required_text(properties, "principalId"))
     except EXPECTED_FAILURES as error:
         return failure_of(error)
 
@@ -62,7 +62,7 @@ async def read_application(session: AzureSession, chain: IdentityChain) -> Appli
         path = f"/v1.0/applications(appId='{chain.application_client_id}')"
         answer = await client.call("GET", path, {"$select": "id,displayName,signInAudience"})
         with typed_answer():
-            credentials = f"/v1.0/applications/{answer['id']}/federatedIdentityCredentials"
+            credentials = f"/v1.0/applications/{required_text(answer, 'id')}/federatedIdentityCredentials"
             found = [entry async for page in client.pages(credentials, {}) for entry in page]
             return ApplicationFacts(
                 str(answer.get("displayName", "")),

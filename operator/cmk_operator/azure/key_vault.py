@@ -17,7 +17,7 @@ from cmk_operator.core.access.state import DeletedKey, KeyAttributes, KeyProbe, 
 from cmk_operator.core.access.token_verdict import is_refusal
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.identifiers.key_uri import parse_reported_key_uri
-from cmk_operator.core.identifiers.region import region_of
+from cmk_operator.core.identifiers.region import reported_region
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -323,7 +323,7 @@ def attributes_of(key: KeyVaultKey, region: str = "", request_id: str | None = N
         expires=properties.expires_on,
         recovery_level=_text(properties.recovery_level),
         recoverable_days=properties.recoverable_days,
-        vault_region=region_of(region) or None,
+        vault_region=reported_region(region),
         request_id=request_id,
     )
 

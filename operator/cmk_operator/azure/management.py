@@ -192,6 +192,14 @@ def texts_of(value: object) -> tuple[str, ...]:
     return tuple(found)
 
 
+def required_text(found: Mapping[str, object], name: str) -> str:
+    """The text of a field that an answer must have. Raises LookupError or TypeError."""
+    text = found[name]
+    if not isinstance(text, str) or not text:
+        raise TypeError(name)
+    return text
+
+
 async def pages_of(listed: AsyncItemPaged[ModelT]) -> AsyncIterator[list[ModelT]]:
     """The pages of a list. Raises what an Azure call raises, also for a list with more than `LONGEST_LIST` pages."""
     pages, count = listed.by_page(), 0

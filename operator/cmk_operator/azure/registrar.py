@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
 from cmk_operator.azure.identities import IDENTITY_API_VERSION, credential_of
+from cmk_operator.azure.management import required_text, typed_answer
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.registration.faults import judge_registration_failure
 from cmk_operator.core.registration.plan import (
@@ -111,16 +112,18 @@ class RegistrarClient:
         found = await _or_none(graph, f"/v1.0/applications({key})", {"$select": _APPLICATION_FIELDS})
         if found is None:
             return None
-        path = f"/v1.0/applications/{found['id']}/federatedIdentityCredentials"
-        credentials = [entry async for page in graph.pages(path, {}) for entry in page]
-        return ApplicationFacts(
-            display_name=str(found.get("displayName", "")),
-            sign_in_audience=str(found.get("signInAudience", "")),
-            federated_credentials=tuple(credential_of(entry, str(entry["name"])) for entry in credentials),
-            object_id=str(found["id"]),
-            client_id=str(found["appId"]),
-            unique_name=found.get("uniqueName"),
-        )
+        with typed_answer():
+            object_id = required_text(found, "id")
+            path = f"/v1.0/applications/{object_id}/federatedIdentityCredentials"
+            credentials = [entry async for page in graph.pages(path, {}) for entry in page]
+            return ApplicationFacts(
+                display_name=str(found.get("displayName", "")),
+                sign_in_audience=str(found.get("signInAudience", "")),
+                federated_credentials=tuple(credential_of(entry, required_text(entry, "name")) for entry in credentials),
+                object_id=object_id,
+                client_id=required_text(found, "appId"),
+                unique_name=_text_or_none(found.get("uniqueName")),
+            )
 
     async def _namesakes(self, graph: RestClient, display_name: str) -> tuple[Namesake, ...]:
         quoted = display_name.replace("'", "''")
@@ -131,17 +134,18 @@ class RegistrarClient:
         path = (
             f"/v1.0/servicePrincipals(appId='{self.chain.managed_identity_client_id}')/ownedObjects/microsoft.graph.application"
         )
-        owned = {entry["id"] async for page in graph.pages(path, {"$select": "id"}) for entry in page}
-        return tuple(
-            Namesake(
-                str(entry["id"]),
-                str(entry["appId"]),
-                str(entry.get("signInAudience", "")),
-                entry.get("uniqueName"),
-                entry["id"] in owned,
+        with typed_answer():
+            owned = {required_text(entry, "id") async for page in graph.pages(path, {"$select": "id"}) for entry in page}
+            return tuple(
+                Namesake(
+                    required_text(entry, "id"),
+                    required_text(entry, "appId"),
+                    str(entry.get("signInAudience", "")),
+                    _text_or_none(entry.get("uniqueName")),
+                    entry["id"] in owned,
+                )
+                for entry in found
             )
-            for entry in found
-        )
 
     async def _managed_identity(self, desired: DesiredRegistration) -> ManagedIdentityFacts | None:
         manager = self.session.resource_manager(self.chain)
@@ -149,12 +153,14 @@ class RegistrarClient:
         answer = await _or_none(manager, path, _ARM) if desired.location is not None else await manager.call("GET", path, _ARM)
         if answer is None:
             return None
-        properties: dict[str, Any] = answer["properties"]
-        credentials = None
-        if desired.location is not None:
-            found = [entry async for page in manager.pages(f"{path}/federatedIdentityCredentials", _ARM) for entry in page]
-            credentials = tuple(credential_of(entry.get("properties", {}), str(entry["name"])) for entry in found)
-        return ManagedIdentityFacts(str(properties["clientId"]), str(properties["principalId"]), credentials)
+        with typed_answer():
+            properties: dict[str, Any] = answer["properties"]
+            client_id, principal_id = required_text(properties, "clientId"), required_text(properties, "principalId")
+            credentials = None
+            if desired.location is not None:
+                found = [entry async for page in manager.pages(f"{path}/federatedIdentityCredentials", _ARM) for entry in page]
+                credentials = tuple(credential_of(entry.get("properties", {}), required_text(entry, "name")) for entry in found)
+            return ManagedIdentityFacts(client_id, principal_id, credentials)
 
     async def take(self, desired: DesiredRegistration, step: RegistrationStep) -> Fault | None:
         """Make one step; returns the fault if it was refused. Each step is idempotent."""
@@ -183,6 +189,12 @@ class RegistrarClient:
             case TrustAtManagedIdentity(resource_id, credential):
                 path = f"{resource_id.text}/federatedIdentityCredentials/{credential.name}"
                 await self.session.resource_manager(self.chain).send("PUT", path, _ARM, {"properties": _wire(credential)})
+
+
+def _text_or_none(value: object) -> str | None:
+    if isinstance(value, str | None):
+        return value
+    raise TypeError("uniqueName")
 
 
 def _wire(credential: FederatedCredential) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def _expiry(facts: PrerequisiteFacts, attributes: KeyAttributes) -> Prerequisite
     expires, now = attributes.expires, facts.probe.at
     if expires is None:
         return Prerequisite(PrerequisiteName.KEY_EXPIRY, Result.PASS, "the key version does not expire")
-    day = expires.astimezone(UTC).strftime("%Y-%m-%d")
+    day = expires.astimezone(UTC).date().isoformat()
     rotate = f"az keyvault key rotate --vault-name {facts.vault_name} --name {facts.key.key_name}"
     if expires <= now:
         message = f"the key version expired on {day}: the customer's administrator must rotate"

@@ -8,12 +8,18 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 from typing import Final
 
+from cmk_operator.answer_gate import bounded_seconds
 from cmk_operator.core.access.entra_codes import CONSENT, family_of
 from cmk_operator.core.identifiers.key_uri import InvalidKeyUriError, KeyUri, parse_reported_key_uri
 
+ACTIVATION_WAIT: Final = timedelta(hours=72)
+"""From the registration of a key until it may be activated."""
+MOST_SUBNETS: Final = 100
+LONGEST_SUBNET: Final = 400
 _KEY_URI: Final = re.compile(r"https://[a-z0-9-]+\.vault\.[a-z.]+(?::443)?/keys/[0-9a-z-]+", re.IGNORECASE)
 _VAULT_URI: Final = re.compile(r"https://[a-z0-9-]+\.vault\.[a-z]+\.[a-z]+", re.IGNORECASE)
 _SOME_KEY: Final = re.compile(r"https?://\S|\barn:\S|\bprojects/\S", re.IGNORECASE)
@@ -21,7 +27,7 @@ _SOME_KEY: Final = re.compile(r"https?://\S|\barn:\S|\bprojects/\S", re.IGNORECA
 _KEY_NAME: Final = re.compile(r"key[ _]?name\W{1,4}([0-9a-z-]+)", re.IGNORECASE)
 _PENDING: Final = ("pre-registered", "is registered")
 _IN_PROGRESS: Final = ("being activated", "being rekeyed", "being re-keyed", "being deactivated", "being de-activated")
-_REMAINING: Final = re.compile(r"(\d+)\s*(day|hour|minute|second)", re.IGNORECASE)
+_REMAINING: Final = re.compile(r"(\d{1,12})\s*(day|hour|minute|second)", re.IGNORECASE)
 _SECONDS: Final = {"day": 86_400, "hour": 3600, "minute": 60, "second": 1}
 _ENTRA_CODE: Final = re.compile(r"AADSTS(\d{4,9})", re.IGNORECASE)
 _REQUEST: Final = re.compile(r"Request-ID:\s*'?([0-9a-fA-F-]{36})")
@@ -95,8 +101,8 @@ class CmkConfig:
 
 def read_config(text: str) -> CmkConfig:
     """Read SYSTEM$GET_CMK_CONFIG; a consent URL is accepted only if it is a page of Entra."""
-    url = re.search(r"https://login\.(?:microsoftonline\.(?:com|us)|chinacloudapi\.cn)/[^\s\"']+", text)
-    name = re.search(r"principal name is:?\s*\"?([A-Za-z0-9._-]+)", text, re.IGNORECASE)
+    url = re.search(r"https://login\.(?:microsoftonline\.(?:com|us)|chinacloudapi\.cn)/[!#-&(-~]{1,1000}", text)
+    name = re.search(r"principal name is:?\s*\"?([A-Za-z0-9._-]{1,120})", text, re.IGNORECASE)
     return CmkConfig(url[0] if url else None, name[1] if name else None)
 
 
@@ -161,9 +167,13 @@ def read_subnets(text: str) -> tuple[str, ...]:
     """Read SYSTEM$GET_SNOWFLAKE_PLATFORM_INFO: ids of the subnets from which Snowflake calls."""
     try:
         found = json.loads(text).get("snowflake-vnet-subnet-id", ())
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return ()
-    return tuple(str(one) for one in found) if isinstance(found, list) else ()
+    if not isinstance(found, list):
+        return ()
+    return tuple(
+        one for one in found[:MOST_SUBNETS] if isinstance(one, str) and len(one) <= LONGEST_SUBNET and one.isprintable()
+    )
 
 
 def read_remaining_wait(text: str) -> float | None:
@@ -175,7 +185,9 @@ def read_remaining_wait(text: str) -> float | None:
     found = _REMAINING.findall(text[position:])
     if not found and "72" not in text:
         return None
-    return float(sum(int(amount) * _SECONDS[unit.lower()] for amount, unit in found))
+    longest = ACTIVATION_WAIT.total_seconds()
+    waits = (bounded_seconds(amount, _SECONDS[unit.lower()], longest) for amount, unit in found)
+    return min(sum(wait or 0.0 for wait in waits), longest)
 
 
 def read_approval_request(text: str) -> str | None:

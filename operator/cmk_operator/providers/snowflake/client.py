@@ -91,8 +91,10 @@ def _read(body: dict[str, Any]) -> Said | AzureFailure:
         ((value,),) = body["data"]
     except (KeyError, TypeError, ValueError):
         return Unreadable(message="Snowflake's answer is not one row of one value")
+    if not isinstance(value, str):
+        return Unreadable(message="Snowflake's answer is not one row of one text")
     handle = body.get("statementHandle")
-    return Said(str(value), handle if isinstance(handle, str) else None)
+    return Said(value, handle if isinstance(handle, str) else None)
 
 
 class SnowflakeClients:

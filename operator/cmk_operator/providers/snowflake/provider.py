@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.failures import EXPECTED_FAILURES
+from cmk_operator.azure.management import typed_answer
 from cmk_operator.core.encryption.coverage import Part, Parts
 from cmk_operator.core.encryption.long_running import Ended, Failed, Operation, Running
 from cmk_operator.core.encryption.protection import KeyChoice, MicrosoftManaged, OnAnotherKey, OnKey, Protection, Unreadable
@@ -16,6 +17,7 @@ from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.protocol import Applied, Plan, Remembered, ResourceFacts, Shown, Started
 from cmk_operator.providers.snowflake import statements
 from cmk_operator.providers.snowflake.answers import (
+    ACTIVATION_WAIT,
     CmkConfig,
     CmkInfo,
     Verification,
@@ -65,7 +67,6 @@ ON_ROTATION: Final = (
     "Snowflake never follows a new version by itself: the operator rekeys the account, which takes up to a day, and the customer's "
     "administrator must keep the old version enabled until that has ended"
 )
-ACTIVATION_WAIT: Final = timedelta(hours=72)
 CLOCKS_DIFFER: Final = timedelta(minutes=10)
 """Snowflake's remaining wait replaces our own calculation only if they differ by more, so that status does not change often."""
 HARDLY_CHANGES: Final = 3600.0
@@ -198,7 +199,8 @@ class SnowflakeProvider:
     ) -> AzureFailure | None:
         try:
             keys = self._session.keys(chain, target.customer_tenant_id, wanted.vault_url)
-            latest = (await keys.get_key(wanted.key_name)).properties.version
+            with typed_answer():
+                latest = (await keys.get_key(wanted.key_name)).properties.version
         except EXPECTED_FAILURES:
             return AzureFailure(None, Reason.LATEST_VERSION_UNKNOWN.value, "the vault did not report the key's latest version")
         if latest == wanted.version:
