@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -91,6 +92,7 @@ async def delete_key(world: World, picks: Picks) -> str | None:
     async with _inside(world):
         await world.ground.customer.delete_key(world.vault.name, key.name)
     key.deleted = True
+    world.vault.begin_lag()
     return key.name
 
 
@@ -102,6 +104,7 @@ async def recover_key(world: World, picks: Picks) -> str | None:
     async with _inside(world):
         await world.ground.customer.recover_key(world.vault.name, key.name)
     key.deleted = False
+    world.vault.begin_lag()
     return key.name
 
 
@@ -120,6 +123,7 @@ async def recover_vault(world: World, picks: Picks) -> str | None:
     customer, vault = world.ground.customer, world.vault
     await customer.recover_vault(vault.name)
     vault.deleted = False
+    vault.begin_lag()
     return vault.name
 
 
@@ -163,6 +167,7 @@ async def _firewall(world: World, *, is_open: bool) -> str | None:
         return None
     await world.ground.customer.set_firewall(world.vault.name, default_action="Allow" if is_open else "Deny")
     world.vault.open = is_open
+    world.vault.begin_lag()
     return f"open={is_open}"
 
 
@@ -172,6 +177,20 @@ async def firewall_on(world: World, picks: Picks) -> str | None:
 
 async def firewall_off(world: World, picks: Picks) -> str | None:
     return await _firewall(world, is_open=True)
+
+
+async def fail_over(world: World, picks: Picks) -> str | None:
+    """Microsoft lets the paired region serve the vault, read-only, or its own again."""
+    vault = world.vault
+    if vault.deleted:
+        return None
+    vault.failed_over = not vault.failed_over
+    await world.ground.control.fail_over(vault.name, to_the_pair=vault.failed_over)
+    return f"read-only={vault.failed_over}"
+
+
+async def end_failover(world: World, picks: Picks) -> str | None:
+    return await fail_over(world, picks) if world.vault.failed_over else None
 
 
 async def lock_vault(world: World, picks: Picks) -> str | None:
@@ -337,6 +356,71 @@ async def ask_for_a_pass(world: World, picks: Picks) -> str | None:
     return manifest.name
 
 
+def _raw(content: bytes) -> dict[str, Any]:
+    return {"kind": "status", "status": 200, "raw": base64.b64encode(content).decode()}
+
+
+UNREADABLE: Final[tuple[dict[str, Any], ...]] = tuple(
+    _raw(content)
+    for content in (
+        *(
+            b"<html>a proxy's page</html>",
+            b"null",
+            b"[]",
+            b"{}",
+            b"",
+            b'{"value": 5}',
+            b'{"value": [null]}',
+            b'{"properties": null}',
+        ),
+        *(b'{"value": 1e999}', b'{"id": NaN}', b'{"value": "\xff"}', b'{"value":' + b"[" * 5000 + b"]" * 5000 + b"}"),
+    )
+)
+"""Answers with status 200 that nobody can read."""
+ENDED: Final = {
+    "kind": "status",
+    "status": 400,
+    "code": "NoRegisteredProviderFound",
+    "message": "No registered resource provider found for API version '2031-01-01'. The supported api-versions are '2032-01-01'.",
+}
+"""Resource Manager's refusal of an api-version that has ended."""
+UNLISTED: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
+    "management.azure.com": (
+        ENDED,
+        {"kind": "status", "status": 409, "code": "HeldIn2031", "message": "The resource is under a legal hold."},
+        {
+            "kind": "status",
+            "status": 400,
+            "code": "2-odd.code",
+            "message": "\x1b[31mThe account is\u202e not in a state for that.",
+        },
+    ),
+    "*.vault.azure.net": (
+        {
+            "kind": "status",
+            "status": 403,
+            "body": {
+                "error": {"code": "Forbidden", "message": "A rule of 2031.", "innererror": {"code": "ForbiddenByRuleOf2031"}}
+            },
+        },
+        {"kind": "status", "status": 400, "code": "RetiredIn2031", "message": "The api-version has been retired."},
+    ),
+    "login.microsoftonline.com": (
+        {
+            "kind": "status",
+            "status": 400,
+            "body": {
+                "error": "invalid_request",
+                "error_description": "AADSTS7999999: A rule of 2031.",
+                "error_codes": [7999999],
+            },
+        },
+        {"kind": "status", "status": 401, "body": {"error": "invalid_client", "error_description": "", "error_codes": []}},
+    ),
+}
+"""Refusals with codes that no table lists, by host; those of an api-version that has ended are among them."""
+
+
 async def fault(world: World, picks: Picks) -> str | None:
     if len(world.faults) >= 3:
         return None
@@ -358,7 +442,9 @@ async def fault(world: World, picks: Picks) -> str | None:
         {"kind": "hang", "seconds": 0.03},
         {"kind": "truncate"},
     )
-    place, kind = places[picks.of(places)], kinds[picks.of(kinds)]
+    place = places[picks.of(places)]
+    among = (kinds, UNREADABLE, UNLISTED[place["host"]])[picks.of(3)]
+    kind = among[picks.of(among)]
     lasting = kind["kind"] == "status" and not picks.of(3)
     late = kind["kind"] != "truncate" and place.get("method") in {"PATCH", "PUT"} and not picks.of(2)
     made = {**place, **kind, "times": None if lasting else 1 + picks.of(4), "after_effect": late}
@@ -388,12 +474,13 @@ async def events_arrive(world: World, picks: Picks) -> str | None:
 
 async def restore(world: World, picks: Picks) -> str:
     """The customer and the provider undo everything that blocks the operator."""
-    for act in (recover_vault, consent, grant_role, firewall_off):
+    for act in (end_failover, recover_vault, consent, grant_role, firewall_off):
         await act(world, picks)
     for key in world.vault.keys.values():
         if key.deleted:
             await world.ground.customer.recover_key(world.vault.name, key.name)
             key.deleted = False
+            world.vault.begin_lag()
         for version in key.versions:
             if not version.enabled:
                 await world.ground.customer.enable(world.vault.name, key.name, version.id)
@@ -407,6 +494,20 @@ async def restore(world: World, picks: Picks) -> str:
     while any(not key.live for key in world.keys.values()):
         await create_key_manifest(world, picks)
     return "everything is restored"
+
+
+IN_ITS_OWN_REGION: Final = frozenset(
+    {
+        *("new version", "disable", "enable", "expire", "delete key", "recover key"),
+        *("delete vault", "recover vault", "firewall on", "firewall off"),
+    }
+)
+"""What a customer cannot do while the paired region serves the vault."""
+
+
+async def act(what: str, world: World, picks: Picks) -> str | None:
+    """Do it; what it did, or None if it was not possible."""
+    return None if what in IN_ITS_OWN_REGION and world.vault.failed_over else await ACTIONS[what](world, picks)
 
 
 ACTIONS: Final[Mapping[str, Callable[[World, Picks], Awaitable[str | None]]]] = {
@@ -425,6 +526,7 @@ ACTIONS: Final[Mapping[str, Callable[[World, Picks], Awaitable[str | None]]]] = 
     "firewall on": firewall_on,
     "firewall off": firewall_off,
     "lock vault": lock_vault,
+    "fail over": fail_over,
     "drift": drift,
     "lock resource": lock_resource,
     "unlock resource": unlock_resource,

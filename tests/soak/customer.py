@@ -49,15 +49,24 @@ class Vault:
     granted: bool = True
     open: bool = True
     locked: str | None = None
+    failed_over: bool = False
+    """Whether the paired region serves it, read-only."""
+    lag: float = 0.0
+    """Seconds until a deletion, a recovery and a change of the firewall can be seen."""
     _settled_at: float = float("-inf")
 
     def grant_changed(self, *, granted: bool) -> None:
         self.granted = granted
-        self._settled_at = self.now() + self.propagation
+        self._settled_at = max(self._settled_at, self.now() + self.propagation)
+
+    def begin_lag(self) -> None:
+        """Something was changed that shows only after the lag."""
+        if self.lag:
+            self._settled_at = max(self._settled_at, self.now() + self.lag)
 
     @property
     def in_flux(self) -> bool:
-        """Whether a change of a grant is not in force everywhere yet: then either answer is right."""
+        """Whether a change is not in force everywhere yet: then either answer is right."""
         return self.now() < self._settled_at + 1.0
 
     def accessible(self, key: str, version: str, *, to_services: bool = False) -> bool | None:

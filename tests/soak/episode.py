@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from tests.soak.actions import ACTIONS, restore
+from tests.soak.actions import act, restore
 from tests.soak.ledger import Ledger
 from tests.soak.statements import lies, recorded, unsettled
 from tests.soak.steps import CUSTOMER, Picks, Step, steps_of
@@ -32,6 +32,8 @@ LONGER_THAN_ANY_BACKOFF: Final = 310.0
 ROUNDS_TO_REST: Final = 8
 REQUESTS_OF_A_PASS: Final = 10
 PROPAGATION: Final = (0.0, 0.0, 20.0)
+LAG: Final = (0.0, 20.0)
+"""Seconds until Azure shows what it has accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ class Episode:
         self.result.trace.append(f"{self.result.at:>5} {what}: {detail}" if detail else f"{self.result.at:>5} {what}")
 
     async def _act(self, what: str, picks: Picks) -> None:
-        told = await ACTIONS[what](self.world, picks)
+        told = await act(what, self.world, picks)
         if told is None:
             return
         self._tell(what, told)
@@ -146,16 +148,16 @@ class Episode:
         self.ledger.step_begins()
         after, answered = picks.of(REQUESTS_OF_A_PASS), bool(picks.of(2))
 
-        async def act() -> None:
+        async def meanwhile() -> None:
             if action is not None:
-                await self.world.ground.control.clear_faults()
-                told = await ACTIONS[action](self.world, picks)
+                await self.world.end_weather()
+                told = await act(action, self.world, picks)
                 self._tell("race", f"{action}: {told}")
                 if action == "drift" and told is not None:
                     await self.ledger.others_acted()
 
         happened = await self.world.work(
-            reference, interrupted_after=after, meanwhile=act if action is not None else None, answered=answered
+            reference, interrupted_after=after, meanwhile=meanwhile if action is not None else None, answered=answered
         )
         what = "pass" if not happened else "crash in a pass" if action is None else "race with a pass"
         self._tell(what, f"{reference}, after {after} answers{' and the next' if answered else ''}" if happened else reference)
@@ -242,9 +244,10 @@ def _leaps(what: str, picks: Picks) -> tuple[float, ...]:
 async def play(ground: Ground, setting: Setting, steps: Sequence[Step] | None = None) -> Result:
     """Play an episode, or in its place other steps of the same setting, from the beginning."""
     result = Result()
-    propagation = PROPAGATION[Picks(hash_of(setting.seed)).of(PROPAGATION)]
+    picks = Picks(hash_of(setting.seed))
+    propagation, lag = PROPAGATION[picks.of(PROPAGATION)], LAG[picks.of(LAG)]
     await ground.control.clear_requests()
-    world = await World.made(ground, setting.kind, propagation)
+    world = await World.made(ground, setting.kind, propagation, lag)
     try:
         await Episode(world, Ledger(world), result).play(setting.steps() if steps is None else steps)
     except ViolationError as error:

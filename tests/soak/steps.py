@@ -39,6 +39,7 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "firewall on": 8,
     "firewall off": 12,
     "lock vault": 4,
+    "fail over": 6,
     # the provider, past the operator
     "drift": 14,
     "lock resource": 8,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.engine.operators import Operator, until
-from tests.soak.actions import ACTIONS, restore
+from tests.soak.actions import act, restore
 from tests.soak.ground import opened
 from tests.soak.ledger import Ledger
 from tests.soak.statements import recorded, unsettled
@@ -70,7 +70,7 @@ async def _act(world: World, ledger: Ledger, operator: Operator) -> None:
     possible = [step for step in steps_of("killed", 2000) if step.what in CUSTOMER and step.what != "drift"]
     for number, step in enumerate(possible[:ACTIONS_PLAYED], 1):
         # Nothing is awaited between two actions but the answers of servers: the operator works meanwhile, at its own pace.
-        await ACTIONS[step.what](world, Picks(step.pick))
+        await act(step.what, world, Picks(step.pick))
         await ledger.check(ended_late=True)
         await world.refresh()
         if number % KILLED_EVERY == 0:

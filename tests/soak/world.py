@@ -29,6 +29,15 @@ SLOW: Final = {"sql_operation_seconds": 20.0, "compute_operation_seconds": 20.0}
 """Virtual seconds of operations: the operator's last until time leaps, those of administrators would keep everybody waiting."""
 
 
+LAGS: Final = (
+    "deleted_key_appears_seconds",
+    "recovered_key_appears_seconds",
+    "recovered_vault_appears_seconds",
+    "vault_settings_propagation_seconds",
+)
+"""Timings of the sandbox for what Azure accepts at once and shows later."""
+
+
 class ViolationError(AssertionError):
     """A law was broken; the message names which, and how it shows."""
 
@@ -96,7 +105,7 @@ class World:
     """Called after whatever changes what the operator may do."""
 
     @classmethod
-    async def made(cls, ground: Ground, kind: str, propagation: float) -> World:
+    async def made(cls, ground: Ground, kind: str, propagation: float, lag: float = 0.0) -> World:
         """A vault with two keys, three resources on Microsoft-managed keys, one that nobody names, and all manifests."""
         name = ground.name()
         group = f"rg-{name}"
@@ -108,7 +117,7 @@ class World:
         for target in targets:
             await target.make()
         await ground.control.set_timings(**SLOW)
-        vault = Vault(f"{name}-kv", ground.time.now, propagation)
+        vault = Vault(f"{name}-kv", ground.time.now, propagation, lag=lag)
         world = cls(ground, name, vault, targets[:RESOURCES], targets[RESOURCES])
         await world._prepare_customer()
         await ground.control.set_timings(role_propagation_seconds=propagation)
@@ -243,16 +252,20 @@ class World:
 
     @asynccontextmanager
     async def weather(self) -> AsyncIterator[None]:
-        """The faults in force, only while the operator works, so that no administrator meets them."""
-        if not self.faults:
+        """The faults and lags in force, only while the operator works, so that no administrator meets them."""
+        control, lagging = self.ground.control, self.vault.lag > 0 and self.vault.in_flux
+        if not self.faults and not lagging:
             yield
             return
-        control = self.ground.control
+        if lagging:
+            await control.set_timings(**dict.fromkeys(LAGS, self.vault.lag))
         for fault in self.faults:
             await control.inject(**fault)
         try:
             yield
         finally:
+            if lagging:
+                await control.set_timings(**dict.fromkeys(LAGS, 0.0))
             hits = [fault["hits"] for fault in await control.faults()]
             await control.clear_faults()
             if len(hits) == len(self.faults):
@@ -261,6 +274,12 @@ class World:
                     for fault, hit in zip(self.faults, hits, strict=True)
                     if fault["times"] is None or fault["times"] > hit
                 ]
+
+    async def end_weather(self) -> None:
+        """No administrator meets the faults and lags of the operator's requests."""
+        await self.ground.control.clear_faults()
+        if self.vault.lag:
+            await self.ground.control.set_timings(**dict.fromkeys(LAGS, 0.0))
 
     async def work(self, reference: ObjectReference, **how: Any) -> bool:
         """One reconcile; a crash in it stops the operator. Returns whether it was interrupted."""
