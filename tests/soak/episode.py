@@ -29,7 +29,8 @@ A_MOMENT: Final = 3.0
 LOOKS: Final = 4
 """An accessible key is proven again within three steps (`core.access.probe_plan`); one more, because the first may come at once."""
 LONGER_THAN_ANY_BACKOFF: Final = 310.0
-ROUNDS_TO_REST: Final = 8
+ROUNDS_TO_REST: Final = 26
+"""Two hours: a contested resource is Ready again an hour after the longest pause."""
 REQUESTS_OF_A_PASS: Final = 10
 PROPAGATION: Final = (0.0, 0.0, 20.0)
 LAG: Final = (0.0, 20.0)

@@ -288,6 +288,7 @@ def test_operations_databases_and_rotation_errors_are_there_only_while_there_are
         "cmk_key_inaccessible_sql_databases",
         "cmk_key_resources_with_rotation_error",
         "cmk_key_resources_not_covered",
+        "cmk_key_resources_contested",
     }
     assert not names(process.scrape()) & rare
     operation = {"url": "https://management.azure.com/any", "purpose": "any", "startedAt": "2026-11-24T11:00:00Z"}
@@ -303,6 +304,8 @@ def test_operations_databases_and_rotation_errors_are_there_only_while_there_are
     process.put_resource("none", conditions=[condition("DataCovered", "False", "NotOnKey")])
     process.put_resource("perhaps", conditions=[condition("DataCovered", "Unknown", "CoverageNotShown")])
     assert value(process.scrape(), "cmk_key_resources_not_covered", **KEY) == 1
+    process.put_resource("fought over", conditions=[condition("Ready", "False", "Contested")])
+    assert value(process.scrape(), "cmk_key_resources_contested", **KEY) == 1
 
 
 def test_a_version_that_waits_for_approval_is_told_until_it_is_approved() -> None:

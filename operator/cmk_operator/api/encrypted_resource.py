@@ -330,6 +330,16 @@ class DetailsReport(Shape):
     )
 
 
+class ContentionReport(Shape):
+    """What the operator has put in place, and how often somebody else changed it back."""
+
+    wanted: str = Field(max_length=64, description="Digest of what the operator began to put in place.")
+    in_place_since: datetime | None = Field(default=None, description="Absent while a change is due.")
+    changed_back: tuple[datetime, ...] = Field(
+        default=(), description="When somebody else changed it back within an hour, newest first (at most 10)."
+    )
+
+
 class PlanReport(Shape):
     """A change that is due but not made (mode Observe)."""
 
@@ -359,6 +369,9 @@ class EncryptedResourceStatus(Shape):
     remembered: RememberedReport | None = None
     plan: PlanReport | None = None
     rotations: tuple[RotationReport, ...] = ()
+    contention: ContentionReport | None = Field(
+        default=None, description="Absent until the operator has changed the resource; the reason Contested rests on it."
+    )
     notifications: NotificationsReport | None = None
 
 

@@ -115,6 +115,7 @@ class ResourceDigest:
     inaccessible_databases: int
     rotation_error: bool
     not_covered: bool
+    contested: bool
     notifications: NotificationCounts
     not_seen: bool
 
@@ -192,6 +193,7 @@ def digest_resource(resource: EncryptedResource) -> ResourceDigest:
     status = resource.status
     current = find(status.conditions, ConditionType.KEY_CURRENT)
     covered = find(status.conditions, ConditionType.DATA_COVERED)
+    ready = find(status.conditions, ConditionType.READY)
     lags = current is not None and current.status == "False" and current.reason != Reason.NOT_ON_KEY
     return ResourceDigest(
         key=resource.spec.key_ref.name,
@@ -203,6 +205,7 @@ def digest_resource(resource: EncryptedResource) -> ResourceDigest:
         operation_since=_unix(status.operation.started_at) if status.operation is not None else None,
         inaccessible_databases=len(status.details.inaccessible_databases) if status.details is not None else 0,
         rotation_error=status.details is not None and status.details.rotation_error is not None,
+        contested=ready is not None and ready.reason == Reason.CONTESTED,
         not_covered=covered is not None and covered.status == "False" and covered.reason == Reason.DATA_NOT_COVERED,
         notifications=_notification_counts(status.notifications),
         not_seen=_is_not_seen(status.conditions),

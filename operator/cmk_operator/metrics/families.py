@@ -156,6 +156,11 @@ RESOURCES_NOT_COVERED: Final = Family(
     "EncryptedResources with data that the key does not protect (DataCovered is False). Absent if there are none.",
     _KEY,
 )
+RESOURCES_CONTESTED: Final = Family(
+    "cmk_key_resources_contested",
+    "EncryptedResources that somebody else keeps changing back (Ready is False with Contested). Absent if there are none.",
+    _KEY,
+)
 RESOURCES_STALLED: Final = Family(
     "cmk_key_resources_stalled", "EncryptedResources of the key for which a person must act (Stalled).", _BY_KIND
 )

@@ -125,6 +125,7 @@ class _Group:
     databases: int = 0
     rotation_errors: int = 0
     not_covered: int = 0
+    contested: int = 0
     lag_since: float | None = None
     operation_since: float | None = None
 
@@ -139,6 +140,7 @@ class _Group:
         self.databases += digest.inaccessible_databases
         self.rotation_errors += digest.rotation_error
         self.not_covered += digest.not_covered
+        self.contested += digest.contested
         self.lag_since = _earlier(self.lag_since, digest.lag_since)
         self.operation_since = _earlier(self.operation_since, digest.operation_since)
 
@@ -168,6 +170,7 @@ def _of_resources(resources: Mapping[ObjectReference, ResourceDigest]) -> Iterat
         (families.INACCESSIBLE_DATABASES, lambda group: group.databases),
         (families.ROTATION_ERRORS, lambda group: group.rotation_errors),
         (families.RESOURCES_NOT_COVERED, lambda group: group.not_covered),
+        (families.RESOURCES_CONTESTED, lambda group: group.contested),
     )
     for family, count_of in rare:
         counts: defaultdict[tuple[str, str], int] = defaultdict(int)

@@ -158,6 +158,8 @@ class Plan(Generic[RequestT]):
     """The purpose of this request, in a few words."""
     keeps_key: bool = False
     """Whether the resource already uses the wanted key, and the request corrects something else."""
+    reopens: bool = False
+    """Whether the request changes no setting, and only lets the service use the key again after a loss."""
     shown: Mapping[str, Any] | None = None
     """The request as JSON, for people; None if `request` is JSON itself."""
 

@@ -29,6 +29,7 @@ from cmk_operator.reconcile.notifications.delivery import DeliveryContext, recon
 from cmk_operator.reconcile.preflight.context import PreflightContext
 from cmk_operator.reconcile.preflight.reconciler import reconcile_preflight
 from cmk_operator.reconcile.resource.authorship import Authorship
+from cmk_operator.reconcile.resource.contentions import Contentions
 from cmk_operator.reconcile.resource.context import ResourceContext
 from cmk_operator.reconcile.resource.part_readings import PartReadings
 from cmk_operator.reconcile.resource.reconciler import reconcile_resource
@@ -94,7 +95,16 @@ def make_passes(
     key = KeyContext(cluster, reporting, session, reading, intervals, deliveries, telemetry, user_counts, lists)
     part_readings = PartReadings(intervals.drift_check)
     resource = ResourceContext(
-        cluster, reporting, reading, providers, intervals, deliveries, authorship, user_counts, part_readings
+        cluster,
+        reporting,
+        reading,
+        providers,
+        intervals,
+        deliveries,
+        authorship,
+        user_counts,
+        part_readings,
+        Contentions(reporting.now),
     )
     delivery = DeliveryContext(cluster, deliveries, telemetry)
     preflight = PreflightContext(cluster, session, reading, providers, reporting.now)

@@ -241,6 +241,11 @@ class Reason(StrEnum):
         "The manifest is being deleted and reverts first, for which the key must be accessible.",
         _INHERITED,
     )
+    CONTESTED = (
+        "Contested",
+        "Somebody else keeps changing the resource back, so the operator writes more and more slowly, but without end.",
+        _BLOCKED,
+    )
     NOT_TAKEN_OVER = "NotTakenOver", "Azure has accepted the change and does not show it yet.", _BUSY
     OPERATION_NOT_VISIBLE = (
         "OperationNotVisible",

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from cmk_operator.providers.protocol import Plan
 from cmk_operator.providers.sql.requests import (
     AddServerKey,
+    RevalidateDatabase,
+    RevalidateServer,
     SetDatabaseKey,
     SetProtector,
     SetServerIdentity,
@@ -87,7 +89,8 @@ def planned(
     request: SqlRequest, changes: tuple[FieldChange, ...], purpose: str, *, keeps_key: bool = False
 ) -> Plan[SqlRequest]:
     """A plan of one request that shows its body as it is sent."""
-    return Plan(request, changes, purpose, keeps_key=keeps_key, shown=_shown(request))
+    reopens = isinstance(request, RevalidateServer | RevalidateDatabase)
+    return Plan(request, changes, purpose, keeps_key=keeps_key, reopens=reopens, shown=_shown(request))
 
 
 def _shown(request: SqlRequest) -> dict[str, Any]:

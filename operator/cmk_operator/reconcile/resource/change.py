@@ -71,6 +71,10 @@ async def _write_next(
         return Obstructed(plan, seen)
     if decision.action is not NextAction.WRITE or plan is None:
         return admitted.unwritten(decision, plan, seen)
+    pause = None if plan.reopens else context.contentions.pause(admitted.resource, due.want)
+    if pause is not None:
+        seconds, message = pause
+        return Waiting(Reason.CONTESTED, message, seen, plan.keeps_key, seconds)
     with changes_only_if(partial(is_still_admitted, admitted, due.probed_at, context.reporting.now)):
         answer = await admitted.provider.apply(admitted.path.path.chain, admitted.target, plan)
     if isinstance(answer, AzureFailure):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.key.user_counts import UserCounts
     from cmk_operator.reconcile.notifications.delivery import Deliveries
     from cmk_operator.reconcile.resource.authorship import Authorship
+    from cmk_operator.reconcile.resource.contentions import Contentions
     from cmk_operator.reconcile.resource.part_readings import PartReadings
 
 
@@ -30,3 +31,4 @@ class ResourceContext:
     authorship: Authorship
     user_counts: UserCounts
     part_readings: PartReadings
+    contentions: Contentions

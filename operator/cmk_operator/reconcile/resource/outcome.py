@@ -64,6 +64,8 @@ class Waiting:
     seen: ResourceFacts[Any]
     keeps_key: bool
     """Whether a resource on the wanted key stays on it until the change, and so is reported as encrypted with it."""
+    seconds: float | None = None
+    """How long, if that is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from cmk_operator.reconcile.notifications.delivery import wake_delivery
 from cmk_operator.reconcile.references import resolve_resource
 from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource, choice_of
 from cmk_operator.reconcile.resource.change import write_key
+from cmk_operator.reconcile.resource.contentions import known_contention
 from cmk_operator.reconcile.resource.deletion import delete, sync_finalizer, with_deletion_hint
 from cmk_operator.reconcile.resource.operation import poll_operation
 from cmk_operator.reconcile.resource.outcome import (
@@ -47,6 +48,7 @@ from cmk_operator.reconcile.resource.report import effective_resource_policy, re
 from cmk_operator.reconcile.resource.targets import target_of
 
 if TYPE_CHECKING:
+    from cmk_operator.core.encryption.contention import Contention
     from cmk_operator.core.encryption.coverage import PartsSeen
     from cmk_operator.kubernetes.client import ObjectReference
     from cmk_operator.providers.protocol import Provider, ResourceFacts
@@ -60,6 +62,7 @@ async def reconcile_resource(context: ResourceContext, reference: ObjectReferenc
     if resource is None:
         context.authorship.gone(reference)
         context.part_readings.forget(reference)
+        context.contentions.forget(reference)
         return Next()
     resource = await sync_finalizer(context.cluster, resource)
     if resource.metadata.deletion_timestamp is not None and FINALIZER not in resource.metadata.finalizers:
@@ -88,7 +91,8 @@ async def reconcile_resource(context: ResourceContext, reference: ObjectReferenc
     seen = facts_of(outcome)
     own = await context.authorship.of(resource, seen.protection, path.path.key_uri) if seen is not None else None
     parts = await _parts(context, admitted, seen)
-    return await _finish(context, resource, admitted.shown, path.key, outcome, own, parts=parts)
+    contention = context.contentions.after(resource, outcome, choice_of(path, None))
+    return await _finish(context, resource, admitted.shown, path.key, outcome, own, parts=parts, contention=contention)
 
 
 async def _parts(context: ResourceContext, admitted: AdmittedResource, seen: ResourceFacts[Any] | None) -> PartsSeen:
@@ -170,13 +174,25 @@ async def _finish(
     own: OwnChange | None = None,
     *,
     parts: PartsSeen = NOT_READ,
+    contention: Contention | None = None,
 ) -> Next:
     audience = context.deliveries.audience(context.cluster.inventory, resource, key)
-    status = resource_status(resource, outcome, context.reporting.now(), target=target, key=key, own=own, parts=parts)
+    now = context.reporting.now()
+    status = resource_status(
+        resource,
+        outcome,
+        now,
+        target=target,
+        key=key,
+        own=own,
+        parts=parts,
+        contention=contention or known_contention(resource),
+    )
     status = announce_resource(resource, status, audience, context.reporting.now())
     written = await context.reporting.writer.write(resource, status, context.reporting.now() if _is_seen(outcome) else None)
     wake_delivery(context.cluster, resource, status.notifications)
     context.authorship.reported(reference_of(resource))
+    context.contentions.forget(reference_of(resource))
     if written:
         await _record_events(context, resource, status, own)
         if key is not None and _changes_key_users(resource.status, status):
@@ -207,6 +223,8 @@ def _next(outcome: ResourceOutcome, drift_check: float) -> Next:
     match outcome:
         case Operating():
             return Next(after=outcome.poll_after)
+        case Waiting() if outcome.seconds is not None:
+            return Next(after=min(outcome.seconds, jittered(drift_check)))
         case Settled() | Planned() | Waiting():
             return Next(after=jittered(drift_check))
         case Refused(fault):

@@ -30,6 +30,7 @@ from cmk_operator.core.faults.fault import FaultKind
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.providers.protocol import Remembered, Shown
 from cmk_operator.providers.registry import timing_of
+from cmk_operator.reconcile.resource.contentions import contention_report, contested_message
 from cmk_operator.reconcile.resource.coverage_report import coverage_of
 from cmk_operator.reconcile.resource.outcome import (
     CallRefused,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     from cmk_operator.api.customer_managed_key import CustomerManagedKey
     from cmk_operator.api.encrypted_resource import EncryptedResource, TargetReport
+    from cmk_operator.core.encryption.contention import Contention
     from cmk_operator.core.encryption.coverage import NotCovered, PartsSeen
     from cmk_operator.core.encryption.protection import Protection
     from cmk_operator.providers.protocol import Plan, ResourceFacts
@@ -72,6 +74,7 @@ def resource_status(
     key: CustomerManagedKey | None,
     own: OwnChange | None,
     parts: PartsSeen = NOT_READ,
+    contention: Contention | None = None,
 ) -> EncryptedResourceStatus:
     """The status after one pass.
 
@@ -87,6 +90,9 @@ def resource_status(
     aspects = (encrypted, accessible, _key_current(key, applied, seen), coverage.aspect)
     details = _details(seen.shown, coverage.entries) if seen is not None else before.details
     summary, progress = _fully_covered(*_summary(outcome, aspects), resource, coverage.aspect)
+    if isinstance(outcome, Planned) or resource.metadata.deletion_timestamp is not None:
+        contention = None
+    summary, progress = _uncontested(summary, progress, outcome, contention)
     generation = resource.metadata.generation
     return EncryptedResourceStatus(
         observed_generation=generation,
@@ -101,6 +107,7 @@ def resource_status(
         remembered=_remembered(seen.remembered) if seen is not None and seen.remembered is not None else before.remembered,
         plan=_plan(outcome.plan) if isinstance(outcome, Planned) else None,
         rotations=_rotations(resource, applied, own, now),
+        contention=contention_report(contention),
     )
 
 
@@ -340,6 +347,18 @@ def _fully_covered(
     stalled = not covered.reason.passes_by_itself
     progress = Progress(reconciling=not stalled, stalled=stalled, reason=covered.reason, message=covered.message)
     return Aspect(ConditionType.READY, covered.status, covered.reason, covered.message), progress
+
+
+def _uncontested(
+    summary: Aspect, progress: Progress, outcome: ResourceOutcome, contention: Contention | None
+) -> tuple[Aspect, Progress]:
+    """The summary; a resource that somebody else keeps changing back is not Ready, unless something else already says so."""
+    contested = contention is not None and contention.is_contested
+    if contention is None or not contested or not (isinstance(outcome, Operating) or summary.status == "True"):
+        return summary, progress
+    message = contested_message(contention)
+    progress = Progress(stalled=True, reason=Reason.CONTESTED, message=message)
+    return Aspect(ConditionType.READY, "False", Reason.CONTESTED, message), progress
 
 
 def _on_key_summary(encrypted: Aspect, accessible: Aspect) -> tuple[Aspect, Progress]:
