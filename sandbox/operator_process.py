@@ -72,17 +72,17 @@ class OperatorProcess:
             return str(answer.read().decode())
 
 
-def install_chart(cluster: Cluster, *values: str) -> None:
+def install_chart(cluster: Cluster, *values: str, release: str = RELEASE, namespace: str = NAMESPACE) -> None:
     """`helm upgrade --install` of the chart with `--set` values; nothing runs the pod, so its readiness is not awaited."""
     settings = [argument for value in values for argument in ("--set", value)]
     command = [
         str(binaries.helm()),
         "upgrade",
         "--install",
-        RELEASE,
+        release,
         str(CHART),
         "--namespace",
-        NAMESPACE,
+        namespace,
         "--create-namespace",
         *settings,
     ]
@@ -92,17 +92,17 @@ def install_chart(cluster: Cluster, *values: str) -> None:
         raise OperatorDidNotStartError(f"helm could not install the chart: {result.stderr.strip()}")
 
 
-def settings_of_deployment(cluster: Cluster) -> dict[str, str]:
+def settings_of_deployment(cluster: Cluster, namespace: str = NAMESPACE) -> dict[str, str]:
     """The literal environment variables of the installed Deployment."""
-    text = cluster.kubectl("get", "deployment", "--namespace", NAMESPACE, "--output", "json")
+    text = cluster.kubectl("get", "deployment", "--namespace", namespace, "--output", "json")
     deployments: list[dict[str, Any]] = json.loads(text)["items"]
     containers = deployments[0]["spec"]["template"]["spec"]["containers"]
     return {entry["name"]: entry["value"] for entry in containers[0].get("env", []) if "value" in entry}
 
 
-def audience_of_deployment(cluster: Cluster) -> str:
+def audience_of_deployment(cluster: Cluster, namespace: str = NAMESPACE) -> str:
     """The audience of the token that the installed Deployment projects for Entra."""
-    text = cluster.kubectl("get", "deployment", "--namespace", NAMESPACE, "--output", "json")
+    text = cluster.kubectl("get", "deployment", "--namespace", namespace, "--output", "json")
     volumes = json.loads(text)["items"][0]["spec"]["template"]["spec"]["volumes"]
     sources = [source for volume in volumes for source in volume.get("projected", {}).get("sources", [])]
     return next(str(one["serviceAccountToken"]["audience"]) for one in sources if "serviceAccountToken" in one)
@@ -115,28 +115,29 @@ def start_operator(
     settings: Mapping[str, str] | None = None,
     *,
     server: str | None = None,
+    namespace: str = NAMESPACE,
 ) -> OperatorProcess:
     """Start `python -m cmk_operator` with the Deployment's settings (and `settings` over them), and wait until it is ready.
 
     The process gets the variables of the simulated Azure and nothing else of ours: a kubeconfig of the chart's ServiceAccount,
     and its token for Entra in a file, as the projected volume would hold it. `server` replaces the API server's URL, for a
-    proxy in between. Raises `OperatorDidNotStartError`.
+    proxy in between; `namespace` is that of the release. Raises `OperatorDidNotStartError`.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    kubeconfig = cluster.service_account_kubeconfig(NAMESPACE, SERVICE_ACCOUNT, directory / "kubeconfig", TOKEN_HOURS)
+    kubeconfig = cluster.service_account_kubeconfig(namespace, SERVICE_ACCOUNT, directory / "kubeconfig", TOKEN_HOURS)
     if server is not None:
         _redirect(kubeconfig, server)
     token_file = directory / "azure-identity-token"
     token_file.touch(mode=0o600)
-    audience = audience_of_deployment(cluster)
+    audience = audience_of_deployment(cluster, namespace)
     token_file.write_text(
-        cluster.service_account_token(NAMESPACE, SERVICE_ACCOUNT, audience, TOKEN_HOURS * 3600), encoding="ascii"
+        cluster.service_account_token(namespace, SERVICE_ACCOUNT, audience, TOKEN_HOURS * 3600), encoding="ascii"
     )
     port = _free_port()
     environment = {
         "PATH": os.environ["PATH"],
         **{name: azure[name] for name in ("HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE") if name in azure},
-        **settings_of_deployment(cluster),
+        **settings_of_deployment(cluster, namespace),
         **(settings or {}),
         "KUBECONFIG": str(kubeconfig),
         "AZURE_FEDERATED_TOKEN_FILE": str(token_file),

@@ -39,7 +39,7 @@ from cmk_operator.kubernetes.connection import Connection, find_connection
 from cmk_operator.kubernetes.events import EventRecorder
 from cmk_operator.kubernetes.exec_plugin import ConfigurationError
 from cmk_operator.kubernetes.inventory import Inventory
-from cmk_operator.kubernetes.leadership import Leadership
+from cmk_operator.kubernetes.leadership import Leadership, lease_name
 from cmk_operator.kubernetes.observations import Observations
 from cmk_operator.kubernetes.status import StatusWriter
 from cmk_operator.logs import configure_logging
@@ -146,7 +146,7 @@ async def run(settings: Settings, connection: Connection) -> int:
             copies = AuditSink(str(settings.audit_sink_url), settings.audit_sink_token_file)
             send = (await stack.enter_async_context(copies)).send
         journal = Journal(store, _utc_now, telemetry, send)
-        cluster = Cluster(client, inventory, queue.add)
+        cluster = Cluster(client, inventory, queue.add, settings.operator_class)
         limits = intervals.claim_limits()
         observations = Observations(inventory, limits, _utc_now)
         events = EventRecorder(client, settings.instance, inventory)
@@ -176,6 +176,7 @@ async def run(settings: Settings, connection: Connection) -> int:
             lambda: work_of(queue, session),
             {"key": intervals.key_check, "drift": intervals.drift_check, "identity": intervals.identity_check},
             age=lambda item: observations.of(item).age,
+            serves=cluster.serves,
             each_resource=settings.resource_metrics,
         )
         health = Health(exposition.text, queue.overdue, queue.fruitless, max(STUCK_AFTER, *limits.values()), watches.missing)
@@ -184,10 +185,11 @@ async def run(settings: Settings, connection: Connection) -> int:
         _LOG.info("started", extra={"version": __version__, "server": connection.server})
         leadership = Leadership(
             KubernetesClient(lease_http, telemetry),
-            connection.namespace,
-            settings.instance,
+            settings.lease_namespace,
+            f"{connection.namespace}/{settings.instance}",
             settings.lease_duration,
             observations.whole_round,
+            name=lease_name(settings.operator_class),
         )
         unseen = functools.partial(note_unseen_deletions, cluster, reporting, lambda: watches.listed)
         leading = asyncio.create_task(

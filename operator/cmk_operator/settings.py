@@ -73,6 +73,16 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("federated_token_file", "AZURE_FEDERATED_TOKEN_FILE"),
         description="File with the ServiceAccount token for Entra (also AZURE_FEDERATED_TOKEN_FILE).",
     )
+    lease_namespace: str = Field(
+        default="kube-system",
+        description="Namespace of the lease. Releases that share a cluster must name the same one, so that only one of a class acts.",
+    )
+    operator_class: str = Field(
+        default="",
+        pattern="^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$",
+        max_length=40,
+        description="Serve only FederatedIdentities with this spec.operatorClass, and everything below them; if empty: those without.",
+    )
     instance: str = Field(
         default="cmk-operator",
         validation_alias=AliasChoices("instance", "HOSTNAME"),

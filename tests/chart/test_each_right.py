@@ -34,6 +34,7 @@ KINDS = {
     "preflights": ("Preflight", "team"),
 }
 ROLE = "cmk-operator"
+LEASES = "kube-system"
 SECRET = "signing"  # noqa: S105 - the name of a Secret
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -101,7 +102,7 @@ def _other_rights() -> Iterator[Right]:
     yield Right(*config, "get", "the record after a restart", "GET", f"{maps}/{HEAD_NAME}")
     yield Right(*config, "patch", "the next entry of the record", "PATCH", f"{maps}/{HEAD_NAME}", (), "{}", MERGE)
     yield Right(*config, "delete", "room for new entries of the record", "DELETE", f"{maps}/{HEAD_NAME}-0")
-    leases = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{LEASES}/leases"
     lease = ("Role", "coordination.k8s.io", "leases")
     yield Right(*lease, "create", "the first election", "POST", leases, body="{}")
     yield Right(*lease, "get", "elections", "GET", f"{leases}/{LEASE_NAME}")
@@ -153,8 +154,8 @@ def ask(installed: Installation) -> Callable[[Right], bool]:
 
 @pytest.mark.parametrize("right", RIGHTS, ids=lambda right: f"{right.verb} {right.resource}: {right.stops}")
 def test_without_it_the_operator_cannot_go_on(installed: Installation, ask: Callable[[Right], bool], right: Right) -> None:
-    name = f"{ROLE}-secrets" if right.resource == "secrets" else ROLE
-    place = () if right.role == "ClusterRole" else ("--namespace", NAMESPACE)
+    name = ROLE + {"secrets": "-secrets", "leases": "-lease"}.get(right.resource, "")
+    place = () if right.role == "ClusterRole" else ("--namespace", LEASES if right.resource == "leases" else NAMESPACE)
     role = json.loads(installed.cluster.kubectl("get", right.role, name, *place, "--output", "json"))
     _until(lambda: ask(right), "allowed")
     try:

@@ -32,13 +32,16 @@ EVERYWHERE = {
 }
 AT_HOME = {
     *(("", "configmaps", verb) for verb in ("create", "get", "patch", "delete")),
-    *(("coordination.k8s.io", "leases", verb) for verb in ("get", "create", "update")),
     ("", "secrets", "get"),
 }
+LEASES = {("coordination.k8s.io", "leases", verb) for verb in ("get", "create", "update")}
 EVERY_ACCOUNT = {"authentication.k8s.io", "authorization.k8s.io"}  # asking who one is and what one may do
 
 
-@pytest.mark.parametrize(("namespace", "permissions"), [("elsewhere", EVERYWHERE), (NAMESPACE, EVERYWHERE | AT_HOME)])
+@pytest.mark.parametrize(
+    ("namespace", "permissions"),
+    [("elsewhere", EVERYWHERE), (NAMESPACE, EVERYWHERE | AT_HOME), ("kube-system", EVERYWHERE | LEASES)],
+)
 def test_the_operator_may_do_exactly_this(
     installed: Installation, namespace: str, permissions: set[tuple[str, str, str]]
 ) -> None:

@@ -113,6 +113,7 @@ def test_settings_reach_the_operator_as_variables_and_the_others_are_left_to_it(
         "CMK_OPERATOR_LOG_LEVEL": "INFO",
         "CMK_OPERATOR_RESOURCE_METRICS": "true",
         "CMK_OPERATOR_LISTEN_PORT": "8080",
+        "CMK_OPERATOR_LEASE_NAMESPACE": "kube-system",
     }
 
 
@@ -121,10 +122,19 @@ def test_the_operator_knows_every_variable_that_the_chart_can_set() -> None:
     every = ",".join(f"settings.{name}=9" for name, value in settings.items() if value is None)
     [container] = only(rendered("--set", every), "Deployment")["spec"]["template"]["spec"]["containers"]
     variables = {item["name"]: item["value"] for item in container["env"] if item["name"].startswith("CMK_OPERATOR_")}
-    assert len(variables) == len(settings)
+    assert len(variables) == len(settings) + 1, "and the namespace of the Lease"
     fields: dict[str, Any] = {name.removeprefix("CMK_OPERATOR_").lower(): value for name, value in variables.items()}
     assert fields.keys() <= Settings.model_fields.keys()
     assert Settings(**fields).key_check_interval == 9
+
+
+def test_a_class_has_a_lease_of_its_own_in_the_namespace_that_a_value_names() -> None:
+    objects = rendered("--set", "operatorClass=blue,leaderElection.namespace=leases")
+    [container] = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    variables = {item["name"]: item.get("value") for item in container["env"]}
+    assert (variables["CMK_OPERATOR_OPERATOR_CLASS"], variables["CMK_OPERATOR_LEASE_NAMESPACE"]) == ("blue", "leases")
+    [role] = [item for item in objects if item["kind"] == "Role" and item["metadata"]["namespace"] == "leases"]
+    assert [rule.get("resourceNames") for rule in role["rules"]] == [None, ["cmk-operator-blue"]]
 
 
 def test_the_audit_sink_reaches_the_operator_with_its_token_in_a_file() -> None:
@@ -210,8 +220,10 @@ def test_the_monitor_and_the_service_find_the_pod() -> None:
 def test_every_namespaced_object_is_in_the_releases_namespace() -> None:
     policies = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
     cluster_wide = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding", *policies}
-    objects = rendered("--set", OPTIONAL)
-    assert {item["metadata"].get("namespace") for item in objects if item["kind"] not in cluster_wide} == {NAMESPACE}
+    objects = [item for item in rendered("--set", OPTIONAL) if item["kind"] not in cluster_wide]
+    lease = [item for item in objects if item["metadata"]["name"] == "cmk-operator-lease"]
+    assert {item["metadata"].get("namespace") for item in objects if item not in lease} == {NAMESPACE}
+    assert {item["metadata"]["namespace"] for item in lease} == {"kube-system"}
 
 
 def test_secrets_are_readable_in_the_named_namespaces_only_and_only_one_by_one() -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 SOON = {"key_check_interval": 4, "drift_check_interval": 4, "identity_check_interval": 4}
 LIVES = 30
-LEASE = "/apis/coordination.k8s.io/v1/namespaces/cmk-operator-system/leases/cmk-operator"
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/cmk-operator"
 
 
 async def test_killed_again_and_again_before_a_whole_round_it_withdraws_what_nobody_has_seen(world: World) -> None:

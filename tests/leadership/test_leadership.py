@@ -21,8 +21,18 @@ if TYPE_CHECKING:
     from sandbox.kubernetes.cluster import Cluster
 
 pytestmark = pytest.mark.cluster
-LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/cmk-operator"
+LEASES = "kube-system"
+LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{LEASES}/leases/cmk-operator"
 DURATION = 6
+SPEC = {
+    "tenantId": "00000000-0000-0000-0000-000000000001",
+    "application": {"clientId": "00000000-0000-0000-0000-000000000002"},
+    "managedIdentity": {
+        "clientId": "00000000-0000-0000-0000-000000000003",
+        "resourceId": "/subscriptions/00000000-0000-0000-0000-000000000004/resourceGroups/g/providers"
+        "/Microsoft.ManagedIdentity/userAssignedIdentities/i",
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +47,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def pair(cluster: Cluster, azure: AzureProcess, tmp_path: Path) -> Iterator[dict[str, OperatorProcess]]:
     """The operators `first` and `second`, started in that order with a short lease; whoever held it before has ended."""
-    cluster.kubectl("delete", "lease", "cmk-operator", "--namespace", NAMESPACE, "--ignore-not-found")
+    cluster.kubectl("delete", "lease", "cmk-operator", "--namespace", LEASES, "--ignore-not-found")
     settings = {"CMK_OPERATOR_LEASE_DURATION": str(DURATION), "CMK_OPERATOR_KEY_CHECK_INTERVAL": "1"}
     operators: dict[str, OperatorProcess] = {}
     try:
@@ -60,24 +70,15 @@ async def _led_by(cluster: Cluster, name: str, patience: float = 60.0) -> dict[s
                 spec: dict[str, Any] = (await objects.call("GET", LEASE))["spec"]
             except RefusedError:
                 spec = {}
-            if spec.get("holderIdentity") == name:
+            if spec.get("holderIdentity") == f"{NAMESPACE}/{name}":
                 return spec
             assert time.monotonic() < deadline, f"awaited: the lease held by {name!r}; seen: {spec}"
             await asyncio.sleep(0.05)
 
 
 async def _is_served(cluster: Cluster, name: str) -> None:
-    spec = {
-        "tenantId": "00000000-0000-0000-0000-000000000001",
-        "application": {"clientId": "00000000-0000-0000-0000-000000000002"},
-        "managedIdentity": {
-            "clientId": "00000000-0000-0000-0000-000000000003",
-            "resourceId": "/subscriptions/00000000-0000-0000-0000-000000000004/resourceGroups/g/providers"
-            "/Microsoft.ManagedIdentity/userAssignedIdentities/i",
-        },
-    }
     async with Objects(cluster) as objects:
-        await objects.apply("FederatedIdentity", name, spec)
+        await objects.apply("FederatedIdentity", name, SPEC)
         await objects.until("seen", "FederatedIdentity", name, lambda status: status.get("observedGeneration") == 1)
 
 

@@ -25,6 +25,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{- define "cmk-operator.lease" -}}
+{{- if .Values.operatorClass }}cmk-operator-{{ .Values.operatorClass }}{{ else }}cmk-operator{{ end -}}
+{{- end -}}
+
 {{- define "cmk-operator.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}

@@ -133,6 +133,15 @@ class FederatedIdentitySpec(Shape):
     application: Application = Field(description="The multitenant application.")
     managed_identity: ManagedIdentity = Field(description="The user-assigned managed identity.")
     registrar: Registrar | None = Field(default=None, description="The identity that the operator uses to register the others.")
+    operator_class: str | None = Field(
+        default=None,
+        pattern="^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
+        max_length=40,
+        description=(
+            "Operator that serves this identity, and every tenant, key and resource below it: the release with this operatorClass. "
+            "The default is the release without a class."
+        ),
+    )
     operator_credential: OperatorCredential | None = Field(
         default=None,
         description=(

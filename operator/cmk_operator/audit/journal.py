@@ -162,6 +162,12 @@ class Journal:
             await self._load()
         return list(self._objects.values())
 
+    async def knows(self, uid: str) -> bool:
+        """Whether the record has an object that is not recorded as deleted. Raises `KubernetesError` when it cannot be read."""
+        async with self._store_lock:
+            await self._load()
+        return uid in self._objects or bool(self._of(uid))
+
     def _of(self, uid: str) -> list[Change]:
         return [change for change in (*self._early, *self._pending.values()) if change.subject.uid == uid]
 

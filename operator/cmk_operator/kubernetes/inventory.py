@@ -9,6 +9,7 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
@@ -33,6 +34,11 @@ MODELS: Final[Mapping[str, type[CustomResource]]] = {
     model.plural: model for model in (FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource)
 }
 
+_ABOVE: Final[Mapping[str, str]] = MappingProxyType(
+    {"key": CustomerManagedKey.plural, "tenant": CustomerTenant.plural, "identity": FederatedIdentity.plural}
+)
+"""Relations that lead from an object towards its identity, with the plural of what they lead to."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
@@ -47,6 +53,8 @@ class _Entry:
     """For a resource: the type of its target, in lower case, or an empty string."""
     machines: tuple[str, ...]
     """For disks: the virtual machines that use them."""
+    operator_class: str
+    """For an identity: the class of the operator that serves it, or an empty string."""
     raw: bytes
 
 
@@ -72,6 +80,7 @@ class Inventory:
         self._entries: dict[ObjectReference, _Entry] = {}
         self._pointers: defaultdict[tuple[str, str], set[ObjectReference]] = defaultdict(set)
         self._departed: dict[ObjectReference, tuple[str, ...]] = {}
+        self._with_class: set[ObjectReference] = set()
         self.complete = False
         """Whether every kind has been listed once: until then, a resource may have a manifest that is not known yet."""
 
@@ -125,6 +134,10 @@ class Inventory:
 
     def _replace(self, reference: ObjectReference, entry: _Entry | None) -> None:
         held = self._entries.pop(reference, None)
+        if entry is not None and entry.operator_class:
+            self._with_class.add(reference)
+        else:
+            self._with_class.discard(reference)
         if held is not None and (entry is None or entry.uid != held.uid):
             self._departed[reference] = (*self._departed.get(reference, ()), held.uid)
         for pointer in held.points_to if held is not None else ():
@@ -212,6 +225,29 @@ class Inventory:
         """The finalizers of an object; parses nothing."""
         entry = self._entries.get(reference)
         return entry.trigger[3] if entry is not None else ()
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether any identity names an operator class."""
+        return bool(self._with_class)
+
+    def class_of(self, reference: ObjectReference) -> str:
+        """The operator class of the identity on which an object rests; empty for the default, or if a reference leads nowhere."""
+        at: ObjectReference | None = reference
+        while at is not None:
+            if at.plural == FederatedIdentity.plural:
+                identity = self._entries.get(at)
+                return identity.operator_class if identity is not None else ""
+            at = self._above(at)
+        return ""
+
+    def _above(self, reference: ObjectReference) -> ObjectReference | None:
+        entry = self._entries.get(reference)
+        for relation, pointer in entry.points_to if entry is not None else ():
+            if relation in _ABOVE:
+                namespace, _, name = pointer.rpartition("/")
+                return ObjectReference(_ABOVE[relation], namespace, name)
+        return None
 
     def grouped(self, references: Iterable[ObjectReference]) -> list[ObjectReference]:
         """The same objects, sorted into groups that name the same key, so that they share the reads of that key."""
@@ -316,6 +352,7 @@ def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry
         version=applied.get("version", ""),
         target_type=next((resource_type_of(pointer) for relation, pointer in points_to if relation == "target"), ""),
         machines=tuple(((body.get("status") or {}).get("details") or {}).get("attachedTo") or ()),
+        operator_class=spec.get("operatorClass") or "" if plural == FederatedIdentity.plural else "",
         raw=json.dumps(slim, separators=(",", ":"), sort_keys=True).encode(),
     )
     return reference, entry

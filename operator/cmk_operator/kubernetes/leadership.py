@@ -26,16 +26,29 @@ _API: Final = "/apis/coordination.k8s.io/v1/namespaces"
 _LOG: Final = logging.getLogger(__name__)
 
 
+def lease_name(operator_class: str) -> str:
+    """The name of the lease of a class: at most one operator of each class acts in a cluster."""
+    return f"{LEASE_NAME}-{operator_class}" if operator_class else LEASE_NAME
+
+
 class Leadership:
     """The lease of one operator process; `duration` is in seconds."""
 
     def __init__(
-        self, client: KubernetesClient, namespace: str, identity: str, duration: float, whole_round: WholeRound
+        self,
+        client: KubernetesClient,
+        namespace: str,
+        identity: str,
+        duration: float,
+        whole_round: WholeRound,
+        *,
+        name: str = LEASE_NAME,
     ) -> None:
         self._client = client
         self._whole_round = whole_round
         self._collection = f"{_API}/{quote(namespace)}/leases"
         self._namespace = namespace
+        self._name = name
         self._identity = identity
         self._duration = duration
         self._retry = duration / 7.5
@@ -86,7 +99,7 @@ class Leadership:
             lease = await self._read()
             if lease is not None and lease["spec"].get("holderIdentity") == self._identity:
                 lease["spec"] = self._spec(lease["spec"], holder="", duration=1)
-                await self._client.request("PUT", f"{self._collection}/{LEASE_NAME}", body=lease)
+                await self._client.request("PUT", f"{self._collection}/{self._name}", body=lease)
         except KubernetesError as error:
             _LOG.warning("the lease could not be released; a standby must wait until it expires", extra={"error": str(error)})
 
@@ -110,7 +123,7 @@ class Leadership:
             body = {
                 "apiVersion": "coordination.k8s.io/v1",
                 "kind": "Lease",
-                "metadata": {"name": LEASE_NAME, "namespace": self._namespace},
+                "metadata": {"name": self._name, "namespace": self._namespace},
                 "spec": self._spec({}, holder=self._identity, duration=self._duration),
             }
             return await self._put("POST", self._collection, body)
@@ -120,7 +133,7 @@ class Leadership:
         if holder not in {"", self._identity} and not self._expired(holder, spec):
             return holder
         lease["spec"] = self._spec(spec, holder=self._identity, duration=self._duration)
-        return await self._put("PUT", f"{self._collection}/{LEASE_NAME}", lease)
+        return await self._put("PUT", f"{self._collection}/{self._name}", lease)
 
     async def _put(self, verb: str, path: str, lease: dict[str, Any]) -> str:
         lease["metadata"] = self._whole_round.write(lease["metadata"], datetime.now(UTC))
@@ -146,7 +159,7 @@ class Leadership:
 
     async def _read(self) -> dict[str, Any] | None:
         try:
-            return await self._client.request("GET", f"{self._collection}/{LEASE_NAME}")
+            return await self._client.request("GET", f"{self._collection}/{self._name}")
         except KubernetesError as error:
             if error.status == 404:
                 return None

@@ -64,9 +64,13 @@ class _Kept(Generic[DigestT]):
         self._digests: dict[ObjectReference, tuple[int, DigestT]] = {}
 
     async def read(
-        self, inventory: Inventory, model: type[ResourceT], digest: Callable[[ResourceT], DigestT]
+        self,
+        inventory: Inventory,
+        model: type[ResourceT],
+        digest: Callable[[ResourceT], DigestT],
+        serves: Callable[[ObjectReference], bool],
     ) -> dict[ObjectReference, DigestT]:
-        """The digests of the objects that there are now; only those that changed are parsed."""
+        """The digests of the objects that there are now and that this operator serves; only those that changed are parsed."""
         versions = inventory.versions(model.plural)
         for gone in self._digests.keys() - versions.keys():
             del self._digests[gone]
@@ -81,7 +85,7 @@ class _Kept(Generic[DigestT]):
                 self._digests[reference] = (versions[reference], digest(found))
             if number % _STEP == 0:
                 await asyncio.sleep(0)
-        return {reference: kept for reference, (_, kept) in self._digests.items()}
+        return {reference: kept for reference, (_, kept) in self._digests.items() if serves(reference)}
 
     def _version(self, reference: ObjectReference) -> int | None:
         return self._digests[reference][0] if reference in self._digests else None
@@ -101,6 +105,7 @@ class Exposition(Collector):
         intervals: Mapping[str, float],
         *,
         age: Callable[[ObjectReference], float],
+        serves: Callable[[ObjectReference], bool] = lambda _: True,
         each_resource: bool,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -109,6 +114,7 @@ class Exposition(Collector):
         self._work = work
         self._intervals = intervals
         self._age = age
+        self._serves = serves
         self._each_resource = each_resource
         self._clock = clock
         self._identities: _Kept[IdentityDigest] = _Kept()
@@ -130,12 +136,12 @@ class Exposition(Collector):
             return await asyncio.to_thread(generate_latest, self._telemetry.registry)
 
     async def _read(self) -> Objects:
-        inventory = self._inventory
+        inventory, serves = self._inventory, self._serves
         return Objects(
-            identities=await self._identities.read(inventory, FederatedIdentity, digest_identity),
-            tenants=await self._tenants.read(inventory, CustomerTenant, digest_tenant),
-            keys=await self._keys.read(inventory, CustomerManagedKey, digest_key),
-            resources=await self._resources.read(inventory, EncryptedResource, digest_resource),
+            identities=await self._identities.read(inventory, FederatedIdentity, digest_identity, serves),
+            tenants=await self._tenants.read(inventory, CustomerTenant, digest_tenant, serves),
+            keys=await self._keys.read(inventory, CustomerManagedKey, digest_key, serves),
+            resources=await self._resources.read(inventory, EncryptedResource, digest_resource, serves),
         )
 
     def describe(self) -> Iterator[Metric]:

@@ -89,6 +89,8 @@ async def record_departed(cluster: Cluster, reporting: Reporting, reference: Obj
     """Record the deletion of objects of this name that are gone. Raises `KubernetesError` if the record cannot be written."""
     departed = cluster.inventory.departed(reference)
     for uid in departed:
+        if not await reporting.journal.knows(uid):
+            continue  # An operator of another class served it.
         subject = Subject(MODELS[reference.plural].__name__, reference.namespace, reference.name, uid)
         reporting.journal.note(deleted(subject, reporting.now()))
         await reporting.journal.settled(uid)

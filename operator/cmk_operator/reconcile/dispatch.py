@@ -65,6 +65,8 @@ class Passes:
         try:
             if reference.plural in MODELS:
                 await record_departed(self.cluster, self.reporting, reference)
+                if not self.cluster.serves(reference):
+                    return Next()
                 note_configuration(self.cluster, self.reporting, reference)
             return await self.by_plural[reference.plural](reference)
         except KubernetesError as error:

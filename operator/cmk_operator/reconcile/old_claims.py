@@ -55,11 +55,11 @@ class OldClaims:
     async def withdraw(self) -> None:
         """Withdraw every claim that is old now: of a key, and at the same time of the resources that use it."""
         observations, inventory = self.reporting.writer.observations, self.cluster.inventory
-        there = set(inventory.references())
+        there = set(self.cluster.served())
         old = {reference for reference in there if observations.is_old(reference)}
         observations.keep(there)
         for key in [reference for reference in old if reference.plural == CustomerManagedKey.plural]:
-            old |= inventory.referring_to(key)
+            old |= inventory.referring_to(key) & there
         self._clean = {reference: seen for reference, seen in self._clean.items() if reference in old}
         for model in MODELS.values():
             suspects = [reference for reference in old if reference.plural == model.plural and self._is_suspect(reference)]

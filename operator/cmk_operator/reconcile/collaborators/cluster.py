@@ -23,6 +23,19 @@ class Cluster:
     client: KubernetesClient
     inventory: Inventory
     wake: Wake
+    operator_class: str = ""
+    """The class of this operator; empty for the default."""
+
+    def serves(self, reference: ObjectReference) -> bool:
+        """Whether this operator serves an object. An object that rests on no identity yet belongs to the default class."""
+        return self.inventory.class_of(reference) == self.operator_class
+
+    def served(self) -> list[ObjectReference]:
+        """All objects that this operator serves."""
+        references = self.inventory.references()
+        if not self.operator_class and not self.inventory.has_classes:
+            return references
+        return [reference for reference in references if self.serves(reference)]
 
     def put_answer(self, reference: ObjectReference, body: dict[str, Any]) -> None:
         """Put an object that the API server returned into the inventory."""

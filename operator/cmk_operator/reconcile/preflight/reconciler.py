@@ -33,6 +33,7 @@ from cmk_operator.core.preflight import (
 )
 from cmk_operator.core.prerequisites.check import check_prerequisites
 from cmk_operator.core.schedule import Next
+from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import cut_status
 from cmk_operator.reconcile.key.known_times import with_known_times
 from cmk_operator.reconcile.key.policy import enforces_prerequisites
@@ -41,14 +42,17 @@ from cmk_operator.reconcile.preflight.resource import check_resource
 from cmk_operator.reconcile.references import resolve_key
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from cmk_operator.api.preflight import PlannedManifest
-    from cmk_operator.kubernetes.client import ObjectReference
     from cmk_operator.kubernetes.inventory import Inventory
     from cmk_operator.reconcile.preflight.context import PreflightContext
 
 KEPT: Final = timedelta(minutes=10)
 """How long a finished preflight stays, so that its result can be read."""
 MOST_RESOURCES: Final = 100
+CHECKS_AT_ONCE: Final = 4
+"""Checks of one preflight at once, so that many preflights do not take the connections that passes need."""
 _RESULTS: Final = {
     CheckResult.PASS: (Reason.PASSED, "every check has passed"),
     CheckResult.FAIL: (Reason.FAILED, "a check has failed: each failed check says who must do what"),
@@ -62,9 +66,12 @@ async def reconcile_preflight(context: PreflightContext, reference: ObjectRefere
     if body is None:
         return Next()
     preflight = Preflight.model_validate(body)
+    planned, refused = _planned(context, preflight)
+    if _class_of(planned, preflight) != context.cluster.operator_class:
+        return Next()
     complete = find(preflight.status.conditions, COMPLETE)
     if complete is None or preflight.status.observed_generation != preflight.metadata.generation:
-        status = await _check(context, preflight)
+        status = await _check(context, preflight, planned, refused)
         await context.cluster.client.apply_status(reference, "Preflight", preflight.metadata.uid, cut_status(status))
         return Next(after=KEPT.total_seconds())
     left = complete.last_transition_time + KEPT - context.now()
@@ -74,8 +81,20 @@ async def reconcile_preflight(context: PreflightContext, reference: ObjectRefere
     return Next()
 
 
-async def _check(context: PreflightContext, preflight: Preflight) -> PreflightStatus:
-    planned, refused = _planned(context, preflight)
+def _class_of(planned: Inventory, preflight: Preflight) -> str:
+    """The class of the operator that answers: of the first manifest that rests on an identity, otherwise the default."""
+    namespace = preflight.metadata.namespace or ""
+    manifests = (
+        *((CustomerManagedKey.plural, manifest) for manifest in preflight.spec.keys or ()),
+        *((EncryptedResource.plural, manifest) for manifest in preflight.spec.resources or ()),
+    )
+    classes = (planned.class_of(ObjectReference(plural, namespace, manifest.name)) for plural, manifest in manifests)
+    return next((one for one in classes if one), "")
+
+
+async def _check(
+    context: PreflightContext, preflight: Preflight, planned: Inventory, refused: list[tuple[str, str, Check]]
+) -> PreflightStatus:
     # A planned key must not enqueue anything.
     planning = replace(context, cluster=replace(context.cluster, inventory=planned, wake=_wake_nothing))
     namespace = preflight.metadata.namespace or ""
@@ -83,18 +102,24 @@ async def _check(context: PreflightContext, preflight: Preflight) -> PreflightSt
     resources = [name for name in _resources(planned, preflight) if (EncryptedResource.__name__, name) not in refusals]
     keys = [name for name in _keys(planned, preflight, resources) if (CustomerManagedKey.__name__, name) not in refusals]
     found = list(refused)
-    of_keys = await asyncio.gather(*(_check_key(planning, name, namespace) for name in keys))
+    slots = asyncio.Semaphore(CHECKS_AT_ONCE)
+    of_keys = await asyncio.gather(*(_in_turn(slots, _check_key(planning, name, namespace)) for name in keys))
     found += [
         (CustomerManagedKey.__name__, name, check) for name, checks in zip(keys, of_keys, strict=True) for check in checks
     ]
     # After the keys, so that their probes are fresh.
-    of_resources = await asyncio.gather(*(check_resource(planning, name, namespace) for name in resources))
+    of_resources = await asyncio.gather(*(_in_turn(slots, check_resource(planning, name, namespace)) for name in resources))
     found += [
         (EncryptedResource.__name__, name, check)
         for name, checks in zip(resources, of_resources, strict=True)
         for check in checks
     ]
     return _status(context, preflight, found)
+
+
+async def _in_turn(slots: asyncio.Semaphore, checks: Awaitable[tuple[Check, ...]]) -> tuple[Check, ...]:
+    async with slots:
+        return await checks
 
 
 def _wake_nothing(_: ObjectReference, __: float) -> None:
