@@ -325,14 +325,15 @@ async def delete_key_manifest(world: World, picks: Picks) -> str | None:
     key = _living_key(world, picks)
     if key is None:
         return None
-    await world.delete("CustomerManagedKey", key.name)
-    key.live = False
+    gone = await world.delete("CustomerManagedKey", key.name)
+    key.live, key.deleting = False, not gone
     world.changed()
-    return key.name
+    return f"{key.name}, gone={gone}"
 
 
 async def create_key_manifest(world: World, picks: Picks) -> str | None:
-    gone = [key for key in world.keys.values() if not key.live]
+    await world.refresh()
+    gone = [key for key in world.keys.values() if not key.there]
     if not gone:
         return None
     gone[0].approved = None
@@ -491,7 +492,8 @@ async def restore(world: World, picks: Picks) -> str:
         await unlock_resource(world, picks)
     if not world.in_scope:
         await scope(world, picks)
-    while any(not key.live for key in world.keys.values()):
+    await world.refresh()
+    while any(not key.there for key in world.keys.values()):
         await create_key_manifest(world, picks)
     return "everything is restored"
 

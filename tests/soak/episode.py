@@ -226,7 +226,7 @@ class Episode:
                 break
         if left:
             raise ViolationError(f"5 (converges when faults stop): {left}")
-        if self.world.in_scope and all(key.live for key in self.world.keys.values()):
+        if self.world.in_scope and all(key.there for key in self.world.keys.values()):
             await recorded(self.world, self.ledger.unrecorded)
             self.ledger.unrecorded.clear()
 

@@ -39,7 +39,7 @@ def permissions_of(world: World) -> dict[str, Permission]:
 
 def _permission(world: World, manifest: Manifest) -> Permission | None:
     key = world.keys[manifest.key]
-    if not manifest.there or manifest.mode == "Observe" or not key.live or not world.in_scope:
+    if not manifest.there or manifest.mode == "Observe" or not key.there or not world.in_scope:
         return None
     if manifest.deleting:
         return Permission(revert=True) if manifest.policy == "RevertToPlatformKey" else None

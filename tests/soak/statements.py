@@ -25,7 +25,7 @@ def lies(world: World, ledger: Ledger) -> set[str]:
     """The false statements of all statuses; a statement may be false for one interval, until the next check."""
     found: set[str] = set()
     for key in world.keys.values():
-        known = world.key_status(key.name) if key.live else None
+        known = world.key_status(key.name) if key.there else None
         access = known.status.access if known is not None else None
         if known is None or access is None:
             continue
@@ -70,7 +70,7 @@ def unsettled(world: World, ledger: Ledger) -> list[str]:
     """What is not yet in its final state; for the time when nothing changes any more."""
     found: list[str] = []
     for key in world.keys.values():
-        if key.live:
+        if key.there:
             found += _unsettled_key(world, key)
             found += _unsafe(world, key, ledger)
     for manifest in world.manifests.values():
@@ -115,14 +115,16 @@ def _unsafe(world: World, key: KeyManifest, ledger: Ledger) -> list[str]:
             found.append(
                 f"12 (safe is what Azure shows): {truth.version} of {key.name} is said to be safe, and {target.name} is on it"
             )
-        if target.name not in manifests and (target.id.lower(), truth.version) not in named:
+        # What no list shows, a server's protector, is read only while a version waits to be called safe (docs/decisions/0100).
+        must_be_named = "/servers/" not in target.id or truth.version != known.status.active_version
+        if must_be_named and target.name not in manifests and (target.id.lower(), truth.version) not in named:
             found.append(f"12 (safe is what Azure shows): {target.name} is on {truth.version} of {key.name}, and is not named")
     return found
 
 
 def _can_be_written(world: World, manifest: Manifest, truth: Truth) -> bool:
     """Whether nothing blocks a change: neither Azure nor the operator has to wait."""
-    return world.vault.whole and manifest.target.name not in world.locks and world.in_scope and world.keys[manifest.key].live
+    return world.vault.whole and manifest.target.name not in world.locks and world.in_scope and world.keys[manifest.key].there
 
 
 def _unsettled_resource(world: World, manifest: Manifest, truth: Truth) -> list[str]:

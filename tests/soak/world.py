@@ -51,7 +51,13 @@ class KeyManifest:
     apply: str | None = None
     approval: str | None = None
     live: bool = True
+    deleting: bool = False
+    """Its deletion waits for resources that must revert first; until then it works as before."""
     approved: str | None = None
+
+    @property
+    def there(self) -> bool:
+        return self.live or self.deleting
 
     def spec(self, world: World) -> dict[str, Any]:
         rotation = {name: value for name, value in (("apply", self.apply), ("approval", self.approval)) if value}
@@ -176,7 +182,7 @@ class World:
         self.seen("CustomerTenant", body)
 
     async def put_key(self, key: KeyManifest) -> None:
-        key.live = True
+        key.live = not key.deleting
         annotations = {"cmk-operator.dev/approved-version": key.approved} if key.approved else None
         body = await self.ground.objects.apply("CustomerManagedKey", key.name, key.spec(self), self.name, annotations)
         self.seen("CustomerManagedKey", body)
@@ -330,23 +336,33 @@ class World:
             if manifest.deleting and await self.read("EncryptedResource", manifest.name) is None:
                 manifest.deleting = False
                 self.seen("EncryptedResource", {"gone": manifest.name})
+        for key in self.keys.values():
+            if key.deleting and await self.read("CustomerManagedKey", key.name) is None:
+                key.deleting = False
+                self.seen("CustomerManagedKey", {"gone": key.name})
+
+    async def _remove(self, kind: str, name: str) -> None:
+        """Delete an object, past its finalizers."""
+        objects = self.ground.objects
+        if await self.read(kind, name) is None:
+            return
+        await objects.merge(kind, name, {"metadata": {"finalizers": None}}, self.name)
+        if await self.read(kind, name) is not None:
+            await objects.delete(kind, name, self.name)
 
     async def close(self) -> None:
         """Remove everything that would disturb the next episode."""
         if self.life is not None:
             await self.life.stop()
             self.life = None
-        objects = self.ground.objects
         for manifest in self.manifests.values():
-            if manifest.there and await self.read("EncryptedResource", manifest.name) is not None:
-                await objects.merge("EncryptedResource", manifest.name, {"metadata": {"finalizers": None}}, self.name)
-                if await self.read("EncryptedResource", manifest.name) is not None:
-                    await objects.delete("EncryptedResource", manifest.name, self.name)
+            if manifest.there:
+                await self._remove("EncryptedResource", manifest.name)
         for key in self.keys.values():
-            if key.live:
-                await objects.delete("CustomerManagedKey", key.name, self.name)
-        await objects.delete("CustomerTenant", self.name)
-        await objects.delete("FederatedIdentity", self.name)
+            if key.there:
+                await self._remove("CustomerManagedKey", key.name)
+        await self._remove("CustomerTenant", self.name)
+        await self._remove("FederatedIdentity", self.name)
         for lock in self.locks.values():
             await self.ground.provider.unlock(lock)
         if self.vault.locked is not None:
