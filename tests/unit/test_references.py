@@ -180,6 +180,76 @@ def test_only_an_admitted_manifest_claims_a_resource_whose_own_manifest_is_delet
     assert is_claimed_by_another(inventory, resource, resource.spec.target) is claimed
 
 
+APPLIED = {"applied": {"keyUri": f"{KEY}/{V1}", "version": V1, "since": "2026-11-24T10:00:01Z"}}
+OPERATING = {"operation": {"url": "https://management.azure.com/any", "purpose": "any", "startedAt": "2026-11-24T10:00:01Z"}}
+ON_ANOTHER_KEY = {"applied": {"keyUri": f"{KEY}-of-somebody/{V1}", "version": V1, "since": "2026-11-24T10:00:01Z"}}
+
+
+def two_tenants(ours: dict[str, Any], theirs: dict[str, Any], *, theirs_created: str = "2026-11-24T11:00:00Z") -> Inventory:
+    """One account that two tenants allow and that a manifest of each names; what their statuses say."""
+    inventory = world(resource_body() | {"status": ours}, without=EncryptedResource.plural)
+    inventory.put(CustomerTenant.plural, tenant_body("fabrikam", allowedNamespaces=["team-b"]))
+    inventory.put(CustomerManagedKey.plural, key_body("theirs", "team-b", tenantRef={"name": "fabrikam"}))
+    body = resource_body("claim", "team-b", keyRef={"name": "theirs"}) | {"status": theirs}
+    body["metadata"]["creationTimestamp"] = theirs_created
+    inventory.put(EncryptedResource.plural, body)
+    return inventory
+
+
+@pytest.mark.parametrize("created", ["2026-11-24T09:00:00Z", "2026-11-24T11:00:00Z"])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "kept"),
+    [
+        ({}, {}, []),
+        (APPLIED, {}, ["data"]),
+        ({}, APPLIED, ["claim"]),
+        (APPLIED, APPLIED, []),
+        (OPERATING, {}, ["data"]),
+        (ON_ANOTHER_KEY, {}, []),
+        (ON_ANOTHER_KEY, APPLIED, ["claim"]),
+    ],
+)
+def test_of_manifests_of_two_tenants_only_the_one_at_work_keeps_the_resource_however_old(
+    ours: dict[str, Any], theirs: dict[str, Any], kept: list[str], created: str
+) -> None:
+    inventory = two_tenants(ours, theirs, theirs_created=created)
+    found = {"data": resolved(inventory), "claim": resolved(inventory, "claim", "team-b")}
+    assert [name for name, path in found.items() if isinstance(path, ResourcePath)] == kept
+    for name, other in (("data", "team-b/claim"), ("claim", "team-a/data")):
+        fault = found[name]
+        if isinstance(fault, Fault):
+            assert (fault.kind, fault.reason) == (FaultKind.BLOCKED, "ClaimedBySeveralTenants")
+            assert f"EncryptedResource {other} names" in fault.message
+            assert "the platform engineer must remove one of the two manifests" in fault.message
+
+
+def test_a_manifest_that_its_tenant_does_not_allow_stops_no_manifest_of_another_tenant() -> None:
+    inventory = two_tenants({}, APPLIED)
+    inventory.put(
+        CustomerTenant.plural,
+        tenant_body("fabrikam", allowedNamespaces=["team-c"])
+        | {"metadata": {"name": "fabrikam", "uid": "uid-None-fabrikam", "resourceVersion": "200", "generation": 2}},
+    )
+    assert isinstance(resolved(inventory), ResourcePath)
+
+
+def test_a_deleted_manifest_can_go_although_another_tenant_claims_its_resource() -> None:
+    inventory = two_tenants({}, {})
+    body = resource_body()
+    body["metadata"] |= {"deletionTimestamp": "2026-11-24T12:00:00Z", "resourceVersion": "200"}
+    inventory.put(EncryptedResource.plural, body)
+    assert isinstance(resolved(inventory), ResourcePath)
+
+
+def test_in_a_tenant_that_has_the_resource_the_older_manifest_keeps_it() -> None:
+    inventory = two_tenants(APPLIED, {})
+    inventory.put(EncryptedResource.plural, second())
+    assert isinstance(resolved(inventory), ResourcePath)
+    fault = resolved(inventory, "later")
+    assert isinstance(fault, Fault)
+    assert fault.reason == "TargetClaimed"
+
+
 def test_when_the_older_manifest_goes_the_younger_one_takes_over() -> None:
     inventory = world(second())
     assert isinstance(resolved(inventory, "later"), Fault)

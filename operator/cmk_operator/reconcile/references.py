@@ -127,16 +127,50 @@ def resolve_key(inventory: Inventory, key: CustomerManagedKey) -> KeyPath | Faul
 
 
 def resolve_resource(inventory: Inventory, resource: EncryptedResource) -> ResourcePath | Fault:
-    """The path to a resource and its key; a fault if the tenant does not allow it or an older manifest names the same resource."""
+    """The path to a resource and its key; a fault if the tenant does not allow it or another manifest has the resource.
+
+    Of manifests of one tenant the oldest has it. Of manifests of several tenants, those of the one tenant on whose key the resource
+    already is; if there is no such tenant, nobody, because the operator cannot know whose resource it is.
+    """
     path = _admit(inventory, resource)
     if isinstance(path, Fault):
         return path
-    older = (other for other in inventory.claims_on(path.target) if _seniority(other) < _seniority(resource))
-    owner = min((other for other in older if not isinstance(_admit(inventory, other), Fault)), key=_seniority, default=None)
-    if owner is not None:
-        message = _CLAIMED.message.format(namespace=owner.metadata.namespace, name=owner.metadata.name, target=path.target)
-        return replace(_CLAIMED, message=message)
-    return path
+    claims = _other_claims(inventory, resource, path)
+    foreign = [(other, its) for other, its in claims if _tenant(its) != _tenant(path)]
+    if foreign and resource.metadata.deletion_timestamp is None:
+        holders = {_tenant(its) for other, its in [(resource, path), *claims] if _holds(other, its)}
+        if holders != {_tenant(path)}:
+            return _named(_CLAIMED_BY_TENANTS, min((other for other, _ in foreign), key=_seniority), path)
+        claims = [(other, its) for other, its in claims if _tenant(its) == _tenant(path)]
+    older = (other for other, _ in claims if _seniority(other) < _seniority(resource))
+    owner = min(older, key=_seniority, default=None)
+    return path if owner is None else _named(_CLAIMED, owner, path)
+
+
+def _other_claims(
+    inventory: Inventory, resource: EncryptedResource, path: ResourcePath
+) -> list[tuple[EncryptedResource, ResourcePath]]:
+    """The other manifests that name the same resource and are admitted; one that is refused claims nothing."""
+    others = (other for other in inventory.claims_on(path.target) if other.metadata.uid != resource.metadata.uid)
+    admitted = ((other, _admit(inventory, other)) for other in others)
+    return [(other, its) for other, its in admitted if not isinstance(its, Fault)]
+
+
+def _tenant(path: ResourcePath) -> str:
+    return path.path.tenant.metadata.name
+
+
+def _holds(resource: EncryptedResource, path: ResourcePath) -> bool:
+    """Whether the resource was last seen on the key that its manifest names now, or an operation of this manifest still runs."""
+    if resource.status.operation is not None:
+        return True
+    applied = resource.status.applied.uri if resource.status.applied is not None else None
+    return applied is not None and applied.versionless == path.path.key_uri.versionless
+
+
+def _named(fault: Fault, owner: EncryptedResource, path: ResourcePath) -> Fault:
+    message = fault.message.format(namespace=owner.metadata.namespace, name=owner.metadata.name, target=path.target)
+    return replace(fault, message=message)
 
 
 def is_claimed_by_another(inventory: Inventory, resource: EncryptedResource, target: ResourceId) -> bool:
@@ -174,4 +208,11 @@ _CLAIMED = blocked(
     Reason.TARGET_CLAIMED,
     "EncryptedResource {namespace}/{name} is older and names {target} too: the platform engineer must remove one of the two",
     Actor.PLATFORM_ENGINEER,
+)
+_CLAIMED_BY_TENANTS = blocked(
+    Reason.CLAIMED_BY_SEVERAL_TENANTS,
+    "EncryptedResource {namespace}/{name} names {target} too, through another CustomerTenant, so whose key belongs on it is not known and "
+    "nothing is written: the platform engineer must remove one of the two manifests, and the provider's administrator must correct "
+    "spec.allowedScopes of the tenants so that only one of them covers the resource",
+    Actor.PROVIDER_ADMINISTRATOR,
 )

@@ -273,6 +273,11 @@ class Reason(StrEnum):
     TENANT_NOT_FOUND = "TenantNotFound", "There is no such CustomerTenant.", _BLOCKED
     KEY_NOT_FOUND = "KeyNotFound", "There is no such CustomerManagedKey.", _BLOCKED
     TARGET_CLAIMED = "TargetClaimed", "An older manifest names the same resource.", _BLOCKED
+    CLAIMED_BY_SEVERAL_TENANTS = (
+        "ClaimedBySeveralTenants",
+        "Manifests of several tenants name the same resource, and it is not on a key of this manifest's tenant alone.",
+        _BLOCKED,
+    )
     UNSUPPORTED_RESOURCE_TYPE = "UnsupportedResourceType", "The operator does not support this type of resource.", _INVALID
     CROSS_TENANT_KEY_NOT_SUPPORTED = (
         "CrossTenantKeyNotSupported",
