@@ -209,6 +209,7 @@ def test_every_status_of_a_tenant_is_complete_stable_and_fits_the_definition(
         "Ready",
         "ConsentGranted",
         DELIVERED.type,
+        "ScopesDistinct",
     }
     assert complaints(wire(status), status_schema("customertenants")) == []
     assert CustomerTenantStatus.model_validate(wire(status)) == status

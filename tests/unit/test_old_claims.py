@@ -29,6 +29,7 @@ NO_CLAIM = {
     ConditionType.RECONCILING,
     ConditionType.STALLED,
     ConditionType.NOTIFICATIONS_DELIVERED,
+    ConditionType.SCOPES_DISTINCT,
     ConditionType.COMPLETE,
 }
 TRUTHS = ("True", "False", "Unknown")

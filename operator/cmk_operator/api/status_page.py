@@ -55,6 +55,7 @@ CONDITIONS: Final[Mapping[str, tuple[ConditionType, ...]]] = MappingProxyType(
             ConditionType.READY,
             ConditionType.CONSENT_GRANTED,
             ConditionType.NOTIFICATIONS_DELIVERED,
+            ConditionType.SCOPES_DISTINCT,
         ),
         Preflight.__name__: (ConditionType.COMPLETE,),
     }

@@ -113,6 +113,13 @@ class ConditionType(StrEnum):
         "the receiver does not accept them",
         "no event has been sent yet",
     )
+    SCOPES_DISTINCT = (
+        "ScopesDistinct",
+        "No other CustomerTenant allows any of the same resources; no other condition depends on this one.",
+        "no other tenant allows any of them",
+        "another tenant allows some of them too, and the message says which tenant and scope",
+        "never",
+    )
     COMPLETE = (
         "Complete",
         "All checks of a preflight have been made.",

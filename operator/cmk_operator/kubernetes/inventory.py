@@ -16,11 +16,12 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri, key_uri_or_none
 from cmk_operator.core.identifiers.resource_id import resource_type_of
 from cmk_operator.kubernetes.bounded_answer import KEPT_METADATA, kept_annotations, kept_finalizers
 from cmk_operator.kubernetes.client import ObjectReference
-from cmk_operator.providers.registry import named_in
+from cmk_operator.providers.registry import OWN_IDENTIFIERS, named_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -306,6 +307,16 @@ class Inventory:
         found = (self.get(EncryptedResource, reference.name, reference.namespace) for reference in references)
         return [resource for resource in found if resource is not None]
 
+    def allowing_the_same(self, tenant: ObjectReference) -> set[ObjectReference]:
+        """Other tenants that allow some of the resources that this one allows."""
+        entry, found = self._entries.get(tenant), set[ObjectReference]()
+        for relation, scope in entry.points_to if entry is not None else ():
+            if relation in {"allowed", "above allowed"}:
+                found |= self._pointers.get(("allowed", scope), set())
+            if relation == "allowed":
+                found |= self._pointers.get(("above allowed", scope), set())
+        return found - {tenant}
+
     def referring_to(self, reference: ObjectReference) -> set[ObjectReference]:
         """Objects that refer to this one: tenants of an identity, keys of a tenant, resources of a key."""
         relation = {
@@ -369,7 +380,7 @@ def _pointers(
     plural: str, reference: ObjectReference, spec: Mapping[str, Any], applied_key: KeyUri | None
 ) -> tuple[tuple[str, str], ...]:
     if plural == CustomerTenant.plural:
-        return (("identity", spec["identityRef"]["name"]),)
+        return (("identity", spec["identityRef"]["name"]), *_allowed(spec))
     if plural == CustomerManagedKey.plural:
         return (("tenant", spec["tenantRef"]["name"]),)
     if plural == EncryptedResource.plural:
@@ -379,6 +390,20 @@ def _pointers(
             *([("applied key", _pointer_of(applied_key))] if applied_key is not None else ()),
         )
     return ()
+
+
+def _allowed(spec: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """What a tenant allows, and every scope above it, so that tenants that allow the same are found without a comparison of all."""
+    found: dict[tuple[str, str], None] = {}
+    for text in spec.get("allowedScopes") or ():
+        scope = ArmId(text)
+        found["allowed", scope.key] = None
+        for length in range(2, len(scope.segments), 2):
+            found["above allowed", "/" + "/".join(scope.segments[:length])] = None
+    for _, identifier in OWN_IDENTIFIERS:
+        for text in spec.get(identifier.allowed_in) or ():
+            found["allowed", identifier.read(text).key] = None
+    return found
 
 
 def _pointer_of(key: KeyUri) -> str:

@@ -86,6 +86,12 @@ class Reason(StrEnum):
     REGISTERED = "Registered", "Everything that the manifest asks to register is registered."
     SIGNED_IN = "SignedIn", "The operator signs in as the managed identity."
     FEDERATED = "Federated", "The application trusts the managed identity."
+    DISTINCT = "Distinct", "No other tenant allows any of the same resources."
+    SCOPES_OVERLAP = (
+        "ScopesOverlap",
+        "Another tenant allows some of the same resources, and nothing new is written to one that manifests of both name.",
+        _BLOCKED,
+    )
     NOT_CONFIGURED = "NotConfigured", "The manifest names no receiver of events."
     DELIVERED = "Delivered", "The receiver accepts the events."
     NOTHING_SENT_YET = "NothingSentYet", "No event has been sent to the receiver yet."

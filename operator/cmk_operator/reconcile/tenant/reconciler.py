@@ -26,6 +26,7 @@ from cmk_operator.reconcile.identity.report import SETTLING
 from cmk_operator.reconcile.notifications.delivery import notifications_delivered
 from cmk_operator.reconcile.references import resolve_chain
 from cmk_operator.reconcile.tenant.handover import handover_steps
+from cmk_operator.reconcile.tenant.overlap import DISTINCT, scopes_distinct, wake_untold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,13 +51,17 @@ _CONSENT: Final[Mapping[ConsentState, Reason]] = MappingProxyType(
 async def reconcile_tenant(context: TenantContext, reference: ObjectReference) -> Next:
     """Check one customer's consent and report."""
     tenant = context.cluster.inventory.get(CustomerTenant, reference.name)
-    if tenant is None or await release_if_not_needed(context.cluster, context.reporting, tenant):
+    if tenant is None:
+        wake_untold(context.cluster, reference, is_new=False)
+        return Next()
+    if await release_if_not_needed(context.cluster, context.reporting, tenant):
         return Next()
     resolved = resolve_chain(context.cluster.inventory, tenant)
     delivered = notifications_delivered(tenant, context.deliveries.state(tenant))
+    distinct = scopes_distinct(context.cluster.inventory, tenant)
     failure: AzureFailure | None = None
     if isinstance(resolved, Fault):
-        status = refused_tenant_status(tenant, resolved, delivered, context.reporting.now())
+        status = refused_tenant_status(tenant, resolved, delivered, context.reporting.now(), distinct)
         # A change of the identity enqueues its tenants. The slow pass covers a missed event.
         wait = Next(after=jittered(context.intervals.identity_check))
     else:
@@ -68,7 +73,14 @@ async def reconcile_tenant(context: TenantContext, reference: ObjectReference) -
             context.cluster, context.session, identity, chain, failure, consent_was_there=consented
         )
         status = tenant_status(
-            tenant, identity, failure, delivered, context.reporting.now(), handover, application_missing=gone
+            tenant,
+            identity,
+            failure,
+            delivered,
+            context.reporting.now(),
+            handover,
+            application_missing=gone,
+            distinct=distinct,
         )
         granted = status.consent is not None and status.consent.state == "Granted"
         wait = Next(after=jittered(context.intervals.identity_check if granted else context.intervals.key_check))
@@ -81,6 +93,8 @@ async def reconcile_tenant(context: TenantContext, reference: ObjectReference) -
         await _record_event(context, tenant, status)
         changed = tenant.status.observed_generation != tenant.metadata.generation
         wake_below(context.cluster, reference, recursive=changed)
+        if changed:
+            wake_untold(context.cluster, reference, is_new=tenant.status.observed_generation < 0)
     return wait
 
 
@@ -89,6 +103,9 @@ async def _record_event(context: TenantContext, tenant: CustomerTenant, status: 
     after = status.consent.state if status.consent is not None else None
     if was_seen_again(tenant.status.conditions, status.conditions) and after == before:
         await tell_seen_again(context.reporting, tenant)
+    overlaps, told = (find(one.conditions, ConditionType.SCOPES_DISTINCT) for one in (status, tenant.status))
+    if overlaps is not None and overlaps.status == "False" and (told is None or told.status != "False"):
+        await context.reporting.events.record(tenant, "Warning", Reason.SCOPES_OVERLAP, overlaps.message, "CompareScopes")
     if after == before or after is None:
         return
     kind: Literal["Normal", "Warning"] = "Warning" if after == "Revoked" else "Normal"
@@ -96,12 +113,15 @@ async def _record_event(context: TenantContext, tenant: CustomerTenant, status: 
     await context.reporting.events.record(tenant, kind, EventReason.of_consent(_CONSENT[after]), note, "CheckConsent")
 
 
-def refused_tenant_status(tenant: CustomerTenant, fault: Fault, delivered: Aspect, now: datetime) -> CustomerTenantStatus:
+def refused_tenant_status(
+    tenant: CustomerTenant, fault: Fault, delivered: Aspect, now: datetime, distinct: Aspect = DISTINCT
+) -> CustomerTenantStatus:
     """The status of a tenant whose identity does not exist or is not registered yet; pure."""
     aspects = (
         Aspect(ConditionType.READY, "False", fault.reason, fault.message),
         Aspect(ConditionType.CONSENT_GRANTED, "Unknown", fault.reason, "consent was not checked"),
         delivered,
+        distinct,
     )
     generation = tenant.metadata.generation
     return tenant.status.model_copy(
@@ -122,6 +142,7 @@ def tenant_status(
     handover: tuple[HandoverStep, ...] = (),
     *,
     application_missing: bool = False,
+    distinct: Aspect = DISTINCT,
 ) -> CustomerTenantStatus:
     """The status after one attempt to sign in to the customer's tenant; pure."""
     before = tenant.status.consent
@@ -143,7 +164,7 @@ def tenant_status(
     generation = tenant.metadata.generation
     return CustomerTenantStatus(
         observed_generation=generation,
-        conditions=dated((ready, aspect, delivered), progress, tenant.status.conditions, generation, now),
+        conditions=dated((ready, aspect, delivered, distinct), progress, tenant.status.conditions, generation, now),
         last_handled_reconcile_at=tenant.metadata.annotations.get(RECONCILE_REQUESTED_AT),
         consent=Consent(state=state, url=url, since=since),
         application=application,
