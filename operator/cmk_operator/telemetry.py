@@ -89,6 +89,12 @@ class Telemetry:
             buckets=SECONDS,
             registry=self.registry,
         )
+        self.refused_manifests = Counter(
+            "cmk_refused_manifests_total",
+            "Manifests, and changes of manifests, that no tenant admits, by kind. The audit record does not contain them.",
+            ["kind"],
+            registry=self.registry,
+        )
         self.watch_events = Counter(
             "cmk_watch_events_total", "Watch events received, by kind.", ["kind"], registry=self.registry
         )

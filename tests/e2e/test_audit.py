@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -149,3 +150,39 @@ async def test_withdrawn_consent_is_one_entry(environment: Environment, audit: A
     await environment.eventually("the withdrawal in the record", revoked)
     assert await consents() == [("", "Granted"), ("Granted", "Revoked")]
     await environment.customer.consent(environment.identity.application_client_id)
+
+
+async def test_manifests_that_no_tenant_admits_are_counted_and_not_recorded_until_one_admits_them(
+    environment: Environment, operator: Operator
+) -> None:
+    await environment.ready()
+    stranger = f"{environment.name}-stranger"
+    await environment.objects.create_namespace(stranger)
+    spec = {"tenantRef": {"name": environment.name}, "keyUri": environment.key_uri()}
+    names = [f"flood-{number}" for number in range(30)]
+    for name in names:
+        await environment.objects.apply("CustomerManagedKey", name, spec, stranger)
+    for name in names:
+        await environment.objects.until(
+            "refused", "CustomerManagedKey", name, has("Ready", "False", "NamespaceNotAllowed"), stranger
+        )
+
+    async def recorded() -> list[dict[str, Any]]:
+        found = await environment.objects.call("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps")
+        bodies = [json.loads(line.text) for line in lines_of(found["items"])]
+        return [body for body in bodies if body.get("object", {}).get("namespace") == stranger]
+
+    assert await recorded() == []
+    counted = re.findall(
+        r'^cmk_refused_manifests_total\{kind="customermanagedkeys"\} (\S+)$', operator.process.metrics(), re.MULTILINE
+    )
+    assert float(counted[0]) >= len(names)
+    await environment.objects.delete("CustomerManagedKey", names[0], stranger)
+    await environment.objects.until_gone("CustomerManagedKey", names[0], stranger)
+    await environment.apply_tenant(allowedNamespaces=[environment.namespace, stranger])
+    for name in names[1:]:
+        await environment.objects.until("admitted", "CustomerManagedKey", name, has("KeyAccessible"), stranger)
+    configured = [one for one in await recorded() if one["event"] == "ConfigurationChanged"]
+    assert sorted(one["object"]["name"] for one in configured) == sorted(names[1:])
+    assert {(one.get("from", ""), one["to"]) for one in configured} == {("", "generation 1")}
+    assert {one["object"]["name"] for one in await recorded()} == set(names[1:]), "nothing of what was never admitted"

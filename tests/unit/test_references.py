@@ -14,7 +14,14 @@ from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.kubernetes.inventory import Inventory
-from cmk_operator.reconcile.references import KeyPath, ResourcePath, is_claimed_by_another, resolve_key, resolve_resource
+from cmk_operator.reconcile.references import (
+    ADMISSION_REASONS,
+    KeyPath,
+    ResourcePath,
+    is_claimed_by_another,
+    resolve_key,
+    resolve_resource,
+)
 from tests.unit.samples import (
     ACCOUNT,
     APPLICATION,
@@ -109,6 +116,7 @@ def test_whatever_does_not_fit_is_refused_and_says_who_must_act(inventory: Inven
     assert isinstance(fault, Fault)
     assert (fault.reason, fault.actor) == (reason, actor)
     assert fault.needs_a_person
+    assert fault.reason in ADMISSION_REASONS, "the record counts on it"
     assert "must" in fault.message or "write /subscriptions" in fault.message or "cannot be mixed" in fault.message
 
 

@@ -18,6 +18,7 @@ from cmk_operator.core.text.redaction import host_of
 from cmk_operator.core.text.rfc3339 import to_rfc3339
 from cmk_operator.kubernetes.client import KubernetesError, ObjectReference, collection_path
 from cmk_operator.kubernetes.inventory import MODELS
+from cmk_operator.reconcile.references import ADMISSION_REASONS, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,12 +51,25 @@ def author_of(resource: CustomResource) -> str:
     return f"field manager {manager}" if manager else UNKNOWN_AUTHOR
 
 
-def note_configuration(cluster: Cluster, reporting: Reporting, reference: ObjectReference) -> None:
-    """Record a spec whose generation no status has observed yet."""
+def note_configuration(cluster: Cluster, reporting: Reporting, reference: ObjectReference) -> bool:
+    """Record a spec whose generation no status has observed yet; returns whether it is a new one that no tenant admits.
+
+    What is not admitted is not recorded: nobody's data depends on it, and thousands of such manifests would push the entries of
+    others out of the record. It is recorded once it is admitted.
+    """
     resource = cluster.inventory.get(MODELS[reference.plural], reference.name, reference.namespace)  # type: ignore[type-var]
-    if resource is not None and resource.metadata.generation != resource.status.observed_generation:
-        # The next status write waits for the record anyway, so this entry may share a write until then.
-        reporting.journal.note(configuration_changed(resource, reporting.now()), at_once=False)
+    if resource is None:
+        return False
+    ready = find(resource.status.conditions, ConditionType.READY)
+    was_refused = ready is not None and ready.reason in ADMISSION_REASONS
+    is_new = resource.metadata.generation != resource.status.observed_generation
+    if not is_new and not was_refused:
+        return False
+    if refusal_of(cluster.inventory, resource) is not None:
+        return is_new
+    # The next status write waits for the record anyway, so this entry may share a write until then.
+    reporting.journal.note(configuration_changed(resource, reporting.now()), at_once=False)
+    return False
 
 
 def configuration_changed(resource: CustomResource, now: datetime) -> Change:
@@ -64,13 +78,15 @@ def configuration_changed(resource: CustomResource, now: datetime) -> Change:
     # A deletion request increments the generation too, and Kubernetes does not keep who made it.
     deleting = resource.metadata.deletion_timestamp is not None
     why = "the manifest was changed" if known >= 0 else "the manifest is new to the operator"
+    if known == generation:
+        why = "the manifest is admitted now"
     return Change(
         identity_of(resource.metadata.uid, "configuration", str(generation)),
         to_rfc3339(now),
         Event.CONFIGURATION_CHANGED,
         subject_of(resource),
         UNKNOWN_AUTHOR if deleting else author_of(resource),
-        f"generation {known}" if known >= 0 else "",
+        f"generation {known}" if 0 <= known < generation else "",
         f"generation {generation}",
         "the deletion of the manifest was requested, or the manifest was changed while its deletion is pending"
         if deleting
@@ -200,7 +216,8 @@ def key_changes(
     found: list[Change] = []
     before, after = key.status.access, status.access
     accessible = find(status.conditions, ConditionType.KEY_ACCESSIBLE)
-    if after is not None and accessible is not None and (before is None or before.state != after.state):
+    state_before = before.state if before is not None else AccessState.UNKNOWN
+    if after is not None and accessible is not None and state_before != after.state:
         found.append(
             Change(
                 identity_of(key.metadata.uid, "access", before.since.isoformat() if before is not None else "", after.state),

@@ -58,6 +58,7 @@ class Passes:
 
     cluster: Cluster
     reporting: Reporting
+    telemetry: Telemetry
     by_plural: Mapping[str, Callable[[ObjectReference], Awaitable[Next]]]
 
     async def reconcile(self, reference: ObjectReference) -> Next:
@@ -67,7 +68,8 @@ class Passes:
                 await record_departed(self.cluster, self.reporting, reference)
                 if not self.cluster.serves(reference):
                     return Next()
-                note_configuration(self.cluster, self.reporting, reference)
+                if note_configuration(self.cluster, self.reporting, reference):
+                    self.telemetry.refused_manifests.labels(reference.plural).inc()
             return await self.by_plural[reference.plural](reference)
         except KubernetesError as error:
             _LOG.warning(
@@ -119,4 +121,4 @@ def make_passes(
         LISTS: partial(read_lists, cluster, lists),
         Preflight.plural: partial(reconcile_preflight, preflight),
     }
-    return Passes(cluster, reporting, by_plural)
+    return Passes(cluster, reporting, telemetry, by_plural)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
+from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.azure.credentials import IdentityChain
 from cmk_operator.azure.key_vault import ProbedKey
@@ -18,10 +19,9 @@ from cmk_operator.core.identifiers.arm_id import ArmId, InvalidArmIdError, parse
 from cmk_operator.providers.registry import admit
 
 if TYPE_CHECKING:
-    from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.core.identifiers.key_uri import KeyUri
     from cmk_operator.core.identifiers.resource_id import ResourceId
-    from cmk_operator.kubernetes.inventory import Inventory
+    from cmk_operator.kubernetes.inventory import CustomResource, Inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +171,38 @@ def _holds(resource: EncryptedResource, path: ResourcePath) -> bool:
 def _named(fault: Fault, owner: EncryptedResource, path: ResourcePath) -> Fault:
     message = fault.message.format(namespace=owner.metadata.namespace, name=owner.metadata.name, target=path.target)
     return replace(fault, message=message)
+
+
+ADMISSION_REASONS: Final = frozenset(
+    {
+        Reason.KEY_NOT_FOUND,
+        Reason.TENANT_NOT_FOUND,
+        Reason.IDENTITY_NOT_FOUND,
+        Reason.IDENTITY_NOT_REGISTERED,
+        Reason.NAMESPACE_NOT_ALLOWED,
+        Reason.INVALID_KEY_URI,
+        Reason.WRONG_CLOUD,
+        Reason.VAULT_NOT_ALLOWED,
+        Reason.INVALID_VAULT_RESOURCE_ID,
+        Reason.INVALID_RESOURCE_ID,
+        Reason.SCOPE_NOT_ALLOWED,
+        Reason.SNOWFLAKE_ACCOUNT_NOT_ALLOWED,
+        Reason.TARGET_CLAIMED,
+    }
+)
+"""Why a manifest is not admitted."""
+
+
+def refusal_of(inventory: Inventory, resource: CustomResource) -> Fault | None:
+    """Why a manifest is not admitted; None for one that is, and for the cluster-wide kinds, which nobody admits."""
+    match resource:
+        case CustomerManagedKey():
+            found: object = resolve_key(inventory, resource)
+        case EncryptedResource():
+            found = resolve_resource(inventory, resource)
+        case _:
+            return None
+    return found if isinstance(found, Fault) else None
 
 
 def is_claimed_by_another(inventory: Inventory, resource: EncryptedResource, target: ResourceId) -> bool:
