@@ -75,7 +75,7 @@ async def test_an_account_in_a_group_whose_name_only_begins_like_the_allowed_one
     assert account in str(status)
     await environment.key_until("Ready", has("Ready"))
     await operator.after_passes(2)
-    assert await environment.operator_requests("/storageAccounts", since) == []
+    assert await environment.operator_requests(account, since) == []
     assert (await environment.encryption())["keySource"] == "Microsoft.Storage"
     await environment.apply_tenant(
         allowedScopes=[f"/subscriptions/{environment.provider.subscription_id}/resourcegroups/{group.upper()}"]

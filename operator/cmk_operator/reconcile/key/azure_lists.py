@@ -28,7 +28,7 @@ from cmk_operator.core.schedule import Next
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.providers.user_lists import Details, read_list
 from cmk_operator.reconcile.collaborators.intervals import jittered
-from cmk_operator.reconcile.references import resolve_chain
+from cmk_operator.reconcile.references import resolve_chain, resolve_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.identifiers.key_uri import KeyUri
+    from cmk_operator.kubernetes.inventory import Inventory
     from cmk_operator.providers.user_lists import Detail, UserList
     from cmk_operator.reconcile.collaborators.cluster import Cluster
 
@@ -305,11 +306,17 @@ def _fault_of(scope: ArmId, missing: tuple[str, ...] | AzureFailure) -> Fault:
     return blocked(Reason.AUTHORIZATION_FAILED, message, Actor.PROVIDER_ADMINISTRATOR)
 
 
+def _is_admitted(inventory: Inventory, reference: ObjectReference) -> bool:
+    """Whether the tenant that a key names admits it; nothing is asked of Azure for one that it does not."""
+    key = inventory.get(CustomerManagedKey, reference.name, reference.namespace)
+    return key is not None and not isinstance(resolve_key(inventory, key), Fault)
+
+
 async def read_lists(cluster: Cluster, lists: AzureLists, reference: ObjectReference) -> Next:
     """One pass over the lists of a tenant; enqueues its keys if they show something new, or what a key asked for."""
     tenant = cluster.inventory.get(CustomerTenant, reference.name)
     own = ObjectReference(CustomerTenant.plural, "", reference.name)
-    keys = [one for one in cluster.inventory.referring_to(own) if one.plural == CustomerManagedKey.plural]
+    keys = [one for one in cluster.inventory.referring_to(own) if _is_admitted(cluster.inventory, one)]
     if tenant is None or not keys:
         lists.forget(reference.name)
         return Next()
