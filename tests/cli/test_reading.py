@@ -240,7 +240,8 @@ def test_watch_ends_when_nothing_is_on_the_version_any_more(
 ) -> None:
     counted = key_status()["versions"]
     counted[1] |= {"inUseBy": [], "inUseByCount": 0}
-    write("customermanagedkeys", "storage", {"versions": counted})
+    listed = condition("UsersKnown", "True", "Listed", "every list of the tenant's subscriptions was read")
+    write("customermanagedkeys", "storage", {"versions": counted, "conditions": [*key_status()["conditions"], listed]})
     write("encryptedresources", "docs", applied(V2))
     done = run("compromised", f"{known}/storage", "--version", V1, "--watch", "-o", "json")
     assert done.exit_code == 0, done.output

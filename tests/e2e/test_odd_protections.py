@@ -93,7 +93,8 @@ async def test_an_account_on_a_key_of_a_managed_hsm_is_told_with_what_azure_says
     assert f"{HSM}/keys/cmk" in message
     assert "the provider's administrator must put the account on Microsoft-managed keys" in message
     assert status["applied"]["keyUri"] == f"{HSM}/keys/cmk"
-    await environment.key_until("used by the other alone", lambda seen: seen["versions"][0].get("inUseBy") == ["other"])
+    # The key goes on counting the account until Azure's next list, because the words may be an odd spelling of this key.
+    await environment.key_until("still used by the other", lambda seen: "other" in seen["versions"][0].get("inUseBy", ()))
     await operator.after_passes(PASSES)
     assert await environment.writes(since) == []
     await environment.resource_until("the other is as it was", has("Ready"), "other")

@@ -446,7 +446,9 @@ async def test_a_managed_identity_that_is_deleted_is_told_as_a_loss_for_which_th
 
     await provider.delete(identity_id, IDENTITIES)
     # An assertion that was signed before is refused in other words, until a new one is asked for.
-    key = await environment.key_until("lost", lambda seen: "no such managed identity (AADSTS700016)" in str(seen["conditions"]))
+    key = await environment.key_until(
+        "lost", lambda seen: "no such managed identity (AADSTS700016)" in condition(seen, "KeyAccessible")["message"]
+    )
     assert has("KeyAccessible", "False", "IdentityBroken")(key)
     assert "the provider's administrator must create it again" in condition(key, "KeyAccessible")["message"]
     assert [stop["resources"] for stop in key["access"]["stops"]] == [["docs"]], "Azure's services come by it too"

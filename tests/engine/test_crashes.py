@@ -63,7 +63,11 @@ async def test_ended_ten_times_while_sixty_resources_are_worked_on_all_are_finis
 async def _restart_is_silent(world: World, settings: dict[str, int]) -> None:
     await world.environment.key_until(
         "all counted",
-        lambda status: status["usedByCount"] == RESOURCES and status["versions"][0].get("inUseByCount") == RESOURCES,
+        # What an earlier test left on the key in Azure counts as well.
+        lambda status: (
+            status["usedByCount"] == RESOURCES
+            and status["versions"][0].get("inUseByCount", 0) - status.get("withoutManifestCount", 0) == RESOURCES
+        ),
     )
     # The tenant's hand-over tells of all manifests, and is written at the tenant's own pass: none may be left for the next start.
     asked = {"metadata": {"annotations": {RECONCILE_REQUESTED_AT: "now"}}}

@@ -32,7 +32,7 @@ async def test_objects_carry_no_trace_but_status_and_our_own_finalizer(world: Wo
     for kind in PLURALS:
         for item in await world.environment.objects.all(kind):
             metadata = item["metadata"]
-            reverts = metadata["name"] == reverting
+            reverts = metadata["name"] != kept  # and what the revert needs
             assert metadata.get("annotations", {}) == {}
             assert metadata.get("finalizers", []) == (["cmk-operator.dev/revert-to-platform-key"] if reverts else [])
             ours = {("cmk-operator", "status")} | ({("cmk-operator-finalizer", "")} if reverts else set())

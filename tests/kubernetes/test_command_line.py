@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONTRACT = {
-    *("KUBECONFIG", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "SANDBOX_CONTROL", "SANDBOX_CLOUD"),
+    *(
+        "KUBECONFIG",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "SSL_CERT_FILE",
+        "REQUESTS_CA_BUNDLE",
+        "NODE_EXTRA_CA_CERTS",
+        "SANDBOX_CONTROL",
+        "SANDBOX_CLOUD",
+    ),
     *("PROVIDER_TENANT_ID", "CUSTOMER_TENANT_ID", "SUBSCRIPTION_ID", "CUSTOMER_SUBSCRIPTION_ID"),
     *(f"{tenant}_ADMIN_CLIENT_{part}" for tenant in ("PROVIDER", "CUSTOMER") for part in ("ID", "SECRET")),
 }
