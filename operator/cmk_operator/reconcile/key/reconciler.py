@@ -116,7 +116,7 @@ async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next
     context.telemetry.probed(reference.namespace, reference.name, probe.at.timestamp(), proven)
     held = await _write(context, key, status, probe, probe.at if _is_answered(status) else None)
     _wake_tenant(context, path, status)
-    _request_lists(context, key, path, status, azure)
+    _request_lists(context, key, path, status, azure, is_written=held == NEVER)
     _wake_identity(context, path, probe, changed=_says(key.status) != _says(status))
     remaining = max(0.0, _until_next(interval) - context.reading.prober.age(path.probed))
     if status.access is not None and AccessState.read(status.access.state).shows_soon:
@@ -182,13 +182,22 @@ def _settling(path: KeyPath, probe: KeyProbe, now: datetime) -> bool:
 
 
 def _request_lists(
-    context: KeyContext, key: CustomerManagedKey, path: KeyPath, status: CustomerManagedKeyStatus, azure: UseInAzure | None
+    context: KeyContext,
+    key: CustomerManagedKey,
+    path: KeyPath,
+    status: CustomerManagedKeyStatus,
+    azure: UseInAzure | None,
+    *,
+    is_written: bool,
 ) -> None:
-    """Have Azure's lists read if the last user of a version, or a manifest, has left since the last ones were requested."""
+    """Have Azure's lists read if the last user of a version, or a manifest, has left since the last ones were requested.
+
+    A manifest has left when the status says so: while that waits to be written, each pass would request newer lists.
+    """
     old = [entry for entry in status.versions if entry.version != status.active_version]
     left_at = max((entry.superseded_at for entry in old if entry.superseded_at is not None), default=None)
     moments = [left_at] if left_at is not None else []
-    if status.used_by_count < key.status.used_by_count:
+    if is_written and status.used_by_count < key.status.used_by_count:
         moments.append(context.reporting.now())
     tenant = path.tenant.metadata.name
     moving = azure is not None and any(entry.in_use_by_count for entry in old)
