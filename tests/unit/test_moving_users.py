@@ -149,3 +149,9 @@ def test_a_key_that_is_gone_leaves_nothing_behind() -> None:
     assert len(counts) == 1
     counts.forget(KEY)
     assert len(counts) == 0
+
+
+def test_users_that_nobody_observes_for_long_are_counted_at_the_next_observation() -> None:
+    first = seen(None, "a", 0.0, complete=True)
+    late = seen(first, "a", LONGEST.longest * 5, complete=True)
+    assert late.wait(LONGEST.longest * 5) == 0.0

@@ -94,7 +94,7 @@ def make_passes(
     authorship = Authorship(reporting.journal, reporting.clock)
     identity = IdentityContext(cluster, reporting, session, intervals)
     tenant = TenantContext(cluster, reporting, session, intervals, deliveries)
-    user_counts = UserCounts()
+    user_counts = UserCounts(session.monotonic)
     lists = AzureLists(session, make_user_lists(session), intervals.drift_check, reporting.clock)
     key = KeyContext(cluster, reporting, session, reading, intervals, deliveries, telemetry, user_counts, lists)
     part_readings = PartReadings(intervals.drift_check)

@@ -47,7 +47,8 @@ class MovingUsers:
 
 def seen(held: MovingUsers | None, users: Hashable, now: float, *, complete: bool) -> MovingUsers:
     """Add an observation of users that status does not show yet to the one in `held`."""
-    if held is None or now - held.moved_at > LONGEST.longest:
+    # While status is outdated, the time counts on, however late this observation is.
+    if held is None or (held.since is None and now - held.moved_at > LONGEST.longest):
         return MovingUsers(users, now, now, complete)
     since = held.since if held.since is not None else now
     moved_at = now if users != held.users else held.moved_at
