@@ -227,6 +227,7 @@ def test_of_manifests_of_two_tenants_only_the_one_at_work_keeps_the_resource_how
         fault = found[name]
         if isinstance(fault, Fault):
             assert (fault.kind, fault.reason) == (FaultKind.BLOCKED, "ClaimedBySeveralTenants")
+            assert fault.reason in ADMISSION_REASONS, "the record counts on it"
             assert f"EncryptedResource {other} names" in fault.message
             assert "the platform engineer must remove one of the two manifests" in fault.message
 

@@ -135,7 +135,7 @@ def resolve_resource(inventory: Inventory, resource: EncryptedResource) -> Resou
     path = _admit(inventory, resource)
     if isinstance(path, Fault):
         return path
-    claims = _other_claims(inventory, resource, path)
+    claims = _other_claims(inventory, resource, path.target)
     foreign = [(other, its) for other, its in claims if _tenant(its) != _tenant(path)]
     if foreign and resource.metadata.deletion_timestamp is None:
         holders = {_tenant(its) for other, its in [(resource, path), *claims] if _holds(other, its)}
@@ -148,10 +148,10 @@ def resolve_resource(inventory: Inventory, resource: EncryptedResource) -> Resou
 
 
 def _other_claims(
-    inventory: Inventory, resource: EncryptedResource, path: ResourcePath
+    inventory: Inventory, resource: EncryptedResource, target: ResourceId
 ) -> list[tuple[EncryptedResource, ResourcePath]]:
-    """The other manifests that name the same resource and are admitted; one that is refused claims nothing."""
-    others = (other for other in inventory.claims_on(path.target) if other.metadata.uid != resource.metadata.uid)
+    """The other manifests that name this target and are admitted; one that is refused claims nothing."""
+    others = (other for other in inventory.claims_on(target) if other.metadata.uid != resource.metadata.uid)
     admitted = ((other, _admit(inventory, other)) for other in others)
     return [(other, its) for other, its in admitted if not isinstance(its, Fault)]
 
@@ -188,6 +188,7 @@ ADMISSION_REASONS: Final = frozenset(
         Reason.SCOPE_NOT_ALLOWED,
         Reason.SNOWFLAKE_ACCOUNT_NOT_ALLOWED,
         Reason.TARGET_CLAIMED,
+        Reason.CLAIMED_BY_SEVERAL_TENANTS,
     }
 )
 """Why a manifest is not admitted."""
@@ -207,8 +208,7 @@ def refusal_of(inventory: Inventory, resource: CustomResource) -> Fault | None:
 
 def is_claimed_by_another(inventory: Inventory, resource: EncryptedResource, target: ResourceId) -> bool:
     """Whether another manifest that is admitted names the same target; one that is refused claims nothing."""
-    others = (other for other in inventory.claims_on(target) if other.metadata.uid != resource.metadata.uid)
-    return any(not isinstance(_admit(inventory, other), Fault) for other in others)
+    return bool(_other_claims(inventory, resource, target))
 
 
 def _admit(inventory: Inventory, resource: EncryptedResource) -> ResourcePath | Fault:
