@@ -73,6 +73,11 @@ class AccessState(StrEnum):
         return self in _DELAYS
 
     @property
+    def tells_nothing(self) -> bool:
+        """Whether the probe showed nothing about the key and the customer's consent."""
+        return self in _TELLS_NOTHING
+
+    @property
     def shows_soon(self) -> bool:
         """Whether Azure shows within seconds what it is."""
         return self in {AccessState.BEING_DELETED_OR_RECOVERED, AccessState.VERSION_REPLICATING}
@@ -108,6 +113,14 @@ _ACTS: Final = {
     AccessState.UNKNOWN: Actor.AZURE,
 }
 _DELAYS: Final = frozenset({AccessState.CREDENTIAL_REPLICATING, AccessState.VERSION_REPLICATING})
+_TELLS_NOTHING: Final = frozenset(
+    {
+        AccessState.UNKNOWN,
+        AccessState.VAULT_UNREACHABLE,
+        AccessState.OPERATOR_NOT_AUTHENTICATED,
+        AccessState.CREDENTIAL_REPLICATING,
+    }
+)
 _OF_PROVIDER_APPLICATION: Final = frozenset(
     {
         AccessState.PERMISSION_DENIED,

@@ -48,15 +48,6 @@ if TYPE_CHECKING:
 
 ASKED_AGAIN_AFTER: Final = 5.0
 """Seconds until a key is probed again that Azure shows within seconds."""
-NOTHING_TOLD: Final = frozenset(
-    {
-        AccessState.UNKNOWN,
-        AccessState.VAULT_UNREACHABLE,
-        AccessState.OPERATOR_NOT_AUTHENTICATED,
-        AccessState.CREDENTIAL_REPLICATING,
-    }
-)
-"""Access states in which the probe shows nothing about the key."""
 _SETTLES: Final = busy(Reason.SETTLING, f"the identity of the key's tenant {SETTLING}")
 
 
@@ -147,7 +138,7 @@ def _wake_identity(context: KeyContext, path: KeyPath, probe: KeyProbe, *, chang
 
 def _is_answered(status: CustomerManagedKeyStatus) -> bool:
     """Whether the probe shows anything about the key, good or bad."""
-    return status.access is not None and AccessState.read(status.access.state) not in NOTHING_TOLD
+    return status.access is not None and not AccessState.read(status.access.state).tells_nothing
 
 
 def _until_next(interval: float) -> float:

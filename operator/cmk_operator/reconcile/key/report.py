@@ -70,14 +70,6 @@ ROTATIONS_KEPT: Final = 10
 _ALL_LISTED: Final = "every list of the tenant's subscriptions was read"
 MOST_WITHOUT_MANIFEST: Final = 20
 """Most resources without an EncryptedResource that status names; it also holds their number."""
-_CONSENT_UNKNOWN: Final = frozenset(
-    {
-        AccessState.UNKNOWN,
-        AccessState.VAULT_UNREACHABLE,
-        AccessState.OPERATOR_NOT_AUTHENTICATED,
-        AccessState.CREDENTIAL_REPLICATING,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -480,7 +472,7 @@ def _users_known(before: CustomerManagedKeyStatus, azure: UseInAzure | None) -> 
 def _consent_granted(verdict: KeyVerdict, probe: KeyProbe) -> Aspect:
     kind = ConditionType.CONSENT_GRANTED
     state = verdict.wanted.state
-    if state in _CONSENT_UNKNOWN:
+    if state.tells_nothing:
         return Aspect(kind, "Unknown", state.reason, "the customer's tenant could not be checked")
     if state is AccessState.CONSENT_MISSING:
         return Aspect(kind, "False", Reason.CONSENT_MISSING, verdict.wanted.message)
