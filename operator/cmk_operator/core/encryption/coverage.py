@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from cmk_operator.core.encryption.protection import MicrosoftManaged, OnAnotherKey, OnKey, Unreadable
+from cmk_operator.core.text.names import names_shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -109,5 +110,4 @@ def merged(found: Iterable[NotCovered], known: Iterable[NotCovered]) -> tuple[No
 
 def named(entries: tuple[NotCovered, ...]) -> str:
     """Some of the parts, and the number of the rest, for a message."""
-    few = ", ".join(str(one) for one in entries[:NAMES_IN_A_LINE])
-    return few if len(entries) <= NAMES_IN_A_LINE else f"{few} and {len(entries) - NAMES_IN_A_LINE} more"
+    return names_shown([str(one) for one in entries], NAMES_IN_A_LINE)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-_MOST: Final = 10
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MOST_NAMES: Final = 10
 
 
-def names_shown(names: tuple[str, ...]) -> str:
-    """At most ten names, and the number of the rest."""
-    few = ", ".join(names[:_MOST])
-    return few if len(names) <= _MOST else f"{few} and {len(names) - _MOST} more"
+def names_shown(names: Sequence[str], most: int = MOST_NAMES) -> str:
+    """The first `most` names, and the number of the rest."""
+    few = ", ".join(names[:most])
+    return few if len(names) <= most else f"{few} and {len(names) - most} more"

@@ -377,9 +377,8 @@ def _moved_with_it(target: Target, want: KeyChoice, seen: Facts) -> tuple[FieldC
     disks = seen.detail.disks
     if not disks:
         return ()
-    names = [_name(disk.id, target.id) for disk in disks[:NAMES_IN_A_LINE]]
-    more = f" and {len(disks) - NAMES_IN_A_LINE} more" if len(disks) > NAMES_IN_A_LINE else ""
-    path = f"key of the disks that use the set ({', '.join(names)}{more})"
+    names = names_shown([_name(disk.id, target.id) for disk in disks], NAMES_IN_A_LINE)
+    path = f"key of the disks that use the set ({names})"
     return (FieldChange(path, str(key_in_force(seen.protection) or ""), _wire_key(want)),)
 
 

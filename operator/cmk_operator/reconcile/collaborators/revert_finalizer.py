@@ -13,6 +13,7 @@ from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.core.faults.reason import EventReason
+from cmk_operator.core.text.names import names_shown
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.status import reference_of
 
@@ -69,8 +70,7 @@ async def release_if_not_needed(cluster: Cluster, reporting: Reporting, one: Nee
 
 
 def _waits_for(inventory: Inventory, reference: ObjectReference) -> str:
-    names = sorted(str(resource) for resource in _resources(inventory, reference))
-    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    shown = names_shown(sorted(str(resource) for resource in _resources(inventory, reference)), _SHOWN)
     return (
         f"the deletion waits, because EncryptedResource {shown} must revert to the platform key first, which needs this object: the "
         "platform engineer must delete these manifests too, or set their spec.deletionPolicy to Orphan"
