@@ -1,4 +1,6 @@
-"""Kubernetes events for people: one for each change, or one for many that are alike. The same fact is always in status or in the audit record too.
+"""Kubernetes events for people: one for each change, or one for many that are alike.
+
+The same fact is always in status or in the audit record too.
 
 Source: Kubernetes instrumentation, "Event style guide".
 """
@@ -102,7 +104,8 @@ class EventRecorder:
             key = self._inventory.get(CustomerManagedKey, resource.spec.key_ref.name, resource.metadata.namespace or "")
             about = key if key is not None else resource
         more = f" and {len(names) - _MOST_NAMES} others" if len(names) > _MOST_NAMES else ""
-        note = f"{len(names)} more of kind {type(resource).__name__}: {cut_note(occurrence.note, 400)}; {', '.join(names[:_MOST_NAMES])}{more}"
+        few = ", ".join(names[:_MOST_NAMES])
+        note = f"{len(names)} more of kind {type(resource).__name__}: {cut_note(occurrence.note, 400)}; {few}{more}"
         await self._create(about, occurrence.kind, occurrence.reason, note, occurrence.action, len(names))
 
     async def _create(

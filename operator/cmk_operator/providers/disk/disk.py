@@ -108,7 +108,7 @@ def _parts(detail: DiskDetail, security: DiskSecurityProfile | None) -> tuple[Pa
 def _protection(disk: Reported) -> Protection:
     """What protects the disk, without its set: a disk that uses a set is on an unknown key until the set is read."""
     properties = disk.inner("properties")
-    security = properties.inner("securityProfile") if properties.fields.get("securityProfile") is not None else None
+    security = properties.optional("securityProfile")
     confidential = security.text("secureVMDiskEncryptionSetId") if security is not None else ""
     if confidential:
         return OnAnotherKey(f"disk encryption set {confidential} of its security profile")

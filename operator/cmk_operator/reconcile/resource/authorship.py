@@ -1,8 +1,8 @@
 """Decides whether this operator made an observed change of key.
 
 The evidence, in order: a request of this process whose status is not written yet; an operation of this operator, or a request
-whose answer could not be read, if its target is the observed key; the newest entry of the audit record, which also covers earlier processes. A change that none of these explains
-was made by somebody else, and is recorded as such.
+whose answer could not be read, if its target is the observed key; the newest entry of the audit record, which also covers
+earlier processes. A change that none of these explains was made by somebody else, and is recorded as such.
 """
 
 from __future__ import annotations
