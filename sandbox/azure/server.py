@@ -110,6 +110,7 @@ class AzureApplication:
         self._write(exchange, service, answer.status, fault)
         if fault is not None and fault.kind in STREAMS:
             await self._streamed(send, scope[TRANSPORT], answer, fault)
+            await _closed(receive)
             return
         truncated = fault is not None and fault.kind == "truncate"
         await self._sent(send, exchange, answer, truncated=truncated)

@@ -78,6 +78,7 @@ class Timings:
     identity_write_per_second: int = 2
     vault_software_key_operations_per_10_seconds: int = 4000  # in units of one RSA 2048 operation
     vault_software_key_creations_per_10_seconds: int = 20
+    older_vault_versions_end_at: float = 1_803_686_400.0  # seconds since the epoch: 27 February 2027
     list_page_size: int = 1000
     graph_page_size: int = 100
     snowflake_activation_wait_seconds: float = 259_200.0

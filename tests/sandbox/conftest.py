@@ -15,7 +15,7 @@ import pytest
 
 from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, ProviderIdentity, SandboxControl
 from sandbox.azure import process
-from sandbox.azure.timings import WITHOUT_LIMITS
+from sandbox.azure.timings import FOR_GOOD, WITHOUT_LIMITS
 from tests.sandbox.issuer import SERVICE_ACCOUNT, Issuer
 
 if TYPE_CHECKING:
@@ -56,8 +56,13 @@ def identity(env: Mapping[str, str], issuer: Issuer) -> ProviderIdentity:
             ProviderAdministrator(env) as provider,
             CustomerAdministrator(env) as customer,
         ):
-            # tests/sandbox/test_lags.py is about these two.
-            await control.set_timings(**WITHOUT_LIMITS, vault_settings_propagation_seconds=0, recovered_vault_appears_seconds=0)
+            # tests/sandbox/test_lags.py is about the two delays. The older api-versions stay, however far a test turns the clock.
+            await control.set_timings(
+                **WITHOUT_LIMITS,
+                vault_settings_propagation_seconds=0,
+                recovered_vault_appears_seconds=0,
+                older_vault_versions_end_at=FOR_GOOD,
+            )
             made = await provider.prepare(issuer=issuer.url, service_account=SERVICE_ACCOUNT)
             await customer.consent(made.application_client_id)
             await control.advance(10)

@@ -23,6 +23,7 @@ from azure.keyvault.keys.crypto import CryptographyClient as BlockingCryptograph
 from azure.keyvault.keys.crypto import EncryptionAlgorithm, KeyWrapAlgorithm, SignatureAlgorithm
 
 from sandbox.administrators.rest import blocking_connection, connection
+from sandbox.azure.timings import Timings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -641,13 +642,17 @@ async def test_a_vault_in_failover_is_read_only(
         await control.fail_over("never-was")
 
 
-async def test_older_control_plane_versions_end_on_27_february_2027(
+def test_older_control_plane_versions_end_on_27_february_2027() -> None:
+    assert Timings().older_vault_versions_end_at == datetime(2027, 2, 27, tzinfo=UTC).timestamp()
+
+
+async def test_older_control_plane_versions_are_refused_once_they_have_ended(
     customer: CustomerAdministrator, control: SandboxControl, name: Callable[[str], str]
 ) -> None:
     vault = name("kv")
     await customer.create_vault(vault)
     await customer.get(customer.vault_id(vault), "2025-05-01")
-    await control.advance(datetime(2027, 2, 27, tzinfo=UTC).timestamp() - await control.now())
+    await control.set_timings(older_vault_versions_end_at=await control.now())
     with pytest.raises(HttpResponseError) as ended:
         await customer.get(customer.vault_id(vault), "2025-05-01")
     assert reason(ended.value) == (400, "NoRegisteredProviderFound")

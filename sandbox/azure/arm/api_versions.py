@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sandbox.azure.arm.subscriptions import LOCATIONS
 from sandbox.azure.errors import ArmRefusedError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sandbox.azure.exchange import Exchange
 
 _STORAGE = (
@@ -63,17 +64,20 @@ API_VERSIONS = {
     "microsoft.resources": _RESOURCES,
 }
 
-ENDS = {"microsoft.keyvault": ("2026-02-01", datetime(2027, 2, 27, tzinfo=UTC).timestamp())}
+OLDEST_AFTER_THE_END = {"microsoft.keyvault": "2026-02-01"}
 """Namespaces whose api-versions before one end at a moment (https://learn.microsoft.com/azure/key-vault/general/migrate-api-version)."""
 
 
-def supported_versions(kind: str, now: float) -> list[str]:
-    """The api-versions of a resource type that have not ended, oldest first: its own, or those of the type or namespace above it."""
+def supported_versions(kind: str, *, ended: bool) -> list[str]:
+    """The api-versions of a resource type, oldest first: its own, or those of the type or namespace above it.
+
+    `ended`: whether the moment has passed at which the older ones of Key Vault end.
+    """
     parts = kind.lower().split("/")
     known = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
     versions = next(API_VERSIONS[one] for one in known if one in API_VERSIONS).split()
-    oldest, end = ENDS.get(parts[0], ("", float("inf")))
-    return [one for one in versions if now < end or one >= oldest]
+    oldest = OLDEST_AFTER_THE_END.get(parts[0], "") if ended else ""
+    return [one for one in versions if one >= oldest]
 
 
 def known_type(kind: str) -> bool:
@@ -81,8 +85,8 @@ def known_type(kind: str) -> bool:
     return kind.lower().split("/")[0] in {one.split("/")[0] for one in API_VERSIONS}
 
 
-def check_api_version(exchange: Exchange, kind: str, now: float, location: str = "westeurope") -> None:
-    """Raises ArmRefusedError 400 or 404 unless the request names an api-version of this resource type that has not ended.
+def check_api_version(exchange: Exchange, kind: str, versions: Sequence[str], location: str = "westeurope") -> None:
+    """Raises ArmRefusedError 400 or 404 unless the request names one of these api-versions of the resource type.
 
     Which of the three refusals comes depends on who owns the type: Resource Manager itself, a provider that lies in no region (the
     words are in Azure/acs-engine#4037), or one that lies in regions (Azure/azure-cli#18483).
@@ -93,7 +97,6 @@ def check_api_version(exchange: Exchange, kind: str, now: float, location: str =
             400, "MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests."
         )
     namespace, _, kinds = kind.partition("/")
-    versions = supported_versions(kind, now)
     if wanted.lower() in versions:
         return
     if namespace.lower() in {"microsoft.resources", "microsoft.subscription"}:

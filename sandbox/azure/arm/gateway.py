@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sandbox.azure.arm.api_versions import check_api_version, known_type
+from sandbox.azure.arm.api_versions import check_api_version, known_type, supported_versions
 from sandbox.azure.arm.bodies import asked_api_version
 from sandbox.azure.arm.throttling import Bucket, retry_after
 from sandbox.azure.clock import utc
@@ -103,6 +103,10 @@ class Gateway:
         """Virtual seconds since the epoch."""
         return self._clock.now()
 
+    def supported_versions(self, kind: str) -> list[str]:
+        """The api-versions of a resource type that have not ended, oldest first."""
+        return supported_versions(kind, ended=self._clock.now() >= self._timings.older_vault_versions_end_at)
+
     def add(
         self,
         method: str,
@@ -134,7 +138,7 @@ class Gateway:
         subscription = self._subscription(exchange, caller)
         self._throttle(exchange, caller, subscription)
         _check_content(exchange)
-        check_api_version(exchange, kind, self._clock.now(), _location(exchange, subscription))
+        check_api_version(exchange, kind, self.supported_versions(kind), _location(exchange, subscription))
         scope = exchange.parameters.get("scope", scope_of(exchange.path)).rstrip("/") or "/"
         if not scope.startswith("/"):
             scope = "/" + scope

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from sandbox.azure.arm.api_versions import supported_versions
 from sandbox.azure.arm.bodies import ResourceGroupBody, SubscriptionAlias, parsed
 from sandbox.azure.arm.resources import page
 from sandbox.azure.arm.subscriptions import LOCATIONS, ResourceGroup, Subscription, normalized_location
@@ -229,7 +228,7 @@ class SubscriptionOperations:
                 {
                     "resourceType": kind,
                     "locations": list(LOCATIONS.values()),
-                    "apiVersions": supported_versions(f"{namespace}/{kind}", self._gateway.now())[::-1],
+                    "apiVersions": self._gateway.supported_versions(f"{namespace}/{kind}")[::-1],
                 }
                 for kind in PROVIDERS[namespace]
             ],
