@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tests.engine.operators import until
+
 if TYPE_CHECKING:
     from tests.engine.world import World
 
@@ -60,6 +62,29 @@ async def test_a_status_write_whose_answer_is_lost_changes_the_object_once(world
         for label, name in suffering.items()
     }
     assert changes == dict.fromkeys(LOST_ANSWERS, 1)
+
+
+async def test_a_lost_answer_changes_the_object_once_although_no_watch_tells_of_it(world: World) -> None:
+    await world.operator.with_settings()
+    await world.foundation()
+    (name,) = await world.accounts()
+    kubernetes = world.proxy.position
+    control = world.environment.control
+    await control.inject(kind="delay", seconds=3, host="management.azure.com", method="PATCH", path=name, times=1)
+    lost = world.proxy.inject("drop", "patch", f"/encryptedresources/{name}/status", after_delivery=True, times=3)
+
+    async def is_being_encrypted() -> bool:
+        return any(fault["hits"] for fault in await control.faults())
+
+    await world.apply([name])
+    await until("the request that encrypts the account", is_being_encrypted)
+    silent = world.proxy.position
+    world.proxy.silence_watches("/apis/cmk-operator.dev/")
+    await world.until_ready([name])
+
+    await until("the end of the silence", lambda: len(world.proxy.requests("watch", "/encryptedresources", silent)) > 0)
+    assert lost.hits > 0
+    assert len({write.resource_version for write in world.status_writes(name, kubernetes)}) == 1
 
 
 async def test_a_change_by_us_is_never_told_as_found_in_azure_because_a_status_write_failed(world: World) -> None:

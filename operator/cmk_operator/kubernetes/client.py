@@ -25,6 +25,8 @@ REQUEST_TIMEOUT: Final = 15.0
 _PATIENCE: Final = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT)
 SHARED_FOR: Final = 1.0
 _TOO_LARGE: Final = 413
+_OUTCOME_UNKNOWN: Final = frozenset({0, 500, 502, 504})
+"""The API server, or a proxy before it, may have carried out a request that ended like this."""
 
 
 class KubernetesError(Exception):
@@ -34,6 +36,11 @@ class KubernetesError(Exception):
         super().__init__(f"{verb} {what}: {status} {reason}: {message}")
         self.status = status
         self.reason = reason
+
+    @property
+    def outcome_unknown(self) -> bool:
+        """Whether a write that ended like this may have changed the object all the same."""
+        return self.status in _OUTCOME_UNKNOWN
 
 
 class ObjectReference(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     Recorded = Callable[[str], Awaitable[None]]
     Withdrawn = Callable[[CustomResource, str], Awaitable[None]]
     Status = FederatedIdentityStatus | CustomerTenantStatus | CustomerManagedKeyStatus | EncryptedResourceStatus
+
+_READ_BACK_SECONDS: Final = 2.0
 
 OWN_CONDITIONS: Final = frozenset(one.value for one in ConditionType)
 """Condition types that this operator owns; those of other field managers are neither compared nor written."""
@@ -89,8 +92,10 @@ class StatusWriter:
         await self._recorded(resource.metadata.uid)
         try:
             answer = await self._client.apply_status(reference, type(resource).__name__, resource.metadata.uid, wanted)
-        except KubernetesError:
+        except KubernetesError as error:
             self._telemetry.status_write_failures.labels(reference.plural).inc()
+            if error.outcome_unknown:
+                await self._read_back(reference)
             raise
         put_answer(self._inventory, reference.plural, answer, self._wake)
         self._telemetry.status_writes.labels(reference.plural).inc()
@@ -99,6 +104,20 @@ class StatusWriter:
         if message and not withdrawal_message(before) and not withdrawal_message(claimed):
             await self._withdrawn(resource, message)
         return True
+
+    async def _read_back(self, reference: ObjectReference) -> None:
+        """Put the object as it is into the inventory, if the API server tells it soon.
+
+        The write may have landed. The retry must start from it: if it started from the status before, it would write the same
+        status again with later transition times.
+        """
+        try:
+            async with asyncio.timeout(_READ_BACK_SECONDS):
+                body = await self._client.get(reference)
+        except (KubernetesError, TimeoutError):
+            return
+        if body is not None:
+            put_answer(self._inventory, reference.plural, body, self._wake)
 
     def _note(self, reference: ObjectReference, observed_at: datetime | None) -> None:
         """Record the observation, only after the write: one that is not in status must not renew an older claim."""
