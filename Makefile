@@ -68,7 +68,8 @@ docs-tables: $(READY) ## Generate the tables of docs/status.md from the reasons 
 
 lock: $(READY) ## Write requirements/*.lock anew from pyproject.toml (UPGRADE=1 takes the newest versions)
 	$(COMPILE) pyproject.toml -o requirements/operator.lock
-	$(COMPILE) pyproject.toml --group dev --extra cli -o requirements/dev.lock
+	$(COMPILE) pyproject.toml --group dev --extra cli --extra keyservice -o requirements/dev.lock
+	$(COMPILE) pyproject.toml --extra keyservice -o requirements/keyservice.lock
 	$(COMPILE) --group az -o requirements/az.lock
 	$(RUN) -c '$(BUILD_REQUIRES)' | $(COMPILE) - -o requirements/build.lock
 	$(COMPILE) requirements/go.in -o requirements/go.lock

@@ -33,14 +33,25 @@ def test_a_lock_pins_by_hash_and_names_no_registry(lock: Any) -> None:
 
 @pytest.mark.parametrize(
     ("lock", "groups"),
-    [("operator", ["dependencies"]), ("dev", ["dependencies", "dev"]), ("az", ["az"]), ("build", ["requires"])],
+    [
+        ("operator", ["dependencies"]),
+        ("dev", ["dependencies", "dev", "keyservice"]),
+        ("keyservice", ["dependencies", "keyservice"]),
+        ("az", ["az"]),
+        ("build", ["requires"]),
+    ],
 )
 def test_a_lock_has_what_the_project_asks_for(lock: str, groups: list[str]) -> None:
     pinned = dict(
         re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", (ROOT / "requirements" / f"{lock}.lock").read_text(), re.MULTILINE)
     )
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = {**project["dependency-groups"], "dependencies": project["project"]["dependencies"], **project["build-system"]}
+    wanted = {
+        **project["dependency-groups"],
+        **project["project"]["optional-dependencies"],
+        "dependencies": project["project"]["dependencies"],
+        **project["build-system"],
+    }
     for requirement in (Requirement(text) for group in groups for text in wanted[group]):
         version = pinned.get(canonicalize_name(requirement.name))
         assert version is not None, f"{requirement.name} is not in requirements/{lock}.lock: run `make lock`"

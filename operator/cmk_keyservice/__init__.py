@@ -1,0 +1,1 @@
+"""The key service: encrypts and decrypts for services, under keys whose root is the organization's own key."""

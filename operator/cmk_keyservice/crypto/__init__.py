@@ -1,0 +1,1 @@
+"""Pure: contexts, the ciphertext format, the suites of Tink, the internal key ring."""

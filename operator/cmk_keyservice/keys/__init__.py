@@ -1,0 +1,1 @@
+"""Data keys in memory: cache, single flight, leases, proof of access, eviction."""

@@ -1,0 +1,1 @@
+"""Re-wraps the data keys whose key version is not the accepted one; it touches no data."""

@@ -1,0 +1,1 @@
+"""The organizations' vaults: wrap, unwrap, and what an answer means."""

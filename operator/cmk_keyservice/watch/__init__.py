@@ -1,0 +1,1 @@
+"""The OrganizationKey objects: `status.accepted` in, `status.dataKeys` out."""
