@@ -324,6 +324,7 @@ REFUSALS: Mapping[str, tuple[FaultKind, str]] = {
     "Directory_QuotaExceeded": (FaultKind.BLOCKED, "quota"),
     "Directory_ConcurrencyViolation": (FaultKind.BUSY, "another change"),
     "ConcurrentFederatedIdentityCredentialsWritesForSingleManagedIdentity": (FaultKind.BUSY, "another change"),
+    "InvalidFederatedIdentityCredentialValue": (FaultKind.BLOCKED, "must end what Entra names: 'as Azure says it'"),
     "SomethingNew": (FaultKind.BLOCKED, "(SomethingNew)"),
 }
 
@@ -344,6 +345,20 @@ def test_a_unique_name_that_a_deleted_application_holds_is_told_as_that() -> Non
     fault = judge_registration_failure(failure, CLIENT, "the application 'x'")
     assert fault.reason == "UniqueNameTaken"
     assert "deleted items" in fault.message
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("InvalidFederatedIdentityCredentialValue", "Issuer 'https://a' is not allowed as per assigned policy 'b'."),
+        ("Request_BadRequest", "SignInAudience value 'AzureADMultipleOrgs' not allowed as per assigned policy 'b'."),
+    ],
+)
+def test_what_a_policy_of_the_directory_forbids_is_told_as_that_under_any_code(code: str, text: str) -> None:
+    fault = judge_registration_failure(AzureFailure(400, code, text), CLIENT, "the application 'x'")
+    assert (fault.reason, fault.actor) == ("DisallowedByApplicationPolicy", Actor.PROVIDER_ADMINISTRATOR)
+    assert "must exempt the application from it" in fault.message
+    assert "as per assigned policy" in fault.message
 
 
 @given(transient_failures.filter(lambda failure: failure.stage is Stage.SERVICE))

@@ -335,6 +335,16 @@ class Reason(StrEnum):
         _BLOCKED,
     )
     DIRECTORY_QUOTA_EXCEEDED = "Directory_QuotaExceeded", "The directory's quota of objects is used up.", _BLOCKED
+    INVALID_FEDERATED_IDENTITY_CREDENTIAL_VALUE = (
+        "InvalidFederatedIdentityCredentialValue",
+        "Entra does not take a value of a federated credential.",
+        _BLOCKED,
+    )
+    DISALLOWED_BY_APPLICATION_POLICY = (
+        "DisallowedByApplicationPolicy",
+        "A policy of the directory for applications forbids the registration.",
+        _BLOCKED,
+    )
     DIRECTORY_CONCURRENCY_VIOLATION = (
         "Directory_ConcurrencyViolation",
         "Another change to the application is in progress.",

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _PROVIDER: Final = Actor.PROVIDER_ADMINISTRATOR
 
+_BY_POLICY: Final = "not allowed as per assigned policy"
+"""In Graph's refusal of an issuer, a sign-in audience or a kind of credential, whatever its code ("appManagementPolicy")."""
+
 # Graph: "Microsoft Graph error responses", and the texts that its clients report; Resource Manager: "Troubleshoot
 # common Azure deployment errors", and Entra "Important considerations … for federated identity credentials" for the serial writes.
 _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
@@ -62,6 +65,12 @@ _TABLE: Final[Mapping[Reason, tuple[Actor, str]]] = MappingProxyType(
             _PROVIDER,
             "the directory's quota of objects is used up: the provider's administrator must delete some objects, or raise the quota",
         ),
+        # Azure/azure-workload-identity#434: also for an issuer and subject that the application already trusts.
+        Reason.INVALID_FEDERATED_IDENTITY_CREDENTIAL_VALUE: (
+            _PROVIDER,
+            "Entra does not take the issuer, subject or audience of the federated credential for {target}, or {target} already trusts "
+            "that issuer and subject under another name: the provider's administrator must end what Entra names",
+        ),
         Reason.DIRECTORY_CONCURRENCY_VIOLATION: (Actor.AZURE, "another change to the application is in progress"),
         Reason.REQUEST_MULTIPLE_OBJECTS: (
             Actor.AZURE,
@@ -88,11 +97,19 @@ def judge_registration_failure(failure: AzureFailure, registrar: str, target: st
             "restore that application from the directory's deleted items, or delete it for good"
         )
         return blocked(Reason.UNIQUE_NAME_TAKEN, message, _PROVIDER, failure.request_id)
+    if _BY_POLICY in failure.message:
+        message = (
+            f"a policy of the directory for applications (app management policy) forbids this for {target}: the provider's administrator "
+            f"must exempt the application from it{failure.quoted}"
+        )
+        return blocked(Reason.DISALLOWED_BY_APPLICATION_POLICY, message, _PROVIDER, failure.request_id)
     reason = Reason.of_code(failure.code)
     found = _TABLE.get(reason) if reason is not None else None
     if reason is not None and found is not None:
         actor, text = found
         message = text.format(registrar=registrar, target=target)
+        if reason is Reason.INVALID_FEDERATED_IDENTITY_CREDENTIAL_VALUE:  # only Azure's sentence says which value it is
+            message += failure.quoted
         return Fault(reason, message, actor, failure.retry_after, failure.request_id)
     if failure.transient:
         message = f"Azure gives no usable answer about {target} ({failure.shown_code})"
