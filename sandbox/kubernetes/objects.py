@@ -23,8 +23,9 @@ PLURALS = {
     "CustomerTenant": "customertenants",
     "CustomerManagedKey": "customermanagedkeys",
     "EncryptedResource": "encryptedresources",
+    "OrganizationKey": "organizationkeys",
 }
-NAMESPACED = frozenset({"CustomerManagedKey", "EncryptedResource"})
+NAMESPACED = frozenset({"CustomerManagedKey", "EncryptedResource", "OrganizationKey"})
 PATIENCE = 90.0
 POLL = 0.05
 ADMIN = "sandbox-objects"

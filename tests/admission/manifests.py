@@ -106,6 +106,41 @@ KINDS = {
             optional=("mode", "requireFullCoverage", "deletionPolicy"),
         ),
         Kind(
+            "organizationkeys",
+            "OrganizationKey",
+            namespaced=True,
+            spec={
+                "organization": {"id": "acme", "name": "Acme Corp", "region": "westeurope"},
+                "mode": "PlatformManaged",
+                "confirmation": "Acme Corp",
+                "tenantRef": {"name": "contoso"},
+                "keyUri": KEY,
+                "access": {
+                    "registration": {
+                        "clientId": GUID,
+                        "credentials": [
+                            {"secretRef": {"name": "vault", "key": "secret"}, "expires": "2027-06-01T00:00:00Z"},
+                            {"secretRef": {"name": "vault", "key": "certificate"}},
+                        ],
+                    }
+                },
+                "rotation": {"checkInterval": "1h", "approval": "Automatic"},
+                "revocation": {"probeInterval": "60s", "outageGrace": "10m"},
+                "backupRetention": "35d",
+            },
+            optional=(
+                "organization.region",
+                "mode",
+                "confirmation",
+                "tenantRef",
+                "keyUri",
+                "access",
+                "rotation",
+                "revocation",
+                "backupRetention",
+            ),
+        ),
+        Kind(
             "preflights",
             "Preflight",
             namespaced=True,
@@ -137,6 +172,7 @@ VARIANTS: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("encryptedresources", "disk"): {"resourceId": DISK, "disk": {"diskEncryptionSetId": DISK_ENCRYPTION_SET}},
     ("encryptedresources", "sqlServer"): {"resourceId": SQL_SERVER, "sqlServer": {"switchThroughServiceManagedKey": True}},
+    ("organizationkeys", "access.application"): {"access": {"application": {}}},
     ("federatedidentities", "application.register"): {"application": {"register": {"displayName": "Fabrikam CMK"}}},
     ("federatedidentities", "managedIdentity.register"): {
         "managedIdentity": {"resourceId": IDENTITY, "register": {"location": "westeurope"}}

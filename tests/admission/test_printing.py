@@ -18,6 +18,12 @@ from cmk_operator.api.federated_identity import (
     ManagedIdentityReport,
     Registration,
 )
+from cmk_operator.api.organization_key import (
+    AcceptedKey,
+    DataKeysReport,
+    OrganizationKeyStatus,
+    ServingReport,
+)
 from cmk_operator.api.preflight import CheckReport, PreflightStatus
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.encryption.protection import OnKey
@@ -31,7 +37,7 @@ from cmk_operator.reconcile.resource.outcome import Settled
 from tests.admission.api import NAMESPACE, path_of
 from tests.admission.manifests import GUID, IDENTITY, KEY, KINDS, manifest
 from tests.unit import samples
-from tests.unit.samples import NOW, V1, healthy, probe
+from tests.unit.samples import NOW, V1, V2, healthy, probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +81,26 @@ STATUSES: dict[str, Shape] = {
     ),
     "customermanagedkeys": _key_status(),
     "encryptedresources": _resource_status(),
+    "organizationkeys": OrganizationKeyStatus(
+        observed_generation=1,
+        conditions=(
+            *CONDITIONS,
+            *dated(
+                (Aspect(ConditionType.KEY_ACCESSIBLE, "True", Reason.ACCESSIBLE, "the key unwraps"),), Kstatus(), (), 1, NOW
+            ),
+        ),
+        accepted=AcceptedKey(
+            revision=1,
+            mode="CustomerManaged",
+            key_uri=KEY,
+            kid=f"{KEY}/{V1}",
+            since=NOW,
+            probe_interval_seconds=60,
+            outage_grace_seconds=600,
+        ),
+        pending_version=V2,
+        data_keys=DataKeysReport(revision=1, total=3, serving=ServingReport(state="Serving", since=NOW)),
+    ),
     "preflights": PreflightStatus(
         observed_generation=1,
         conditions=dated((Aspect(ConditionType.COMPLETE, "True", Reason.FAILED, "a check has failed"),), Kstatus(), (), 1, NOW),
@@ -142,6 +168,16 @@ NARROW = {
     },
     "ctenant": {"NAME": "shown", "TENANT": GUID, "CONSENT": "Pending", "READY": "False", "REASON": "Pending"},
     "fedid": {"NAME": "shown", "TENANT": GUID, "APPLICATION": "Fabrikam CMK", "READY": "False", "REASON": "Pending"},
+    "orgkey": {
+        "NAME": "shown",
+        "ORGANIZATION": "acme",
+        "MODE": "CustomerManaged",
+        "KEY": f"{KEY}/{V1}",
+        "ACCESS": "Accessible",
+        "SERVING": "Serving",
+        "READY": "False",
+        "REASON": "Pending",
+    },
     "cmkpf": {"NAME": "shown", "COMPLETE": "True", "RESULT": "Fail", "MESSAGE": "a check has failed"},
 }
 WIDE = {
@@ -153,12 +189,18 @@ WIDE = {
     "encres": {"MESSAGE": f"Azure reports that the resource is on {KEY}"},
     "ctenant": {"CONSENT-URL": URL, "MESSAGE": "the customer has not consented yet"},
     "fedid": {"CLIENT-ID": GUID, "MESSAGE": "the customer has not consented yet"},
+    "orgkey": {"DATA-KEYS": "3", "PENDING-VERSION": V2, "MESSAGE": "the customer has not consented yet"},
     "cmkpf": {},
 }
 
 
 def of(short_name: str) -> tuple[str, ...]:
-    return ("get", short_name, "shown", *(("--namespace", NAMESPACE) if short_name in {"cmk", "encres", "cmkpf"} else ()))
+    return (
+        "get",
+        short_name,
+        "shown",
+        *(("--namespace", NAMESPACE) if short_name in {"cmk", "encres", "orgkey", "cmkpf"} else ()),
+    )
 
 
 @pytest.mark.parametrize("short_name", list(NARROW))
@@ -189,6 +231,8 @@ def test_one_category_shows_all_kinds(cluster: Cluster, shown: dict[str, dict[st
     [
         ("customermanagedkeys", "spec.tenantRef.name=contoso"),
         ("encryptedresources", "spec.keyRef.name=storage"),
+        ("organizationkeys", "spec.organization.id=acme"),
+        ("organizationkeys", "spec.tenantRef.name=contoso"),
         ("customertenants", "spec.identityRef.name=provider"),
     ],
 )

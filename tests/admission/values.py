@@ -43,6 +43,13 @@ _IDENTITY = "resourceId must be /subscriptions/<id>/resourceGroups/<name>/provid
 _KEY_VAULT = "vaultResourceId must be /subscriptions/<id>/resourceGroups/<name>/providers/Microsoft.KeyVault/vaults/<name>"
 _SET = "diskEncryptionSetId must be /subscriptions/<id>/resourceGroups/<name>/providers/Microsoft.Compute/diskEncryptionSets/<name>"
 _CROSS_TENANT = "needs its key vault in its own tenant, so it cannot be encrypted with a customer's key from another tenant"
+_ENTRY = {"secretRef": {"name": "vault", "key": "secret"}}
+_OTHER_ENTRY = {"secretRef": {"name": "vault", "key": "certificate"}}
+_REGISTRATION = {"clientId": GUID, "credentials": [_ENTRY]}
+_KEPT = "keyUri, access and confirmation have no effect without mode: set mode to CustomerManaged, or to PlatformManaged if they are only kept"
+_NEEDED = "mode CustomerManaged needs tenantRef, keyUri and access"
+_CONFIRMATION = "mode CustomerManaged needs confirmation, and it must repeat organization.name: if the key is lost, the organization's data is lost"
+_NO_KEY = {"mode": None, "confirmation": None, "keyUri": None, "access": None}
 _SNOWFLAKE = VARIANTS["encryptedresources", "snowflake"]
 _CREATION = VARIANTS["encryptedresources", "diskEncryptionSet"]
 _PLACEMENT = VARIANTS["encryptedresources", "disk"]
@@ -72,6 +79,17 @@ ADMITTED: dict[tuple[str, str], list[Any]] = {
     ],
     ("customermanagedkeys", "rotation.holdSupersededFor"): ["24h", "36h30m", "1440m", "86400s", "8760h"],
     ("customermanagedkeys", "rotation.backupRetention"): ["0s", "90m", "840h", "1h1m1s", "876000h"],
+    ("organizationkeys", ""): [
+        {"mode": "CustomerManaged"},
+        {"mode": "CustomerManaged", "access": {"application": {}}},
+        _NO_KEY,
+        _NO_KEY | {"tenantRef": None, "mode": "PlatformManaged"},
+    ],
+    ("organizationkeys", "access"): [{"application": {}}, {"registration": _REGISTRATION}],
+    ("organizationkeys", "access.registration.credentials"): [[_ENTRY], [_ENTRY, _OTHER_ENTRY]],
+    ("organizationkeys", "rotation.checkInterval"): ["1m", "60s", "24h", "1h30m"],
+    ("organizationkeys", "revocation.probeInterval"): ["1s", "60s", "15m"],
+    ("organizationkeys", "revocation.outageGrace"): ["0s", "10m", "60m", "1h"],
     ("customertenants", "allowedScopes[]"): [
         SUBSCRIPTION,
         GROUP,
@@ -196,6 +214,36 @@ REFUSED: dict[tuple[str, str], dict[str, list[Any]]] = {
     },
     ("customermanagedkeys", "rotation.holdSupersededFor"): {_HOLD: ["23h59m59s", "0s", "90m", "1h"], _LONG_HOLD: ["876001h"]},
     ("customermanagedkeys", "rotation.backupRetention"): {_RETENTION: ["876001h", "2000000h"]},
+    ("organizationkeys", ""): {
+        _KEPT: [
+            {"mode": None},
+            _NO_KEY | {"keyUri": KEY},
+            _NO_KEY | {"access": {"application": {}}},
+            _NO_KEY | {"confirmation": "x"},
+        ],
+        _NEEDED: [
+            {"mode": "CustomerManaged", "tenantRef": None},
+            {"mode": "CustomerManaged", "keyUri": None},
+            {"mode": "CustomerManaged", "access": None},
+        ],
+        _CONFIRMATION: [
+            {"mode": "CustomerManaged", "confirmation": None},
+            {"mode": "CustomerManaged", "confirmation": "acme corp"},
+            {"mode": "CustomerManaged", "confirmation": "acme"},
+        ],
+    },
+    ("organizationkeys", "access"): {
+        "access needs either application or registration, but not both": [
+            {},
+            {"application": {}, "registration": _REGISTRATION},
+        ]
+    },
+    ("organizationkeys", "access.registration.credentials"): {
+        "credentials name the same entry twice: name the new one beside the old one, or only one": [[_ENTRY, _ENTRY]]
+    },
+    ("organizationkeys", "rotation.checkInterval"): {"checkInterval must be from 1m to 24h": ["59s", "0s", "25h"]},
+    ("organizationkeys", "revocation.probeInterval"): {"probeInterval must be from 1s to 15m": ["0s", "16m"]},
+    ("organizationkeys", "revocation.outageGrace"): {"outageGrace may be at most 60m": ["61m", "3601s"]},
     ("customertenants", "allowedScopes[]"): {
         _SCOPE: [
             "/",
@@ -324,5 +372,10 @@ UNCHANGEABLE: dict[tuple[str, str], object] = {
     ("encryptedresources", "resourceId"): ACCOUNT.replace("contosodata", "otherdata"),
     ("encryptedresources", ""): _SNOWFLAKE,
     ("federatedidentities", "tenantId"): "22222222-2222-4222-8222-222222222222",
+    ("organizationkeys", "organization.id"): "other",
+    ("organizationkeys", "organization.name"): "Other Corp",
 }
 """Fields that may not change, with another value that would be good by itself."""
+
+ADMITTED["organizationkeys", "keyUri"] = ADMITTED["customermanagedkeys", "keyUri"]
+REFUSED["organizationkeys", "keyUri"] = REFUSED["customermanagedkeys", "keyUri"]

@@ -31,6 +31,7 @@ KINDS = {
     "customertenants": ("CustomerTenant", ""),
     "customermanagedkeys": ("CustomerManagedKey", "team"),
     "encryptedresources": ("EncryptedResource", "team"),
+    "organizationkeys": ("OrganizationKey", "team"),
     "preflights": ("Preflight", "team"),
 }
 ROLE = "cmk-operator"
@@ -83,7 +84,7 @@ def _kind_rights() -> Iterator[Right]:
         yield Right("ClusterRole", GROUP, f"{plural}/status", "patch", "status", "PATCH", f"{one}/status", apply, status, APPLY)
         if kind != "Preflight":
             finalizers = json.dumps({"apiVersion": f"{GROUP}/v1alpha1", "kind": kind, "metadata": {"name": "absent"}})
-            yield Right("ClusterRole", GROUP, plural, "patch", "a revert on deletion", "PATCH", one, apply, finalizers, APPLY)
+            yield Right("ClusterRole", GROUP, plural, "patch", "a deletion that waits", "PATCH", one, apply, finalizers, APPLY)
     preflight = ObjectReference("preflights", "team", "absent").path
     yield Right("ClusterRole", GROUP, "preflights", "delete", "the end of a Preflight", "DELETE", preflight)
 

@@ -70,7 +70,8 @@ def test_no_manifest_is_larger_than_etcd_accepts(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "plural", ["federatedidentities", "customertenants", "customermanagedkeys", "encryptedresources", "preflights"]
+    "plural",
+    ["federatedidentities", "customertenants", "customermanagedkeys", "encryptedresources", "organizationkeys", "preflights"],
 )
 @settings(max_examples=15, deadline=None)
 @given(st.data())

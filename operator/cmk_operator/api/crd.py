@@ -19,6 +19,7 @@ from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import GROUP, VERSION, Shape
+from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.api.preflight import COMPLETE, Preflight
 from cmk_operator.api.sizes import only_sizes, with_sizes
 from cmk_operator.core.conditions import ConditionType
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _DROPPED: Final = frozenset({"title", "default", "additionalProperties", "$defs"})
 _MAXIMUM_OBJECTS: Final = 262144
+_PLANNED: Final = (("keys", CustomerManagedKey), ("resources", EncryptedResource))
+"""The manifests in a Preflight, by their field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,23 @@ KINDS: Final = (
         (".spec.keyRef.name",),
     ),
     Kind(
+        OrganizationKey,
+        OrganizationKey.plural,
+        "orgkey",
+        "Namespaced",
+        (
+            Column("Organization", ".spec.organization.id"),
+            Column("Mode", ".status.accepted.mode"),
+            Column("Key", ".status.accepted.kid"),
+            Column("Access", _condition(ConditionType.KEY_ACCESSIBLE, "reason")),
+            Column("Serving", ".status.dataKeys.serving.state"),
+            *_READY,
+            Column("Data-Keys", ".status.dataKeys.total", "integer", priority=1),
+            Column("Pending-Version", ".status.pendingVersion", priority=1),
+        ),
+        (".spec.organization.id", ".spec.tenantRef.name"),
+    ),
+    Kind(
         Preflight,
         Preflight.plural,
         "cmkpf",
@@ -173,7 +193,7 @@ def structural_schema(model: type[Shape]) -> dict[str, Any]:
     conditions["x-kubernetes-list-map-keys"] = ["type"]
     schema["properties"]["status"] = status = with_sizes(status)
     if model is Preflight:
-        for field, planned in (("keys", CustomerManagedKey), ("resources", EncryptedResource)):
+        for field, planned in _PLANNED:
             manifest = schema["properties"]["spec"]["properties"][field]["items"]["properties"]
             manifest["spec"] = only_sizes(structural_schema(planned)["properties"]["spec"]) | {
                 "description": manifest["spec"]["description"]
