@@ -311,3 +311,58 @@ async def test_the_resource_is_put_on_the_key_as_it_was_foretold(command_line: C
     status = await environment.resource_until("planned", has("Ready", "False", "PlanOnly"))
     assert foretold.check("Effect", "docs")["reason"] == "PlanOnly"
     assert foretold.check("Effect", "docs")["changes"] == status["plan"]["summary"]
+
+
+HSM = "https://contoso.managedhsm.azure.net"
+
+
+async def test_each_protection_is_told_in_its_own_words_and_only_two_of_them_would_be_changed(
+    command_line: CommandLine, environment: Environment
+) -> None:
+    """On a key, on Microsoft's, on a key that the operator cannot read, and not readable: the same words as the status has."""
+    version = await environment.ready()
+    await environment.objects.delete("EncryptedResource", "docs", environment.namespace)
+    await environment.objects.until_gone("EncryptedResource", "docs", environment.namespace)
+    account, control = environment.accounts["docs"], environment.control
+    since = await environment.position()
+
+    async def check() -> Answer:
+        return await command_line.preflight(command_line.key(), command_line.resource(deletionPolicy="RevertToPlatformKey"))
+
+    on_key = await check()
+    assert f"it is on {environment.key_uri(version)}" in on_key.check("Read", "docs")["message"]
+    assert on_key.check("Effect", "docs")["message"] == "nothing changes: the resource is as wanted"
+    assert f"back on {MICROSOFT} first" in on_key.check("Deletion", "docs")["message"]
+
+    microsoft = {
+        "/properties/encryption/keySource": "Microsoft.Storage",
+        "/properties/encryption/keyvaultproperties": None,
+    }
+    fault = await control.inject(kind="alter", resource=account, replace=microsoft)
+    managed = await check()
+    assert f"it is on {MICROSOFT}" in managed.check("Read", "docs")["message"]
+    assert managed.check("Effect", "docs")["reason"] == "WouldChange"
+    observed = await command_line.preflight(command_line.key(), command_line.resource(mode="Observe"))
+    assert observed.check("Deletion", "docs")["message"].endswith(f"stays on {MICROSOFT}"), "nothing puts it on the key"
+    await control.clear_fault(fault)
+
+    elsewhere = {"/properties/encryption/keyvaultproperties/keyvaulturi": f"{HSM}/"}
+    fault = await control.inject(kind="alter", resource=account, replace=elsewhere)
+    another = await check()
+    assert (another.exit_code, another.result("Read", "docs")) == (1, "Pass")
+    assert f"it is on {HSM}/keys/cmk" in another.check("Read", "docs")["message"]
+    effect = another.check("Effect", "docs")
+    assert (effect["result"], effect["reason"], effect.get("changes", [])) == ("Fail", "OnAnotherKey", [])
+    assert "the provider's administrator must put the account on Microsoft-managed keys" in effect["message"]
+    assert another.check("Deletion", "docs")["message"].endswith(f"docs stays on {HSM}/keys/cmk")
+    await control.clear_fault(fault)
+
+    fault = await control.inject(kind="alter", resource=account, replace={"/properties/encryption": None})
+    unreadable = await check()
+    read = unreadable.check("Read", "docs")
+    assert (unreadable.exit_code, read["result"], read["reason"]) == (2, "Unchecked", "Unreadable")
+    assert "nothing is concluded from it and nothing is written" in read["message"]
+    assert [unreadable.result(stage, "docs") for stage in ("Effect", "Coverage", "Deletion")] == ["Unchecked"] * 3
+    assert unreadable.result("Write", "docs") == "Pass", "what does not depend on it is checked all the same"
+    await control.clear_fault(fault)
+    assert await environment.writes(since) == []

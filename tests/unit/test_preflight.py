@@ -11,13 +11,14 @@ from cmk_operator.core.access.state import Access, AccessState, KeyProbe
 from cmk_operator.core.encryption.coverage import NotCovered
 from cmk_operator.core.encryption.decide import Decision, KeyState, NextAction
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
-from cmk_operator.core.faults.fault import Actor, Fault
+from cmk_operator.core.faults.fault import Actor, Fault, invalid
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.kinds.required_actions import Permission
 from cmk_operator.core.preflight import (
     KEY_STAGES,
     CheckResult,
     CheckStage,
+    Outlook,
     Rights,
     coverage_check,
     deletion_check,
@@ -160,19 +161,37 @@ def test_one_failure_outweighs_what_could_not_be_checked() -> None:
     assert overall(told | {UNCHECKED, FAIL}) is FAIL
 
 
+def outlook(stays_on: str = f"{KEY}/v", *, on_wanted_key: bool = True, **more: str) -> Outlook:
+    return Outlook("docs", stays_on, on_wanted_key=on_wanted_key, **more)
+
+
 @pytest.mark.parametrize("reverts", [False, True])
 def test_what_a_deletion_leaves_behind_is_told_beforehand(*, reverts: bool) -> None:
-    check = deletion_check("docs", f"{KEY}/v", "", "a Microsoft-managed key", "", reverts=reverts)
+    check = deletion_check(outlook(), PLATFORM_KEY, reverts=reverts, obstacle=None)
     assert check.result is CheckResult.PASS
-    assert (f"docs stays on {KEY}/v" in check.message) != reverts
-    assert ("back on a Microsoft-managed key" in check.message) == reverts
+    assert (f"docs stays on {KEY}/v, whose version must stay enabled" in check.message) != reverts
+    assert ("puts docs back on a Microsoft-managed key" in check.message) == reverts
 
 
 def test_the_key_that_a_resource_leaves_is_named_with_what_still_needs_it() -> None:
-    check = deletion_check("sql", KEY, f"{KEY}-old/v", "a Microsoft-managed key", "restores to a moment before", reverts=False)
-    assert f"takes sql off {KEY}-old/v, which restores to a moment before still need" in check.message
+    left = outlook(leaves=f"{KEY}-old/v", restores="restores to a moment before")
+    check = deletion_check(left, PLATFORM_KEY, reverts=False, obstacle=None)
+    assert f"takes docs off {KEY}-old/v, which restores to a moment before still need" in check.message
 
 
+def test_what_stays_on_something_else_does_not_stay_on_the_key() -> None:
+    check = deletion_check(outlook("a key elsewhere", on_wanted_key=False), PLATFORM_KEY, reverts=False, obstacle=None)
+    assert check.message == "deleting the manifest changes nothing in Azure: docs stays on a key elsewhere"
+
+
+def test_a_deletion_that_would_wait_is_a_warning_with_what_must_be_done() -> None:
+    obstacle = invalid(Reason.NO_PLATFORM_KEY_FOR_SETS, "the set cannot")
+    check = deletion_check(outlook(), PLATFORM_KEY, reverts=True, obstacle=obstacle)
+    assert (check.result, check.reason) == (CheckResult.WARN, Reason.NO_PLATFORM_KEY_FOR_SETS)
+    assert "would wait, because docs must revert to a Microsoft-managed key first: the set cannot" in check.message
+
+
+PLATFORM_KEY = "a Microsoft-managed key"
 NO = NotCovered("queues", "No", "a Microsoft-managed key", "somebody must act")
 UNKNOWN = NotCovered("encryption scopes", "Unknown", "", "somebody must grant it")
 

@@ -216,19 +216,36 @@ def effect_check(decision: Decision, key: KeyState, changes: tuple[str, ...]) ->
     return Check(CheckStage.EFFECT, result, decision.reason, f"these changes wait: {decision.message}", changes=changes)
 
 
-def deletion_check(name: str, wanted: str, leaves: str, platform_key: str, restores: str, *, reverts: bool) -> Check:
-    """What deleting the manifest leaves behind; `leaves` is another key that the resource is on now, empty if it is on none."""
-    if reverts:
-        message = f"deleting the manifest puts {name} back on {platform_key} first"
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What protects a resource once its manifest is applied, for the check of a later deletion."""
+
+    name: str
+    stays_on: str
+    """The key, or what else the resource is on then, in its service's words."""
+    on_wanted_key: bool
+    leaves: str = ""
+    """Another key that the resource is on now and that applying the manifest takes it off; empty if there is none."""
+    restores: str = ""
+    """What still needs that other key."""
+
+
+def deletion_check(outlook: Outlook, platform_key: str, *, reverts: bool, obstacle: Fault | None) -> Check:
+    """What deleting the manifest leaves behind; `obstacle` is what would block a revert of the resource as it is now."""
+    name, result, reason = outlook.name, CheckResult.PASS, Reason.PASSED
+    if not reverts:
+        needs = ", whose version must stay enabled, and status of the key goes on naming it (withoutManifest)"
+        message = f"deleting the manifest changes nothing in Azure: {name} stays on {outlook.stays_on}"
+        message += needs if outlook.on_wanted_key else ""
+    elif obstacle is not None:
+        result, reason = CheckResult.WARN, obstacle.reason
+        message = f"deleting the manifest would wait, because {name} must revert to {platform_key} first: {obstacle.message}"
     else:
-        message = (
-            f"deleting the manifest changes nothing in Azure: {name} stays on {wanted}, whose version must stay enabled, and status of "
-            "the key goes on naming it (withoutManifest)"
-        )
-    if leaves:
-        needing = f", which {restores} still need" if restores else ""
-        message += f"; applying it takes {name} off {leaves}{needing}"
-    return passed(CheckStage.DELETION, message)
+        message = f"deleting the manifest puts {name} back on {platform_key} first"
+    if outlook.leaves:
+        needing = f", which {outlook.restores} still need" if outlook.restores else ""
+        message += f"; applying it takes {name} off {outlook.leaves}{needing}"
+    return Check(CheckStage.DELETION, result, reason, message)
 
 
 def coverage_check(uncovered: tuple[NotCovered, ...], *, required: bool, never: str = "") -> Check:

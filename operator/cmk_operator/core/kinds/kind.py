@@ -58,5 +58,7 @@ class Kind:
     """The service that reports the key of the resource, for messages."""
     platform_key: str = "a Microsoft-managed key"
     """What protects the resource while no customer's key does, for messages."""
+    has_platform_key: bool = True
+    """Whether a resource of the kind can be without a customer's key."""
     never_covered: str = ""
     """Data of the resource that no customer's key ever protects, for messages; empty if there is none."""

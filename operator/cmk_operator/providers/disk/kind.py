@@ -40,6 +40,7 @@ DISK_ENCRYPTION_SET: Final = Kind(
     off_another_key="the provider's administrator must put the set on a key in a Key Vault, or the platform engineer name another set",
     shares_vault_region="disk encryption sets",
     manifest_field="diskEncryptionSet",
+    has_platform_key=False,
 )
 DISK: Final = Kind(
     resource_type="microsoft.compute/disks",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.azure.permissions import permissions_at
 from cmk_operator.core.encryption.coverage import Parts, not_covered
-from cmk_operator.core.encryption.protection import key_in_force, text_in_force
+from cmk_operator.core.encryption.protection import MicrosoftManaged, OnKey, key_in_force, start_of, text_in_force
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.faults.reason import Reason
@@ -19,6 +19,7 @@ from cmk_operator.core.preflight import (
     Check,
     CheckResult,
     CheckStage,
+    Outlook,
     Rights,
     coverage_check,
     deletion_check,
@@ -64,17 +65,24 @@ async def check_resource(context: PreflightContext, name: str, namespace: str) -
 
 
 def _deletion(admitted: AdmittedResource, seen: ResourceFacts[Any]) -> Check:
+    """The same plan of a revert as a deletion has; a key that the operator cannot read is left alone."""
     uri, active = admitted.path.path.key_uri, admitted.path.key.status.active_version
     policy, now = effective_resource_policy(admitted.resource), key_in_force(seen.protection)
-    leaves = now is not None and now.versionless != uri.versionless and policy.mode == "Enforce"
-    return deletion_check(
+    writes = policy.mode == "Enforce" and isinstance(start_of(seen.protection, ""), OnKey | MicrosoftManaged)
+    on_ours = now is not None and now.versionless == uri.versionless
+    wanted = str(uri.at(active) if uri.version is None and active is not None else uri)
+    reverts = policy.deletion_policy == "RevertToPlatformKey" and writes
+    plan = admitted.provider.plan_revert(admitted.target, seen) if reverts else None
+    outlook = Outlook(
         admitted.path.target.shown_name,
-        str(uri.at(active) if uri.version is None and active is not None else uri),
-        str(now) if leaves else "",
-        admitted.resource.platform_key,
-        admitted.provider.kind.timing.restores,
-        reverts=policy.deletion_policy == "RevertToPlatformKey" and policy.mode == "Enforce",
+        wanted if writes else text_in_force(seen.protection) or admitted.resource.platform_key,
+        on_wanted_key=writes or on_ours,
+        leaves=str(now) if writes and not on_ours and now is not None else "",
+        restores=admitted.provider.kind.timing.restores,
     )
+    obstacle = plan if isinstance(plan, Fault) and plan.needs_a_person else None
+    reverts = reverts and (plan is not None or admitted.provider.kind.has_platform_key)
+    return deletion_check(outlook, admitted.resource.platform_key, reverts=reverts, obstacle=obstacle)
 
 
 async def _admit(context: PreflightContext, resource: EncryptedResource) -> AdmittedResource | Fault:
