@@ -105,7 +105,7 @@ def test_files_are_written_ready_to_run_and_never_replaced_unasked(
     ("arguments", "words"),
     [
         (("nobody",), 'customertenants.cmk-operator.dev "nobody" not found'),
-        (("-A",), "No such option"),
+        (("--everything",), "No such option"),
         (("--", "--all"), "'--all' is not the name of an object"),
         (("cli-fabrikam", "--context", "nowhere"), "nowhere"),
         (("cli-fabrikam", "--key", "storages"), "there are: cli/borrowed, cli/sql, cli/storage"),

@@ -39,6 +39,8 @@ class Cluster:
     context: str | None = None
     impersonated: str | None = None
     namespace: str | None = None
+    groups: tuple[str, ...] = ()
+    request_timeout: str | None = None
 
     def get(self, model: type[ResourceT], name: str) -> ResourceT:
         """A cluster-wide object. Raises click.ClickException in the words of kubectl."""
@@ -148,15 +150,22 @@ class Cluster:
         return answer
 
     def _run(self, *arguments: str, stdin: str | None = None) -> str:
-        options = {"--kubeconfig": self.kubeconfig, "--context": self.context, "--as": self.impersonated}
+        options = {
+            "--kubeconfig": self.kubeconfig,
+            "--context": self.context,
+            "--as": self.impersonated,
+            "--request-timeout": self.request_timeout,
+        }
         given = [f"{option}={value}" for option, value in options.items() if value is not None]
+        given += [f"--as-group={group}" for group in self.groups]
         try:
             done = subprocess.run(  # noqa: S603 - arguments of our own, no shell
                 ["kubectl", *given, *arguments],  # noqa: S607 - the person's own kubectl
                 # What is not given a text reads what this command is given: `-f -` is kubectl's own.
                 input=stdin,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 check=False,
             )
         except FileNotFoundError as error:
@@ -183,23 +192,48 @@ def _read(model: type[ResourceT], body: dict[str, Any]) -> ResourceT:
 
 
 def cluster_options(command: Callable[Concatenate[Cluster, OptionsP], None]) -> Callable[..., None]:
-    """Give a command kubectl's own options; it gets the cluster as its first argument."""
+    """Give a command kubectl's own options; it gets the cluster as its first argument.
 
-    @click.option("--kubeconfig", metavar="FILE", help="Configuration file, as for kubectl.")
-    @click.option("--context", metavar="NAME", help="Context of the configuration file, as for kubectl.")
-    @click.option("--as", "impersonated", metavar="USER", help="User to impersonate, as for kubectl.")
-    @click.option("-n", "--namespace", metavar="NAME", help="Only this namespace. The default is all namespaces.")
+    They may stand before the command, too, as with kubectl: what stands behind it counts.
+    """
+
+    @connection_options
+    @click.pass_context
     @functools.wraps(command)
-    def with_cluster(
-        kubeconfig: str | None,
-        context: str | None,
-        impersonated: str | None,
-        namespace: str | None,
-        *arguments: OptionsP.args,
-        **options: OptionsP.kwargs,
-    ) -> None:
-        command(
-            Cluster(kubeconfig, context, impersonated, checked_name(namespace) if namespace else None), *arguments, **options
+    def with_cluster(context: click.Context, /, *arguments: OptionsP.args, **options: OptionsP.kwargs) -> None:
+        given = {**(context.obj or {}), **{name: value for name in CONNECTION if (value := options.pop(name))}}
+        if given.get("namespace") and given.get("all_namespaces"):
+            raise click.UsageError("--namespace and --all-namespaces exclude each other")
+        namespace = given.get("namespace")
+        cluster = Cluster(
+            given.get("kubeconfig"),
+            given.get("context"),
+            given.get("impersonated"),
+            checked_name(namespace) if namespace else None,
+            tuple(given.get("groups", ())),
+            given.get("request_timeout"),
         )
+        command(cluster, *arguments, **options)
 
     return with_cluster
+
+
+CONNECTION: Final = ("kubeconfig", "context", "impersonated", "groups", "request_timeout", "namespace", "all_namespaces")
+"""The names of kubectl's own options."""
+
+
+def connection_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add kubectl's own options to a command or to the group of all commands."""
+    for option in reversed(
+        (
+            click.option("--kubeconfig", metavar="FILE", help="Configuration file, as for kubectl."),
+            click.option("--context", metavar="NAME", help="Context of the configuration file, as for kubectl."),
+            click.option("--as", "impersonated", metavar="USER", help="User to impersonate, as for kubectl."),
+            click.option("--as-group", "groups", metavar="GROUP", multiple=True, help="Group to impersonate; may be repeated."),
+            click.option("--request-timeout", metavar="TIME", help="Patience with one request, such as 30s, as for kubectl."),
+            click.option("-n", "--namespace", metavar="NAME", help="Only this namespace. The default is all namespaces."),
+            click.option("-A", "--all-namespaces", is_flag=True, help="All namespaces, which is the default."),
+        )
+    ):
+        command = option(command)
+    return command

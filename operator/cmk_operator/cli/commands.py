@@ -8,6 +8,7 @@ import click
 
 from cmk_operator.cli.approve import approve
 from cmk_operator.cli.audit import audit
+from cmk_operator.cli.cluster import connection_options
 from cmk_operator.cli.compromised import compromised
 from cmk_operator.cli.events import events
 from cmk_operator.cli.handoff import handoff
@@ -19,8 +20,11 @@ from cmk_operator.cli.versions import versions
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("cmk-operator"), message="%(version)s")
-def cmk() -> None:
+@connection_options
+@click.pass_context
+def cmk(context: click.Context, /, **connection: object) -> None:
     """Customer-managed keys in the customers' own tenants."""
+    context.obj = {name: value for name, value in connection.items() if value}
 
 
 cmk.add_command(approve)

@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 import click
-from rich.console import Console, Group
-from rich.padding import Padding
-from rich.syntax import Syntax
 from rich.text import Text
 
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
@@ -19,6 +16,7 @@ from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.handover import handover_of, refused_keys
 from cmk_operator.cli.cluster import Cluster, cluster_options
+from cmk_operator.cli.presentation import console, show_command, show_lines
 from cmk_operator.core.handover.azure_cli import azure_cli_script
 from cmk_operator.core.handover.bicep import bicep_file
 from cmk_operator.core.handover.letter import letter
@@ -219,14 +217,12 @@ def _write(handover: Handover, choices: Choices, directory: Path, forms: list[st
 
 
 def _show(handover: Handover, choices: Choices) -> None:
-    console = Console(highlight=False)
-    console.print(Text(f"For the administrator of tenant {handover.tenant_id}", style="bold"))
+    on = console()
+    on.print(Text(f"For the administrator of tenant {handover.tenant_id}", style="bold"))
     for number, step in enumerate(steps(handover, choices), start=1):
-        parts: list[Any] = [Text(f"Who: {step.who}.", style="dim"), Text(step.why)]
+        show_lines(on, f"{number}. {step.title}", [f"Who: {step.who}.", step.why])
         if step.command:
-            parts.append(Syntax(step.command, "bash", background_color="default", word_wrap=True))
-        console.print()
-        console.print(Text(f"{number}. {step.title}", style="bold cyan"))
-        console.print(Padding(Group(*parts), (0, 0, 0, 3)))
-    console.print()
-    console.print(Text(f"As files: kubectl cmk handoff {handover.tenant} --write DIRECTORY", style="dim"))
+            show_command(on, step.command)
+    on.print()
+    on.print(Text("As files:", style="dim"))
+    show_command(on, f"kubectl cmk handoff {handover.tenant} --write DIRECTORY")

@@ -13,20 +13,23 @@ from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.cli.attention import NOBODY, Attention, attention
 from cmk_operator.cli.cluster import Cluster, cluster_options
-from cmk_operator.cli.presentation import console, instant, show_json, show_lines, show_table, without_absent
+from cmk_operator.cli.presentation import console, instant, output_option, show_json, show_lines, show_table, without_absent
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.conditions import ConditionType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from rich.console import Console
+
 
 @click.command()
 @click.option("--tenant", metavar="NAME", help="Only this CustomerTenant, with its keys and their resources.")
-@click.option("--exit-code", is_flag=True, help="Exit with 1 if anything is not Ready.")
-@click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if anything is not Ready, or there is nothing to show.")
+@click.option("--allow-empty", is_flag=True, help="With --exit-code: nothing to show is no failure.")
+@output_option("wide")
 @cluster_options
-def status(cluster: Cluster, tenant: str | None, output: str | None, *, exit_code: bool) -> None:
+def status(cluster: Cluster, tenant: str | None, output: str | None, *, exit_code: bool, allow_empty: bool) -> None:
     """Show every tenant, key and resource: access, version, rotation, what stops when, and who must act."""
     keys = [key for key in cluster.all(CustomerManagedKey) if tenant is None or key.spec.tenant_ref.name == tenant]
     named = {(key.metadata.namespace, key.metadata.name) for key in keys}
@@ -35,29 +38,47 @@ def status(cluster: Cluster, tenant: str | None, output: str | None, *, exit_cod
         for resource in cluster.all(EncryptedResource)
         if tenant is None or (resource.metadata.namespace, resource.spec.key_ref.name) in named
     ]
-    data = overview(*_cluster_wide(cluster, tenant), keys, resources)
+    data = overview(*_cluster_wide(cluster, tenant, keys), keys, resources)
     if output == "json":
         show_json(data)
     else:
-        _show(data)
+        _show(data, wide=output == "wide")
+    if exit_code and not allow_empty and not any(data.values()):
+        raise click.ClickException(f"there is nothing to show{_where(cluster, tenant)}: --allow-empty accepts that")
     if exit_code and any(entry["ready"] != "True" for entries in data.values() for entry in entries):
         raise SystemExit(1)
 
 
-def _cluster_wide(cluster: Cluster, tenant: str | None) -> tuple[Sequence[FederatedIdentity], Sequence[CustomerTenant]]:
-    """Tenants and identities belong to administrators. Whoever may not read them sees the rest."""
+def _where(cluster: Cluster, tenant: str | None) -> str:
+    of = f" of CustomerTenant {tenant}" if tenant is not None else ""
+    return f"{of} in namespace {cluster.namespace}" if cluster.namespace else of
+
+
+def _cluster_wide(
+    cluster: Cluster, tenant: str | None, keys: Iterable[CustomerManagedKey]
+) -> tuple[Sequence[FederatedIdentity], Sequence[CustomerTenant]]:
+    """Tenants and identities belong to administrators. Whoever may not read them sees the rest.
+
+    Where a namespace is given, nothing is listed beyond it: only the tenants that its keys name are read.
+    """
     try:
-        tenants = [one for one in cluster.all_cluster_wide(CustomerTenant) if tenant in {None, one.metadata.name}]
-        identities = cluster.all_cluster_wide(FederatedIdentity)
+        if cluster.namespace:
+            tenants = [cluster.get(CustomerTenant, name) for name in sorted({key.spec.tenant_ref.name for key in keys})]
+        else:
+            tenants = [one for one in cluster.all_cluster_wide(CustomerTenant) if tenant in {None, one.metadata.name}]
+        if cluster.namespace or tenant is not None:
+            names = sorted({one.spec.identity_ref.name for one in tenants})
+            identities: Sequence[FederatedIdentity] = [cluster.get(FederatedIdentity, name) for name in names]
+        else:
+            identities = cluster.all_cluster_wide(FederatedIdentity)
     except click.ClickException as error:
-        if "Forbidden" not in error.message:
+        if "Forbidden" not in error.message and "NotFound" not in error.message:
             raise
         click.echo(f"Tenants and identities are not shown: {error.message}", err=True)
         return (), ()
-    if tenant is None:
-        return identities, tenants
-    wanted = {one.spec.identity_ref.name for one in tenants}
-    return [one for one in identities if one.metadata.name in wanted], tenants
+    if tenant is not None and not tenants and not cluster.namespace:
+        raise click.ClickException(f"there is no CustomerTenant {tenant!r}")
+    return identities, tenants
 
 
 def overview(
@@ -137,13 +158,15 @@ def _attention(conditions: Sequence[Any]) -> dict[str, Any]:
     return {"ready": found.ready, "reason": found.reason, "message": found.message, "whoMustAct": who}
 
 
-def _show(data: dict[str, list[dict[str, Any]]]) -> None:
+def _show(data: dict[str, list[dict[str, Any]]], *, wide: bool) -> None:
     on = console()
     last = ("ready", "reason", "whoMustAct")
-    _table(on, "Identities", data["identities"], ("name", "application", *last))
-    _table(on, "Tenants", data["tenants"], ("name", "tenantId", "consent", *last))
-    _table(on, "Keys", data["keys"], ("namespace", "name", "activeVersion", "access", "rotation", "usedBy", *last))
-    _table(on, "Resources", data["resources"], ("namespace", "name", "kind", "target", "key", "version", "access", *last))
+    _table(on, "Identities", data["identities"], ("name", "application", *last), ("application",), wide=wide)
+    _table(on, "Tenants", data["tenants"], ("name", "tenantId", "consent", *last), ("tenantId",), wide=wide)
+    fields: tuple[str, ...] = ("namespace", "name", "activeVersion", "access", "rotation", "usedBy", *last)
+    _table(on, "Keys", data["keys"], fields, ("activeVersion", "rotation", "usedBy", "access"), wide=wide)
+    fields = ("namespace", "name", "kind", "target", "key", "version", "access", *last)
+    _table(on, "Resources", data["resources"], fields, ("version", "key", "target", "access", "kind"), wide=wide)
     if not any(data.values()):
         on.print("There are no manifests.")
     stopping = [
@@ -181,9 +204,21 @@ def _machines(stop: dict[str, Any]) -> str:
 _TITLES = {"activeVersion": "VERSION", "usedBy": "USED BY", "whoMustAct": "WHO MUST ACT", "tenantId": "TENANT"}
 
 
-def _table(on: Any, title: str, entries: list[dict[str, Any]], fields: tuple[str, ...]) -> None:  # noqa: ANN401 - rich's console
+def _table(
+    on: Console,
+    title: str,
+    entries: list[dict[str, Any]],
+    fields: tuple[str, ...],
+    only_if_wide: tuple[str, ...],
+    *,
+    wide: bool,
+) -> None:
     if not entries:
         return
-    columns = [_TITLES.get(name, name.upper()) for name in fields]
+    columns = [_title(name) for name in fields]
     rows = [[str(entry[name]) if entry[name] is not None else None for name in fields] for entry in entries]
-    show_table(on, title, columns, rows)
+    show_table(on, title, columns, rows, only_if_wide=[_title(name) for name in only_if_wide], wide=wide)
+
+
+def _title(field: str) -> str:
+    return _TITLES.get(field, field.upper())

@@ -9,7 +9,7 @@ import click
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.cli.cluster import Cluster, cluster_options
-from cmk_operator.cli.presentation import console, instant, now, show_json, show_lines, show_table
+from cmk_operator.cli.presentation import console, instant, now, output_option, show_json, show_lines, show_table
 from cmk_operator.cli.version_use import may_disable, users_of, users_unknown
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", metavar="[NAMESPACE/]KEY")
-@click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
+@output_option("wide")
 @cluster_options
 def versions(cluster: Cluster, name: str, output: str | None) -> None:
     """Show each known version of KEY (a CustomerManagedKey), and whether the customer may disable it now.
@@ -30,7 +30,7 @@ def versions(cluster: Cluster, name: str, output: str | None) -> None:
     if output == "json":
         show_json(data)
     else:
-        _show(data)
+        _show(data, wide=output == "wide")
 
 
 def version_table(key: CustomerManagedKey, resources: tuple[EncryptedResource, ...], at: datetime) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def version_table(key: CustomerManagedKey, resources: tuple[EncryptedResource, .
     }
 
 
-def _show(data: dict[str, Any]) -> None:
+def _show(data: dict[str, Any], *, wide: bool) -> None:
     on = console()
     columns = ("VERSION", "ENABLED", "ACCESS", "EXPIRES", "IN USE BY", "SUPERSEDED", "SAFE AFTER", "KEEP UNTIL", "MAY DISABLE")
     rows = [
@@ -83,7 +83,8 @@ def _show(data: dict[str, Any]) -> None:
         )
         for entry in data["versions"]
     ]
-    show_table(on, f"{data['key']}: {data['keyUri']}", columns, rows)
+    less = ("ENABLED", "EXPIRES", "SUPERSEDED", "KEEP UNTIL")
+    show_table(on, f"{data['key']}: {data['keyUri']}", columns, rows, only_if_wide=less, wide=wide)
     show_lines(on, "May it be disabled?", (f"{one['version']}: {one['mayDisable']}: {one['why']}" for one in data["versions"]))
     show_lines(on, "There may be more users", [data["usersUnknown"]] if data["usersUnknown"] else [], "bold yellow")
     if data["pendingVersion"]:

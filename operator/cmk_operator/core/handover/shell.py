@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 WIDTH: Final = 110
 CONTINUED: Final = " \\"
+_BACKSLASH: Final = "\\"
+_CONTROL: Final = re.compile(r"[\x01-\x1f\x7f]")
 _MEANS_NOTHING_IN_DOUBLE_QUOTES: Final = re.compile(r"[^\"$`\\!\x00-\x1f\x7f]*")
 
 
@@ -35,6 +37,10 @@ def quoted(word: Word) -> str:
 
 
 def _text(text: str) -> str:
+    if _CONTROL.search(text):
+        # Copied from a terminal, a tab would arrive as blanks. Source: Bash Reference Manual, "ANSI-C Quoting".
+        escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\t", "\\t")
+        return f"$'{_CONTROL.sub(lambda found: f'{_BACKSLASH}x{ord(found[0]):02x}', escaped)}'"
     if "'" in text and _MEANS_NOTHING_IN_DOUBLE_QUOTES.fullmatch(text):
         return f'"{text}"'
     return shlex.quote(text)
