@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from cmk_keyservice.store.rows import Fence, NewDataKey
+from cmk_keyservice.store.rows import DataKeyRow, Fence, NewDataKey
+
+if TYPE_CHECKING:
+    from cmk_keyservice.store.store import Store
 
 FENCE = Fence("uid-1", 1)
 OLD = "https://v.vault.azure.net/keys/k/00000000000000000000000000000001"
@@ -26,3 +30,11 @@ def new_data_key(epoch: int = 1, *, organization: str = "acme", service: str = "
         edek=secrets.token_bytes(300),
         context_digest=secrets.token_bytes(32),
     )
+
+
+async def stored(store: Store, *, fence: Fence = FENCE, **values: object) -> DataKeyRow:
+    """Observe `fence` and store a row."""
+    await store.observe("acme", fence)
+    row = await store.first_or_existing(new_data_key(**values), fence)  # type: ignore[arg-type]  # what the caller names
+    assert isinstance(row, DataKeyRow)
+    return row

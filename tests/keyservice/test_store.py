@@ -15,7 +15,7 @@ from sqlalchemy import text
 from cmk_keyservice.problem import Kind, ProblemError
 from cmk_keyservice.store.rows import DataKeyRow, Fence, Fenced, Notice, Rewrapped, Word, Write
 from cmk_keyservice.store.store import Store
-from tests.keyservice.rows import FENCE, NEW, OLD, new_data_key
+from tests.keyservice.rows import FENCE, NEW, OLD, new_data_key, stored
 
 if TYPE_CHECKING:
     from sandbox.postgresql import Postgresql
@@ -23,19 +23,12 @@ if TYPE_CHECKING:
 _WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
 
 
-async def _stored(store: Store, **values: object) -> DataKeyRow:
-    await store.observe("acme", FENCE)
-    row = await store.first_or_existing(new_data_key(**values), FENCE)  # type: ignore[arg-type]  # what the caller names
-    assert isinstance(row, DataKeyRow)
-    return row
-
-
 def _rewrapped(row: DataKeyRow, kid: str = NEW) -> Rewrapped:
     return Rewrapped(row.id, row.row_version, kid, "RSA-OAEP-256", secrets.token_bytes(300))
 
 
 async def test_what_was_stored_is_found_by_id_and_as_the_newest_epoch(store: Store) -> None:
-    first, second = await _stored(store), await _stored(store, epoch=2)
+    first, second = await stored(store), await stored(store, epoch=2)
     found = await store.data_key(first.id)
     assert found is not None
     assert replace(found, age=first.age) == first
@@ -58,7 +51,7 @@ async def test_of_many_first_data_keys_one_wins_and_all_get_it(store: Store) -> 
 
 
 async def test_a_writer_with_older_settings_is_fenced(store: Store) -> None:
-    row = await _stored(store)
+    row = await stored(store)
     assert await store.observe("acme", Fence("uid-1", 2)) == Fence("uid-1", 2)
     known = Fenced(Fence("uid-1", 2))
     assert await store.first_or_existing(new_data_key(epoch=2), FENCE) == known
@@ -85,7 +78,7 @@ async def test_observing_waits_for_writes_under_older_settings(store: Store) -> 
 
 
 async def test_kid_and_edek_change_together_and_the_previous_ones_are_kept(store: Store) -> None:
-    row = await _stored(store)
+    row = await stored(store)
     change = _rewrapped(row)
     assert await store.compare_and_set("acme", change, FENCE) is Write.WRITTEN
     now = await store.data_key(row.id)
@@ -122,7 +115,7 @@ async def test_ten_thousand_rows_change_in_one_transaction(store: Store, databas
 
 async def test_two_replicas_never_get_the_same_row_to_rewrap(store: Store) -> None:
     for epoch in range(1, 6):
-        await _stored(store, epoch=epoch)
+        await stored(store, epoch=epoch)
     async with store.rewrap_batch("acme", NEW, 3) as one, store.rewrap_batch("acme", NEW, 3) as other:
         assert len(one.rows) == 3
         assert len(other.rows) == 2
@@ -130,7 +123,7 @@ async def test_two_replicas_never_get_the_same_row_to_rewrap(store: Store) -> No
 
 
 async def test_a_batch_that_fails_changes_nothing(store: Store) -> None:
-    row = await _stored(store)
+    row = await stored(store)
 
     async def written_and_then_failed() -> None:
         async with store.rewrap_batch("acme", NEW, 3) as batch:

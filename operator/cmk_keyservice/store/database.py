@@ -174,6 +174,6 @@ def connection_settings(timeout: float) -> dict[str, Any]:
         "keepalives_interval": 3,
         "keepalives_count": 3,
         "tcp_user_timeout": milliseconds,
-        "options": f"{limits} -c idle_in_transaction_session_timeout={6 * milliseconds}",
+        "options": f"{limits} -c idle_in_transaction_session_timeout={12 * milliseconds}",
         "application_name": "cmk-keyservice",
     }
