@@ -34,7 +34,7 @@ def new_data_key(epoch: int = 1, *, organization: str = "acme", service: str = "
 
 async def stored(store: Store, *, fence: Fence = FENCE, **values: object) -> DataKeyRow:
     """Observe `fence` and store a row."""
-    await store.observe("acme", fence)
+    await store.observe("acme", fence, "shop")
     row = await store.first_or_existing(new_data_key(**values), fence)  # type: ignore[arg-type]  # what the caller names
     assert isinstance(row, DataKeyRow)
     return row

@@ -59,7 +59,7 @@ def _change(url: str, statement: str, *values: object) -> None:
     ids=["another version", "foreign kid", "epoch", "organization", "purpose", "service", "suite", "edek", "id"],
 )
 async def test_a_row_that_somebody_changed_is_refused(store: Store, database_url: str, column: str, value: object) -> None:
-    await store.observe("acme", FENCE)
+    await store.observe("acme", FENCE, "shop")
     await mint(store, _RING)
     opened(await _row(store), _RING)
     _change(database_url, f"UPDATE data_key SET {column} = %s", value)  # noqa: S608 - of the table above
@@ -74,7 +74,7 @@ async def test_a_row_that_somebody_changed_is_refused(store: Store, database_url
 
 
 async def test_the_edek_of_another_row_is_refused(store: Store, database_url: str) -> None:
-    await store.observe("acme", FENCE)
+    await store.observe("acme", FENCE, "shop")
     await mint(store, _RING)
     other = await stored(store, epoch=2)
     _change(database_url, "UPDATE data_key SET edek = (SELECT edek FROM data_key WHERE epoch = 1) WHERE id = %s", other.id)
@@ -86,7 +86,7 @@ async def test_the_edek_of_another_row_is_refused(store: Store, database_url: st
 async def test_fifty_first_data_keys_from_two_processes_are_one_row_and_all_of_them_open(
     store: Store, database_url: str, tmp_path: Path
 ) -> None:
-    await store.observe("acme", FENCE)
+    await store.observe("acme", FENCE, "shop")
     ring_file = tmp_path / "ring.json"
     ring_file.write_bytes(_DOCUMENT)
     command = [sys.executable, "-m", "tests.keyservice.first_data_keys", database_url, str(ring_file)]
@@ -112,7 +112,7 @@ async def test_fifty_first_data_keys_from_two_processes_are_one_row_and_all_of_t
 
 async def test_the_ring_of_another_database_is_refused_before_anything_is_served(store: Store) -> None:
     await check_ring(store, _RING)
-    await store.observe("acme", FENCE)
+    await store.observe("acme", FENCE, "shop")
     await mint(store, _RING)
     await check_ring(store, _RING)
     other = KeyRing.parse(RingName.INTERNAL, key_ring.new_key_ring())
@@ -124,7 +124,7 @@ async def test_the_ring_of_another_database_is_refused_before_anything_is_served
 
 
 async def test_after_a_rotation_of_the_ring_everything_is_sealed_again_and_the_old_key_can_go(store: Store) -> None:
-    await store.observe("acme", FENCE)
+    await store.observe("acme", FENCE, "shop")
     key = await mint(store, _RING)
     row = await _row(store)
     again = Rewrapped(row.id, row.row_version, NEW, row.algorithm, _resealed(row, NEW))
@@ -157,7 +157,7 @@ def _resealed(row: DataKeyRow, kid: str) -> bytes:
 async def test_a_database_of_an_hour_ago_opens_its_rows_and_says_that_it_is_old(
     store: Store, database_url: str, postgres: Postgresql
 ) -> None:
-    await store.observe("acme", FENCE)
+    await store.observe("acme", FENCE, "shop")
     old = seal(await mint(store, _RING), b"old data", b"")
     row = await _row(store)
     await store.note_report("acme")
@@ -166,7 +166,7 @@ async def test_a_database_of_an_hour_ago_opens_its_rows_and_says_that_it_is_old(
 
     now = await Store.open(database_url)
     later = Fence("uid-1", 2)
-    await now.observe("acme", later)
+    await now.observe("acme", later, "shop")
     again = Rewrapped(row.id, row.row_version, NEW, row.algorithm, _resealed(row, NEW))
     assert await now.compare_and_set("acme", again, later) is Write.WRITTEN
     lost = await stored(now, epoch=2, fence=later)
@@ -180,7 +180,7 @@ async def test_a_database_of_an_hour_ago_opens_its_rows_and_says_that_it_is_old(
     assert (await restored.by_kid("acme"))[0].kid == OLD
     assert open_(opened(await _row(restored), _RING), ciphertext.parse(old), b"") == b"old data"
     assert await restored.data_key(lost.id) is None
-    await restored.observe("acme", later)
+    await restored.observe("acme", later, "shop")
     async with restored.rewrap_batch("acme", NEW, 10) as batch:
         assert [one.id for one in batch.rows] == [row.id]
     assert (await stored(restored, epoch=2, fence=later)).id != lost.id

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from cmk_keyservice.problem import Kind, ProblemError
-from cmk_keyservice.store.rows import DataKeyRow, Fence, Fenced, Notice, Rewrapped, Word, Write
+from cmk_keyservice.store.rows import DataKeyRow, Fence, Fenced, Notice, Observed, Rewrapped, Word, Write
 from cmk_keyservice.store.store import Store
 from tests.keyservice.rows import FENCE, NEW, OLD, new_data_key, stored
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from sandbox.postgresql import Postgresql
 
 _WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+
+
+def _known(uid: str, revision: int) -> Observed:
+    return Observed(Fence(uid, revision), "shop")
 
 
 def _rewrapped(row: DataKeyRow, kid: str = NEW) -> Rewrapped:
@@ -44,7 +48,7 @@ async def test_what_was_stored_is_found_by_id_and_as_the_newest_epoch(store: Sto
 
 
 async def test_of_many_first_data_keys_one_wins_and_all_get_it(store: Store) -> None:
-    await store.observe("acme", FENCE)
+    await store.observe("acme", FENCE, "shop")
     rows = await asyncio.gather(*(store.first_or_existing(new_data_key(), FENCE) for _ in range(20)))
     assert len({row.id for row in rows if isinstance(row, DataKeyRow)}) == 1
     assert [(count.kid, count.data_keys) for count in await store.by_kid("acme")] == [(OLD, 1)]
@@ -52,7 +56,7 @@ async def test_of_many_first_data_keys_one_wins_and_all_get_it(store: Store) -> 
 
 async def test_a_writer_with_older_settings_is_fenced(store: Store) -> None:
     row = await stored(store)
-    assert await store.observe("acme", Fence("uid-1", 2)) == Fence("uid-1", 2)
+    assert await store.observe("acme", Fence("uid-1", 2), "shop") == _known("uid-1", 2)
     known = Fenced(Fence("uid-1", 2))
     assert await store.first_or_existing(new_data_key(epoch=2), FENCE) == known
     assert await store.compare_and_set("acme", _rewrapped(row), FENCE) is Write.FENCED
@@ -61,20 +65,41 @@ async def test_a_writer_with_older_settings_is_fenced(store: Store) -> None:
 
 
 async def test_the_revision_of_one_object_never_goes_back_and_a_new_object_replaces_it(store: Store) -> None:
-    assert await store.observe("acme", Fence("uid-1", 5)) == Fence("uid-1", 5)
-    assert await store.observe("acme", Fence("uid-1", 4)) == Fence("uid-1", 5)
-    assert await store.observe("acme", Fence("uid-2", 1)) == Fence("uid-2", 1)
+    assert await store.observe("acme", Fence("uid-1", 5), "shop") == _known("uid-1", 5)
+    assert await store.observe("acme", Fence("uid-1", 4), "shop") == _known("uid-1", 5)
+    assert await store.observe("acme", Fence("uid-2", 1), "shop") == _known("uid-2", 1)
+
+
+async def test_an_organization_with_data_keys_stays_in_its_namespace(store: Store) -> None:
+    assert await store.observe("acme", FENCE, "shop") == Observed(FENCE, "shop")
+    foreign = Fence("uid-2", 9)
+    assert await store.observe("acme", foreign, "evil") == Observed(foreign, "evil")
+    await store.observe("acme", FENCE, "shop")
+    await store.first_or_existing(new_data_key(), FENCE)
+    assert await store.observe("acme", foreign, "evil") == Observed(FENCE, "shop")
+    assert await store.first_or_existing(new_data_key(epoch=2), foreign) == Fenced(FENCE)
+    assert await store.observe("acme", foreign, "shop") == Observed(foreign, "shop")
 
 
 async def test_observing_waits_for_writes_under_older_settings(store: Store) -> None:
-    await store.observe("acme", FENCE)
+    await store.observe("acme", FENCE, "shop")
     async with store.transaction() as connection:
         await store.first_or_existing(new_data_key(), FENCE, within=connection)
-        observing = asyncio.create_task(store.observe("acme", Fence("uid-1", 2)))
+        observing = asyncio.create_task(store.observe("acme", Fence("uid-1", 2), "shop"))
         while (await store.rows(_WAITING))[0][0] == 0:
             assert not observing.done()
     await observing
     assert [count.data_keys for count in await store.by_kid("acme")] == [1]
+
+
+async def test_another_namespace_waits_for_the_first_data_key_and_then_gets_nothing(store: Store) -> None:
+    await store.observe("acme", FENCE, "shop")
+    async with store.transaction() as connection:
+        await store.first_or_existing(new_data_key(), FENCE, within=connection)
+        observing = asyncio.create_task(store.observe("acme", Fence("uid-2", 1), "evil"))
+        while (await store.rows(_WAITING))[0][0] == 0:
+            assert not observing.done()
+    assert await observing == Observed(FENCE, "shop")
 
 
 async def test_kid_and_edek_change_together_and_the_previous_ones_are_kept(store: Store) -> None:
@@ -93,7 +118,7 @@ async def test_kid_and_edek_change_together_and_the_previous_ones_are_kept(store
 
 
 async def test_ten_thousand_rows_change_in_one_transaction(store: Store, database_url: str) -> None:
-    await store.observe("acme", FENCE)
+    await store.observe("acme", FENCE, "shop")
     with psycopg.connect(database_url) as connection:
         connection.execute(
             "INSERT INTO data_key (id, organization, service, purpose, epoch, suite, kid, algorithm, edek, context_digest)"
@@ -241,7 +266,7 @@ async def test_a_notice_reaches_every_listener_and_a_new_connection_says_that_an
 
 async def test_a_database_that_is_older_than_its_own_report_was_restored(store: Store) -> None:
     assert await store.note_report("acme") is None
-    await store.observe("acme", FENCE)
+    await store.observe("acme", FENCE, "shop")
     reported = await store.note_report("acme")
     assert reported is not None
     assert not await store.note_restore("acme", reported)
@@ -252,7 +277,7 @@ async def test_a_database_that_is_older_than_its_own_report_was_restored(store: 
 
 @pytest.mark.parametrize("name", ["a\0b", "a\ud800"], ids=["a NUL", "half a surrogate pair"])
 async def test_a_name_that_postgresql_does_not_store_is_the_callers_problem(store: Store, name: str) -> None:
-    await store.observe("acme", FENCE)
+    await store.observe("acme", FENCE, "shop")
     with pytest.raises(ProblemError) as refused:
         await store.first_or_existing(new_data_key(service=name), FENCE)
     assert refused.value.problem.kind is Kind.INVALID

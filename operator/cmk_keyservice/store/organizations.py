@@ -7,12 +7,12 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 import rfc8785
-from sqlalchemy import bindparam, func, select, text
+from sqlalchemy import bindparam, exists, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from cmk_keyservice.store.database import Database
-from cmk_keyservice.store.rows import AccessRow, Fence, Fenced
-from cmk_keyservice.store.tables import ACCESS, ORGANIZATION
+from cmk_keyservice.store.rows import AccessRow, Fence, Fenced, Observed
+from cmk_keyservice.store.tables import ACCESS, DATA_KEY, ORGANIZATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 _AGE: Final = func.extract("epoch", func.clock_timestamp() - ACCESS.c.recorded_at)
-_FENCE: Final = select(ORGANIZATION.c.uid, ORGANIZATION.c.revision).where(ORGANIZATION.c.id == bindparam("organization"))
-_SHARED_FENCE: Final = _FENCE.with_for_update(read=True)
+_KNOWN: Final = select(ORGANIZATION).where(ORGANIZATION.c.id == bindparam("organization"))
+_LOCKED: Final = _KNOWN.with_for_update()
+_FENCE: Final = _KNOWN.with_for_update(read=True)
 _REPORTED: Final = text(
     "UPDATE organization SET reported_at = date_trunc('second', clock_timestamp()) WHERE id = :organization RETURNING reported_at"
 )
@@ -39,23 +40,29 @@ class Organizations(Database):
         (found,) = await self.rows(select(func.clock_timestamp()))
         return found[0].astimezone(UTC)  # type: ignore[no-any-return]  # a timestamptz
 
-    async def observe(self, organization: str, fence: Fence) -> Fence:
-        """Note the accepted settings that a replica sees now, and return those that are known afterwards.
+    async def observe(self, organization: str, fence: Fence, namespace: str) -> Observed:
+        """Note the accepted settings that a replica sees now, and return what is known afterwards.
 
-        Of one uid the revision only grows; another uid is another object and replaces it. After the return every write under
-        older settings is either visible or fenced.
+        Of one uid the revision only grows; another uid is another object and replaces it, but from another namespace only while
+        the organization has no data key. After the return every write under older settings is either visible or fenced.
         """
-        new = insert(ORGANIZATION).values(id=organization, uid=fence.uid, revision=fence.revision)
-        newer = (ORGANIZATION.c.uid != new.excluded.uid) | (ORGANIZATION.c.revision < new.excluded.revision)
+        new = insert(ORGANIZATION).values(id=organization, namespace=namespace, uid=fence.uid, revision=fence.revision)
+        old, its = ORGANIZATION.c, new.excluded
+        newer = (old.uid != its.uid) | (old.revision < its.revision) | (old.namespace != its.namespace)
+        free = (old.namespace == its.namespace) | ~exists().where(DATA_KEY.c.organization == organization)
         statement = new.on_conflict_do_update(
-            index_elements=[ORGANIZATION.c.id], set_={"uid": new.excluded.uid, "revision": new.excluded.revision}, where=newer
+            index_elements=[old.id],
+            set_={"namespace": its.namespace, "uid": its.uid, "revision": its.revision},
+            where=newer & free,
         )
         async with self.transaction() as connection:
             known = await _known(connection, organization)
-            if known is None or known.uid != fence.uid or known.revision < fence.revision:
+            if known is None or known != Observed(fence, namespace):
+                # The lock comes first: a statement that waits for it would not see the data key that its holder wrote.
+                await connection.execute(_LOCKED, {"organization": organization})
                 await connection.execute(statement)
                 known = await _known(connection, organization)
-        return known or fence
+        return known or Observed(fence, namespace)
 
     async def write_access(
         self, organization: str, fence: Fence, kid: str, access: Mapping[str, Any], credentials: bytes | None
@@ -95,11 +102,11 @@ class Organizations(Database):
 
 async def fenced(connection: AsyncConnection, organization: str, fence: Fence) -> Fenced | None:
     """Hold the organization's row until the transaction ends; what the database knows if that is not `fence`."""
-    row = (await connection.execute(_SHARED_FENCE, {"organization": organization})).first()
+    row = (await connection.execute(_FENCE, {"organization": organization})).first()
     known = None if row is None else Fence(row.uid, row.revision)
     return None if known == fence else Fenced(known)
 
 
-async def _known(connection: AsyncConnection, organization: str) -> Fence | None:
-    row = (await connection.execute(_FENCE, {"organization": organization})).first()
-    return None if row is None else Fence(row.uid, row.revision)
+async def _known(connection: AsyncConnection, organization: str) -> Observed | None:
+    row = (await connection.execute(_KNOWN, {"organization": organization})).first()
+    return None if row is None else Observed(Fence(row.uid, row.revision), row.namespace)

@@ -21,6 +21,14 @@ class Fence:
 
 
 @dataclass(frozen=True, slots=True)
+class Observed:
+    """What the database knows of an organization: the namespace that it belongs to, and its settings."""
+
+    fence: Fence
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fenced:
     """Nothing was written: the database knows other settings than the writer; None if it knows none."""
 

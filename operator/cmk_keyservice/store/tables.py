@@ -42,6 +42,7 @@ ORGANIZATION: Final = Table(
     "organization",
     METADATA,
     Column("id", Text, primary_key=True),
+    Column("namespace", Text, nullable=False),
     Column("uid", Text, nullable=False),
     Column("revision", BigInteger, nullable=False),
     _moment("reported_at", nullable=True),

@@ -22,6 +22,7 @@ def upgrade() -> None:
     op.create_table(
         "organization",
         sa.Column("id", sa.Text, nullable=False),
+        sa.Column("namespace", sa.Text, nullable=False),
         sa.Column("uid", sa.Text, nullable=False),
         sa.Column("revision", sa.BigInteger, nullable=False),
         _moment("reported_at", nullable=True),
