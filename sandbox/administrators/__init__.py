@@ -4,8 +4,15 @@ They act only over HTTPS through the proxy, each with the client secret of their
 """
 
 from sandbox.administrators.control import SandboxControl
-from sandbox.administrators.customer import CustomerAdministrator
+from sandbox.administrators.customer import CustomerAdministrator, OwnRegistration
 from sandbox.administrators.identities import ProviderIdentity, Registrar
 from sandbox.administrators.provider import ProviderAdministrator
 
-__all__ = ["CustomerAdministrator", "ProviderAdministrator", "ProviderIdentity", "Registrar", "SandboxControl"]
+__all__ = [
+    "CustomerAdministrator",
+    "OwnRegistration",
+    "ProviderAdministrator",
+    "ProviderIdentity",
+    "Registrar",
+    "SandboxControl",
+]

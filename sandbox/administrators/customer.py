@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
 CRYPTO_SERVICE_ENCRYPTION_USER = "Key Vault Crypto Service Encryption User"
 VAULTS = "2026-02-01"
 KEYS = "2025-07-01"
+
+
+@dataclass(frozen=True)
+class OwnRegistration:
+    """An app registration of the customer's own, by its object id and its client id."""
+
+    object_id: str
+    client_id: str
 
 
 class CustomerAdministrator(Administrator):
@@ -55,6 +65,29 @@ class CustomerAdministrator(Administrator):
         """Whether Entra gives tokens for a service only to applications that are assigned to it."""
         body = {"appRoleAssignmentRequired": demanded}
         await self.graph.json("PATCH", f"/servicePrincipals/{await self.principal_id(service_app_id)}", body)
+
+    async def register(self, display_name: str, *certificates: bytes) -> OwnRegistration:
+        """A registration of the customer's own for its own tenant, with its service principal and DER certificates."""
+        body = {"displayName": display_name, "keyCredentials": _key_credentials(certificates)}
+        made = await self.graph.json("POST", "/applications", body)
+        await self.consent(made["appId"])
+        return OwnRegistration(made["id"], made["appId"])
+
+    async def add_secret(self, registration: OwnRegistration, *, ends: datetime | None = None) -> tuple[str, str]:
+        """A new client secret: its key id and its value."""
+        credential = {"endDateTime": ends.isoformat()} if ends is not None else {}
+        path = f"/applications/{registration.object_id}/addPassword"
+        made = await self.graph.json("POST", path, {"passwordCredential": credential})
+        return made["keyId"], made["secretText"]
+
+    async def remove_secret(self, registration: OwnRegistration, key_id: str) -> None:
+        """Delete a client secret."""
+        await self.graph.json("POST", f"/applications/{registration.object_id}/removePassword", {"keyId": key_id})
+
+    async def set_certificates(self, registration: OwnRegistration, *certificates: bytes) -> None:
+        """Replace the certificates of a registration by these, in DER; none deletes them all."""
+        body = {"keyCredentials": _key_credentials(certificates)}
+        await self.graph.json("PATCH", f"/applications/{registration.object_id}", body)
 
     def vault_id(self, name: str) -> str:
         """The ARM id of a vault in the customer's group."""
@@ -235,6 +268,10 @@ class CustomerAdministrator(Administrator):
     async def purge_key(self, vault: str, name: str) -> None:
         """For ever."""
         await (await self._key_client(vault)).purge_deleted_key(name)
+
+
+def _key_credentials(certificates: Sequence[bytes]) -> list[dict[str, str]]:
+    return [{"type": "AsymmetricX509Cert", "usage": "Verify", "key": b64encode(one).decode()} for one in certificates]
 
 
 def _id(key: KeyVaultKey) -> str:

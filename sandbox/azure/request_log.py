@@ -26,6 +26,7 @@ class Entry:
     error_code: str
     request_id: str
     client_request_id: str
+    user_agent: str
     fault: str
 
 

@@ -180,6 +180,7 @@ class AzureApplication:
             error_code=notes.error_code,
             request_id=exchange.request_id,
             client_request_id=exchange.headers.get("x-ms-client-request-id", ""),
+            user_agent=exchange.headers.get("user-agent", ""),
             fault=fault.id if fault else "",
         )
 

@@ -24,15 +24,18 @@ from cmk_operator.audit.sink import AuditSink
 from cmk_operator.azure.credentials import VaultInAnotherTenantError
 from cmk_operator.azure.failures import EXPECTED_FAILURES
 from cmk_operator.azure.identities import read_application, read_managed_identity, sign_in, sign_in_to_customer
+from cmk_operator.azure.key_gate import WRAP_ALGORITHM, KeyGate, Purpose, RegisteredAccess
 from cmk_operator.azure.key_vault import Wrapped, probe_key, probe_versions, round_trip_again, unwrap_again
 from cmk_operator.azure.long_running import ask_after
 from cmk_operator.azure.permissions import permissions_at
+from cmk_operator.azure.registered_application import RegisteredApplication
 from cmk_operator.azure.registrar import RegistrarClient
 from cmk_operator.azure.vault_list import VaultList, _list_keys
 from cmk_operator.azure.vault_reader import ReadVault, VaultReader
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import parse_key_uri
+from cmk_operator.core.organization.credential import CertificateCredential, ClientSecret
 from cmk_operator.core.registration.plan import (
     CreateManagedIdentity,
     DesiredRegistration,
@@ -65,6 +68,7 @@ from cmk_operator.providers.storage.accounts import StorageAccounts
 from cmk_operator.providers.storage.provider import make_providers as storage_providers
 from cmk_operator.providers.user_lists import Details, read_list
 from cmk_operator.sinks.receivers import Message, Receivers
+from tests.certificates import Made
 from tests.unit.internet import CHALLENGE, TOKEN, Asked, Internet, Raw, answer, usual_token
 from tests.unit.samples import APPLICATION, CUSTOMER, GROUP, IDENTITY, NOW, SUBSCRIPTION, V1, V2
 from tests.unit.test_answer_gate import (
@@ -100,6 +104,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
     from types import FrameType
 
+    from cmk_operator.azure.key_gate import VaultAccess
     from cmk_operator.azure.session import AzureSession
 
 __all__ = ["internet", "session"]
@@ -370,6 +375,21 @@ async def read_pinned_key(session: AzureSession) -> object:
     return (await probe_key(session, pinned, (), NOW, denied)).probe
 
 
+async def read_through(session: AzureSession, access: VaultAccess) -> object:
+    gate = KeyGate(session, access)
+    return (
+        await gate.wrap(KEY.key_uri, b"w" * 64, purpose=Purpose.PROBE),
+        await gate.unwrap(VERSION, WRAP_ALGORITHM, b"w" * 256, purpose=Purpose.PROBE),
+        await gate.sign_in(),
+    )
+
+
+OWN_REGISTRATION = RegisteredApplication(
+    CHAIN.cloud, CUSTOMER, APPLICATION, (ClientSecret("x"), CertificateCredential(Made().pem))
+)
+GATE_BODY = {"kid": str(VERSION), "value": base64.urlsafe_b64encode(b"w" * 256).rstrip(b"=").decode()}
+
+
 async def read_receivers(_: AzureSession) -> object:
     receivers = Receivers()
     try:
@@ -447,6 +467,15 @@ READERS: dict[str, Reader] = {
         {VAULT: {"": KEY_BODY}},
     ),
     "the vault of a Snowflake account": Reader(VAULT, read_snowflake, {"": KEY_BODY}, {SNOWFLAKE: {"": STATEMENT_BODY}}),
+    "a key of an own registration": Reader(
+        VAULT, lambda session: read_through(session, RegisteredAccess(OWN_REGISTRATION)), {"": GATE_BODY}
+    ),
+    "token of an own registration": Reader(
+        ENTRA,
+        lambda session: read_through(session, RegisteredAccess(OWN_REGISTRATION)),
+        {"": TOKEN},
+        {VAULT: {"": GATE_BODY}},
+    ),
     "receivers": Reader(ELSEWHERE, read_receivers, {"": {}}),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Protocol, Self, Unpack
 
 from azure.identity.aio import ClientAssertionCredential, WorkloadIdentityCredential
 
@@ -144,10 +144,24 @@ class ApplicationCredential(_Credential):
             raise TokenUnavailableError(_token_failure(error, Stage.APPLICATION_TOKEN)) from error
 
 
-class VaultCredential:
-    """The application's credential for one vault: a challenge of the vault can get no token for anything but Key Vault."""
+class TenantCredential(Protocol):
+    """A credential of one application in one tenant."""
 
-    def __init__(self, application: ApplicationCredential, scope: str) -> None:
+    async def get_token(
+        self,
+        *scopes: str,
+        claims: str | None = None,
+        tenant_id: str | None = None,
+        enable_cae: bool = False,
+        **_: object,
+    ) -> AccessToken:
+        """A token in that tenant. Raises `VaultInAnotherTenantError` and `TokenUnavailableError`."""
+
+
+class VaultCredential:
+    """An application's credential for one vault: a challenge of the vault can get no token for anything but Key Vault."""
+
+    def __init__(self, application: TenantCredential, scope: str) -> None:
         self._application = application
         self._scope = scope
 

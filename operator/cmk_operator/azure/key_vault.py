@@ -88,7 +88,7 @@ async def probe_key(
     wrapped: dict[str, Wrapped] = {}
     prober = _VersionProber(vault, key, wrapped, known)
     wanted, vault_tenant = await _probe_wanted(prober, key)
-    if wanted.failure is not None and (_may_be_the_tenant(wanted.failure) or not wanted.failure.answered):
+    if wanted.failure is not None and (may_be_the_tenant(wanted.failure) or not wanted.failure.answered):
         explained = await explain(probed.chain, probed.customer_tenant_id)
         wanted = replace(wanted, failure=explained or wanted.failure)
     found = wanted.attributes.version if wanted.attributes is not None else None
@@ -104,7 +104,8 @@ async def probe_key(
     )
 
 
-def _may_be_the_tenant(failure: AzureFailure) -> bool:
+def may_be_the_tenant(failure: AzureFailure) -> bool:
+    """Whether a vault's refusal may hide one of Entra: only a new sign-in shows that a consent is gone."""
     said = failure.status == 403 and failure.code not in {"", "Http403"}
     return failure.stage is Stage.SERVICE and said and failure.inner_code not in _NOT_THE_TENANT
 

@@ -23,10 +23,11 @@ from cmk_operator.azure.credentials import (
 )
 from cmk_operator.azure.failures import TokenUnavailableError
 from cmk_operator.azure.management import CONNECTION_TIMEOUT, READ_TIMEOUT, ClientT, Sdk, WholeAnswer
+from cmk_operator.azure.registered_application import RegisteredApplication, RegisteredCredential
 from cmk_operator.azure.rest import RestClient
 from cmk_operator.azure.table import UNUSED_FOR
 from cmk_operator.core.access.state import AccessState
-from cmk_operator.core.access.token_verdict import judge_token_failure
+from cmk_operator.core.access.token_verdict import is_refusal, judge_token_failure
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 
 if TYPE_CHECKING:
@@ -236,6 +237,45 @@ class AzureSession:
             ("keys", chain, customer_tenant_id.lower(), vault_url),
             lambda: KeyClient(vault_url, credential, **self.client_options(vault_url)),
         )
+
+    def registered(self, application: RegisteredApplication) -> RegisteredCredential:
+        """The credential of an organization's own registration."""
+        return self._keep(("registered", application), lambda: self._new_registered(application))
+
+    def _new_registered(self, application: RegisteredApplication) -> RegisteredCredential:
+        authority = f"https://{application.cloud.authority_host}"
+        return RegisteredCredential(application, lambda: self.client_options(authority))
+
+    def registered_keys(self, application: RegisteredApplication, vault_url: str) -> KeyClient:
+        """A client for the keys of one vault, signed in as an organization's own registration."""
+        credential = VaultCredential(self.registered(application), application.cloud.key_vault_scope)
+        return self._keep(
+            ("registered keys", application, vault_url),
+            lambda: KeyClient(vault_url, credential, **self.client_options(vault_url)),
+        )
+
+    async def fresh_registered_sign_in(self, application: RegisteredApplication) -> None:
+        """Get a new Key Vault token as an organization's own registration, and replace the cached one by Entra's answer.
+
+        A cached token outlives the credential that it was got with. An outage of Entra does not drop it. Raises
+        `TokenUnavailableError`.
+        """
+        credential = self._new_registered(application)
+        try:
+            # As Key Vault's client asks; azure-identity keeps such tokens apart from others.
+            await credential.get_token(application.cloud.key_vault_scope, enable_cae=True)
+        except TokenUnavailableError as error:
+            await credential.close()
+            if is_refusal(error.failure):
+                self._forget_registered(application)
+            raise
+        self._forget_registered(application)
+        self._keep(("registered", application), lambda: credential)
+
+    def _forget_registered(self, application: RegisteredApplication) -> None:
+        """Drop the clients of a registration, with their tokens."""
+        for key in [key for key in self._kept if key[0] in {"registered", "registered keys"} and key[1] == application]:
+            del self._kept[key]
 
     def resource_manager(self, chain: IdentityChain) -> RestClient:
         """A client for Azure Resource Manager, signed in as the managed identity."""

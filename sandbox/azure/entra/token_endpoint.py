@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import jwt
 from cryptography.hazmat.primitives import hashes
 
+from sandbox.azure.clock import utc
 from sandbox.azure.endpoints import here
 from sandbox.azure.entra.directory import matching_password
 from sandbox.azure.entra.federation import not_within_time, refused
@@ -16,6 +17,8 @@ from sandbox.azure.entra.tokens import LIFETIME_SECONDS, audience_of
 from sandbox.azure.exchange import Answer, Exchange, Router
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from sandbox.azure.clock import Clock
     from sandbox.azure.entra.directory import Application, Directory, ServicePrincipal, Tenant
     from sandbox.azure.entra.federation import Federation
@@ -226,6 +229,7 @@ class TokenEndpoint:
         for name, algorithm in thumbprints.items():
             for credential in application.keys:
                 if name in header and credential.thumbprint(algorithm) == _decoded(header[name]):
+                    self._certificate_in_time(credential.certificate)
                     self._certificate_signed(credential.certificate.public_key(), assertion, claims)
                     return
         raise refused(
@@ -233,6 +237,18 @@ class TokenEndpoint:
             "The certificate with identifier used to sign the client assertion is not registered on application. [Reason - The key "
             f"was not found., Thumbprint of key used by client: '{header.get('x5t', '')}', Please visit the Azure Portal, Graph "
             f"Explorer or directly use MS Graph to see configured keys for app Id '{application.app_id}'.]",
+        )
+
+    def _certificate_in_time(self, certificate: x509.Certificate) -> None:
+        """Words: https://learn.microsoft.com/entra/identity/authentication/howto-mfa-nps-extension-errors."""
+        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if begins <= utc(self._clock.wall()) <= ends:
+            return
+        thumbprint = certificate.fingerprint(hashes.SHA1()).hex().upper()  # noqa: S303 - Entra names certificates by SHA-1
+        raise refused(
+            "700027",
+            f"Client assertion contains an invalid signature. [Reason - The key used is expired., Thumbprint of key used by client: "
+            f"'{thumbprint}', Found key 'Start={begins:%m/%d/%Y %H:%M:%S}, End={ends:%m/%d/%Y %H:%M:%S}']",
         )
 
     def _certificate_signed(self, key: object, assertion: str, claims: dict[str, object]) -> None:

@@ -147,7 +147,7 @@ class Applications:
 
     def _written(self, application: Application, body: dict[str, Any]) -> None:
         application.other |= {name: value for name, value in body.items() if name in OTHER_FIELDS}
-        if body.get("keyCredentials"):
+        if body.get("keyCredentials") is not None:  # the list replaces the former one, and an empty one deletes it
             application.keys = [self._key(one) for one in body["keyCredentials"]]
 
     @staticmethod

@@ -69,6 +69,12 @@ _FORBIDDEN: Final[Mapping[str, tuple[AccessState, Actor, str]]] = MappingProxyTy
 )
 
 
+def state_of_forbidden(inner_code: str) -> AccessState | None:
+    """The state that the inner code of Key Vault's 403 shows; None for a code that this release does not know."""
+    found = _FORBIDDEN.get(inner_code)
+    return found[0] if found is not None else None
+
+
 def judge_access(probe: KeyProbe) -> Access:
     """The state that a probe shows; an outage or a refusal without a cause never counts as a loss."""
     wanted = probe.wanted

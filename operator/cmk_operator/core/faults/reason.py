@@ -699,6 +699,17 @@ class Reason(StrEnum):
         _BLOCKED,
     )
 
+    # An organization's own key: what a failed wrap or unwrap shows beside the states of access.
+    CREDENTIAL_EXPIRED = "CredentialExpired", "The credential of the organization's registration has expired.", _BLOCKED
+    CREDENTIAL_REFUSED = "CredentialRefused", "Entra accepts no credential of the organization's registration.", _BLOCKED
+    REGISTRATION_MISSING = (
+        "RegistrationMissing",
+        "The organization's tenant has no enabled registration with the client id.",
+        _BLOCKED,
+    )
+    KEY_DOES_NOT_FIT = "KeyDoesNotFit", "Another key or version has wrapped this, or the key is no RSA key.", _INVALID
+    VAULT_THROTTLED = "VaultThrottled", "Azure throttles the calls to the vault or to Entra.", _BUSY
+
     # Secrets and receivers of events.
     SECRET_NOT_FOUND = "SecretNotFound", "There is no such Secret.", _BLOCKED
     SECRET_FORBIDDEN = "SecretForbidden", "The operator may not read the Secret.", _BLOCKED
