@@ -114,6 +114,7 @@ def test_settings_reach_the_operator_as_variables_and_the_others_are_left_to_it(
         "CMK_OPERATOR_RESOURCE_METRICS": "true",
         "CMK_OPERATOR_LISTEN_PORT": "8080",
         "CMK_OPERATOR_LEASE_NAMESPACE": "kube-system",
+        "CMK_OPERATOR_SHUTDOWN_GRACE": "25",
     }
 
 
@@ -122,7 +123,7 @@ def test_the_operator_knows_every_variable_that_the_chart_can_set() -> None:
     every = ",".join(f"settings.{name}=9" for name, value in settings.items() if value is None)
     [container] = only(rendered("--set", every), "Deployment")["spec"]["template"]["spec"]["containers"]
     variables = {item["name"]: item["value"] for item in container["env"] if item["name"].startswith("CMK_OPERATOR_")}
-    assert len(variables) == len(settings) + 1, "and the namespace of the Lease"
+    assert len(variables) == len(settings) + 2, "and the namespace of the Lease, and the grace"
     fields: dict[str, Any] = {name.removeprefix("CMK_OPERATOR_").lower(): value for name, value in variables.items()}
     assert fields.keys() <= Settings.model_fields.keys()
     assert Settings(**fields).key_check_interval == 9
