@@ -72,6 +72,14 @@ async def test_one_list_serves_all_that_ask_while_it_is_young() -> None:
     assert (len(source.lists), source.reads) == (2, 1)
 
 
+async def test_the_facts_of_a_list_belong_to_the_id_that_azure_would_find_there_and_to_no_other() -> None:
+    source = Source()
+    source.names = ["KELVIN", "other-\N{KELVIN SIGN}"]
+    listed = listing(Session(), source)
+    assert await listed.get(CHAIN, account(name="kelvin"), 60) == "list 1", "Azure folds the case of ASCII"
+    assert await listed.get(CHAIN, account(name="other-k"), 60) == "read 1", "and of no other letter"
+
+
 async def test_a_reading_by_itself_takes_the_place_of_the_list_s() -> None:
     listed = listing(Session(), Source())
     await listed.get(CHAIN, account(), 60)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import aiohttp
 import pytest
+from azure.core import AsyncPipelineClient
 from azure.core.pipeline import PipelineRequest, PipelineResponse
 from azure.core.pipeline.policies import AsyncHTTPPolicy
 from azure.core.rest import HttpRequest
@@ -18,20 +19,23 @@ from azure.core.utils import case_insensitive_dict
 from azure.mgmt.storage.aio import StorageManagementClient
 from azure.mgmt.storage.models import StorageAccount
 
+from cmk_operator.answer_gate import UnreadableError
 from cmk_operator.azure.call_budget import origin_of
 from cmk_operator.azure.credentials import IdentityChain
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.azure.list_bounds import LONGEST_LIST, LONGEST_LIST_TIME, ListBounds
 from cmk_operator.azure.management import (
     CONNECTION_TIMEOUT,
-    LONGEST_LIST,
     READ_TIMEOUT,
     FirstAnswer,
     Received,
     WholeAnswer,
+    entries_of,
     pages_of,
     read_alike_once,
     typed_answer,
 )
+from cmk_operator.azure.rest import RestClient
 from cmk_operator.azure.session import AzureSession, TokenFile
 from cmk_operator.azure.table import UNUSED_FOR
 from cmk_operator.core.faults.azure_failure import Unreadable
@@ -41,6 +45,8 @@ from cmk_operator.telemetry import Telemetry
 from tests.unit.samples import APPLICATION, SUBSCRIPTION
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from azure.core.credentials import AccessToken
 
     from cmk_operator.core.faults.azure_failure import AzureFailure
@@ -254,11 +260,53 @@ async def test_every_page_is_read_also_behind_an_empty_one_and_by_its_port() -> 
     assert "skipToken=1" in wire.urls[1]
 
 
-async def test_a_list_without_an_end_is_left() -> None:
-    wire = Wire(page("a", link=f"{ARM}/next"))
-    with pytest.raises(EXPECTED_FAILURES):
-        await names_in(wire)
+async def rest_names(wire: Wire) -> list[Any]:
+    """The same list by a plain request, as the lists of keys' users are read."""
+    rest = RestClient(AsyncPipelineClient(ARM, policies=[wire]))
+    return [entry async for found in rest.entries("/subscriptions", {}) for entry in found]
+
+
+async def entry_names(wire: Wire) -> list[Any]:
+    client = StorageManagementClient(NoCredential(), SUBSCRIPTION, ARM, policies=[WholeAnswer(), wire])
+    return [name async for found in entries_of(client.storage_accounts.list, dict) for name, _ in found]
+
+
+LISTS: list[Callable[[Wire], Awaitable[list[Any]]]] = [names_in, rest_names, entry_names]
+
+
+@pytest.mark.parametrize("read", LISTS)
+async def test_a_list_without_an_end_is_left(read: Callable[[Wire], Awaitable[list[Any]]]) -> None:
+    wire = Wire(*(page("a", link=f"{ARM}/next?{number}") for number in range(LONGEST_LIST + 1)))
+    with pytest.raises(UnreadableError, match="more than 1000 pages"):
+        await read(wire)
     assert len(wire.urls) == LONGEST_LIST
+
+
+@pytest.mark.parametrize("read", LISTS)
+async def test_a_list_that_leads_back_to_a_page_is_left_at_once(read: Callable[[Wire], Awaitable[list[Any]]]) -> None:
+    wire = Wire(page("a", link=f"{ARM}/1"), page("b", link=f"{ARM}/2"), page("c", link=f"{ARM}/1"))
+    with pytest.raises(UnreadableError, match="a page that was read before"):
+        await read(wire)
+    assert len(wire.urls) == 3
+
+
+@pytest.mark.parametrize("read", LISTS)
+async def test_a_list_with_too_many_objects_is_left(
+    read: Callable[[Wire], Awaitable[list[Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cmk_operator.azure.list_bounds.LARGEST_LIST", 5)
+    wire = Wire(page("a", "b", "c", link=f"{ARM}/1"), page("d", "e", "f", link=f"{ARM}/2"))
+    with pytest.raises(UnreadableError, match="more than 5 objects"):
+        await read(wire)
+    assert len(wire.urls) == 2
+
+
+def test_a_list_that_drips_in_page_by_page_is_left() -> None:
+    moments = iter((0.0, LONGEST_LIST_TIME, LONGEST_LIST_TIME + 1))
+    bounds = ListBounds(lambda: next(moments))
+    bounds.page(1, "https://a")
+    with pytest.raises(UnreadableError, match="takes longer than"):
+        bounds.page(1, "https://b")
 
 
 async def test_answers_are_read_whole_within_the_operator_s_times_and_leave_their_request_id() -> None:

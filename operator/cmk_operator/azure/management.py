@@ -20,6 +20,7 @@ from azure.core.polling import AsyncPollingMethod
 
 from cmk_operator.answer_gate import UnreadableError
 from cmk_operator.azure.failures import seconds_to_wait
+from cmk_operator.azure.list_bounds import ListBounds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 CONNECTION_TIMEOUT: Final = 5.0
 READ_TIMEOUT: Final = 20.0
-LONGEST_LIST: Final = 1000
-"""Most pages of one list, because the links of a faulty list may never end."""
 
 
 class Closable(Protocol):
@@ -201,18 +200,26 @@ def required_text(found: Mapping[str, object], name: str) -> str:
 
 
 async def pages_of(listed: AsyncItemPaged[ModelT]) -> AsyncIterator[list[ModelT]]:
-    """The pages of a list. Raises what an Azure call raises, also for a list with more than `LONGEST_LIST` pages."""
-    pages, count = listed.by_page(), 0
-    while count < LONGEST_LIST:
+    """The pages of a list. Raises what an Azure call raises, also for a list that exceeds `ListBounds`."""
+    async for _, page in _pages(listed, ListBounds(), len):
+        yield page
+
+
+async def _pages(
+    listed: AsyncItemPaged[ModelT], bounds: ListBounds, count: Callable[[list[ModelT]], int]
+) -> AsyncIterator[tuple[int, list[ModelT]]]:
+    """Each page with its number of objects, which `count` gives."""
+    pages = listed.by_page()
+    while True:
         with typed_answer():
             try:
                 page = await anext(pages)
             except StopAsyncIteration:
                 return
             found = [model async for model in page]
-        yield found
-        count += 1
-    raise UnreadableError(f"the list has more than {LONGEST_LIST} pages")
+        objects = count(found)
+        bounds.page(objects, getattr(pages, "continuation_token", None))
+        yield objects, found
 
 
 async def entries_of(
@@ -224,7 +231,7 @@ async def entries_of(
     whole list sees that it is not. Raises what an Azure call raises. Other tasks may run between slices of a page.
     """
     entries: list[Any] = []
-    async for _ in pages_of(listing(**{_ENTRIES: entries})):
+    async for _ in _pages(listing(**{_ENTRIES: entries}), ListBounds(), lambda _: len(entries)):
         found: list[tuple[str, ModelT | None]] = []
         for number, entry in enumerate(entries, start=1):
             found.append(_read_entry(entry, read))
@@ -253,11 +260,13 @@ def read_alike_once(read: Callable[[Mapping[str, Any]], ModelT]) -> Callable[[Ma
 
 _SLICE: Final = 50
 """Objects of a page that are read before other tasks may run."""
+_LONGEST_ID: Final = 1024
+"""Most characters of an id: Resource Manager's longest are shorter, and those of a whole list are held."""
 
 
 def _read_entry(entry: object, read: Callable[[Mapping[str, Any]], ModelT]) -> tuple[str, ModelT | None]:
     found = entry.get("id") if isinstance(entry, dict) else None
-    entry_id = found if isinstance(found, str) else ""
+    entry_id = found if isinstance(found, str) and len(found) <= _LONGEST_ID else ""
     if isinstance(entry, dict) and entry_id and isinstance(entry.get("properties"), dict):
         with suppress(UnreadableError), typed_answer():
             return entry_id, read(entry)

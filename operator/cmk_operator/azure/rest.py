@@ -13,7 +13,8 @@ from azure.core.rest import HttpRequest
 
 from cmk_operator.answer_gate import UnreadableError, read_object
 from cmk_operator.azure.failures import seconds_to_wait
-from cmk_operator.azure.management import CONNECTION_TIMEOUT, LONGEST_LIST, READ_TIMEOUT
+from cmk_operator.azure.list_bounds import ListBounds
+from cmk_operator.azure.management import CONNECTION_TIMEOUT, READ_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -79,23 +80,23 @@ class RestClient:
     async def pages(self, path: str, query: Mapping[str, str]) -> AsyncIterator[list[dict[str, Any]]]:
         """The objects in each page of a list; follows nextLink, which has a prefix in Graph.
 
-        Raises `UnreadableError` for a page that is not a list, and for a list with too many pages.
+        Raises `UnreadableError` for a page that is not a list, and for a list that exceeds `ListBounds`.
         """
         async for entries in self.entries(path, query):
             yield [entry for entry in entries if isinstance(entry, dict)]
 
     async def entries(self, path: str, query: Mapping[str, str]) -> AsyncIterator[list[object]]:
         """As `pages`, with whatever each page has in place of an object, for a reader that may leave nothing out."""
-        page = await self.call("GET", path, query)
-        for _ in range(LONGEST_LIST):
+        bounds, page = ListBounds(), await self.call("GET", path, query)
+        while True:
             entries, link = page.get("value"), page.get("nextLink") or page.get("@odata.nextLink")
             if not isinstance(entries, list) or not isinstance(link, str | None):
                 raise UnreadableError("the answer is not a page of a list")
+            bounds.page(len(entries), link)
             yield entries
             if not link:
                 return
             page = await self.call("GET", link)
-        raise UnreadableError(f"the list has more than {LONGEST_LIST} pages")
 
     async def close(self) -> None:
         """Close the pipeline, but not the HTTP session, which the caller owns."""

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from cmk_operator.answer_gate import UnreadableError
 from cmk_operator.azure.failures import EXPECTED_FAILURES
+from cmk_operator.core.identifiers.arm_id import ArmId
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.identifiers.arm_id import ArmId
 
 FactsT = TypeVar("FactsT")
 FactsT_co = TypeVar("FactsT_co", covariant=True)
@@ -192,7 +192,7 @@ class Listing(Generic[FactsT]):
         found: dict[str, FactsT] = {}
         unread: list[str] = []
         async for page in self._source.pages(chain, subscription_id):
-            found |= {resource_id.lower(): alike.setdefault(facts, facts) for resource_id, facts in page if facts is not None}
+            found |= {ArmId(one).key: alike.setdefault(facts, facts) for one, facts in page if facts is not None}
             unread += [resource_id for resource_id, facts in page if facts is None]
         listed.read = {key: (at, facts) for key, (at, facts) in listed.read.items() if at > began}
         found |= {key: facts for key, (_, facts) in listed.read.items()}

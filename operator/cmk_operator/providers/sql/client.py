@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, assert_never
 
 from cmk_operator.answer_gate import UnreadableError
 from cmk_operator.azure.management import FirstAnswer, entries_of, typed_answer, whole
+from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.providers.protocol import is_readable
 from cmk_operator.providers.sql import bodies
 from cmk_operator.providers.sql.database import read_database
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
-    from cmk_operator.core.identifiers.arm_id import ArmId
     from cmk_operator.providers.sql.database import Facts as DatabaseFacts
     from cmk_operator.providers.sql.parts import DatabaseRow
     from cmk_operator.providers.sql.server import ClosedDatabase, Partner, Protector, ServerIdentity
@@ -178,7 +178,7 @@ class SqlClient:
         from azure.mgmt.sql.models import Database
 
         listed = await _entries(client.databases.list_by_server, database, lambda one: read_database(Database(one)))
-        return {entry_id.lower(): facts for entry_id, facts in listed if facts is not None and is_readable(facts)}
+        return {ArmId(one).key: facts for one, facts in listed if facts is not None and is_readable(facts)}
 
     async def rows(self, chain: IdentityChain, server: ArmId) -> Listed[DatabaseRow]:
         """List the user databases of a server."""
