@@ -120,6 +120,11 @@ def _judge_silence(host: str, error: BaseException) -> Fault:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         message = f"the name of the receiver at {host} does not resolve: the provider's administrator must correct spec.notifications.sink"
         return Fault(Reason.SINK_NOT_FOUND, message, administrator)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        message = f"the egress proxy answers {error.status} for the receiver at {host}: the platform engineer must let cmk-operator reach it"
+        return Fault(Reason.SINK_UNREACHABLE, message, Actor.PLATFORM_ENGINEER)
     what = "does not answer in time" if isinstance(error, TimeoutError | asyncio.TimeoutError) else "cannot be reached"
+    if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError):
+        what = "answers something that is not HTTP"
     message = f"the receiver at {host} {what}: if that lasts, the owner of the receiver must repair it"
     return Fault(Reason.SINK_UNREACHABLE, message, administrator)
