@@ -154,7 +154,9 @@ async def run(settings: Settings, connection: Connection) -> int:
             client, inventory, telemetry, queue.add, journal.settled, observations, withdrawn=events.record_withdrawal
         )
         reporting = Reporting(writer, events, journal, _utc_now)
-        reading = KeyReading(KeyProber(session, _utc_now, settings.key_workers), VaultReader(session))
+        reading = KeyReading(
+            KeyProber(session, _utc_now, settings.key_workers), VaultReader(session, limits[CustomerTenant.plural])
+        )
         forgetting = asyncio.create_task(
             forget_unused(reading.prober.drop_unused, reading.vaults.drop_unused, session.drop_unused), name="unused entries"
         )

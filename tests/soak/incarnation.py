@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
+from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.audit.journal import Journal
 from cmk_operator.audit.store import AuditStore
 from cmk_operator.azure.call_budget import BudgetRates
@@ -123,7 +124,9 @@ class Incarnation:
             reporting,
             INTERVALS,
             session=session,
-            reading=KeyReading(KeyProber(session, time.moment, 16, time.now), VaultReader(session)),
+            reading=KeyReading(
+                KeyProber(session, time.moment, 16, time.now), VaultReader(session, limits[CustomerTenant.plural])
+            ),
             providers=make_providers(session, INTERVALS.drift_check),
             deliveries=Deliveries(receivers, NAMESPACE),
             telemetry=telemetry,

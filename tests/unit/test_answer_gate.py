@@ -38,10 +38,12 @@ from cmk_operator.azure.identities import read_application, sign_in
 from cmk_operator.azure.key_vault import ProbedKey, probe_key
 from cmk_operator.azure.long_running import ask_after
 from cmk_operator.azure.session import AzureSession, TokenFile
+from cmk_operator.azure.vault_reader import ReadVault, VaultReader
 from cmk_operator.core.encryption.long_running import Ended
 from cmk_operator.core.faults.azure_failure import AzureFailure, Unreadable
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import parse_key_uri
+from cmk_operator.core.prerequisites.vault_facts import VaultFacts, VaultNotVisible
 from cmk_operator.providers.disk.compute import DiskEncryptionSets, Disks
 from cmk_operator.providers.listing import Listing
 from cmk_operator.providers.protocol import Remembered
@@ -54,7 +56,7 @@ from cmk_operator.sinks.receivers import Message, Receivers
 from cmk_operator.telemetry import Telemetry
 from tests.unit.internet import CHALLENGE, TOKEN, Asked, Internet, Raw, answer, usual_token
 from tests.unit.samples import CUSTOMER, GROUP, NOW, SUBSCRIPTION
-from tests.unit.test_management import ARM, CHAIN
+from tests.unit.test_management import ARM, CHAIN, Clock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -533,3 +535,28 @@ async def test_each_request_goes_to_its_own_host(internet: Internet, session: Az
     await StorageAccounts(session).read(CHAIN, ACCOUNT)
     await read_application(session, CHAIN)
     assert [one.host for one in internet.asked] == [ENTRA, MANAGEMENT, ENTRA, GRAPH, GRAPH]
+
+
+VAULT_BODY: dict[str, Any] = {
+    "id": f"{GROUP}/providers/Microsoft.KeyVault/vaults/acme",
+    "properties": {"vaultUri": f"https://{VAULT}/", "enablePurgeProtection": True, "softDeleteRetentionInDays": 90},
+}
+
+
+async def test_what_a_vault_showed_is_claimed_for_a_while_and_not_for_ever(internet: Internet, session: AzureSession) -> None:
+    clock = Clock()
+    session.monotonic = clock
+    vaults = VaultReader(session, 100.0)
+    vault = ReadVault(CHAIN, CUSTOMER, VAULT, ArmId(str(VAULT_BODY["id"])))
+    internet.say(MANAGEMENT, lambda asked: answer({"value": []} if "/locks" in asked.path else VAULT_BODY))
+    seen = await vaults.read(vault, 0.0)
+    assert isinstance(seen, VaultFacts)
+    for body in (b"<html>", {}, {**VAULT_BODY, "properties": {**VAULT_BODY["properties"], "softDeleteRetentionInDays": True}}):
+        internet.say(MANAGEMENT, answer(body))
+        clock.now = 99.0
+        assert await vaults.read(vault, 0.0) is seen, body
+    clock.now = 101.0
+    assert await vaults.read(vault, 0.0) is VaultNotVisible.NO_ANSWER
+    internet.say(MANAGEMENT, lambda asked: answer({"value": []} if "/locks" in asked.path else VAULT_BODY))
+    clock.now = 102.0
+    assert await vaults.read(vault, 0.0) == seen

@@ -445,7 +445,7 @@ READERS: dict[str, Reader] = {
     "permissions": Reader(MANAGEMENT, lambda session: permissions_at(session, CHAIN, ACCOUNT), PERMISSIONS),
     "vault": Reader(
         MANAGEMENT,
-        lambda session: VaultReader(session).read(ReadVault(CHAIN, CUSTOMER, VAULT), 0.0),
+        lambda session: VaultReader(session, 60.0).read(ReadVault(CHAIN, CUSTOMER, VAULT), 0.0),
         {"": VAULT_BODY},
     ),
     "operation": Reader(

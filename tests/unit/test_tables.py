@@ -53,7 +53,7 @@ async def test_a_thousand_keys_that_came_and_went_leave_nothing_in_memory(tmp_pa
         AzureSession(Telemetry(), TokenFile(tmp_path / "token"), monotonic=clock) as session,
     ):
         prober = KeyProber(signed_out, lambda: datetime.now(UTC), 16, clock)
-        vaults = VaultReader(signed_out)
+        vaults = VaultReader(signed_out, 60.0)
 
         async def look(number: int) -> None:
             uri = parse_key_uri(f"https://contoso{number // 4}.vault.azure.net/keys/key-{number}")

@@ -50,15 +50,19 @@ class ReadVault:
 class _Reads:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     at: float = float("-inf")
+    seen_at: float = float("-inf")
+    """When the vault itself last answered."""
     last: VaultFacts | VaultNotVisible = VaultNotVisible.NOT_READ
     found: ArmId | None = None
 
 
 class VaultReader:
-    """Reads vaults and keeps the last facts of each; a read that gets no answer does not replace them."""
+    """Reads vaults and keeps the last facts of each; for a while, a read that gets no answer does not replace them."""
 
-    def __init__(self, session: AzureSession) -> None:
+    def __init__(self, session: AzureSession, valid_for: float) -> None:
+        """`valid_for`: seconds for which facts may be claimed although the vault gives no answer any more."""
         self._session = session
+        self._valid_for = valid_for
         self._reads: Table[ReadVault, _Reads] = Table(lambda _: _Reads(), session.monotonic)
 
     def drop_unused(self) -> None:
@@ -75,9 +79,13 @@ class VaultReader:
         async with reads.lock:
             if self._session.monotonic() - reads.at > max_age:
                 found = await self._read(vault, reads)
+                now = self._session.monotonic()
                 silent = found is VaultNotVisible.NO_ANSWER and isinstance(reads.last, VaultFacts)
-                reads.last = reads.last if silent else found
-                reads.at = self._session.monotonic()
+                if not silent:
+                    reads.last, reads.seen_at = found, now
+                elif now - reads.seen_at >= self._valid_for:
+                    reads.last = found
+                reads.at = now
             return reads.last
 
     def last(self, vault: ReadVault) -> VaultFacts | VaultNotVisible:
@@ -115,7 +123,7 @@ def _require_vault(body: dict[str, Any]) -> None:
         "networkAcls": dict | None,
     }
     for name, kind in expected.items():
-        if not isinstance(properties.get(name), kind):
+        if not isinstance(properties.get(name), kind) or (kind == int | None and isinstance(properties.get(name), bool)):
             raise TypeError(name)
     for name in ("defaultAction", "bypass"):
         if not isinstance((properties.get("networkAcls") or {}).get(name), str | None):
