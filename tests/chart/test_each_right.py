@@ -132,8 +132,13 @@ def test_nothing_else_is_held() -> None:
 @pytest.fixture(scope="module")
 def ask(installed: Installation) -> Callable[[Right], bool]:
     """Whether RBAC allows the operator's own token a request."""
+    return asked_by(installed, "cmk-operator")
+
+
+def asked_by(installed: Installation, account: str) -> Callable[[Right], bool]:
+    """Whether RBAC allows the token of a ServiceAccount of the release a request."""
     tls = ssl.create_default_context(cafile=str(installed.cluster.ca_file))
-    token = installed.cluster.service_account_token(NAMESPACE, "cmk-operator")
+    token = installed.cluster.service_account_token(NAMESPACE, account)
 
     def allowed(right: Right) -> bool:
         async def send() -> bool:
@@ -158,22 +163,22 @@ def test_without_it_the_operator_cannot_go_on(installed: Installation, ask: Call
     name = ROLE + {"secrets": "-secrets", "leases": "-lease"}.get(right.resource, "")
     place = () if right.role == "ClusterRole" else ("--namespace", LEASES if right.resource == "leases" else NAMESPACE)
     role = json.loads(installed.cluster.kubectl("get", right.role, name, *place, "--output", "json"))
-    _until(lambda: ask(right), "allowed")
+    until(lambda: ask(right), "allowed")
     try:
-        _replace(installed, {**role, "rules": _without(role["rules"], right)})
-        _until(lambda: not ask(right), f"refused: {right.stops}")
+        replaced(installed, {**role, "rules": without(role["rules"], right)})
+        until(lambda: not ask(right), f"refused: {right.stops}")
         others = [other for other in RIGHTS if other != right and other.verb != "watch" and other.role == right.role]
         assert [other.key for other in others if not ask(other)] == []
     finally:
-        _replace(installed, role)
+        replaced(installed, role)
 
 
-def _replace(installed: Installation, role: dict[str, Any]) -> None:
+def replaced(installed: Installation, role: dict[str, Any]) -> None:
     metadata = {key: value for key, value in role["metadata"].items() if key in {"name", "namespace", "labels", "annotations"}}
     installed.cluster.kubectl("replace", "--filename", "-", stdin=json.dumps({**role, "metadata": metadata}))
 
 
-def _without(rules: list[dict[str, Any]], right: Right) -> list[dict[str, Any]]:
+def without(rules: list[dict[str, Any]], right: Right) -> list[dict[str, Any]]:
     """The rules, with one verb on one resource less."""
     return [
         {**rule, "resources": [resource], "verbs": verbs}
@@ -191,7 +196,7 @@ def _of(rule: dict[str, Any], right: Right) -> bool:
     return bool(right.group in rule["apiGroups"])
 
 
-def _until(test: Callable[[], bool], what: str) -> None:
+def until(test: Callable[[], bool], what: str) -> None:
     for _ in range(ATTEMPTS):
         if test():
             return

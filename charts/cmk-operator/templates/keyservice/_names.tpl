@@ -1,0 +1,86 @@
+{{- define "cmk-keyservice.fullname" -}}
+{{- printf "%s-keyservice" (include "cmk-operator.fullname" . | trunc 52 | trimSuffix "-") -}}
+{{- end -}}
+
+{{- /* Of everything that belongs to the key service, its migration too. */}}
+{{- define "cmk-keyservice.partLabels" -}}
+app.kubernetes.io/name: cmk-keyservice
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- /* Of the pods that serve. */}}
+{{- define "cmk-keyservice.selectorLabels" -}}
+{{ include "cmk-keyservice.partLabels" . }}
+app.kubernetes.io/component: serve
+{{- end -}}
+
+{{- define "cmk-keyservice.labels" -}}
+{{ include "cmk-keyservice.partLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "cmk-keyservice.image" -}}
+{{- with .Values.keyService.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* The names of the Secrets that the key service may read, by namespace. */}}
+{{- define "cmk-keyservice.secrets" -}}
+{{- $found := dict -}}
+{{- range .Values.keyService.secrets -}}
+{{- $namespace := tpl .namespace $ -}}
+{{- $_ := set $found $namespace (concat (get $found $namespace | default list) .names | uniq) -}}
+{{- end -}}
+{{- toYaml $found -}}
+{{- end -}}
+
+{{- /* Fails with the sentence that helps if a value that nobody can guess is missing. */}}
+{{- define "cmk-keyservice.check" -}}
+{{- with .Values.keyService -}}
+{{- if not .database.urlSecretRef.name -}}
+{{- fail "keyService.database.urlSecretRef.name is empty: create a Secret with the URL of a PostgreSQL database (postgresql://user:password@host/name) and name it" -}}
+{{- end -}}
+{{- if not .keyRings.internalSecretRef.name -}}
+{{- fail "keyService.keyRings.internalSecretRef.name is empty: make a key ring with `cmk-keyservice new-keyring -`, keep a copy where the database's backups are not, put it into a Secret and name that" -}}
+{{- end -}}
+{{- if not .keyRings.platformSecretRef.name -}}
+{{- fail "keyService.keyRings.platformSecretRef.name is empty: make a second key ring with `cmk-keyservice new-keyring -`, put it into a Secret of its own and name that" -}}
+{{- end -}}
+{{- if not .tls.secretName -}}
+{{- fail (printf "keyService.tls.secretName is empty: callers send plaintext, so name a Secret of type kubernetes.io/tls with a certificate for %s.%s.svc (cert-manager makes one)" (include "cmk-keyservice.fullname" $) $.Release.Namespace) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "cmk-keyservice.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "cmk-keyservice.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{- define "cmk-keyservice.databaseVolume" -}}
+- name: database
+  secret:
+    secretName: {{ .Values.keyService.database.urlSecretRef.name }}
+    defaultMode: 0440
+    items:
+      - key: {{ .Values.keyService.database.urlSecretRef.key }}
+        path: url
+{{- end -}}

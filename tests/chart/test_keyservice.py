@@ -1,0 +1,175 @@
+"""The key service in the chart: absent by default, complete when asked for, refused with a sentence when half configured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from cmk_keyservice.settings import ServeSettings
+from tests.chart.conftest import CHART, NAMESPACE, HelmError, helm, only, rendered
+
+KEY_SERVICE = (
+    "keyService.enabled=true,keyService.database.urlSecretRef.name=database,keyService.tls.secretName=tls,"
+    "keyService.keyRings.internalSecretRef.name=internal,keyService.keyRings.platformSecretRef.name=platform"
+)
+OPTIONAL = "networkPolicy.enabled=true,serviceMonitor.enabled=true"
+
+
+def _parts(*settings: str) -> list[dict[str, Any]]:
+    """The objects of the key service alone."""
+    objects = rendered(*(argument for value in (KEY_SERVICE, *settings) for argument in ("--set", value)))
+    return [item for item in objects if item["metadata"]["labels"]["app.kubernetes.io/name"] == "cmk-keyservice"]
+
+
+def _container(objects: list[dict[str, Any]], kind: str = "Deployment") -> dict[str, Any]:
+    [container] = only(objects, kind)["spec"]["template"]["spec"]["containers"]
+    assert isinstance(container, dict)
+    return container
+
+
+def test_nothing_of_it_is_installed_unless_asked_for() -> None:
+    assert [item["kind"] for item in rendered("--set", OPTIONAL) if "keyservice" in str(item).lower().replace("-", "")] == []
+
+
+def test_it_passes_helms_strict_lint() -> None:
+    assert "0 chart(s) failed" in helm("lint", "--strict", CHART, "--set", f"{KEY_SERVICE},{OPTIONAL}")
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [
+        ("keyService.database.urlSecretRef.name", "create a Secret with the URL of a PostgreSQL database"),
+        ("keyService.keyRings.internalSecretRef.name", "make a key ring with `cmk-keyservice new-keyring -`"),
+        ("keyService.keyRings.platformSecretRef.name", "make a second key ring"),
+        ("keyService.tls.secretName", f"a certificate for cmk-operator-keyservice.{NAMESPACE}.svc"),
+    ],
+)
+def test_what_nobody_can_guess_is_asked_for_with_the_sentence_that_helps(missing: str, sentence: str) -> None:
+    with pytest.raises(HelmError, match=sentence.replace("(", r"\(")):
+        rendered("--set", f"{KEY_SERVICE},{missing}=")
+
+
+@pytest.mark.parametrize("setting", ["keyService.replicas=0", "keyService.settings.leaseSeconds=0", "keyService.tls.secret=x"])
+def test_a_value_out_of_its_range_or_unknown_is_refused(setting: str) -> None:
+    with pytest.raises(HelmError, match="values don't meet the specifications of the schema"):
+        rendered("--set", f"{KEY_SERVICE},{setting}")
+
+
+def test_no_object_of_the_operator_selects_a_pod_of_the_key_service_or_the_other_way_round() -> None:
+    objects = rendered("--set", f"{KEY_SERVICE},{OPTIONAL}")
+    pods = {
+        item["metadata"]["name"]: item["spec"]["template"]["metadata"]["labels"]
+        for item in objects
+        if item["kind"] in {"Deployment", "Job"}
+    }
+    assert pods.keys() == {"cmk-operator", "cmk-operator-keyservice", "cmk-operator-keyservice-migrate"}
+    selected = {}
+    for item in objects:
+        selector = item["spec"].get("podSelector", item["spec"].get("selector")) if "spec" in item else None
+        if selector is None or item["kind"] == "ServiceMonitor":
+            continue
+        labels = selector.get("matchLabels", selector)
+        selected[item["kind"], item["metadata"]["name"]] = {name for name, own in pods.items() if labels.items() <= own.items()}
+    service, operator = "cmk-operator-keyservice", "cmk-operator"
+    assert selected == {
+        ("Deployment", operator): {operator},
+        ("Service", operator): {operator},
+        ("NetworkPolicy", operator): {operator},
+        ("Deployment", service): {service},
+        ("Service", service): {service},
+        ("PodDisruptionBudget", service): {service},
+        ("NetworkPolicy", service): {service, f"{service}-migrate"},
+    }
+
+
+def test_every_variable_that_the_chart_can_set_is_a_setting_in_its_range() -> None:
+    settings = yaml.safe_load((CHART / "values.yaml").read_text())["keyService"]["settings"]
+    every = ",".join(f"keyService.settings.{name}=9" for name, value in settings.items() if value is None)
+    variables = {item["name"]: item["value"] for item in _container(_parts(every))["env"]}
+    fields: dict[str, Any] = {
+        name.removeprefix("CMK_KEYSERVICE_").lower(): value
+        for name, value in variables.items()
+        if name.startswith("CMK_KEYSERVICE_")
+    }
+    assert fields.keys() <= ServeSettings.model_fields.keys()
+    made = ServeSettings(**fields)
+    assert (made.review_seconds, made.lease_seconds, made.epoch_days, made.vault_calls) == (9, 9, 9, 9)
+
+
+def test_every_file_that_a_setting_names_is_mounted_from_the_secret_that_a_value_names() -> None:
+    pod = only(_parts(), "Deployment")["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    files = {item["name"]: item["value"] for item in container["env"] if item["name"].endswith("_FILE")}
+    found = {}
+    for name, file in files.items():
+        [mount] = [item for item in container["volumeMounts"] if file.startswith(item["mountPath"] + "/")]
+        [volume] = [item for item in pod["volumes"] if item["name"] == mount["name"]]
+        path = file.removeprefix(mount["mountPath"] + "/")
+        assert mount["readOnly"]
+        if "secret" in volume:
+            keys = [item["path"] for item in volume["secret"].get("items", ())] or ["tls.crt", "tls.key"]
+            assert path in keys
+            found[name] = volume["secret"]["secretName"]
+        else:
+            [source] = [each for each in volume["projected"]["sources"] if path in str(each)]
+            found[name] = source.get("secret", {}).get("name", "a token")
+    assert found == {
+        "AZURE_FEDERATED_TOKEN_FILE": "a token",
+        "CMK_KEYSERVICE_DATABASE_URL_FILE": "database",
+        "CMK_KEYSERVICE_INTERNAL_KEYRING_FILE": "internal",
+        "CMK_KEYSERVICE_PLATFORM_KEYRING_FILE": "platform",
+        "CMK_KEYSERVICE_TLS_CERTIFICATE_FILE": "tls",
+        "CMK_KEYSERVICE_TLS_KEY_FILE": "tls",
+    }
+
+
+def test_the_migration_runs_before_the_pods_and_asks_nothing_of_the_kubernetes_api() -> None:
+    job = only(_parts(), "Job")
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    pod = job["spec"]["template"]["spec"]
+    assert (pod["containers"][0]["args"], pod["automountServiceAccountToken"]) == (["migrate"], False)
+    assert "serviceAccountName" not in pod
+    assert [item["kind"] for item in _parts("keyService.migration.enabled=false") if item["kind"] == "Job"] == []
+
+
+def test_a_pod_has_time_to_drain_before_it_is_killed() -> None:
+    pod = only(_parts(), "Deployment")["spec"]["template"]["spec"]
+    fields = ServeSettings.model_fields
+    assert pod["terminationGracePeriodSeconds"] > fields["drain_seconds"].default + fields["shutdown_grace"].default
+
+
+def test_an_upgrade_never_has_fewer_pods_and_a_drain_takes_one_at_a_time() -> None:
+    objects = _parts()
+    spec = only(objects, "Deployment")["spec"]
+    assert (spec["replicas"], spec["strategy"]["rollingUpdate"]) == (2, {"maxSurge": 1, "maxUnavailable": 0})
+    assert only(objects, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
+def test_the_network_policy_lets_in_callers_and_prometheus_and_lets_out_what_is_needed() -> None:
+    callers = "keyService.networkPolicy.callersFrom[0].namespaceSelector.matchLabels.team=orders"
+    policy = only(_parts("networkPolicy.enabled=true", callers), "NetworkPolicy")["spec"]
+    assert [(rule["ports"][0]["port"], rule.get("from")) for rule in policy["ingress"]] == [
+        ("https", [{"namespaceSelector": {"matchLabels": {"team": "orders"}}}]),
+        ("metrics", None),
+    ]
+    assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == [53, 53, 443, 6443, 5432]
+
+
+def test_it_may_read_the_secrets_of_a_list_and_no_other() -> None:
+    assert [item for item in _parts() if item["kind"] == "Role"] == []
+    [role] = [
+        item
+        for item in _parts("keyService.secrets[0].namespace=team,keyService.secrets[0].names={a,b}")
+        if item["kind"] == "Role"
+    ]
+    assert role["metadata"]["namespace"] == "team"
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["a", "b"]}]
+
+
+def test_the_monitor_finds_the_service() -> None:
+    objects = _parts(OPTIONAL)
+    monitor, service = only(objects, "ServiceMonitor"), only(objects, "Service")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["spec"]["endpoints"][0]["port"] in {port["name"] for port in service["spec"]["ports"]}
