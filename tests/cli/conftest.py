@@ -55,10 +55,12 @@ def customer(cluster: Cluster) -> str:
 
 
 @pytest.fixture
-def environment(cluster: Cluster) -> dict[str, str]:
-    """What a person's terminal has set."""
+def environment(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What a person's terminal has set. kubectl keeps a cache below HOME, else below the present directory."""
     path = f"{binaries.kubectl().parent}{os.pathsep}{os.environ['PATH']}"
-    return {"KUBECONFIG": str(cluster.kubeconfig), "PATH": path}
+    home = tmp_path_factory.getbasetemp() / "home"
+    home.mkdir(exist_ok=True)
+    return {"KUBECONFIG": str(cluster.kubeconfig), "PATH": path, "HOME": str(home)}
 
 
 @pytest.fixture
