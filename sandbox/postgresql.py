@@ -85,11 +85,26 @@ class Postgresql:
             time.sleep(0.02)
         self.process.stop()
 
+    def kill(self) -> None:
+        """End every process of the server at once, as a crash of its machine does."""
+        _signal([*_children(self.process.pid), self.process.pid], signal.SIGKILL)
+
     def restarted(self) -> Postgresql:
         """The server on the same data and port, after it was stopped or died."""
-        process = _launch(_find(), self.directory, self.port)
-        _wait_until_ready(self.url(), process, self.directory)
-        return Postgresql(self.directory, self.port, self.password, process)
+        tools, deadline = _find(), time.monotonic() + START_SECONDS
+        while self.process.running and time.monotonic() < deadline:
+            time.sleep(0.02)
+        while True:
+            process = _launch(tools, self.directory, self.port)
+            try:
+                _wait_until_ready(self.url(), process, self.directory)
+            except PostgresqlError:
+                # The processes of a server that was killed end by themselves, a moment later.
+                if "still in use" not in _log_end(self.directory) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return Postgresql(self.directory, self.port, self.password, process)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from cmk_keyservice.problem import Kind, problem_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from sqlalchemy import URL, Executable, Row
 
@@ -92,6 +92,8 @@ class Database:
         self._url: Final = url
         self._engine: Final = engine
         self._timeout: Final = timeout
+        self._abandoned: Final[set[asyncio.Task[list[Row[Any]]]]] = set()
+        self._after: Final[dict[int, list[Callable[[], None]]]] = {}
 
     @classmethod
     async def open(cls, url: str, *, pool_size: int = 10, timeout: float = 5.0) -> Self:  # noqa: ASYNC109 - of statements
@@ -110,6 +112,8 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
+        if self._abandoned:
+            await asyncio.wait(self._abandoned)
         await self._engine.dispose()
 
     @asynccontextmanager
@@ -126,17 +130,32 @@ class Database:
             return
         with answers():
             async with self._limit(patience), self._engine.begin() as connection:
-                yield connection
+                after = self._after[id(connection)] = []
+                try:
+                    yield connection
+                finally:
+                    del self._after[id(connection)]
+        for act in after:
+            act()
+
+    def after_commit(self, connection: AsyncConnection, act: Callable[[], None]) -> None:
+        """Do something when the transaction of this connection has committed, and never if it does not."""
+        self._after[id(connection)].append(act)
 
     async def rows(self, statement: Executable, **values: object) -> list[Row[Any]]:
         """All rows of a statement that only reads; asked once more if the connection turns out to be dead."""
+        asking = asyncio.create_task(self._read(statement, values))
+        try:
+            done, _ = await asyncio.wait({asking}, timeout=1.5 * self._timeout)
+        except asyncio.CancelledError:
+            self._abandon(asking)
+            raise
+        if not done:
+            # A server that is frozen does not answer a cancellation either, which the driver waits for: nobody else has to.
+            self._abandon(asking)
+            raise _problem(None)
         with answers():
-            try:
-                return await self._ask(statement, values)
-            except exc.DBAPIError as failure:
-                if not failure.connection_invalidated:
-                    raise
-                return await self._ask(statement, values)
+            return asking.result()
 
     async def row(self, statement: Executable, **values: object) -> Row[Any] | None:
         """The first row, if any."""
@@ -158,8 +177,26 @@ class Database:
                 raise  # of something else that the block waited for
             raise _problem(None) from None
 
+    async def _read(self, statement: Executable, values: dict[str, object]) -> list[Row[Any]]:
+        try:
+            return await self._ask(statement, values)
+        except exc.DBAPIError as failure:
+            if not failure.connection_invalidated:
+                raise
+            return await self._ask(statement, values)
+
+    def _abandon(self, asking: asyncio.Task[list[Row[Any]]]) -> None:
+        asking.cancel()
+        self._abandoned.add(asking)
+        asking.add_done_callback(self._forget)
+
+    def _forget(self, asking: asyncio.Task[list[Row[Any]]]) -> None:
+        self._abandoned.discard(asking)
+        if not asking.cancelled():
+            asking.exception()  # read, so that nobody reports it as unread
+
     async def _ask(self, statement: Executable, values: dict[str, object]) -> list[Row[Any]]:
-        async with self._limit(1.5), self._engine.connect() as connection:
+        async with self._engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
             return list((await connection.execute(statement, values)).all())
 

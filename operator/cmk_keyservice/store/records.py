@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import insert, select, text
@@ -12,7 +13,6 @@ from cmk_keyservice.store.tables import AUDIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-    from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,7 +20,7 @@ _PAGE: Final = 1000
 _BEGIN: Final = text(
     "INSERT INTO chain (organization, sequence, digest) VALUES (:organization, 0, :digest) ON CONFLICT DO NOTHING"
 )
-_HEAD: Final = text("SELECT sequence, digest FROM chain WHERE organization = :organization")
+_HEAD: Final = text("SELECT sequence, digest, clock_timestamp() AS now FROM chain WHERE organization = :organization")
 _LOCKED_HEAD: Final = text(f"{_HEAD.text} FOR UPDATE")
 _ADVANCE: Final = text("UPDATE chain SET sequence = :sequence, digest = :digest WHERE organization = :organization")
 _ADD: Final = text(
@@ -57,6 +57,15 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """The number and digest of an organization's newest entry, and the database's clock."""
+
+    sequence: int
+    digest: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class StoredEntry:
     """A row of `audit`."""
 
@@ -68,13 +77,13 @@ class StoredEntry:
 class Records(Database):
     """One chain for each organization: writers of it take turns by its row in `chain`."""
 
-    async def lock_chain(self, organization: str, origin: str, *, within: AsyncConnection) -> tuple[int, str]:
-        """The sequence and digest of the newest entry (0 and `origin` before the first), held until the transaction ends."""
-        head = (await within.execute(_LOCKED_HEAD, {"organization": organization})).first()
-        if head is None:
+    async def lock_chain(self, organization: str, origin: str, *, within: AsyncConnection) -> Head:
+        """The newest entry (0 and `origin` before the first), which nobody else can follow until the transaction ends."""
+        row = (await within.execute(_LOCKED_HEAD, {"organization": organization})).first()
+        if row is None:
             await within.execute(_BEGIN, {"organization": organization, "digest": origin})
-            head = (await within.execute(_LOCKED_HEAD, {"organization": organization})).one()
-        return head.sequence, head.digest
+            row = (await within.execute(_LOCKED_HEAD, {"organization": organization})).one()
+        return Head(row.sequence, row.digest, row.now.astimezone(UTC))
 
     async def add_entries(self, organization: str, entries: Sequence[StoredEntry], *, within: AsyncConnection) -> None:
         """Insert entries that follow the newest one, and move the chain's head to the last of them."""
@@ -85,10 +94,10 @@ class Records(Database):
         last = entries[-1]
         await within.execute(_ADVANCE, {"organization": organization, "sequence": last.sequence, "digest": last.hash})
 
-    async def chain_head(self, organization: str) -> tuple[int, str] | None:
-        """The sequence and digest of the newest entry; None if there is no record."""
-        head = await self.row(_HEAD, organization=organization)
-        return None if head is None else (head.sequence, head.digest)
+    async def chain_head(self, organization: str) -> Head | None:
+        """The newest entry; None if there is no record."""
+        row = await self.row(_HEAD, organization=organization)
+        return None if row is None else Head(row.sequence, row.digest, row.now.astimezone(UTC))
 
     async def entries(self, organization: str, *, after: int = 0) -> AsyncIterator[StoredEntry]:
         """The entries in their order, page by page, those after the sequence number `after`."""
@@ -115,7 +124,7 @@ class Records(Database):
 
     async def due_counters(self) -> list[tuple[str, datetime]]:
         """The organizations and minutes that are over and not in the record yet."""
-        return [(row.organization, row.minute) for row in await self.rows(_DUE)]
+        return [(row.organization, row.minute.astimezone(UTC)) for row in await self.rows(_DUE)]
 
     async def take_counters(self, organization: str, minute: datetime, *, within: AsyncConnection) -> list[Count]:
         """Remove the counters of a minute; the caller records them in the same transaction."""

@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import rfc8785
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from cmk_operator.core.audit.change import Change
 
 _DIGEST_LENGTH: Final = 64
 
@@ -31,6 +29,13 @@ class Anchor:
 
 ORIGIN: Final = Anchor(0, "0" * _DIGEST_LENGTH)
 """The anchor before the first entry."""
+
+
+class Recordable(Protocol):
+    """What an entry can record."""
+
+    def wire(self) -> dict[str, Any]:
+        """The fields of the entry, without those of the chain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ def canonical(value: object) -> str:
     return rfc8785.dumps(value).decode()  # type: ignore[arg-type]  # a value of JSON, checked by the library
 
 
-def follow(anchor: Anchor, change: Change) -> Entry:
+def follow(anchor: Anchor, change: Recordable) -> Entry:
     """The entry that records a change directly after `anchor`."""
     body = change.wire() | {"sequence": anchor.sequence + 1, "previous": anchor.digest}
     body["hash"] = _digest_of(body)
