@@ -68,10 +68,14 @@ class ProviderAdministrator(Administrator):
         *,
         issuer: str,
         service_account: str = "system:serviceaccount:cmk-operator-system:cmk-operator",
+        key_service_account: str | None = None,
         resource_group: str = "rg-contoso",
         location: str = "westeurope",
     ) -> ProviderIdentity:
-        """Everything the operator needs in the provider's tenant; doing it again changes nothing."""
+        """Everything the operator needs in the provider's tenant; doing it again changes nothing.
+
+        `key_service_account`: the subject of the key service's ServiceAccount, which the same identity and application trust then.
+        """
         self.resource_group = resource_group
         group = await self.create_resource_group(resource_group, location)
         identity_id = f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/cmk-operator"
@@ -81,6 +85,9 @@ class ProviderAdministrator(Administrator):
         entra = f"{self.cloud.issuer}/{self.tenant_id}/v2.0"
         await self._trust(application["id"], "managed-identity", entra, identity["principalId"])
         await self._trust(application["id"], "service-account", issuer, service_account)
+        if key_service_account is not None:
+            await self._trust_service_account(identity_id, issuer, key_service_account, "key-service")
+            await self._trust(application["id"], "key-service", issuer, key_service_account)
         for role in ROLES:
             await self.assign_role(identity["principalId"], role, self.subscription)
         await self.assign_role(identity["principalId"], "Managed Identity Operator", identity_id)
@@ -94,8 +101,10 @@ class ProviderAdministrator(Administrator):
             resource_group=resource_group,
         )
 
-    async def _trust_service_account(self, identity_id: str, issuer: str, service_account: str) -> None:
-        credential = f"{identity_id}/federatedIdentityCredentials/kubernetes"
+    async def _trust_service_account(
+        self, identity_id: str, issuer: str, service_account: str, name: str = "kubernetes"
+    ) -> None:
+        credential = f"{identity_id}/federatedIdentityCredentials/{name}"
         wanted = {"issuer": issuer, "subject": service_account, "audiences": [self.cloud.exchange_audience]}
         try:
             if (await self.get(credential, IDENTITIES))["properties"] == wanted:

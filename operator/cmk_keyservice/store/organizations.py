@@ -64,6 +64,11 @@ class Organizations(Database):
                 known = await _known(connection, organization)
         return known or Observed(fence, namespace)
 
+    async def known(self, organization: str) -> Fence | None:
+        """The accepted settings that the database knows; None if nobody has observed any."""
+        row = await self.row(_KNOWN, organization=organization)
+        return None if row is None else Fence(row.uid, row.revision)
+
     async def write_access(
         self, organization: str, fence: Fence, kid: str, access: Mapping[str, Any], credentials: bytes | None
     ) -> None:

@@ -103,6 +103,8 @@ class Organization:
     earlier: tuple[Accepted, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """`status.accepted` as it was read, to keep for older data keys."""
+    reported: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """`status.dataKeys` as it was read: what some replica last said."""
 
     def accepted_for(self, kid: str) -> Accepted | None:
         """The newest configuration with this key version, the one in force first; None if the status names none."""
@@ -133,6 +135,7 @@ def read_organization(body: Mapping[str, Any]) -> Organization | None:
             if (found := read_accepted(_mapping(one))) is not None
         ),
         raw=raw,
+        reported=_mapping(status.get("dataKeys")),
     )
 
 

@@ -70,13 +70,14 @@ class TokenFile:
 class AzureSession:
     """Makes and keeps Azure clients; the end of its context closes all of them.
 
-    `monotonic` is the clock, in seconds, for the age of clients and of what was read with them.
+    `connections`: at most this many at the same time, to all of Azure. `monotonic` is the clock, in seconds, for the age of clients and of what was read with them.
     """
 
     telemetry: Telemetry
     token_file: TokenFile
     rates: BudgetRates = field(default_factory=BudgetRates)
     monotonic: Callable[[], float] = time.monotonic
+    connections: int = CONNECTIONS
     _http: aiohttp.ClientSession | None = None
     _budget: CallBudget | None = None
     _kept: dict[tuple[object, ...], Any] = field(default_factory=dict)
@@ -84,7 +85,7 @@ class AzureSession:
     """The time of each client's last use; the longest unused first."""
 
     async def __aenter__(self) -> Self:
-        self._http = open_session(connections=CONNECTIONS)
+        self._http = open_session(connections=self.connections)
         self._budget = CallBudget(self.rates)
         return self
 
