@@ -1,0 +1,166 @@
+"""Wraps data keys anew under the key version in force: rows whose `kid` is another one are the queue.
+
+There is no job and no cursor: a process that ends at any step leaves rows that are either as before or done. A row gets its new
+`kid` and its new wrap in one statement, and only after that wrap was unwrapped and compared. Data is never touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cmk_keyservice.keys.rewrap_state import RewrapState
+from cmk_keyservice.problem import Kind, Problem, ProblemError
+from cmk_keyservice.store.rows import Fence, Fenced, Rewrapped
+from cmk_keyservice.vaults.answers import NotDone
+from cmk_operator.azure.key_gate import Purpose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from cmk_keyservice.keys.wrapping import Wrapping
+    from cmk_keyservice.store.rows import DataKeyRow
+    from cmk_keyservice.store.store import Store
+    from cmk_keyservice.vaults.accepted import Accepted, Organization
+
+BATCH: Final = 50
+"""Rows of one transaction."""
+AT_ONCE: Final = 4
+"""Rows that are re-wrapped at the same time; the vault's budget for background work limits them further."""
+LONGEST_BATCH: Final = 20.0
+"""Seconds after which a batch begins no further row: its transaction must end long before PostgreSQL ends it."""
+LONGEST_PASS: Final = 60.0
+"""Seconds after which a pass ends, so that its progress is reported."""
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Pass:
+    """What one pass has met."""
+
+    began: float
+    failed: dict[UUID, Problem] = field(default_factory=dict)
+    refusing: dict[str, Problem] = field(default_factory=dict)
+    """Key versions that refuse to unwrap, so that their other rows are not tried."""
+    stopped: Problem | None = None
+    """Why no further row is tried: the new key version does not wrap, or the vault says to wait."""
+
+
+class Rewrap:
+    """Re-wraps one organization at a time. `monotonic` counts seconds."""
+
+    def __init__(self, store: Store, wrapping: Wrapping, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._wrapping = wrapping
+        self._monotonic = monotonic
+
+    async def run_pass(self, organization: Organization) -> RewrapState:
+        """Re-wrap what is not under the key version in force, for at most a minute. Raises `ProblemError` without a database."""
+        accepted = organization.accepted
+        if accepted is None:
+            return RewrapState()
+        state = _Pass(self._monotonic())
+        while state.stopped is None and self._monotonic() - state.began < LONGEST_PASS:
+            if not await self._run_batch(organization, accepted, state):
+                break
+        counts = await self._store.by_kid(organization.id)
+        pending = sum(count.data_keys for count in counts if count.kid != accepted.kid)
+        if not pending:
+            await self._drop_previous(organization, accepted)
+        return _state(pending, state)
+
+    async def _run_batch(self, organization: Organization, accepted: Accepted, state: _Pass) -> bool:
+        """Re-wrap some rows; False if there was none to try."""
+        fence = Fence(organization.uid, accepted.revision)
+        async with self._store.rewrap_batch(organization.id, accepted.kid, BATCH + len(state.failed)) as batch:
+            rows = [row for row in batch.rows if row.id not in state.failed]
+            if not rows:
+                return False
+            rewrapped = await self._rewrap_all(organization, accepted, rows, state)
+            if rewrapped and await self._write(organization, rewrapped, fence, batch.connection):
+                state.stopped = _fenced()
+        return True
+
+    async def _write(
+        self, organization: Organization, rewrapped: Sequence[Rewrapped], fence: Fence, connection: AsyncConnection
+    ) -> bool:
+        written = await self._store.compare_and_set_all(organization.id, rewrapped, fence, within=connection)
+        return isinstance(written, Fenced)
+
+    async def _rewrap_all(
+        self, organization: Organization, accepted: Accepted, rows: Sequence[DataKeyRow], state: _Pass
+    ) -> list[Rewrapped]:
+        began = self._monotonic()
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def one(row: DataKeyRow) -> Rewrapped | None:
+            async with slots:
+                if state.stopped is not None or self._monotonic() - began > LONGEST_BATCH:
+                    return None
+                if row.kid in state.refusing:
+                    state.failed[row.id] = state.refusing[row.kid]
+                    return None
+                return await self._rewrap(organization, accepted, row, state)
+
+        return [done for done in await asyncio.gather(*map(one, rows)) if done is not None]
+
+    async def _rewrap(self, organization: Organization, accepted: Accepted, row: DataKeyRow, state: _Pass) -> Rewrapped | None:
+        try:
+            material = await self._wrapping.unwrap(organization, row, purpose=Purpose.REWRAP, background=True)
+        except ProblemError as error:
+            material = NotDone(error.problem)
+        if isinstance(material, NotDone):
+            self._not_moved(row, material.problem)
+            if material.problem.kind is Kind.THROTTLED:
+                state.stopped = material.problem
+                return None
+            state.failed[row.id] = material.problem
+            if material.refuses:
+                state.refusing[row.kid] = material.problem
+            return None
+        answer = await self._wrapping.wrap_again(organization, accepted, row, material)
+        if isinstance(answer, Rewrapped):
+            return answer
+        self._not_moved(row, answer.problem)
+        state.stopped = answer.problem
+        return None
+
+    @staticmethod
+    def _not_moved(row: DataKeyRow, problem: Problem) -> None:
+        _LOG.warning("data key %s of %s stays under %s: %s", row.id, row.organization, row.kid, problem.detail)
+
+    async def _drop_previous(self, organization: Organization, accepted: Accepted) -> None:
+        """Forget the wraps by older key versions: every row was seen to unwrap by the one in force."""
+        for count in await self._store.by_kid(organization.id):
+            if count.kid != accepted.kid and count.previous:
+                await self._store.drop_previous(organization.id, count.kid)
+
+
+def _state(pending: int, state: _Pass) -> RewrapState:
+    if not pending:
+        return RewrapState()
+    if state.stopped is not None:
+        return RewrapState(pending, len(state.failed), _told(state.stopped), state.stopped.retry_after)
+    if state.failed:
+        return RewrapState(pending, len(state.failed), _told(next(iter(state.failed.values()))))
+    return RewrapState(pending)
+
+
+def _told(problem: Problem) -> str:
+    return f"{problem.detail}: {problem.remedy}"
+
+
+def _fenced() -> Problem:
+    return Problem(
+        Kind.UNAVAILABLE,
+        "SettingsChanging",
+        "the accepted configuration changed during the re-wrap",
+        "Nobody needs to act: it goes on under the new one.",
+        retryable=True,
+    )
