@@ -19,6 +19,7 @@ from cmk_operator.azure.key_gate import (
     Wrapped,
 )
 from cmk_operator.azure.registered_application import RegisteredApplication
+from cmk_operator.core.access.state import KeyAttributes
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.faults.fault import Actor
 from cmk_operator.core.faults.reason import Reason
@@ -393,3 +394,39 @@ def test_no_credential_is_shown() -> None:
     assert "hidden" not in repr((application, RegisteredAccess(application), shown, Unwrapped(b"hidden")))
     with pytest.raises(ValueError, match="needs a credential"):
         RegisteredApplication(CLOUDS[CloudName.PUBLIC], "tenant", "client", ())
+
+
+async def test_a_key_is_read_where_get_is_granted_and_asked_for_once_where_it_is_not(world: World) -> None:
+    application = world.identity.application_client_id
+    await key_by_policy(world, application)
+    gate = by_application(world)
+    since = await last_request(world)
+    assert [await gate.read(uri(world)) for _ in range(3)] == [None] * 3
+    asked = [method for method, _ in await operations(world, since)]
+    assert asked == ["GET"]
+    assert await unwrapped(gate, await wrapped(gate, uri(world))) == PAYLOAD
+    await world.customer.set_access_policy(application, world.vault, ("get", "wrapKey", "unwrapKey"))
+    assert await gate.read(uri(world)) is None
+    found = await by_application(world).read(uri(world))
+    assert isinstance(found, KeyAttributes)
+    assert (found.key_size, found.recovery_level, found.vault_region) == (2048, "Recoverable", "westeurope")
+
+
+async def test_a_key_counts_as_purged_only_if_it_is_nowhere_for_a_while_and_comes_back_with_its_backup(world: World) -> None:
+    await world.customer.create_vault(world.vault, purge_protection=False)
+    await world.customer.create_key(world.vault, "cmk")
+    await grant(world)
+    now = 0.0
+    gate = by_application(world, lambda: now)
+    kept = await wrapped(gate, uri(world))
+    backup = await world.customer.back_up_key(world.vault, "cmk")
+    await delete(world)
+    assert (await refused(gate, kept)).reason is Reason.MISSING
+    assert not await gate.is_purged(kept.kid), "deleted"
+    await world.customer.purge_key(world.vault, "cmk")
+    assert not await gate.is_purged(kept.kid), "as while it is being recovered"
+    now += 31.0
+    assert await gate.is_purged(kept.kid)
+    await world.customer.restore_key(world.vault, backup)
+    assert not await gate.is_purged(kept.kid)
+    assert await unwrapped(gate, kept) == PAYLOAD, "under the same identifier"

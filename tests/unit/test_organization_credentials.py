@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from cmk_operator.core.organization.certificate import ReadableCredential, read_credential
 from cmk_operator.core.organization.credential import LARGEST_CREDENTIAL, CertificateCredential, ClientSecret, CredentialType
 from cmk_operator.core.organization.credential_expiry import EXPIRED, WARNINGS, days_left, warning
-from cmk_operator.core.organization.region import region_advice
 from tests.certificates import Made, rsa_key
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -179,19 +178,3 @@ def test_warnings_only_grow_more_urgent(expires: datetime, one: datetime, other:
     earlier, later = sorted((one, other))
     assert urgency.index(warning(expires, earlier)) <= urgency.index(warning(expires, later))
     assert days_left(expires, earlier) >= days_left(expires, later) >= 0
-
-
-@pytest.mark.parametrize(
-    ("organization", "vault", "said"),
-    [
-        ("westeurope", "westeurope", False),
-        ("West Europe", "westeurope", False),
-        (None, "westeurope", False),
-        ("westeurope", None, False),
-        ("westeurope", "eastus", True),
-    ],
-)
-def test_a_vault_in_another_region_is_only_advised_against(organization: str | None, vault: str | None, *, said: bool) -> None:
-    advice = region_advice(organization, vault)
-    assert (advice is not None) is said
-    assert advice is None or "recommended" in advice

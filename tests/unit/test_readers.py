@@ -380,6 +380,8 @@ async def read_through(session: AzureSession, access: VaultAccess) -> object:
     return (
         await gate.wrap(KEY.key_uri, b"w" * 64, purpose=Purpose.PROBE),
         await gate.unwrap(VERSION, WRAP_ALGORITHM, b"w" * 256, purpose=Purpose.PROBE),
+        await gate.read(KEY.key_uri),
+        await gate.is_purged(VERSION),
         await gate.sign_in(),
     )
 

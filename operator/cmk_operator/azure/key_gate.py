@@ -17,9 +17,17 @@ from azure.core.rest import HttpRequest
 
 from cmk_operator.answer_gate import read_object
 from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
-from cmk_operator.azure.key_vault import PROBE_TIMEOUT, REGION_HEADER, may_be_the_tenant
+from cmk_operator.azure.key_vault import (
+    NOT_THE_TENANT,
+    PROBE_TIMEOUT,
+    REGION_HEADER,
+    key_exists,
+    may_be_the_tenant,
+    read_attributes,
+)
 from cmk_operator.azure.management import typed_answer
 from cmk_operator.core.access.token_verdict import is_refusal
+from cmk_operator.core.access.verdict import SHOWS_WITHIN
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage, Unreadable
 from cmk_operator.core.identifiers.key_uri import KeyUri, parse_reported_key_uri
 from cmk_operator.core.identifiers.region import reported_region
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.registered_application import RegisteredApplication
     from cmk_operator.azure.session import AzureSession
+    from cmk_operator.core.access.state import KeyAttributes
 
 WRAP_ALGORITHM: Final = "RSA-OAEP-256"
 """The one algorithm that keys are wrapped and unwrapped with. Source: Key Vault, "Key types, algorithms, and operations"."""
@@ -138,6 +147,8 @@ class KeyGate:
         self._explaining = asyncio.Lock()
         self._explained_at = float("-inf")
         self._explanation: AzureFailure | None = None
+        self._not_readable: set[KeyUri] = set()
+        self._missed_since: dict[KeyUri, float] = {}
 
     async def sign_in(self) -> AzureFailure | None:
         """Get a new token from Entra; None if it gave one."""
@@ -178,6 +189,49 @@ class KeyGate:
         if isinstance(answer, AzureFailure):
             return answer
         return Unwrapped(answer.value, answer.request_id, answer.vault_region)
+
+    async def read(self, uri: KeyUri) -> KeyAttributes | AzureFailure | None:
+        """The attributes of a version, or of the latest; None where get is not granted, which is asked once and never again.
+
+        Nothing rests on it but advice.
+        """
+        if uri.versionless in self._not_readable:
+            return None
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await read_attributes(self._access.keys(self._session, uri.vault_url), uri.key_name, uri.version)
+        except EXPECTED_FAILURES as error:
+            failure = failure_of(error)
+            if failure.stage is not Stage.SERVICE or failure.status != 403:
+                return failure
+            if failure.inner_code not in NOT_THE_TENANT:
+                self._not_readable.add(uri.versionless)
+            return None
+
+    async def is_purged(self, kid: KeyUri) -> bool:
+        """Whether the vault has shown for `SHOWS_WITHIN` that it has the key neither live nor deleted.
+
+        False where that cannot be read. Ask it after each refusal with 404: the first time only begins the wait, because a key is
+        nowhere for some seconds while it is deleted or recovered.
+        """
+        if kid.versionless in self._not_readable or not await self._is_nowhere(kid):
+            self._missed_since.pop(kid.versionless, None)
+            return False
+        since = self._missed_since.setdefault(kid.versionless, self._monotonic())
+        return self._monotonic() - since >= SHOWS_WITHIN.total_seconds()
+
+    async def _is_nowhere(self, kid: KeyUri) -> bool:
+        try:
+            async with asyncio.timeout(self._timeout):
+                keys = self._access.keys(self._session, kid.vault_url)
+                if await key_exists(keys, kid):
+                    return False
+                with typed_answer():
+                    await keys.get_deleted_key(kid.key_name)
+        except EXPECTED_FAILURES as error:
+            failure = failure_of(error)
+            return failure.stage is Stage.SERVICE and (failure.status, failure.code) == (404, "KeyNotFound")
+        return False
 
     async def _use(self, uri: KeyUri, path: str, algorithm: str, value: bytes, purpose: str) -> _Answer | AzureFailure:
         if _PURPOSE.fullmatch(purpose) is None:

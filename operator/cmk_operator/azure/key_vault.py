@@ -34,7 +34,7 @@ API_VERSION: Final = "2025-07-01"
 PROBE_TIMEOUT: Final = 30.0
 REGION_HEADER: Final = "x-ms-keyvault-region"
 _ALGORITHM: Final = "RSA-OAEP-256"
-_NOT_THE_TENANT: Final = frozenset({"KeyDisabled", "ForbiddenByFirewall", "ForbiddenByConnection"})
+NOT_THE_TENANT: Final = frozenset({"KeyDisabled", "ForbiddenByFirewall", "ForbiddenByConnection"})
 """Inner codes of a 403 whose cause is in the vault. Any other may hide a consent that was withdrawn while a token is cached."""
 
 
@@ -107,7 +107,7 @@ async def probe_key(
 def may_be_the_tenant(failure: AzureFailure) -> bool:
     """Whether a vault's refusal may hide one of Entra: only a new sign-in shows that a consent is gone."""
     said = failure.status == 403 and failure.code not in {"", "Http403"}
-    return failure.stage is Stage.SERVICE and said and failure.inner_code not in _NOT_THE_TENANT
+    return failure.stage is Stage.SERVICE and said and failure.inner_code not in NOT_THE_TENANT
 
 
 def unanswered(timeout: AzureFailure, versions_in_use: Iterable[str], now: datetime) -> ProbeResult:
@@ -212,7 +212,7 @@ class _VersionProber:
         operation = "get"
         try:
             async with asyncio.timeout(PROBE_TIMEOUT):
-                attributes = await _get(self.vault.keys, self.key.key_name, version)
+                attributes = await read_attributes(self.vault.keys, self.key.key_name, version)
                 if not attributes.enabled:
                     return VersionProbe(attributes)
                 if self._passed(attributes):
@@ -251,7 +251,7 @@ async def _unwrap(crypto: RestClient, path: str, wrapped: Wrapped) -> bool:
     return secrets.compare_digest(await _operate(crypto, f"{path}/unwrapkey", wrapped.value), wrapped.secret)
 
 
-async def _get(keys: KeyClient, name: str, version: str | None) -> KeyAttributes:
+async def read_attributes(keys: KeyClient, name: str, version: str | None) -> KeyAttributes:
     """GET a version (None: the latest). Raises `UnreadableError` for an answer that is not that key."""
     headers: Mapping[str, str] = {}
     enabled: object = None
@@ -287,7 +287,7 @@ async def _explain_absence(keys: KeyClient, key: KeyUri, wanted: VersionProbe) -
         return None, None
     try:
         async with asyncio.timeout(PROBE_TIMEOUT):
-            if key.version is not None and await _exists(keys, key):
+            if key.version is not None and await key_exists(keys, key):
                 return None, True
             with typed_answer():
                 deleted = await keys.get_deleted_key(key.key_name)
@@ -296,7 +296,8 @@ async def _explain_absence(keys: KeyClient, key: KeyUri, wanted: VersionProbe) -
         return None, False if failure_of(error).status == 404 else None
 
 
-async def _exists(keys: KeyClient, key: KeyUri) -> bool:
+async def key_exists(keys: KeyClient, key: KeyUri) -> bool:
+    """Whether the vault has the key with any version. Raises what `failure_of` accepts if it gives no answer to that."""
     try:
         with typed_answer():
             await keys.get_key(key.key_name)
