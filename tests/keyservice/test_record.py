@@ -139,6 +139,26 @@ async def test_a_record_that_was_cut_with_its_head_is_found_by_an_earlier_export
     assert "entry 6 is another one than in the copy" in done.output
 
 
+async def test_a_log_of_all_organizations_and_the_operator_is_verified_chain_by_chain(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "cmk_keyservice.audit")
+    journal = Journal(store)
+    for number in range(4):
+        await journal.append(("acme", "other")[number % 2], [_used(number)])
+    logged = [
+        json.dumps({"level": "INFO", "message": record.message, "audit": record.__dict__["audit"]}) for record in caplog.records
+    ]
+    file = tmp_path / "log"
+    for lines, code, told in (
+        (logged, 0, "Whole: 6 entries, 1 to 3"),
+        ([line for line in logged if "unwrap 0" not in line], 1, "organization acme: entry 2 is missing"),
+    ):
+        file.write_text("\n".join(lines))
+        done = CliRunner().invoke(cmk, ["audit", "verify", str(file)])
+        assert (done.exit_code, told in done.output) == (code, True), done.output
+
+
 async def test_an_act_and_its_entry_are_stored_together_or_not_at_all(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "cmk_keyservice.audit")
     journal = Journal(store)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
@@ -12,9 +12,6 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
 from cmk_keyservice.store.database import address, answers
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
 
 _SCRIPTS: Final = Path(__file__).with_name("migrations")
 _LOCK: Final = 0x636D6B6B65797376
@@ -27,11 +24,13 @@ def migrate(url: str) -> list[str]:
     try:
         with answers(), engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            before = _applied(connection)
+            steps, now = _steps(), MigrationContext.configure(connection).get_current_revision()
+            if now is not None and now not in steps:
+                return []  # a later release has been here, and keeps the tables usable for this one
             configuration = _configuration()
             configuration.attributes["connection"] = connection
             command.upgrade(configuration, "head")
-            return [step for step in _steps() if step not in before]
+            return steps[steps.index(now) + 1 :] if now is not None else steps
     finally:
         engine.dispose()
 
@@ -46,8 +45,3 @@ def _steps() -> list[str]:
     """All steps of this release, the first one first."""
     scripts = ScriptDirectory.from_config(_configuration())
     return [script.revision for script in scripts.walk_revisions()][::-1]
-
-
-def _applied(connection: Connection) -> set[str]:
-    steps, head = _steps(), MigrationContext.configure(connection).get_current_revision()
-    return set(steps[: steps.index(head) + 1]) if head in steps else set()

@@ -15,7 +15,7 @@ from cmk_operator.core.audit.chain import Entry, Line, parse_entry
 from cmk_operator.core.audit.change import Event
 from cmk_operator.core.audit.copies import lines_in
 from cmk_operator.core.audit.layout import HEAD_NAME, SLOTS, Head, head_of, lines_of, segment_name
-from cmk_operator.core.audit.verification import Finding, Flaw, Verdict, verify
+from cmk_operator.core.audit.verification import Finding, Flaw, Verdict, verify, verify_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,7 +54,7 @@ def verify_record(cluster: Cluster, files: tuple[TextIO, ...], copies: tuple[Tex
     known = [entry for entry in (parse_entry(line.text) for line in copied) if entry is not None]
     if files:
         lines = [line for file in files for line in lines_in(file, file.name)]
-        verdict = verify(lines, copy=known, repeats_allowed=True)
+        verdict = verify_each(lines, known, repeats_allowed=True)
         where = ", ".join(file.name for file in files)
     else:
         verdict = _verify_cluster(cluster, known)
@@ -63,7 +63,7 @@ def verify_record(cluster: Cluster, files: tuple[TextIO, ...], copies: tuple[Tex
             verdict = _verify_cluster(cluster, known)
         where = f"namespace {_namespace(cluster)}"
     if copied:
-        flawed = verify(copied, repeats_allowed=True)
+        flawed = verify_each(copied, repeats_allowed=True)
         verdict = replace(verdict, findings=verdict.findings + flawed.findings)
     if not verdict.entries and verdict.whole:
         raise click.ClickException(f"there is no entry of an audit record in {where}")

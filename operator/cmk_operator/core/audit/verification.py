@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -78,6 +78,34 @@ def verify(
     findings += _against_copy(by_sequence, copy)
     first, last = (ordered[0].sequence, ordered[-1].sequence) if ordered else (0, 0)
     return Verdict(first, last, len(ordered), tuple(sorted(set(findings), key=lambda one: (one.first, one.last, one.flaw))))
+
+
+def verify_each(lines: Iterable[Line], copy: Sequence[Entry] = (), *, repeats_allowed: bool = False) -> Verdict:
+    """Check a file that may hold several records: the operator's, and those of organizations by the key service.
+
+    Each organization has a chain of its own, which numbers its entries from 1; findings name the organization.
+    """
+    records: dict[str, tuple[list[Line], list[Entry]]] = {}
+    for line in lines:
+        entry = parse_entry(line.text)
+        records.setdefault(_owner(entry), ([], []))[0].append(line)
+    for entry in copy:
+        records.setdefault(_owner(entry), ([], []))[1].append(entry)
+    verdicts = {owner: verify(own, copy=copied, repeats_allowed=repeats_allowed) for owner, (own, copied) in records.items()}
+    findings = [
+        replace(finding, message=f"organization {owner}: {finding.message}") if owner else finding
+        for owner, verdict in sorted(verdicts.items())
+        for finding in verdict.findings
+    ]
+    checked = [verdict for verdict in verdicts.values() if verdict.entries]
+    first, last = min((verdict.first for verdict in checked), default=0), max((verdict.last for verdict in checked), default=0)
+    return Verdict(first, last, sum(verdict.entries for verdict in checked), tuple(findings))
+
+
+def _owner(entry: Entry | None) -> str:
+    """The organization whose chain an entry belongs to; empty for the operator's own."""
+    owner = entry.body.get("organization") if entry is not None else None
+    return owner if isinstance(owner, str) else ""
 
 
 def _read(lines: Iterable[Line], findings: list[Finding], *, repeats_allowed: bool) -> list[Entry]:
