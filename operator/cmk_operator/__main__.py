@@ -22,6 +22,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.api.preflight import Preflight
 from cmk_operator.audit.journal import Journal
 from cmk_operator.audit.sink import AuditSink
@@ -287,6 +288,7 @@ def lanes_of(settings: Settings, deliveries: Deliveries) -> dict[str, FairLane[O
         Preflight.plural: FairLane(2),
         CustomerManagedKey.plural: FairLane(settings.key_workers),
         EncryptedResource.plural: FairLane(settings.workers),
+        OrganizationKey.plural: FairLane(settings.key_workers),
     }
 
 
@@ -295,6 +297,7 @@ def first_delay(intervals: Intervals, reference: ObjectReference) -> float:
     interval = {
         CustomerManagedKey.plural: intervals.key_check,
         EncryptedResource.plural: intervals.drift_check,
+        OrganizationKey.plural: intervals.key_check,
     }.get(reference.plural, min(5.0, intervals.identity_check))
     return random.uniform(0.0, interval)  # noqa: S311 - spreading, not cryptography
 

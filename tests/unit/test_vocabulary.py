@@ -31,12 +31,15 @@ ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ROOT / "operator" / "cmk_operator"
 LEGAL = re.compile(Condition.model_fields["reason"].metadata[-1].pattern or "")
 WORDS = {one.value for one in (*Reason, *EventReason, *ConditionType, *PrerequisiteName)}
-# Words that are something else as well: codes of Key Vault, Graph and Resource Manager, a kind, and a change in the record.
+# Words that are something else as well: codes of Key Vault, Graph and Resource Manager, a kind, a change in the record, a mode and a
+# state of serving.
 HOMONYMS = {
     "CustomerManagedKey",
     "KeyDisabled",
     "KeyNotFound",
     "KeyVersionChanged",
+    "NotServing",
+    "PlatformManaged",
     "Request_ResourceNotFound",
     "ResourceNotFound",
 }

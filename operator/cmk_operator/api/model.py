@@ -14,7 +14,9 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 RECONCILE_REQUESTED_AT: Final = f"{GROUP}/reconcile-requested-at"
 """Annotation that forces a pass; its value is echoed in `status.lastHandledReconcileAt`."""
 APPROVED_VERSION: Final = f"{GROUP}/approved-version"
-"""Annotation of a CustomerManagedKey: the version that a person has approved."""
+"""Annotation of a CustomerManagedKey or an OrganizationKey: the version that a person has approved."""
+CONFIRM_DELETION: Final = f"{GROUP}/confirm-deletion"
+"""Annotation of an OrganizationKey: the organization's name, typed by who wants to delete it with its data keys."""
 
 Guid = Annotated[
     str,

@@ -272,6 +272,15 @@ class TestReport(Shape):
     at: datetime
 
 
+class CheckReport(Shape):
+    """What the vault last answered when it was asked to wrap: the version that is the latest, or why it wraps nothing."""
+
+    at: datetime
+    kid: str | None = Field(default=None, description="The version that wrapped. Absent: none did.")
+    reason: str | None = Field(default=None, description="Why the vault wrapped nothing.")
+    message: str = ""
+
+
 class KeyVersionReport(Shape):
     """A key version that is or was in force, and whether anything still needs it."""
 
@@ -291,10 +300,12 @@ class KeyVersionReport(Shape):
 class CredentialReport(Shape):
     """A credential of the registration, and when it expires."""
 
-    secret: str
+    secret: str = Field(description="Name of the Secret.")
+    key: str = Field(description="Entry in the Secret.")
     type: Literal["ClientSecret", "Certificate", "Unknown"]
     expires: str = Field(description="Time (RFC 3339), or unknown.")
     days_left: int | None = None
+    message: str | None = Field(default=None, description="Why it cannot be used.")
     warned_days: int | None = Field(
         default=None, description="The last of the warnings 60, 30, 7 and 1 days before, and 0 for expired."
     )
@@ -365,7 +376,7 @@ class OrganizationKeyStatus(Shape):
     pending_version: str | None = Field(
         default=None, description="A newer version that waits for approval (spec.rotation.approval)."
     )
-    checked_at: datetime | None = Field(default=None, description="When the operator last looked for a new version of the key.")
+    check: CheckReport | None = Field(default=None, description="The last look for a new version, by wrapping with the key.")
     versions: tuple[KeyVersionReport, ...] = ()
     credentials: tuple[CredentialReport, ...] = ()
     platform_key_needed_until: datetime | None = Field(

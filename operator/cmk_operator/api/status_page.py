@@ -17,6 +17,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.api.preflight import Preflight
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.conditions import ConditionType
@@ -56,6 +57,15 @@ CONDITIONS: Final[Mapping[str, tuple[ConditionType, ...]]] = MappingProxyType(
             ConditionType.CONSENT_GRANTED,
             ConditionType.NOTIFICATIONS_DELIVERED,
             ConditionType.SCOPES_DISTINCT,
+        ),
+        OrganizationKey.__name__: (
+            ConditionType.READY,
+            ConditionType.CONFIGURATION_ACCEPTED,
+            ConditionType.KEY_ACCESSIBLE,
+            ConditionType.SERVING,
+            ConditionType.CREDENTIAL_VALID,
+            ConditionType.ROTATION_CURRENT,
+            ConditionType.REWRAP_COMPLETE,
         ),
         Preflight.__name__: (ConditionType.COMPLETE,),
     }

@@ -45,9 +45,9 @@ class ConditionType(StrEnum):
     )
     ROTATION_CURRENT = (
         "RotationCurrent",
-        "Every resource that uses the key is on its active version.",
-        "every resource is on the active version",
-        "a resource is on an older version, a version waits for approval, or an old version was lost too early",
+        "Everything that uses the key is on its active version.",
+        "every resource is on the active version; an OrganizationKey has no newer version to take",
+        "a resource is on an older version, a version waits for approval or fails its test, or an old version was lost too early",
         "no version has passed the probe yet",
     )
     CONSENT_GRANTED = (
@@ -119,6 +119,34 @@ class ConditionType(StrEnum):
         "no other tenant allows any of them",
         "another tenant allows some of them too, and the message says which tenant and scope",
         "never",
+    )
+    CONFIGURATION_ACCEPTED = (
+        "ConfigurationAccepted",
+        "The settings of the manifest have passed their test and are in force.",
+        "the settings of the manifest are in force",
+        "their test failed: the settings before them stay in force, and the message names the stage and who must act",
+        "they have not been tested yet",
+    )
+    SERVING = (
+        "Serving",
+        "The key service's own word: it serves the organization's data.",
+        "it serves; `Coasting`: the vault gives no answer, and known data keys are served until the ceiling",
+        "it refuses, because the organization refuses the key, or it cannot serve",
+        "it has not reported, or not lately",
+    )
+    CREDENTIAL_VALID = (
+        "CredentialValid",
+        "The credential of the organization's registration has not expired.",
+        "it has not expired, or none is needed, or nobody knows when the client secret expires",
+        "every credential has expired or cannot be used",
+        "the Secret was not read",
+    )
+    REWRAP_COMPLETE = (
+        "RewrapComplete",
+        "The key service has wrapped every data key with the key in force.",
+        "every data key is on the key in force",
+        "data keys are still on an earlier key",
+        "the key service has not reported, or not lately",
     )
     COMPLETE = (
         "Complete",

@@ -37,6 +37,9 @@ _CLAIMS: Final = frozenset(
         ConditionType.REGISTERED,
         ConditionType.AUTHENTICATED,
         ConditionType.APPLICATION_FEDERATED,
+        ConditionType.SERVING,
+        ConditionType.CREDENTIAL_VALID,
+        ConditionType.REWRAP_COMPLETE,
     }
 )
 """The conditions that make a claim about Azure, Entra or Snowflake."""
@@ -102,6 +105,8 @@ def without_old_claims(status: Mapping[str, Any], before: Mapping[str, Any], bas
     turned = {**status, "conditions": conditions} if "conditions" in status else dict(status)
     if any(one["type"] == ConditionType.KEY_ACCESSIBLE for one in withdrawn) and basis.key is None:
         turned |= _unknown_access(turned, before, now)
+    if basis.own.is_old and any("safeToDisable" in one for one in turned.get("versions", ())):
+        turned["versions"] = [_not_known_to_be_safe(one, basis.own.message) for one in turned["versions"]]
     users = next((one for one in withdrawn if one["type"] == ConditionType.USERS_KNOWN), None)
     if users is not None and "versions" in turned:
         turned["versions"] = [_not_safe(one, users["message"]) for one in turned["versions"]]
@@ -114,6 +119,14 @@ def _not_safe(version: Mapping[str, Any], message: str) -> Mapping[str, Any]:
         return version
     kept = {name: value for name, value in version.items() if name not in {"safeToDisableAfter", "keepUntil"}}
     return {**kept, "reason": f"whether anything in Azure is still on this version is not known: {message}"}
+
+
+def _not_known_to_be_safe(version: Mapping[str, Any], message: str) -> Mapping[str, Any]:
+    """A version of an OrganizationKey of which nobody has seen lately whether data keys or backups still need it."""
+    if version.get("safeToDisable") != "True" and "safeToDisableAfter" not in version:
+        return version
+    kept = {name: value for name, value in version.items() if name not in {"safeToDisableAfter", "requiredUntil"}}
+    return {**kept, "safeToDisable": "Unknown", "reason": f"whether data keys are still on it is not known: {message}"}
 
 
 def is_withdrawn(conditions: object) -> bool:

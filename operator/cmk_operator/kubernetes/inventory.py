@@ -16,6 +16,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri, key_uri_or_none
 from cmk_operator.core.identifiers.resource_id import resource_type_of
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
 
     from cmk_operator.core.identifiers.resource_id import ResourceId
 
-ResourceT = TypeVar("ResourceT", FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource)
-CustomResource = FederatedIdentity | CustomerTenant | CustomerManagedKey | EncryptedResource
+ResourceT = TypeVar("ResourceT", FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource, OrganizationKey)
+CustomResource = FederatedIdentity | CustomerTenant | CustomerManagedKey | EncryptedResource | OrganizationKey
 
 MODELS: Final[Mapping[str, type[CustomResource]]] = {
-    model.plural: model for model in (FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource)
+    model.plural: model for model in (FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource, OrganizationKey)
 }
 
 _ABOVE: Final[Mapping[str, str]] = MappingProxyType(
@@ -45,8 +46,9 @@ _ABOVE: Final[Mapping[str, str]] = MappingProxyType(
 class _Entry:
     uid: str
     resource_version: int
-    trigger: tuple[int, bool, tuple[tuple[str, str], ...], tuple[str, ...]]
-    """Generation, deletion, annotations that request something, and finalizers. Only a change of these enqueues the object."""
+    trigger: tuple[int, bool, tuple[tuple[str, str], ...], tuple[str, ...], str]
+    """Generation, deletion, annotations that request something, finalizers, and what the key service reports of an
+    OrganizationKey. Only a change of these enqueues the object."""
     points_to: tuple[tuple[str, str], ...]
     version: str
     """For a resource: the key version that Azure reports for it, or an empty string."""
@@ -56,6 +58,8 @@ class _Entry:
     """For disks: the virtual machines that use them."""
     operator_class: str
     """For an identity: the class of the operator that serves it, or an empty string."""
+    probe_interval: float
+    """For an OrganizationKey: seconds between probes of the key in force; 0 otherwise."""
     raw: bytes
 
 
@@ -250,6 +254,17 @@ class Inventory:
                 return ObjectReference(_ABOVE[relation], namespace, name)
         return None
 
+    def probe_interval_of(self, reference: ObjectReference) -> float:
+        """Seconds between probes of an OrganizationKey's key in force; 0 for other kinds, and while none is in force."""
+        entry = self._entries.get(reference)
+        return entry.probe_interval if entry is not None else 0.0
+
+    def oldest_of_organization(self, organization: OrganizationKey) -> OrganizationKey:
+        """The OrganizationKey to which the organization's identifier belongs: the oldest that names it."""
+        references = self._pointers.get(("organization", organization.spec.organization.id), ())
+        found = (self.get(OrganizationKey, reference.name, reference.namespace) for reference in references)
+        return min((*(one for one in found if one is not None), organization), key=_seniority)
+
     def grouped(self, references: Iterable[ObjectReference]) -> list[ObjectReference]:
         """The same objects, sorted into groups that name the same key, so that they share the reads of that key."""
         groups: defaultdict[str | None, list[ObjectReference]] = defaultdict(list)
@@ -318,7 +333,14 @@ class Inventory:
         return found - {tenant}
 
     def referring_to(self, reference: ObjectReference) -> set[ObjectReference]:
-        """Objects that refer to this one: tenants of an identity, keys of a tenant, resources of a key."""
+        """Objects that refer to this one: tenants of an identity, keys of a tenant, resources of a key.
+
+        For an OrganizationKey, the others that name the same organization: the next of them may follow when it goes.
+        """
+        if reference.plural == OrganizationKey.plural:
+            entry = self._entries.get(reference)
+            named = [pointer for pointer in entry.points_to if pointer[0] == "organization"] if entry is not None else []
+            return {other for pointer in named for other in self._pointers.get(pointer, ())} - {reference}
         relation = {
             FederatedIdentity.plural: "identity",
             CustomerTenant.plural: "tenant",
@@ -347,9 +369,10 @@ def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry
     author = _spec_author(metadata.get("managedFields") or ())
     if author:
         kept["changedBy"] = author
-    applied: Mapping[str, Any] = (body.get("status") or {}).get("applied") or {}
+    status: Mapping[str, Any] = body.get("status") or {}
+    applied: Mapping[str, Any] = status.get("applied") or {}
     points_to = _pointers(plural, reference, spec, key_uri_or_none(applied.get("keyUri") or ""))
-    slim = {"metadata": kept, "spec": spec, "status": body.get("status") or {}}
+    slim = {"metadata": kept, "spec": spec, "status": status}
     entry = _Entry(
         uid=metadata.get("uid", ""),
         resource_version=int(metadata.get("resourceVersion", "0")),
@@ -358,15 +381,30 @@ def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry
             "deletionTimestamp" in metadata,
             tuple(requested.items()),
             tuple(finalizers),
+            _reported(status) if plural == OrganizationKey.plural else "",
         ),
         points_to=points_to,
         version=applied.get("version", ""),
         target_type=next((resource_type_of(pointer) for relation, pointer in points_to if relation == "target"), ""),
-        machines=tuple(((body.get("status") or {}).get("details") or {}).get("attachedTo") or ()),
+        machines=tuple((status.get("details") or {}).get("attachedTo") or ()),
         operator_class=spec.get("operatorClass") or "" if plural == FederatedIdentity.plural else "",
+        probe_interval=float((status.get("accepted") or {}).get("probeIntervalSeconds") or 0),
         raw=json.dumps(slim, separators=(",", ":"), sort_keys=True).encode(),
     )
     return reference, entry
+
+
+def _reported(status: Mapping[str, Any]) -> str:
+    """What the key service reports, apart from the time of the report, which changes each minute."""
+    data_keys = {name: value for name, value in (status.get("dataKeys") or {}).items() if name != "observedAt"}
+    return json.dumps(data_keys, separators=(",", ":"), sort_keys=True) if data_keys else ""
+
+
+def _seniority(organization: OrganizationKey) -> tuple[str, bool, str, str]:
+    """Sort key: older first; of two from the same second, the one whose settings are in force."""
+    metadata = organization.metadata
+    created = metadata.creation_timestamp.isoformat() if metadata.creation_timestamp is not None else ""
+    return created, organization.status.accepted is None, metadata.namespace or "", metadata.name
 
 
 def _spec_author(managed_fields: Sequence[Mapping[str, Any]]) -> str:
@@ -383,6 +421,9 @@ def _pointers(
         return (("identity", spec["identityRef"]["name"]), *_allowed(spec))
     if plural == CustomerManagedKey.plural:
         return (("tenant", spec["tenantRef"]["name"]),)
+    if plural == OrganizationKey.plural:
+        tenant = (spec.get("tenantRef") or {}).get("name")
+        return (("organization", spec["organization"]["id"]), *([("tenant", tenant)] if tenant else ()))
     if plural == EncryptedResource.plural:
         return (
             ("key", f"{reference.namespace}/{spec['keyRef']['name']}"),

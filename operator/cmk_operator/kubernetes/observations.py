@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from cmk_operator.core.old_claims import Basis, Observation
+from cmk_operator.core.old_claims import Basis, Observation, limit_of
 from cmk_operator.kubernetes.whole_round import WholeRound
 
 if TYPE_CHECKING:
@@ -73,7 +73,12 @@ class Observations:
     def is_old(self, reference: ObjectReference) -> bool:
         """Whether claims of the object itself are old; as `of(reference).is_old`, but cheap enough for every object every time."""
         began, _ = self._seen.get(reference) or self._first_known(reference)
-        return self._monotonic() - began >= self._limits[reference.plural]
+        return self._monotonic() - began >= self._limit(reference)
+
+    def _limit(self, reference: ObjectReference) -> float:
+        """Seconds after which claims of an object are old: by its own interval if it has one, otherwise by its kind's."""
+        interval = self._inventory.probe_interval_of(reference)
+        return limit_of(interval) if interval else self._limits[reference.plural]
 
     def _first_known(self, reference: ObjectReference) -> tuple[float, datetime]:
         known = self._known.get(reference)
@@ -93,14 +98,14 @@ class Observations:
         """The last observation of one object."""
         seen = self._seen.get(reference)
         began, at = seen or self._first_known(reference)
-        return Observation(at, self._monotonic() - began, self._limits[reference.plural], seen=seen is not None)
+        return Observation(at, self._monotonic() - began, self._limit(reference), seen=seen is not None)
 
     def basis(self, reference: ObjectReference, observed_at: datetime | None = None) -> Basis:
         """The observations for the object's claims; with `observed_at`, of a reconcile that observed it at that time."""
         own = self.of(reference)
         if observed_at is not None:
             age = max(0.0, (self._clock() - observed_at).total_seconds())
-            own = Observation(observed_at, age, self._limits[reference.plural])
+            own = Observation(observed_at, age, self._limit(reference))
         key = self._inventory.key_of(reference)
         if key is None:
             return Basis(own)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cmk_operator.api.customer_tenant import CustomerTenantStatus
     from cmk_operator.api.encrypted_resource import EncryptedResourceStatus
     from cmk_operator.api.federated_identity import FederatedIdentityStatus
+    from cmk_operator.api.organization_key import OrganizationKeyStatus
     from cmk_operator.kubernetes.client import KubernetesClient
     from cmk_operator.kubernetes.inventory import CustomResource, Inventory
     from cmk_operator.kubernetes.observations import Observations
@@ -30,12 +31,21 @@ if TYPE_CHECKING:
     Wake = Callable[[ObjectReference, float], None]
     Recorded = Callable[[str], Awaitable[None]]
     Withdrawn = Callable[[CustomResource, str], Awaitable[None]]
-    Status = FederatedIdentityStatus | CustomerTenantStatus | CustomerManagedKeyStatus | EncryptedResourceStatus
+    Status = (
+        FederatedIdentityStatus
+        | CustomerTenantStatus
+        | CustomerManagedKeyStatus
+        | EncryptedResourceStatus
+        | OrganizationKeyStatus
+    )
 
 _READ_BACK_SECONDS: Final = 2.0
 
 OWN_CONDITIONS: Final = frozenset(one.value for one in ConditionType)
 """Condition types that this operator owns; those of other field managers are neither compared nor written."""
+
+FOREIGN_FIELDS: Final = frozenset({"dataKeys"})
+"""Fields of a status that another field manager writes: the key service reports the data keys of an OrganizationKey."""
 
 
 def reference_of(resource: CustomResource) -> ObjectReference:
@@ -177,4 +187,4 @@ def _schema_of(status: type[Status | PreflightStatus]) -> dict[str, Any]:
 def _owned(status: dict[str, Any]) -> dict[str, Any]:
     wire = {"conditions": [], **status}
     wire["conditions"] = [condition for condition in wire["conditions"] if condition["type"] in OWN_CONDITIONS]
-    return {name: value for name, value in wire.items() if value not in ([], {})}
+    return {name: value for name, value in wire.items() if value not in ([], {}) and name not in FOREIGN_FIELDS}

@@ -11,6 +11,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.api.preflight import Preflight
 from cmk_operator.core.schedule import FAILED, Next
 from cmk_operator.kubernetes.client import KubernetesError
@@ -26,6 +27,9 @@ from cmk_operator.reconcile.key.reconciler import reconcile_key
 from cmk_operator.reconcile.key.user_counts import UserCounts
 from cmk_operator.reconcile.notifications.delivery import LANE as DELIVERIES
 from cmk_operator.reconcile.notifications.delivery import DeliveryContext, reconcile_delivery
+from cmk_operator.reconcile.organization.context import OrganizationContext
+from cmk_operator.reconcile.organization.gates import Gates
+from cmk_operator.reconcile.organization.reconciler import reconcile_organization
 from cmk_operator.reconcile.preflight.context import PreflightContext
 from cmk_operator.reconcile.preflight.reconciler import reconcile_preflight
 from cmk_operator.reconcile.resource.authorship import Authorship
@@ -110,6 +114,7 @@ def make_passes(
         part_readings,
         Contentions(reporting.now),
     )
+    organization = OrganizationContext(cluster, reporting, Gates(session), intervals, deliveries, session.monotonic)
     delivery = DeliveryContext(cluster, deliveries, telemetry)
     preflight = PreflightContext(cluster, session, reading, providers, reporting.now)
     by_plural = {
@@ -117,6 +122,7 @@ def make_passes(
         CustomerTenant.plural: partial(reconcile_tenant, tenant),
         CustomerManagedKey.plural: partial(reconcile_key, key),
         EncryptedResource.plural: partial(reconcile_resource, resource),
+        OrganizationKey.plural: partial(reconcile_organization, organization),
         DELIVERIES: partial(reconcile_delivery, delivery),
         LISTS: partial(read_lists, cluster, lists),
         Preflight.plural: partial(reconcile_preflight, preflight),

@@ -9,6 +9,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.api.organization_key import AcceptedAccess, OrganizationKey, Registration
 from cmk_operator.azure.credentials import IdentityChain
 from cmk_operator.azure.key_vault import ProbedKey
 from cmk_operator.azure.vault_reader import ReadVault
@@ -100,12 +101,7 @@ def resolve_key(inventory: Inventory, key: CustomerManagedKey) -> KeyPath | Faul
     name = key.spec.tenant_ref.name
     tenant = inventory.get(CustomerTenant, name)
     if tenant is None:
-        return blocked(
-            Reason.TENANT_NOT_FOUND,
-            f"CustomerTenant {name!r} does not exist: the provider's administrator must create it, or the platform engineer "
-            "correct spec.tenantRef",
-            Actor.PROVIDER_ADMINISTRATOR,
-        )
+        return _tenant_not_found(name)
     grant = tenant.grant
     refused = judge_namespace(grant, key.metadata.namespace or "")
     if refused is not None:
@@ -124,6 +120,81 @@ def resolve_key(inventory: Inventory, key: CustomerManagedKey) -> KeyPath | Faul
     except InvalidArmIdError as error:
         return invalid(Reason.INVALID_VAULT_RESOURCE_ID, f"spec.vaultResourceId is not usable: {error}")
     return KeyPath(key_uri, chain, tenant, grant, ArmId(identity.spec.managed_identity.resource_id), read, identity)
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizationPath:
+    """A key in an organization's own vault, and how it may be reached."""
+
+    key_uri: KeyUri
+    access: AcceptedAccess
+    """Without the credentials of a registration, whose Secrets are not read here."""
+    registration: Registration | None
+    tenant: CustomerTenant
+
+
+def resolve_organization(inventory: Inventory, organization: OrganizationKey) -> OrganizationPath | Fault | None:
+    """The path to an organization's own key; None for the platform's key.
+
+    A fault, before any call to Azure, if another object has the organization, or the tenant does not allow the namespace or the
+    vault: so no organization reaches the vault of another, although the application could.
+    """
+    owner = inventory.oldest_of_organization(organization)
+    if owner.metadata.uid != organization.metadata.uid:
+        return blocked(
+            Reason.ORGANIZATION_TAKEN,
+            f"organization {organization.spec.organization.id!r} belongs to the older OrganizationKey "
+            f"{owner.metadata.namespace}/{owner.metadata.name}: the platform engineer must delete one of the two, or name another "
+            "organization.id in a new one",
+            Actor.PLATFORM_ENGINEER,
+        )
+    spec = organization.spec
+    if not spec.customer_managed:
+        return None
+    if spec.tenant_ref is None or spec.key_uri is None or spec.access is None or spec.confirmation != spec.organization.name:
+        return invalid(Reason.INVALID_MANIFEST, "mode CustomerManaged needs tenantRef, keyUri, access and confirmation")
+    name = spec.tenant_ref.name
+    tenant = inventory.get(CustomerTenant, name)
+    if tenant is None:
+        return _tenant_not_found(name)
+    grant = tenant.grant
+    refused = judge_namespace(grant, organization.metadata.namespace or "")
+    if refused is not None:
+        return refused
+    identity = resolve_identity(inventory, tenant)
+    if isinstance(identity, Fault):
+        return identity
+    key_uri = judge_key(grant, identity.spec.endpoints, spec.key_uri)
+    if isinstance(key_uri, Fault):
+        return key_uri
+    cloud, tenant_id = identity.spec.endpoints.name.value, tenant.spec.tenant_id.lower()
+    registration = spec.access.registration
+    if registration is not None:
+        client_id = registration.client_id.lower()
+        access = AcceptedAccess(method="Registration", cloud=cloud, tenant_id=tenant_id, client_id=client_id)
+        return OrganizationPath(key_uri, access, registration, tenant)
+    chain = chain_of(identity)
+    if isinstance(chain, Fault):
+        return chain
+    access = AcceptedAccess(
+        method="Application",
+        cloud=cloud,
+        tenant_id=tenant_id,
+        application_client_id=chain.application_client_id,
+        managed_identity_client_id=chain.managed_identity_client_id,
+        provider_tenant_id=chain.provider_tenant_id,
+        operator_credential=identity.spec.effective_credential,
+    )
+    return OrganizationPath(key_uri, access, None, tenant)
+
+
+def _tenant_not_found(name: str) -> Fault:
+    return blocked(
+        Reason.TENANT_NOT_FOUND,
+        f"CustomerTenant {name!r} does not exist: the provider's administrator must create it, or the platform engineer correct "
+        "spec.tenantRef",
+        Actor.PROVIDER_ADMINISTRATOR,
+    )
 
 
 def resolve_resource(inventory: Inventory, resource: EncryptedResource) -> ResourcePath | Fault:
@@ -189,6 +260,7 @@ ADMISSION_REASONS: Final = frozenset(
         Reason.SNOWFLAKE_ACCOUNT_NOT_ALLOWED,
         Reason.TARGET_CLAIMED,
         Reason.CLAIMED_BY_SEVERAL_TENANTS,
+        Reason.ORGANIZATION_TAKEN,
     }
 )
 """Why a manifest is not admitted."""
@@ -201,6 +273,8 @@ def refusal_of(inventory: Inventory, resource: CustomResource) -> Fault | None:
             found: object = resolve_key(inventory, resource)
         case EncryptedResource():
             found = resolve_resource(inventory, resource)
+        case OrganizationKey():
+            found = resolve_organization(inventory, resource)
         case _:
             return None
     return found if isinstance(found, Fault) else None

@@ -710,6 +710,36 @@ class Reason(StrEnum):
     KEY_DOES_NOT_FIT = "KeyDoesNotFit", "Another key or version has wrapped this, or the key is no RSA key.", _INVALID
     VAULT_THROTTLED = "VaultThrottled", "Azure throttles the calls to the vault or to Entra.", _BUSY
 
+    # An organization's key: the settings in force, and what the key service reports.
+    ACCEPTED = "Accepted", "The settings of the manifest have passed their test and are in force."
+    NOT_TESTED = "NotTested", "The settings of the manifest have not been tested yet.", _BUSY
+    PLATFORM_MANAGED = "PlatformManaged", "The platform's own key wraps the data keys."
+    ORGANIZATION_TAKEN = "OrganizationTaken", "An older OrganizationKey names the same organization.", _BLOCKED
+    KEY_EXPIRED = (
+        "KeyExpired",
+        "The key version has expired: it still unwraps what it has wrapped, and wraps nothing new.",
+        _BLOCKED,
+    )
+    WRAP_REFUSED = "WrapRefused", "The key still unwraps, and the vault refuses to wrap anything new with it.", _BLOCKED
+    ROTATION_BLOCKED = "RotationBlocked", "A newer version of the key has not passed its test.", _BLOCKED
+    NO_CREDENTIAL_NEEDED = "NoCredentialNeeded", "The vault is reached without a secret or certificate."
+    CREDENTIAL_CURRENT = "CredentialCurrent", "The credential does not expire soon."
+    CREDENTIAL_EXPIRES_SOON = "CredentialExpiresSoon", "The credential expires within 60 days.", _BLOCKED
+    CREDENTIAL_EXPIRY_UNKNOWN = (
+        "CredentialExpiryUnknown",
+        "Nobody has said when the client secret expires, so nobody can be warned.",
+    )
+    CREDENTIAL_UNUSABLE = "CredentialUnusable", "The Secret holds no certificate or client secret that can be used.", _BLOCKED
+    SERVING = "Serving", "The key service serves the organization's data."
+    COASTING = "Coasting", "The vault gives no answer, and known data keys are served until the ceiling.", _BUSY
+    SERVING_REFUSED = "ServingRefused", "The key service refuses the organization's data, because the vault refuses.", _BLOCKED
+    NOT_SERVING = "NotServing", "The key service cannot serve the organization's data, and the message says why.", _BLOCKED
+    NOT_REPORTED = "NotReported", "The key service has not reported on the organization, or not lately.", _BUSY
+    REWRAPPED = "Rewrapped", "Every data key is wrapped with the key in force."
+    REWRAPPING = "Rewrapping", "The key service is still wrapping data keys with the key in force.", _BUSY
+    REWRAP_FAILED = "RewrapFailed", "Data keys could not be wrapped with the key in force, and the message says why.", _BLOCKED
+    DELETION_HELD = "DeletionHeld", "The manifest is being deleted while data keys may be on it, and waits.", _BLOCKED
+
     # Secrets and receivers of events.
     SECRET_NOT_FOUND = "SecretNotFound", "There is no such Secret.", _BLOCKED
     SECRET_FORBIDDEN = "SecretForbidden", "The operator may not read the Secret.", _BLOCKED
@@ -740,6 +770,8 @@ class EventReason(StrEnum):
         member.sentence = sentence
         return member
 
+    SETTINGS_ACCEPTED = "SettingsAccepted", "Settings of an OrganizationKey have passed their test and are in force."
+    SETTINGS_REFUSED = "SettingsRefused", "Settings of an OrganizationKey have failed their test, and are not in force."
     KEY_APPLIED = "KeyApplied", "The operator put the resource on the key."
     DELETION_WAITS = "DeletionWaits", "The deletion waits for resources that must revert first and need this object."
     SEEN_AGAIN = "SeenAgain", "The object is seen again, and is as its status says."

@@ -10,6 +10,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.core.old_claims import limit_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Intervals:
             CustomerTenant.plural: limit_of(self.identity_check),
             CustomerManagedKey.plural: limit_of(self.key_check),
             EncryptedResource.plural: limit_of(self.drift_check, LIST_MAX_AGE),
+            # One whose settings are in force has an interval of its own (`Observations`).
+            OrganizationKey.plural: limit_of(self.identity_check),
         }
 
 

@@ -29,11 +29,13 @@ _SHOWN: Final = 5
 Needed = CustomerManagedKey | CustomerTenant | FederatedIdentity
 
 
-async def set_finalizer(cluster: Cluster, resource: CustomResource, *, present: bool) -> tuple[str, ...]:
-    """Add or remove the finalizer; returns the object's finalizers. Raises `KubernetesError`."""
+async def set_finalizer(
+    cluster: Cluster, resource: CustomResource, *, present: bool, finalizer: str = FINALIZER
+) -> tuple[str, ...]:
+    """Add or remove a finalizer of this operator; returns the object's finalizers. Raises `KubernetesError`."""
     reference = reference_of(resource)
     answer = await cluster.client.apply_finalizers(
-        reference, type(resource).__name__, resource.metadata.uid, (FINALIZER,) if present else ()
+        reference, type(resource).__name__, resource.metadata.uid, (finalizer,) if present else ()
     )
     if "deletionTimestamp" in answer["metadata"] and not answer["metadata"].get("finalizers"):
         # If removing the finalizer ended the object, the API server returns its last state.

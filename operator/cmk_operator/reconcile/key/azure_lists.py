@@ -308,6 +308,8 @@ def _fault_of(scope: ArmId, missing: tuple[str, ...] | AzureFailure) -> Fault:
 
 def _is_admitted(inventory: Inventory, reference: ObjectReference) -> bool:
     """Whether the tenant that a key names admits it; nothing is asked of Azure for one that it does not."""
+    if reference.plural != CustomerManagedKey.plural:
+        return False
     key = inventory.get(CustomerManagedKey, reference.name, reference.namespace)
     return key is not None and not isinstance(resolve_key(inventory, key), Fault)
 

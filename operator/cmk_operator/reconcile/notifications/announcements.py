@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus
     from cmk_operator.api.encrypted_resource import AppliedKey, EncryptedResource, EncryptedResourceStatus
     from cmk_operator.api.model import Metadata
+    from cmk_operator.api.organization_key import OrganizationKey, OrganizationKeyStatus
 
 ACCESSIBLE: Final = "Accessible"
 LOST: Final = "Lost"
@@ -115,6 +116,38 @@ def announce_key(
     report = _with_events(key.metadata, before, audience.delivered, events, now)
     update = {"announced": announced, "announced_version": version}
     return status.model_copy(update={"notifications": report.model_copy(update=update)})
+
+
+def announce_organization(
+    organization: OrganizationKey, status: OrganizationKeyStatus, audience: Audience, now: datetime
+) -> OrganizationKeyStatus:
+    """Add to the status the events for receivers: the key in force was lost, restored or replaced. An outage is none of these."""
+    before = organization.status.notifications
+    if not audience.listening:
+        return status.model_copy(update={"notifications": before if audience.listening is None else None})
+    announced = before.announced if before is not None else None
+    known = before.announced_version if before is not None else None
+    accessible = find(status.conditions, ConditionType.KEY_ACCESSIBLE)
+    accepted = status.accepted
+    events: list[_Event] = []
+    if accessible is not None and accepted is not None:
+        if accessible.status == "True":
+            if announced == LOST:
+                restored = NotificationType.KEY_RESTORED
+                events.append(_Event(restored, accepted.kid, None, accessible.reason, accessible.message))
+            announced = ACCESSIBLE
+        elif accessible.status == "False" and announced == ACCESSIBLE:
+            events.append(_Event(NotificationType.KEY_LOST, accepted.kid, None, accessible.reason, accessible.message))
+            announced = LOST
+        if accepted.kid != known:
+            if known is not None:
+                replaced = f"{accepted.kid} replaces {known}"
+                events.append(_Event(NotificationType.KEY_ROTATED, accepted.kid, None, accessible.reason, replaced))
+            known = accepted.kid
+    report = _with_events(organization.metadata, before, audience.delivered, events, now)
+    return status.model_copy(
+        update={"notifications": report.model_copy(update={"announced": announced, "announced_version": known})}
+    )
 
 
 def _of_key(kind: NotificationType, key: CustomerManagedKey, status: CustomerManagedKeyStatus, message: str) -> _Event:

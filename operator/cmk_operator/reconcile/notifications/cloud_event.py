@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from cmk_operator.api.customer_managed_key import CustomerManagedKey
     from cmk_operator.api.customer_tenant import CustomerTenant
     from cmk_operator.api.notifications import PendingNotification
+    from cmk_operator.api.organization_key import OrganizationKey
 
 
 def message_for(
-    announcer: CustomerManagedKey | EncryptedResource, tenant: CustomerTenant, entry: PendingNotification
+    announcer: CustomerManagedKey | EncryptedResource | OrganizationKey, tenant: CustomerTenant, entry: PendingNotification
 ) -> Message:
     """The event as it is sent. Source: CloudEvents 1.0.2, context attributes."""
     namespace, name = announcer.metadata.namespace or "", announcer.metadata.name

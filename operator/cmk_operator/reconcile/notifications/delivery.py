@@ -15,6 +15,7 @@ from cmk_operator.api.conditions import Aspect, find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
+from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.fault import Actor, Fault, blocked
 from cmk_operator.core.faults.reason import Reason
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from cmk_operator.sinks.receivers import Receivers
     from cmk_operator.telemetry import Telemetry
 
-    Announcer = CustomerManagedKey | EncryptedResource
+    Announcer = CustomerManagedKey | EncryptedResource | OrganizationKey
+    OfTenant = CustomerManagedKey | OrganizationKey
+    """What names a tenant."""
 
 LANE: Final = "deliveries"
 WORKERS: Final = 16
@@ -104,7 +107,7 @@ class Deliveries:
         state = self.states.get(receiver)
         return _AT_ONCE if state is not None and state.quick else 1
 
-    def audience(self, inventory: Inventory, announcer: Announcer, key: CustomerManagedKey | None) -> Audience:
+    def audience(self, inventory: Inventory, announcer: Announcer, key: OfTenant | None) -> Audience:
         """Whether a receiver listens to an object; unknown while its key or tenant does not exist."""
         tenant = _tenant_of(inventory, key)
         if tenant is None:
@@ -150,13 +153,14 @@ def wake_delivery(cluster: Cluster, announcer: Announcer, report: NotificationsR
         cluster.wake(delivery_of(reference_of(announcer)), 0.0)
 
 
-def _tenant_of(inventory: Inventory, key: CustomerManagedKey | None) -> CustomerTenant | None:
-    return inventory.get(CustomerTenant, key.spec.tenant_ref.name) if key is not None else None
+def _tenant_of(inventory: Inventory, key: OfTenant | None) -> CustomerTenant | None:
+    named = key.spec.tenant_ref if key is not None else None
+    return inventory.get(CustomerTenant, named.name) if named is not None else None
 
 
-def key_of(inventory: Inventory, announcer: Announcer) -> CustomerManagedKey | None:
+def key_of(inventory: Inventory, announcer: Announcer) -> OfTenant | None:
     """The key that an object is, or that it names."""
-    if isinstance(announcer, CustomerManagedKey):
+    if isinstance(announcer, CustomerManagedKey | OrganizationKey):
         return announcer
     return inventory.get(CustomerManagedKey, announcer.spec.key_ref.name, announcer.metadata.namespace or "")
 
@@ -227,6 +231,8 @@ def notifications_delivered(tenant: CustomerTenant, state: SinkState | None) -> 
 def _announcer(inventory: Inventory, origin: ObjectReference) -> Announcer | None:
     if origin.plural == CustomerManagedKey.plural:
         return inventory.get(CustomerManagedKey, origin.name, origin.namespace)
+    if origin.plural == OrganizationKey.plural:
+        return inventory.get(OrganizationKey, origin.name, origin.namespace)
     return inventory.get(EncryptedResource, origin.name, origin.namespace)
 
 

@@ -31,7 +31,11 @@ _LISTED_ONE_BY_ONE: Final = frozenset(
 def handover_steps(inventory: Inventory, tenant: CustomerTenant, identity: FederatedIdentity) -> tuple[HandoverStep, ...]:
     """The steps for this tenant's keys."""
     references = inventory.referring_to(ObjectReference(CustomerTenant.plural, "", tenant.metadata.name))
-    found = (inventory.get(CustomerManagedKey, one.name, one.namespace) for one in sorted(references, key=str))
+    found = (
+        inventory.get(CustomerManagedKey, one.name, one.namespace)
+        for one in sorted(references, key=str)
+        if one.plural == CustomerManagedKey.plural
+    )
     keys = [key for key in found if key is not None]
     handover = handover_of(tenant, identity, keys, _representatives(inventory, keys))
     if handover is None:

@@ -1,0 +1,141 @@
+"""What changed for an organization: entries of the audit record, and events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cmk_operator.api.conditions import find
+from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.audit.change import OBSERVED, OPERATOR, UNKNOWN_AUTHOR, Change, Event, identity_of
+from cmk_operator.core.conditions import ConditionType
+from cmk_operator.core.faults.reason import EventReason, Reason
+from cmk_operator.core.text.rfc3339 import to_rfc3339
+from cmk_operator.reconcile.audit import author_of, subject_of
+from cmk_operator.reconcile.collaborators.seen_again import tell_seen_again, was_seen_again
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from cmk_operator.api.conditions import Condition
+    from cmk_operator.api.organization_key import AcceptedKey, OrganizationKey, OrganizationKeyStatus
+    from cmk_operator.kubernetes.events import Severity
+    from cmk_operator.reconcile.collaborators.reporting import Reporting
+
+
+def changes_of(
+    organization: OrganizationKey, status: OrganizationKeyStatus, request_id: str | None, now: datetime, *, automatic: bool
+) -> tuple[Change, ...]:
+    """The changes between a status and its next one: which settings are in force, and whether their key is accessible.
+
+    `automatic`: a new version was taken without a change of the manifest.
+    """
+    return (
+        *_of_settings(organization, status, request_id, now, automatic=automatic),
+        *_of_access(organization, status, request_id, now),
+    )
+
+
+def _of_settings(
+    organization: OrganizationKey, status: OrganizationKeyStatus, request_id: str | None, now: datetime, *, automatic: bool
+) -> Iterator[Change]:
+    before, after = organization.status.accepted, status.accepted
+    if after is None or (before is not None and before.revision == after.revision):
+        return
+    generation, author = organization.metadata.generation, author_of(organization)
+    asked = f"generation {generation}, {author}"
+    yield Change(
+        identity_of(organization.metadata.uid, "accepted", str(after.revision), after.kid),
+        to_rfc3339(now),
+        Event.KEY_CHANGED,
+        subject_of(organization),
+        OPERATOR if automatic else author,
+        _shown(before) if before is not None else "",
+        _shown(after),
+        f"a new version of the key, which the manifest follows ({asked}), has passed its test"
+        if automatic
+        else f"the settings of the manifest have passed their test ({asked})",
+        f"organization {organization.spec.organization.id}",
+        request_id,
+    )
+
+
+def _shown(accepted: AcceptedKey) -> str:
+    how = f", by {accepted.access.method}" if accepted.access is not None else ""
+    return f"revision {accepted.revision}: {accepted.kid}{how}"
+
+
+def _of_access(
+    organization: OrganizationKey, status: OrganizationKeyStatus, request_id: str | None, now: datetime
+) -> Iterator[Change]:
+    before = find(organization.status.conditions, ConditionType.KEY_ACCESSIBLE)
+    after = find(status.conditions, ConditionType.KEY_ACCESSIBLE)
+    if after is None or (before is not None and (before.status, before.reason) == (after.status, after.reason)):
+        return
+    if before is None and status.accepted is None:
+        return
+    since = before.last_transition_time.isoformat() if before is not None else ""
+    yield Change(
+        identity_of(
+            organization.metadata.uid, "access", f"{since} {before.reason if before is not None else ''}", after.reason
+        ),
+        to_rfc3339(now),
+        Event.KEY_ACCESS_CHANGED,
+        subject_of(organization),
+        UNKNOWN_AUTHOR if after.status == "Unknown" else OBSERVED,
+        before.reason if before is not None else "",
+        after.reason,
+        f"{after.reason}: {after.message}",
+        status.accepted.kid if status.accepted is not None else "",
+        request_id,
+    )
+
+
+async def record_events(reporting: Reporting, organization: OrganizationKey, status: OrganizationKeyStatus) -> None:
+    """Create the events of what changed with a written status."""
+    before = organization.status
+    if was_seen_again(before.conditions, status.conditions):
+        await tell_seen_again(reporting, organization)
+
+    async def record(kind: Severity, reason: Reason | EventReason, note: str, action: str) -> None:
+        await reporting.events.record(organization, kind, reason, note, action)
+
+    accepted = status.accepted
+    if accepted is not None and (before.accepted is None or before.accepted.revision != accepted.revision):
+        note = f"revision {accepted.revision} is in force: {accepted.kid}"
+        await record("Normal", EventReason.SETTINGS_ACCEPTED, note, "TestSettings")
+    settings = _changed(before.conditions, status.conditions, ConditionType.CONFIGURATION_ACCEPTED)
+    if settings is not None and settings.status == "False":
+        await record("Warning", EventReason.SETTINGS_REFUSED, f"{settings.reason}: {settings.message}", "TestSettings")
+    access = _changed(before.conditions, status.conditions, ConditionType.KEY_ACCESSIBLE)
+    if access is not None and accepted is not None:
+        well = access.status == "True" and access.known_reason in {Reason.ACCESSIBLE, Reason.PLATFORM_MANAGED}
+        await record("Normal" if well else "Warning", _event_of(access.known_reason), access.message, "ProbeKey")
+    rotation = _changed(before.conditions, status.conditions, ConditionType.ROTATION_CURRENT)
+    if rotation is not None and rotation.status == "False":
+        await record("Warning", rotation.known_reason, rotation.message, "CheckVersion")
+    known = {(one.secret, one.key): one.warned_days for one in before.credentials}
+    for one in status.credentials:
+        warned = known.get((one.secret, one.key))
+        if one.warned_days is not None and (warned is None or one.warned_days < warned):
+            reason = Reason.CREDENTIAL_EXPIRES_SOON if one.warned_days else Reason.CREDENTIAL_EXPIRED
+            when = f"expires within {one.warned_days} days" if one.warned_days else "has expired"
+            note = (
+                f"the credential in Secret {one.secret} ({one.key}) {when}, at {one.expires}: the organization's administrator must "
+                "create a new one"
+            )
+            await record("Warning", reason, note, "CheckCredential")
+
+
+def _changed(before: tuple[Condition, ...], after: tuple[Condition, ...], kind: ConditionType) -> Condition | None:
+    """The condition, if its status or reason is new."""
+    old, new = find(before, kind), find(after, kind)
+    if new is None or (old is not None and (old.status, old.reason) == (new.status, new.reason)):
+        return None
+    return new
+
+
+def _event_of(reason: Reason) -> Reason | EventReason:
+    """The event of a state of access; a reason that is no such state is its own event."""
+    state = AccessState.read(reason.value)
+    return EventReason.of_access(state.reason) if state.value == reason.value else reason

@@ -1,0 +1,276 @@
+"""Computes the status of an `OrganizationKey` from what one pass found; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from cmk_operator.api.conditions import Aspect, Progress, dated
+from cmk_operator.api.model import RECONCILE_REQUESTED_AT
+from cmk_operator.core.conditions import ConditionType
+from cmk_operator.core.faults.reason import FaultKind, Reason
+from cmk_operator.core.organization.verdict import VerdictKind
+from cmk_operator.reconcile.organization.settings import PLATFORM_KEY, effective_settings, version_of
+from cmk_operator.reconcile.organization.versions import platform_key_needed_until, version_reports
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from cmk_operator.api.organization_key import (
+        AcceptedKey,
+        CredentialReport,
+        DataKeysReport,
+        OrganizationKey,
+        OrganizationKeyStatus,
+    )
+    from cmk_operator.core.faults.fault import Fault
+    from cmk_operator.reconcile.organization.acceptance import Refused
+
+REPORTED_EVERY: Final = timedelta(minutes=1)
+"""The key service reports once a minute, and on each change."""
+INTERVALS: Final = 3
+_WARNS: Final = (Reason.KEY_EXPIRED, Reason.WRAP_REFUSED, Reason.COASTING, Reason.CREDENTIAL_EXPIRES_SOON)
+"""Reasons of a condition that is True, which Ready shows too."""
+_SERVING: Final[Mapping[str, tuple[bool, Reason, str]]] = MappingProxyType(
+    {
+        "Serving": (True, Reason.SERVING, "the key service serves the organization's data"),
+        "Coasting": (
+            True,
+            Reason.COASTING,
+            "the vault gives the key service no answer, and known data keys are served until the ceiling (outageGrace)",
+        ),
+        "Refused": (
+            False,
+            Reason.SERVING_REFUSED,
+            "the key service refuses the organization's data, because the vault refuses the key: the customer's administrator must "
+            "restore access to the key, or leave it withdrawn to keep the data cut off",
+        ),
+        "NotServing": (
+            False,
+            Reason.NOT_SERVING,
+            "the key service cannot serve the organization's data: the provider's administrator must look at its log",
+        ),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizationFacts:
+    """What one pass found."""
+
+    status: OrganizationKeyStatus
+    """The status before, with what has been accepted, tested and checked since."""
+    in_force: bool
+    """Whether the settings in force are those of the manifest."""
+    refused: Refused | None = None
+    """Why the settings of the manifest have failed their test."""
+    unprobed: Fault | None = None
+    """Why the key in force was not probed."""
+    probe: Refused | None = None
+    """Why the probe of the key in force failed; None if it unwrapped its canary."""
+    probed: bool = False
+    credentials: tuple[CredentialReport, ...] = ()
+    held: Fault | None = None
+    """Why the deletion of the object waits."""
+
+
+def reported_lately(data_keys: DataKeysReport | None, now: datetime) -> bool:
+    """Whether the key service has reported within three of its intervals."""
+    at = data_keys.observed_at if data_keys is not None else None
+    return at is not None and now - at <= INTERVALS * REPORTED_EVERY
+
+
+def known_data_keys(status: OrganizationKeyStatus, now: datetime) -> DataKeysReport | None:
+    """The data keys, if the report is recent and by the settings in force; None if nothing can be concluded from it."""
+    found, accepted = status.data_keys, status.accepted
+    if found is None or not reported_lately(found, now) or (accepted is not None and found.revision < accepted.revision):
+        return None
+    return found
+
+
+def no_data_key_on(status: OrganizationKeyStatus, kid: str, now: datetime) -> bool:
+    """Whether the key service is known to have no data key on a key version."""
+    known = known_data_keys(status, now)
+    return known is not None and not any(entry.kid == kid and entry.data_keys for entry in known.by_kid)
+
+
+def organization_status(organization: OrganizationKey, facts: OrganizationFacts, now: datetime) -> OrganizationKeyStatus:
+    """The status of this pass."""
+    status, generation = facts.status, organization.metadata.generation
+    effective = effective_settings(organization)
+    known = known_data_keys(status, now)
+    aspects = (
+        _configuration(facts),
+        _accessible(facts),
+        _serving(status.data_keys, now),
+        _credential(status.accepted, facts.credentials),
+        _rotation(organization, status),
+        _rewrap(status.accepted, known),
+    )
+    ready, progress = _summary(aspects, facts)
+    versions = version_reports(status, known, effective.backup_retention, now)
+    return status.model_copy(
+        update={
+            "observed_generation": generation,
+            "conditions": dated((ready, *aspects), progress, organization.status.conditions, generation, now),
+            "last_handled_reconcile_at": organization.metadata.annotations.get(RECONCILE_REQUESTED_AT),
+            "effective": effective,
+            "versions": versions,
+            "credentials": facts.credentials,
+            "platform_key_needed_until": platform_key_needed_until(versions),
+        }
+    )
+
+
+def _summary(aspects: tuple[Aspect, ...], facts: OrganizationFacts) -> tuple[Aspect, Progress]:
+    """Ready, from the first condition that is not True; what is False comes before what is unknown."""
+    kind = ConditionType.READY
+    if facts.held is not None:
+        return Aspect(kind, "False", facts.held.reason, facts.held.message), Progress.of(facts.held)
+    worst = next((one for one in aspects if one.status == "False"), None) or next(
+        (one for one in aspects if one.status == "Unknown"), None
+    )
+    if worst is None:
+        warned = next((one for one in aspects if one.reason in _WARNS), None)
+        if warned is not None:
+            return Aspect(kind, "True", warned.reason, warned.message), Progress()
+        return Aspect(
+            kind, "True", Reason.READY, "the settings of the manifest are in force, and the key is accessible"
+        ), Progress()
+    by_itself = _passes_by_itself(worst, facts)
+    progress = Progress(reconciling=by_itself, stalled=not by_itself, reason=worst.reason, message=worst.message)
+    return Aspect(kind, worst.status, worst.reason, worst.message), progress
+
+
+def _passes_by_itself(worst: Aspect, facts: OrganizationFacts) -> bool:
+    causes = {ConditionType.CONFIGURATION_ACCEPTED: facts.refused, ConditionType.KEY_ACCESSIBLE: facts.probe}
+    cause = causes.get(worst.type)
+    return cause.passes_by_itself if cause is not None else worst.reason.kind in {None, FaultKind.BUSY}
+
+
+def _configuration(facts: OrganizationFacts) -> Aspect:
+    kind, accepted, refused = ConditionType.CONFIGURATION_ACCEPTED, facts.status.accepted, facts.refused
+    if facts.in_force and accepted is not None:
+        return Aspect(kind, "True", Reason.ACCEPTED, f"revision {accepted.revision} is in force: {accepted.kid}")
+    stays = f"revision {accepted.revision} stays in force" if accepted is not None else "no settings are in force yet"
+    if refused is None:
+        return Aspect(kind, "Unknown", Reason.NOT_TESTED, f"the settings have not been tested yet; {stays}")
+    return Aspect(kind, "False", refused.reason, f"stage {refused.stage} of the test failed: {refused.message}; {stays}")
+
+
+def _accessible(facts: OrganizationFacts) -> Aspect:
+    kind, accepted, probe = ConditionType.KEY_ACCESSIBLE, facts.status.accepted, facts.probe
+    if accepted is None:
+        return Aspect(kind, "Unknown", Reason.NOT_TESTED, "no settings are in force yet, so no key was probed")
+    if accepted.kid == PLATFORM_KEY:
+        return Aspect(kind, "True", Reason.PLATFORM_MANAGED, "the platform's own key is in force, which the key service holds")
+    if facts.unprobed is not None:
+        return Aspect(kind, "Unknown", facts.unprobed.reason, f"the key in force was not probed: {facts.unprobed.message}")
+    if probe is not None:
+        refuses = probe.kind in {VerdictKind.DENIED, VerdictKind.LOST}
+        return Aspect(kind, "False" if refuses else "Unknown", probe.reason, probe.message)
+    if not facts.probed:
+        return Aspect(kind, "Unknown", Reason.NOT_PROBED, "the key in force has not been probed yet")
+    check = facts.status.check
+    reason = Reason.read(check.reason) if check is not None and check.reason else None
+    if check is not None and reason in {Reason.KEY_EXPIRED, Reason.WRAP_REFUSED}:
+        return Aspect(kind, "True", reason, check.message)
+    return Aspect(kind, "True", Reason.ACCESSIBLE, "the vault unwraps what the key in force once wrapped")
+
+
+def _serving(data_keys: DataKeysReport | None, now: datetime) -> Aspect:
+    kind = ConditionType.SERVING
+    serving = data_keys.serving if data_keys is not None else None
+    if serving is None or not reported_lately(data_keys, now):
+        how = "has not reported on the organization yet" if data_keys is None else "has not reported on the organization lately"
+        return Aspect(
+            kind,
+            "Unknown",
+            Reason.NOT_REPORTED,
+            f"the key service {how}: the provider's administrator must see whether it runs",
+        )
+    serves, reason, message = _SERVING[serving.state]
+    return Aspect(
+        kind, "True" if serves else "False", reason, f"{message}; it says: {serving.message}" if serving.message else message
+    )
+
+
+def _credential(accepted: AcceptedKey | None, credentials: tuple[CredentialReport, ...]) -> Aspect:
+    kind = ConditionType.CREDENTIAL_VALID
+    if not credentials:
+        if accepted is None:
+            return Aspect(kind, "Unknown", Reason.NOT_TESTED, "no settings are in force yet")
+        return Aspect(kind, "True", Reason.NO_CREDENTIAL_NEEDED, "the vault is reached without a secret or certificate")
+    usable = [one for one in credentials if one.message is None]
+    if not usable:
+        return Aspect(kind, "False", Reason.CREDENTIAL_UNUSABLE, str(credentials[0].message))
+    living = [one for one in usable if one.warned_days != 0]
+    if not living:
+        message = (
+            f"{_named(usable)} has expired: the organization's administrator must create a new credential on its registration and "
+            "store it in the Secret that spec.access.registration names"
+        )
+        return Aspect(kind, "False", Reason.CREDENTIAL_EXPIRED, message)
+    if any(one.days_left is None for one in living):
+        unknown = [one for one in living if one.days_left is None]
+        message = (
+            f"nobody has said when {_named(unknown)} expires, so that nobody can be warned: the platform engineer may write its end "
+            "into expires"
+        )
+        return Aspect(kind, "True", Reason.CREDENTIAL_EXPIRY_UNKNOWN, message)
+    last = max(living, key=lambda one: one.days_left or 0)
+    if last.warned_days is not None:
+        message = (
+            f"{_named([last])} expires within {last.warned_days} days: the organization's administrator must create a new one and name "
+            "it as the second credential"
+        )
+        return Aspect(kind, "True", Reason.CREDENTIAL_EXPIRES_SOON, message)
+    return Aspect(kind, "True", Reason.CREDENTIAL_CURRENT, f"{_named([last])} does not expire soon")
+
+
+def _named(credentials: list[CredentialReport]) -> str:
+    return " and ".join(f"the credential in Secret {one.secret} ({one.key})" for one in credentials)
+
+
+def _rotation(organization: OrganizationKey, status: OrganizationKeyStatus) -> Aspect:
+    kind, accepted, check = ConditionType.ROTATION_CURRENT, status.accepted, status.check
+    if accepted is None:
+        return Aspect(kind, "Unknown", Reason.NOT_TESTED, "no settings are in force yet")
+    version = version_of(accepted)
+    if version is None:
+        return Aspect(kind, "True", Reason.CURRENT, "the platform's key is in force")
+    if status.pending_version is not None:
+        message = (
+            f"version {status.pending_version} waits for approval: the platform engineer must approve it (kubectl annotate orgkey "
+            f"{organization.metadata.name} cmk-operator.dev/approved-version={status.pending_version}) or leave it"
+        )
+        return Aspect(kind, "False", Reason.APPROVAL_PENDING, message)
+    if check is not None and check.reason == Reason.ROTATION_BLOCKED:
+        return Aspect(kind, "False", Reason.ROTATION_BLOCKED, check.message)
+    if check is None:
+        return Aspect(kind, "Unknown", Reason.NOT_PROBED, "the vault has not been asked for the latest version yet")
+    return Aspect(kind, "True", Reason.CURRENT, f"version {version.version} is in force")
+
+
+def _rewrap(accepted: AcceptedKey | None, known: DataKeysReport | None) -> Aspect:
+    kind = ConditionType.REWRAP_COMPLETE
+    if accepted is None:
+        return Aspect(kind, "Unknown", Reason.NOT_TESTED, "no settings are in force yet")
+    if known is None:
+        message = (
+            "the key service has not reported by the settings in force, or not lately, so where its data keys are is not known"
+        )
+        return Aspect(kind, "Unknown", Reason.NOT_REPORTED, message)
+    left = sum(entry.data_keys for entry in known.by_kid if entry.kid != accepted.kid)
+    failed = known.rewrap.failed if known.rewrap is not None else 0
+    if failed and known.rewrap is not None:
+        message = f"data keys could not be wrapped with the key in force; the key service says: {known.rewrap.message}"
+        return Aspect(kind, "False", Reason.REWRAP_FAILED, message)
+    if left or (known.rewrap is not None and known.rewrap.pending):
+        return Aspect(
+            kind, "False", Reason.REWRAPPING, "data keys are still on an earlier key: the key service wraps them again"
+        )
+    return Aspect(kind, "True", Reason.REWRAPPED, "every data key is on the key in force")
