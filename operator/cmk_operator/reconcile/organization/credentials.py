@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from cmk_operator.api.organization_key import AcceptedCredential, CredentialReport
 from cmk_operator.core.faults.fault import Actor, Fault, blocked
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.secret_key import SecretKey
-from cmk_operator.core.organization.credential import LARGEST_CREDENTIAL, CertificateCredential, ClientSecret
+from cmk_operator.core.organization.certificate import read_credential
 from cmk_operator.core.organization.credential_expiry import days_left, warning
 from cmk_operator.core.text.rfc3339 import to_rfc3339
 from cmk_operator.kubernetes.secrets import read_secret
@@ -81,39 +80,35 @@ class ReadCredentials:
 
 
 async def read_credentials(
-    client: KubernetesClient, namespace: str, wanted: Iterable[tuple[str, str, datetime | None]]
+    client: KubernetesClient, namespace: str, wanted: Iterable[tuple[str, str, datetime | None]], now: datetime
 ) -> ReadCredentials:
     """Read credentials, each by Secret, entry, and the end that the manifest says it has.
 
     Raises `KubernetesError` if the API server gave no usable answer.
     """
-    return ReadCredentials(tuple([await _read(client, namespace, *one) for one in wanted]))
+    return ReadCredentials(tuple([await _read(client, SecretKey(namespace, *entry), ends, now) for *entry, ends in wanted]))
 
 
-async def _read(client: KubernetesClient, namespace: str, name: str, key: str, expires: datetime | None) -> ReadCredential:
-    content = await read_secret(client, SecretKey(namespace, name, key), Actor.PLATFORM_ENGINEER)
+async def _read(client: KubernetesClient, wanted: SecretKey, ends: datetime | None, now: datetime) -> ReadCredential:
+    name, key = wanted.name, wanted.key
+    content = await read_secret(client, wanted, Actor.PLATFORM_ENGINEER)
     if isinstance(content, Fault):
-        return ReadCredential(name, key, None, expires, content)
-    found = _parsed(content)
-    if isinstance(found, str):
-        message = f"Secret {namespace}/{name} holds no usable credential under the key {key!r}: {found}"
-        fault = blocked(Reason.CREDENTIAL_UNUSABLE, message, Actor.CUSTOMER_ADMINISTRATOR)
-        return ReadCredential(name, key, None, expires, fault)
-    return ReadCredential(name, key, found[0], found[1] or expires)
+        return ReadCredential(name, key, None, ends, content)
+    found = read_credential(content, now)
+    if not isinstance(found, str):
+        return ReadCredential(name, key, found.credential, found.expires or ends)
+    ends = _end_of(content) or ends
+    reason = Reason.CREDENTIAL_EXPIRED if ends is not None and ends <= now else Reason.CREDENTIAL_UNUSABLE
+    message = (
+        f"the key {key!r} of Secret {wanted.namespace}/{name} holds no usable credential, which the organization's administrator must "
+        f"correct: {found}"
+    )
+    return ReadCredential(name, key, None, ends, blocked(reason, message, Actor.CUSTOMER_ADMINISTRATOR))
 
 
-def _parsed(content: bytes) -> tuple[Credential, datetime | None] | str:
-    """The credential with the end that a certificate says, or what is wrong with it."""
-    if len(content) >= LARGEST_CREDENTIAL:
-        return f"it must be smaller than {LARGEST_CREDENTIAL} bytes"
-    if b"-----BEGIN" in content:
-        try:
-            certificate = x509.load_pem_x509_certificate(content)
-            load_pem_private_key(content[content.index(b"-----BEGIN") :], None)
-        except (ValueError, TypeError):
-            return "it must be a certificate and its unencrypted private key in PEM"
-        return CertificateCredential(content), certificate.not_valid_after_utc
+def _end_of(content: bytes) -> datetime | None:
+    """When a certificate ends that is refused, perhaps for that."""
     try:
-        return ClientSecret(content.decode().strip()), None
-    except UnicodeDecodeError:
-        return "it must be text"
+        return x509.load_pem_x509_certificate(content).not_valid_after_utc
+    except (ValueError, TypeError):
+        return None

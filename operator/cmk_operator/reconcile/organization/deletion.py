@@ -8,7 +8,7 @@ from cmk_operator.api.model import CONFIRM_DELETION
 from cmk_operator.core.faults.fault import Actor, Fault, blocked
 from cmk_operator.core.faults.reason import EventReason, Reason
 from cmk_operator.reconcile.collaborators.revert_finalizer import set_finalizer
-from cmk_operator.reconcile.organization.report import known_data_keys
+from cmk_operator.reconcile.organization.report import counted_data_keys
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -34,10 +34,10 @@ def held_by(organization: OrganizationKey, status: OrganizationKeyStatus, now: d
         return None
     if metadata.annotations.get(CONFIRM_DELETION) == spec.organization.name:
         return None
-    known = known_data_keys(status, now)
-    if known is not None and known.total == 0:
+    counted = counted_data_keys(status, now)
+    if counted is not None and not any(counted.values()):
         return None
-    what = "how many data keys are on it is not known" if known is None else "data keys are on it"
+    what = "how many data keys are on it is not known" if counted is None else "data keys are on it"
     return blocked(
         Reason.DELETION_HELD,
         f"the deletion waits, because {what}, and without this object nobody can read what they encrypt; everything goes on being served: "

@@ -13,6 +13,8 @@ from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
 from cmk_operator.reconcile.organization.credentials import read_credentials
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from cmk_operator.api.organization_key import AcceptedAccess
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.faults.fault import Fault
@@ -60,9 +62,9 @@ class Gates:
         self._gates.drop_unused()
         return OpenGate(self._gates[access], own_registration=isinstance(access, RegisteredAccess))
 
-    async def of(self, client: KubernetesClient, access: AcceptedAccess, namespace: str) -> OpenGate | Fault:
+    async def of(self, client: KubernetesClient, access: AcceptedAccess, namespace: str, now: datetime) -> OpenGate | Fault:
         """The gate of an access that is or was in force. Raises `KubernetesError` if a Secret could not be read now."""
         if access.method == "Application":
             return self.application(access)
-        found = await read_credentials(client, namespace, [(one.secret, one.key, None) for one in access.credentials])
+        found = await read_credentials(client, namespace, [(one.secret, one.key, None) for one in access.credentials], now)
         return self.registration(access, found.usable) if found.usable else found.fault

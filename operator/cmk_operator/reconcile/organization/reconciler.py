@@ -127,7 +127,7 @@ class _Pass:
         if not isinstance(path, OrganizationPath) or path.registration is None:
             return None
         wanted = [(one.secret_ref.name, one.secret_ref.key, one.expires) for one in path.registration.credentials]
-        return await read_credentials(self.context.cluster.client, self.namespace, wanted)
+        return await read_credentials(self.context.cluster.client, self.namespace, wanted, self.now)
 
     def _reports(self, credentials: ReadCredentials | None) -> tuple[CredentialReport, ...]:
         if credentials is None:
@@ -195,7 +195,7 @@ class _Pass:
         unbound = _no_longer_allowed(self.context.cluster.inventory, self.organization, accepted, access)
         if unbound is not None:
             return unbound
-        return await self.context.gates.of(self.context.cluster.client, access, self.namespace)
+        return await self.context.gates.of(self.context.cluster.client, access, self.namespace, self.now)
 
     async def _accept(self, wanted: Wanted, proven: Proven) -> None:
         await hold(self.context.cluster, self.organization)

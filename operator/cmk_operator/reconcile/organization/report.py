@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +10,7 @@ from cmk_operator.api.conditions import Aspect, Progress, dated
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.reason import FaultKind, Reason
+from cmk_operator.core.organization.safe_to_disable import COUNT_MAX_AGE, CountOfDataKeys, trusted_count
 from cmk_operator.core.organization.verdict import VerdictKind
 from cmk_operator.reconcile.organization.settings import PLATFORM_KEY, effective_settings, version_of
 from cmk_operator.reconcile.organization.versions import platform_key_needed_until, version_reports
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from cmk_operator.core.faults.fault import Fault
     from cmk_operator.reconcile.organization.acceptance import Refused
 
-REPORTED_EVERY: Final = timedelta(minutes=1)
-"""The key service reports once a minute, and on each change."""
-INTERVALS: Final = 3
 _WARNS: Final = (Reason.KEY_EXPIRED, Reason.WRAP_REFUSED, Reason.COASTING, Reason.CREDENTIAL_EXPIRES_SOON)
 """Reasons of a condition that is True, which Ready shows too."""
 _SERVING: Final[Mapping[str, tuple[bool, Reason, str]]] = MappingProxyType(
@@ -80,38 +77,39 @@ class OrganizationFacts:
 def reported_lately(data_keys: DataKeysReport | None, now: datetime) -> bool:
     """Whether the key service has reported within three of its intervals."""
     at = data_keys.observed_at if data_keys is not None else None
-    return at is not None and now - at <= INTERVALS * REPORTED_EVERY
+    return at is not None and now - at <= COUNT_MAX_AGE
 
 
-def known_data_keys(status: OrganizationKeyStatus, now: datetime) -> DataKeysReport | None:
-    """The data keys, if the report is recent and by the settings in force; None if nothing can be concluded from it."""
+def counted_data_keys(status: OrganizationKeyStatus, now: datetime) -> Mapping[str, int] | None:
+    """The data keys by key version; None if nothing may be concluded from the key service's report."""
     found, accepted = status.data_keys, status.accepted
-    if found is None or not reported_lately(found, now) or (accepted is not None and found.revision < accepted.revision):
+    if found is None or accepted is None:
         return None
-    return found
+    by_kid = tuple((entry.kid, entry.data_keys) for entry in found.by_kid)
+    return trusted_count(CountOfDataKeys(by_kid, found.total, found.revision, found.observed_at), accepted.revision, now)
 
 
 def no_data_key_on(status: OrganizationKeyStatus, kid: str, now: datetime) -> bool:
     """Whether the key service is known to have no data key on a key version."""
-    known = known_data_keys(status, now)
-    return known is not None and not any(entry.kid == kid and entry.data_keys for entry in known.by_kid)
+    counted = counted_data_keys(status, now)
+    return counted is not None and not counted.get(kid)
 
 
 def organization_status(organization: OrganizationKey, facts: OrganizationFacts, now: datetime) -> OrganizationKeyStatus:
     """The status of this pass."""
     status, generation = facts.status, organization.metadata.generation
     effective = effective_settings(organization)
-    known = known_data_keys(status, now)
+    counted = counted_data_keys(status, now)
     aspects = (
         _configuration(facts),
         _accessible(facts),
         _serving(status.data_keys, now),
         _credential(status.accepted, facts.credentials),
         _rotation(organization, status),
-        _rewrap(status.accepted, known),
+        _rewrap(status, counted),
     )
     ready, progress = _summary(aspects, facts)
-    versions = version_reports(status, known, effective.backup_retention, now)
+    versions = version_reports(status, counted, effective.backup_retention, now)
     return status.model_copy(
         update={
             "observed_generation": generation,
@@ -168,7 +166,13 @@ def _accessible(facts: OrganizationFacts) -> Aspect:
     if accepted.kid == PLATFORM_KEY:
         return Aspect(kind, "True", Reason.PLATFORM_MANAGED, "the platform's own key is in force, which the key service holds")
     if facts.unprobed is not None:
-        return Aspect(kind, "Unknown", facts.unprobed.reason, f"the key in force was not probed: {facts.unprobed.message}")
+        lost = facts.unprobed.reason is Reason.CREDENTIAL_EXPIRED
+        return Aspect(
+            kind,
+            "False" if lost else "Unknown",
+            facts.unprobed.reason,
+            f"the key in force was not probed: {facts.unprobed.message}",
+        )
     if probe is not None:
         refuses = probe.kind in {VerdictKind.DENIED, VerdictKind.LOST}
         return Aspect(kind, "False" if refuses else "Unknown", probe.reason, probe.message)
@@ -206,7 +210,9 @@ def _credential(accepted: AcceptedKey | None, credentials: tuple[CredentialRepor
         return Aspect(kind, "True", Reason.NO_CREDENTIAL_NEEDED, "the vault is reached without a secret or certificate")
     usable = [one for one in credentials if one.message is None]
     if not usable:
-        return Aspect(kind, "False", Reason.CREDENTIAL_UNUSABLE, str(credentials[0].message))
+        expired = all(one.warned_days == 0 for one in credentials)
+        reason = Reason.CREDENTIAL_EXPIRED if expired else Reason.CREDENTIAL_UNUSABLE
+        return Aspect(kind, "False", reason, str(credentials[0].message))
     living = [one for one in usable if one.warned_days != 0]
     if not living:
         message = (
@@ -255,21 +261,21 @@ def _rotation(organization: OrganizationKey, status: OrganizationKeyStatus) -> A
     return Aspect(kind, "True", Reason.CURRENT, f"version {version.version} is in force")
 
 
-def _rewrap(accepted: AcceptedKey | None, known: DataKeysReport | None) -> Aspect:
-    kind = ConditionType.REWRAP_COMPLETE
+def _rewrap(status: OrganizationKeyStatus, counted: Mapping[str, int] | None) -> Aspect:
+    kind, accepted = ConditionType.REWRAP_COMPLETE, status.accepted
+    rewrap = status.data_keys.rewrap if status.data_keys is not None else None
     if accepted is None:
         return Aspect(kind, "Unknown", Reason.NOT_TESTED, "no settings are in force yet")
-    if known is None:
+    if counted is None:
         message = (
             "the key service has not reported by the settings in force, or not lately, so where its data keys are is not known"
         )
         return Aspect(kind, "Unknown", Reason.NOT_REPORTED, message)
-    left = sum(entry.data_keys for entry in known.by_kid if entry.kid != accepted.kid)
-    failed = known.rewrap.failed if known.rewrap is not None else 0
-    if failed and known.rewrap is not None:
-        message = f"data keys could not be wrapped with the key in force; the key service says: {known.rewrap.message}"
+    left = sum(data_keys for kid, data_keys in counted.items() if kid != accepted.kid)
+    if rewrap is not None and rewrap.failed:
+        message = f"data keys could not be wrapped with the key in force; the key service says: {rewrap.message}"
         return Aspect(kind, "False", Reason.REWRAP_FAILED, message)
-    if left or (known.rewrap is not None and known.rewrap.pending):
+    if left or (rewrap is not None and rewrap.pending):
         return Aspect(
             kind, "False", Reason.REWRAPPING, "data keys are still on an earlier key: the key service wraps them again"
         )
