@@ -233,9 +233,10 @@ class World:
         rate: Rate = MANY,
         clock: Callable[[], float] = seconds,
         database_url: str | None = None,
+        database_timeout: float = 5.0,
     ) -> Replica:
         """A replica with a memory, a session and a pool of its own; nothing runs in the background unless `run` is asked for."""
-        store = await Store.open(database_url or self.database_url)
+        store = await Store.open(database_url or self.database_url, timeout=database_timeout)
         self._stack.push_async_callback(store.close)
         rates = BudgetRates(MANY, MANY, rate, MANY)
         session = await self._stack.enter_async_context(AzureSession(Telemetry(), TokenFile(self.token_file), rates))
