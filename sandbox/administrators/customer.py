@@ -101,12 +101,13 @@ class CustomerAdministrator(Administrator):
         purge_protection: bool = True,
         location: str = "westeurope",
         retention_days: int = 90,
+        sku: str = "standard",
     ) -> str:
         """A vault; its URI. Without RBAC the administrator gets every permission on keys by policy."""
         await self.create_resource_group(self.resource_group)
         properties: dict[str, object] = {
             "tenantId": self.tenant_id,
-            "sku": {"family": "A", "name": "standard"},
+            "sku": {"family": "A", "name": sku},
             "enableRbacAuthorization": rbac,
             "softDeleteRetentionInDays": retention_days,
             "accessPolicies": [] if rbac else [self._policy(await self.principal_id(self.client_id), ["all"])],
@@ -188,6 +189,8 @@ class CustomerAdministrator(Administrator):
     ) -> str:
         """A key; its id with the version."""
         client = await self._key_client(vault)
+        if key_type == "RSA-HSM":
+            return _id(await client.create_rsa_key(name, size=size, expires_on=expires, hardware_protected=True))
         if key_type == "EC":
             return _id(await client.create_ec_key(name, curve="P-256", expires_on=expires))
         return _id(await client.create_rsa_key(name, size=size, expires_on=expires))

@@ -12,12 +12,10 @@ import jwt
 import pytest
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity.aio import CertificateCredential, ClientSecretCredential
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 
 from sandbox.administrators.rest import connection
+from tests.certificates import Made, rsa_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,15 +108,6 @@ async def test_the_keys_document_verifies_the_tokens(wire: Wire, env: Mapping[st
     assert jwt.decode(token, keys[kid], algorithms=["RS256"], audience="https://vault.azure.net")
 
 
-def _certificate() -> tuple[rsa.RSAPrivateKey, x509.Certificate]:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "operator")])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
-    builder = builder.serial_number(7).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-    return key, builder.sign(key, hashes.SHA256())
-
-
 async def _application(provider: ProviderAdministrator, **fields: Any) -> dict[str, Any]:
     application = await provider.graph.json("POST", "/applications", {"displayName": "robot", **fields})
     await provider.graph.json("POST", "/servicePrincipals", {"appId": application["appId"]})
@@ -128,19 +117,13 @@ async def _application(provider: ProviderAdministrator, **fields: Any) -> dict[s
 async def test_a_registered_certificate_gets_a_token_and_another_is_refused(
     provider: ProviderAdministrator, env: Mapping[str, str]
 ) -> None:
-    (key, certificate), (other_key, other) = _certificate(), _certificate()
-    der = certificate.public_bytes(serialization.Encoding.DER)
-    credential = {"type": "AsymmetricX509Cert", "usage": "Verify", "key": b64encode(der).decode()}
+    good, other = Made(rsa_key(1)), Made(rsa_key(2))
+    credential = {"type": "AsymmetricX509Cert", "usage": "Verify", "key": b64encode(good.der).decode()}
     application = await _application(provider, keyCredentials=[credential])
-
-    def pem(one: rsa.RSAPrivateKey, its: x509.Certificate) -> bytes:
-        private = one.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        return private + its.public_bytes(serialization.Encoding.PEM)
-
     tenant, app_id = env["PROVIDER_TENANT_ID"], application["appId"]
-    async with CertificateCredential(tenant, app_id, certificate_data=pem(key, certificate), **connection(env)) as good:
-        assert (await good.get_token(ARM)).token
-    async with CertificateCredential(tenant, app_id, certificate_data=pem(other_key, other), **connection(env)) as bad:
+    async with CertificateCredential(tenant, app_id, certificate_data=good.pem, **connection(env)) as known:
+        assert (await known.get_token(ARM)).token
+    async with CertificateCredential(tenant, app_id, certificate_data=other.pem, **connection(env)) as bad:
         with pytest.raises(ClientAuthenticationError, match="AADSTS700027"):
             await bad.get_token(ARM)
 
@@ -148,8 +131,7 @@ async def test_a_registered_certificate_gets_a_token_and_another_is_refused(
 async def test_a_certificate_assertion_signed_by_another_key_is_refused_with_700027(
     provider: ProviderAdministrator, wire: Wire, env: Mapping[str, str]
 ) -> None:
-    _, certificate = _certificate()
-    stranger, _ = _certificate()
+    certificate = Made(rsa_key(1)).certificate
     der = certificate.public_bytes(serialization.Encoding.DER)
     credential = {"type": "AsymmetricX509Cert", "usage": "Verify", "key": b64encode(der).decode()}
     application = await _application(provider, keyCredentials=[credential])
@@ -157,7 +139,7 @@ async def test_a_certificate_assertion_signed_by_another_key_is_refused_with_700
     now = int(time.time())
     claims = {"iss": application["appId"], "sub": application["appId"], "aud": url, "exp": now + 600, "nbf": now, "jti": "1"}
     thumbprint = urlsafe_b64encode(certificate.fingerprint(hashes.SHA256())).decode()
-    assertion = jwt.encode(claims, stranger, algorithm="PS256", headers={"x5t#S256": thumbprint})
+    assertion = jwt.encode(claims, rsa_key(2), algorithm="PS256", headers={"x5t#S256": thumbprint})
     form = {
         "grant_type": "client_credentials",
         "client_id": application["appId"],
@@ -191,6 +173,43 @@ async def test_an_expired_secret_is_refused_with_7000222(provider: ProviderAdmin
     async with ClientSecretCredential(env["PROVIDER_TENANT_ID"], application["appId"], secret, **connection(env)) as credential:
         with pytest.raises(ClientAuthenticationError, match="AADSTS7000222"):
             await credential.get_token(ARM)
+
+
+async def test_a_certificate_that_has_ended_or_was_deleted_is_refused_with_700027(
+    customer: CustomerAdministrator, env: Mapping[str, str]
+) -> None:
+    now = datetime.now(UTC)
+    good, ended = Made(rsa_key(1)), Made(rsa_key(2), now - timedelta(days=9), now - timedelta(days=1))
+    registration = await customer.register("of the customer", good.der, ended.der)
+
+    async def signed_in(made: Made) -> str:
+        credential = CertificateCredential(
+            customer.tenant_id, registration.client_id, certificate_data=made.pem, **connection(env)
+        )
+        async with credential:
+            return (await credential.get_token("https://vault.azure.net/.default")).token
+
+    assert await signed_in(good)
+    with pytest.raises(ClientAuthenticationError, match=r"AADSTS700027.*The key used is expired"):
+        await signed_in(ended)
+    await customer.set_certificates(registration)
+    with pytest.raises(ClientAuthenticationError, match=r"AADSTS700027.*The key was not found"):
+        await signed_in(good)
+
+
+async def test_a_deleted_secret_is_refused_with_7000215_and_the_other_goes_on(
+    customer: CustomerAdministrator, env: Mapping[str, str]
+) -> None:
+    registration = await customer.register("of the customer")
+    first, old = await customer.add_secret(registration)
+    _, new = await customer.add_secret(registration)
+    await customer.remove_secret(registration, first)
+    tenant, client = customer.tenant_id, registration.client_id
+    async with ClientSecretCredential(tenant, client, old, **connection(env)) as credential:
+        with pytest.raises(ClientAuthenticationError, match="AADSTS7000215"):
+            await credential.get_token(ARM)
+    async with ClientSecretCredential(tenant, client, new, **connection(env)) as credential:
+        assert (await credential.get_token(ARM)).token
 
 
 async def test_a_deleted_application_is_not_found_anywhere(

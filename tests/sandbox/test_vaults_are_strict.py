@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -252,6 +253,49 @@ async def test_values_are_base64url(
             body={"alg": "RSA-OAEP-256", "value": reply.json["value"]},
         )
         assert back.json["value"] == value
+
+
+@pytest.mark.parametrize(
+    ("key_type", "size", "algorithm", "longest"),
+    [
+        ("RSA", 2048, "RSA-OAEP-256", 190),
+        ("RSA", 3072, "RSA-OAEP-256", 318),
+        ("RSA-HSM", 4096, "RSA-OAEP-256", 446),
+        ("RSA", 2048, "RSA-OAEP", 214),
+    ],
+)
+async def test_a_key_of_each_size_wraps_as_much_as_its_padding_leaves_and_unwraps_only_its_own(
+    wire: Wire,
+    token: str,
+    customer: CustomerAdministrator,
+    name: Callable[[str], str],
+    key_type: str,
+    size: int,
+    algorithm: str,
+    longest: int,
+) -> None:
+    # RFC 8017, section 7.1.1: the modulus less twice the digest and two bytes.
+    vault = name("kv")
+    await customer.create_vault(vault, sku="premium" if key_type == "RSA-HSM" else "standard")
+    key_id = await customer.create_key(vault, "cmk", key_type=key_type, size=size)
+
+    async def use(operation: str, value: str, named: str = algorithm) -> tuple[int, Any]:
+        reply = await wire("POST", f"{key_id}/{operation}?{API}", token=token, body={"alg": named, "value": value})
+        return reply.status, reply.json["value"] if reply.status == 200 else reply.json["error"]["code"]
+
+    value = urlsafe_b64encode(bytes(longest)).rstrip(b"=").decode()
+    status, wrapped = await use("wrapkey", value)
+    assert (status, len(wrapped)) == (200, -(-size // 6))
+    assert await use("unwrapkey", wrapped) == (200, value)
+    longer = urlsafe_b64encode(bytes(longest + 1)).rstrip(b"=").decode()
+    assert await use("wrapkey", longer) == (400, "BadParameter")
+    another = {"RSA-OAEP": "RSA-OAEP-256", "RSA-OAEP-256": "RSA-OAEP"}[algorithm]
+    assert await use("unwrapkey", wrapped, another) == (400, "BadParameter")
+    assert await use("unwrapkey", wrapped[:-2]) == (400, "BadParameter")
+    await customer.new_version(vault, "cmk")
+    latest = f"https://{vault}.vault.azure.net/keys/cmk//unwrapkey?{API}"
+    reply = await wire("POST", latest, token=token, body={"alg": algorithm, "value": wrapped})
+    assert (reply.status, reply.json["error"]["code"]) == (400, "BadParameter"), "the latest version did not wrap it"
 
 
 @pytest.mark.parametrize(
