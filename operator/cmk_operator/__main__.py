@@ -47,7 +47,7 @@ from cmk_operator.logs import configure_logging
 from cmk_operator.metrics.exposition import Exposition, Work
 from cmk_operator.providers.registry import RATES, make_providers
 from cmk_operator.queue import WorkQueue
-from cmk_operator.reconcile.audit import note_unseen_deletions
+from cmk_operator.reconcile.audit import note_unseen_deletions, tenant_in
 from cmk_operator.reconcile.collaborators.cluster import Cluster
 from cmk_operator.reconcile.collaborators.intervals import Intervals
 from cmk_operator.reconcile.collaborators.reporting import Reporting
@@ -146,7 +146,7 @@ async def run(settings: Settings, connection: Connection) -> int:
         if settings.audit_sink_url is not None:
             copies = AuditSink(str(settings.audit_sink_url), settings.audit_sink_token_file)
             send = (await stack.enter_async_context(copies)).send
-        journal = Journal(store, _utc_now, telemetry, send)
+        journal = Journal(store, _utc_now, telemetry, send, tenant_of=functools.partial(tenant_in, inventory))
         cluster = Cluster(client, inventory, queue.add, settings.operator_class)
         limits = intervals.claim_limits()
         observations = Observations(inventory, limits, _utc_now)

@@ -12,7 +12,7 @@ import pytest
 from cmk_operator.audit.journal import Journal
 from cmk_operator.audit.store import AuditStore
 from cmk_operator.core.audit.chain import parse_entry
-from cmk_operator.core.audit.layout import head_of, lines_of
+from cmk_operator.core.audit.layout import head_of, kept_of, lines_of
 from cmk_operator.core.audit.verification import Verdict, verify
 from cmk_operator.kubernetes.client import KubernetesClient
 from cmk_operator.kubernetes.connection import Connection
@@ -77,7 +77,14 @@ class Archive:
         return [one for one in found if one["metadata"]["name"].startswith("cmk-operator-audit")]
 
     async def segments(self) -> list[dict[str, Any]]:
-        return [one for one in await self.config_maps() if one["metadata"]["name"] != "cmk-operator-audit"]
+        return await self._named("cmk-operator-audit-", but_for="cmk-operator-audit-kept-")
+
+    async def kept(self) -> list[dict[str, Any]]:
+        return await self._named("cmk-operator-audit-kept-")
+
+    async def _named(self, prefix: str, but_for: str = "/") -> list[dict[str, Any]]:
+        names = ((one, str(one["metadata"]["name"])) for one in await self.config_maps())
+        return [one for one, name in names if name.startswith(prefix) and not name.startswith(but_for)]
 
     async def entries(self) -> list[Entry]:
         found = [parse_entry(line.text) for line in lines_of(await self.config_maps())]
@@ -88,7 +95,7 @@ class Archive:
         found = await self.config_maps()
         head = head_of(found)
         assert head is not None
-        return verify(lines_of(found), head)
+        return verify(lines_of(found), head, kept=kept_of(found))
 
     async def patch(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         """As `kubectl patch`, past everybody else."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cmk_operator.core.audit.change import Event, Subject
-from cmk_operator.core.audit.layout import SLOTS
+from cmk_operator.core.audit.layout import KEPT_SLOTS, SLOTS
 from cmk_operator.kubernetes.client import KubernetesError
 from tests.audit.conftest import LARGE, TINY
 from tests.audit.test_store import LONG
@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.cluster
 UID = "uid-1"
 MANY = 1000
-POINTS = {
-    "a seal": ("patch", r"/cmk-operator-audit-\d+$"),
-    "the head": ("patch", "/cmk-operator-audit$"),
-    "a deletion": ("delete", r"/cmk-operator-audit-\d+"),
-    "a new segment": ("create", "$"),
-}
+NOISY = 3500
 
 
 async def _recorded(journal: Journal, *numbers: int, **fields: Any) -> None:
@@ -105,17 +100,27 @@ async def test_a_thousand_changes_that_come_together_cost_a_few_writes(archive: 
     assert len(archive.writes(before)) <= 3 * segments + 3, "a create and a seal for each segment, and the head"
 
 
+WRITES_OF_A_ROLL_OVER = ["seal", "copy", "head", "removal", "deletion", "new segment", "head again"]
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_ended_at_any_write_of_a_roll_over_the_next_operator_loses_and_doubles_nothing(
     archive: Archive, *, after: bool
 ) -> None:
-    journal = archive.journal(TINY)
-    await _recorded(journal, *range(SLOTS), why=LONG)
-    number = SLOTS
-    for what, (verb, path) in POINTS.items():
+    number = SLOTS + KEPT_SLOTS
+    store = archive.store(TINY)
+    await store.load()
+    for one in range(1, number + 1):
+        await store.append([change(one, why=LONG, tenant="quiet" if one == 1 else "noisy")])
+    assert len(await archive.kept()) > 1
+    seen = set()
+    for earlier, what in enumerate(WRITES_OF_A_ROLL_OVER):
         number += 1
+        journal = archive.journal(TINY, tenant_of=lambda _: "noisy")
+        await journal.living()
         since = archive.proxy.position
-        archive.proxy.inject("hold", verb, f"{archive.path}{path}", after_delivery=after)
+        archive.proxy.inject("delay", "create|patch|delete", archive.path, seconds=0.0, times=earlier)
+        archive.proxy.inject("hold", "create|patch|delete", archive.path, after_delivery=after)
         journal.note(change(number, why=LONG))
 
         def arrived(since: int = since) -> bool:
@@ -123,17 +128,23 @@ async def test_ended_at_any_write_of_a_roll_over_the_next_operator_loses_and_dou
             return bool(held) and (held[0].delivered or not after)
 
         await until(what, arrived)
+        seen |= {
+            (one.verb, one.path.removeprefix(archive.path)[:24]) for one in archive.proxy.requests(since=since) if one.fault
+        }
         await journal.close(0.0)
         archive.proxy.clear()
-        journal = archive.journal(TINY)
-        await _recorded(journal, number, why=LONG)
-    await journal.close(5.0)
+        assert (await archive.verdict()).findings == (), f"ended at its {what}"
+        again = archive.journal(TINY, tenant_of=lambda _: "noisy")
+        await _recorded(again, number, why=LONG)
+        await again.close(5.0)
+        assert (await archive.verdict()).findings == (), f"went on after its {what}"
+    assert {verb for verb, path in seen if path.startswith("/cmk-operator-audit-kept")} == {"delete"}
+    assert {verb for verb, path in seen} == {"create", "patch", "delete"}
 
-    verdict = await archive.verdict()
-    assert verdict.findings == ()
-    ids = [entry.body["id"] for entry in await archive.entries()]
+    entries = await archive.entries()
+    ids = [entry.body["id"] for entry in entries]
     assert len(ids) == len(set(ids))
-    assert {change(one).id for one in range(SLOTS + 1, number + 1)} <= set(ids)
+    assert {change(one).id for one in (1, *range(SLOTS + KEPT_SLOTS + 1, number + 1))} <= set(ids)
     assert len(await archive.segments()) <= SLOTS
 
 
@@ -213,6 +224,58 @@ async def test_a_head_that_was_taken_away_is_told_in_the_record_itself(archive: 
     events = [entry.body["event"] for entry in await archive.entries()]
     assert events == ["RecordStarted", "KeyChanged", "RecordDamaged", "KeyChanged"]
     assert (await archive.verdict()).whole
+
+
+async def test_an_index_that_was_changed_is_told_in_the_record_itself(archive: Archive) -> None:
+    store = archive.store(TINY)
+    await store.load()
+    for number in range(SLOTS + 3):
+        await store.append([change(number, why=LONG)])
+    await store.save_head()
+    await archive.patch("cmk-operator-audit", {"data": {"kept": None}})
+    assert "the index of the kept entries" in (await archive.verdict()).findings[0].message
+    journal = archive.journal(TINY)
+    await _recorded(journal, 90)
+    await journal.close(5.0)
+    verdict = await archive.verdict()
+    assert verdict.findings == ()
+    [damaged] = [entry for entry in await archive.entries() if entry.body["event"] == Event.RECORD_DAMAGED]
+    assert damaged.body["to"] == "continued without the index of kept entries"
+    (extent,) = verdict.extents
+    assert extent.after.sequence >= 3, "of what was before, nobody can say whether it is all there"
+
+
+async def test_thousands_of_changes_of_one_tenant_take_nothing_from_another(archive: Archive) -> None:
+    subjects = {"quiet": Subject("EncryptedResource", "quiet", "docs", "quiet-1")}
+
+    def tenant_of(subject: Subject) -> str | None:
+        return subject.namespace
+
+    journal = archive.journal(tenant_of=tenant_of)
+    journal.note(change(1, subject=subjects["quiet"], id="quiet-first"))
+    await journal.settled("quiet-1")
+    for number in range(NOISY):
+        subject = Subject("EncryptedResource", "noisy", f"a{number}", f"uid-{number}")
+        journal.note(change(number, subject=subject, why=LONG[:300]))
+    journal.note(change(2, subject=subjects["quiet"], id="quiet-second"))
+    written = archive.proxy.position
+    await journal.settled("quiet-1")
+    assert len(archive.writes(written)) < NOISY / 100, "it does not wait for what others record"
+    await journal.settled(f"uid-{NOISY - 1}")
+    await journal.close(5.0)
+
+    entries = await archive.entries()
+    assert {"quiet-first", "quiet-second"} <= {entry.body["id"] for entry in entries}
+    assert len(entries) < NOISY, "the record is bounded"
+    verdict = await archive.verdict()
+    assert verdict.findings == ()
+    lost = {extent.tenant: extent.after.sequence for extent in verdict.extents}
+    assert lost == {"quiet": 0, "noisy": lost["noisy"]}
+    assert lost["noisy"] > 1
+    after_a_restart = archive.journal(tenant_of=tenant_of)
+    assert "quiet-1" in {subject.uid for subject in await after_a_restart.living()} or await after_a_restart.latest(
+        "quiet-1", "key"
+    )
 
 
 async def test_objects_that_are_not_recorded_as_deleted_are_living(archive: Archive) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import threading
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ import trustme
 from cmk_operator.audit.sink import AuditSink
 from cmk_operator.core.audit.chain import Entry, parse_entry
 from cmk_operator.core.audit.copies import lines_in
-from cmk_operator.core.audit.layout import SLOTS
-from cmk_operator.core.audit.verification import verify
+from cmk_operator.core.audit.layout import KEPT_SLOTS, SLOTS
+from cmk_operator.core.audit.verification import Flaw, verify
 from tests.audit.conftest import TINY
 from tests.audit.test_store import LONG
 from tests.engine.operators import until
@@ -142,9 +143,10 @@ async def test_a_sink_that_is_down_for_too_long_is_told_what_it_missed(
     collector.answer = 500
     journal = archive.journal(TINY, send=sink.send)
     journal.start()
-    await _recorded(journal, *range(SLOTS + 3), why=LONG)
+    await _recorded(journal, *range(SLOTS + KEPT_SLOTS), why=LONG)
     await journal.close(5.0)
     assert len(await archive.segments()) == SLOTS, "the bound holds"
+    assert len(await archive.kept()) < KEPT_SLOTS
     kept = await archive.entries()
 
     collector.answer = 200
@@ -153,9 +155,18 @@ async def test_a_sink_that_is_down_for_too_long_is_told_what_it_missed(
     await until("delivered", lambda: len(collector.entries) == len(kept))
     assert collector.entries == kept
     missed = [entry.body["to"] for entry in collector.entries if entry.body["event"] == "CopyMissed"]
-    assert missed[0].startswith("entries 1 to ")
-    assert verify(lines_in(collector.lines, "sink")).whole
+    assert missed[0].startswith("entries 2 to "), "the operator's own first entry is kept: it takes a share of its own"
+    told = {number for one in missed for number in _numbers(one)}
+    flaws = verify(lines_in(collector.lines, "sink")).findings
+    assert {number for flaw in flaws for number in range(flaw.first, flaw.last + 1)} == told
+    assert {flaw.flaw for flaw in flaws} == {Flaw.MISSING}
     assert (await archive.verdict()).whole
+
+
+def _numbers(missed: str) -> range:
+    """The entries that a CopyMissed entry names."""
+    first, last = re.findall(r"\d+", missed)
+    return range(int(first), int(last) + 1)
 
 
 async def test_a_token_is_never_sent_in_the_clear(tmp_path: Path) -> None:

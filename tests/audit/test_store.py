@@ -55,7 +55,7 @@ async def test_two_leaders_at_the_end_of_a_segment_begin_only_one_new_one(archiv
 async def test_the_record_is_bounded_and_full_segments_are_sealed(archive: Archive) -> None:
     store = archive.store(TINY)
     await store.load()
-    number = 3 * SLOTS + 20
+    number = 5 * SLOTS + 20
     waiting = [change(one) for one in range(number)]
     while waiting:
         appended = await store.append(waiting[:2])
@@ -66,6 +66,8 @@ async def test_the_record_is_bounded_and_full_segments_are_sealed(archive: Archi
     assert len(segments) == SLOTS
     assert all(sum(len(line) for line in one["data"].values()) <= TINY for one in segments)
     assert [one.get("immutable", False) for one in segments].count(False) == 1
+    kept = [len(line) for one in await archive.kept() for line in one["data"].values()]
+    assert TINY * 16 < sum(kept) < TINY * 24
     verdict = await archive.verdict()
     assert verdict.whole
     assert (verdict.last, verdict.first > 1, verdict.entries > SLOTS) == (number, True, True)

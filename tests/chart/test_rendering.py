@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cmk_operator.core.audit.layout import HEAD_NAME, SLOTS, segment_name
+from cmk_operator.core.audit.layout import NAMES
 from cmk_operator.settings import Settings
 from tests.chart.conftest import CHART, NAMESPACE, HelmError, helm, only, rendered
 from tests.conftest import ROOT
@@ -167,7 +167,7 @@ def test_the_operator_may_touch_the_config_maps_of_its_record_and_create_any_mis
     rules = [rule for role in roles for rule in role["rules"] if rule["resources"] == ["configmaps"]]
     assert [(rule["verbs"], set(rule.get("resourceNames", ()))) for rule in rules] == [
         (["create"], set()),
-        (["get", "patch", "delete"], {HEAD_NAME, *(segment_name(slot) for slot in range(SLOTS))}),
+        (["get", "patch", "delete"], set(NAMES)),
     ]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cmk_operator.core.audit.layout import HEAD_KEY, HEAD_NAME, Head, entry_key, segment_name
+from cmk_operator.core.audit.kept import Kept, held_of, keep
+from cmk_operator.core.audit.layout import HEAD_KEY, HEAD_NAME, KEPT_KEY, Head, entry_key, kept_name, segment_name, with_index
 from tests.unit.audit.records import change, head_of, record
 
 if TYPE_CHECKING:
@@ -71,6 +72,47 @@ def _verdict(done: Result) -> tuple[int, list[dict[str, Any]]]:
 def test_a_whole_record_is_told_so_with_its_extent(run: Callable[..., Result], cabinet: Cabinet) -> None:
     done = run("audit", "verify", "-n", cabinet.namespace)
     assert (done.exit_code, done.stdout) == (0, f"Whole: 5 entries, 1 to 5, in namespace {cabinet.namespace}\n")
+
+
+def test_it_is_said_from_when_on_the_record_of_each_tenant_is_whole(
+    run: Callable[..., Result], cluster: Cluster, tmp_path: Path
+) -> None:
+    tenants = ["quiet", "noisy", "noisy", "noisy", "quiet", "noisy"]
+    cabinet = Cabinet(cluster, entries=record(change(number, tenant=tenant) for number, tenant in enumerate(tenants)))
+    cluster.kubectl("create", "namespace", cabinet.namespace)
+    index, _ = keep(Kept(), [], [held_of(entry, 100) for entry in cabinet.entries[:4]], 4, 200)
+    head, line = with_index(head_of(cabinet.entries, cabinet.entries[3].anchor), replace(index, going={}))
+    for name, numbers in ((kept_name(0), sorted(index.digests)), (segment_name(7), [5, 6])):
+        cabinet.put(name, {entry_key(number): cabinet.entries[number - 1].line for number in numbers})
+    cabinet.put(HEAD_NAME, {HEAD_KEY: head.dump(), KEPT_KEY: line})
+
+    done = run("audit", "verify", "-n", cabinet.namespace)
+    assert (done.exit_code, done.stdout.splitlines()) == (
+        0,
+        [
+            f"Whole: 4 entries, 1 to 6, in namespace {cabinet.namespace}",
+            "  CustomerTenant noisy: whole since 2026-11-25T10:00:00Z, after entry 3",
+            "  CustomerTenant quiet: whole from its first entry on",
+        ],
+    )
+    told = json.loads(run("audit", "verify", "-n", cabinet.namespace, "-o", "json").stdout)
+    assert told["tenants"] == [
+        {"tenant": "noisy", "lostUpTo": 3, "wholeSince": "2026-11-25T10:00:00Z"},
+        {"tenant": "quiet", "lostUpTo": 0},
+    ]
+    shown = json.loads(run("audit", "show", "-n", cabinet.namespace, "--tenant", "quiet", "-o", "json").stdout)
+    assert [entry["sequence"] for entry in shown] == [1, 5]
+    export = tmp_path / "record.ndjson"
+    assert run("audit", "export", "--to", str(export), "-n", cabinet.namespace).exit_code == 0
+    for arguments in ((str(export),), ("--against", str(export), "-n", cabinet.namespace)):
+        done = run("audit", "verify", *arguments)
+        assert (done.exit_code, done.stdout.splitlines()[1:]) == (
+            0,
+            [
+                "  CustomerTenant noisy: whole since 2026-11-25T10:00:00Z, after entry 3",
+                "  CustomerTenant quiet: whole from its first entry on",
+            ],
+        )
 
 
 def test_each_flaw_is_named_for_people_and_for_programs(run: Callable[..., Result], cabinet: Cabinet) -> None:

@@ -185,4 +185,5 @@ async def test_manifests_that_no_tenant_admits_are_counted_and_not_recorded_unti
     configured = [one for one in await recorded() if one["event"] == "ConfigurationChanged"]
     assert sorted(one["object"]["name"] for one in configured) == sorted(names[1:])
     assert {(one.get("from", ""), one["to"]) for one in configured} == {("", "generation 1")}
+    assert {one["tenant"] for one in configured} == {environment.name}, "they take the share of the tenant that admits them"
     assert {one["object"]["name"] for one in await recorded()} == set(names[1:]), "nothing of what was never admitted"

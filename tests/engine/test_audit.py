@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cmk_operator.core.audit.chain import Entry, parse_entry
-from cmk_operator.core.audit.layout import HEAD_NAME, SLOTS, head_of, lines_of, segment_name
+from cmk_operator.core.audit.layout import NAMES, head_of, kept_of, lines_of
 from cmk_operator.core.audit.verification import Verdict, verify
 from sandbox.kubernetes.objects import RefusedError
 from sandbox.operator_process import NAMESPACE
@@ -25,7 +25,7 @@ KEY_CHANGES = {"KeyChanged", "KeyChangeFound"}
 
 async def _config_maps(world: World) -> list[dict[str, Any]]:
     found = []
-    for name in (HEAD_NAME, *(segment_name(slot) for slot in range(SLOTS))):
+    for name in NAMES:
         with suppress(RefusedError):
             found.append(await world.environment.objects.call("GET", f"{CONFIG_MAPS}/{name}"))
     return found
@@ -38,7 +38,7 @@ async def _entries(world: World, uid: str) -> list[Entry]:
 
 async def _verdict(world: World) -> Verdict:
     found = await _config_maps(world)
-    return verify(lines_of(found), head_of(found))
+    return verify(lines_of(found), head_of(found), kept=kept_of(found))
 
 
 async def _uid(world: World, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from cmk_operator.kubernetes.observations import Observations
 from cmk_operator.kubernetes.relist import relist
 from cmk_operator.kubernetes.status import StatusWriter
 from cmk_operator.providers.registry import make_providers
-from cmk_operator.reconcile.audit import note_unseen_deletions
+from cmk_operator.reconcile.audit import note_unseen_deletions, tenant_in
 from cmk_operator.reconcile.collaborators.cluster import Cluster
 from cmk_operator.reconcile.collaborators.intervals import Intervals
 from cmk_operator.reconcile.collaborators.reporting import Reporting
@@ -109,7 +110,8 @@ class Incarnation:
         agenda = Agenda(time.now)
         receivers = Receivers()
         stack.push_async_callback(receivers.close)
-        journal = Journal(AuditStore(client, NAMESPACE, SEGMENT_BYTES), time.moment, telemetry)
+        store = AuditStore(client, NAMESPACE, SEGMENT_BYTES)
+        journal = Journal(store, time.moment, telemetry, tenant_of=functools.partial(tenant_in, inventory))
         stack.push_async_callback(journal.close, 5.0)
         cluster = Cluster(client, inventory, agenda.add)
         limits = INTERVALS.claim_limits()

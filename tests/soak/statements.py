@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from cmk_operator.api.conditions import find
 from cmk_operator.core.audit.chain import parse_entry
-from cmk_operator.core.audit.layout import head_of, lines_of
+from cmk_operator.core.audit.layout import head_of, kept_of, lines_of
 from cmk_operator.core.audit.verification import verify
 from cmk_operator.core.conditions import ConditionType
 from sandbox.operator_process import NAMESPACE
@@ -172,7 +172,7 @@ async def recorded(world: World, changes: list[Change]) -> None:
     head = head_of(found)
     if head is None:
         raise ViolationError("3 (no lost record): the audit record has no head")
-    verdict = verify(lines_of(found), head)
+    verdict = verify(lines_of(found), head, kept=kept_of(found))
     if not verdict.whole:
         raise ViolationError(f"3 (no lost record): the audit record is damaged: {verdict}")
     entries = [parse_entry(line.text) for line in lines_of(found)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.core.audit.change import Subject
 from cmk_operator.core.faults.fault import Actor, Fault, FaultKind
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri
 from cmk_operator.kubernetes.inventory import Inventory
+from cmk_operator.reconcile.audit import tenant_in
 from cmk_operator.reconcile.references import (
     ADMISSION_REASONS,
     KeyPath,
@@ -286,3 +289,34 @@ def test_a_key_is_resolved_without_any_resource() -> None:
     assert key is not None
     assert isinstance(resolve_key(inventory, key), KeyPath)
     assert isinstance(resolve_resource(inventory, encrypted_resource()), ResourcePath)
+
+
+def _uids(inventory: Inventory, namespace: str) -> tuple[Subject, Subject]:
+    key, resource = inventory.get(CustomerManagedKey, "storage", namespace), inventory.get(EncryptedResource, "data", namespace)
+    assert key is not None
+    assert resource is not None
+    return (
+        Subject("CustomerManagedKey", namespace, "storage", key.metadata.uid),
+        Subject("EncryptedResource", namespace, "data", resource.metadata.uid),
+    )
+
+
+def test_a_change_takes_the_share_of_the_tenant_that_admits_its_object_and_not_of_one_that_is_merely_named() -> None:
+    inventory = world()
+    for subject in _uids(inventory, "team-a"):
+        assert tenant_in(inventory, subject) == "contoso"
+        assert tenant_in(inventory, replace(subject, uid="another uid")) is None
+    tenant, identity = inventory.get(CustomerTenant, "contoso"), inventory.get(FederatedIdentity, "provider")
+    assert tenant is not None
+    assert identity is not None
+    assert tenant_in(inventory, Subject("CustomerTenant", "", "contoso", tenant.metadata.uid)) == "contoso"
+    assert tenant_in(inventory, Subject("FederatedIdentity", "", "provider", identity.metadata.uid)) == ""
+    assert tenant_in(inventory, Subject()) is None
+
+    for plural, body in (
+        ("customermanagedkeys", key_body(namespace="elsewhere")),
+        ("encryptedresources", resource_body(namespace="elsewhere")),
+    ):
+        inventory.put(plural, body)
+    for subject in _uids(inventory, "elsewhere"):
+        assert tenant_in(inventory, subject) is None

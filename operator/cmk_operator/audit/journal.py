@@ -11,10 +11,12 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.audit.delivery import Delivery
 from cmk_operator.core.audit.change import OPERATOR, Change, Event, Subject, identity_of
+from cmk_operator.core.audit.kept import tenant_of
 from cmk_operator.core.schedule import Backoff
 from cmk_operator.core.text.rfc3339 import to_rfc3339
 from cmk_operator.kubernetes.client import KubernetesError
@@ -53,7 +55,11 @@ class Recorded:
 
 
 class Journal:
-    """The one writer of the record in this process; `send` sends lines to the sink and returns what went wrong (None: nothing)."""
+    """The one writer of the record in this process.
+
+    `send` sends lines to the sink and returns what went wrong (None: nothing). `tenant_of` names the CustomerTenant of an object, empty
+    for one of no tenant; None if it cannot be known now, as for a deleted object: then it is the one that the record has.
+    """
 
     def __init__(
         self,
@@ -62,8 +68,12 @@ class Journal:
         telemetry: Telemetry,
         send: Send | None = None,
         hold_status_for: float = HOLD_STATUS_FOR,
+        tenant_of: Callable[[Subject], str | None] = lambda _: None,
     ) -> None:
         self._store = store
+        self._tenant_of = tenant_of
+        self._tenants: dict[str, str] = {}
+        """The tenant of an object when it was last recorded, by uid."""
         self._clock = clock
         self._telemetry = telemetry
         self._delivery = Delivery(send, self._undelivered, self._advance) if send is not None else None
@@ -130,7 +140,12 @@ class Journal:
             change = replace(change, id=identity_of(change.id, "again", latest.id))
             if change.id in self._pending or change.id in self._recorded:
                 return
-        self._pending[change.id] = change
+        uid, tenant = change.subject.uid, self._tenant_of(change.subject)
+        if tenant is None:
+            tenant = self._tenants.get(uid, "")
+        elif uid:
+            self._tenants[uid] = tenant
+        self._pending[change.id] = replace(change, tenant=tenant)
         self._latest[aspect] = Recorded(change.id, change.by, change.after, change.request_id)
 
     async def settled(self, uid: str) -> None:
@@ -249,7 +264,7 @@ class Journal:
         head = self._store.head.last.sequence
         entries = await self._store.load()
         head = max(self._store.head.last.sequence, head)
-        self._objects, self._latest = {}, {}
+        self._objects, self._latest, self._tenants = {}, {}, {}
         for entry in entries:
             self._remember(entry)
             self._note_latest(entry)
@@ -267,7 +282,7 @@ class Journal:
             self._enqueue(change)
 
     async def _append(self) -> None:
-        changes = list(self._pending.values())
+        changes = by_turns(self._pending.values())
         if not changes:
             return
         if self._store.last.sequence == 0:
@@ -276,6 +291,9 @@ class Journal:
         elif self._store.head_lost:
             why = "somebody removed or changed the head of the record: entries up to here may have been cut off before"
             changes.insert(0, self._of_the_record(Event.RECORD_DAMAGED, "", "continued without its head", why))
+        elif self._store.index_lost:
+            why = "somebody removed or changed the index of the kept entries: some of them may have been removed or changed before"
+            changes.insert(0, self._of_the_record(Event.RECORD_DAMAGED, "", "continued without the index of kept entries", why))
         appended = await self._store.append(changes)
         for entry in appended.entries:
             self._remember(entry)
@@ -287,10 +305,12 @@ class Journal:
             self._delivery.wake()
 
     def _note_missed(self, appended: Appended) -> None:
-        if self._delivery is None or appended.dropped is None or appended.dropped[1] <= self._store.head.delivered:
+        missed = [number for number in appended.dropped if number > self._store.head.delivered]
+        if self._delivery is None or not missed:
             return
-        first = max(appended.dropped[0], self._store.head.delivered + 1)
-        what = f"entries {first} to {appended.dropped[1]}"
+        what = f"{len(missed)} of the entries {min(missed)} to {max(missed)}"
+        if len(missed) == max(missed) - min(missed) + 1:
+            what = f"entries {min(missed)} to {max(missed)}"
         why = "the record in the cluster was full and the audit sink had not taken them; the operator's log has them"
         change = self._of_the_record(Event.COPY_MISSED, "in the cluster", f"{what} are in the log only", why)
         self._pending.setdefault(change.id, change)
@@ -310,6 +330,7 @@ class Journal:
         about = body.get("object")
         if not isinstance(about, dict) or not about.get("uid"):
             return
+        self._tenants[str(about["uid"])] = tenant_of(entry)
         if body.get("event") == Event.MANIFEST_DELETED:
             self._objects.pop(str(about["uid"]), None)
         elif body.get("event") == Event.CONFIGURATION_CHANGED:
@@ -354,6 +375,18 @@ class Journal:
     async def _advance(self, sequence: int) -> bool:
         await self._save_head(sequence)
         return self._store.head.delivered >= sequence
+
+
+def by_turns(changes: Iterable[Change]) -> list[Change]:
+    """Changes in the order in which they are written: tenants take turns, and each keeps its own order.
+
+    So a tenant with thousands of changes delays no change of another by more than one write.
+    """
+    waiting: dict[str, list[Change]] = {}
+    for change in changes:
+        waiting.setdefault(change.tenant, []).append(change)
+    rounds = zip_longest(*waiting.values())
+    return [change for each in rounds for change in each if change is not None]
 
 
 def _event_of(entry: Entry) -> Event | None:

@@ -13,16 +13,16 @@ from rich.text import Text
 from cmk_operator.cli.cluster import Cluster, cluster_options
 from cmk_operator.core.audit.chain import Entry, Line, parse_entry
 from cmk_operator.core.audit.change import Event
-from cmk_operator.core.audit.copies import lines_in
-from cmk_operator.core.audit.layout import HEAD_NAME, SLOTS, Head, head_of, lines_of, segment_name
-from cmk_operator.core.audit.verification import Finding, Flaw, Verdict, verify, verify_each
+from cmk_operator.core.audit.copies import index_in, index_line, lines_in
+from cmk_operator.core.audit.kept import tenant_of
+from cmk_operator.core.audit.layout import HEAD_NAME, NAMES, head_of, kept_of, lines_of
+from cmk_operator.core.audit.verification import Extent, Finding, Flaw, Verdict, verify, verify_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NAMESPACE: Final = "cmk-operator-system"
 """Where the installation guide puts the operator, and so the record."""
-_NAMES: Final = (HEAD_NAME, *(segment_name(slot) for slot in range(SLOTS)))
 
 
 @click.group()
@@ -45,16 +45,19 @@ def audit() -> None:
 @click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
 @cluster_options
 def verify_record(cluster: Cluster, files: tuple[TextIO, ...], copies: tuple[TextIO, ...], output: str | None) -> None:
-    """Find every edit, deletion and truncation. The exit code is 1 if there is any.
+    """Find every edit, deletion and truncation. The exit code is 1 if there is any. Says from when on each tenant's record is whole.
 
     Checks the record in the cluster, or in FILES (exports or logs, - for standard input). Whoever may write every ConfigMap in the
     operator's namespace can rewrite the whole record: only --against a copy elsewhere shows that.
     """
-    copied = [line for file in copies for line in lines_in(file, file.name)]
+    others = {file.name: list(file) for file in copies}
+    copied = [line for name, text in others.items() for line in lines_in(text, name)]
     known = [entry for entry in (parse_entry(line.text) for line in copied) if entry is not None]
     if files:
-        lines = [line for file in files for line in lines_in(file, file.name)]
-        verdict = verify_each(lines, known, repeats_allowed=True)
+        texts = {file.name: list(file) for file in files}
+        lines = [line for name, text in texts.items() for line in lines_in(text, name)]
+        kept = index_in(line for text in texts.values() for line in text)
+        verdict = verify_each(lines, known, kept=kept, repeats_allowed=True)
         where = ", ".join(file.name for file in files)
     else:
         verdict = _verify_cluster(cluster, known)
@@ -63,7 +66,7 @@ def verify_record(cluster: Cluster, files: tuple[TextIO, ...], copies: tuple[Tex
             verdict = _verify_cluster(cluster, known)
         where = f"namespace {_namespace(cluster)}"
     if copied:
-        flawed = verify_each(copied, repeats_allowed=True)
+        flawed = verify_each(copied, kept=index_in(line for text in others.values() for line in text), repeats_allowed=True)
         verdict = replace(verdict, findings=verdict.findings + flawed.findings)
     if not verdict.entries and verdict.whole:
         raise click.ClickException(f"there is no entry of an audit record in {where}")
@@ -77,16 +80,19 @@ def verify_record(cluster: Cluster, files: tuple[TextIO, ...], copies: tuple[Tex
 
 @audit.command("show")
 @click.option("--object", "about", metavar="[NAMESPACE/]NAME", help="Only this object.")
+@click.option("--tenant", metavar="NAME", help="Only what belongs to this CustomerTenant.")
 @click.option("--event", type=click.Choice([event.value for event in Event]), help="Only this kind of change.")
 @click.option(
     "--last", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most this many of the newest entries."
 )
 @click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
 @cluster_options
-def show_record(cluster: Cluster, about: str | None, event: str | None, last: int, output: str | None) -> None:
+def show_record(
+    cluster: Cluster, about: str | None, tenant: str | None, event: str | None, last: int, output: str | None
+) -> None:
     """Show the newest entries, oldest first. This does not verify them."""
-    _, lines = _read(cluster)
-    entries = [entry for entry in _entries(lines) if _matches(entry, about, event)][-last:]
+    found = [entry for entry in _entries(lines_of(_read(cluster))) if tenant is None or tenant_of(entry) == tenant]
+    entries = [entry for entry in found if _matches(entry, about, event)][-last:]
     if output == "json":
         click.echo(json.dumps([entry.body for entry in entries], indent=2))
         return
@@ -101,27 +107,34 @@ def show_record(cluster: Cluster, about: str | None, event: str | None, last: in
 )
 @cluster_options
 def export_record(cluster: Cluster, file: TextIO) -> None:
-    """Write all entries in the cluster, one per line, in the form that `audit verify` reads."""
-    _, lines = _read(cluster)
-    file.writelines(f"{line.text}\n" for line in lines)
+    """Write all entries in the cluster, one per line, in the form that `audit verify` reads.
+
+    If entries have left the cluster, the first line is not an entry: it says which of the older ones are kept.
+    """
+    found = _read(cluster)
+    kept = kept_of(found)
+    if kept is not None:
+        file.write(f"{index_line(kept)}\n")
+    file.writelines(f"{line.text}\n" for line in lines_of(found))
 
 
 def _namespace(cluster: Cluster) -> str:
     return cluster.namespace or NAMESPACE
 
 
-def _read(cluster: Cluster) -> tuple[Head | None, list[Line]]:
-    """The head and the lines. Raises click.ClickException when there is no record at all."""
-    found = cluster.config_maps(_namespace(cluster), _NAMES)
+def _read(cluster: Cluster) -> list[dict[str, Any]]:
+    """The ConfigMaps of the record. Raises click.ClickException when there is no record at all."""
+    found = cluster.config_maps(_namespace(cluster), NAMES)
     if not found:
         message = f"there is no audit record in namespace {_namespace(cluster)}: use -n to name the operator's namespace"
         raise click.ClickException(message)
-    return head_of(found), lines_of(found)
+    return found
 
 
 def _verify_cluster(cluster: Cluster, copy: list[Entry]) -> Verdict:
-    head, lines = _read(cluster)
-    verdict = verify(lines, head, copy)
+    found = _read(cluster)
+    head = head_of(found)
+    verdict = verify(lines_of(found), head, copy, kept=kept_of(found))
     if head is not None:
         return verdict
     lost = Finding(Flaw.MISSING, 0, 0, f"the head of the record, ConfigMap {HEAD_NAME}, is missing or unreadable")
@@ -179,6 +192,11 @@ def _data(verdict: Verdict) -> dict[str, Any]:
             {"flaw": finding.flaw.value, "first": finding.first, "last": finding.last, "message": finding.message}
             for finding in verdict.findings
         ],
+        "tenants": [
+            {"tenant": extent.tenant, "lostUpTo": extent.after.sequence}
+            | ({"wholeSince": extent.after.at} if extent.after.at else {})
+            for extent in verdict.extents
+        ],
     }
 
 
@@ -192,3 +210,13 @@ def _tell(verdict: Verdict, where: str, *, compared: int) -> None:
         console.print(Text("Whole: ", style="bold green") + Text(f"{range_}, in {where}{beside}"))
     else:
         console.print(Text(f"{len(verdict.findings)} flaws in {range_}, in {where}{beside}"))
+    for extent in verdict.extents:
+        console.print(Text(f"  {_extent(extent)}" if verdict.whole else f"  {_extent(extent)}, but for these flaws"))
+
+
+def _extent(extent: Extent) -> str:
+    who = f"CustomerTenant {extent.tenant}" if extent.tenant else "Of no tenant, or recorded before tenants had shares"
+    if extent.after.sequence == 0:
+        return f"{who}: whole from its first entry on"
+    since = f" since {extent.after.at}" if extent.after.at else ""
+    return f"{who}: whole{since}, after entry {extent.after.sequence}"

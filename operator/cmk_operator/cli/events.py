@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,12 +16,10 @@ from cmk_operator.cli.cluster import Cluster, checked_name, cluster_options
 from cmk_operator.cli.presentation import console, instant, now, show_json, show_table, without_absent
 from cmk_operator.core.audit.chain import parse_entry
 from cmk_operator.core.audit.change import Event
-from cmk_operator.core.audit.layout import HEAD_NAME, SLOTS, lines_of, segment_name
+from cmk_operator.core.audit.layout import NAMES, lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-_RECORD: Final = (HEAD_NAME, *(segment_name(slot) for slot in range(SLOTS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ def told(bodies: Iterable[Mapping[str, Any]]) -> list[Happening]:
 
 def _recorded(cluster: Cluster, namespace: str) -> list[Happening]:
     try:
-        return recorded(cluster.config_maps(namespace, _RECORD))
+        return recorded(cluster.config_maps(namespace, NAMES))
     except click.ClickException as error:
         click.echo(f"The audit record is left out: {error.message.splitlines()[0]}", err=True)
         return []

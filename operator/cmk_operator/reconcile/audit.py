@@ -11,6 +11,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.api.conditions import find
+from cmk_operator.api.customer_managed_key import CustomerManagedKey
+from cmk_operator.api.customer_tenant import CustomerTenant
+from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.audit.change import OBSERVED, OPERATOR, UNKNOWN_AUTHOR, Change, Event, Subject, identity_of
 from cmk_operator.core.conditions import ConditionType
@@ -18,19 +21,25 @@ from cmk_operator.core.text.redaction import host_of
 from cmk_operator.core.text.rfc3339 import to_rfc3339
 from cmk_operator.kubernetes.client import KubernetesError, ObjectReference, collection_path
 from cmk_operator.kubernetes.inventory import MODELS
-from cmk_operator.reconcile.references import ADMISSION_REASONS, refusal_of
+from cmk_operator.reconcile.references import (
+    ADMISSION_REASONS,
+    KeyPath,
+    ResourcePath,
+    refusal_of,
+    resolve_key,
+    resolve_resource,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus
-    from cmk_operator.api.customer_tenant import CustomerTenant, CustomerTenantStatus
-    from cmk_operator.api.encrypted_resource import EncryptedResource
+    from cmk_operator.api.customer_managed_key import CustomerManagedKeyStatus
+    from cmk_operator.api.customer_tenant import CustomerTenantStatus
     from cmk_operator.api.federated_identity import FederatedIdentity
     from cmk_operator.core.encryption.long_running import Operation
     from cmk_operator.kubernetes.client import KubernetesClient
-    from cmk_operator.kubernetes.inventory import CustomResource
+    from cmk_operator.kubernetes.inventory import CustomResource, Inventory
     from cmk_operator.reconcile.collaborators.cluster import Cluster
     from cmk_operator.reconcile.collaborators.reporting import Reporting
 
@@ -43,6 +52,30 @@ def subject_of(resource: CustomResource) -> Subject:
     """The object as the record identifies it."""
     metadata = resource.metadata
     return Subject(type(resource).__name__, metadata.namespace or "", metadata.name, metadata.uid)
+
+
+def tenant_in(inventory: Inventory, subject: Subject) -> str | None:
+    """The CustomerTenant whose share of the record a change of an object takes; None if nobody admits the object now, or it is gone.
+
+    What a manifest merely names does not count: else it could fill the share of another tenant.
+    """
+    models = {model.__name__: model for model in MODELS.values()}
+    if subject.kind not in models:
+        return None
+    resource = inventory.get(models[subject.kind], subject.name, subject.namespace)  # type: ignore[type-var]
+    if resource is None or resource.metadata.uid != subject.uid:
+        return None
+    match resource:
+        case CustomerTenant():
+            return resource.metadata.name
+        case CustomerManagedKey():
+            found = resolve_key(inventory, resource)
+            return found.tenant.metadata.name if isinstance(found, KeyPath) else None
+        case EncryptedResource():
+            path = resolve_resource(inventory, resource)
+            return path.path.tenant.metadata.name if isinstance(path, ResourcePath) else None
+        case _:
+            return ""
 
 
 def author_of(resource: CustomResource) -> str:

@@ -95,6 +95,8 @@ class Change:
     target: str = ""
     request_id: str | None = None
     spec: Mapping[str, Any] | None = None
+    tenant: str = ""
+    """The CustomerTenant that the object belongs to, whose share of the record the entry takes; empty for what has none."""
 
     def wire(self) -> dict[str, Any]:
         """The change as the record stores it: with bounded and redacted texts, and without empty fields."""
@@ -109,6 +111,7 @@ class Change:
             "at": self.at,
             "event": self.event.value,
             "object": {name: value for name, value in subject.items() if value},
+            "tenant": self.tenant,
             "target": _bounded(self.target),
             "by": _bounded(self.by),
             "from": _bounded(self.before),

@@ -6,9 +6,30 @@ import json
 from typing import TYPE_CHECKING
 
 from cmk_operator.core.audit.chain import Line, canonical
+from cmk_operator.core.audit.kept import Kept, parse_kept
+from cmk_operator.core.audit.layout import KEPT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+def index_line(kept: Kept) -> str:
+    """The line of an export that says which of the older entries are in it, because the others have left the cluster."""
+    return canonical({KEPT_KEY: json.loads(kept.dump())})
+
+
+def index_in(text: Iterable[str]) -> Kept | None:
+    """The newest index in a file; None if the file has none, as a log."""
+    found = (parse_kept(json.dumps(held)) for held in map(_index_in, text) if held is not None)
+    return max((kept for kept in found if kept is not None), key=lambda kept: kept.to, default=None)
+
+
+def _index_in(line: str) -> object | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found[KEPT_KEY] if isinstance(found, dict) and found.keys() == {KEPT_KEY} else None
 
 
 def lines_in(text: Iterable[str], name: str) -> list[Line]:
@@ -16,6 +37,8 @@ def lines_in(text: Iterable[str], name: str) -> list[Line]:
     found: list[Line] = []
     for number, raw in enumerate(text, start=1):
         line = raw.strip()
+        if line and _index_in(line) is not None:
+            continue
         entry = _entry_in(line) if line else None
         if entry is not None:
             found.append(Line(entry, f"{name}, line {number}"))

@@ -8,9 +8,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cmk_operator.core.audit.chain import ORIGIN, Anchor, Entry, Line, parse_entry
+from cmk_operator.core.audit.kept import Kept, Loss, digest_of_index, shortened, tenant_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cmk_operator.core.audit.layout import Head
 
@@ -19,6 +20,7 @@ class Flaw(StrEnum):
     """The kind of a finding."""
 
     UNREADABLE = "Unreadable"
+    ADDED = "Added"
     EDITED = "Edited"
     MISSING = "Missing"
     TRUNCATED = "Truncated"
@@ -38,13 +40,22 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """From when on the record has every entry of a tenant (empty: of the operator): after the entry `after.sequence`."""
+
+    tenant: str
+    after: Loss
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """The range that was checked, and the findings; the record is intact if there are none."""
+    """The range that was checked, the findings, and how far each tenant's entries go back; it is intact without findings."""
 
     first: int = 0
     last: int = 0
     entries: int = 0
     findings: tuple[Finding, ...] = ()
+    extents: tuple[Extent, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -53,9 +64,14 @@ class Verdict:
 
 
 def verify(
-    lines: Iterable[Line], head: Head | None = None, copy: Sequence[Entry] = (), *, repeats_allowed: bool = False
+    lines: Iterable[Line],
+    head: Head | None = None,
+    copy: Sequence[Entry] = (),
+    *,
+    kept: Kept | None = None,
+    repeats_allowed: bool = False,
 ) -> Verdict:
-    """Check a record line by line, and against the head in the cluster and a copy if they are given.
+    """Check a record line by line, and against the head in the cluster, the index of what is kept, and a copy if they are given.
 
     With `repeats_allowed`, as for a log, entries may repeat and be in any order.
     """
@@ -63,9 +79,11 @@ def verify(
     entries = _read(lines, findings, repeats_allowed=repeats_allowed)
     by_sequence = {entry.sequence: entry for entry in entries}
     ordered = [by_sequence[sequence] for sequence in sorted(by_sequence)]
-    findings += _links(ordered)
+    bounded_by = max(kept.to, head.base.sequence if head is not None else 0) if kept is not None else 0
+    findings += _links(ordered, bounded_by)
     if head is not None:
-        findings += _against_head(ordered, head)
+        findings += _against_head(ordered, head, bounded_by)
+        findings += _against_stated_index(head, kept)
     elif ordered and ordered[0].sequence == 1 and ordered[0].previous != ORIGIN.digest:
         findings.append(
             Finding(
@@ -75,15 +93,39 @@ def verify(
                 "entry 1 is not the start of the record: an entry before it was removed or entry 1 was edited",
             )
         )
+    if kept is not None:
+        findings += _against_kept(by_sequence, kept)
     findings += _against_copy(by_sequence, copy)
     first, last = (ordered[0].sequence, ordered[-1].sequence) if ordered else (0, 0)
-    return Verdict(first, last, len(ordered), tuple(sorted(set(findings), key=lambda one: (one.first, one.last, one.flaw))))
+    return Verdict(
+        first,
+        last,
+        len(ordered),
+        tuple(sorted(set(findings), key=lambda one: (one.first, one.last, one.flaw))),
+        _extents(ordered, head, kept),
+    )
 
 
-def verify_each(lines: Iterable[Line], copy: Sequence[Entry] = (), *, repeats_allowed: bool = False) -> Verdict:
+def _extents(ordered: Sequence[Entry], head: Head | None, kept: Kept | None) -> tuple[Extent, ...]:
+    """How far the entries of each tenant go back; the operator's own only if some are gone."""
+    base = head.base.sequence if head is not None else 0
+    if kept is None:
+        known = Kept(lost_by_all=Loss(max(base, ordered[0].sequence - 1 if ordered else 0)))
+    else:
+        # An older version of the operator, which keeps nothing, may have written after the index.
+        known = kept if kept.to >= base else replace(kept, lost_by_all=Loss(base))
+    tenants = {tenant_of(entry) for entry in ordered} | known.lost.keys()
+    found = (Extent(tenant, known.whole_after(tenant)) for tenant in sorted(tenants | {""}))
+    return tuple(extent for extent in found if extent.tenant or (kept is not None and extent.after.sequence))
+
+
+def verify_each(
+    lines: Iterable[Line], copy: Sequence[Entry] = (), *, kept: Kept | None = None, repeats_allowed: bool = False
+) -> Verdict:
     """Check a file that may hold several records: the operator's, and those of organizations by the key service.
 
-    Each organization has a chain of its own, which numbers its entries from 1; findings name the organization.
+    Each organization has a chain of its own, which numbers its entries from 1; findings name the organization. `kept` is the index
+    of what is kept of the operator's record.
     """
     records: dict[str, tuple[list[Line], list[Entry]]] = {}
     for line in lines:
@@ -91,7 +133,10 @@ def verify_each(lines: Iterable[Line], copy: Sequence[Entry] = (), *, repeats_al
         records.setdefault(_owner(entry), ([], []))[0].append(line)
     for entry in copy:
         records.setdefault(_owner(entry), ([], []))[1].append(entry)
-    verdicts = {owner: verify(own, copy=copied, repeats_allowed=repeats_allowed) for owner, (own, copied) in records.items()}
+    verdicts = {
+        owner: verify(own, copy=copied, kept=None if owner else kept, repeats_allowed=repeats_allowed)
+        for owner, (own, copied) in records.items()
+    }
     findings = [
         replace(finding, message=f"organization {owner}: {finding.message}") if owner else finding
         for owner, verdict in sorted(verdicts.items())
@@ -99,7 +144,8 @@ def verify_each(lines: Iterable[Line], copy: Sequence[Entry] = (), *, repeats_al
     ]
     checked = [verdict for verdict in verdicts.values() if verdict.entries]
     first, last = min((verdict.first for verdict in checked), default=0), max((verdict.last for verdict in checked), default=0)
-    return Verdict(first, last, sum(verdict.entries for verdict in checked), tuple(findings))
+    extents = verdicts[""].extents if "" in verdicts else ()
+    return Verdict(first, last, sum(verdict.entries for verdict in checked), tuple(findings), extents)
 
 
 def _owner(entry: Entry | None) -> str:
@@ -146,11 +192,13 @@ def _read(lines: Iterable[Line], findings: list[Finding], *, repeats_allowed: bo
     return entries
 
 
-def _links(ordered: Sequence[Entry]) -> list[Finding]:
+def _links(ordered: Sequence[Entry], bounded_by: int) -> list[Finding]:
+    """Compare each entry with the one before it; up to `bounded_by` only some are kept, so that there may be gaps."""
     findings: list[Finding] = []
     for before, after in pairwise(ordered):
         if after.sequence != before.sequence + 1:
-            findings.append(_missing(before.sequence + 1, after.sequence - 1))
+            if after.sequence - 1 > bounded_by:
+                findings.append(_missing(max(before.sequence, bounded_by) + 1, after.sequence - 1))
         elif after.previous != before.digest:
             findings.append(
                 _edited(before.sequence, f"entry {after.sequence} was made to follow another entry {before.sequence}")
@@ -158,9 +206,10 @@ def _links(ordered: Sequence[Entry]) -> list[Finding]:
     return findings
 
 
-def _against_head(ordered: Sequence[Entry], head: Head) -> list[Finding]:
+def _against_head(everything: Sequence[Entry], head: Head, bounded_by: int) -> list[Finding]:
+    ordered = [entry for entry in everything if entry.sequence > bounded_by]
     findings: list[Finding] = []
-    by_sequence = {entry.sequence: entry for entry in ordered}
+    by_sequence = {entry.sequence: entry for entry in everything}
     last = ordered[-1].sequence if ordered else head.base.sequence
     if last < head.last.sequence:
         findings.append(
@@ -179,6 +228,42 @@ def _against_head(ordered: Sequence[Entry], head: Head) -> list[Finding]:
     if ordered and ordered[0].sequence == head.base.sequence + 1 and ordered[0].previous != head.base.digest:
         findings.append(_edited(ordered[0].sequence, "it was made to follow another entry than the one in the head"))
     return findings
+
+
+def _against_stated_index(head: Head, kept: Kept | None) -> Iterator[Finding]:
+    if head.kept and (kept is None or digest_of_index(kept.dump()) != head.kept):
+        message = "the index of the kept entries, in the head of the record, is missing or was edited"
+        yield Finding(Flaw.MISSING if kept is None else Flaw.EDITED, 0, 0, message)
+
+
+def _against_kept(by_sequence: Mapping[int, Entry], kept: Kept) -> Iterator[Finding]:
+    for first, last in _runs(sequence for sequence in kept.digests if sequence not in by_sequence):
+        yield _missing(first, last)
+    for sequence, entry in by_sequence.items():
+        if sequence > kept.to:
+            continue
+        stated = kept.digests.get(sequence)
+        if stated is not None and stated != shortened(entry.digest):
+            yield _edited(sequence, "the index of the kept entries has another digest")
+        after = by_sequence.get(sequence + 1)
+        leaves = kept.going.get(sequence) == shortened(entry.digest) or (after is not None and after.previous == entry.digest)
+        if stated is None and not leaves:
+            message = f"entry {sequence} was added: the index of the kept entries does not have it"
+            yield Finding(Flaw.ADDED, sequence, sequence, message)
+
+
+def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Numbers as ranges: the first and last of those that follow each other."""
+    first = last = None
+    for number in sorted(numbers):
+        if first is None or last is None:
+            first = number
+        elif number != last + 1:
+            yield first, last
+            first = number
+        last = number
+    if first is not None and last is not None:
+        yield first, last
 
 
 def _against_anchor(entry: Entry | None, anchor: Anchor, who: str) -> list[Finding]:
