@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import ssl
 import time
@@ -61,6 +62,10 @@ def administrator_token(cluster: Cluster) -> str:
     return cluster.service_account_token("default", ADMIN, seconds=7200)
 
 
+BUSY_ATTEMPTS = 10
+"""How often a request is sent again that the API server was too busy for (429)."""
+
+
 @dataclass
 class Objects:
     """A session with the API server; use it as an async context manager. Many of them may share one `administrator_token`."""
@@ -94,11 +99,16 @@ class Objects:
             raise RuntimeError("use Objects as an async context manager")
         data = json.dumps(body) if body is not None else None
         headers = {"Content-Type": content_type} if data is not None else {}
-        async with self._session.request(method, path, data=data, headers=headers, params=query) as response:
-            answer: dict[str, Any] = await response.json()
-            if response.status >= 400:
-                raise RefusedError(response.status, str(answer.get("message", "")))
-            return answer
+        for attempt in itertools.count():
+            async with self._session.request(method, path, data=data, headers=headers, params=query) as response:
+                answer: dict[str, Any] = await response.json()
+                if response.status < 400:
+                    return answer
+                if response.status != 429 or attempt >= BUSY_ATTEMPTS:
+                    raise RefusedError(response.status, str(answer.get("message", "")))
+                # A kind that was just defined has no storage yet: the API server says when to come again.
+                await asyncio.sleep(float(response.headers.get("Retry-After", "1")))
+        raise AssertionError("a request is answered or refused")
 
     @staticmethod
     def path(kind: str, name: str = "", namespace: str = "") -> str:
