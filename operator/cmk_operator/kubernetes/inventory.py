@@ -172,16 +172,17 @@ class Inventory:
             self._departed.pop(reference, None)
 
     def related_to(self, reference: ObjectReference) -> set[ObjectReference]:
-        """Objects whose state depends on this EncryptedResource; empty for other kinds.
+        """Objects whose state depends on this EncryptedResource or OrganizationKey; empty for other kinds.
 
-        These are its key, which counts its resources, and other manifests for the same target, of which one has precedence.
+        These are the key of a resource, which counts its resources, and other manifests for the same target or organization, of
+        which one has precedence.
         """
         entry = self._entries.get(reference)
-        if entry is None or reference.plural != EncryptedResource.plural:
+        if entry is None or reference.plural not in {EncryptedResource.plural, OrganizationKey.plural}:
             return set()
         related: set[ObjectReference] = set()
         for relation, pointer in entry.points_to:
-            if relation == "target":
+            if relation in {"target", "organization"}:
                 related |= self._pointers[(relation, pointer)] - {reference}
             elif relation == "key":
                 namespace, _, name = pointer.partition("/")
@@ -333,14 +334,7 @@ class Inventory:
         return found - {tenant}
 
     def referring_to(self, reference: ObjectReference) -> set[ObjectReference]:
-        """Objects that refer to this one: tenants of an identity, keys of a tenant, resources of a key.
-
-        For an OrganizationKey, the others that name the same organization: the next of them may follow when it goes.
-        """
-        if reference.plural == OrganizationKey.plural:
-            entry = self._entries.get(reference)
-            named = [pointer for pointer in entry.points_to if pointer[0] == "organization"] if entry is not None else []
-            return {other for pointer in named for other in self._pointers.get(pointer, ())} - {reference}
+        """Objects that refer to this one: tenants of an identity, keys of a tenant, resources of a key."""
         relation = {
             FederatedIdentity.plural: "identity",
             CustomerTenant.plural: "tenant",
