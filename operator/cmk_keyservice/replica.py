@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cmk_keyservice.audit.journal import Journal
 from cmk_keyservice.keys.access import Access
 from cmk_keyservice.keys.admission import Admission
 from cmk_keyservice.keys.cache import Cache
 from cmk_keyservice.keys.clock import seconds
 from cmk_keyservice.keys.data_keys import DataKeys
+from cmk_keyservice.keys.limits import Limits
 from cmk_keyservice.keys.wrapping import Wrapping
 from cmk_keyservice.rewrap.rewrap import Rewrap
 from cmk_keyservice.upkeep import RESTORED, Upkeep
@@ -33,19 +35,6 @@ if TYPE_CHECKING:
     from cmk_operator.core.kinds.call_rates import Rate
     from cmk_operator.kubernetes.client import KubernetesClient
     from cmk_operator.kubernetes.connection import Connection
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a provider may set. Seconds, except `capacity`, which counts data keys in memory."""
-
-    capacity: int = 20_000
-    confirm: float = 10.0
-    lease: float = 60.0
-    held_for: float = 3600.0
-    epoch_days: float = 90.0
-    report_every: float = 60.0
-    tick: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +69,21 @@ class Replica:
         self._limits = limits = limits or Limits()
         internal, platform = rings
         self.store = store
+        self.journal = journal = Journal(store)
         self.organizations = Organizations(cluster.read)
         credentials = Credentials(cluster.read_secret, store, internal)
         self.vaults = Vaults(session, platform, credentials, store, rate, clock)
-        admission = Admission(self.organizations, store, credentials.keep)
+        admission = Admission(self.organizations, store, journal, credentials.keep)
         cache = Cache(limits.capacity)
         self.access = Access(
             self.organizations,
             admission,
             self.vaults,
             store,
-            cache.evict,
-            clock,
-            confirm=limits.confirm,
-            lease=limits.lease,
+            journal,
+            evict=cache.evict,
+            clock=clock,
+            limits=limits,
         )
         wrapping = Wrapping(internal, self.vaults)
         self.data_keys = DataKeys(
@@ -102,13 +92,20 @@ class Replica:
             cache,
             wrapping,
             store,
-            clock,
-            epoch_days=limits.epoch_days,
-            held_for=limits.held_for,
+            journal,
+            clock=clock,
+            limits=limits,
         )
-        self.rewrap = Rewrap(store, wrapping)
+        self.rewrap = Rewrap(store, journal, wrapping)
         self.upkeep = Upkeep(
-            self.organizations, self.access, store, self.rewrap, cluster.apply, clock, every=limits.report_every
+            self.organizations,
+            self.access,
+            store,
+            journal,
+            self.rewrap,
+            apply=cluster.apply,
+            clock=clock,
+            every=limits.report_every,
         )
         self.organizations.listen(lambda organization: self.upkeep.kick(organization.id))
 

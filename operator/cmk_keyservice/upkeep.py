@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from cmk_keyservice.keys.recorded import restored
 from cmk_keyservice.keys.rewrap_state import RewrapState
 from cmk_keyservice.problem import ProblemError
 from cmk_keyservice.watch.report import data_keys_report, is_same, with_since
@@ -18,6 +19,7 @@ from cmk_operator.kubernetes.client import KubernetesError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from cmk_keyservice.audit.journal import Journal
     from cmk_keyservice.keys.access import Access
     from cmk_keyservice.keys.standing import Serving
     from cmk_keyservice.problem import Problem
@@ -54,15 +56,17 @@ class Upkeep:
         organizations: Organizations,
         access: Access,
         store: Store,
+        journal: Journal,
         rewrap: Rewrap,
+        *,
         apply: Callable[[Organization, Mapping[str, Any]], Awaitable[None]],
         clock: Callable[[], float],
-        *,
         every: float = EVERY,
     ) -> None:
         self._organizations = organizations
         self._access = access
         self._store = store
+        self._journal = journal
         self._rewrap = rewrap
         self._apply = apply
         self._clock = clock
@@ -160,6 +164,7 @@ class Upkeep:
             if isinstance(reported, str) and await self._store.note_restore(organization.id, datetime.fromisoformat(reported)):
                 _LOG.warning("the database was restored: organization %s had a newer report", organization.id)
                 await self._store.notify(RESTORED, organization.id)
+                await self._journal.append(organization.id, [restored(reported)])
 
     async def _report(self, organization: Organization, wanted: dict[str, Any], turn: _Turn) -> None:
         """Write a report that says something new, or whose last one is a minute old by when this replica saw it."""

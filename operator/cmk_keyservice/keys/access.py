@@ -25,6 +25,7 @@ from cmk_keyservice.keys.problems import (
     refused_elsewhere,
     unanswered_elsewhere,
 )
+from cmk_keyservice.keys.recorded import refused, regained
 from cmk_keyservice.keys.standing import NEVER, Bounds, Refusal, Serving, Standing, proven_at, refused_at, serving
 from cmk_keyservice.problem import Kind, Problem, ProblemError
 from cmk_keyservice.store.rows import Fence, Word
@@ -35,7 +36,10 @@ from cmk_operator.azure.key_gate import Purpose
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cmk_keyservice.audit.journal import Journal
+    from cmk_keyservice.audit.record import Record
     from cmk_keyservice.keys.admission import Admission
+    from cmk_keyservice.keys.limits import Limits
     from cmk_keyservice.store.rows import Proof
     from cmk_keyservice.store.store import Store
     from cmk_keyservice.vaults.accepted import Accepted, Organization
@@ -75,7 +79,7 @@ class Known:
 class Access:
     """The standing of every organization. `evict` is called with the id of each organization that is refused.
 
-    `clock` is a clock in seconds that goes on while the process is stopped; `confirm` and `lease` are seconds.
+    `clock` is a clock in seconds that goes on while the process is stopped.
     """
 
     def __init__(
@@ -84,20 +88,21 @@ class Access:
         admission: Admission,
         vaults: Vaults,
         store: Store,
+        journal: Journal,
+        *,
         evict: Callable[[str], object],
         clock: Callable[[], float],
-        *,
-        confirm: float = 10.0,
-        lease: float = 60.0,
+        limits: Limits,
     ) -> None:
         self.admission = admission
         self._organizations = organizations
         self._vaults = vaults
         self._store = store
+        self._journal = journal
         self._evict = evict
         self._clock = clock
-        self._confirm = confirm
-        self._lease = lease
+        self._confirm = limits.confirm
+        self._lease = limits.lease
         self._known: dict[str, Known] = {}
         self._looks: Flights[tuple[str, Fence], Problem | None] = Flights()
         self._confirmations: Flights[tuple[str, Fence], None] = Flights()
@@ -255,8 +260,7 @@ class Access:
         began = self._clock()
         answer = await self._ask(organization, known)
         if answer is None:
-            known.standing = known.standing.proven(began)
-            await self._tell(organization, known, Word.PROVEN, "", began)
+            await self._note_success(organization, known, began)
             return None
         if answer.refuses:
             if known.standing.refusal is not None:
@@ -280,8 +284,7 @@ class Access:
         began = self._clock()
         answer = await self._ask(organization, known)
         if answer is None:
-            known.standing = known.standing.proven(began)
-            await self._tell(organization, known, Word.PROVEN, "", began)
+            await self._note_success(organization, known, began)
         elif answer.refuses:
             await self._note_refusal(organization, known, answer, began)
         else:
@@ -301,10 +304,26 @@ class Access:
             and Fence(found.uid, found.accepted.revision if found.accepted is not None else 0) == known.fence
         )
 
+    async def _note_success(self, organization: Organization, known: Known, began: float) -> None:
+        before = known.standing
+        known.standing = before.proven(began)
+        await self._tell(organization, known, Word.PROVEN, "", began)
+        if before.refusal is not None and known.standing.refusal is None:
+            await self._note(organization, regained(known.accepted.kid))
+
     async def _note_refusal(self, organization: Organization, known: Known, answer: NotDone, began: float) -> None:
+        first = known.standing.refusal is None
         self._refuse(organization, known, Refusal(began, answer.problem))
         word = Word.LOST if answer.problem.kind is Kind.LOST else Word.REFUSED
         await self._tell(organization, known, word, answer.problem.detail, began)
+        if first:
+            await self._note(organization, refused(known.accepted.kid, answer.problem, answer.request_id))
+
+    async def _note(self, organization: Organization, record: Record) -> None:
+        try:
+            await self._journal.append(organization.id, [record])
+        except ProblemError as error:
+            _LOG.error("%s of %s is missing in the record: %s", record.event.value, organization.id, error)
 
     def _refuse(self, organization: Organization, known: Known, refusal: Refusal) -> None:
         before = known.standing
@@ -325,9 +344,9 @@ class Access:
         canary = known.accepted.canary
         if canary is None:
             return NotDone(canary_missing(organization))
-        refused = await self._vaults.sign_in(organization)
-        if refused is not None and refused.refuses:
-            return refused
+        without_token = await self._vaults.sign_in(organization)
+        if without_token is not None and without_token.refuses:
+            return without_token
         answer = await self._vaults.unwrap(
             organization, known.accepted.kid, known.accepted.algorithm, canary.wrapped, purpose=Purpose.PROBE, background=True
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cmk_keyservice.keys.flights import Flights
 from cmk_keyservice.keys.problems import not_accepted, settings_changing, taken, unknown_organization
+from cmk_keyservice.keys.recorded import observed as settings_observed
 from cmk_keyservice.problem import Problem, ProblemError
 from cmk_keyservice.store.rows import Fence
 from cmk_keyservice.vaults.organizations import UnreadableOrganizationError
@@ -16,6 +17,7 @@ from cmk_keyservice.vaults.organizations import UnreadableOrganizationError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from cmk_keyservice.audit.journal import Journal
     from cmk_keyservice.store.store import Store
     from cmk_keyservice.vaults.accepted import Organization
     from cmk_keyservice.vaults.organizations import Organizations
@@ -32,9 +34,12 @@ class Admission:
     `keep` stores how the key is reached, for the time when the object no longer says so.
     """
 
-    def __init__(self, organizations: Organizations, store: Store, keep: Callable[[Organization], Awaitable[None]]) -> None:
+    def __init__(
+        self, organizations: Organizations, store: Store, journal: Journal, keep: Callable[[Organization], Awaitable[None]]
+    ) -> None:
         self._organizations = organizations
         self._store = store
+        self._journal = journal
         self._keep = keep
         self._observed: dict[str, Fence] = {}
         self._flights: Flights[tuple[str, Fence], Problem | None] = Flights()
@@ -73,12 +78,16 @@ class Admission:
         if fence is None:
             return not_accepted(fresh)
         try:
+            before = await self._store.known(fresh.id)
             observed = await self._store.observe(fresh.id, fence, fresh.namespace)
             if observed.namespace != fresh.namespace:
                 return taken(fresh, observed.namespace)
             if observed.fence != fence:
                 return settings_changing()
             await self._keep(fresh)
+            if before != fence:
+                shown = f"revision {before.revision}" if before is not None else ""
+                await self._journal.append(fresh.id, [settings_observed(fresh, shown)])
         except ProblemError as error:
             return error.problem
         self._observed[fresh.id] = fence

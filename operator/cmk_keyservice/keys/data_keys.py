@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from cmk_keyservice.keys.admission import fence_of
 from cmk_keyservice.keys.cache import Held
 from cmk_keyservice.keys.data_key import DataKey, Lease
-from cmk_keyservice.keys.epochs import EPOCH_DAYS, NewestKey, new_epoch
+from cmk_keyservice.keys.epochs import NewestKey, new_epoch
 from cmk_keyservice.keys.flights import Flights
 from cmk_keyservice.keys.problems import (
     being_confirmed,
@@ -21,6 +21,7 @@ from cmk_keyservice.keys.problems import (
     unknown_data_key,
     unknown_organization,
 )
+from cmk_keyservice.keys.recorded import created, key_used
 from cmk_keyservice.keys.standing import lease_seconds
 from cmk_keyservice.problem import Kind, Problem, ProblemError
 from cmk_keyservice.store.rows import Fence, Fenced
@@ -32,18 +33,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
+    from cmk_keyservice.audit.journal import Journal
     from cmk_keyservice.keys.access import Access, Known
     from cmk_keyservice.keys.cache import Cache
+    from cmk_keyservice.keys.limits import Limits
     from cmk_keyservice.keys.wrapping import Wrapping
     from cmk_keyservice.store.rows import DataKeyRow
     from cmk_keyservice.store.store import Store
     from cmk_keyservice.vaults.accepted import Accepted, Organization
     from cmk_keyservice.vaults.organizations import Organizations
 
-HELD_FOR: Final = 3600.0
-"""Seconds after which a data key in memory is unwrapped again, at the most; each gets its own, so that they do not come together."""
 EARLIEST: Final = 0.75
-"""The least of these seconds, as a share."""
+"""The least share of its time after which a data key in memory is unwrapped again."""
 NEWEST_FOR: Final = 10.0
 """Seconds for which the newest epoch is known without a look at the database, which may have been restored meanwhile."""
 TRIES: Final = 4
@@ -59,7 +60,7 @@ Place = tuple[str, str, str]
 
 
 class DataKeys:
-    """The data keys of all organizations. `capacity` is how many are held in memory; `clock` counts seconds."""
+    """The data keys of all organizations. `clock` counts seconds."""
 
     def __init__(
         self,
@@ -68,19 +69,20 @@ class DataKeys:
         cache: Cache,
         wrapping: Wrapping,
         store: Store,
-        clock: Callable[[], float],
+        journal: Journal,
         *,
-        epoch_days: float = EPOCH_DAYS,
-        held_for: float = HELD_FOR,
+        clock: Callable[[], float],
+        limits: Limits,
     ) -> None:
         self._organizations = organizations
         self._access = access
         self._cache = cache
         self._wrapping = wrapping
         self._store = store
+        self._journal = journal
         self._clock = clock
-        self._epoch_days = epoch_days
-        self._held_for = held_for
+        self._epoch_days = limits.epoch_days
+        self._held_for = limits.held_for
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
         self._loads: Flights[UUID, Held | Problem] = Flights()
         self._newest: dict[Place, tuple[UUID, float]] = {}
@@ -210,7 +212,9 @@ class DataKeys:
             sent_at = self._clock()
             answer = await self._wrapping.unwrap(organization, row)
             if not isinstance(answer, NotDone):
-                return self._hold(organization, row, answer, sent_at)
+                if row.kid != PLATFORM_KEY:
+                    await self._journal.append(organization.id, [key_used(row, answer)])
+                return self._hold(organization, row, answer.material, sent_at)
             if answer.problem.kind is Kind.THROTTLED:
                 wait = answer.problem.retry_after
                 if wait is None or self._clock() + wait - began > PATIENCE:
@@ -328,8 +332,14 @@ class DataKeys:
                 _LOG.warning("a new data key of %s waits: %s", organization.id, made.problem.detail)
                 return newest.id
             return await self._access.doubt(organization) if made.refuses and not made.is_wrap_alone else made.problem
-        written = await self._store.first_or_existing(made, Fence(organization.uid, accepted.revision))
-        return written if isinstance(written, Fenced) else written.id
+        fence = Fence(organization.uid, accepted.revision)
+        async with self._store.transaction() as connection:
+            written = await self._store.first_or_existing(made.row, fence, within=connection)
+            if isinstance(written, Fenced):
+                return written
+            if written.id == made.row.id:
+                await self._journal.append_within(organization.id, [created(made)], connection)
+        return written.id
 
 
 def _newest(row: DataKeyRow) -> NewestKey:

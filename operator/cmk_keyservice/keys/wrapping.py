@@ -7,7 +7,8 @@ data key.
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import uuid4
 
 from cmk_keyservice.crypto.ciphertext import XAES_256_GCM
@@ -27,6 +28,24 @@ if TYPE_CHECKING:
     from cmk_keyservice.vaults.accepted import Accepted, Organization
     from cmk_keyservice.vaults.vaults import Vaults
 
+RowT = TypeVar("RowT", NewDataKey, Rewrapped)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The 32 bytes of a data key; `request_id` is Azure's, empty for the platform's key."""
+
+    material: bytes = field(repr=False)
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Made(Generic[RowT]):
+    """What is to be written, and Azure's ids of the requests that it took."""
+
+    row: RowT
+    request_ids: str
+
 
 class Wrapping:
     """Makes, unwraps and re-wraps data keys. Nothing is stored here, and nothing is kept in memory."""
@@ -37,7 +56,7 @@ class Wrapping:
 
     async def unwrap(
         self, organization: Organization, row: DataKeyRow, *, purpose: str = Purpose.DATA_KEY, background: bool = False
-    ) -> bytes | NotDone:
+    ) -> Opened | NotDone:
         """The 32 bytes of a row's data key. Raises `ProblemError` if the row does not belong to what it wraps."""
         wrapped = open_edek(self._internal, row.edek, row.organization, row.id, row.kid, row.epoch)
         answer = await self._vaults.unwrap(
@@ -45,11 +64,11 @@ class Wrapping:
         )
         if isinstance(answer, NotDone):
             return answer
-        return unpack(answer.plaintext, _digest_of(row))
+        return Opened(unpack(answer.plaintext, _digest_of(row)), answer.request_id or "")
 
     async def make(
         self, organization: Organization, accepted: Accepted, place: tuple[str, str, str], epoch: int
-    ) -> NewDataKey | NotDone:
+    ) -> Made[NewDataKey] | NotDone:
         """A new data key under an accepted key version, which has already been unwrapped once."""
         material, data_key_id = new_material(), uuid4()
         of, service, purpose = place
@@ -57,24 +76,25 @@ class Wrapping:
         wrapped = await self._wrapped(organization, accepted, pack(material, digest), Purpose.NEW_DATA_KEY, background=False)
         if isinstance(wrapped, NotDone):
             return wrapped
-        kid, algorithm, ciphertext = wrapped
+        kid, algorithm, ciphertext, request_ids = wrapped
         edek = seal_edek(self._internal, ciphertext, of, data_key_id, kid, epoch)
-        return NewDataKey(data_key_id, of, service, purpose, epoch, XAES_256_GCM, kid, algorithm, edek, digest)
+        row = NewDataKey(data_key_id, of, service, purpose, epoch, XAES_256_GCM, kid, algorithm, edek, digest)
+        return Made(row, request_ids)
 
     async def wrap_again(
-        self, organization: Organization, accepted: Accepted, row: DataKeyRow, material: bytes
-    ) -> Rewrapped | NotDone:
+        self, organization: Organization, accepted: Accepted, row: DataKeyRow, opened: Opened
+    ) -> Made[Rewrapped] | NotDone:
         """The same data key under an accepted key version.
 
         The new wrap is unwrapped and compared before it is returned: a row is never given what was not seen to work.
         """
-        payload = pack(material, _digest_of(row))
+        payload = pack(opened.material, _digest_of(row))
         wrapped = await self._wrapped(organization, accepted, payload, Purpose.REWRAP, background=True)
         if isinstance(wrapped, NotDone):
             return wrapped
-        kid, algorithm, ciphertext = wrapped
+        kid, algorithm, ciphertext, request_ids = wrapped
         edek = seal_edek(self._internal, ciphertext, row.organization, row.id, kid, row.epoch)
-        return Rewrapped(row.id, row.row_version, kid, algorithm, edek)
+        return Made(Rewrapped(row.id, row.row_version, kid, algorithm, edek), f"{opened.request_id} {request_ids}".strip())
 
     @staticmethod
     def data_key(row: DataKeyRow, material: bytes, expires: float) -> DataKey:
@@ -91,7 +111,7 @@ class Wrapping:
 
     async def _wrapped(
         self, organization: Organization, accepted: Accepted, payload: bytes, purpose: str, *, background: bool
-    ) -> tuple[str, str, bytes] | NotDone:
+    ) -> tuple[str, str, bytes, str] | NotDone:
         """Wrap a payload, and unwrap it again; the kid is the one of the vault's answer."""
         wrapped = await self._vaults.wrap(organization, accepted, payload, purpose=purpose, background=background)
         if isinstance(wrapped, NotDone):
@@ -107,7 +127,8 @@ class Wrapping:
             return again
         if not hmac.compare_digest(again.plaintext, payload):
             return NotDone(wrap_not_confirmed(accepted.kid, "it unwraps to something else"), request_id=again.request_id)
-        return wrapped.kid, wrapped.algorithm, wrapped.ciphertext
+        ids = f"{wrapped.request_id or ''} {again.request_id or ''}".strip()
+        return wrapped.kid, wrapped.algorithm, wrapped.ciphertext, ids
 
 
 def _digest_of(row: DataKeyRow) -> bytes:

@@ -12,7 +12,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from cmk_keyservice.keys.recorded import rewrapped
 from cmk_keyservice.keys.rewrap_state import RewrapState
+from cmk_keyservice.keys.wrapping import Made
 from cmk_keyservice.problem import Kind, Problem, ProblemError
 from cmk_keyservice.store.rows import Fence, Fenced, Rewrapped
 from cmk_keyservice.vaults.answers import NotDone
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from cmk_keyservice.audit.journal import Journal
     from cmk_keyservice.keys.wrapping import Wrapping
     from cmk_keyservice.store.rows import DataKeyRow
     from cmk_keyservice.store.store import Store
@@ -38,6 +41,8 @@ LONGEST_BATCH: Final = 20.0
 LONGEST_PASS: Final = 60.0
 """Seconds after which a pass ends, so that its progress is reported."""
 _LOG: Final = logging.getLogger(__name__)
+_Moved = tuple[str, Made[Rewrapped]]
+"""The key version that a row had, and what it gets."""
 
 
 @dataclass(slots=True)
@@ -55,8 +60,11 @@ class _Pass:
 class Rewrap:
     """Re-wraps one organization at a time. `monotonic` counts seconds."""
 
-    def __init__(self, store: Store, wrapping: Wrapping, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, store: Store, journal: Journal, wrapping: Wrapping, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
+        self._journal = journal
         self._wrapping = wrapping
         self._monotonic = monotonic
 
@@ -82,24 +90,31 @@ class Rewrap:
             rows = [row for row in batch.rows if row.id not in state.failed]
             if not rows:
                 return False
-            rewrapped = await self._rewrap_all(organization, accepted, rows, state)
-            if rewrapped and await self._write(organization, rewrapped, fence, batch.connection):
+            moved = await self._rewrap_all(organization, accepted, rows, state)
+            if moved and await self._write(organization, moved, fence, batch.connection):
                 state.stopped = _fenced()
         return True
 
     async def _write(
-        self, organization: Organization, rewrapped: Sequence[Rewrapped], fence: Fence, connection: AsyncConnection
+        self, organization: Organization, moved: Sequence[_Moved], fence: Fence, connection: AsyncConnection
     ) -> bool:
-        written = await self._store.compare_and_set_all(organization.id, rewrapped, fence, within=connection)
-        return isinstance(written, Fenced)
+        """Write and record in one transaction; returns whether other settings are in force by now."""
+        rows = [made.row for _, made in moved]
+        written = await self._store.compare_and_set_all(organization.id, rows, fence, within=connection)
+        if isinstance(written, Fenced):
+            return True
+        records = [rewrapped(before, made) for before, made in moved if made.row.id in written]
+        if records:
+            await self._journal.append_within(organization.id, records, connection)
+        return False
 
     async def _rewrap_all(
         self, organization: Organization, accepted: Accepted, rows: Sequence[DataKeyRow], state: _Pass
-    ) -> list[Rewrapped]:
+    ) -> list[_Moved]:
         began = self._monotonic()
         slots = asyncio.Semaphore(AT_ONCE)
 
-        async def one(row: DataKeyRow) -> Rewrapped | None:
+        async def one(row: DataKeyRow) -> _Moved | None:
             async with slots:
                 if state.stopped is not None or self._monotonic() - began > LONGEST_BATCH:
                     return None
@@ -110,7 +125,7 @@ class Rewrap:
 
         return [done for done in await asyncio.gather(*map(one, rows)) if done is not None]
 
-    async def _rewrap(self, organization: Organization, accepted: Accepted, row: DataKeyRow, state: _Pass) -> Rewrapped | None:
+    async def _rewrap(self, organization: Organization, accepted: Accepted, row: DataKeyRow, state: _Pass) -> _Moved | None:
         try:
             material = await self._wrapping.unwrap(organization, row, purpose=Purpose.REWRAP, background=True)
         except ProblemError as error:
@@ -125,8 +140,8 @@ class Rewrap:
                 state.refusing[row.kid] = material.problem
             return None
         answer = await self._wrapping.wrap_again(organization, accepted, row, material)
-        if isinstance(answer, Rewrapped):
-            return answer
+        if isinstance(answer, Made):
+            return row.kid, answer
         self._not_moved(row, answer.problem)
         state.stopped = answer.problem
         return None

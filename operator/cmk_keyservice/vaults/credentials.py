@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cmk_keyservice.crypto.context import credentials_context
 from cmk_keyservice.problem import Kind, Problem, ProblemError
 from cmk_keyservice.store.rows import Fence
 from cmk_keyservice.vaults.accepted import RegistrationAccess, read_access
-from cmk_operator.core.organization.credential import CertificateCredential, ClientSecret
+from cmk_operator.core.organization.certificate import read_credential
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -42,10 +43,12 @@ class Credentials:
         values = await self._read(organization, access)
         if not any(isinstance(value, bytes) for value in values.values()):
             values |= await self._kept(organization, access, kid)
-        found = [_credential(one, value) for one in access.credentials if isinstance(value := values.get(one), bytes)]
+        now = datetime.now(UTC)
+        read = [_credential(organization, one, values[one], now) for one in access.credentials if one in values]
+        found = tuple(one for one in read if not isinstance(one, Problem))
         if not found:
-            raise ProblemError(next(value for value in values.values() if isinstance(value, Problem)))
-        return tuple(found)
+            raise ProblemError(next(one for one in read if isinstance(one, Problem)))
+        return found
 
     async def keep(self, organization: Organization) -> None:
         """Store how the key in force is reached. Raises `ProblemError` if the database or all credentials cannot be read."""
@@ -79,10 +82,16 @@ class Credentials:
         return {}
 
 
-def _credential(reference: CredentialReference, value: bytes) -> Credential:
-    if reference.certificate:
-        return CertificateCredential(value)
-    return ClientSecret(value.decode("utf-8", "replace").strip())
+def _credential(
+    organization: Organization, reference: CredentialReference, value: bytes | Problem, now: datetime
+) -> Credential | Problem:
+    if isinstance(value, Problem):
+        return value
+    read = read_credential(value, now)
+    if isinstance(read, str):
+        shown = f"entry {reference.key!r} of Secret {organization.namespace}/{reference.secret}"
+        return unreadable_secret(shown, "is no credential", f"{read[:1].upper()}{read[1:]}.")
+    return read.credential
 
 
 def _name(reference: CredentialReference) -> str:

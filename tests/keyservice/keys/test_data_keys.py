@@ -11,9 +11,9 @@ import pytest
 
 from cmk_keyservice.crypto.ciphertext import parse
 from cmk_keyservice.crypto.suites import open_, seal
+from cmk_keyservice.keys.limits import Limits
 from cmk_keyservice.keys.standing import Serving
 from cmk_keyservice.problem import Kind
-from cmk_keyservice.replica import Limits
 from cmk_operator.core.kinds.call_rates import Rate
 from tests.keyservice.keys.world import SERVICE, Clock, World, problem_of
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cmk_keyservice.keys.clock import seconds
+from cmk_keyservice.keys.limits import Limits
 from cmk_keyservice.keys.standing import Serving
 from cmk_keyservice.problem import Kind, ProblemError
-from cmk_keyservice.replica import Limits
 from tests.keyservice.keys.way import Way
 from tests.keyservice.keys.world import SERVICE, Clock, World, eventually, problem_of
 

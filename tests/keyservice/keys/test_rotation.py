@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -285,7 +286,7 @@ async def test_a_replica_that_was_stopped_in_its_wrap_is_fenced(acme: World) -> 
     await acme.rotate()
     await acme.accept()
     await (await acme.replica()).upkeep.tend(acme.organization())
-    written = await stopped.store.first_or_existing(made, Fence(old.uid, 1))  # type: ignore[arg-type]  # it was made
+    written = await stopped.store.first_or_existing(made.row, Fence(old.uid, 1))  # type: ignore[union-attr]  # it was made
     assert isinstance(written, Fenced)
 
 
@@ -348,3 +349,23 @@ async def test_an_organization_that_brings_its_own_key_is_moved_to_it_and_gets_n
     await world.disable(0)
     assert await by_kid(replica, world) == {PLATFORM_KEY: (2, 0)}
     assert await read_all(await world.replica(), world, rows) == expected(2)
+
+
+async def test_the_record_tells_each_act_on_the_keys_with_azures_request_ids(acme: World) -> None:
+    replica = await acme.replica()
+    rows = await written(replica, acme, 1)
+    await acme.rotate()
+    await acme.accept()
+    await replica.upkeep.tend(acme.organization())
+    entries = [json.loads(line) async for line in replica.journal.lines(acme.name)]
+    assert [one["event"] for one in entries] == [
+        *("RecordStarted", "SettingsObserved", "DataKeyCreated", "KeyUsed", "SettingsObserved", "DataKeyRewrapped"),
+    ]
+    created, used, moved = entries[2], entries[3], entries[5]
+    assert {one["object"]["name"] for one in (created, used, moved)} == {str(parse(rows[0]).data_key_id)}
+    assert (moved["from"], moved["to"]) == (acme.kid(0), acme.kid(1))
+    known = {one["request_id"] for one in await acme.control.requests()}
+    ids = [one["azureRequestId"].split() for one in (created, used, moved)]
+    assert [len(some) for some in ids] == [2, 1, 3]
+    assert {one for some in ids for one in some} <= known
+    assert not (await replica.journal.verify(acme.name)).findings

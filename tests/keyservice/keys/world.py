@@ -22,8 +22,9 @@ from cmk_keyservice.crypto.edek import seal_edek
 from cmk_keyservice.crypto.suites import new_material
 from cmk_keyservice.crypto.wrapped_payload import pack
 from cmk_keyservice.keys.clock import seconds
+from cmk_keyservice.keys.limits import Limits
 from cmk_keyservice.problem import Kind, Problem, ProblemError
-from cmk_keyservice.replica import Cluster, Limits, Replica
+from cmk_keyservice.replica import Cluster, Replica
 from cmk_keyservice.store.rows import Fence, NewDataKey
 from cmk_keyservice.store.store import Store
 from cmk_keyservice.vaults.accepted import PLATFORM_KEY, read_organization
