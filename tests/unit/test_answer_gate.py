@@ -435,6 +435,20 @@ def test_any_bytes_are_an_object_or_unreadable(content: bytes) -> None:
         assert all(math.isfinite(one) and abs(one) <= 1 << 63 for one in found.values() if isinstance(one, int))
 
 
+@pytest.mark.parametrize("value", [b"{}", b"[]", b"0", b'"ab"', b'{"a":{}}'])
+def test_many_small_values_take_no_more_memory_than_a_large_answer(value: bytes) -> None:
+    content = b'{"value":[' + b",".join([value] * (LARGEST_PAGE // (len(value) + 1) - 9)) + b"]}"
+    assert len(content) < LARGEST_PAGE, "by its bytes it may pass"
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnreadableError, match="more than 400000 values"):
+            read_object(content)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < LARGEST_ANSWER
+
+
 async def test_texts_are_printable_and_bounded_once_they_are_in(internet: Internet, session: AzureSession) -> None:
     hostile, long = "a\x1b[31m\u202e\x9b\r\n\ufeff\u2028b", "x" * 100_000
     body = {
