@@ -38,6 +38,8 @@ class Collector:
     """A log collector that answers `answer`; it keeps the lines of what it took."""
 
     answer: int = 200
+    raw: bytes | None = None
+    """These bytes instead of an answer."""
     lines: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     refused: int = 0
@@ -66,6 +68,10 @@ def collector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Colle
                 collector.lines += body.splitlines()
             else:
                 collector.refused += 1
+            if collector.raw is not None:
+                self.close_connection = True
+                self.wfile.write(collector.raw)
+                return
             self.send_response(collector.answer)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -135,6 +141,23 @@ async def test_a_sink_that_is_down_gets_everything_when_it_is_back_and_keeps_nob
     collector.answer = 202
     await until("delivered", lambda: len(collector.entries) == 4)
     assert collector.entries == await archive.entries()
+
+
+async def test_a_sink_that_answers_oddly_keeps_nobody_waiting_and_gets_everything_in_the_end(
+    archive: Archive, collector: Collector, sink: AuditSink, caplog: pytest.LogCaptureFixture
+) -> None:
+    collector.answer, collector.raw = 500, b"SSH-2.0-OpenSSH_9.6\r\n"
+    journal = archive.journal(send=sink.send)
+    journal.start()
+    await _recorded(journal, 1)
+    await until("not HTTP", lambda: "is not HTTP" in str([vars(record) for record in caplog.records]))
+    collector.answer, collector.raw = 307, None
+    await until("a redirect", lambda: "redirects are not followed" in str([vars(record) for record in caplog.records]))
+    assert len(await archive.entries()) == 2
+    collector.answer = 200
+    collector.raw = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 629145600\r\n\r\n{"
+    await until("delivered", lambda: len(collector.entries) >= 2)
+    assert collector.entries == await archive.entries(), "each once: the status counts, and no body is read"
 
 
 async def test_a_sink_that_is_down_for_too_long_is_told_what_it_missed(

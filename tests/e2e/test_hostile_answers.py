@@ -61,6 +61,9 @@ def answers() -> list[dict[str, Any]]:
         raw(bomb(), headers={"Content-Encoding": "gzip"}),
         {"kind": "endless", "status": 200, "body": {}},
         {"kind": "status", "status": 200, "body": {"value": [], "nextLink": ELSEWHERE, "@odata.nextLink": ELSEWHERE}},
+        # A page that leads back to itself, with an object that is none; and a page of more values than an answer may have.
+        {"kind": "status", "status": 200, "body": {"value": [{"id": "/x"}], "nextLink": "{url}", "@odata.nextLink": "{url}"}},
+        raw(b'{"value":[' + b"{}," * 200_000 + b"{}]}"),
         {"kind": "status", "status": 307, "body": {}, "headers": {"Location": ELSEWHERE}},
         {"kind": "status", "status": 401, "body": {}, "headers": {"WWW-Authenticate": f'Bearer authorization="{ELSEWHERE}"'}},
     ]
@@ -200,6 +203,11 @@ async def test_what_is_read_only_to_say_more_disturbs_no_resource(world: World) 
     async def nothing() -> None:
         await environment.key_until("accessible", has("KeyAccessible"))
 
+    async def not_signed_in() -> None:
+        await environment.objects.until(
+            "not signed in", "FederatedIdentity", environment.name, lambda seen: has("Authenticated")(seen) is False
+        )
+
     async def no_consent_seen() -> None:
         await environment.objects.until("unknown", "CustomerTenant", environment.name, has("ConsentGranted", "Unknown"))
 
@@ -208,9 +216,13 @@ async def test_what_is_read_only_to_say_more_disturbs_no_resource(world: World) 
         {"host": GRAPH, "path": "/applications"},
     ):
         await world.play({**place, "method": "GET"}, nothing, frozenset())
-    path = f"/{environment.customer.tenant_id}/oauth2/v2.0/token"
     every = frozenset({"docs", "sql", "des", "data"})
-    await world.play({"host": ENTRA, "path": path, "method": "POST"}, no_consent_seen, every)
+    since = await environment.position()
+    for tenant, said in ((environment.customer.tenant_id, no_consent_seen), (environment.provider.tenant_id, not_signed_in)):
+        await world.play({"host": ENTRA, "path": f"/{tenant}/oauth2/v2.0/token", "method": "POST"}, said, every)
+    asked = [one["path"] for one in await environment.requests_about(ENTRA, since)]
+    assert asked
+    assert all(path.endswith("/oauth2/v2.0/token") for path in asked), "no document of Entra can mislead: none is read"
 
 
 async def test_a_poll_that_nobody_can_read_waits_and_the_change_is_made_once(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,8 @@ class Receiver:
     certificates: Path
     answer: int = 204
     headers: dict[str, str] = field(default_factory=dict)
+    raw: bytes | None = None
+    """These bytes instead of an answer, repeated until the client is gone if they are the start of a body."""
     posted: list[Posted] = field(default_factory=list)
     port: int = 0
     _server: ThreadingHTTPServer | None = None
@@ -67,11 +70,21 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 receiver.posted.append(Posted(headers, self.path, body, receiver.answer))
+                if receiver.raw is not None:
+                    self._send_raw(receiver.raw)
+                    return
                 self.send_response(receiver.answer)
                 for name, value in receiver.headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
+
+            def _send_raw(self, raw: bytes) -> None:
+                self.close_connection = True
+                with suppress(OSError):
+                    self.wfile.write(raw)
+                    while raw.startswith(b"HTTP/"):
+                        self.wfile.write(b" " * 0x10000)
 
             def log_message(self, *unused: object) -> None:
                 pass

@@ -169,8 +169,12 @@ async def test_what_is_wrong_with_a_receiver_is_named_and_stops_nothing(world: W
     await world.environment.apply_tenant(notifications={"sink": receiver.url, "secretRef": reference})
     message = await tenant_until(world, "no secret", "False", "SecretNotFound")
     assert f"Secret {NAMESPACE}/absent does not exist: the provider's administrator must create it" in message
-    receiver.answer = 200
+    receiver.answer, receiver.raw = 500, b"SSH-2.0-OpenSSH_9.6\r\n"
     await world.environment.apply_tenant(notifications={"sink": receiver.url})
+    message = await tenant_until(world, "another protocol", "False", "SinkUnreachable")
+    assert "answers something that is not HTTP" in message
+    # Accepted, with a body that never ends and that nobody reads.
+    receiver.answer, receiver.raw = 200, b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{"
     await tenant_until(world, "mended", "True", "Delivered")
     assert receiver.types(name) == ["encryption.active"]
     await world.environment.apply_tenant()
