@@ -20,6 +20,8 @@ from cmk_operator.api.model import GROUP
 from cmk_operator.kubernetes.client import KubernetesError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cmk_operator.kubernetes.client import KubernetesClient
 
 RESOURCE: Final = "organizationkeys"
@@ -42,8 +44,15 @@ class ReviewTimes:
 class Reviews:
     """Callers and their rights, each asked of the API server and remembered. Nobody has a right that no Role gives."""
 
-    def __init__(self, client: KubernetesClient, audience: str, times: ReviewTimes) -> None:
-        self._client, self._audience = client, audience
+    def __init__(
+        self,
+        client: KubernetesClient,
+        audience: str,
+        times: ReviewTimes,
+        counted: Callable[[str, str], None] = lambda _kind, _result: None,
+    ) -> None:
+        """`counted` is called with the kind of each review and its result: allowed, refused or failed."""
+        self._client, self._audience, self._counted = client, audience, counted
         self._tokens: Answers[bytes, Caller | None] = Answers(times.fresh_for, times.outage_grace, MOST_TOKENS)
         self._rights: Answers[tuple[Caller, Place, str], bool] = Answers(times.fresh_for, times.outage_grace, MOST_RIGHTS)
 
@@ -94,7 +103,9 @@ class Reviews:
         # An authenticator that knows no audiences answers none: then the token was not made for this service.
         accepted = bool(status.get("authenticated")) and self._audience in (status.get("audiences") or ())
         if not accepted or not is_service_account(str(user.get("username", ""))):
+            self._counted("TokenReview", "refused")
             return Answer(None, allowed=False)
+        self._counted("TokenReview", "allowed")
         extra = tuple(sorted((str(name), tuple(values)) for name, values in (user.get("extra") or {}).items()))
         caller = Caller(str(user["username"]), str(user.get("uid", "")), tuple(user.get("groups") or ()), extra)
         return Answer(caller, allowed=True, good_for=_seconds_left(claims))
@@ -117,12 +128,14 @@ class Reviews:
         }
         status = await self._ask(_ACCESS_REVIEWS, "SubjectAccessReview", "authorization.k8s.io/v1", spec)
         allowed = bool(status.get("allowed")) and not status.get("denied")
+        self._counted("SubjectAccessReview", "allowed" if allowed else "refused")
         return Answer(allowed, allowed=allowed)
 
     async def _ask(self, path: str, kind: str, version: str, spec: dict[str, Any]) -> dict[str, Any]:
         try:
             answer = await self._client.request("POST", path, body={"apiVersion": version, "kind": kind, "spec": spec})
         except KubernetesError as error:
+            self._counted(kind, "failed")
             # 401 and 403 are about the key service's own token and its own rights, and say nothing of the caller.
             if error.status in {401, 403}:
                 raise problem_error(

@@ -1,0 +1,163 @@
+"""The listeners: uvicorn with bounds on what arrives before a caller is known, and a certificate that may be renewed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from typing import TYPE_CHECKING, Any, Final
+
+import uvicorn
+from cryptography import x509
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from starlette.types import ASGIApp
+
+MOST_HEADER_BYTES: Final = 32 * 1024
+"""Most bytes of a request line and headers; the longest ServiceAccount tokens have about 2 KiB."""
+HEADER_SECONDS: Final = 10.0
+"""Most seconds from the first byte of a request, or from the connection, until its headers are complete."""
+MOST_CONNECTIONS: Final = 1_000
+CHECK_CERTIFICATE_EVERY: Final = 30.0
+_LOG: Final = logging.getLogger(__name__)
+
+
+class HeadersTooLargeError(Exception):
+    """A request line and headers of more than `MOST_HEADER_BYTES`; httptools answers 400 and closes."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 with a bound on the size of headers and on the time that they may take: uvicorn itself has neither."""
+
+    _header_bytes = 0
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._start_deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._end_deadline()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._header_bytes = 0
+        self._start_deadline()
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Bound the request line."""
+        self._bound(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Bound the headers."""
+        self._bound(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """From here on, the body has bounds of its own."""
+        self._end_deadline()
+        super().on_headers_complete()
+
+    def _bound(self, more: int) -> None:
+        self._header_bytes += more
+        if self._header_bytes > MOST_HEADER_BYTES:
+            raise HeadersTooLargeError
+
+    def _start_deadline(self) -> None:
+        self._end_deadline()
+        self._deadline = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+
+    def _end_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class Listener(uvicorn.Server):
+    """One listener; the composition root decides about signals, so it takes none."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take no signal."""
+        yield
+
+    async def serve_until(self, stop: asyncio.Event, listening: socket.socket) -> None:
+        """Serve the socket until `stop` is set, then let running requests end."""
+        serving = asyncio.ensure_future(self.serve([listening]))
+        stopped = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        self.should_exit = True
+        stopped.cancel()
+        await serving
+
+
+def listener(app: ASGIApp, tls: ssl.SSLContext | None, grace: float) -> Listener:
+    """A listener for an application, which lets requests end for `grace` seconds when it stops."""
+    made: dict[str, Any] = {}
+    if tls is not None:
+        made["ssl_context_factory"] = lambda _config, _default: tls
+    return Listener(
+        uvicorn.Config(
+            app,
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            backlog=MOST_CONNECTIONS,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=max(1, round(grace)),
+            **made,
+        )
+    )
+
+
+class Certificate:
+    """The certificate that callers are shown. Its files may be replaced at any time, as a projected Secret is."""
+
+    def __init__(self, certificate: Path, key: Path, expires: Callable[[float], None]) -> None:
+        self._certificate, self._key, self._expires = certificate, key, expires
+        self._seen: bytes = b""
+        self.context: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.set_alpn_protocols(["http/1.1"])
+
+    def load(self) -> None:
+        """Read the files if they have changed; open connections keep what they have.
+
+        Raises `OSError` and `ValueError` (ssl.SSLError among them) for files that are no certificate and its key.
+        """
+        text = self._certificate.read_bytes()
+        found = text + self._key.read_bytes()
+        if found == self._seen:
+            return
+        expires = x509.load_pem_x509_certificate(text).not_valid_after_utc
+        self.context.load_cert_chain(self._certificate, self._key)
+        self._seen = found
+        self._expires(expires.timestamp())
+        _LOG.info("the TLS certificate is loaded", extra={"expires": expires.isoformat()})
+
+    async def follow(self) -> None:
+        """Look at the files again and again."""
+        while True:
+            await asyncio.sleep(CHECK_CERTIFICATE_EVERY)
+            try:
+                self.load()
+            except (OSError, ValueError) as error:
+                _LOG.error("the TLS certificate in %s cannot be loaded, the old one stays: %s", self._certificate, error)
