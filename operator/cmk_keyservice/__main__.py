@@ -123,7 +123,7 @@ async def serve(settings: ServeSettings, connection: Connection, url: str, rings
             epoch_days=settings.epoch_days,
         )
         journal = Journal(store)
-        replica = Replica(store, session, vault_rate, rings, Cluster.of(client), limits)
+        replica = Replica(store, session, vault_rate, rings, cluster=Cluster.of(client), limits=limits)
         counters = Counters(store, journal)
         times = ReviewTimes(settings.review_seconds, settings.review_outage_grace)
         readiness = Readiness(store, rings[0], replica.missing)

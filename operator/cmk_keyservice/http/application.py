@@ -196,8 +196,8 @@ class DataKeyAnswers:
         self._service.count(work.organization, work.caller.service, operation, 1, 0)
         leased = bodies.LeasedDataKey(
             data_key_id=key.id,
-            key=key.material,
-            suite=key.suite,
+            key=key.primitive.material,
+            suite=key.primitive.suite,
             service=key.service,
             purpose=key.purpose.removeprefix(LEASED),
             epoch=key.epoch,

@@ -35,6 +35,7 @@ class HeadersTooLargeError(Exception):
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 with a bound on the size of headers and on the time that they may take: uvicorn itself has neither."""
 
+    header_seconds = HEADER_SECONDS
     _header_bytes = 0
     _deadline: asyncio.TimerHandle | None = None
 
@@ -76,7 +77,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _start_deadline(self) -> None:
         self._end_deadline()
-        self._deadline = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+        self._deadline = self.loop.call_later(self.header_seconds, self.transport.close)
 
     def _end_deadline(self) -> None:
         if self._deadline is not None:
