@@ -24,7 +24,7 @@ SIZES = frozenset({"maxLength", "maxItems"})
 SCHEMATHESIS = """\
 [generation]
 database = "none"
-max-examples = 20
+max-examples = 8
 
 [checks.positive_data_acceptance]
 expected-statuses = [200, 403, 404, 422]
