@@ -18,16 +18,16 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, CliApp
 
 from cmk_keyservice.audit.counters import Counters
-from cmk_keyservice.audit.journal import Journal
 from cmk_keyservice.callers.reviews import Reviews, ReviewTimes
 from cmk_keyservice.crypto.key_ring import KeyRing, RingName, new_key_ring, with_new_key, with_primary
 from cmk_keyservice.http.application import application, monitoring
 from cmk_keyservice.http.key_service import KeyService
 from cmk_keyservice.http.readiness import Readiness
 from cmk_keyservice.http.server import Certificate, listener
+from cmk_keyservice.keys.limits import Limits
 from cmk_keyservice.private_memory import keep_memory_private
 from cmk_keyservice.problem import ProblemError
-from cmk_keyservice.replica import Cluster, Limits, Replica
+from cmk_keyservice.replica import Cluster, Replica
 from cmk_keyservice.settings import MigrateSettings, ServeSettings
 from cmk_keyservice.store.schema import migrate
 from cmk_keyservice.store.store import Store
@@ -114,7 +114,9 @@ async def serve(settings: ServeSettings, connection: Connection, url: str, rings
         # Reviews of callers have their own connections: nothing else may make callers wait.
         reviewing = KubernetesClient(await stack.enter_async_context(connection.open()), telemetry.outside)
         session = await stack.enter_async_context(
-            AzureSession(telemetry.outside, TokenFile(settings.federated_token_file), BudgetRates(vault_calls=vault_rate))
+            AzureSession(
+                telemetry.outside, TokenFile(settings.federated_token_file), BudgetRates(vault_calls=vault_rate), connections=64
+            )
         )
         limits = Limits(
             capacity=settings.cached_data_keys,
@@ -122,9 +124,8 @@ async def serve(settings: ServeSettings, connection: Connection, url: str, rings
             lease=settings.lease_seconds,
             epoch_days=settings.epoch_days,
         )
-        journal = Journal(store)
         replica = Replica(store, session, vault_rate, rings, cluster=Cluster.of(client), limits=limits)
-        counters = Counters(store, journal)
+        counters = Counters(store, replica.journal)
         times = ReviewTimes(settings.review_seconds, settings.review_outage_grace)
         readiness = Readiness(store, rings[0], replica.missing)
         service = KeyService(
