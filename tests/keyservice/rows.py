@@ -6,6 +6,8 @@ import secrets
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from sqlalchemy import text
+
 from cmk_keyservice.store.rows import DataKeyRow, Fence, NewDataKey
 
 if TYPE_CHECKING:
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
 FENCE = Fence("uid-1", 1)
 OLD = "https://v.vault.azure.net/keys/k/00000000000000000000000000000001"
 NEW = "https://v.vault.azure.net/keys/k/00000000000000000000000000000002"
+
+WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+"""How many connections to the database wait for a lock."""
 
 
 def new_data_key(epoch: int = 1, *, organization: str = "acme", service: str = "shop/orders", kid: str = OLD) -> NewDataKey:

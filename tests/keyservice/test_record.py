@@ -18,6 +18,7 @@ from cmk_keyservice.problem import ProblemError
 from cmk_keyservice.store.store import Store
 from cmk_operator.cli.commands import cmk
 from cmk_operator.core.audit.verification import Flaw
+from tests.keyservice.rows import WAITING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +67,19 @@ async def test_writers_of_two_replicas_share_one_chain(store: Store, database_ur
     assert max(anchor.sequence for anchor in anchors) == 41
     written = {json.loads(line).get("azureRequestId") async for line in journals[1].lines("acme")}
     assert written == {None, *(f"request-{number}" for number in range(40))}
+    await other.close()
+
+
+async def test_a_writer_waits_for_another_that_has_not_committed(store: Store, database_url: str) -> None:
+    journal = await _with_entries(store, 1)
+    other = await Store.open(database_url)
+    async with store.transaction() as connection:
+        assert (await journal.append_within("acme", [_used(1)], connection)).sequence == 3
+        waiting = asyncio.create_task(Journal(other).append("acme", [_used(2)]))
+        while (await store.rows(WAITING))[0][0] == 0:
+            assert not waiting.done()
+    assert (await waiting).sequence == 4
+    assert (await journal.verify("acme")).whole
     await other.close()
 
 

@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from sqlalchemy import text
 
 from cmk_keyservice.problem import Kind, ProblemError
 from cmk_keyservice.store.rows import DataKeyRow, Fence, Fenced, Notice, Observed, Rewrapped, Word, Write
 from cmk_keyservice.store.store import Store
-from tests.keyservice.rows import FENCE, NEW, OLD, new_data_key, stored
+from tests.keyservice.rows import FENCE, NEW, OLD, WAITING, new_data_key, stored
 
 if TYPE_CHECKING:
     from sandbox.postgresql import Postgresql
-
-_WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
 
 
 def _known(uid: str, revision: int) -> Observed:
@@ -86,7 +83,7 @@ async def test_observing_waits_for_writes_under_older_settings(store: Store) -> 
     async with store.transaction() as connection:
         await store.first_or_existing(new_data_key(), FENCE, within=connection)
         observing = asyncio.create_task(store.observe("acme", Fence("uid-1", 2), "shop"))
-        while (await store.rows(_WAITING))[0][0] == 0:
+        while (await store.rows(WAITING))[0][0] == 0:
             assert not observing.done()
     await observing
     assert [count.data_keys for count in await store.by_kid("acme")] == [1]
@@ -97,7 +94,7 @@ async def test_another_namespace_waits_for_the_first_data_key_and_then_gets_noth
     async with store.transaction() as connection:
         await store.first_or_existing(new_data_key(), FENCE, within=connection)
         observing = asyncio.create_task(store.observe("acme", Fence("uid-2", 1), "evil"))
-        while (await store.rows(_WAITING))[0][0] == 0:
+        while (await store.rows(WAITING))[0][0] == 0:
             assert not observing.done()
     assert await observing == Observed(FENCE, "shop")
 
@@ -112,6 +109,8 @@ async def test_kid_and_edek_change_together_and_the_previous_ones_are_kept(store
     assert (now.previous_kid, now.previous_algorithm, now.previous_edek) == (OLD, row.algorithm, row.edek)
     assert await store.compare_and_set("acme", change, FENCE) is Write.STALE
     assert await store.compare_and_set("other", _rewrapped(now), FENCE) is Write.FENCED
+    await store.observe("other", FENCE, "shop")
+    assert await store.compare_and_set("other", _rewrapped(now), FENCE) is Write.STALE
     assert [(count.kid, count.data_keys, count.previous) for count in await store.by_kid("acme")] == [(OLD, 0, 1), (NEW, 1, 0)]
     assert await store.drop_previous("acme", OLD) == 1
     assert [(count.kid, count.data_keys, count.previous) for count in await store.by_kid("acme")] == [(NEW, 1, 0)]

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import func, select, text
+from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from cmk_keyservice.store.database import Database
@@ -28,6 +28,10 @@ _COLUMNS: Final = (
     func.extract("epoch", func.clock_timestamp() - DATA_KEY.c.created_at).label("age"),
 )
 _ROWS: Final = select(*_COLUMNS)
+_BY_ID: Final = _ROWS.where(DATA_KEY.c.id == bindparam("data_key"))
+_EPOCHS: Final = _ROWS.where(*(DATA_KEY.c[name] == bindparam(name) for name in ("organization", "service", "purpose")))
+_NEWEST: Final = _EPOCHS.order_by(DATA_KEY.c.epoch.desc()).limit(1)
+_OF_EPOCH: Final = _EPOCHS.where(DATA_KEY.c.epoch == bindparam("epoch"))
 _COMPARE_AND_SET: Final = text(
     """
     UPDATE data_key SET
@@ -76,16 +80,15 @@ class DataKeys(Database):
 
     async def data_key(self, id_: UUID) -> DataKeyRow | None:
         """The data key with this id, of whichever organization: the caller compares it."""
-        found = await self.row(_ROWS.where(DATA_KEY.c.id == id_))
-        return None if found is None else _row(found)
+        return _row_or_none(await self.row(_BY_ID, data_key=id_))
 
     async def newest(self, organization: str, service: str, purpose: str) -> DataKeyRow | None:
         """The data key of the newest epoch."""
-        return await self._one_of(organization, service, purpose, None)
+        return _row_or_none(await self.row(_NEWEST, organization=organization, service=service, purpose=purpose))
 
     async def of_epoch(self, organization: str, service: str, purpose: str, epoch: int) -> DataKeyRow | None:
         """The data key of one epoch."""
-        return await self._one_of(organization, service, purpose, epoch)
+        return _row_or_none(await self.row(_OF_EPOCH, organization=organization, service=service, purpose=purpose, epoch=epoch))
 
     async def compare_and_set(
         self, organization: str, new: Rewrapped, fence: Fence, *, within: AsyncConnection | None = None
@@ -136,15 +139,6 @@ class DataKeys(Database):
         async with self.transaction() as connection:
             return (await connection.execute(_DROP_PREVIOUS, {"organization": organization, "kid": kid})).rowcount
 
-    async def _one_of(self, organization: str, service: str, purpose: str, epoch: int | None) -> DataKeyRow | None:
-        statement = _ROWS.where(
-            DATA_KEY.c.organization == organization, DATA_KEY.c.service == service, DATA_KEY.c.purpose == purpose
-        )
-        if epoch is not None:
-            statement = statement.where(DATA_KEY.c.epoch == epoch)
-        found = await self.row(statement.order_by(DATA_KEY.c.epoch.desc()).limit(1))
-        return None if found is None else _row(found)
-
 
 @dataclass(frozen=True, slots=True)
 class RewrapBatch:
@@ -157,3 +151,7 @@ class RewrapBatch:
 def _row(row: Row[tuple[object, ...]]) -> DataKeyRow:
     values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
     return DataKeyRow(**values | {"age": float(values["age"])})
+
+
+def _row_or_none(row: Row[tuple[object, ...]] | None) -> DataKeyRow | None:
+    return None if row is None else _row(row)

@@ -87,7 +87,6 @@ DATA_KEY: Final = Table(
     Column("previous_algorithm", Text, nullable=True),
     Column("previous_edek", LargeBinary, nullable=True),
     UniqueConstraint("organization", "service", "purpose", "epoch"),
-    Index(None, "organization", "kid"),
     CheckConstraint("epoch >= 1", name="epoch"),
     CheckConstraint("octet_length(context_digest) = 32", name="context_digest"),
     CheckConstraint("octet_length(edek) > 0", name="edek"),

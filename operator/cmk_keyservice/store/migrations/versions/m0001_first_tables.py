@@ -78,7 +78,6 @@ def upgrade() -> None:
         sa.CheckConstraint("octet_length(edek) > 0", name=op.f("data_key_edek_check")),
         sa.CheckConstraint("state IN ('Active', 'Retired')", name=op.f("data_key_state_check")),
     )
-    op.create_index("data_key_organization_kid_idx", "data_key", ["organization", "kid"])
     op.create_table(
         "proof",
         sa.Column("organization", sa.Text, nullable=False),
