@@ -74,12 +74,22 @@ def _without_times(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def apply_report(client: KubernetesClient, organization: Organization, report: Mapping[str, Any]) -> None:
-    """Write `status.dataKeys`. Raises `KubernetesError`; it fails on a new object of the same name."""
+    """Write `status.dataKeys`; nothing is written if another object has the name by now. Raises `KubernetesError`.
+
+    The API server does not compare the `uid` of an apply to a status, so the object is read first, and must not change meanwhile.
+    """
     reference = ObjectReference(OrganizationKey.plural, organization.namespace, organization.name)
+    found = await client.get(reference)
+    if found is None or found["metadata"].get("uid") != organization.uid:
+        return
     body = {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "OrganizationKey",
-        "metadata": {"name": organization.name, "namespace": organization.namespace, "uid": organization.uid},
+        "metadata": {
+            "name": organization.name,
+            "namespace": organization.namespace,
+            "resourceVersion": found["metadata"]["resourceVersion"],
+        },
         "status": {"dataKeys": dict(report)},
     }
     query = {"fieldManager": FIELD_MANAGER, "force": "true"}
