@@ -237,7 +237,7 @@ class Vaults:
 
 
 def _platform_context(organization: Organization) -> bytes:
-    return encode([("organization", organization.id)])
+    return encode([("context", "platform key"), ("organization", organization.id)])
 
 
 def _unreadable_kid(kid: str) -> Problem:
