@@ -40,6 +40,27 @@ class Kind:
     """Paths of fields that may be absent."""
 
 
+ORGANIZATION: dict[str, Any] = {
+    "organization": {"id": "acme", "name": "Acme Corp", "region": "westeurope"},
+    "mode": "PlatformManaged",
+    "confirmation": "Acme Corp",
+    "tenantRef": {"name": "contoso"},
+    "keyUri": KEY,
+    "access": {
+        "registration": {
+            "clientId": GUID,
+            "credentials": [
+                {"secretRef": {"name": "vault", "key": "secret"}, "expires": "2027-06-01T00:00:00Z"},
+                {"secretRef": {"name": "vault", "key": "certificate"}},
+            ],
+        }
+    },
+    "rotation": {"checkInterval": "1h", "approval": "Automatic"},
+    "revocation": {"probeInterval": "60s", "outageGrace": "10m"},
+    "backupRetention": "35d",
+}
+"""The spec of an OrganizationKey in which every field is set."""
+
 KINDS = {
     kind.plural: kind
     for kind in (
@@ -109,25 +130,7 @@ KINDS = {
             "organizationkeys",
             "OrganizationKey",
             namespaced=True,
-            spec={
-                "organization": {"id": "acme", "name": "Acme Corp", "region": "westeurope"},
-                "mode": "PlatformManaged",
-                "confirmation": "Acme Corp",
-                "tenantRef": {"name": "contoso"},
-                "keyUri": KEY,
-                "access": {
-                    "registration": {
-                        "clientId": GUID,
-                        "credentials": [
-                            {"secretRef": {"name": "vault", "key": "secret"}, "expires": "2027-06-01T00:00:00Z"},
-                            {"secretRef": {"name": "vault", "key": "certificate"}},
-                        ],
-                    }
-                },
-                "rotation": {"checkInterval": "1h", "approval": "Automatic"},
-                "revocation": {"probeInterval": "60s", "outageGrace": "10m"},
-                "backupRetention": "35d",
-            },
+            spec=deepcopy(ORGANIZATION),
             optional=(
                 "organization.region",
                 "mode",
@@ -147,8 +150,9 @@ KINDS = {
             spec={
                 "keys": [{"name": "storage", "spec": {"tenantRef": {"name": "contoso"}, "keyUri": KEY}}],
                 "resources": [{"name": "data", "spec": {"keyRef": {"name": "storage"}, "resourceId": ACCOUNT}}],
+                "organizationKeys": [{"name": "acme", "spec": deepcopy(ORGANIZATION)}],
             },
-            optional=("keys", "resources"),
+            optional=("keys", "resources", "organizationKeys"),
         ),
     )
 }

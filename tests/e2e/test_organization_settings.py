@@ -65,3 +65,44 @@ async def test_a_missing_grant_fails_at_the_wrap_and_passes_once_it_is_given(env
     assert "accepted" not in status
     await environment.customer.grant(environment.identity.application_client_id, environment.vault)
     await environment.organization_until("accepted", lambda status: accepted(status, 1))
+
+
+async def test_a_preflight_tries_the_settings_and_brings_nothing_into_force(environment: Environment) -> None:
+    version = await environment.vault_with_key(grant=False)
+    await environment.apply_identity()
+    await environment.apply_tenant()
+    spec = {
+        "organization": {"id": environment.name, "name": "Acme Corp"},
+        "mode": "CustomerManaged",
+        "confirmation": "Acme Corp",
+        "tenantRef": {"name": environment.name},
+        "keyUri": environment.key_uri(),
+        "access": {"application": {}},
+    }
+
+    async def checked(name: str) -> dict[str, Any]:
+        """The status of a Preflight with that one manifest."""
+        path = f"/apis/cmk-operator.dev/v1alpha1/namespaces/{environment.namespace}/preflights"
+        kind = {"apiVersion": "cmk-operator.dev/v1alpha1", "kind": "Preflight"}
+        body = {**kind, "metadata": {"name": name}, "spec": {"organizationKeys": [{"name": "acme", "spec": spec}]}}
+        await environment.objects.call("POST", path, body)
+        found: dict[str, Any] = {}
+
+        async def complete() -> bool:
+            nonlocal found
+            found = (await environment.objects.call("GET", f"{path}/{name}"))["status"]
+            return "result" in found
+
+        await environment.eventually("the answer of the preflight", complete)
+        return found
+
+    found = await checked("before")
+    results = {check["stage"]: check["result"] for check in found["checks"]}
+    assert results == {"Admission": "Pass", "Token": "Pass", "Wrap": "Fail", "Unwrap": "Unchecked", "OldKey": "Unchecked"}
+    assert found["result"] == "Fail"
+    await environment.customer.grant(environment.identity.application_client_id, environment.vault)
+    found = await checked("after")
+    assert found["result"] == "Pass"
+    (effect,) = (check for check in found["checks"] if check["stage"] == "Effect")
+    assert effect["changes"] == [f"kid: (none) -> {environment.key_uri(version)}"]
+    assert await environment.objects.all("OrganizationKey") == []

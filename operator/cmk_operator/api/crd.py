@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _DROPPED: Final = frozenset({"title", "default", "additionalProperties", "$defs"})
 _MAXIMUM_OBJECTS: Final = 262144
-_PLANNED: Final = (("keys", CustomerManagedKey), ("resources", EncryptedResource))
+_PLANNED: Final = (("keys", CustomerManagedKey), ("resources", EncryptedResource), ("organizationKeys", OrganizationKey))
 """The manifests in a Preflight, by their field."""
 
 

@@ -386,6 +386,9 @@ class OrganizationKeyStatus(Shape):
     data_keys: DataKeysReport | None = Field(
         default=None, description="The key service's word. Absent: it has not reported yet."
     )
+    advice: tuple[str, ...] = Field(
+        default=(), description="What protects the key badly, as far as it is visible. Nothing depends on it."
+    )
     notifications: NotificationsReport | None = None
 
 

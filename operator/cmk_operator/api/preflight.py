@@ -29,6 +29,9 @@ class PreflightSpec(Shape):
 
     keys: list[PlannedManifest] | None = Field(default=None, max_length=20, description="CustomerManagedKeys to check.")
     resources: list[PlannedManifest] | None = Field(default=None, max_length=100, description="EncryptedResources to check.")
+    organization_keys: list[PlannedManifest] | None = Field(
+        default=None, max_length=20, description="OrganizationKeys to check."
+    )
 
 
 class CheckReport(Shape):
@@ -37,7 +40,7 @@ class CheckReport(Shape):
     kind: str
     name: str
     stage: str = Field(
-        description="Admission, Token, Consent, Get, Wrap, Unwrap, Prerequisite, Read, Write, Effect, Coverage or Deletion. They run in this order."
+        description="Admission, Token, Consent, Get, Wrap, Unwrap, OldKey, Prerequisite, Read, Write, Effect, Coverage or Deletion. They run in this order."
     )
     result: Literal["Pass", "Warn", "Fail", "NotVisible", "Unchecked"] = Field(
         description=(

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from cmk_operator.api.customer_tenant import CustomerTenant
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.api.federated_identity import FederatedIdentity
+    from cmk_operator.api.organization_key import OrganizationKey
 
     OptionsP = ParamSpec("OptionsP")
-    ResourceT = TypeVar("ResourceT", FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource)
+    ResourceT = TypeVar("ResourceT", FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource, OrganizationKey)
 
 REPORTER: Final = f"{GROUP}/cmk-operator"
 """The controller by which the operator's events are known."""

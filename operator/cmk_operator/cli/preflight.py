@@ -18,6 +18,7 @@ from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import API_VERSION
+from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.api.preflight import Preflight
 from cmk_operator.cli.cluster import Cluster, cluster_options
 from cmk_operator.cli.presentation import console, printable, show_json
@@ -29,7 +30,12 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "Schema"
 CLUSTER_WIDE: Final = {model.__name__: model for model in (FederatedIdentity, CustomerTenant)}
-CHECKED: Final = {CustomerManagedKey.__name__: "keys", EncryptedResource.__name__: "resources"}
+CHECKED: Final = {
+    CustomerManagedKey.__name__: "keys",
+    EncryptedResource.__name__: "resources",
+    OrganizationKey.__name__: "organizationKeys",
+}
+"""The kinds that the operator checks, each with its field in a Preflight."""
 EXIT_CODES: Final = {CheckResult.PASS: 0, CheckResult.FAIL: 1, CheckResult.UNCHECKED: 2}
 _STYLES: Final = {
     CheckResult.PASS: "green",
@@ -70,8 +76,8 @@ class Verdict:
 class Question:
     """What the operator is asked about one namespace."""
 
-    keys: list[dict[str, Any]] = field(default_factory=list)
-    resources: list[dict[str, Any]] = field(default_factory=list)
+    manifests: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """By their field in a Preflight."""
 
 
 @click.command()
@@ -124,7 +130,7 @@ def _verdicts(cluster: Cluster, files: tuple[str, ...], timeout: int, *, recursi
             continue
         question = questions.setdefault(judged["metadata"]["namespace"], Question())
         planned = {"name": judged["metadata"]["name"], "spec": judged["spec"]}
-        (question.keys if judged["kind"] == CustomerManagedKey.__name__ else question.resources).append(planned)
+        question.manifests.setdefault(CHECKED[judged["kind"]], []).append(planned)
     for namespace, question in questions.items():
         verdicts += _ask(cluster, namespace, question, timeout)
     return verdicts
@@ -161,7 +167,7 @@ def _ask(cluster: Cluster, namespace: str, question: Question, timeout: int) -> 
         "apiVersion": API_VERSION,
         "kind": Preflight.__name__,
         "metadata": {"generateName": "preflight-", "namespace": namespace},
-        "spec": {"keys": question.keys, "resources": question.resources},
+        "spec": question.manifests,
     }
     answer = Preflight.model_validate(cluster.answered(body, timeout))
     for check in answer.status.checks:

@@ -11,6 +11,8 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.api.model import APPROVED_VERSION
+from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.cli.attention import NOBODY, Attention, attention
 from cmk_operator.cli.cluster import Cluster, cluster_options
 from cmk_operator.cli.presentation import console, instant, output_option, show_json, show_lines, show_table, without_absent
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 @output_option("wide")
 @cluster_options
 def status(cluster: Cluster, tenant: str | None, output: str | None, *, exit_code: bool, allow_empty: bool) -> None:
-    """Show every tenant, key and resource: access, version, rotation, what stops when, and who must act."""
+    """Show every tenant, key, resource and organization: access, version, rotation, what stops when, and who must act."""
     keys = [key for key in cluster.all(CustomerManagedKey) if tenant is None or key.spec.tenant_ref.name == tenant]
     named = {(key.metadata.namespace, key.metadata.name) for key in keys}
     resources = [
@@ -38,7 +40,8 @@ def status(cluster: Cluster, tenant: str | None, output: str | None, *, exit_cod
         for resource in cluster.all(EncryptedResource)
         if tenant is None or (resource.metadata.namespace, resource.spec.key_ref.name) in named
     ]
-    data = overview(*_cluster_wide(cluster, tenant, keys), keys, resources)
+    organizations = _organizations(cluster, tenant)
+    data = overview(*_cluster_wide(cluster, tenant, [*keys, *organizations]), keys, resources, organizations)
     if output == "json":
         show_json(data)
     else:
@@ -55,7 +58,7 @@ def _where(cluster: Cluster, tenant: str | None) -> str:
 
 
 def _cluster_wide(
-    cluster: Cluster, tenant: str | None, keys: Iterable[CustomerManagedKey]
+    cluster: Cluster, tenant: str | None, keys: Iterable[CustomerManagedKey | OrganizationKey]
 ) -> tuple[Sequence[FederatedIdentity], Sequence[CustomerTenant]]:
     """Tenants and identities belong to administrators. Whoever may not read them sees the rest.
 
@@ -63,7 +66,8 @@ def _cluster_wide(
     """
     try:
         if cluster.namespace:
-            tenants = [cluster.get(CustomerTenant, name) for name in sorted({key.spec.tenant_ref.name for key in keys})]
+            named = sorted({key.spec.tenant_ref.name for key in keys if key.spec.tenant_ref is not None})
+            tenants = [cluster.get(CustomerTenant, name) for name in named]
         else:
             tenants = [one for one in cluster.all_cluster_wide(CustomerTenant) if tenant in {None, one.metadata.name}]
         if cluster.namespace or tenant is not None:
@@ -81,11 +85,24 @@ def _cluster_wide(
     return identities, tenants
 
 
+def _organizations(cluster: Cluster, tenant: str | None) -> Sequence[OrganizationKey]:
+    """The OrganizationKeys; none where the kind is not installed, or may not be read."""
+    try:
+        found = cluster.all(OrganizationKey)
+    except click.ClickException as error:
+        if "Forbidden" not in error.message and "resource type" not in error.message:
+            raise
+        click.echo(f"OrganizationKeys are not shown: {error.message}", err=True)
+        return ()
+    return [one for one in found if tenant is None or (one.spec.tenant_ref is not None and one.spec.tenant_ref.name == tenant)]
+
+
 def overview(
     identities: Iterable[FederatedIdentity],
     tenants: Iterable[CustomerTenant],
     keys: Iterable[CustomerManagedKey],
     resources: Iterable[EncryptedResource],
+    organizations: Iterable[OrganizationKey] = (),
 ) -> dict[str, list[dict[str, Any]]]:
     """What is known, as documented in docs/cli.md; pure."""
     return {
@@ -104,6 +121,7 @@ def overview(
         ],
         "keys": [_key(one) for one in keys],
         "resources": [_resource(one) for one in resources],
+        "organizations": [_organization(one) for one in organizations],
     }
 
 
@@ -152,6 +170,42 @@ def _resource(resource: EncryptedResource) -> dict[str, Any]:
     }
 
 
+def _organization(organization: OrganizationKey) -> dict[str, Any]:
+    found = organization.status
+    accessible = find(found.conditions, ConditionType.KEY_ACCESSIBLE)
+    accepted, test = found.accepted, found.test
+    serving = found.data_keys.serving if found.data_keys is not None else None
+    return {
+        "namespace": organization.metadata.namespace,
+        "name": organization.metadata.name,
+        "organization": organization.spec.organization.id,
+        "mode": accepted.mode if accepted is not None else None,
+        "kid": accepted.kid if accepted is not None else None,
+        "revision": accepted.revision if accepted is not None else None,
+        "access": accessible.reason if accessible is not None else AccessState.UNKNOWN.value,
+        "serving": serving.state if serving is not None else None,
+        "dataKeys": found.data_keys.total if found.data_keys is not None else None,
+        "pendingVersion": found.pending_version,
+        "test": {"result": test.result, "stage": test.stage, "code": test.code, "message": test.message}
+        if test is not None
+        else None,
+        "credentials": [{"secret": one.secret, "type": one.type, "expires": one.expires} for one in found.credentials],
+        "versions": [
+            {
+                "kid": one.kid,
+                "dataKeys": one.data_keys,
+                "safeToDisable": one.safe_to_disable,
+                "requiredUntil": instant(one.required_until),
+                "reason": one.reason,
+            }
+            for one in found.versions
+        ],
+        "platformKeyNeededUntil": instant(found.platform_key_needed_until),
+        "advice": list(found.advice),
+        **_attention(found.conditions),
+    }
+
+
 def _attention(conditions: Sequence[Any]) -> dict[str, Any]:
     found: Attention = attention(conditions)
     who = found.who or (NOBODY if found.is_due else None)
@@ -167,6 +221,8 @@ def _show(data: dict[str, list[dict[str, Any]]], *, wide: bool) -> None:
     _table(on, "Keys", data["keys"], fields, ("activeVersion", "rotation", "usedBy", "access"), wide=wide)
     fields = ("namespace", "name", "kind", "target", "key", "version", "access", *last)
     _table(on, "Resources", data["resources"], fields, ("version", "key", "target", "access", "kind"), wide=wide)
+    fields = ("namespace", "name", "organization", "mode", "access", "serving", "dataKeys", *last)
+    _table(on, "Organizations", data["organizations"], fields, ("dataKeys", "mode", "organization", "serving"), wide=wide)
     if not any(data.values()):
         on.print("There are no manifests.")
     stopping = [
@@ -189,7 +245,15 @@ def _show(data: dict[str, list[dict[str, Any]]], *, wide: bool) -> None:
         for key in data["keys"]
         if key["pendingVersion"]
     ]
+    waiting += [
+        f"{one['namespace']}/{one['name']}: version {one['pendingVersion']} (kubectl annotate orgkey {one['name']} -n {one['namespace']} "
+        f"{APPROVED_VERSION}={one['pendingVersion']})"
+        for one in data["organizations"]
+        if one["pendingVersion"]
+    ]
     show_lines(on, "Waiting for approval", waiting)
+    advice = [f"{one['namespace']}/{one['name']}: {sentence}" for one in data["organizations"] for sentence in one["advice"]]
+    show_lines(on, "Advice", advice)
 
 
 def _more(stop: dict[str, Any]) -> str:
@@ -201,7 +265,13 @@ def _machines(stop: dict[str, Any]) -> str:
     return f" (virtual machines {', '.join(stop['virtualMachines'])})" if stop["virtualMachines"] else ""
 
 
-_TITLES = {"activeVersion": "VERSION", "usedBy": "USED BY", "whoMustAct": "WHO MUST ACT", "tenantId": "TENANT"}
+_TITLES = {
+    "activeVersion": "VERSION",
+    "usedBy": "USED BY",
+    "whoMustAct": "WHO MUST ACT",
+    "tenantId": "TENANT",
+    "dataKeys": "DATA KEYS",
+}
 
 
 def _table(

@@ -35,6 +35,7 @@ class CheckStage(StrEnum):
     GET = "Get"
     WRAP = "Wrap"
     UNWRAP = "Unwrap"
+    OLD_KEY = "OldKey"
     PREREQUISITE = "Prerequisite"
     READ = "Read"
     WRITE = "Write"
@@ -70,6 +71,7 @@ class Check:
 
 
 KEY_STAGES: Final = (CheckStage.TOKEN, CheckStage.CONSENT, CheckStage.GET, CheckStage.WRAP, CheckStage.UNWRAP)
+ORGANIZATION_STAGES: Final = (CheckStage.TOKEN, CheckStage.WRAP, CheckStage.UNWRAP, CheckStage.OLD_KEY)
 RESOURCE_STAGES: Final = (
     CheckStage.READ,
     CheckStage.WRITE,
@@ -86,7 +88,9 @@ _PASSED: Final = {
     CheckStage.GET: "the key was read",
     CheckStage.WRAP: "the vault wrapped test bytes with the key",
     CheckStage.UNWRAP: "the vault unwrapped the same bytes",
+    CheckStage.OLD_KEY: "the key in force can be unwrapped too, or no data key is on it",
 }
+_SIGNED_IN: Final = "Entra gives a token for the vault's tenant"
 
 
 def passed(stage: CheckStage, message: str) -> Check:
@@ -117,6 +121,43 @@ def key_checks(probe: KeyProbe) -> tuple[Check, ...]:
     result = CheckResult.FAIL if person else CheckResult.UNCHECKED
     here = Check(at, result, access.state.reason, access.message)
     return (*before, here, *not_reached(KEY_STAGES[position + 1 :], f"{at.value} must pass first"))
+
+
+def organization_checks(
+    failed_at: CheckStage | None = None, reason: Reason = Reason.PASSED, message: str = "", *, needs_a_person: bool = False
+) -> tuple[Check, ...]:
+    """Token, wrap, unwrap and old key of an organization's settings, from one test; `failed_at` None: it has passed."""
+    stages = [passed(stage, _SIGNED_IN if stage is CheckStage.TOKEN else _PASSED[stage]) for stage in ORGANIZATION_STAGES]
+    if failed_at is None:
+        return tuple(stages)
+    position = ORGANIZATION_STAGES.index(failed_at)
+    result = CheckResult.FAIL if needs_a_person else CheckResult.UNCHECKED
+    here = Check(failed_at, result, reason, message)
+    return (*stages[:position], here, *not_reached(ORGANIZATION_STAGES[position + 1 :], f"{failed_at.value} must pass first"))
+
+
+def advice_check(advice: tuple[str, ...]) -> Check:
+    """What protects an organization's key badly, as far as it is visible."""
+    if not advice:
+        return passed(CheckStage.PREREQUISITE, "nothing is visible that protects the key badly")
+    return Check(CheckStage.PREREQUISITE, CheckResult.WARN, Reason.WARNED, "; ".join(advice))
+
+
+def organization_effect(in_force: str, wanted: str, data_keys: int | None) -> Check:
+    """What applying the manifest does: `in_force` is the key version in force (empty: none), `wanted` the one that was tried."""
+    if in_force == wanted:
+        return passed(CheckStage.EFFECT, "the key version in force stays")
+    moved = (
+        "the key service wraps its data keys anew" if data_keys is None else f"the key service wraps {data_keys} data keys anew"
+    )
+    what = f"{moved}, and touches no data" if in_force else "it becomes the key of an organization that has none yet"
+    return Check(
+        CheckStage.EFFECT,
+        CheckResult.PASS,
+        Reason.WOULD_CHANGE,
+        f"{wanted} would be in force: {what}",
+        changes=(f"kid: {in_force or '(none)'} -> {wanted}",),
+    )
 
 
 def _failing_stage(probe: KeyProbe, access: Access) -> CheckStage:

@@ -114,9 +114,10 @@ def make_passes(
         part_readings,
         Contentions(reporting.now),
     )
-    organization = OrganizationContext(cluster, reporting, Gates(session), intervals, deliveries, session.monotonic)
+    gates = Gates(session)
+    organization = OrganizationContext(cluster, reporting, gates, intervals, deliveries, session.monotonic)
     delivery = DeliveryContext(cluster, deliveries, telemetry)
-    preflight = PreflightContext(cluster, session, reading, providers, reporting.now)
+    preflight = PreflightContext(cluster, session, reading, gates, providers, reporting.now)
     by_plural = {
         FederatedIdentity.plural: partial(reconcile_identity, identity),
         CustomerTenant.plural: partial(reconcile_tenant, tenant),

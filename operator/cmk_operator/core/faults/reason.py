@@ -770,6 +770,7 @@ class EventReason(StrEnum):
         member.sentence = sentence
         return member
 
+    ADVICE = "Advice", "Something protects an organization's key badly, and the note says who should do what."
     SETTINGS_ACCEPTED = "SettingsAccepted", "Settings of an OrganizationKey have passed their test and are in force."
     SETTINGS_REFUSED = "SettingsRefused", "Settings of an OrganizationKey have failed their test, and are not in force."
     KEY_APPLIED = "KeyApplied", "The operator put the resource on the key."

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -82,18 +82,14 @@ async def try_settings(
         return of_failure(TestStage.TOKEN, refused, Operation.SIGN_IN, new)
     if accepted is not None and key_of(accepted) == wanted.key_uri:
         return await _try_access(new, accepted)
-    bridge = None
-    if accepted is not None and old is not None:
-        of_old = await try_old_key(old, accepted)
-        if of_old is not None:
-            # The credential in force may be what is being replaced: then the new one must reach the key in force too.
-            if await try_old_key(new, accepted) is not None:
-                return of_old
-            bridge = wanted.access
     tried = await wrap_and_unwrap(new, wanted.key_uri)
-    if isinstance(tried, Refused):
+    if isinstance(tried, Refused) or accepted is None or old is None:
         return tried
-    return Proven(tried.kid, tried.algorithm, tried.canary, bridge, tried.request_id)
+    of_old = await try_old_key(old, accepted)
+    if of_old is None:
+        return tried
+    # The credential in force may be what is being replaced: then the new one must reach the key in force too.
+    return of_old if await try_old_key(new, accepted) is not None else replace(tried, old_access=wanted.access)
 
 
 async def _try_access(new: OpenGate, accepted: AcceptedKey) -> Proven | Refused:
@@ -107,8 +103,8 @@ async def _try_access(new: OpenGate, accepted: AcceptedKey) -> Proven | Refused:
     refused = await try_old_key(new, accepted)
     if refused is not None:
         return refused
-    request_id = wrapped.request_id
-    return Proven(accepted.kid, accepted.algorithm, accepted.canary, None, request_id)
+    region = wrapped.vault_region if isinstance(wrapped, Proven) else None
+    return Proven(accepted.kid, accepted.algorithm, accepted.canary, None, wrapped.request_id, region)
 
 
 async def wrap_and_unwrap(gate: OpenGate, key: KeyUri) -> Proven | Refused:
@@ -128,7 +124,7 @@ async def unwrap_new(gate: OpenGate, wrapped: Wrapped, plaintext: bytes) -> Prov
     if not hmac.compare_digest(unwrapped.plaintext, plaintext):
         return _other_bytes(TestStage.UNWRAP)
     canary = Canary(wrapped=base64.urlsafe_b64encode(wrapped.ciphertext).decode(), digest=hashlib.sha256(plaintext).hexdigest())
-    return Proven(str(wrapped.kid), wrapped.algorithm, canary, None, unwrapped.request_id)
+    return Proven(str(wrapped.kid), wrapped.algorithm, canary, None, unwrapped.request_id, wrapped.vault_region)
 
 
 async def try_old_key(gate: OpenGate | Fault, accepted: AcceptedKey) -> Refused | None:
@@ -158,15 +154,18 @@ async def unwrap_canary(gate: OpenGate, accepted: AcceptedKey, purpose: Purpose)
     ciphertext = base64.urlsafe_b64decode(canary.wrapped)
     unwrapped = await gate.gate.unwrap(kid, accepted.algorithm, ciphertext, purpose=purpose)
     if isinstance(unwrapped, AzureFailure):
-        return of_failure(TestStage.UNWRAP, unwrapped, Operation.UNWRAP, gate)
+        purged = unwrapped.status == 404 and await gate.gate.is_purged(kid)
+        return of_failure(TestStage.UNWRAP, unwrapped, Operation.UNWRAP, gate, purged=purged)
     if not hmac.compare_digest(hashlib.sha256(unwrapped.plaintext).hexdigest(), canary.digest):
         return _other_bytes(TestStage.UNWRAP)
     return unwrapped.request_id or ""
 
 
-def of_failure(stage: TestStage, failure: AzureFailure, operation: Operation, gate: OpenGate) -> Refused:
-    """What a failed call means for the test."""
-    verdict = judge(failure, operation, own_registration=gate.own_registration)
+def of_failure(
+    stage: TestStage, failure: AzureFailure, operation: Operation, gate: OpenGate, *, purged: bool = False
+) -> Refused:
+    """What a failed call means for the test; `purged`: the vault has the key neither live nor deleted."""
+    verdict = judge(failure, operation, purged=purged, own_registration=gate.own_registration)
     of_token = failure.stage is not Stage.SERVICE
     return _refused(TestStage.TOKEN if of_token else stage, verdict, failure)
 

@@ -114,6 +114,15 @@ async def record_events(reporting: Reporting, organization: OrganizationKey, sta
     rotation = _changed(before.conditions, status.conditions, ConditionType.ROTATION_CURRENT)
     if rotation is not None and rotation.status == "False":
         await record("Warning", rotation.known_reason, rotation.message, "CheckVersion")
+    await _record_warnings(reporting, organization, status)
+
+
+async def _record_warnings(reporting: Reporting, organization: OrganizationKey, status: OrganizationKeyStatus) -> None:
+    """Create the events of advice that is new, and of credentials that come nearer to their end."""
+    before = organization.status
+    for advice in status.advice:
+        if advice not in before.advice:
+            await reporting.events.record(organization, "Warning", EventReason.ADVICE, advice, "CheckVersion")
     known = {(one.secret, one.key): one.warned_days for one in before.credentials}
     for one in status.credentials:
         warned = known.get((one.secret, one.key))
@@ -124,7 +133,7 @@ async def record_events(reporting: Reporting, organization: OrganizationKey, sta
                 f"the credential in Secret {one.secret} ({one.key}) {when}, at {one.expires}: the organization's administrator must "
                 "create a new one"
             )
-            await record("Warning", reason, note, "CheckCredential")
+            await reporting.events.record(organization, "Warning", reason, note, "CheckCredential")
 
 
 def _changed(before: tuple[Condition, ...], after: tuple[Condition, ...], kind: ConditionType) -> Condition | None:

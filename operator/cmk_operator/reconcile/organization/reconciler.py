@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.durations import parse_duration
 from cmk_operator.api.model import APPROVED_VERSION, RECONCILE_REQUESTED_AT
 from cmk_operator.api.organization_key import CheckReport, OrganizationKey, TestReport
 from cmk_operator.azure.key_gate import Purpose
-from cmk_operator.core.authority import judge_key, judge_namespace
-from cmk_operator.core.faults.fault import Actor, Fault
+from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.faults.reason import Reason
-from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
 from cmk_operator.core.organization.verdict import Operation, VerdictKind
 from cmk_operator.core.schedule import Next
 from cmk_operator.reconcile.collaborators.intervals import jittered
@@ -26,16 +23,12 @@ from cmk_operator.reconcile.organization.acceptance import (
     Refused,
     TestStage,
     of_failure,
-    refused_by_reference,
-    try_old_key,
-    try_settings,
     unwrap_canary,
     wrap_and_unwrap,
 )
 from cmk_operator.reconcile.organization.changes import changes_of, record_events
-from cmk_operator.reconcile.organization.credentials import ReadCredentials, read_credentials
 from cmk_operator.reconcile.organization.deletion import held_by, hold, released
-from cmk_operator.reconcile.organization.report import OrganizationFacts, no_data_key_on, organization_status
+from cmk_operator.reconcile.organization.report import OrganizationFacts, organization_status
 from cmk_operator.reconcile.organization.settings import (
     PLATFORM_KEY,
     Difference,
@@ -48,16 +41,16 @@ from cmk_operator.reconcile.organization.settings import (
     with_accepted,
     with_bounds,
 )
+from cmk_operator.reconcile.organization.trial import Trial
 from cmk_operator.reconcile.references import OrganizationPath, resolve_organization
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
 
-    from cmk_operator.api.organization_key import AcceptedAccess, AcceptedKey, CredentialReport, OrganizationKeyStatus
+    from cmk_operator.api.organization_key import AcceptedKey, CredentialReport, OrganizationKeyStatus
     from cmk_operator.kubernetes.client import ObjectReference
-    from cmk_operator.kubernetes.inventory import Inventory
     from cmk_operator.reconcile.organization.context import OrganizationContext, Visit
+    from cmk_operator.reconcile.organization.credentials import ReadCredentials
     from cmk_operator.reconcile.organization.gates import OpenGate
     from cmk_operator.reconcile.organization.settings import Wanted
 
@@ -95,17 +88,13 @@ class _Pass:
         """Azure's id of the request that showed or proved what has changed."""
         self.automatic = False
         """Whether the settings that this pass has accepted were not asked for by a change of the manifest."""
-        self._read: dict[tuple[str, str], ReadCredentials] = {}
-
-    @property
-    def namespace(self) -> str:
-        """The namespace of the object and of the Secrets that it names."""
-        return self.organization.metadata.namespace or ""
+        cluster = context.cluster
+        self.trial = Trial(cluster.client, cluster.inventory, context.gates, organization, now)
 
     async def run(self) -> OrganizationFacts:
         """Everything but the report."""
         path = resolve_organization(self.context.cluster.inventory, self.organization)
-        credentials = await self._credentials(path)
+        credentials = await self.trial.credentials(path)
         refused = await self._settle(path, credentials)
         unprobed = await self._probe()
         if refused is None and isinstance(path, OrganizationPath) and unprobed is None:
@@ -122,13 +111,6 @@ class _Pass:
             held=held_by(self.organization, self.status, self.now),
         )
 
-    async def _credentials(self, path: OrganizationPath | Fault | None) -> ReadCredentials | None:
-        """The credentials of the registration that the manifest names; None if it names none, or is not admitted."""
-        if not isinstance(path, OrganizationPath) or path.registration is None:
-            return None
-        wanted = [(one.secret_ref.name, one.secret_ref.key, one.expires) for one in path.registration.credentials]
-        return await read_credentials(self.context.cluster.client, self.namespace, wanted, self.now)
-
     def _reports(self, credentials: ReadCredentials | None) -> tuple[CredentialReport, ...]:
         if credentials is None:
             return ()
@@ -139,14 +121,9 @@ class _Pass:
 
     async def _settle(self, path: OrganizationPath | Fault | None, credentials: ReadCredentials | None) -> Refused | None:
         """Bring the settings of the manifest into force if they differ; returns why they are not in force."""
-        if isinstance(path, Fault):
-            return self._refuse(refused_by_reference(path))
-        access = path.access if path is not None else None
-        if path is not None and credentials is not None:
-            if not credentials.usable:
-                return self._refuse(refused_by_reference(credentials.fault))
-            access = path.access.model_copy(update={"credentials": credentials.accepted})
-        wanted = wanted_settings(self.organization, path.key_uri if path is not None else None, access)
+        wanted = self.trial.wanted(path, credentials)
+        if isinstance(wanted, Refused):
+            return self._refuse(wanted)
         differs = difference(self.status.accepted, wanted)
         if differs is Difference.NONE and not self.requested:
             self.visit.passed()
@@ -158,7 +135,7 @@ class _Pass:
         waits = visit.tried == wanted and monotonic < visit.try_again_at and not self.requested
         if waits and visit.refused is not None:
             return visit.refused
-        tried = await self._try(wanted, credentials)
+        tried = await self.trial.run(self.status, wanted, credentials)
         if isinstance(tried, Refused):
             if differs is Difference.NONE:
                 return None  # A requested test of what is in force; the probe of this pass says what is wrong.
@@ -170,33 +147,6 @@ class _Pass:
             await self._accept(wanted, tried)
         return None
 
-    async def _try(self, wanted: Wanted, credentials: ReadCredentials | None) -> Proven | Refused:
-        accepted = self.status.accepted
-        old = await self._old_gate(accepted)
-        if wanted.access is None:
-            # Each data key must be unwrapped once more before the platform's key can take it.
-            refused = await try_old_key(old, accepted) if accepted is not None and old is not None else None
-            return refused if refused is not None else Proven()
-        gates = self.context.gates
-        new = (
-            gates.registration(wanted.access, credentials.usable)
-            if credentials is not None
-            else gates.application(wanted.access)
-        )
-        return await try_settings(new, wanted, accepted, old)
-
-    async def _old_gate(self, accepted: AcceptedKey | None) -> OpenGate | Fault | None:
-        """The gate of the key in force; None if it is the platform's, or the key service is known to have no data key on it."""
-        if accepted is None or accepted.access is None or no_data_key_on(self.status, accepted.kid, self.now):
-            return None
-        return await self._gate_of(accepted, accepted.access)
-
-    async def _gate_of(self, accepted: AcceptedKey, access: AcceptedAccess) -> OpenGate | Fault:
-        unbound = _no_longer_allowed(self.context.cluster.inventory, self.organization, accepted, access)
-        if unbound is not None:
-            return unbound
-        return await self.context.gates.of(self.context.cluster.client, access, self.namespace, self.now)
-
     async def _accept(self, wanted: Wanted, proven: Proven) -> None:
         await hold(self.context.cluster, self.organization)
         self.status = with_accepted(self.status, wanted, proven, self.now)
@@ -205,6 +155,15 @@ class _Pass:
         self.request_id = proven.request_id
         if proven.canary is not None:
             self._proved(proven.kid)
+        accepted = self.status.accepted
+        gate = await self.trial.gate_of(accepted, wanted.access) if accepted is not None and wanted.access is not None else None
+        if gate is None or isinstance(gate, Fault):
+            self.status = self.status.model_copy(update={"advice": ()})
+        else:
+            await self._advise(gate, proven)
+
+    async def _advise(self, gate: OpenGate, proven: Proven) -> None:
+        self.status = self.status.model_copy(update={"advice": await self.trial.advice(gate, proven)})
 
     def _proved(self, kid: str) -> None:
         """The test has just unwrapped with the key: that is a probe."""
@@ -252,7 +211,7 @@ class _Pass:
         elapsed = self.context.monotonic() - visit.probed_at
         if visit.probed_kid == accepted.kid and not self.requested and elapsed < accepted.probe_interval_seconds * 0.95:
             return None
-        gate = await self._gate_of(accepted, accepted.access)
+        gate = await self.trial.gate_of(accepted, accepted.access)
         if isinstance(gate, Fault):
             visit.probed_kid = ""
             return gate
@@ -272,7 +231,7 @@ class _Pass:
         accepted = self.status.accepted
         if accepted is None or accepted.access is None or self.visit.probe is not None or not self._check_is_due():
             return
-        gate = await self._gate_of(accepted, accepted.access)
+        gate = await self.trial.gate_of(accepted, accepted.access)
         if isinstance(gate, Fault):
             return
         tried = await wrap_and_unwrap(gate, path.key_uri)
@@ -280,6 +239,7 @@ class _Pass:
             await self._note_refused_wrap(gate, accepted, tried)
             return
         self.visit.check_again_at = float("-inf")
+        await self._advise(gate, tried)
         if tried.kid == accepted.kid:
             self._checked(CheckReport(at=self.now, kid=tried.kid))
             return
@@ -363,40 +323,6 @@ async def _probed(gate: OpenGate, accepted: AcceptedKey) -> str | Refused:
     if refused is not None and refused.kind in {VerdictKind.DENIED, VerdictKind.LOST}:
         return refused
     return await unwrap_canary(gate, accepted, Purpose.PROBE)
-
-
-def _no_longer_allowed(
-    inventory: Inventory, organization: OrganizationKey, accepted: AcceptedKey, access: AcceptedAccess
-) -> Fault | None:
-    """Why no tenant allows the key in force to this namespace any more; None if one does.
-
-    The manifest may name another tenant by now, so every tenant of the same Entra tenant counts.
-    """
-    first: Fault | None = None
-    for tenant in _tenants(inventory, organization):
-        if tenant.spec.tenant_id.lower() != access.tenant_id:
-            continue
-        refused = judge_namespace(tenant.grant, organization.metadata.namespace or "")
-        found = refused or judge_key(tenant.grant, CLOUDS[CloudName(access.cloud)], accepted.kid)
-        if not isinstance(found, Fault):
-            return None
-        first = first or found
-    if first is not None:
-        return first
-    message = (
-        f"no CustomerTenant is of the tenant {access.tenant_id} of the key in force any more: the provider's administrator must create it "
-        "again, or nothing is asked of that vault"
-    )
-    return Fault(Reason.TENANT_NOT_FOUND, message, Actor.PROVIDER_ADMINISTRATOR)
-
-
-def _tenants(inventory: Inventory, organization: OrganizationKey) -> Iterator[CustomerTenant]:
-    """All tenants, the one that the manifest names first."""
-    named = organization.spec.tenant_ref.name if organization.spec.tenant_ref is not None else ""
-    for name in dict.fromkeys((named, *(reference.name for reference in inventory.all(CustomerTenant.plural)))):
-        tenant = inventory.get(CustomerTenant, name)
-        if tenant is not None:
-            yield tenant
 
 
 async def _write(

@@ -66,6 +66,8 @@ class Proven:
     old_access: AcceptedAccess | None = None
     """How the key in force is reached, if only the new access still reaches it."""
     request_id: str | None = None
+    vault_region: str | None = None
+    """The region that the vault names; None if it names none."""
 
 
 def effective_settings(organization: OrganizationKey) -> EffectiveOrganizationKey:

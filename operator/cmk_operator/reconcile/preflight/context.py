@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cmk_operator.providers.registry import Providers
     from cmk_operator.reconcile.collaborators.cluster import Cluster
     from cmk_operator.reconcile.key.reading import KeyReading
+    from cmk_operator.reconcile.organization.gates import Gates
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,5 +23,6 @@ class PreflightContext:
     cluster: Cluster
     session: AzureSession
     reading: KeyReading
+    gates: Gates
     providers: Providers
     now: Callable[[], datetime]

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from cmk_operator.api.conditions import Aspect, Progress, dated, find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.encrypted_resource import EncryptedResource
+from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.api.preflight import COMPLETE, CheckReport, Preflight, PreflightStatus
 from cmk_operator.core.faults.fault import Fault, invalid
 from cmk_operator.core.faults.reason import Reason
@@ -38,6 +39,7 @@ from cmk_operator.kubernetes.status import cut_status
 from cmk_operator.reconcile.key.known_times import with_known_times
 from cmk_operator.reconcile.key.policy import enforces_prerequisites
 from cmk_operator.reconcile.key.prerequisite_facts import prerequisite_facts_of
+from cmk_operator.reconcile.preflight.organization import check_organization
 from cmk_operator.reconcile.preflight.resource import check_resource
 from cmk_operator.reconcile.references import resolve_key
 
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from cmk_operator.api.preflight import PlannedManifest
     from cmk_operator.kubernetes.inventory import Inventory
     from cmk_operator.reconcile.preflight.context import PreflightContext
+
+    Planned = CustomerManagedKey | EncryptedResource | OrganizationKey
 
 KEPT: Final = timedelta(minutes=10)
 """How long a finished preflight stays, so that its result can be read."""
@@ -87,6 +91,7 @@ def _class_of(planned: Inventory, preflight: Preflight) -> str:
     manifests = (
         *((CustomerManagedKey.plural, manifest) for manifest in preflight.spec.keys or ()),
         *((EncryptedResource.plural, manifest) for manifest in preflight.spec.resources or ()),
+        *((OrganizationKey.plural, manifest) for manifest in preflight.spec.organization_keys or ()),
     )
     classes = (planned.class_of(ObjectReference(plural, namespace, manifest.name)) for plural, manifest in manifests)
     return next((one for one in classes if one), "")
@@ -112,6 +117,16 @@ async def _check(
     found += [
         (EncryptedResource.__name__, name, check)
         for name, checks in zip(resources, of_resources, strict=True)
+        for check in checks
+    ]
+    named = dict.fromkeys(manifest.name for manifest in preflight.spec.organization_keys or ())
+    organizations = [name for name in named if (OrganizationKey.__name__, name) not in refusals]
+    of_organizations = await asyncio.gather(
+        *(_in_turn(slots, check_organization(planning, name, namespace)) for name in organizations)
+    )
+    found += [
+        (OrganizationKey.__name__, name, check)
+        for name, checks in zip(organizations, of_organizations, strict=True)
         for check in checks
     ]
     return _status(context, preflight, found)
@@ -145,12 +160,17 @@ def _planned(context: PreflightContext, preflight: Preflight) -> tuple[Inventory
             bodies.append((EncryptedResource.plural, body))
         else:
             refused.append((EncryptedResource.__name__, manifest.name, of_fault(CheckStage.ADMISSION, fault)))
+    for manifest in preflight.spec.organization_keys or ():
+        body = _body(context, manifest, namespace, inventory.get(OrganizationKey, manifest.name, namespace))
+        fault = _fault_of(OrganizationKey, body)
+        if fault is None:
+            bodies.append((OrganizationKey.plural, body))
+        else:
+            refused.append((OrganizationKey.__name__, manifest.name, of_fault(CheckStage.ADMISSION, fault)))
     return inventory.planned(bodies), refused
 
 
-def _body(
-    context: PreflightContext, manifest: PlannedManifest, namespace: str, known: CustomerManagedKey | EncryptedResource | None
-) -> dict[str, Any]:
+def _body(context: PreflightContext, manifest: PlannedManifest, namespace: str, known: Planned | None) -> dict[str, Any]:
     """The object as applying the manifest would leave it; an existing object keeps its metadata and status."""
     if known is None:
         new = {"name": manifest.name, "namespace": namespace, "creationTimestamp": context.now().isoformat()}
@@ -158,7 +178,7 @@ def _body(
     return known.model_dump(mode="json", by_alias=True, exclude_none=True) | {"spec": manifest.spec}
 
 
-def _fault_of(model: type[CustomerManagedKey | EncryptedResource], body: dict[str, Any]) -> Fault | None:
+def _fault_of(model: type[Planned], body: dict[str, Any]) -> Fault | None:
     """Why the API server would refuse the manifest; the CRD does not validate the manifests within a preflight."""
     try:
         model.model_validate(body)
