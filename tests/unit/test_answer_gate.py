@@ -484,7 +484,7 @@ async def test_no_refusal_of_the_token_endpoint_is_read_as_a_token(internet: Int
         assert failure.status == status
 
 
-SEEN = {"id": str(ACCOUNT), "properties": {}}
+SEEN = {"id": str(ACCOUNT), "properties": {"fullyQualifiedDomainName": "of a server"}}
 
 
 @pytest.mark.parametrize("odd", [None, 5, "x", [], {}, {"id": 5}, {"id": "/x"}, {"id": "/x", "properties": None}], ids=str)

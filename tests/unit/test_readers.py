@@ -163,7 +163,11 @@ SERVER_BODY: dict[str, Any] = {
     "name": "server",
     "location": "westeurope",
     "identity": {"type": "UserAssigned", "userAssignedIdentities": {IDENTITY: {"clientId": "x"}}},
-    "properties": {"primaryUserAssignedIdentityId": IDENTITY, "federatedClientId": APPLICATION},
+    "properties": {
+        "fullyQualifiedDomainName": "one.database.windows.net",
+        "primaryUserAssignedIdentityId": IDENTITY,
+        "federatedClientId": APPLICATION,
+    },
 }
 PROTECTOR_BODY: dict[str, Any] = {
     "id": f"{SERVER}/encryptionProtector/current",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cmk_operator.core.encryption.protection import Unreadable
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cmk_operator.core.encryption.protection import Protection
+
+
+_IDENTITY_KINDS: Final = frozenset({"none", "systemassigned", "userassigned"})
 
 
 class ShapeError(ValueError):
@@ -59,6 +62,22 @@ class Reported:
         if not isinstance(found, bool | None):
             raise self._wrong(name, found)
         return bool(found)
+
+    def check_identity(self) -> None:
+        """Accept the identity block of a resource only if its types and its kind are known; an absent one is none.
+
+        A plan adds the operator's identity to those that the block lists, so that one that cannot be read would drop them.
+        Source: Resource Manager, "Common types", ManagedServiceIdentity.
+        """
+        identity = self.optional("identity")
+        if identity is None or dict(identity.fields) == {"type": ""}:
+            return
+        kinds = frozenset(identity.required("type").replace(" ", "").lower().split(","))
+        if not kinds <= _IDENTITY_KINDS:
+            raise ShapeError(f"{identity.path}type has a value that is not known")
+        assigned = identity.optional("userAssignedIdentities")
+        if assigned is not None and not all(one.startswith("/subscriptions/") for one in map(str.lower, assigned.fields)):
+            raise ShapeError(f"{assigned.path[:-1]} lists something that is no identity")
 
     def _wrong(self, name: str, found: object) -> ShapeError:
         return ShapeError(f"{self.path}{name} {'is missing' if found is None else 'has another type'}")

@@ -161,7 +161,11 @@ def read_set(found: DiskEncryptionSet) -> Facts:
 
 
 def _protection(answer: Reported) -> Protection:
+    """Also checks the identities, with which a plan compares its own: raises `ShapeError`."""
+    answer.check_identity()
     properties = answer.inner("properties")
+    for name in ("federatedClientId", "encryptionType"):
+        properties.text(name)
     key = named(
         properties.inner("activeKey").required("keyUrl"), following=properties.flag("rotationToLatestKeyVersionEnabled")
     )

@@ -31,6 +31,7 @@ from cmk_operator.providers.sql.sdk import SQL
 from cmk_operator.providers.sql.server import (
     Listed,
     ServerKeys,
+    check_server,
     listed_of,
     read_closed,
     read_linked,
@@ -115,7 +116,7 @@ class SqlClient:
         """GET a server."""
         client = await self._of(chain, target)
         with typed_answer():
-            return read_server(whole(await client.servers.get(*_server(target))))
+            return read_server(check_server(whole(await client.servers.get(*_server(target)))))
 
     async def pages(
         self, chain: IdentityChain, subscription_id: str
@@ -124,7 +125,7 @@ class SqlClient:
         client = await self.session.management(SQL, chain, subscription_id)
         from azure.mgmt.sql.models import Server
 
-        async for page in entries_of(client.servers.list, lambda one: read_server(Server(one))):
+        async for page in entries_of(client.servers.list, lambda one: read_server(check_server(Server(one)))):
             yield page
 
     async def protector(self, chain: IdentityChain, server: ArmId) -> Protector:

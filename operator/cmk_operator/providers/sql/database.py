@@ -70,8 +70,10 @@ def read_database(database: Database) -> Facts:
 
 
 def read_protection(database: Reported) -> Protection:
-    """The database's own key, or that of its server; raises `ShapeError`."""
+    """The database's own key, or that of its server; raises `ShapeError`, also for identities that cannot be read."""
+    database.check_identity()
     properties = database.inner("properties")
+    properties.text("federatedClientId")
     # Every database has a status; without it, the answer is not one about a database.
     properties.required("status")
     own, following = properties.text("encryptionProtector"), properties.flag("encryptionProtectorAutoRotation")

@@ -18,7 +18,7 @@ from cmk_operator.core.encryption.protection import (
     Unreadable,
     named,
 )
-from cmk_operator.core.encryption.reported import protection_of
+from cmk_operator.core.encryption.reported import Reported, protection_of
 from cmk_operator.core.identifiers.arm_id import ArmId, InvalidArmIdError, parse_arm_id
 from cmk_operator.core.text.foreign_text import cleaned
 from cmk_operator.providers.protocol import GeoReplica, ResourceFacts, Shown
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from azure.mgmt.sql.models import Database, EncryptionProtector, FailoverGroup, ReplicationLink, Server
 
     from cmk_operator.core.encryption.protection import Protection
-    from cmk_operator.core.encryption.reported import Reported
     from cmk_operator.core.faults.azure_failure import AzureFailure
 
 
@@ -159,6 +158,17 @@ def read_server(server: Server) -> ServerIdentity:
         return ServerIdentity(kind, assigned)
     primary = properties.primary_user_assigned_identity_id
     return ServerIdentity(kind, assigned, ArmId(primary) if primary else None, properties.federated_client_id or "")
+
+
+def check_server(server: Server) -> Server:
+    """The SDK's model of a server. Raises `ShapeError` for an answer that is not about one: a plan would add what it lacks."""
+    answer = Reported(server)
+    answer.check_identity()
+    properties = answer.inner("properties")
+    properties.required("fullyQualifiedDomainName")  # of every server
+    for name in ("primaryUserAssignedIdentityId", "federatedClientId"):
+        properties.text(name)
+    return server
 
 
 def read_protector(protector: EncryptionProtector) -> Protector:

@@ -81,7 +81,13 @@ def read_account(account: StorageAccount) -> ResourceFacts[StorageAccountDetail]
 
 
 def _protection(account: Reported) -> Protection:
+    """Also checks the identities, with which a plan compares its own: raises `ShapeError`."""
+    account.check_identity()
     encryption = account.inner("properties").inner("encryption")
+    accessed_by = encryption.optional("identity")
+    if accessed_by is not None:
+        accessed_by.text("userAssignedIdentity")
+        accessed_by.text("federatedIdentityClientId")
     source = encryption.required("keySource")
     if source.lower() == _PLATFORM.lower():
         return MicrosoftManaged()
