@@ -24,7 +24,9 @@ MOST_HEADER_BYTES: Final = 32 * 1024
 HEADER_SECONDS: Final = 10.0
 """Most seconds from the first byte of a request, or from the connection, until its headers are complete."""
 MOST_CONNECTIONS: Final = 1_000
-CHECK_CERTIFICATE_EVERY: Final = 30.0
+CHECK_CERTIFICATE_EVERY: Final = 5.0
+CLOSE_SECONDS: Final = 0.5
+"""Seconds for a caller whose connection is idle to answer the end of TLS."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -92,6 +94,21 @@ class Listener(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Take no signal."""
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close idle connections, also those whose caller does not answer; then wait for the requests that run."""
+        for server in self.servers:
+            server.close()
+        for connection in self._idle():
+            connection.transport.close()
+        await asyncio.sleep(CLOSE_SECONDS)
+        for connection in self._idle():
+            connection.transport.abort()
+        await super().shutdown(sockets)
+
+    def _idle(self) -> list[BoundedProtocol]:
+        connections = [each for each in self.server_state.connections if isinstance(each, BoundedProtocol)]
+        return [each for each in connections if each.cycle is None or each.cycle.response_complete]
 
     async def serve_until(self, stop: asyncio.Event, listening: socket.socket) -> None:
         """Serve the socket until `stop` is set, then let running requests end."""
