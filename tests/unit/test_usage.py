@@ -20,6 +20,7 @@ from cmk_operator.reconcile.key.usage import usage_of, use_in_azure
 from cmk_operator.reconcile.references import KeyPath, resolve_key
 from tests.unit.samples import (
     AZURE_FAULT,
+    GROUP,
     KEY,
     LATER,
     LISTED,
@@ -55,7 +56,7 @@ def applied(body: dict[str, Any], key_uri: str, version: str) -> dict[str, Any]:
 def world(*resources: dict[str, Any], **key_spec: Any) -> Inventory:
     inventory = Inventory()
     inventory.put(FederatedIdentity.plural, identity_body())
-    inventory.put(CustomerTenant.plural, tenant_body())
+    inventory.put(CustomerTenant.plural, tenant_body(allowedScopes=[GROUP, ACCOUNT.rpartition("/providers/")[0]]))
     inventory.put(CustomerManagedKey.plural, key_body(**key_spec))
     for body in resources:
         inventory.put(EncryptedResource.plural, body)
@@ -233,3 +234,37 @@ def test_a_snowflake_account_that_no_manifest_shows_makes_the_users_unknown() ->
     assert "contoso-prod" in found.why_unknown.lower()
     assert "the platform engineer must apply one" in found.why_unknown
     assert use_in_azure(inventory, path, None) is None
+
+
+def test_a_manifest_that_no_tenant_allows_hides_no_resource_of_the_customer() -> None:
+    stranger = resource_body("mine", "stranger", resourceId=ACCOUNT)
+    found = usage(world(stranger), listed((ACCOUNT, V1)))
+    assert [str(one.id) for one in found.without_manifest] == [ACCOUNT]
+    assert found.by_version == {V1: (ACCOUNT,)}
+    allowed = usage(world(resource_body("mine", resourceId=ACCOUNT)), listed((ACCOUNT, V1)))
+    assert allowed.without_manifest == ()
+
+
+def test_a_manifest_that_no_tenant_allows_shows_nothing_of_what_is_seen_only_with_a_manifest() -> None:
+    inventory = Inventory()
+    inventory.put(FederatedIdentity.plural, identity_body())
+    inventory.put(CustomerTenant.plural, tenant_body(allowedSnowflakeAccounts=["contoso-prod"]))
+    inventory.put(CustomerManagedKey.plural, key_body())
+    stranger = resource_body(
+        "mine", "stranger", snowflake={"account": "contoso-prod", "user": "u", "privateKeySecretRef": {"name": "s"}}
+    )
+    del stranger["spec"]["resourceId"]
+    condition = {
+        "type": "Encrypted",
+        "status": "False",
+        "reason": "Waiting",
+        "message": "",
+        "lastTransitionTime": "2026-11-24T10:00:00Z",
+        "observedGeneration": 1,
+    }
+    inventory.put(EncryptedResource.plural, stranger | {"status": {"observedGeneration": 1, "conditions": [condition]}})
+    _, path = held(inventory)
+    found = use_in_azure(inventory, path, listed())
+    assert found is not None
+    assert "the platform engineer must apply one" in found.why_unknown
+    assert "stranger" not in found.why_unknown

@@ -280,6 +280,11 @@ def refusal_of(inventory: Inventory, resource: CustomResource) -> Fault | None:
     return found if isinstance(found, Fault) else None
 
 
+def is_within_its_tenant(inventory: Inventory, resource: EncryptedResource) -> bool:
+    """Whether the tenant of its key allows a manifest, whoever else names its target."""
+    return not isinstance(_admit(inventory, resource), Fault)
+
+
 def is_claimed_by_another(inventory: Inventory, resource: EncryptedResource, target: ResourceId) -> bool:
     """Whether another manifest that is admitted names the same target; one that is refused claims nothing."""
     return bool(_other_claims(inventory, resource, target))

@@ -11,6 +11,7 @@ from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.rotation.azure_use import AzureUser
 from cmk_operator.reconcile.key.report import Usage
+from cmk_operator.reconcile.references import is_within_its_tenant
 
 if TYPE_CHECKING:
     from cmk_operator.api.customer_managed_key import CustomerManagedKey
@@ -30,7 +31,7 @@ def use_in_azure(inventory: Inventory, path: KeyPath, listed: UseInAzure | None)
 
 def _unseen(inventory: Inventory, path: KeyPath, target: ResourceId) -> Fault | None:
     """Why it is not known whether a resource outside Resource Manager is on the key; None if a manifest shows it."""
-    claims = inventory.claims_on(target)
+    claims = [claim for claim in inventory.claims_on(target) if _names(inventory, claim)]
     if any(claim.status.applied is not None or not _is_unread(claim) for claim in claims):
         return None
     name = path.tenant.metadata.name
@@ -47,6 +48,22 @@ def _unseen(inventory: Inventory, path: KeyPath, target: ResourceId) -> Fault | 
     return blocked(Reason.NOT_LISTABLE, message, Actor.PLATFORM_ENGINEER)
 
 
+def _names(inventory: Inventory, claim: EncryptedResource) -> bool:
+    """Whether a manifest counts: its resource was read for it, or its tenant allows it. Anybody can name what is not theirs."""
+    return claim.status.applied is not None or is_within_its_tenant(inventory, claim)
+
+
+def _manifests_of(inventory: Inventory, target: ResourceId) -> list[Standing]:
+    """The manifests of a resource that count."""
+    manifests = inventory.manifests_of(target)
+    if all(one.key for one in manifests):
+        return manifests
+    counting = {
+        (claim.metadata.namespace, claim.metadata.name) for claim in inventory.claims_on(target) if _names(inventory, claim)
+    }
+    return [one for one in manifests if (one.reference.namespace, one.reference.name) in counting]
+
+
 def _is_unread(claim: EncryptedResource) -> bool:
     encrypted = find(claim.status.conditions, ConditionType.ENCRYPTED)
     return encrypted is None or encrypted.status == "Unknown"
@@ -56,7 +73,8 @@ def usage_of(inventory: Inventory, key: CustomerManagedKey, path: KeyPath | None
     """The resources that name the key, and every resource that is on it, with the version as far as Azure reports it.
 
     Versions in use count over all namespaces and manifests: a resource that no longer names this manifest, or uses the same key
-    through another manifest, still needs its version. So does one that no manifest names, and that only Azure's lists show.
+    through another manifest, still needs its version. So does one that no manifest names, and that only Azure's lists show. A manifest
+    that no tenant allows names nothing, or a stranger could hide a resource of the customer.
     """
     namespace = key.metadata.namespace or ""
     names = tuple(inventory.names_on(namespace, key.metadata.name))
@@ -71,7 +89,7 @@ def usage_of(inventory: Inventory, key: CustomerManagedKey, path: KeyPath | None
     users = [(name, version) for name, version, _ in standing]
     unnamed: list[AzureUser] = []
     for user in azure.found.users if azure is not None else _known_before(key, path):
-        manifests = inventory.manifests_of(user.id)
+        manifests = _manifests_of(inventory, user.id)
         if manifests and not _counts(manifests, user, key, azure):
             continue
         first = manifests[0].reference if manifests else None
