@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from bench import neighbours
 from bench.detection import Detection
 from bench.fleet import Fleet
 from bench.kinds import Kinds
@@ -45,8 +46,15 @@ def main() -> int:
         action="store_true",
         help="measure only how soon losses are detected and what the checks cost, with Azure's limits (by default 1,000 keys and 5,000 resources)",
     )
+    parser.add_argument(
+        "--neighbours",
+        action="store_true",
+        help="measure only what a victim notices of the attacks of a neighbour, with Azure's limits (docs/benchmarks.md)",
+    )
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     arguments = parser.parse_args()
+    if arguments.neighbours:
+        arguments.keys = neighbours.KEYS
     arguments.resources = arguments.resources or (5000 if arguments.detection else 1000)
     arguments.keys = arguments.keys or (1000 if arguments.detection else 50)
     console = Console(soft_wrap=True)
@@ -56,9 +64,8 @@ def main() -> int:
             rows = asyncio.run(_measure(sandbox, arguments, console))
         finally:
             sandbox.stop()
-    table = Table(
-        title=f"{arguments.resources} resources on {arguments.keys} keys; {platform.python_version()}, {os.cpu_count()} cores"
-    )
+    what = "What a neighbour does" if arguments.neighbours else f"{arguments.resources} resources on {arguments.keys} keys"
+    table = Table(title=f"{what}; {platform.python_version()}, {os.cpu_count()} cores")
     for name in ("what", "figure", "remark"):
         table.add_column(name, justify="right" if name == "figure" else "left")
     for row in rows:
@@ -84,6 +91,9 @@ async def _measure(sandbox: Sandbox, arguments: argparse.Namespace, console: Con
         await fleet.prepare(arguments.keys // 2 if arguments.detection else arguments.keys)
         if arguments.detection:
             await fleet.add_keys_with_own_grants(arguments.keys // 2)
+        if arguments.neighbours:
+            await fleet.add_keys_with_own_grants(neighbours.SILENT_KEYS)
+            return await neighbours.Neighbours(fleet, bench, console).measure()
         await fleet.add_subscriptions(max(LIMITED) - 1)
         await fleet.apply_tenant((OPERATOR, FLOOR, *GROUPS))
         if arguments.only_limits:

@@ -473,6 +473,26 @@ async def events_arrive(world: World, picks: Picks) -> str | None:
     return f"{world.events_arrive()} events" if world.withheld else None
 
 
+async def refused_manifests(world: World, picks: Picks) -> str | None:
+    return await world.neighbour.refused_manifests(picks.of(world.targets))
+
+
+async def missing_keys(world: World, picks: Picks) -> str | None:
+    return await world.neighbour.missing_keys()
+
+
+async def neighbours_resource(world: World, picks: Picks) -> str | None:
+    return await world.neighbour.own_resource()
+
+
+async def annotation_storm(world: World, picks: Picks) -> str | None:
+    return await world.neighbour.storm()
+
+
+async def neighbour_leaves(world: World, picks: Picks) -> str | None:
+    return await world.neighbour.leave()
+
+
 async def restore(world: World, picks: Picks) -> str:
     """The customer and the provider undo everything that blocks the operator."""
     for act in (end_failover, recover_vault, consent, grant_role, firewall_off):
@@ -548,4 +568,9 @@ ACTIONS: Final[Mapping[str, Callable[[World, Picks], Awaitable[str | None]]]] = 
     "scope": scope,
     "ask for a pass": ask_for_a_pass,
     "events arrive": events_arrive,
+    "refused manifests": refused_manifests,
+    "missing keys": missing_keys,
+    "neighbour's resource": neighbours_resource,
+    "annotation storm": annotation_storm,
+    "neighbour leaves": neighbour_leaves,
 }

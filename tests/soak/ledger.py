@@ -126,6 +126,7 @@ class Ledger:
                 entry["service"] == "management"
                 and entry["method"] not in {"GET", "HEAD"}
                 and entry["principal"] == identity.managed_identity_principal_id
+                and not self.world.neighbour.owns(entry["path"])
             ):
                 written.add(self._write(entry, ended_late=ended_late))
         return written

@@ -62,6 +62,12 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "scope": 6,
     "ask for a pass": 8,
     "events arrive": 20,
+    # a hostile neighbour
+    "refused manifests": 5,
+    "missing keys": 4,
+    "neighbour's resource": 5,
+    "annotation storm": 8,
+    "neighbour leaves": 5,
 }
 """How often each kind of step comes, among all."""
 CUSTOMER: Final = (
@@ -83,6 +89,8 @@ CUSTOMER: Final = (
     "delete manifest",
     "delete key manifest",
     "scope",
+    "refused manifests",
+    "annotation storm",
 )
 """What may come in the middle of a pass."""
 

@@ -38,6 +38,16 @@ A_NEWER_VERSION_BEFORE_A_WRITE = (
     Step("pass", 0),
 )
 """Azure was told to take the latest version of a key, and took one that had been made since the probe."""
+A_HOSTILE_NEIGHBOUR = (
+    Step("quiet", 0),
+    *(Step(what, number) for number, what in enumerate(["refused manifests", "missing keys", "neighbour's resource"])),
+    Step("annotation storm", 0),
+    Step("minutes", 0),
+    Step("delete manifest", 1),
+    Step("neighbour leaves", 0),
+    Step("quiet", 0),
+)
+"""It names the victim's resources from where nobody admits it, and asks for a revert by its deletion."""
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +94,10 @@ def test_a_newer_version_than_was_probed_is_not_taken_over_unseen(stage: tuple[a
         "ask for a pass",
         "pass",
     ]
+
+
+def test_what_a_hostile_neighbour_does_breaks_no_law_for_its_victim(stage: tuple[asyncio.Runner, Ground]) -> None:
+    runner, ground = stage
+    result = runner.run(play(ground, Setting("storage", SEED, 0), A_HOSTILE_NEIGHBOUR))
+    assert result.violation is None, "\n".join([*result.trace, result.violation])
+    assert {step.what for step in A_HOSTILE_NEIGHBOUR} - {"minutes"} <= result.done.keys()

@@ -13,6 +13,7 @@ from sandbox.kubernetes.objects import PLURALS, RefusedError
 from tests.soak.customer import Key, Vault, Version
 from tests.soak.incarnation import Incarnation
 from tests.soak.interruption import CrashedError
+from tests.soak.neighbour import Neighbour
 from tests.soak.targets import KINDS
 
 if TYPE_CHECKING:
@@ -109,6 +110,10 @@ class World:
     _read_keys: dict[str, CustomerManagedKey] = field(default_factory=dict)
     changed: Callable[[], None] = lambda: None
     """Called after whatever changes what the operator may do."""
+    neighbour: Neighbour = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.neighbour = Neighbour(self)
 
     @classmethod
     async def made(cls, ground: Ground, kind: str, propagation: float, lag: float = 0.0) -> World:
@@ -332,6 +337,7 @@ class World:
 
     async def refresh(self) -> None:
         """Check which of the manifests that are being deleted no longer exist."""
+        await self.neighbour.refresh()
         for manifest in self.manifests.values():
             if manifest.deleting and await self.read("EncryptedResource", manifest.name) is None:
                 manifest.deleting = False
@@ -361,6 +367,7 @@ class World:
         for key in self.keys.values():
             if key.there:
                 await self._remove("CustomerManagedKey", key.name)
+        await self.neighbour.remove()
         await self._remove("CustomerTenant", self.name)
         await self._remove("FederatedIdentity", self.name)
         for lock in self.locks.values():
