@@ -402,9 +402,12 @@ async def test_a_key_is_read_where_get_is_granted_and_asked_for_once_where_it_is
     gate = by_application(world)
     since = await last_request(world)
     assert [await gate.read(uri(world)) for _ in range(3)] == [None] * 3
-    asked = [method for method, _ in await operations(world, since)]
-    assert asked == ["GET"]
-    assert await unwrapped(gate, await wrapped(gate, uri(world))) == PAYLOAD
+    assert [method for method, _ in await operations(world, since)] == ["GET"]
+    kept = await wrapped(gate, uri(world))
+    assert await unwrapped(gate, kept) == PAYLOAD
+    since = await last_request(world)
+    assert not await gate.is_purged(kept.kid)
+    assert await operations(world, since) == []
     await world.customer.set_access_policy(application, world.vault, ("get", "wrapKey", "unwrapKey"))
     assert await gate.read(uri(world)) is None
     found = await by_application(world).read(uri(world))

@@ -21,7 +21,6 @@ from cmk_operator.azure.key_vault import (
     NOT_THE_TENANT,
     PROBE_TIMEOUT,
     REGION_HEADER,
-    key_exists,
     may_be_the_tenant,
     read_attributes,
 )
@@ -221,16 +220,18 @@ class KeyGate:
         return self._monotonic() - since >= SHOWS_WITHIN.total_seconds()
 
     async def _is_nowhere(self, kid: KeyUri) -> bool:
+        live = await self.read(kid.versionless)
+        if not _is_not_found(live):
+            return False
         try:
             async with asyncio.timeout(self._timeout):
-                keys = self._access.keys(self._session, kid.vault_url)
-                if await key_exists(keys, kid):
-                    return False
                 with typed_answer():
-                    await keys.get_deleted_key(kid.key_name)
+                    await self._access.keys(self._session, kid.vault_url).get_deleted_key(kid.key_name)
         except EXPECTED_FAILURES as error:
             failure = failure_of(error)
-            return failure.stage is Stage.SERVICE and (failure.status, failure.code) == (404, "KeyNotFound")
+            if failure.stage is Stage.SERVICE and failure.status == 403:
+                self._not_readable.add(kid.versionless)
+            return _is_not_found(failure)
         return False
 
     async def _use(self, uri: KeyUri, path: str, algorithm: str, value: bytes, purpose: str) -> _Answer | AzureFailure:
@@ -260,6 +261,13 @@ class KeyGate:
                 self._explanation = refused if refused is not None and is_refusal(refused) else None
                 self._explained_at = requested_at
             return self._explanation or failure
+
+
+def _is_not_found(found: object) -> bool:
+    """Whether Key Vault itself says that there is no such key."""
+    return (
+        isinstance(found, AzureFailure) and found.stage is Stage.SERVICE and (found.status, found.code) == (404, "KeyNotFound")
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,7 +287,7 @@ async def _explain_absence(keys: KeyClient, key: KeyUri, wanted: VersionProbe) -
         return None, None
     try:
         async with asyncio.timeout(PROBE_TIMEOUT):
-            if key.version is not None and await key_exists(keys, key):
+            if key.version is not None and await _exists(keys, key):
                 return None, True
             with typed_answer():
                 deleted = await keys.get_deleted_key(key.key_name)
@@ -296,8 +296,7 @@ async def _explain_absence(keys: KeyClient, key: KeyUri, wanted: VersionProbe) -
         return None, False if failure_of(error).status == 404 else None
 
 
-async def key_exists(keys: KeyClient, key: KeyUri) -> bool:
-    """Whether the vault has the key with any version. Raises what `failure_of` accepts if it gives no answer to that."""
+async def _exists(keys: KeyClient, key: KeyUri) -> bool:
     try:
         with typed_answer():
             await keys.get_key(key.key_name)
