@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, CliApp
 
-from cmk_keyservice.crypto.key_ring import RingName, new_key_ring, with_new_key, with_primary
+from cmk_keyservice.crypto.key_ring import KeyRing, RingName, new_key_ring, with_new_key, with_primary
 from cmk_keyservice.private_memory import keep_memory_private
 from cmk_keyservice.problem import ProblemError
-from cmk_keyservice.settings import MigrateSettings, ServeSettings
+from cmk_keyservice.settings import MigrateSettings, SealSettings, ServeSettings
 from cmk_operator import __version__
 from cmk_operator.logs import configure_logging
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
 _LOG: Final = logging.getLogger("cmk_keyservice")
 COLLECT_AFTER: Final = 50_000
@@ -38,11 +38,14 @@ commands:
   new-keyring FILE         write a new key ring (a Tink keyset) to a file that does not exist yet; -: to standard output
   add-key FILE             write the key ring with one more key, which decrypts but does not encrypt yet, to standard output
   use-key FILE KEY_ID      write the key ring that encrypts by this key from now on to standard output
+  seal-again               seal all rows of the database by the key that the internal key ring encrypts by now
+  remove-key FILE KEY_ID   write the internal key ring without this key to standard output, if no row is sealed by it
+  export-record ID         write an organization's audit record to standard output, for `kubectl cmk audit verify FILE`
 
 `serve --help` and `migrate --help` list their settings, which are also environment variables CMK_KEYSERVICE_<NAME>.
 
 To rotate a key ring: add-key, replace the Secret, and wait until every replica has been restarted with it; then use-key, and
-replace the Secret again. Keep the old key: rows and backups need it.
+replace the Secret again. Rows need the old key until seal-again has run, backups until they have expired; then remove-key.
 """
 S = TypeVar("S", bound=BaseSettings)
 
@@ -92,6 +95,46 @@ def _migrate(arguments: list[str]) -> int:
     return 0
 
 
+def _maintain(work: Coroutine[object, object, str]) -> int:
+    """Run work on the database; what it did, or what kept it from ending well, goes to standard error."""
+    try:
+        done = asyncio.run(work)
+    except ProblemError as error:
+        sys.stderr.write(f"cmk-keyservice: {error.problem.detail}. {error.problem.remedy}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"cmk-keyservice: {error}\n")
+        return 2
+    sys.stderr.write(f"cmk-keyservice: {done}\n")
+    return 0
+
+
+async def _sealed_again(settings: SealSettings) -> str:
+    from cmk_keyservice.maintenance import seal_all_again  # noqa: PLC0415 - as above
+
+    file = settings.internal_keyring_file
+    ring = KeyRing.parse(RingName.INTERNAL, file.read_bytes() if file.exists() else None)
+    sealed = await seal_all_again(settings.database(), ring)
+    return f"rows that were sealed again by key {ring.primary_id}: {sealed}; none is left"
+
+
+async def _removed_key(settings: MigrateSettings, file: str, key_id: str) -> str:
+    from cmk_keyservice.maintenance import without_unused_key  # noqa: PLC0415 - as above
+
+    if not key_id.isdecimal():
+        raise OSError(f"{key_id!r} is not the number of a key")
+    document = Path(file).read_bytes()  # noqa: ASYNC240 - nothing else runs
+    sys.stdout.write((await without_unused_key(settings.database(), document, int(key_id))).decode())
+    return f"the key ring without key {key_id} was written: replace the Secret by it"
+
+
+async def _exported(settings: MigrateSettings, organization: str) -> str:
+    from cmk_keyservice.maintenance import export_record  # noqa: PLC0415 - as above
+
+    entries = await export_record(settings.database(), organization, sys.stdout.write)
+    return f"entries: {entries}"
+
+
 def _new_keyring(file: str) -> int:
     if file == "-":
         sys.stdout.write(new_key_ring().decode())
@@ -123,6 +166,26 @@ def _changed_keyring(file: str, key_id: str | None) -> int:
     return 0
 
 
+def _by_hand(arguments: list[str]) -> int:
+    """The commands of a person: key rings and records."""
+    match arguments:
+        case ["new-keyring", file]:
+            return _new_keyring(file)
+        case ["add-key", file]:
+            return _changed_keyring(file, None)
+        case ["use-key", file, key_id]:
+            return _changed_keyring(file, key_id)
+        case ["seal-again", *options]:
+            return _maintain(_sealed_again(_settings(SealSettings, options)))
+        case ["remove-key", file, key_id, *options]:
+            return _maintain(_removed_key(_settings(MigrateSettings, options), file, key_id))
+        case ["export-record", organization, *options]:
+            return _maintain(_exported(_settings(MigrateSettings, options), organization))
+        case _:
+            sys.stderr.write(USAGE)
+            return 2
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name; returns the exit status. 2: arguments or settings cannot be used."""
     match list(sys.argv[1:] if arguments is None else arguments):
@@ -130,21 +193,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _serve(settings)
         case ["migrate", *settings]:
             return _migrate(settings)
-        case ["new-keyring", file]:
-            return _new_keyring(file)
-        case ["add-key", file]:
-            return _changed_keyring(file, None)
-        case ["use-key", file, key_id]:
-            return _changed_keyring(file, key_id)
         case ["--version"]:
             sys.stdout.write(f"{__version__}\n")
             return 0
         case ["-h" | "--help" | "help", *_]:
             sys.stdout.write(USAGE)
             return 0
-        case _:
-            sys.stderr.write(USAGE)
-            return 2
+        case command:
+            return _by_hand(command)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,14 @@ class MigrateSettings(DatabaseSettings):
     model_config = SettingsConfigDict(cli_prog_name="cmk-keyservice migrate")
 
 
+class SealSettings(DatabaseSettings):
+    """Seal all rows of the database by the primary key of the internal key ring, and end."""
+
+    model_config = SettingsConfigDict(cli_prog_name="cmk-keyservice seal-again")
+
+    internal_keyring_file: Path = Field(description="File with the internal key ring.")
+
+
 class ServeSettings(DatabaseSettings):
     """Serve callers until SIGTERM.
 

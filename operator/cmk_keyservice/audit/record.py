@@ -90,7 +90,7 @@ class Dated:
             {
                 "service": one.service,
                 "operation": one.operation,
-                "dataKey": one.data_key,
+                **({"dataKey": one.data_key} if one.data_key else {}),
                 "items": one.items,
                 "refused": one.refused,
             }
