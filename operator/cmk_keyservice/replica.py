@@ -137,5 +137,4 @@ class Replica:
                 await self.access.learn_from_all(notice.organization)
             elif notice.topic == RESTORED:
                 self.data_keys.evict(notice.organization)
-                self.data_keys.forget_newest()
                 self.access.admission.forget(notice.organization)

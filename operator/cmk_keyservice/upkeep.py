@@ -7,8 +7,10 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from cmk_keyservice.keys.flights import Flights
 from cmk_keyservice.keys.recorded import restored
 from cmk_keyservice.keys.rewrap_state import RewrapState
 from cmk_keyservice.problem import ProblemError
@@ -73,7 +75,7 @@ class Upkeep:
         self._every = every
         self._turns: dict[str, _Turn] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._under_way: set[str] = set()
+        self._under_way: Flights[str, None] = Flights()
 
     def kick(self, organization_id: str) -> None:
         """Tend an organization as soon as possible."""
@@ -81,16 +83,15 @@ class Upkeep:
 
     async def run(self, stop: asyncio.Event, tick: float = 1.0) -> None:
         """Tend every organization when it is due, until `stop` is set."""
-        async with asyncio.TaskGroup() as group:
-            while not stop.is_set():
-                for organization in self._organizations:
-                    if self._is_due(organization) and organization.id not in self._under_way:
-                        self._under_way.add(organization.id)
-                        group.create_task(self._turn(organization))
-                self._drop_gone()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(tick):
-                        await stop.wait()
+        while not stop.is_set():
+            for organization in self._organizations:
+                if self._is_due(organization):
+                    self._under_way.start(organization.id, partial(self._turn, organization))
+            self._drop_gone()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(tick):
+                    await stop.wait()
+        await self._under_way.end()
 
     def _is_due(self, organization: Organization) -> bool:
         turn = self._turns.setdefault(organization.id, _Turn())
@@ -104,7 +105,8 @@ class Upkeep:
             self._access.forget(organization_id)
 
     async def _turn(self, organization: Organization) -> None:
-        turn = self._turns[organization.id]
+        turn = self._turns.setdefault(organization.id, _Turn())
+        turn.due = self._clock() + AGAIN_AFTER
         try:
             async with self._slots:
                 turn.due = self._clock() + await self.tend(organization)
@@ -112,7 +114,6 @@ class Upkeep:
             _LOG.warning("organization %s is tended again later: %s", organization.id, error)
             turn.due = self._clock() + AGAIN_AFTER
         finally:
-            self._under_way.discard(organization.id)
             known = self._access.of(organization)
             turn.state = self._access.state(known) if known is not None else None
 

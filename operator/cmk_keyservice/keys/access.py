@@ -12,6 +12,7 @@ import logging
 import math
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -46,8 +47,8 @@ if TYPE_CHECKING:
     from cmk_keyservice.vaults.organizations import Organizations
     from cmk_keyservice.vaults.vaults import Vaults
 
-AT_ONCE: Final = 8
-"""Organizations that one replica looks at, at the same time."""
+AT_ONCE: Final = 64
+"""Organizations that one replica looks at, at the same time: some of their vaults may hang."""
 ASKED_AGAIN_AFTER: Final = 1.0
 """Seconds between two looks that callers wait for; those in between get the answer of the last one."""
 _LOG: Final = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class Access:
         self._known: dict[str, Known] = {}
         self._looks: Flights[tuple[str, Fence], Problem | None] = Flights()
         self._confirmations: Flights[tuple[str, Fence], None] = Flights()
+        self._turns: Flights[str, None] = Flights()
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     def of(self, organization: Organization) -> Known | None:
@@ -114,14 +116,15 @@ class Access:
         if accepted is None:
             return None
         known = self._known.get(organization.id)
-        if known is not None and known.accepted is accepted:
+        if known is not None and known.accepted is accepted and known.fence.uid == organization.uid:
             return known
         fence = Fence(organization.uid, accepted.revision)
         bounds = Bounds(accepted.probe_interval, accepted.outage_grace, self._confirm, self._lease)
-        made = Known(fence, accepted, bounds)
         if known is not None and (known.accepted.kid, known.accepted.access) == (accepted.kid, accepted.access):
-            made.standing, made.since, made.state = known.standing, known.since, known.state
-        self._known[organization.id] = made
+            # The same key and the same way to it: what a look under way finds holds for these settings, too.
+            known.fence, known.accepted, known.bounds = fence, accepted, bounds
+            return known
+        made = self._known[organization.id] = Known(fence, accepted, bounds)
         return made
 
     def forget(self, organization_id: str) -> None:
@@ -225,18 +228,19 @@ class Access:
             return
         async with self._slots:
             await self._learn_shared(organization)
-            if not self._is_due(organization, known):
+        if not self._is_due(organization, known):
+            return
+        async with self._store.try_lock(f"look/{organization.id}") as held:
+            if held is None:
                 return
-            async with self._store.try_lock(f"look/{organization.id}") as held:
-                if held is None:
-                    return
-                await self._learn_shared(organization)
-                if self._is_due(organization, known):
-                    await self._look_and_confirm(organization, known)
+            await self._learn_shared(organization)
+            if self._is_due(organization, known):
+                await self._look_and_confirm(organization, known)
 
     async def _look_and_confirm(self, organization: Organization, known: Known) -> None:
         key = (organization.id, known.fence)
-        await self._looks.join(key, lambda: self._look(organization, known))
+        async with self._slots:
+            await self._looks.join(key, lambda: self._look(organization, known))
         if key in self._confirmations:
             await self._confirmations.join(key, lambda: self._confirmed(organization, known))
 
@@ -357,21 +361,23 @@ class Access:
         return None
 
     async def run(self, stop: asyncio.Event, every: float = 1.0) -> None:
-        """Look at each key when it is due, until `stop` is set; `every` is in seconds."""
+        """Look at each key when it is due, until `stop` is set; `every` is in seconds. No key waits for another's vault."""
         while not stop.is_set():
-            await asyncio.gather(*(self._looked(organization) for organization in self._organizations))
+            for organization in self._organizations:
+                known = self.of(organization)
+                if known is not None and not known.accepted.by_platform and self._is_due(organization, known):
+                    self._turns.start(organization.id, partial(self._turn, organization))
             with suppress(TimeoutError):
                 async with asyncio.timeout(every):
                     await stop.wait()
-        await self._looks.end()
-        await self._confirmations.end()
+        for flights in (self._turns, self._looks, self._confirmations):
+            await flights.end()
 
-    async def _looked(self, organization: Organization) -> None:
+    async def _turn(self, organization: Organization) -> None:
         try:
             await self.look_if_due(organization)
         except ProblemError as error:
             _LOG.warning("the key of organization %s is looked at without the database: %s", organization.id, error)
             known = self.of(organization)
             if known is not None and known.standing.is_overdue(known.bounds, self._clock()):
-                async with self._slots:
-                    await self._look_and_confirm(organization, known)
+                await self._look_and_confirm(organization, known)

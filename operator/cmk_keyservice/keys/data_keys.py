@@ -47,6 +47,8 @@ EARLIEST: Final = 0.75
 """The least share of its time after which a data key in memory is unwrapped again."""
 NEWEST_FOR: Final = 10.0
 """Seconds for which the newest epoch is known without a look at the database, which may have been restored meanwhile."""
+STALE_FOR: Final = 50.0
+"""Further seconds for which it is taken while the database is asked, so that a slow database delays no caller."""
 TRIES: Final = 4
 """Attempts while settings or a row change under way."""
 PATIENCE: Final = 20.0
@@ -84,7 +86,7 @@ class DataKeys:
         self._epoch_days = limits.epoch_days
         self._held_for = limits.held_for
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
-        self._loads: Flights[UUID, Held | Problem] = Flights()
+        self._loads: Flights[tuple[str, UUID], Held | Problem] = Flights()
         self._newest: dict[Place, tuple[UUID, float]] = {}
         self._finds: Flights[Place, UUID | Problem] = Flights()
         self._doubts: dict[tuple[str, str], float] = {}
@@ -103,8 +105,11 @@ class DataKeys:
         known = await self._access.require(found)
         place = (organization, service, purpose)
         newest = self._newest.get(place)
-        if newest is None or self._clock() >= newest[1]:
-            newest = (await self._find(found, place), 0.0)
+        now = self._clock()
+        if newest is None or now >= newest[1] + STALE_FOR:
+            return (await self._held(found, known, await self._find(found, place))).data_key
+        if now >= newest[1]:
+            self._finds.start(place, lambda: self._find_or_mint(found, place))
         return (await self._held(found, known, newest[0])).data_key
 
     async def first(self, organization: str, service: str, purpose: str) -> DataKey:
@@ -154,12 +159,10 @@ class DataKeys:
         return known is not None and self._clock() < min(known.until, data_key.expires)
 
     def evict(self, organization: str) -> int:
-        """Hold no data key of an organization any more."""
+        """Hold no data key of an organization any more, and know no newest one."""
+        for place in [place for place in self._newest if place[0] == organization]:
+            del self._newest[place]
         return self._cache.evict(organization)
-
-    def forget_newest(self) -> None:
-        """Look at the database before the next use of each newest epoch: it may have been restored."""
-        self._newest.clear()
 
     def _organization(self, organization_id: str) -> Organization:
         found = self._organizations.find(organization_id)
@@ -175,14 +178,12 @@ class DataKeys:
         now = self._clock()
         if held is not None and now < min(held.renew_at, held.serves_until):
             return self._lent(held, known)
-        loaded = await self._loads.join(data_key_id, lambda: self._load(organization, data_key_id))
+        loaded = await self._loads.join((organization.id, data_key_id), lambda: self._load(organization, data_key_id))
         known = self._access.of(self._organization(organization.id)) or known
         if isinstance(loaded, Held):
             # Access may have ended while this waited.
             if self._clock() >= known.until:
                 known = await self._access.require(self._organization(organization.id))
-            if loaded.data_key.organization != organization.id:
-                raise ProblemError(unknown_data_key(data_key_id))
             return self._lent(loaded, known)
         held = self._cache.get(data_key_id)
         if held is not None and loaded.retryable and self._clock() < min(held.serves_until, known.until):
@@ -232,8 +233,9 @@ class DataKeys:
     async def _row(self, organization: Organization, data_key_id: UUID) -> DataKeyRow:
         async with self._reads:
             row = await self._store.data_key(data_key_id)
-        if row is None or row.organization != organization.id:
+        if row is None:
             self._cache.drop(data_key_id)
+        if row is None or row.organization != organization.id:
             raise ProblemError(unknown_data_key(data_key_id))
         return row
 
@@ -289,18 +291,20 @@ class DataKeys:
         """The id of the data key for new data; the last one that is known, if the database does not answer."""
         found = await self._finds.join(place, lambda: self._find_or_mint(organization, place))
         if isinstance(found, Problem):
-            newest = self._newest.get(place)
-            if newest is not None and found.retryable:
-                return newest[0]
             raise ProblemError(found)
-        self._newest[place] = (found, self._clock() + NEWEST_FOR)
         return found
 
     async def _find_or_mint(self, organization: Organization, place: Place) -> UUID | Problem:
         try:
-            return await self._found_or_minted(organization, place)
+            found = await self._found_or_minted(organization, place)
         except ProblemError as error:
-            return error.problem
+            found = error.problem
+        known = self._newest.get(place)
+        if isinstance(found, Problem) and known is not None and found.retryable:
+            found = known[0]
+        if not isinstance(found, Problem):
+            self._newest[place] = (found, self._clock() + NEWEST_FOR)
+        return found
 
     async def _found_or_minted(self, organization: Organization, place: Place) -> UUID | Problem:
         for _ in range(TRIES):
@@ -327,11 +331,13 @@ class DataKeys:
         """Make the next epoch's data key. Whoever was first has made it; all use that one."""
         made = await self._wrapping.make(organization, accepted, place, newest.epoch + 1 if newest is not None else 1)
         if isinstance(made, NotDone):
-            if newest is not None and (made.is_wrap_alone or made.problem.retryable):
-                # An expired key wraps nothing new, but what it has wrapped goes on: the next epoch waits.
-                _LOG.warning("a new data key of %s waits: %s", organization.id, made.problem.detail)
-                return newest.id
-            return await self._access.doubt(organization) if made.refuses and not made.is_wrap_alone else made.problem
+            if made.refuses:
+                # A key that also refuses to unwrap is found by that; one that only wraps nothing new goes on.
+                await self._access.doubt(organization)
+            if newest is None:
+                return replace(made.problem, kind=Kind.UNAVAILABLE, retryable=True) if made.refuses else made.problem
+            _LOG.warning("a new data key of %s waits: %s", organization.id, made.problem.detail)
+            return newest.id
         fence = Fence(organization.uid, accepted.revision)
         async with self._store.transaction() as connection:
             written = await self._store.first_or_existing(made.row, fence, within=connection)

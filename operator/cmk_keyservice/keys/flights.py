@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Generic, TypeVar
+import logging
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
 
 KeyT = TypeVar("KeyT", bound="Hashable")
 ResultT = TypeVar("ResultT")
+_LOG: Final = logging.getLogger(__name__)
 
 
 class Flights(Generic[KeyT, ResultT]):
@@ -48,5 +50,6 @@ class Flights(Generic[KeyT, ResultT]):
     def _landed(self, key: KeyT, ended: asyncio.Task[ResultT]) -> None:
         if self._under_way.get(key) is ended:
             del self._under_way[key]
-        if not ended.cancelled():
-            ended.exception()  # retrieved: every caller may have gone away
+        if not ended.cancelled() and (failure := ended.exception()) is not None:
+            # Every caller may have gone away, and one organization's fault must not end the others' service.
+            _LOG.error("an attempt for %s failed", key, exc_info=failure)

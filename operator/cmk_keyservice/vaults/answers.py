@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from cmk_keyservice.problem import Kind, Problem
-from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.organization.verdict import VerdictKind
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ _KINDS: Final = {
     VerdictKind.INVALID: Kind.UNAVAILABLE,
 }
 """A request that does not fit the key is this service's or the settings' fault, not the caller's."""
-
-_OUTSIDE_ITS_DATES: Final = frozenset({Reason.EXPIRED.value, Reason.NOT_YET_VALID.value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +46,6 @@ class NotDone:
     problem: Problem
     refuses: bool = False
     request_id: str | None = None
-
-    @property
-    def is_wrap_alone(self) -> bool:
-        """Whether the key version wraps nothing because of its dates, and still unwraps."""
-        return self.problem.code in _OUTSIDE_ITS_DATES
 
 
 def not_done(verdict: Verdict) -> NotDone:

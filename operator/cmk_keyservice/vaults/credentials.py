@@ -60,6 +60,8 @@ class Credentials:
         if isinstance(accepted.access, RegistrationAccess):
             values = await self._read(organization, accepted.access)
             texts = {_name(one): _text(value) for one, value in values.items() if isinstance(value, bytes)}
+            if not texts and await self._kept(organization, accepted.access, accepted.kid):
+                return
             if not texts:
                 raise ProblemError(next(value for value in values.values() if isinstance(value, Problem)))
             sealed = self.internal.encrypt(

@@ -63,7 +63,7 @@ class OrganizationKeyWatch:
                     await self._until(stop, self._watch(session, version))
                 except ExpiredWatchError:
                     continue
-                except (KubernetesError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                except (KubernetesError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                     _LOG.warning("the OrganizationKey objects cannot be read: %s", error)
                     with suppress(TimeoutError):
                         async with asyncio.timeout(pause):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -15,7 +15,7 @@ from cmk_keyservice.keys.limits import Limits
 from cmk_keyservice.keys.standing import Serving
 from cmk_keyservice.problem import Kind
 from cmk_operator.core.kinds.call_rates import Rate
-from tests.keyservice.keys.world import SERVICE, Clock, World, problem_of
+from tests.keyservice.keys.world import SERVICE, Clock, World, eventually, problem_of
 
 if TYPE_CHECKING:
     from cmk_keyservice.replica import Replica
@@ -209,3 +209,111 @@ async def test_new_data_gets_a_new_data_key_when_the_newest_is_old(acme: World) 
     assert (first.epoch, second.epoch) == (1, 2)
     assert (await replica.data_keys.first(acme.name, SERVICE, "orders")).id == first.id
     assert (await replica.data_keys.by_id(acme.name, first.id)).epoch == 1
+
+
+async def test_an_application_that_may_only_unwrap_reads_and_its_newest_data_key_goes_on(acme: World) -> None:
+    first = await (await acme.replica()).data_keys.current(acme.name, SERVICE, "orders")
+    await acme.customer.set_access_policy(acme.identity.application_client_id, acme.vault, permissions=["unwrapKey"])
+    replica = await acme.replica(limits=Limits(confirm=0.05, epoch_days=0.0))
+    assert (await replica.data_keys.current(acme.name, SERVICE, "orders")).id == first.id
+    problem = await problem_of(replica.data_keys.current(acme.name, SERVICE, "new"))
+    assert (problem.kind, problem.retryable) == (Kind.UNAVAILABLE, True)
+    assert "wrapKey" in problem.remedy
+    assert (await replica.data_keys.by_id(acme.name, first.id)).id == first.id
+
+
+async def test_what_a_look_finds_counts_although_the_object_was_written_meanwhile(acme: World) -> None:
+    clock = Clock()
+    replica = await acme.replica(clock=clock)
+    data_key = await replica.data_keys.current(acme.name, SERVICE, "orders")
+    await acme.disable()
+    await acme.turn(clock, 60)
+    looking = asyncio.create_task(confirmed(replica, acme))
+    while not looking.done():
+        acme.publish()
+        await asyncio.sleep(0.005)
+    await looking
+    assert (await problem_of(replica.data_keys.by_id(acme.name, data_key.id))).kind is Kind.DENIED
+    assert len(replica.data_keys) == 0
+
+
+async def test_another_organization_that_asks_for_a_data_key_disturbs_nobody(acme: World) -> None:
+    replica = await acme.replica()
+    data_key = await replica.data_keys.current(acme.name, SERVICE, "orders")
+    replica.data_keys.evict(acme.name)
+    other = replace(acme.organization(), id="contoso")
+    theirs = asyncio.create_task(replica.data_keys._load(other, data_key.id))  # noqa: SLF001 - as by_id of that organization
+    await asyncio.sleep(0)
+    assert (await replica.data_keys.by_id(acme.name, data_key.id)).id == data_key.id
+    await theirs
+    assert len(replica.data_keys) == 1
+
+
+async def test_a_vault_that_hangs_delays_no_look_at_another(world: World) -> None:
+    await world.make_key()
+    await world.accept(probe=1, grace=60)
+    replica = await world.replica(limits=Limits(confirm=0.2, tick=0.05))
+    organization = world.organization()
+    assert organization.accepted is not None
+    for number in range(10):
+        kid = f"https://hangs-{number}.vault.azure.net/keys/k/{'1' * 32}"
+        accepted = replace(organization.accepted, kid=kid)
+        name = f"hangs{number}"
+        replica.organizations.note(replace(organization, id=name, name=name, uid=name, accepted=accepted))
+    await world.control.inject(kind="hang", host="hangs-*")
+    await world.run(replica)
+    seen: set[float] = set()
+
+    async def looked() -> bool:
+        known = replica.access.of(world.organization())
+        assert known is not None
+        seen.add(known.standing.proven_at)
+        return len(seen) >= 4
+
+    await eventually("looks at a vault that answers", looked)
+    await world.control.clear_faults()
+
+
+def registration(acme: World, client_id: str) -> dict[str, Any]:
+    credentials = [
+        {"secret": "acme", "key": "first", "type": "ClientSecret"},
+        {"secret": "acme", "key": "second", "type": "ClientSecret"},
+    ]
+    return {"method": "Registration", "clientId": client_id, "credentials": credentials}
+
+
+async def test_an_own_registration_is_used_with_the_second_credential_and_after_its_secret_is_gone(world: World) -> None:
+    made = await world.customer.register(f"{world.name} encryption")
+    await world.make_key()
+    await world.customer.set_access_policy(made.client_id, world.vault, permissions=["wrapKey", "unwrapKey"])
+    old, value = await world.customer.add_secret(made)
+    world.secrets["acme", "first"] = value.encode()
+    await world.accept(**registration(world, made.client_id))
+    first = await world.replica()
+    data_key = await first.data_keys.current(world.name, SERVICE, "orders")
+    _, renewed = await world.customer.add_secret(made)
+    world.secrets["acme", "second"] = renewed.encode()
+    await world.customer.remove_secret(made, old)
+    second = await world.replica()
+    assert (await second.data_keys.by_id(world.name, data_key.id)).id == data_key.id
+    # Another key, by the platform's application; the Secret of the registration goes.
+    await world.rotate()
+    second.access.admission.forget(world.name)
+    assert await second.access.admission.observe(world.organization()) is None
+    await world.accept()
+    world.secrets.clear()
+    third = await world.replica()
+    assert (await third.data_keys.by_id(world.name, data_key.id)).id == data_key.id
+    await third.upkeep.tend(world.organization())
+    assert {one.kid for one in await third.store.by_kid(world.name)} == {world.kid()}
+
+
+@pytest.mark.parametrize("content", [b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", b"two words", None])
+async def test_a_secret_without_a_credential_is_a_problem_that_names_it(world: World, content: bytes | None) -> None:
+    await world.make_key()
+    if content is not None:
+        world.secrets["acme", "first"] = content
+    await world.accept(**registration(world, "3f0a0a3e-0000-4000-8000-000000000001"))
+    problem = await problem_of((await world.replica()).data_keys.current(world.name, SERVICE, "orders"))
+    assert (problem.kind, problem.code) == (Kind.UNAVAILABLE, "CredentialUnreadable")
+    assert "acme" in problem.detail

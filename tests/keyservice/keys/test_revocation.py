@@ -129,7 +129,7 @@ async def test_without_the_database_known_data_keys_go_on_and_nothing_new_is_mad
         data_key = await replica.data_keys.current(acme.name, SERVICE, "orders")
         cold = await replica.data_keys.current(acme.name, SERVICE, "cold")
         replica.data_keys.evict(acme.name)
-        await replica.data_keys.by_id(acme.name, data_key.id)
+        await replica.data_keys.current(acme.name, SERVICE, "orders")
         way.cut()
         clock.ahead += 60
         assert (await replica.data_keys.current(acme.name, SERVICE, "orders")).id == data_key.id
@@ -158,7 +158,7 @@ async def test_a_database_that_does_not_answer_delays_no_known_data_key(acme: Wo
         data_key = await replica.data_keys.current(acme.name, SERVICE, "orders")
         cold = await replica.data_keys.current(acme.name, SERVICE, "cold")
         replica.data_keys.evict(acme.name)
-        await replica.data_keys.by_id(acme.name, data_key.id)
+        await replica.data_keys.current(acme.name, SERVICE, "orders")
         way.stop()
         asked = asyncio.create_task(problem_of(replica.data_keys.by_id(acme.name, cold.id)))
         for _ in range(100):
