@@ -227,6 +227,11 @@ class Inventory:
         entry = self._entries.get(reference)
         return entry.resource_version if entry is not None else 0
 
+    def uid_of(self, reference: ObjectReference) -> str:
+        """The uid of an object; empty if it is not in the inventory."""
+        entry = self._entries.get(reference)
+        return entry.uid if entry is not None else ""
+
     def finalizers_of(self, reference: ObjectReference) -> tuple[str, ...]:
         """The finalizers of an object; parses nothing."""
         entry = self._entries.get(reference)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.api.crd import structural_schema
+from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.api.preflight import Preflight, PreflightStatus
 from cmk_operator.api.sizes import cut_to
 from cmk_operator.core.conditions import ConditionType
@@ -100,8 +101,16 @@ class StatusWriter:
             self._note(reference, observed_at)
             return False
         await self._recorded(resource.metadata.uid)
+        version = None
+        if isinstance(resource, OrganizationKey):
+            # An API server does not compare the uid of a status: settings in force must not land on a new object of the name.
+            if self._inventory.uid_of(reference) != resource.metadata.uid:
+                return False
+            version = str(self._inventory.version(reference))
         try:
-            answer = await self._client.apply_status(reference, type(resource).__name__, resource.metadata.uid, wanted)
+            answer = await self._client.apply_status(
+                reference, type(resource).__name__, resource.metadata.uid, wanted, resource_version=version
+            )
         except KubernetesError as error:
             self._telemetry.status_write_failures.labels(reference.plural).inc()
             if error.outcome_unknown:

@@ -14,9 +14,11 @@ from cmk_operator.api.conditions import find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
+from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.audit.change import OBSERVED, OPERATOR, UNKNOWN_AUTHOR, Change, Event, Subject, identity_of
 from cmk_operator.core.conditions import ConditionType
+from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.text.redaction import host_of
 from cmk_operator.core.text.rfc3339 import to_rfc3339
 from cmk_operator.kubernetes.client import KubernetesError, ObjectReference, collection_path
@@ -27,6 +29,7 @@ from cmk_operator.reconcile.references import (
     ResourcePath,
     refusal_of,
     resolve_key,
+    resolve_organization,
     resolve_resource,
 )
 
@@ -74,6 +77,11 @@ def tenant_in(inventory: Inventory, subject: Subject) -> str | None:
         case EncryptedResource():
             path = resolve_resource(inventory, resource)
             return path.path.tenant.metadata.name if isinstance(path, ResourcePath) else None
+        case OrganizationKey():
+            way = resolve_organization(inventory, resource)
+            if isinstance(way, Fault):
+                return None
+            return way.tenant.metadata.name if way is not None else ""
         case _:
             return ""
 
