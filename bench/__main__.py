@@ -21,6 +21,7 @@ from bench.fleet import Fleet
 from bench.kinds import Kinds
 from bench.limits import GROUPS, LIMITED, Limits
 from bench.measurements import Bench, Row
+from bench.shards import Shards
 from sandbox import environment
 from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, SandboxControl
 from sandbox.kubernetes.objects import Objects
@@ -51,6 +52,7 @@ def main() -> int:
         action="store_true",
         help="measure only what a victim notices of the attacks of a neighbour, with Azure's limits (docs/benchmarks.md)",
     )
+    parser.add_argument("--shards", type=int, help="measure only the first encryption by so many operators of one cluster")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     arguments = parser.parse_args()
     if arguments.neighbours:
@@ -94,6 +96,8 @@ async def _measure(sandbox: Sandbox, arguments: argparse.Namespace, console: Con
         if arguments.neighbours:
             await fleet.add_keys_with_own_grants(neighbours.SILENT_KEYS)
             return await neighbours.Neighbours(fleet, bench, console).measure()
+        if arguments.shards:
+            return await Shards(fleet, bench).measure(arguments.resources, arguments.shards)
         await fleet.add_subscriptions(max(LIMITED) - 1)
         await fleet.apply_tenant((OPERATOR, FLOOR, *GROUPS))
         if arguments.only_limits:

@@ -132,6 +132,10 @@ class ProviderAdministrator(Administrator):
         elif any(existing[name][key] != value for key, value in wanted.items()):
             await self.graph.json("PATCH", f"{path}/{existing[name]['id']}", wanted)
 
+    async def trust(self, identity: ProviderIdentity, issuer: str, service_account: str, name: str) -> None:
+        """Let the managed identity trust one more ServiceAccount, as for a second operator that acts as the same identity."""
+        await self._trust_service_account(identity.managed_identity_resource_id, issuer, service_account, name)
+
     async def prepare_registrar(
         self,
         *,

@@ -64,7 +64,7 @@ def test_each_state_is_told_from_the_others_although_their_words_overlap(text: s
 @given(st.text())
 def test_no_text_of_snowflake_is_an_exception(text: str) -> None:
     read_info(text)
-    read_config(text)
+    read_config(text, "t")
     read_verification(text)
     read_subnets(text)
     read_remaining_wait(text)
@@ -74,12 +74,20 @@ def test_no_text_of_snowflake_is_an_exception(text: str) -> None:
 def test_the_consent_page_and_the_application_are_read_as_snowflake_prints_them_with_a_lone_quotation_mark() -> None:
     url = "https://login.microsoftonline.com/b3ddabe4-e5ed-4e71-8827-0cefb99af240/oauth2/authorize?client_id=c03&response_type=code"
     text = f'Consent url is: {url} and Snowflake Service Principal name is: trisec_cmk_azure"'
-    assert read_config(text) == CmkConfig(url, "trisec_cmk_azure")
+    for tenant in ("b3ddabe4-e5ed-4e71-8827-0cefb99af240", "B3DDABE4-E5ED-4E71-8827-0CEFB99AF240"):
+        assert read_config(text, tenant) == CmkConfig(url, "trisec_cmk_azure")
+
+
+@pytest.mark.parametrize("tenant", ["11111111-e5ed-4e71-8827-0cefb99af240", "common", "b3ddabe4-e5ed-4e71-8827-0cefb99af240x"])
+def test_a_page_of_another_tenant_is_not_handed_to_the_customer(tenant: str) -> None:
+    url = f"https://login.microsoftonline.com/{tenant}/oauth2/authorize?client_id=c03&response_type=code"
+    found = read_config(f"Consent url is: {url} and so on", "b3ddabe4-e5ed-4e71-8827-0cefb99af240")
+    assert found.consent_url is None
 
 
 def test_only_a_page_of_entra_is_handed_to_the_customer() -> None:
     text = "Consent url is: https://login.microsoftonline.com.example.org/x and Snowflake Service Principal name is: a"
-    assert read_config(text).consent_url is None
+    assert read_config(text, "x").consent_url is None
 
 
 _SENTENCE = (
@@ -172,7 +180,7 @@ def test_no_wait_is_longer_than_snowflakes_own(amount: str) -> None:
 
 def test_what_snowflake_shows_reaches_status_printable_and_bounded() -> None:
     url = "https://login.microsoftonline.com/t/oauth2/authorize?client_id=1"
-    config = read_config(f"Open {url}\x1b[31m and then. The principal name is: {'x' * 5000}")
+    config = read_config(f"Open {url}\x1b[31m and then. The principal name is: {'x' * 5000}", "t")
     assert config.consent_url == url
     assert len(config.service_principal_name or "") == 120
     subnets = ["/subscriptions/1", "\x1b[31m", "x" * 5000, 7, None, *map(str, range(1000))]

@@ -60,6 +60,16 @@ def test_the_manifest_is_told_to_follow(spec: dict[str, str], rotation: dict[str
     assert expected is None or expected in between[0]
 
 
+@pytest.mark.parametrize("name", ["-h", "--force", "-"])
+def test_a_key_that_is_named_like_an_option_is_none(name: str) -> None:
+    uri = f"{KEY.rpartition('/')[0]}/{name}"
+    told = away_from(key(version(V2), spec={"keyUri": uri}), (), V2, NOW, None)
+    commands = [shlex.split(step["command"].replace("\\\n", " ")) for step in told["steps"]]
+    words = [word for command in commands for word in command]
+    assert f"--name={name}" in words
+    assert name not in words
+
+
 def test_missing_network_protection_is_told_beforehand() -> None:
     lacking = {"name": "NetworkProtection", "result": "Fail", "message": "any network reaches the vault"}
     told = away_from(key(version(V2), prerequisites=[lacking]), (), V2, NOW, None)

@@ -47,7 +47,10 @@ def steps_away(case: Compromise) -> tuple[Step, ...]:
 
 
 def _vault(case: Compromise) -> tuple[str, ...]:
-    return ("--vault-name", case.key.vault_name, "--name", case.key.key_name)
+    name = case.key.key_name
+    # A key may be named -h or --force: beside its option it would be an option itself.
+    named = (f"--name={name}",) if name.startswith("-") else ("--name", name)
+    return ("--vault-name", case.key.vault_name, *named)
 
 
 def _in_the_right_tenant(case: Compromise, *commands: str) -> str:

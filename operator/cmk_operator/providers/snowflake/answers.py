@@ -99,9 +99,13 @@ class CmkConfig:
     service_principal_name: str | None = None
 
 
-def read_config(text: str) -> CmkConfig:
-    """Read SYSTEM$GET_CMK_CONFIG; a consent URL is accepted only if it is a page of Entra."""
-    url = re.search(r"https://login\.(?:microsoftonline\.(?:com|us)|chinacloudapi\.cn)/[!#-&(-~]{1,1000}", text)
+def read_config(text: str, tenant_id: str) -> CmkConfig:
+    """Read SYSTEM$GET_CMK_CONFIG; a consent URL is accepted only if it is a page of Entra for the customer's own tenant.
+
+    On a page for another tenant, or for any (`common`), somebody else could consent than the customer, or for something else.
+    """
+    page = rf"https://login\.(?:microsoftonline\.(?:com|us)|chinacloudapi\.cn)/{re.escape(tenant_id)}/[!#-&(-~]{{1,1000}}"
+    url = re.search(page, text, re.IGNORECASE)
     name = re.search(r"principal name is:?\s*\"?([A-Za-z0-9._-]{1,120})", text, re.IGNORECASE)
     return CmkConfig(url[0] if url else None, name[1] if name else None)
 

@@ -261,7 +261,7 @@ async def _details(client: SnowflakeClient, target: SnowflakeTarget, info: CmkIn
     said = await client.ask(statements.config(target.customer_tenant_id))
     if isinstance(said, AzureFailure):
         return said
-    known.config = read_config(said.text)
+    known.config = read_config(said.text, target.customer_tenant_id)
     if target.network_rules:
         platform = await client.ask(statements.PLATFORM_INFO)
         if isinstance(platform, AzureFailure):
