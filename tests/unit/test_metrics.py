@@ -13,6 +13,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.azure.call_budget import BudgetState
 from cmk_operator.kubernetes.inventory import Inventory
 from cmk_operator.metrics.exposition import Exposition, Work
@@ -341,6 +342,73 @@ def test_tenants_and_identities_tell_whether_they_are_ready_and_what_the_custome
     assert value(samples, "cmk_identity_ready", name="provider") == 1
     assert value(samples, "cmk_tenant_ready", name="contoso") == 0
     assert value(samples, "cmk_tenant_consent_state", name="contoso", state="Revoked") == 1
+
+
+ACME = {"namespace": "team-a", "name": "acme"}
+KID, OLD_KID = f"https://{VAULT}/keys/acme/{V2}", f"https://{VAULT}/keys/acme/{V1}"
+
+
+def acme_body(**spec: Any) -> dict[str, Any]:
+    """An OrganizationKey."""
+    return {
+        "apiVersion": "cmk-operator.dev/v1alpha1",
+        "kind": "OrganizationKey",
+        "metadata": {**ACME, "uid": "u", "generation": 1},
+        "spec": {"organization": {"id": "acme", "name": "Acme Corp"}, "tenantRef": {"name": "contoso"}, **spec},
+    }
+
+
+def test_an_organization_tells_its_conditions_what_is_in_force_and_where_its_data_keys_are() -> None:
+    process = Process()
+    accepted = {
+        "revision": 4,
+        "mode": "CustomerManaged",
+        "kid": KID,
+        "since": "2026-11-24T11:00:00Z",
+        "probeIntervalSeconds": 60,
+        "outageGraceSeconds": 600,
+    }
+    counted = [{"kid": KID, "dataKeys": 5}, {"kid": OLD_KID, "dataKeys": 2}]
+    process.put(
+        OrganizationKey.plural,
+        acme_body(),
+        {
+            "conditions": [condition("Ready", "False", "Disabled"), condition("KeyAccessible", "False", "Disabled")],
+            "accepted": accepted,
+            "dataKeys": {"revision": 4, "total": 7, "byKid": counted},
+        },
+    )
+    samples = process.scrape()
+    assert value(samples, "cmk_organization_key_ready", **ACME) == 0
+    told = {"type": "KeyAccessible", "status": "False", "reason": "Disabled"}
+    assert value(samples, "cmk_organization_key_condition", **ACME, **told) == 1
+    assert value(samples, "cmk_organization_key_revision", **ACME) == 4
+    assert value(samples, "cmk_organization_key_data_keys", **ACME, on="InForce") == 5
+    assert value(samples, "cmk_organization_key_data_keys", **ACME, on="Earlier") == 2
+    assert value(samples, "cmk_notifications_pending", tenant="contoso") == 0
+    process.put(OrganizationKey.plural, acme_body())
+    samples = process.scrape()
+    assert not names(samples) & {"cmk_organization_key_revision", "cmk_organization_key_data_keys"}
+
+
+@pytest.mark.parametrize(
+    ("ends", "expires"),
+    [
+        (["2026-11-25T12:00:00Z"], MOMENT + DAY),
+        (["2026-11-25T12:00:00Z", "2026-11-27T12:00:00Z"], MOMENT + 3 * DAY),
+        (["2026-11-25T12:00:00Z", "unknown"], None),
+        (["unknown"], None),
+        ([], None),
+    ],
+)
+def test_the_credential_that_lasts_longest_is_the_one_that_counts(ends: list[str], expires: float | None) -> None:
+    process = Process()
+    credentials = [
+        {"secret": "s", "key": str(number), "type": "Certificate", "expires": end} for number, end in enumerate(ends)
+    ]
+    process.put(OrganizationKey.plural, acme_body(), {"credentials": credentials})
+    name = "cmk_organization_key_credential_expiration_timestamp_seconds"
+    assert value(process.scrape(), name, **ACME) == expires
 
 
 def test_what_is_deleted_is_told_no_more() -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from cmk_operator.core.access.state import AccessState
+from cmk_operator.core.faults.reason import Reason
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8")
@@ -17,6 +18,8 @@ ROWS = dict(re.findall(r"^### ([^\n]+)\n(.*?)(?=^### |\Z)", PAGE, re.MULTILINE |
 LABELS = ("What happened", "Data stops", "Shown", "Alert", "Who does what", "Heals", "Played by")
 OF_THE_REQUIREMENTS = 11
 """Six rows of data loss, and five of recovery."""
+OF_AN_ORGANIZATION = 8
+"""Credentials in four rows, the key itself in four."""
 
 
 def named(row: str) -> list[tuple[str, str]]:
@@ -55,15 +58,17 @@ def test_a_row_names_an_alert_that_exists(row: str) -> None:
 def test_every_row_of_the_requirements_leads_to_rows_that_exist() -> None:
     table = re.findall(r"^\| (?:data loss|recovery): .*$", PAGE, re.MULTILINE)
     assert len(table) == OF_THE_REQUIREMENTS
+    of_organizations = re.findall(r"^\| organization: .*$", PAGE, re.MULTILINE)
+    assert len(of_organizations) == OF_AN_ORGANIZATION
     anchors = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in ROWS}
-    for line in table:
+    for line in (*table, *of_organizations):
         links = re.findall(r"\]\(#([\w-]+)\)", line)
         assert links
         assert set(links) <= anchors, line
 
 
-def test_every_scenario_that_is_played_belongs_to_a_row() -> None:
-    file = "tests/e2e/test_scenarios.py"
+@pytest.mark.parametrize("file", ["tests/e2e/test_scenarios.py", "tests/e2e/test_organization_scenarios.py"])
+def test_every_scenario_that_is_played_belongs_to_a_row(file: str) -> None:
     played = {name for name in functions_of(file) if name.startswith("test_")}
     assert played == {test for row in ROWS for path, test in named(row) if path == file}
 
@@ -71,3 +76,26 @@ def test_every_scenario_that_is_played_belongs_to_a_row() -> None:
 def test_every_state_of_a_key_but_accessible_has_a_row() -> None:
     shown = {state for row in ROWS for state in re.findall(r"`(\w+)`", ROWS[row])}
     assert {state.value for state in AccessState} - {"Accessible"} <= shown
+
+
+def test_every_refusal_of_an_organization_s_key_is_shown_by_some_row() -> None:
+    part = PAGE.partition("## Application-level encryption")[2]
+    shown = set(re.findall(r"`(\w+)`", part))
+    refused = {
+        Reason.CREDENTIAL_EXPIRED,
+        Reason.CREDENTIAL_REFUSED,
+        Reason.DISABLED,
+        Reason.MISSING,
+        Reason.PURGED,
+        Reason.PERMISSION_DENIED,
+        Reason.CONSENT_MISSING,
+        Reason.FIREWALL_BLOCKS_PROBE,
+        Reason.VAULT_UNREACHABLE,
+        Reason.VAULT_THROTTLED,
+        Reason.KEY_EXPIRED,
+        Reason.SERVING_REFUSED,
+        Reason.NOT_SERVING,
+        Reason.COASTING,
+        Reason.REWRAP_FAILED,
+    }
+    assert {reason.value for reason in refused} <= shown

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.api.federated_identity import FederatedIdentity
     from cmk_operator.api.notifications import NotificationsReport
+    from cmk_operator.api.organization_key import CredentialReport, OrganizationKey
 
 UNKNOWN_KIND: Final = "Unknown"
 """Kind of a resource that has not been reconciled yet."""
@@ -137,6 +138,22 @@ class IdentityDigest:
     not_seen: bool
 
 
+@dataclass(frozen=True, slots=True)
+class OrganizationDigest:
+    """An OrganizationKey; times are Unix times."""
+
+    tenant: str | None
+    ready: bool
+    conditions: tuple[tuple[str, str, str], ...]
+    """Type, status and reason of each."""
+    revision: int | None
+    data_keys: tuple[tuple[str, int], ...]
+    """By whether they are on the key version in force (`InForce`) or not (`Earlier`); empty before the first report."""
+    credential_expires: float | None
+    notifications: NotificationCounts
+    not_seen: bool
+
+
 def digest_key(key: CustomerManagedKey) -> KeyDigest:
     """What metrics need of a key; before its first probe its state is `Unknown`."""
     status = key.status
@@ -217,6 +234,38 @@ _NONE_PENDING: Final = NotificationCounts(0, 0)
 
 def _notification_counts(notifications: NotificationsReport | None) -> NotificationCounts:
     return NotificationCounts(len(notifications.pending), notifications.dropped) if notifications is not None else _NONE_PENDING
+
+
+def digest_organization(organization: OrganizationKey) -> OrganizationDigest:
+    """What metrics need of an organization's key."""
+    status = organization.status
+    accepted, counted = status.accepted, status.data_keys
+    in_force = accepted.kid if accepted is not None else ""
+    ends = [_end_of(entry) for entry in status.credentials]
+    of_kid = [(entry.kid == in_force, entry.data_keys) for entry in counted.by_kid] if counted is not None else []
+    return OrganizationDigest(
+        tenant=organization.spec.tenant_ref.name if organization.spec.tenant_ref is not None else None,
+        ready=_is_true(status.conditions, ConditionType.READY),
+        conditions=tuple((one.type, one.status, one.reason) for one in status.conditions),
+        revision=accepted.revision if accepted is not None else None,
+        data_keys=(
+            ("InForce", sum(number for current, number in of_kid if current)),
+            ("Earlier", sum(number for current, number in of_kid if not current)),
+        )
+        if counted is not None
+        else (),
+        credential_expires=max((end for end in ends if end is not None), default=None) if None not in ends else None,
+        notifications=_notification_counts(status.notifications),
+        not_seen=_is_not_seen(status.conditions),
+    )
+
+
+def _end_of(credential: CredentialReport) -> float | None:
+    """When a credential expires; None if nobody knows."""
+    try:
+        return datetime.fromisoformat(credential.expires).timestamp()
+    except ValueError:
+        return None
 
 
 def digest_tenant(tenant: CustomerTenant) -> TenantDigest:

@@ -16,8 +16,9 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.metrics import families
-from cmk_operator.metrics.digests import digest_identity, digest_key, digest_resource, digest_tenant
+from cmk_operator.metrics.digests import digest_identity, digest_key, digest_organization, digest_resource, digest_tenant
 from cmk_operator.metrics.samples import Objects, families_of
 
 if TYPE_CHECKING:
@@ -28,13 +29,19 @@ if TYPE_CHECKING:
     from cmk_operator.azure.call_budget import BudgetState
     from cmk_operator.kubernetes.client import ObjectReference
     from cmk_operator.kubernetes.inventory import Inventory
-    from cmk_operator.metrics.digests import IdentityDigest, KeyDigest, ResourceDigest, TenantDigest
+    from cmk_operator.metrics.digests import (
+        IdentityDigest,
+        KeyDigest,
+        OrganizationDigest,
+        ResourceDigest,
+        TenantDigest,
+    )
     from cmk_operator.telemetry import Telemetry
 
 _STEP: Final = 50
 """Objects that are parsed before other work may run; about 5 ms."""
 
-ResourceT = TypeVar("ResourceT", FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource)
+ResourceT = TypeVar("ResourceT", FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource, OrganizationKey)
 DigestT = TypeVar("DigestT")
 
 
@@ -121,6 +128,7 @@ class Exposition(Collector):
         self._tenants: _Kept[TenantDigest] = _Kept()
         self._keys: _Kept[KeyDigest] = _Kept()
         self._resources: _Kept[ResourceDigest] = _Kept()
+        self._organizations: _Kept[OrganizationDigest] = _Kept()
         self._lock = asyncio.Lock()
         self._snapshot = _Snapshot(Work(leading=False), Objects(), 0.0)
         telemetry.registry.register(self)
@@ -142,6 +150,7 @@ class Exposition(Collector):
             tenants=await self._tenants.read(inventory, CustomerTenant, digest_tenant, serves),
             keys=await self._keys.read(inventory, CustomerManagedKey, digest_key, serves),
             resources=await self._resources.read(inventory, EncryptedResource, digest_resource, serves),
+            organizations=await self._organizations.read(inventory, OrganizationKey, digest_organization, serves),
         )
 
     def describe(self) -> Iterator[Metric]:

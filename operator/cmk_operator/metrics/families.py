@@ -189,4 +189,26 @@ RESOURCE_READY: Final = Family(
     ("namespace", "name", "kind", "key"),
 )
 
+ORGANIZATION_READY: Final = Family("cmk_organization_key_ready", "1 while an OrganizationKey is Ready.", _KEY)
+ORGANIZATION_CONDITION: Final = Family(
+    "cmk_organization_key_condition",
+    "Always 1, for each condition of an OrganizationKey: its type, its status (True, False, Unknown) and its reason.",
+    (*_KEY, "type", "status", "reason"),
+)
+ORGANIZATION_REVISION: Final = Family(
+    "cmk_organization_key_revision",
+    "Revision of the settings in force, which grows with each acceptance. Absent while none are in force.",
+    _KEY,
+)
+ORGANIZATION_DATA_KEYS: Final = Family(
+    "cmk_organization_key_data_keys",
+    "Data keys of the organization, as the key service last reported: on the key version in force, and on others.",
+    (*_KEY, "on"),
+)
+ORGANIZATION_CREDENTIAL_EXPIRATION: Final = Family(
+    "cmk_organization_key_credential_expiration_timestamp_seconds",
+    "Unix time at which the last credential of the organization's registration expires. Absent if it is not known, or none is needed.",
+    _KEY,
+)
+
 FAMILIES: Final = tuple(value for value in list(globals().values()) if isinstance(value, Family))

@@ -10,6 +10,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.metrics import families
 
 if TYPE_CHECKING:
@@ -18,10 +19,16 @@ if TYPE_CHECKING:
     from prometheus_client.core import GaugeMetricFamily
 
     from cmk_operator.kubernetes.client import ObjectReference
-    from cmk_operator.metrics.digests import IdentityDigest, KeyDigest, ResourceDigest, TenantDigest
+    from cmk_operator.metrics.digests import (
+        IdentityDigest,
+        KeyDigest,
+        OrganizationDigest,
+        ResourceDigest,
+        TenantDigest,
+    )
     from cmk_operator.metrics.families import Family
 
-    Digest = IdentityDigest | TenantDigest | KeyDigest | ResourceDigest
+    Digest = IdentityDigest | TenantDigest | KeyDigest | ResourceDigest | OrganizationDigest
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,7 @@ class Objects:
     tenants: Mapping[ObjectReference, TenantDigest] = field(default_factory=dict)
     keys: Mapping[ObjectReference, KeyDigest] = field(default_factory=dict)
     resources: Mapping[ObjectReference, ResourceDigest] = field(default_factory=dict)
+    organizations: Mapping[ObjectReference, OrganizationDigest] = field(default_factory=dict)
 
     def by_kind(self) -> Iterator[tuple[str, Mapping[ObjectReference, Digest]]]:
         """All of them, by the kind's plural."""
@@ -39,6 +47,7 @@ class Objects:
         yield CustomerTenant.plural, self.tenants
         yield CustomerManagedKey.plural, self.keys
         yield EncryptedResource.plural, self.resources
+        yield OrganizationKey.plural, self.organizations
 
     def oldest(self, age: Callable[[ObjectReference], float]) -> dict[str, float]:
         """By kind, the age of what is known of the object that is Ready and was not seen for the longest time."""
@@ -54,6 +63,7 @@ def families_of(objects: Objects, now: float, *, each_resource: bool) -> Iterato
     yield from _above_keys(objects)
     yield from _of_keys(objects.keys, now)
     yield from _of_resources(objects.resources)
+    yield from _of_organizations(objects.organizations)
     yield from _of_notifications(objects)
     samples = (
         ((reference.namespace, reference.name, digest.kind, digest.key), float(digest.ready))
@@ -179,17 +189,35 @@ def _of_resources(resources: Mapping[ObjectReference, ResourceDigest]) -> Iterat
         yield family.of((labels, count) for labels, count in counts.items() if count)
 
 
+def _of_organizations(organizations: Mapping[ObjectReference, OrganizationDigest]) -> Iterator[GaugeMetricFamily]:
+    named = {(reference.namespace, reference.name): digest for reference, digest in organizations.items()}
+    yield families.ORGANIZATION_READY.of((name, float(digest.ready)) for name, digest in named.items())
+    yield families.ORGANIZATION_CONDITION.of(
+        ((*name, *condition), 1.0) for name, digest in named.items() for condition in digest.conditions
+    )
+    yield families.ORGANIZATION_REVISION.of(
+        (name, digest.revision) for name, digest in named.items() if digest.revision is not None
+    )
+    yield families.ORGANIZATION_DATA_KEYS.of(
+        ((*name, where), number) for name, digest in named.items() for where, number in digest.data_keys
+    )
+    yield families.ORGANIZATION_CREDENTIAL_EXPIRATION.of(
+        (name, digest.credential_expires) for name, digest in named.items() if digest.credential_expires is not None
+    )
+
+
 def _of_notifications(objects: Objects) -> Iterator[GaugeMetricFamily]:
     """By tenant: that of a resource is its key's. An object whose key was deleted has no receiver."""
     tenants = {(reference.namespace, reference.name): digest.tenant for reference, digest in objects.keys.items()}
-    pending = dict.fromkeys(tenants.values(), 0)
-    dropped = dict.fromkeys(tenants.values(), 0)
+    of_organizations = [(digest.tenant, digest.notifications) for digest in objects.organizations.values()]
+    named = dict.fromkeys((*tenants.values(), *(tenant for tenant, _ in of_organizations if tenant is not None)), 0)
+    pending, dropped = dict(named), dict(named)
     of_keys = ((digest.tenant, digest.notifications) for digest in objects.keys.values())
     of_resources = (
         (tenants.get((reference.namespace, digest.key)), digest.notifications)
         for reference, digest in objects.resources.items()
     )
-    for tenant, counts in (*of_keys, *of_resources):
+    for tenant, counts in (*of_keys, *of_resources, *of_organizations):
         if tenant is not None:
             pending[tenant] += counts.pending
             dropped[tenant] += counts.dropped
