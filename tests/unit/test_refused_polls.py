@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from cmk_operator.core.encryption.long_running import Running
 from cmk_operator.core.encryption.protection import MicrosoftManaged
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault, busy, invalid
@@ -16,7 +17,7 @@ from cmk_operator.providers.protocol import Plan, ResourceFacts
 from cmk_operator.providers.sql.kind import SQL_SERVER
 from cmk_operator.reconcile.references import ResourcePath
 from cmk_operator.reconcile.resource.admitted_resource import AdmittedResource
-from cmk_operator.reconcile.resource.operation import UNSEEN_FOR, poll_operation
+from cmk_operator.reconcile.resource.operation import RUNS_FOR, UNSEEN_FOR, poll_operation
 from cmk_operator.reconcile.resource.outcome import Operating, OperationUnknown
 from tests.unit.samples import NOW, encrypted_resource
 from tests.unit.test_references import resolved, world
@@ -34,14 +35,14 @@ class Refusing:
 
     left: Plan[Any] | Fault | None
     seen: ResourceFacts[Any] | AzureFailure = FACTS
-    answer: AzureFailure = REFUSED
+    answer: AzureFailure | Running = REFUSED
     kind: Any = field(default=SQL_SERVER)
 
-    async def poll(self, *_: object) -> AzureFailure:
+    async def poll(self, *_: object) -> AzureFailure | Running:
         return self.answer
 
     async def observe(self, *_: object, max_age: float) -> ResourceFacts[Any] | AzureFailure:
-        assert max_age == 0.0, "only what is so now decides"
+        assert max_age == 0.0 or isinstance(self.answer, Running), "only what is so now decides"
         return self.seen
 
     def plan(self, *_: object) -> Plan[Any] | Fault | None:
@@ -96,3 +97,21 @@ async def test_a_resource_that_cannot_be_read_either_ends_the_wait_only_with_the
 )
 async def test_an_outage_or_the_page_of_a_gateway_is_no_refusal_and_the_operation_stays(answer: AzureFailure) -> None:
     assert isinstance(await polled(Refusing(None, answer=answer), UNSEEN_FOR), OperationUnknown)
+
+
+@pytest.mark.parametrize("status", [400, 405, 409, 422])
+async def test_a_poll_that_azure_refuses_for_another_reason_is_as_one_that_may_not_be_made(status: int) -> None:
+    provider = Refusing(SAME, answer=replace(REFUSED, status=status, code="InvalidOperationId"))
+    outcome = await polled(provider)
+    assert isinstance(outcome, Operating)
+    assert "Azure refuses to say how far it is (InvalidOperationId)" in str(outcome.not_visible)
+    assert isinstance(await polled(provider, UNSEEN_FOR), AdmittedResource), "then it is sent again"
+
+
+@pytest.mark.parametrize("answer", [Running(5.0), replace(REFUSED, status=500, code=""), AzureFailure(None, "Timeout", "none")])
+async def test_an_operation_of_which_azure_never_says_that_it_ended_does_not_hold_the_resource_for_ever(
+    answer: AzureFailure | Running,
+) -> None:
+    before = await polled(Refusing(SAME, answer=answer), RUNS_FOR - timedelta(seconds=1))
+    assert isinstance(before, Operating | OperationUnknown)
+    assert isinstance(await polled(Refusing(SAME, answer=answer), RUNS_FOR), AdmittedResource)

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 UNSEEN_FOR: Final = timedelta(minutes=5)
 """How long the resource itself may take to show what an operation does that the operator may not poll; then it is sent again."""
+RUNS_FOR: Final = timedelta(days=1)
+"""How long Azure may say that an operation runs, or give no usable answer about it; then the resource itself decides.
+
+No operation of the kinds takes hours. Azure may forget one, or show a status that no release knows.
+"""
+_SAYS_NOTHING: Final = frozenset({401, 403, 404, 408, 410, 429})
+"""Refusals of a poll that have another meaning than that Azure does not know the operation."""
 GRANT_POLLS: Final = "; the provider's administrator may grant the right to poll"
 READ_AGAIN_AFTER: Final = 10.0
 """Seconds between two reads of such a resource."""
@@ -39,6 +46,9 @@ async def poll_operation(
     answer = await admitted.provider.poll(admitted.path.path.chain, admitted.target, operation)
     if isinstance(answer, Ended):
         return admitted if answer.version is None else replace(admitted, target=admitted.target.knowing(answer.version))
+    of_azure = isinstance(admitted.provider.kind.rights, RequiredActions)
+    if of_azure and not isinstance(answer, Failed) and now >= kept.started_at + RUNS_FOR:
+        return admitted
     if isinstance(answer, AzureFailure):
         polls = _refused_polls(admitted, answer)
         if isinstance(answer, Unreadable):
@@ -46,6 +56,8 @@ async def poll_operation(
         elif polls is not None:
             needed = f" (it needs {', '.join(polls)})" if polls else ""
             why = f"the operator's managed identity may not poll it{needed}", GRANT_POLLS
+        elif of_azure and answer.status is not None and 400 <= answer.status < 500 and answer.status not in _SAYS_NOTHING:
+            why = f"Azure refuses to say how far it is ({answer.shown_code})", ""
         else:
             return OperationUnknown(admitted.judge(answer))
         return await _judge_by_resource(admitted, operation, kept.started_at + UNSEEN_FOR, now, why)
