@@ -55,7 +55,7 @@ from cmk_operator.providers.storage.accounts import StorageAccounts
 from cmk_operator.sinks.receivers import Message, Receivers
 from cmk_operator.telemetry import Telemetry
 from tests.unit.internet import CHALLENGE, TOKEN, Asked, Internet, Raw, answer, usual_token
-from tests.unit.samples import CUSTOMER, GROUP, NOW, SUBSCRIPTION
+from tests.unit.samples import CUSTOMER, GROUP, NOW, SUBSCRIPTION, V1, V2
 from tests.unit.test_management import ARM, CHAIN, Clock
 
 if TYPE_CHECKING:
@@ -574,3 +574,51 @@ async def test_what_a_vault_showed_is_claimed_for_a_while_and_not_for_ever(inter
     internet.say(MANAGEMENT, lambda asked: answer({"value": []} if "/locks" in asked.path else VAULT_BODY))
     clock.now = 102.0
     assert await vaults.read(vault, 0.0) == seen
+
+
+def key_answers(kid: str, operated: str, sent: list[str]) -> Callable[[Asked], Raw]:
+    """A vault that answers a read with `kid`, and each operation with `operated`; it unwraps what it wrapped."""
+
+    def said(asked: Asked) -> Raw:
+        if "authorization" not in asked.headers:
+            return answer({}, 401, {"WWW-Authenticate": GOOD_CHALLENGE})
+        if asked.method == "POST":
+            sent.append(json.loads(asked.body)["value"])
+            return answer({"kid": operated, "value": sent[0]})
+        found = {"kid": kid, "kty": "RSA", "n": "AQAB", "e": "AQAB", "key_ops": ["wrapKey", "unwrapKey"]}
+        return answer({"key": found, "attributes": {"enabled": True, "created": 1}})
+
+    return said
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+@pytest.mark.parametrize(
+    "other",
+    [
+        f"https://{VAULT}/keys/other/{V1}",
+        f"https://other.vault.azure.net/keys/storage/{V1}",
+        f"https://{VAULT}/keys/storage",
+        f"https://{ELSEWHERE}/keys/storage/{V1}",
+        f"https://{VAULT}/secrets/storage/{V1}",
+        "",
+    ],
+)
+async def test_an_answer_about_another_key_proves_nothing(
+    internet: Internet, session: AzureSession, other: str, *, pinned: bool
+) -> None:
+    wanted = KEY.key_uri.at(V1)
+    probed = ProbedKey(CHAIN, CUSTOMER, wanted) if pinned else KEY
+    internet.say(VAULT, key_answers(other, str(wanted), []))
+    assert isinstance((await probe_key(session, probed, (), NOW, denied)).probe.wanted.failure, Unreadable)
+
+
+@pytest.mark.parametrize("operated", ["", f"https://{VAULT}/keys/storage/{V2}", f"https://{VAULT}/keys/other/{V1}"])
+async def test_an_operation_of_another_version_proves_nothing(internet: Internet, session: AzureSession, operated: str) -> None:
+    asked = ProbedKey(CHAIN, CUSTOMER, KEY.key_uri.at(V1))
+    internet.say(VAULT, key_answers(str(asked.key_uri), operated, []))
+    assert isinstance((await probe_key(session, asked, (), NOW, denied)).probe.wanted.failure, Unreadable)
+    internet.say(VAULT, key_answers(str(asked.key_uri), str(asked.key_uri), []))
+    assert (await probe_key(session, asked, (), NOW, denied)).probe.wanted.round_trip, "and of this one it does"
+    internet.say(VAULT, key_answers(str(KEY.key_uri.at(V2)), str(asked.key_uri), []))
+    found = (await probe_key(session, asked, (), NOW, denied)).probe.wanted
+    assert isinstance(found.failure, Unreadable), "another version than the manifest's"

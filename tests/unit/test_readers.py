@@ -124,6 +124,7 @@ WRAPPED = base64.urlsafe_b64encode(b"w" * 32).rstrip(b"=").decode()
 KEY_BODY: dict[str, Any] = {
     "key": {"kid": f"{KEY.key_uri}/{V1}", "kty": "RSA", "n": "AQAB", "e": "AQAB", "key_ops": ["wrapKey", "unwrapKey"]},
     "attributes": {"enabled": True, "exp": 4102444800, "created": 1, "recoveryLevel": "Recoverable", "recoverableDays": 90},
+    "kid": f"{KEY.key_uri}/{V1}",
     "value": WRAPPED,
 }
 DELETED_BODY: dict[str, Any] = {

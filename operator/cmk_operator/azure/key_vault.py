@@ -266,7 +266,8 @@ async def read_attributes(keys: KeyClient, name: str, version: str | None) -> Ke
         found = await keys.get_key(name, version, raw_response_hook=take_answer)
         if not isinstance(enabled, bool | None):  # the SDK reads any text as true
             raise TypeError("enabled")
-        if parse_reported_key_uri(str(found.id)).key_name.lower() != name.lower() or not found.properties.version:
+        _require_key(str(found.id), name, version)
+        if parse_reported_key_uri(str(found.id)).vault_url != keys.vault_url.lower().rstrip("/"):
             raise ValueError("kid")
         return attributes_of(found, headers.get(REGION_HEADER, ""), headers.get("x-ms-request-id"))
 
@@ -274,8 +275,17 @@ async def read_attributes(keys: KeyClient, name: str, version: str | None) -> Ke
 async def _operate(crypto: RestClient, path: str, value: str) -> bytes:
     body = {"alg": _ALGORITHM, "value": value}
     answer = await crypto.call("POST", path, {"api-version": API_VERSION}, body)
+    _, _, name, version, _ = path.split("/")
     with typed_answer():
+        _require_key(answer["kid"], name, version)
         return _decode(answer["value"])
+
+
+def _require_key(kid: str, name: str, version: str | None) -> None:
+    """Raise ValueError for an answer about another key or version than the one that was asked for, or about none."""
+    found = parse_reported_key_uri(kid)
+    if found.key_name.lower() != name.lower() or found.version is None or version not in {None, found.version}:
+        raise ValueError("kid")
 
 
 async def _explain_absence(keys: KeyClient, key: KeyUri, wanted: VersionProbe) -> tuple[DeletedKey | None, bool | None]:
