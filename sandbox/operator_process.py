@@ -92,20 +92,40 @@ def install_chart(cluster: Cluster, *values: str, release: str = RELEASE, namesp
         raise OperatorDidNotStartError(f"helm could not install the chart: {result.stderr.strip()}")
 
 
-def settings_of_deployment(cluster: Cluster, namespace: str = NAMESPACE) -> dict[str, str]:
-    """The literal environment variables of the installed Deployment."""
-    text = cluster.kubectl("get", "deployment", "--namespace", namespace, "--output", "json")
-    deployments: list[dict[str, Any]] = json.loads(text)["items"]
-    containers = deployments[0]["spec"]["template"]["spec"]["containers"]
+def settings_of_deployment(cluster: Cluster, namespace: str = NAMESPACE, container: str = "operator") -> dict[str, str]:
+    """The literal environment variables of the installed Deployment that has this container."""
+    containers = _pod_of(cluster, namespace, container)["containers"]
     return {entry["name"]: entry["value"] for entry in containers[0].get("env", []) if "value" in entry}
 
 
-def audience_of_deployment(cluster: Cluster, namespace: str = NAMESPACE) -> str:
+def audience_of_deployment(cluster: Cluster, namespace: str = NAMESPACE, container: str = "operator") -> str:
     """The audience of the token that the installed Deployment projects for Entra."""
-    text = cluster.kubectl("get", "deployment", "--namespace", namespace, "--output", "json")
-    volumes = json.loads(text)["items"][0]["spec"]["template"]["spec"]["volumes"]
+    volumes = _pod_of(cluster, namespace, container)["volumes"]
     sources = [source for volume in volumes for source in volume.get("projected", {}).get("sources", [])]
     return next(str(one["serviceAccountToken"]["audience"]) for one in sources if "serviceAccountToken" in one)
+
+
+def _pod_of(cluster: Cluster, namespace: str, container: str) -> dict[str, Any]:
+    text = cluster.kubectl("get", "deployment", "--namespace", namespace, "--output", "json")
+    pods: list[dict[str, Any]] = [item["spec"]["template"]["spec"] for item in json.loads(text)["items"]]
+    return next(pod for pod in pods if pod["containers"][0]["name"] == container)
+
+
+def as_service_account(
+    cluster: Cluster, azure: Mapping[str, str], directory: Path, service_account: str, audience: str, namespace: str = NAMESPACE
+) -> dict[str, str]:
+    """The variables with which a process is a ServiceAccount: its kubeconfig, its token for Entra, and the simulated Azure."""
+    kubeconfig = cluster.service_account_kubeconfig(namespace, service_account, directory / "kubeconfig", TOKEN_HOURS)
+    token_file = directory / "azure-identity-token"
+    token_file.touch(mode=0o600)
+    token = cluster.service_account_token(namespace, service_account, audience, TOKEN_HOURS * 3600)
+    token_file.write_text(token, encoding="ascii")
+    return {
+        "PATH": os.environ["PATH"],
+        **{name: azure[name] for name in ("HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE") if name in azure},
+        "KUBECONFIG": str(kubeconfig),
+        "AZURE_FEDERATED_TOKEN_FILE": str(token_file),
+    }
 
 
 def start_operator(
@@ -124,23 +144,14 @@ def start_operator(
     proxy in between; `namespace` is that of the release. Raises `OperatorDidNotStartError`.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    kubeconfig = cluster.service_account_kubeconfig(namespace, SERVICE_ACCOUNT, directory / "kubeconfig", TOKEN_HOURS)
+    own = as_service_account(cluster, azure, directory, SERVICE_ACCOUNT, audience_of_deployment(cluster, namespace), namespace)
     if server is not None:
-        _redirect(kubeconfig, server)
-    token_file = directory / "azure-identity-token"
-    token_file.touch(mode=0o600)
-    audience = audience_of_deployment(cluster, namespace)
-    token_file.write_text(
-        cluster.service_account_token(namespace, SERVICE_ACCOUNT, audience, TOKEN_HOURS * 3600), encoding="ascii"
-    )
-    port = _free_port()
+        _redirect(Path(own["KUBECONFIG"]), server)
+    port = free_port()
     environment = {
-        "PATH": os.environ["PATH"],
-        **{name: azure[name] for name in ("HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE") if name in azure},
         **settings_of_deployment(cluster, namespace),
         **(settings or {}),
-        "KUBECONFIG": str(kubeconfig),
-        "AZURE_FEDERATED_TOKEN_FILE": str(token_file),
+        **own,
         "CMK_OPERATOR_LISTEN_ADDRESS": "127.0.0.1",
         "CMK_OPERATOR_LISTEN_PORT": str(port),
     }
@@ -150,7 +161,7 @@ def start_operator(
             [sys.executable, "-m", "cmk_operator"], env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     operator = OperatorProcess(process, log, f"http://127.0.0.1:{port}")
-    _await_ready(operator)
+    await_ready(process, log, operator.url, "the operator")
     return operator
 
 
@@ -161,27 +172,28 @@ def _redirect(kubeconfig: Path, server: str) -> None:
     kubeconfig.write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
-def _await_ready(operator: OperatorProcess) -> None:
+def await_ready(process: subprocess.Popen[bytes], log: Path, url: str, what: str) -> None:
+    """Wait until `url`/readyz says yes; if it does not in time, the process is killed. Raises `OperatorDidNotStartError`."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        if operator.process.poll() is not None:
-            raise OperatorDidNotStartError(
-                f"the operator ended with status {operator.process.returncode}: {_end_of(operator.log)}"
-            )
+        if process.poll() is not None:
+            raise OperatorDidNotStartError(f"{what} ended with status {process.returncode}: {_end_of(log)}")
         try:
-            with urllib.request.urlopen(f"{operator.url}/readyz", timeout=2):  # noqa: S310 - our own loopback endpoint
+            with urllib.request.urlopen(f"{url}/readyz", timeout=2):  # noqa: S310 - our own loopback endpoint
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
-    operator.kill()
-    raise OperatorDidNotStartError(f"the operator was not ready within {START_SECONDS:.0f} s: {_end_of(operator.log)}")
+    process.kill()
+    process.wait()
+    raise OperatorDidNotStartError(f"{what} was not ready within {START_SECONDS:.0f} s: {_end_of(log)}")
 
 
 def _end_of(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")[-2000:]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on loopback that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

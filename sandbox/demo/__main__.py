@@ -18,14 +18,19 @@ from sandbox import environment
 from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, SandboxControl
 from sandbox.administrators.snowflake import SnowflakeAdministrator
 from sandbox.azure.process import AzureDidNotStartError
+from sandbox.demo.second_story import STEPS as SECOND_STEPS
 from sandbox.demo.stage import MANIFESTS, NAMESPACES, Stage, StoryFailedError
 from sandbox.demo.story import STEPS
+from sandbox.keyservice_process import CHART_VALUES
 from sandbox.kubernetes.cache import UnavailableProgramError
 from sandbox.kubernetes.processes import ServerProcess
 from sandbox.kubernetes.servers import ClusterError
 from sandbox.operator_process import OperatorDidNotStartError, OperatorProcess, install_chart, start_operator
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from sandbox.demo.services import Services
     from sandbox.environment import Sandbox
 
 KEY_CHECK_INTERVAL = 3
@@ -85,6 +90,7 @@ def _install(sandbox: Sandbox, console: Console, played: list[Played]) -> Operat
         f"settings.keyCheckIntervalSeconds={KEY_CHECK_INTERVAL}",
         f"settings.driftCheckIntervalSeconds={DRIFT_CHECK_INTERVAL}",
         f"settings.identityCheckIntervalSeconds={IDENTITY_CHECK_INTERVAL}",
+        *CHART_VALUES,
     )
     operator = start_operator(sandbox.cluster, sandbox.env, sandbox.directory / "operator")
     ServerProcess.of("operator", operator.pid, sandbox.directory / environment.OPERATOR_RECORD)
@@ -102,20 +108,45 @@ async def _play(sandbox: Sandbox, console: Console, played: list[Played], *, kee
         SandboxControl(sandbox.env["SANDBOX_CONTROL"]) as control,
         SnowflakeAdministrator(sandbox.env, control) as snowflake,
     ):
-        stage = Stage(sandbox.cluster, provider, snowflake, customer, control, dict(sandbox.env))
-        for title, play in STEPS:
-            began = time.monotonic()
-            try:
-                seen = await play(stage)
-            except StoryFailedError as error:
-                raise StoryFailedError(f"{title}: {error}") from error
-            seconds = time.monotonic() - began
-            played.append(Played(title, seen, seconds))
-            console.print(f"[green]✓[/green] {title} ({seconds:.1f} s)")
-        _show_targets(console, stage)
-        if keep:
-            # The story ends with deleted manifests; whoever goes on by hand wants something to look at.
-            await stage.apply(*MANIFESTS)
+        stage = Stage(sandbox.cluster, provider, snowflake, customer, control, dict(sandbox.env), sandbox.directory)
+        try:
+            await _tell(stage, STEPS, console, played)
+            _show_targets(console, stage)
+            console.print("The second story: a service encrypts before it stores, under the organization's own key")
+            await _tell(stage, SECOND_STEPS, console, played)
+            if keep:
+                # The story ends with deleted manifests; whoever goes on by hand wants something to look at.
+                await stage.apply(*MANIFESTS)
+        finally:
+            if stage.services is not None:
+                _leave(stage.services, sandbox, console, played, keep=keep)
+
+
+async def _tell(
+    stage: Stage, steps: Sequence[tuple[str, Callable[[Stage], Awaitable[str]]]], console: Console, played: list[Played]
+) -> None:
+    for title, play in steps:
+        began = time.monotonic()
+        try:
+            seen = await play(stage)
+        except StoryFailedError as error:
+            raise StoryFailedError(f"{title}: {error}") from error
+        seconds = time.monotonic() - began
+        played.append(Played(title, seen, seconds))
+        console.print(f"[green]✓[/green] {title} ({seconds:.1f} s)")
+
+
+def _leave(services: Services, sandbox: Sandbox, console: Console, played: list[Played], *, keep: bool) -> None:
+    """End the key service and PostgreSQL, or leave them to `make sandbox-down`."""
+    running = services.key_service
+    if keep:
+        ServerProcess.of("key service", running.process.pid, sandbox.directory / environment.KEY_SERVICE_RECORD)
+        console.print(f"key service: {running.url}, CA {running.ca_file}, log {running.log}", soft_wrap=True)
+        return
+    status = services.stop()
+    if status != 0:
+        played.append(Played("the key service ends at SIGTERM", f"exit status {status}", 0.0, passed=False))
+        console.print(f"[red]the key service ended with status {status}[/red]; see {running.log}")
 
 
 def _show_targets(console: Console, stage: Stage) -> None:

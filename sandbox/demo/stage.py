@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from azure.core.exceptions import HttpResponseError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, ProviderIdentity, SandboxControl
     from sandbox.administrators.snowflake import SnowflakeAdministrator
+    from sandbox.demo.services import Services
     from sandbox.kubernetes.cluster import Cluster
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
@@ -35,7 +38,7 @@ DISK = "fabrikam-data"
 SNOWFLAKE_ACCOUNT = "fabrikam-prod"
 SNOWFLAKE_USER = "CMK_OPERATOR"
 CUSTOMER_GROUP = "rg-fabrikam"
-NAMESPACES = ("fabrikam", "adventure-works")
+NAMESPACES = ("fabrikam", "adventure-works", "acme")
 
 
 class StoryFailedError(Exception):
@@ -52,13 +55,42 @@ class Stage:
     customer: CustomerAdministrator
     control: SandboxControl
     variables: dict[str, str]
+    directory: Path
     identity: ProviderIdentity | None = None
     account_id: str = ""
     outsider_id: str = ""
     passes: int = 0
+    services: Services | None = None
+    ciphertext: bytes = b""
+    """What the service of the second story stored in its row."""
     notes: dict[str, str] = field(default_factory=dict)
     protected: list[tuple[str, ...]] = field(default_factory=list)
     """Rows of the table of all targets: kind, target, version, access, ready, what is said."""
+
+    @property
+    def required_identity(self) -> ProviderIdentity:
+        """The provider's identity, which the first step prepares."""
+        if self.identity is None:
+            raise StoryFailedError("the provider has no identity yet: an earlier step prepares it")
+        return self.identity
+
+    @property
+    def required_services(self) -> Services:
+        """The key service and its database, which the second story starts first."""
+        if self.services is None:
+            raise StoryFailedError("the key service does not run yet: an earlier step starts it")
+        return self.services
+
+    async def create_key(self, vault: str, key: str) -> str:
+        """Create a key as soon as the administrator's own new role has reached the vault."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return await self.customer.create_key(vault, key)
+            except HttpResponseError as error:
+                if error.status_code != 403 or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.2)
 
     async def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl as the platform engineer would."""
@@ -100,15 +132,16 @@ class Stage:
             if time.monotonic() > deadline:
                 raise StoryFailedError(f"expected of {kind}/{name}: {what}; seen: {json.dumps(status, indent=1)}")
             if ask and time.monotonic() - asked > 1.0:
-                await self.ask_for_a_pass(name)
+                await self.ask_for_a_pass(name, kind=kind, namespace=namespace)
                 asked = time.monotonic()
             await asyncio.sleep(0.1)
 
-    async def ask_for_a_pass(self, *names: str) -> None:
+    async def ask_for_a_pass(self, *names: str, kind: str = "encres", namespace: str | None = "fabrikam") -> None:
         """Request a reconcile of resources now, as an engineer would after the customer has acted."""
         self.passes += 1
         stamp = f"cmk-operator.dev/reconcile-requested-at={self.passes}"
-        await self.kubectl("annotate", "--overwrite", "encres", *names, stamp, "--namespace", "fabrikam")
+        scope = ["--namespace", namespace] if namespace else []
+        await self.kubectl("annotate", "--overwrite", kind, *names, stamp, *scope)
 
     async def writes_to(self, account: str, since: int) -> int:
         """How many requests since log entry `since` changed a storage account."""

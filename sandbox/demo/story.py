@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from datetime import UTC, datetime, timedelta
@@ -20,7 +19,6 @@ from sandbox.demo.stage import (
     KEY,
     MANIFESTS,
     OUTSIDER,
-    PATIENCE,
     RESOURCES,
     SNOWFLAKE_ACCOUNT,
     SNOWFLAKE_USER,
@@ -122,7 +120,7 @@ async def granted(stage: Stage) -> str:
     await customer.assign_role(
         await customer.principal_id(customer.client_id), "Key Vault Administrator", customer.vault_id(VAULT)
     )
-    stage.notes["first version"] = (await _create_key(stage)).rsplit("/", 1)[-1]
+    stage.notes["first version"] = (await stage.create_key(VAULT, KEY)).rsplit("/", 1)[-1]
     await customer.grant(identity.application_client_id, VAULT)
     began = time.monotonic()
     await stage.until("Accessible", "cmk", "fabrikam", lambda seen: seen.get("access", {}).get("state") == "Accessible")
@@ -147,18 +145,6 @@ async def granted(stage: Stage) -> str:
     expect(encryption.get("diskEncryptionSetId", "").endswith(DISK_ENCRYPTION_SET), "the disk on its set", encryption)
     everything = time.monotonic() - began
     return f"Accessible {accessible:.1f} s after the grant, the account Ready after {ready:.1f} s, SQL and disk after {everything:.1f} s"
-
-
-async def _create_key(stage: Stage) -> str:
-    """Create the key as soon as the administrator's own new role has reached the vault."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return await stage.customer.create_key(VAULT, KEY)
-        except HttpResponseError as error:
-            if error.status_code != 403 or time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.2)
 
 
 @step("The customer lets Snowflake in, and its 72 hours pass")
