@@ -31,6 +31,7 @@ class Visit:
     probed_at: float = _NEVER
     """When the key in force was last probed, by the session's clock."""
     probed_kid: str = ""
+    signed_in_at: float = _NEVER
     probe_time: datetime | None = None
     probe: Refused | None = None
     """Why the last probe failed; None if it did not."""

@@ -54,6 +54,10 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.organization.gates import OpenGate
     from cmk_operator.reconcile.organization.settings import Wanted
 
+SIGN_IN_EVERY: Final = 10
+"""Probes for which one sign-in may be used: ten minutes, with the default interval."""
+SECRETS_AGAIN_AFTER: Final = 30.0
+"""Seconds until Secrets are read again that could not be used: they are not watched."""
 CHECK_AGAIN_AFTER: Final = 300.0
 """Seconds until the vault is asked again for the latest version, after it wrapped nothing."""
 
@@ -83,7 +87,11 @@ class _Pass:
         self.visit = visit
         self.now = now
         self.status = organization.status
-        self.requested = organization.metadata.annotations.get(RECONCILE_REQUESTED_AT) != self.status.last_handled_reconcile_at
+        annotation = organization.metadata.annotations.get(RECONCILE_REQUESTED_AT)
+        is_new = organization.metadata.generation != self.status.observed_generation
+        self.requested = is_new or annotation != self.status.last_handled_reconcile_at
+        """Whether the manifest changed, or its annotation requests a pass, since the last pass."""
+        self.waits_for_reference = False
         self.request_id: str | None = None
         """Azure's id of the request that showed or proved what has changed."""
         self.automatic = False
@@ -123,6 +131,7 @@ class _Pass:
         """Bring the settings of the manifest into force if they differ; returns why they are not in force."""
         wanted = self.trial.wanted(path, credentials)
         if isinstance(wanted, Refused):
+            self.waits_for_reference = True
             return self._refuse(wanted)
         differs = difference(self.status.accepted, wanted)
         if differs is Difference.NONE and not self.requested:
@@ -215,7 +224,7 @@ class _Pass:
         if isinstance(gate, Fault):
             visit.probed_kid = ""
             return gate
-        found = await _probed(gate, accepted)
+        found = await self._sign_in(gate, accepted.probe_interval_seconds) or await unwrap_canary(gate, accepted, Purpose.PROBE)
         self._proved(accepted.kid)
         if isinstance(found, Refused):
             visit.probe = found
@@ -223,6 +232,19 @@ class _Pass:
         else:
             self.request_id = self.request_id or found or None
         return None
+
+    async def _sign_in(self, gate: OpenGate, interval: float) -> Refused | None:
+        """Sign in anew once in `SIGN_IN_EVERY` probes; returns the refusal.
+
+        Azure accepts a token for hours after a consent was withdrawn or a credential deleted: only a new sign-in shows that.
+        """
+        visit, monotonic = self.visit, self.context.monotonic()
+        if visit.probe is None and not self.requested and monotonic - visit.signed_in_at < interval * SIGN_IN_EVERY:
+            return None
+        failure = await gate.gate.sign_in()
+        visit.signed_in_at = monotonic
+        refused = of_failure(TestStage.TOKEN, failure, Operation.SIGN_IN, gate) if failure is not None else None
+        return refused if refused is not None and refused.kind in {VerdictKind.DENIED, VerdictKind.LOST} else None
 
     # New versions.
 
@@ -310,19 +332,9 @@ class _Pass:
             wait = jittered(wait) if accepted.probe_interval_seconds > 5 else wait
         if self.visit.refused is not None:
             wait = min(wait, max(0.1, self.visit.try_again_at - monotonic))
+        if self.waits_for_reference and self.organization.spec.access is not None:
+            wait = min(wait, SECRETS_AGAIN_AFTER)
         return wait
-
-
-async def _probed(gate: OpenGate, accepted: AcceptedKey) -> str | Refused:
-    """Sign in anew and unwrap the canary; Azure's request id if it is the same as ever.
-
-    Azure accepts a token for hours after a consent was withdrawn or a credential deleted: only a new sign-in shows that.
-    """
-    failure = await gate.gate.sign_in()
-    refused = of_failure(TestStage.TOKEN, failure, Operation.SIGN_IN, gate) if failure is not None else None
-    if refused is not None and refused.kind in {VerdictKind.DENIED, VerdictKind.LOST}:
-        return refused
-    return await unwrap_canary(gate, accepted, Purpose.PROBE)
 
 
 async def _write(
