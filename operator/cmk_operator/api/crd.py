@@ -18,6 +18,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.api.licence import Licence
 from cmk_operator.api.model import GROUP, VERSION, Shape
 from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.api.preflight import COMPLETE, Preflight
@@ -146,6 +147,17 @@ KINDS: Final = (
         (".spec.organization.id", ".spec.tenantRef.name"),
     ),
     Kind(
+        Licence,
+        Licence.plural,
+        "cmklicence",
+        "Cluster",
+        (
+            Column("Access-Methods", ".spec.accessMethods"),
+            Column("View-Only-Encrypt", ".spec.viewOnlyEncrypt"),
+            Column("Age", ".metadata.creationTimestamp", "date"),
+        ),
+    ),
+    Kind(
         Preflight,
         Preflight.plural,
         "cmkpf",
@@ -176,6 +188,9 @@ def _inlined(node: Any, definitions: Mapping[str, Any]) -> Any:  # noqa: ANN401 
     inlined = {key: _inlined(value, definitions) for key, value in kept.items() if key != "properties"}
     if "properties" in kept:
         inlined["properties"] = {name: _inlined(value, definitions) for name, value in kept["properties"].items()}
+    entries = node.get("additionalProperties")
+    if isinstance(entries, dict) and "maxProperties" in node:
+        inlined["additionalProperties"] = _inlined(entries, definitions)
     if "const" in inlined:
         inlined["enum"] = [inlined.pop("const")]
     return inlined
@@ -185,31 +200,37 @@ def structural_schema(model: type[Shape]) -> dict[str, Any]:
     """The OpenAPI v3 schema of a custom resource, as the API server accepts it."""
     raw = model.model_json_schema(by_alias=True)
     schema: dict[str, Any] = _inlined(raw, raw.get("$defs", {}))
-    status = schema["properties"]["status"]
-    # Until the operator has seen an object, waiters must not take it for finished.
-    status["default"] = {"observedGeneration": -1}
-    conditions = status["properties"]["conditions"]
-    conditions["x-kubernetes-list-type"] = "map"
-    conditions["x-kubernetes-list-map-keys"] = ["type"]
-    schema["properties"]["status"] = status = with_sizes(status)
+    if "status" in schema["properties"]:
+        schema["properties"]["status"] = _seen_later(schema["properties"]["status"])
     if model is Preflight:
         for field, planned in _PLANNED:
             manifest = schema["properties"]["spec"]["properties"][field]["items"]["properties"]
             manifest["spec"] = only_sizes(structural_schema(planned)["properties"]["spec"]) | {
                 "description": manifest["spec"]["description"]
             }
+    parts = {part: schema["properties"][part] for part in ("spec", "status") if part in schema["properties"]}
+    rules = {word: schema[word] for word in ("x-kubernetes-validations",) if word in schema}
     return {
         "type": "object",
         "description": model.__doc__,
+        **rules,
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": schema["properties"]["spec"],
-            "status": status,
+            **parts,
         },
     }
+
+
+def _seen_later(status: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a status. Until the operator has seen an object, waiters must not take it for finished."""
+    status["default"] = {"observedGeneration": -1}
+    conditions = status["properties"]["conditions"]
+    conditions["x-kubernetes-list-type"] = "map"
+    conditions["x-kubernetes-list-map-keys"] = ["type"]
+    return with_sizes(status)
 
 
 def custom_resource_definition(kind: Kind) -> dict[str, Any]:
@@ -223,7 +244,7 @@ def custom_resource_definition(kind: Kind) -> dict[str, Any]:
         "name": VERSION,
         "served": True,
         "storage": True,
-        "subresources": {"status": {}},
+        **({"subresources": {"status": {}}} if "status" in kind.model.model_fields else {}),
         "additionalPrinterColumns": [column(entry) for entry in kind.columns],
         "schema": {"openAPIV3Schema": structural_schema(kind.model)},
     }
