@@ -99,7 +99,10 @@ async def serve(settings: ServeSettings, connection: Connection, url: str, rings
         replica = Replica(store, session, vault_rate, rings, cluster=Cluster.of(client), limits=limits)
         counters = Counters(store, replica.journal)
         times = ReviewTimes(settings.review_seconds, settings.review_outage_grace)
-        readiness = Readiness(store, rings[0], replica.missing)
+        readiness = Readiness(
+            store, rings[0], replica.missing, lambda part, ready: telemetry.part_ready.labels(part).set(ready)
+        )
+        telemetry.data_keys_in_memory.set_function(lambda: len(replica.data_keys))
         service = KeyService(
             Reviews(reviewing, settings.audience, times, telemetry.count_review),
             replica.data_keys,

@@ -61,6 +61,15 @@ class KeyServiceTelemetry:
             "Unix time at which the TLS certificate that callers are shown expires.",
             registry=self.registry,
         )
+        self.part_ready = Gauge(
+            "cmk_keyservice_part_ready",
+            "1 while a part is as it should be, by part (database, ring, watch); /readyz says what is wrong.",
+            ["part"],
+            registry=self.registry,
+        )
+        self.data_keys_in_memory = Gauge(
+            "cmk_keyservice_data_keys_in_memory", "Data keys that this process holds in memory.", registry=self.registry
+        )
 
     def count_review(self, kind: str, result: str) -> None:
         """Count one question to the API server about a caller."""

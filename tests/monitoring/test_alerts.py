@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cmk_keyservice.telemetry import KeyServiceTelemetry
 from cmk_operator.core.access.state import AccessState
 from sandbox.kubernetes import binaries
 from tests.conftest import ROOT
@@ -30,6 +31,16 @@ def promtool(*arguments: object) -> str:
     answer = subprocess.run([binaries.promtool(), *map(str, arguments)], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     return answer.stdout
+
+
+def key_service_metrics() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Type and labels of every metric of the key service."""
+    found = {}
+    for collector in vars(KeyServiceTelemetry()).values():
+        for metric in collector.describe() if hasattr(collector, "describe") else ():
+            name = metric.name + ("_total" if metric.type == "counter" else "")
+            found[name] = (metric.type, collector._labelnames)  # noqa: SLF001 - told nowhere else
+    return found
 
 
 def test_promtool_finds_the_rules_well_formed() -> None:
@@ -70,7 +81,7 @@ def _text(page: str) -> str:
 
 @pytest.mark.parametrize("alert", ALERTS, ids=NAMES)
 def test_an_alert_asks_for_metrics_and_labels_that_exist(alert: dict[str, Any]) -> None:
-    known = known_metrics()
+    known = known_metrics() | key_service_metrics()
     asked = re.findall(r"\b(cmk_\w+)(?:\{([^}]*)\})?", alert["expr"])
     assert asked
     for metric, selectors in asked:

@@ -7,6 +7,7 @@ without the lengths would not do: ("ab", "c") and ("a", "bc") would be one conte
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -31,8 +32,13 @@ def encode(pairs: Sequence[tuple[str, str]]) -> bytes:
 
 def data_context(organization: str, service: str, purpose: str, context: Mapping[str, str]) -> bytes:
     """What the ciphertext of a service's data is bound to; the order of the caller's `context` does not count."""
-    owner = [("context", "data"), ("organization", organization), ("service", service), ("purpose", purpose)]
-    return encode(owner) + encode(sorted(context.items()))
+    return _owner(organization, service, purpose) + encode(sorted(context.items()))
+
+
+@lru_cache(maxsize=4096)
+def _owner(organization: str, service: str, purpose: str) -> bytes:
+    """The part that all data of a purpose has in common."""
+    return encode([("context", "data"), ("organization", organization), ("service", service), ("purpose", purpose)])
 
 
 def data_key_context(organization: str, data_key: UUID, service: str, purpose: str, epoch: int, suite: int) -> bytes:

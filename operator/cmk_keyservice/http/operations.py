@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from cmk_keyservice.crypto.ciphertext import parse
 from cmk_keyservice.crypto.context import data_context
@@ -53,28 +53,28 @@ class DataKeySource(Protocol):
         """Whether what was made with the data key may still leave this process."""
 
 
-@dataclass(frozen=True, slots=True)
-class Newest:
-    """Asks for the newest data key of a service and purpose."""
+class Newest(NamedTuple):
+    """Asks for the newest data key of a service and purpose. A tuple, because it is hashed for every item of a batch."""
 
     service: str
     purpose: str
+    what: str = "newest"
 
 
-@dataclass(frozen=True, slots=True)
-class First:
+class First(NamedTuple):
     """Asks for the first data key of a service and purpose."""
 
     service: str
     purpose: str
+    what: str = "first"
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(NamedTuple):
     """Asks for the data key of an id, on behalf of a service."""
 
     id: UUID
     service: str
+    what: str = "named"
 
 
 Wanted = Newest | First | Named
@@ -145,11 +145,11 @@ class Work:
 
     async def _ask(self, wanted: Wanted) -> DataKey:
         match wanted:
-            case Newest(service, purpose):
+            case Newest(service, purpose, _):
                 return await self.source.current(self.organization, service, purpose)
-            case First(service, purpose):
+            case First(service, purpose, _):
                 return await self.source.first(self.organization, service, purpose)
-            case Named(data_key_id, service):
+            case Named(data_key_id, service, _):
                 key = await self.source.by_id(self.organization, data_key_id)
                 if key.service != service:
                     raise problem_error(

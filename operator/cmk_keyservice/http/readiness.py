@@ -27,6 +27,8 @@ class Readiness:
     internal: KeyRing
     watched: Callable[[], Sequence[str]]
     """What the watch of OrganizationKeys has not seen yet."""
+    told: Callable[[str, bool], None]
+    """Called with each part and whether it is as it should be, after each look."""
     stopping: bool = False
     database: str = "the database was not asked yet"
     ring: str = "the internal key ring was not compared with the database yet"
@@ -50,6 +52,8 @@ class Readiness:
             if not self.database and loop.time() >= ring_due:
                 self.ring = await _problem(check_ring(self.store, self.internal))
                 ring_due = loop.time() + (CHECK_RING_EVERY if not self.ring else 0.0)
+            for part, ready in (("database", not self.database), ("ring", not self.ring), ("watch", not self.watched())):
+                self.told(part, ready)
             await asyncio.sleep(CHECK_EVERY)
 
 
