@@ -118,6 +118,8 @@ class Access:
         known = self._known.get(organization.id)
         if known is not None and known.accepted is accepted and known.fence.uid == organization.uid:
             return known
+        if known is not None and known.fence.uid == organization.uid and known.fence.revision > accepted.revision:
+            return known  # an older reading of the same object
         fence = Fence(organization.uid, accepted.revision)
         bounds = Bounds(accepted.probe_interval, accepted.outage_grace, self._confirm, self._lease)
         if known is not None and (known.accepted.kid, known.accepted.access) == (accepted.kid, accepted.access):

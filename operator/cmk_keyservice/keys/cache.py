@@ -26,6 +26,14 @@ class Held:
     """Beyond it the data key is not used, whatever else is true."""
     renew_at: float
     """From then on it is unwrapped again before its next use; while nobody can be asked, it goes on until `serves_until`."""
+    of_its_own: bool = False
+    """Whether the key version is not the one in force, so that the looks at that one say nothing of it."""
+
+    def leave_the_key_in_force(self, interval: float, ceiling: float) -> None:
+        """From now on only its own unwraps prove access: at most `interval` seconds apart, good for `ceiling` seconds."""
+        self.of_its_own = True
+        self.renew_at = min(self.renew_at, self.unwrapped_at + interval)
+        self.serves_until = min(self.serves_until, self.unwrapped_at + ceiling)
 
 
 class Cache:

@@ -175,6 +175,8 @@ class DataKeys:
         held = self._cache.get(data_key_id)
         if held is not None and held.data_key.organization != organization.id:
             raise ProblemError(unknown_data_key(data_key_id))
+        if held is not None and not held.of_its_own and held.kid not in {known.accepted.kid, PLATFORM_KEY}:
+            held.leave_the_key_in_force(known.bounds.probe_interval, known.bounds.ceiling)
         now = self._clock()
         if held is not None and now < min(held.renew_at, held.serves_until):
             return self._lent(held, known)
@@ -267,22 +269,18 @@ class DataKeys:
         return old_version_unavailable(answer.problem, row.kid)
 
     def _hold(self, organization: Organization, row: DataKeyRow, material: bytes, sent_at: float) -> Held:
-        accepted = organization.accepted
         known = self._access.of(organization)
-        if accepted is None or known is None:
+        if known is None:
             raise ProblemError(not_accepted(organization))
         self._doubts.pop((organization.id, row.kid), None)
         self._access.succeeded(organization, row.kid, sent_at)
-        # What an older key version unwrapped is not covered by the looks at the one in force: it is looked at by itself.
-        of_its_own = row.kid not in {accepted.kid, PLATFORM_KEY}
-        held_for = known.bounds.probe_interval if of_its_own else self._held_for
         held = Held(
             data_key=self._wrapping.data_key(row, material, known.until),
             kid=row.kid,
             row_version=row.row_version,
             unwrapped_at=sent_at,
-            serves_until=sent_at + (known.bounds.ceiling if of_its_own else held_for + known.bounds.ceiling),
-            renew_at=sent_at + held_for * random.uniform(EARLIEST, 1.0),  # noqa: S311 - spreads work, guards nothing
+            serves_until=sent_at + self._held_for + known.bounds.ceiling,
+            renew_at=sent_at + self._held_for * random.uniform(EARLIEST, 1.0),  # noqa: S311 - spreads work, guards nothing
         )
         self._cache.put(held)
         return held

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cmk_keyservice.store.store import Store
     from cmk_keyservice.vaults.accepted import Accepted, Organization
 
-BATCH: Final = 50
+BATCH: Final = 500
 """Rows of one transaction."""
 AT_ONCE: Final = 4
 """Rows that are re-wrapped at the same time; the vault's budget for background work limits them further."""

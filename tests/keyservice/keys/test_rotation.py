@@ -316,6 +316,22 @@ async def test_an_old_version_that_is_disabled_too_soon_is_named_and_the_rest_go
     assert await read_all(fresh, acme, rows) == expected()
 
 
+async def test_a_data_key_in_memory_is_refused_by_its_own_version_while_another_is_in_force(acme: World) -> None:
+    clock = Clock()
+    replica = await acme.replica(clock=clock)
+    rows = await written(replica, acme, 1)
+    asked = parse(rows[0]).data_key_id
+    await acme.rotate()
+    await acme.accept()
+    await acme.disable(0)
+    assert (await replica.data_keys.by_id(acme.name, asked)).id == asked
+    await acme.turn(clock, 61)
+    assert (await replica.data_keys.by_id(acme.name, asked)).id == asked  # one refusal is not enough
+    await acme.turn(clock, 1)
+    assert (await problem_of(replica.data_keys.by_id(acme.name, asked))).code == "OldVersionUnavailable"
+    assert len(replica.data_keys) == 0
+
+
 async def test_back_to_an_older_version_after_a_restore_of_the_database(acme: World) -> None:
     replica = await acme.replica()
     rows = await written(replica, acme)
@@ -332,6 +348,8 @@ async def test_back_to_an_older_version_after_a_restore_of_the_database(acme: Wo
     assert await read_all(fresh, acme, rows) == expected()
     await fresh.upkeep.tend(acme.organization())
     assert await by_kid(fresh, acme) == {acme.kid(): (ROWS, 0)}
+    events = [json.loads(line)["event"] async for line in fresh.journal.lines(acme.name)]
+    assert events.count("DatabaseRestored") == 1
 
 
 async def test_an_organization_that_brings_its_own_key_is_moved_to_it_and_gets_new_data_keys(world: World) -> None:
