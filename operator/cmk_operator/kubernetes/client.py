@@ -127,9 +127,10 @@ class KubernetesClient:
     async def apply_status(
         self, reference: ObjectReference, kind: str, uid: str, status: Mapping[str, Any], resource_version: str | None = None
     ) -> dict[str, Any]:
-        """Server-side apply of the whole status. `uid` makes it fail on a new object of the same name.
+        """Server-side apply of the whole status. With `resource_version`, it fails if the object has changed since that version.
 
-        With `resource_version`, it fails if the object has changed since that version.
+        An API server does not compare the `uid` of a custom resource's status: without `resource_version`, the status may land
+        on a new object of the same name. The answer then shows the other uid, so that its own pass follows at once.
         """
         body = self._applied(reference, kind, uid) | {"status": status}
         if resource_version is not None:
