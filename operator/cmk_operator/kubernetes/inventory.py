@@ -261,7 +261,7 @@ class Inventory:
         return None
 
     def probe_interval_of(self, reference: ObjectReference) -> float:
-        """Seconds between probes of an OrganizationKey's key in force; 0 for other kinds, and while none is in force."""
+        """Seconds between probes of an OrganizationKey's key in force; 0 for other kinds, and while no vault is asked."""
         entry = self._entries.get(reference)
         return entry.probe_interval if entry is not None else 0.0
 
@@ -387,10 +387,15 @@ def _read(plural: str, body: Mapping[str, Any]) -> tuple[ObjectReference, _Entry
         target_type=next((resource_type_of(pointer) for relation, pointer in points_to if relation == "target"), ""),
         machines=tuple((status.get("details") or {}).get("attachedTo") or ()),
         operator_class=spec.get("operatorClass") or "" if plural == FederatedIdentity.plural else "",
-        probe_interval=float((status.get("accepted") or {}).get("probeIntervalSeconds") or 0),
+        probe_interval=_probe_interval(status.get("accepted") or {}),
         raw=json.dumps(slim, separators=(",", ":"), sort_keys=True).encode(),
     )
     return reference, entry
+
+
+def _probe_interval(accepted: Mapping[str, Any]) -> float:
+    """Seconds between probes; the platform's key is not probed."""
+    return float(accepted.get("probeIntervalSeconds") or 0) if accepted.get("access") else 0.0
 
 
 def _reported(status: Mapping[str, Any]) -> str:

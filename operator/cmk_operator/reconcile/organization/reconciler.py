@@ -58,6 +58,8 @@ SIGN_IN_EVERY: Final = 10
 """Probes for which one sign-in may be used: ten minutes, with the default interval."""
 SECRETS_AGAIN_AFTER: Final = 30.0
 """Seconds until Secrets are read again that could not be used: they are not watched."""
+REPORT_SEEN_EVERY: Final = 30.0
+"""Seconds within which it shows that the key service no longer reports on an organization with the platform's key."""
 CHECK_AGAIN_AFTER: Final = 300.0
 """Seconds until the vault is asked again for the latest version, after it wrapped nothing."""
 
@@ -324,10 +326,12 @@ class _Pass:
     def next_pass(self, status: OrganizationKeyStatus) -> float:
         """Seconds until the next pass."""
         accepted, monotonic = status.accepted, self.context.monotonic()
-        if accepted is None:
-            wait = self.context.intervals.identity_check
+        if accepted is None or accepted.access is None:
+            # No vault is asked, whatever interval the manifest says: only the key service's report can grow old.
+            longest = float("inf") if accepted is None else REPORT_SEEN_EVERY
+            wait = jittered(min(self.context.intervals.identity_check, longest))
         else:
-            since = monotonic - self.visit.probed_at if accepted.access is not None else 0.0
+            since = monotonic - self.visit.probed_at
             wait = max(accepted.probe_interval_seconds * 0.05, accepted.probe_interval_seconds - min(since, 1e9))
             wait = jittered(wait) if accepted.probe_interval_seconds > 5 else wait
         if self.visit.refused is not None:
