@@ -263,6 +263,11 @@ async def test_a_purged_key_is_told_as_such_and_its_backup_brings_every_row_back
     told = condition(status, "KeyAccessible")["message"]
     assert "must restore it from a backup, which keeps its identifier" in told
     assert "without a backup the data under it is lost" in told
+    await customer.create_key(vault, "another")
+    await environment.apply_organization(keyUri=environment.key_uri(key="another"))
+    status = await acme.until("nothing is given up by accident", has("ConfigurationAccepted", "False"))
+    assert (status["test"]["stage"], status["accepted"]) == ("OldKey", accepted)
+    await environment.apply_organization()
     await customer.restore_key(vault, backup)
     assert (await acme.back())["accepted"] == accepted
 
