@@ -15,6 +15,7 @@ from tests.certificates import Made
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from tests.e2e.conftest import Operator
     from tests.environment import Environment
 
 pytestmark = pytest.mark.cluster
@@ -295,3 +296,17 @@ async def test_a_deletion_ends_by_itself_when_no_data_key_is_there(environment: 
     await reported(environment, 1, {})
     await environment.objects.delete("OrganizationKey", "acme", environment.namespace)
     await environment.objects.until_gone("OrganizationKey", "acme", environment.namespace)
+
+
+async def test_a_broken_reference_after_a_failed_test_is_not_looked_at_faster_than_the_key(
+    environment: Environment, operator: Operator
+) -> None:
+    await organization(environment)
+    await environment.apply_organization(keyUri=environment.key_uri(key="missing"))
+    await environment.organization_until("refused", has("ConfigurationAccepted", "False", "Missing"))
+    await environment.apply_organization(keyUri=environment.key_uri(key="missing"), tenantRef={"name": "nobody"})
+    await environment.organization_until("refused", has("ConfigurationAccepted", "False", "TenantNotFound"))
+    before = await operator.passes("organizationkeys")
+    await operator.after_passes(3, "customertenants")
+    # A tenant is checked every 2 s, and this key every second.
+    assert await operator.passes("organizationkeys") - before < 30

@@ -134,6 +134,7 @@ class _Pass:
         wanted = self.trial.wanted(path, credentials)
         if isinstance(wanted, Refused):
             self.waits_for_reference = True
+            self.visit.passed()  # What has failed before is not tried again until the reference is mended.
             return self._refuse(wanted)
         differs = difference(self.status.accepted, wanted)
         if differs is Difference.NONE and not self.requested:
@@ -224,7 +225,7 @@ class _Pass:
             return None
         gate = await self.trial.gate_of(accepted, accepted.access)
         if isinstance(gate, Fault):
-            visit.probed_kid = ""
+            visit.probed_kid, visit.probed_at = "", self.context.monotonic()
             return gate
         found = await self._sign_in(gate, accepted.probe_interval_seconds) or await unwrap_canary(gate, accepted, Purpose.PROBE)
         self._proved(accepted.kid)
@@ -274,7 +275,7 @@ class _Pass:
             return
         wanted = wanted_settings(self.organization, path.key_uri, accepted.access)
         self._passed(f"version {version} of the key has passed its test", tried)
-        self.automatic = True
+        self.automatic = accepted == self.organization.status.accepted
         await self._accept(wanted, tried)
 
     def _check_is_due(self) -> bool:
