@@ -133,7 +133,7 @@ class OperationAnswers:
         return Answer(200, _ENCODER.encode(result))
 
     async def _many(self, work: Work, items: Sequence[Any]) -> Answer:
-        own, run, counts = work.caller.service, self._operation.run, {"Done": 0}
+        own, run, counts = work.own, self._operation.run, {"Done": 0}
         mine = (self._operation.needs(own, item) for item in items if item.service is None or item.service == own)
         await work.prepare(wanted for wanted in mine if wanted is not None)
         results: list[bodies.Result] = []
@@ -158,7 +158,7 @@ class OperationAnswers:
                 counter = self._results[result] = self._service.telemetry.items.labels(self._operation.name, result)
             counter.inc(number)
             done += number if result == "Done" else 0
-        self._service.count(work.organization, work.caller.service, self._operation.name, done, sum(counts.values()) - done)
+        self._service.count(work.organization, work.own, self._operation.name, done, sum(counts.values()) - done)
 
 
 class DataKeyAnswers:
@@ -193,7 +193,7 @@ class DataKeyAnswers:
         lease = await self._counted(work, operation, self._lease(work, wanted))
         key = lease.data_key
         self._service.telemetry.items.labels(operation, "Done").inc()
-        self._service.count(work.organization, work.caller.service, operation, 1, 0)
+        self._service.count(work.organization, work.own, operation, 1, 0)
         leased = bodies.LeasedDataKey(
             data_key_id=key.id,
             key=key.primitive.material,
@@ -219,7 +219,7 @@ class DataKeyAnswers:
             return await step
         except ProblemError as error:
             self._service.telemetry.items.labels(operation, error.problem.kind.value).inc()
-            self._service.count(work.organization, work.caller.service, operation, 0, 1)
+            self._service.count(work.organization, work.own, operation, 0, 1)
             raise
 
 

@@ -91,12 +91,16 @@ class Work:
     reviews: Reviews
     _known: dict[Wanted, DataKey | ProblemError] = field(default_factory=dict)
     _shared: bool = False
+    own: str = field(init=False)
+    """The caller's own service."""
+
+    def __post_init__(self) -> None:
+        self.own = self.caller.service
 
     async def service_of(self, named: str | None) -> str:
         """The service whose data it is. Raises `ProblemError` if it is not the caller's and the caller may not `share`."""
-        own = self.caller.service
-        if named is None or named == own:
-            return own
+        if named is None or named == self.own:
+            return self.own
         if not self._shared:
             await self.reviews.require(self.caller, self.place, SHARE, self.organization)
             self._shared = True

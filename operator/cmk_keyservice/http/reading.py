@@ -29,6 +29,8 @@ class _Outline(msgspec.Struct):
     items: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+_BATCH: Final = b'{"items"'
+"""How nearly every batch begins: then a large body is read once."""
 _OUTLINE: Final = msgspec.json.Decoder(_Outline)
 
 
@@ -101,6 +103,8 @@ class Items:
     def read(self, body: bytes) -> tuple[list[Any], bool]:
         """The items, and whether they came as a batch. Raises `RequestError` (400); its words hold no value of the body."""
         try:
+            if body.startswith(_BATCH):
+                return self._many.decode(body).items, True
             if _OUTLINE.decode(body).items is msgspec.UNSET:
                 return [self._one.decode(body)], False
             return self._many.decode(body).items, True
