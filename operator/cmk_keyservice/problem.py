@@ -21,7 +21,7 @@ class Kind(StrEnum):
     INVALID = "Invalid"
     """The request, the ciphertext or its context is wrong: the same request never succeeds."""
     FROZEN = "Frozen"
-    """The organization's settings may not change now."""
+    """The organization's licence does not allow it now."""
     LOST = "Lost"
     """The key no longer exists, so nothing can read what it protects."""
     FORBIDDEN = "Forbidden"

@@ -147,7 +147,7 @@ async def run(settings: Settings, connection: Connection) -> int:
             copies = AuditSink(str(settings.audit_sink_url), settings.audit_sink_token_file)
             send = (await stack.enter_async_context(copies)).send
         journal = Journal(store, _utc_now, telemetry, send, tenant_of=functools.partial(tenant_in, inventory))
-        cluster = Cluster(client, inventory, queue.add, settings.operator_class)
+        cluster = Cluster(client, inventory, queue.add, settings.operator_class, settings.licences)
         limits = intervals.claim_limits()
         observations = Observations(inventory, limits, _utc_now)
         events = EventRecorder(client, settings.instance, inventory)

@@ -83,6 +83,10 @@ class Settings(BaseSettings):
         max_length=40,
         description="Serve only FederatedIdentities with this spec.operatorClass, and everything below them; if empty: those without.",
     )
+    licences: bool = Field(
+        default=False,
+        description="Whether an organization needs a licence for a key of its own (the chart's value licences.enabled).",
+    )
     instance: str = Field(
         default="cmk-operator",
         validation_alias=AliasChoices("instance", "HOSTNAME"),

@@ -24,6 +24,7 @@ from cmk_keyservice.http.problems import (
     body_of,
 )
 from cmk_keyservice.http.reading import CallerGoneError, Items, read_body, read_one
+from cmk_keyservice.keys.problems import encrypts_nothing_new
 from cmk_keyservice.problem import Kind, ProblemError
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 GENERATE: Final = "generatedatakey"
 UNWRAP: Final = "unwrapdatakey"
+NEW_DATA: Final = frozenset({"encrypt", "wrap", GENERATE})
+"""What brings new data in. The rest reads it, or keeps it under the newest key, and goes on for who is view-only."""
 TEXT: Final = b"text/plain; charset=utf-8"
 T = TypeVar("T")
 _ENCODER: Final = msgspec.json.Encoder()
@@ -245,6 +248,9 @@ async def admitted(service: KeyService, scope: Scope, verb: str) -> Work:
         if known is not None and error.problem.kind is Kind.FORBIDDEN:
             service.count(organization, caller.service, verb, 0, 1)
         raise
+    if verb in NEW_DATA and known is not None and known.accepted is not None and not known.accepted.encrypts:
+        service.count(organization, caller.service, verb, 0, 1)
+        raise ProblemError(encrypts_nothing_new(organization))
     return Work(caller, organization, place, service.data_keys, service.reviews)
 
 

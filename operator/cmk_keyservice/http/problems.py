@@ -28,7 +28,7 @@ _TITLES: Final = {
     Kind.UNAVAILABLE: "A part that is needed does not answer",
     Kind.THROTTLED: "Too many requests",
     Kind.INVALID: "The request cannot be carried out",
-    Kind.FROZEN: "The organization's settings may not change now",
+    Kind.FROZEN: "The organization's licence does not allow this now",
     Kind.LOST: "The organization's key no longer exists",
     Kind.FORBIDDEN: "The caller has no right to do this",
     Kind.UNAUTHENTICATED: "The caller is not known",

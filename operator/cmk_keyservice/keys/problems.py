@@ -164,3 +164,14 @@ def wrap_not_confirmed(kid: str, why: str) -> Problem:
         _WAIT,
         retryable=True,
     )
+
+
+def encrypts_nothing_new(organization_id: str) -> Problem:
+    """The organization is view-only, and the provider's product policy lets it encrypt nothing new."""
+    return Problem(
+        Kind.FROZEN,
+        "ViewOnly",
+        f"organization {organization_id!r} is view-only: its data can be decrypted, and nothing new is encrypted",
+        "The organization must renew its plan with the provider.",
+        retryable=False,
+    )

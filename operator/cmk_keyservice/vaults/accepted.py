@@ -75,6 +75,8 @@ class Accepted:
     """Seconds between two looks at the key."""
     outage_grace: float = DEFAULT_OUTAGE_GRACE
     """Seconds after the last success for which data keys are served while nobody can be asked."""
+    encrypts: bool = True
+    """Whether new data may be encrypted; False for an organization that is view-only. It may always be decrypted."""
     until: str = ""
     """When it was replaced, in RFC 3339; empty for the one in force."""
 
@@ -144,9 +146,9 @@ def read_accepted(status: Mapping[str, Any]) -> Accepted | None:
     revision, kid = status.get("revision"), status.get("kid")
     if not isinstance(revision, int) or isinstance(revision, bool) or revision < 1 or not isinstance(kid, str):
         return None
-    until = str(status.get("until", ""))
+    until, encrypts = str(status.get("until", "")), status.get("encrypt") != "Refused"
     if kid == PLATFORM_KEY:
-        return Accepted(revision, PLATFORM_KEY, "", until=until)
+        return Accepted(revision, PLATFORM_KEY, "", encrypts=encrypts, until=until)
     key = key_uri_or_none(kid)
     access, algorithm = read_access(_mapping(status.get("access"))), status.get("algorithm")
     if key is None or key.version is None or access is None or not isinstance(algorithm, str) or not algorithm:
@@ -159,6 +161,7 @@ def read_accepted(status: Mapping[str, Any]) -> Accepted | None:
         _canary(_mapping(status.get("canary"))),
         _seconds(status.get("probeIntervalSeconds"), DEFAULT_PROBE_INTERVAL, least=1.0),
         _seconds(status.get("outageGraceSeconds"), DEFAULT_OUTAGE_GRACE, least=0.0),
+        encrypts,
         until,
     )
 

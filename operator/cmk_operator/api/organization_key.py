@@ -250,6 +250,13 @@ class AcceptedKey(Shape):
     probe_interval_seconds: int
     outage_grace_seconds: int
     access: AcceptedAccess | None = None
+    encrypt: Literal["Allowed", "Refused"] | None = Field(
+        default=None,
+        description=(
+            "Refused: the key service encrypts nothing new, because the organization is view-only. Absent: allowed. It does not change "
+            "the revision."
+        ),
+    )
 
 
 class EarlierKey(AcceptedKey):
@@ -265,7 +272,9 @@ class TestReport(Shape):
 
     generation: int
     result: Literal["Passed", "Failed"]
-    stage: str | None = Field(default=None, description="Reference, Token, Wrap, Unwrap or OldKey: where the test failed.")
+    stage: str | None = Field(
+        default=None, description="Licence, Reference, Token, Wrap, Unwrap or OldKey: where the test failed."
+    )
     code: str | None = Field(default=None, description="Azure's code.")
     message: str
     request_id: str | None = Field(default=None, description="Azure's request id.")

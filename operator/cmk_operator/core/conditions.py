@@ -148,6 +148,13 @@ class ConditionType(StrEnum):
         "data keys are still on an earlier key",
         "the key service has not reported, or not lately",
     )
+    LICENCE_ALLOWS_CHANGE = (
+        "LicenceAllowsChange",
+        "The organization's licence allows it to change its settings; no other condition depends on this one.",
+        "every change is allowed, and the reason says why",
+        "the settings are frozen: the message says what is left, and who must act",
+        "the operator cannot read the Licence: new settings wait, and those in force stay",
+    )
     COMPLETE = (
         "Complete",
         "All checks of a preflight have been made.",

@@ -16,6 +16,7 @@ from cmk_operator.api.preflight import Preflight
 from cmk_operator.core.schedule import FAILED, Next
 from cmk_operator.kubernetes.client import KubernetesError
 from cmk_operator.kubernetes.inventory import MODELS
+from cmk_operator.kubernetes.licences import Licences
 from cmk_operator.providers.registry import make_user_lists
 from cmk_operator.reconcile.audit import note_configuration, record_departed
 from cmk_operator.reconcile.identity.context import IdentityContext
@@ -115,7 +116,8 @@ def make_passes(
         Contentions(reporting.now),
     )
     gates = Gates(session)
-    organization = OrganizationContext(cluster, reporting, gates, intervals, deliveries, session.monotonic)
+    licences = Licences(cluster.client, session.monotonic, used=cluster.licences_used)
+    organization = OrganizationContext(cluster, reporting, gates, intervals, deliveries, session.monotonic, licences)
     delivery = DeliveryContext(cluster, deliveries, telemetry)
     preflight = PreflightContext(cluster, session, reading, gates, providers, reporting.now)
     by_plural = {

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 OPERATOR: Final = "cmk-operator"
 OBSERVED: Final = "Azure or the customer"
 """The author of an observed change: Azure's services, or whoever administers the key or the resource."""
+PROVIDER: Final = "the provider"
+"""The author of a change of the Licence: the provider's administrator or billing system."""
 UNKNOWN_AUTHOR: Final = "unknown"
 """The author of a change if neither Kubernetes nor Azure names one."""
 _LONGEST_TEXT: Final = 1024
@@ -33,6 +35,7 @@ class Event(StrEnum):
     IDENTITY_REGISTERED = "IdentityRegistered"
     CONSENT_CHANGED = "ConsentChanged"
     KEY_ACCESS_CHANGED = "KeyAccessChanged"
+    LICENCE_CHANGED = "LicenceChanged"
     KEY_VERSION_CHANGED = "KeyVersionChanged"
     KEY_CHANGE_STARTED = "KeyChangeStarted"
     KEY_CHANGED = "KeyChanged"
@@ -58,6 +61,7 @@ _WORDS: Final[Mapping[Event, str]] = {
     Event.IDENTITY_REGISTERED: "identity registered",
     Event.CONSENT_CHANGED: "consent changed",
     Event.KEY_ACCESS_CHANGED: "key access changed",
+    Event.LICENCE_CHANGED: "licence changed",
     Event.KEY_VERSION_CHANGED: "key version changed",
     Event.KEY_CHANGE_STARTED: "key change started",
     Event.KEY_CHANGED: "key changed",

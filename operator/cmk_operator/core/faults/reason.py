@@ -738,6 +738,17 @@ class Reason(StrEnum):
     REWRAPPED = "Rewrapped", "Every data key is wrapped with the key in force."
     REWRAPPING = "Rewrapping", "The key service is still wrapping data keys with the key in force.", _BUSY
     REWRAP_FAILED = "RewrapFailed", "Data keys could not be wrapped with the key in force, and the message says why.", _BLOCKED
+    LICENSED = "Licensed", "The organization's plan has customer-managed keys."
+    LICENCE_GRACE = "LicenceGrace", "The licence has ended, and changes are allowed until the end of the grace period."
+    LICENCES_NOT_USED = "LicencesNotUsed", "The provider does not use licences: every change is allowed."
+    NO_LICENCE_NEEDED = "NoLicenceNeeded", "The platform's key needs no licence."
+    LICENCE_MISSING = "LicenceMissing", "The provider has listed no licence for the organization.", _BLOCKED
+    LICENCE_FREE = "LicenceFree", "The organization is on the Free plan, and its settings are frozen.", _BLOCKED
+    LICENCE_VIEW_ONLY = "LicenceViewOnly", "The organization is view-only, and its settings are frozen.", _BLOCKED
+    LICENCE_EXPIRED = "LicenceExpired", "The licence and its grace period have ended, and the settings are frozen.", _BLOCKED
+    PLAN_WITHOUT_KEYS = "PlanWithoutKeys", "The organization's plan has no customer-managed keys.", _BLOCKED
+    LICENCE_NOT_READ = "LicenceNotRead", "The operator cannot read the Licence, so new settings wait.", _BLOCKED
+    ACCESS_NOT_OFFERED = "AccessNotOffered", "The provider's platform does not offer this way to reach a vault.", _BLOCKED
     DELETION_HELD = "DeletionHeld", "The manifest is being deleted while data keys may be on it, and waits.", _BLOCKED
 
     # Secrets and receivers of events.

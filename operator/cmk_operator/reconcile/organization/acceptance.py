@@ -37,6 +37,7 @@ class TestStage(StrEnum):
 
     __test__ = False
 
+    LICENCE = "Licence"
     REFERENCE = "Reference"
     TOKEN = "Token"  # noqa: S105 - a stage's name, not a secret
     WRAP = "Wrap"

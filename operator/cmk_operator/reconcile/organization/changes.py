@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cmk_operator.api.conditions import find
 from cmk_operator.core.access.state import AccessState
-from cmk_operator.core.audit.change import OBSERVED, OPERATOR, UNKNOWN_AUTHOR, Change, Event, identity_of
+from cmk_operator.core.audit.change import OBSERVED, OPERATOR, PROVIDER, UNKNOWN_AUTHOR, Change, Event, identity_of
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.reason import EventReason, Reason
 from cmk_operator.core.text.rfc3339 import to_rfc3339
@@ -33,6 +33,7 @@ def changes_of(
     return (
         *_of_settings(organization, status, request_id, now, automatic=automatic),
         *_of_access(organization, status, request_id, now),
+        *_of_licence(organization, status, now),
     )
 
 
@@ -54,9 +55,43 @@ def _of_settings(
         _shown(after),
         f"a new version of the key, which the manifest follows ({asked}), has passed its test"
         if automatic
-        else f"the settings of the manifest have passed their test ({asked})",
+        else f"the settings of the manifest have passed their test ({asked}){_unlicensed(before, after, status)}",
         f"organization {organization.spec.organization.id}",
         request_id,
+    )
+
+
+def _unlicensed(before: AcceptedKey | None, after: AcceptedKey, status: OrganizationKeyStatus) -> str:
+    """Flags what came into force although the settings are frozen: renewed credentials, and the one way to the platform's key."""
+    found = find(status.conditions, ConditionType.LICENCE_ALLOWS_CHANGE)
+    if found is None or found.status != "False" or before is None:
+        return ""
+    what = "the credentials were renewed" if after.mode == before.mode else "to the platform's key, without a way back"
+    return f"; the licence allows nothing else ({found.reason}): {what}"
+
+
+def _of_licence(organization: OrganizationKey, status: OrganizationKeyStatus, now: datetime) -> Iterator[Change]:
+    kind = ConditionType.LICENCE_ALLOWS_CHANGE
+    before, after = (
+        find(organization.status.conditions, kind),
+        _changed(organization.status.conditions, status.conditions, kind),
+    )
+    if after is None or (before is None and after.reason == Reason.LICENCES_NOT_USED):
+        return
+    since = before.last_transition_time.isoformat() if before is not None else ""
+    yield Change(
+        identity_of(
+            organization.metadata.uid, "licence", f"{since} {before.reason if before is not None else ''}", after.reason
+        ),
+        to_rfc3339(now),
+        Event.LICENCE_CHANGED,
+        subject_of(organization),
+        PROVIDER if after.status != "Unknown" else UNKNOWN_AUTHOR,
+        before.reason if before is not None else "",
+        after.reason,
+        f"{after.reason}: {after.message}",
+        f"organization {organization.spec.organization.id}",
+        None,
     )
 
 
@@ -118,11 +153,15 @@ async def record_events(reporting: Reporting, organization: OrganizationKey, sta
 
 
 async def _record_warnings(reporting: Reporting, organization: OrganizationKey, status: OrganizationKeyStatus) -> None:
-    """Create the events of advice that is new, and of credentials that come nearer to their end."""
+    """Create the events of advice that is new, of a licence that changes, and of credentials that come nearer to their end."""
     before = organization.status
     for advice in status.advice:
         if advice not in before.advice:
             await reporting.events.record(organization, "Warning", EventReason.ADVICE, advice, "CheckVersion")
+    licence = _changed(before.conditions, status.conditions, ConditionType.LICENCE_ALLOWS_CHANGE)
+    if licence is not None and not (before.conditions == () and licence.status == "True"):
+        severity: Severity = "Normal" if licence.status == "True" and licence.reason != Reason.LICENCE_GRACE else "Warning"
+        await reporting.events.record(organization, severity, licence.known_reason, licence.message, "ReadLicence")
     known = {(one.secret, one.key): one.warned_days for one in before.credentials}
     for one in status.credentials:
         warned = known.get((one.secret, one.key))

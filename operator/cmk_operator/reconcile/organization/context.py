@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cmk_operator.kubernetes.client import ObjectReference
+    from cmk_operator.kubernetes.licences import Licences
     from cmk_operator.reconcile.collaborators.cluster import Cluster
     from cmk_operator.reconcile.collaborators.intervals import Intervals
     from cmk_operator.reconcile.collaborators.reporting import Reporting
@@ -82,4 +83,5 @@ class OrganizationContext:
     intervals: Intervals
     deliveries: Deliveries
     monotonic: Callable[[], float]
+    licences: Licences
     visits: Visits = field(default_factory=Visits)

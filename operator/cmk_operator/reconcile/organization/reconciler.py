@@ -28,6 +28,7 @@ from cmk_operator.reconcile.organization.acceptance import (
 )
 from cmk_operator.reconcile.organization.changes import changes_of, record_events
 from cmk_operator.reconcile.organization.deletion import held_by, hold, released
+from cmk_operator.reconcile.organization.licensing import refused_by_licence, standing_of, with_encryption
 from cmk_operator.reconcile.organization.report import OrganizationFacts, organization_status
 from cmk_operator.reconcile.organization.settings import (
     PLATFORM_KEY,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cmk_operator.api.organization_key import AcceptedKey, CredentialReport, OrganizationKeyStatus
+    from cmk_operator.core.organization.licence import Standing
     from cmk_operator.kubernetes.client import ObjectReference
     from cmk_operator.reconcile.organization.context import OrganizationContext, Visit
     from cmk_operator.reconcile.organization.credentials import ReadCredentials
@@ -105,10 +107,12 @@ class _Pass:
         """Everything but the report."""
         path = resolve_organization(self.context.cluster.inventory, self.organization)
         credentials = await self.trial.credentials(path)
-        refused = await self._settle(path, credentials)
+        licence = await standing_of(self.context.licences, self.organization, self.now)
+        refused = await self._settle(path, credentials, licence)
         unprobed = await self._probe()
         if refused is None and isinstance(path, OrganizationPath) and unprobed is None:
             await self._check(path)
+        self.status = with_encryption(self.status, licence)
         accepted = self.status.accepted
         return OrganizationFacts(
             self.status,
@@ -119,6 +123,7 @@ class _Pass:
             probed=accepted is not None and self.visit.probed_kid == accepted.kid,
             credentials=self._reports(credentials),
             held=held_by(self.organization, self.status, self.now),
+            licence=licence,
         )
 
     def _reports(self, credentials: ReadCredentials | None) -> tuple[CredentialReport, ...]:
@@ -129,7 +134,9 @@ class _Pass:
 
     # Settings.
 
-    async def _settle(self, path: OrganizationPath | Fault | None, credentials: ReadCredentials | None) -> Refused | None:
+    async def _settle(
+        self, path: OrganizationPath | Fault | None, credentials: ReadCredentials | None, licence: Standing
+    ) -> Refused | None:
         """Bring the settings of the manifest into force if they differ; returns why they are not in force."""
         wanted = self.trial.wanted(path, credentials)
         if isinstance(wanted, Refused):
@@ -143,6 +150,10 @@ class _Pass:
         if differs is Difference.BOUNDS:
             self.status = with_bounds(self.status, wanted)
             return None
+        if differs is not Difference.NONE:
+            unlicensed = refused_by_licence(licence, self.status.accepted, wanted)
+            if unlicensed is not None:
+                return self._refuse(unlicensed)
         visit, monotonic = self.visit, self.context.monotonic()
         waits = visit.tried == wanted and monotonic < visit.try_again_at and not self.requested
         if waits and visit.refused is not None:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.api.conditions import Aspect, Progress, dated
+from cmk_operator.api.conditions import Aspect, Progress, dated, truth
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.reason import FaultKind, Reason
+from cmk_operator.core.organization.licence import NOT_USED
 from cmk_operator.core.organization.safe_to_disable import COUNT_MAX_AGE, CountOfDataKeys, trusted_count
 from cmk_operator.core.organization.verdict import VerdictKind
 from cmk_operator.reconcile.organization.settings import PLATFORM_KEY, effective_settings, version_of
@@ -27,10 +28,18 @@ if TYPE_CHECKING:
         OrganizationKeyStatus,
     )
     from cmk_operator.core.faults.fault import Fault
+    from cmk_operator.core.organization.licence import Standing
     from cmk_operator.reconcile.organization.acceptance import Refused
 
 _WARNS: Final = (Reason.KEY_EXPIRED, Reason.WRAP_REFUSED, Reason.COASTING, Reason.CREDENTIAL_EXPIRES_SOON)
 """Reasons of a condition that is True, which Ready shows too."""
+_LICENCE_WARNS: Final = frozenset(
+    {
+        *(Reason.LICENCE_GRACE, Reason.LICENCE_FREE, Reason.LICENCE_VIEW_ONLY, Reason.LICENCE_EXPIRED),
+        *(Reason.LICENCE_MISSING, Reason.PLAN_WITHOUT_KEYS, Reason.LICENCE_NOT_READ),
+    }
+)
+"""Reasons of LicenceAllowsChange that Ready shows: what is in force works, but not everything may be changed."""
 _SERVING: Final[Mapping[str, tuple[bool, Reason, str]]] = MappingProxyType(
     {
         "Serving": (True, Reason.SERVING, "the key service serves the organization's data"),
@@ -72,6 +81,7 @@ class OrganizationFacts:
     credentials: tuple[CredentialReport, ...] = ()
     held: Fault | None = None
     """Why the deletion of the object waits."""
+    licence: Standing = NOT_USED
 
 
 def reported_lately(data_keys: DataKeysReport | None, now: datetime) -> bool:
@@ -108,12 +118,13 @@ def organization_status(organization: OrganizationKey, facts: OrganizationFacts,
         _rotation(organization, status),
         _rewrap(status, counted),
     )
+    licence = _licence(facts.licence)
     ready, progress = _summary(aspects, facts)
     versions = version_reports(status, counted, effective.backup_retention, now)
     return status.model_copy(
         update={
             "observed_generation": generation,
-            "conditions": dated((ready, *aspects), progress, organization.status.conditions, generation, now),
+            "conditions": dated((ready, *aspects, licence), progress, organization.status.conditions, generation, now),
             "last_handled_reconcile_at": organization.metadata.annotations.get(RECONCILE_REQUESTED_AT),
             "effective": effective,
             "versions": versions,
@@ -135,12 +146,19 @@ def _summary(aspects: tuple[Aspect, ...], facts: OrganizationFacts) -> tuple[Asp
         warned = next((one for one in aspects if one.reason in _WARNS), None)
         if warned is not None:
             return Aspect(kind, "True", warned.reason, warned.message), Progress()
+        if facts.licence.reason in _LICENCE_WARNS:
+            return Aspect(kind, "True", facts.licence.reason, facts.licence.message), Progress()
         return Aspect(
             kind, "True", Reason.READY, "the settings of the manifest are in force, and the key is accessible"
         ), Progress()
     by_itself = _passes_by_itself(worst, facts)
     progress = Progress(reconciling=by_itself, stalled=not by_itself, reason=worst.reason, message=worst.message)
     return Aspect(kind, worst.status, worst.reason, worst.message), progress
+
+
+def _licence(found: Standing) -> Aspect:
+    status = truth(value=found.allowed) if found.known else "Unknown"
+    return Aspect(ConditionType.LICENCE_ALLOWS_CHANGE, status, found.reason, found.message)
 
 
 def _passes_by_itself(worst: Aspect, facts: OrganizationFacts) -> bool:
