@@ -12,7 +12,7 @@ import pytest
 from sandbox.kubernetes import cluster as clusters
 from sandbox.kubernetes.servers import ClusterError
 from tests.admission.api import Api
-from tests.chart.conftest import CHART, NAMESPACE, HelmError, helm, rendered
+from tests.chart.conftest import CHART, NAMESPACE, HelmError, helm, only, rendered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -404,6 +404,15 @@ def test_the_billing_system_writes_one_organization_at_a_time(cluster: Cluster, 
         clusters.kubectl(kubeconfig, "delete", "licence", "organizations")
 
 
+def test_the_operator_reads_the_licence_and_writes_none(cluster: Cluster, bare: Installation, tmp_path: Path) -> None:
+    kubeconfig = bare.cluster.service_account_kubeconfig(NAMESPACE, "cmk-operator", tmp_path / "kubeconfig")
+    cluster.licensed(licence())
+    clusters.kubectl(kubeconfig, "get", "licence", "organizations")
+    for arguments in (["get", "licences"], ["patch", "licence", "organizations", "--type=merge", "--patch", '{"spec":{}}']):
+        with pytest.raises(ClusterError, match=r"[Ff]orbidden"):
+            clusters.kubectl(kubeconfig, *arguments)
+
+
 def test_the_licence_stays_while_licences_are_used(cluster: Cluster) -> None:
     cluster.licensed(licence())
     with pytest.raises(ClusterError, match="take organizations out of it; to use none, let the provider's administrator set"):
@@ -414,6 +423,10 @@ def test_without_licences_the_chart_brings_no_policy_of_them() -> None:
     found = {item["metadata"]["name"] for item in rendered() if item["kind"] != "CustomResourceDefinition"}
     used = {item["metadata"]["name"] for item in rendered("--set", "licences.enabled=true")}
     assert not any("licence" in name for name in found)
+    for values, told in (((), None), (("--set", "licences.enabled=true"), "true")):
+        container = only(rendered(*values), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+        settings = {entry["name"]: entry.get("value") for entry in container["env"]}
+        assert settings.get("CMK_OPERATOR_LICENCES") == told
     assert {"cmk-operator-licence", "cmk-operator-licence-warning", "cmk-operator-licence-stays"} <= used
     with pytest.raises(HelmError, match="licences"):
         helm("template", CHART, "--set", "licences.enabled=sometimes")

@@ -179,3 +179,11 @@ def test_a_watch_that_lags_changes_nothing_that_is_newer() -> None:
     assert (found.accepted.revision, heard) == (4, [4])
     organizations.gone("shop", "acme", "uid-of-an-older-object")
     assert owner(organizations) == "acme"
+
+
+@pytest.mark.parametrize(("encrypt", "encrypts"), [("Refused", False), ("Allowed", True), (None, True), (7, True)])
+@pytest.mark.parametrize("kid", [PLATFORM_KEY, KID])
+def test_only_a_refusal_stops_encryption(kid: str, encrypt: object, *, encrypts: bool) -> None:
+    found = read({**ACCEPTED, "kid": kid, "encrypt": encrypt}).accepted
+    assert found is not None
+    assert found.encrypts is encrypts

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.keyservice.http.world import decoded, encoded
+from tests.keyservice.http.world import TEAM, accept, decoded, encoded
 
 if TYPE_CHECKING:
     from tests.keyservice.http.world import ServedProcess
@@ -158,3 +158,29 @@ async def test_a_token_for_another_audience_and_no_token_are_401_with_a_challeng
                 assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
                 assert answer.content_type == "application/problem+json"
                 assert (await answer.json(content_type=None))["class"] == "Unauthenticated"
+
+
+async def test_a_view_only_organization_reads_and_keeps_its_data_and_brings_nothing_new_in(served: ServedProcess) -> None:
+    async with served.caller() as caller:
+        sealed = (await caller.done("encrypt", plaintext=encoded(SECRET), purpose="frozen"))["ciphertext"]
+        wrapped = (await caller.done("wrap", key=encoded(b"k" * 32), purpose="frozen"))["wrappedKey"]
+        new = [
+            ("encrypt", {"plaintext": encoded(SECRET), "purpose": "frozen"}),
+            ("wrap", {"key": encoded(b"k" * 32), "purpose": "frozen"}),
+            ("data-keys", {"purpose": "frozen"}),
+        ]
+        accept(served.cluster, "acme", TEAM, "Refused")
+        try:
+            await caller.until_answered(*new[0], 409)
+            for path, body in new:
+                status, problem = await caller.post(path, body)
+                assert (status, problem["class"], problem["code"], problem["retryable"]) == (409, "Frozen", "ViewOnly", False)
+                assert problem["remedy"] == "The organization must renew its plan with the provider."
+            assert decoded((await caller.done("decrypt", ciphertext=sealed))["plaintext"]) == SECRET
+            assert decoded((await caller.done("unwrap", wrappedKey=wrapped))["key"]) == b"k" * 32
+            await caller.done("reencrypt", ciphertext=sealed)
+            await caller.done("rewrap", wrappedKey=wrapped)
+            await caller.done("index", field="email", value=encoded(b"a@b"), purpose="frozen")
+        finally:
+            accept(served.cluster, "acme", TEAM)
+        await caller.until_answered(*new[0], 200)

@@ -72,9 +72,9 @@ def organization(name: str, namespace: str) -> dict[str, Any]:
     return {"apiVersion": "cmk-operator.dev/v1alpha1", "kind": "OrganizationKey", "metadata": metadata, "spec": spec}
 
 
-def accept(cluster: Cluster, name: str, namespace: str) -> None:
+def accept(cluster: Cluster, name: str, namespace: str, encrypt: str | None = None) -> None:
     """Write what the operator writes when it accepts an organization without a key of its own."""
-    patch = json.dumps({"status": {"accepted": ACCEPTED}})
+    patch = json.dumps({"status": {"accepted": {**ACCEPTED, "encrypt": encrypt}}})
     target = ("organizationkey", name, "--namespace", namespace)
     cluster.kubectl("patch", *target, "--subresource=status", "--type=merge", "--patch", patch)
 
@@ -239,3 +239,9 @@ class Caller:
         status, answer = await self.post(path, body)
         assert status == 200, answer
         return answer
+
+    async def until_answered(self, path: str, body: Any, status: int) -> None:
+        """Send the same until that is the answer: the service has seen a change of the object."""
+        deadline = time.monotonic() + START_SECONDS
+        while (await self.post(path, body))[0] != status:
+            assert time.monotonic() < deadline, f"never {status}"
