@@ -12,6 +12,7 @@ import aiohttp
 
 from cmk_operator.api.model import GROUP, VERSION
 from cmk_operator.kubernetes.bounded_answer import METADATA_ONLY, AnswerTooLargeError, PageLimits
+from cmk_operator.kubernetes.connection import CONNECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -83,6 +84,9 @@ class KubernetesClient:
         self._api = api
         self._telemetry = telemetry
         self._limits = PageLimits()
+        self._turns = asyncio.Semaphore(CONNECTIONS)
+        """Requests get a connection in the order in which they come. aiohttp gives a free one to whoever asks at that moment, so that
+        passes that send one request after the other would keep it from one that waits, for as long as they last."""
         self._shared: dict[ObjectReference, asyncio.Future[dict[str, Any] | None]] = {}
         """Answers to share. Each is dropped after `SHARED_FOR` seconds: it takes 27 kB, and its object may not exist any more."""
 
@@ -189,9 +193,10 @@ class KubernetesClient:
             headers["Accept"] = f"{METADATA_ONLY},application/json"
         status = 0
         try:
-            response = await self._api.call_api(verb, url, headers, body, _request_timeout=_PATIENCE)
-            status = response.status
-            raw: bytes = await response.read()
+            async with self._turns:
+                response = await self._api.call_api(verb, url, headers, body, _request_timeout=_PATIENCE)
+                status = response.status
+                raw: bytes = await response.read()
         except AnswerTooLargeError as error:
             raise KubernetesError(verb, path, _TOO_LARGE, "AnswerTooLarge", str(error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
