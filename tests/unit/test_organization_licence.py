@@ -30,7 +30,7 @@ from cmk_operator.core.organization.licence import (
 from cmk_operator.kubernetes.client import KubernetesError
 from cmk_operator.kubernetes.licences import READ_EVERY, Licences, Unread
 from cmk_operator.reconcile.organization.changes import changes_of
-from cmk_operator.reconcile.organization.licensing import change_of, licence_in, refused_by_licence, with_encryption
+from cmk_operator.reconcile.organization.licensing import change_of, licence_in, methods_in, refused_by_licence, with_encryption
 from cmk_operator.reconcile.organization.report import OrganizationFacts, organization_status
 from cmk_operator.reconcile.organization.settings import Proven, Wanted, with_accepted
 from tests.unit.samples import KEY, NOW, V1
@@ -168,6 +168,20 @@ def test_the_licence_lists_organizations_by_their_id() -> None:
     assert licence_in(None, "acme") is None
 
 
+@pytest.mark.parametrize(
+    ("spec", "offered"),
+    [
+        (None, set(AccessMethod)),
+        (LicenceSpec(), set(AccessMethod)),
+        (LicenceSpec(access_methods=["Registration"]), {AccessMethod.REGISTRATION}),
+    ],
+)
+def test_the_platform_offers_every_method_unless_the_licence_says_otherwise(
+    spec: LicenceSpec | None, offered: set[AccessMethod]
+) -> None:
+    assert methods_in(spec) == offered
+
+
 def test_a_refusal_to_encrypt_changes_neither_revision_nor_key() -> None:
     before = accepted()
     refused = with_encryption(before, judged(in_state(LicenceState.VIEW_ONLY), view_only_encrypts=False))
@@ -260,6 +274,8 @@ def test_many_organizations_read_the_licence_once() -> None:
         licences = Licences(server, lambda: server.now, used=True)  # type: ignore[arg-type] # all that it asks for
         assert [await licences.read() for _ in range(5)] == [LicenceSpec()] * 5
         assert server.asked == 1
+        assert await licences.read(anew=True) == LicenceSpec()
+        assert server.asked == 2
         server.now, server.answer = READ_EVERY, None
         assert await licences.read() is None
 

@@ -35,10 +35,10 @@ class Licences:
         self._read_at = float("-inf")
         self._found: LicenceSpec | Unread | None = None
 
-    async def read(self) -> LicenceSpec | Unread | None:
-        """The Licence; None if the provider has not written one."""
+    async def read(self, *, anew: bool = False) -> LicenceSpec | Unread | None:
+        """The Licence; None if the provider has not written one. `anew`: a pass was asked for, by somebody who waits."""
         now = self._monotonic()
-        if now - self._read_at >= READ_EVERY:
+        if anew or now - self._read_at >= READ_EVERY:
             self._read_at = now
             self._found = await self._ask()
         return self._found

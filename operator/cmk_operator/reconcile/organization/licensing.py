@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.organization.settings import Wanted
 
 
-async def standing_of(licences: Licences, organization: OrganizationKey, now: datetime) -> Standing:
-    """What the Licence allows the organization."""
+async def standing_of(licences: Licences, organization: OrganizationKey, now: datetime, *, anew: bool) -> Standing:
+    """What the Licence allows the organization; `anew` reads it now."""
     if not licences.used:
         return NOT_USED
-    found = await licences.read()
+    found = await licences.read(anew=anew)
     customer_managed = organization.spec.customer_managed or (
         organization.status.accepted is not None and organization.status.accepted.mode == "CustomerManaged"
     )
@@ -49,7 +49,7 @@ async def standing_of(licences: Licences, organization: OrganizationKey, now: da
         licence_in(found, organization_id),
         customer_managed=customer_managed,
         view_only_encrypts=found is None or found.view_only_encrypt != "Refused",
-        methods=frozenset(map(AccessMethod, found.access_methods or ())) if found is not None else EVERY_METHOD,
+        methods=methods_in(found),
         now=now,
     )
 
@@ -60,6 +60,11 @@ def licence_in(found: LicenceSpec | None, organization_id: str) -> OrganizationL
     if entry is None:
         return None
     return OrganizationLicence(Licensing(entry.licensing), entry.plan, LicenceState(entry.state), entry.grace_until)
+
+
+def methods_in(found: LicenceSpec | None) -> frozenset[AccessMethod]:
+    """What the provider's platform offers: everything, if the Licence does not say."""
+    return frozenset(map(AccessMethod, found.access_methods)) if found is not None and found.access_methods else EVERY_METHOD
 
 
 def change_of(accepted: AcceptedKey | None, wanted: Wanted) -> Change:

@@ -107,7 +107,7 @@ class _Pass:
         """Everything but the report."""
         path = resolve_organization(self.context.cluster.inventory, self.organization)
         credentials = await self.trial.credentials(path)
-        licence = await standing_of(self.context.licences, self.organization, self.now)
+        licence = await standing_of(self.context.licences, self.organization, self.now, anew=self.requested)
         refused = await self._settle(path, credentials, licence)
         unprobed = await self._probe()
         if refused is None and isinstance(path, OrganizationPath) and unprobed is None:
