@@ -354,7 +354,7 @@ class Access:
         if without_token is not None and without_token.refuses:
             return without_token
         answer = await self._vaults.unwrap(
-            organization, known.accepted.kid, known.accepted.algorithm, canary.wrapped, purpose=Purpose.PROBE, background=True
+            organization, known.accepted.kid, known.accepted.algorithm, canary.wrapped, purpose=Purpose.PROBE
         )
         if isinstance(answer, NotDone):
             return answer

@@ -52,7 +52,7 @@ class _Pass:
     began: float
     failed: dict[UUID, Problem] = field(default_factory=dict)
     refusing: dict[str, Problem] = field(default_factory=dict)
-    """Key versions that refuse to unwrap, so that their other rows are not tried."""
+    """Key versions that did not unwrap, so that their other rows are not tried."""
     stopped: Problem | None = None
     """Why no further row is tried: the new key version does not wrap, or the vault says to wait."""
 
@@ -129,15 +129,16 @@ class Rewrap:
         try:
             material = await self._wrapping.unwrap(organization, row, purpose=Purpose.REWRAP, background=True)
         except ProblemError as error:
-            material = NotDone(error.problem)
+            self._not_moved(row, error.problem)
+            state.failed[row.id] = error.problem
+            return None
         if isinstance(material, NotDone):
             self._not_moved(row, material.problem)
             if material.problem.kind is Kind.THROTTLED:
                 state.stopped = material.problem
-                return None
-            state.failed[row.id] = material.problem
-            if material.refuses:
-                state.refusing[row.kid] = material.problem
+            else:
+                # One answer, or none, holds for all rows of the key version: a vault that hangs is waited for once.
+                state.failed[row.id] = state.refusing[row.kid] = material.problem
             return None
         answer = await self._wrapping.wrap_again(organization, accepted, row, material)
         if isinstance(answer, Made):

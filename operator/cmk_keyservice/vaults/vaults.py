@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 
 DoneT = TypeVar("DoneT", Wrapped, Unwrapped)
 BACKGROUND_SHARE: Final = 0.25
-"""The share of a vault's budget that probes and re-wraps take together at most."""
+"""The share of a vault's budget that re-wraps take at most."""
+LONGEST_TURN: Final = 10.0
+"""Seconds that a call of a re-wrap waits for that share."""
 PLATFORM_ALGORITHM: Final = "platform-key-ring"
 AT_ONCE: Final = 8
 """Calls for one organization at the same time, so that a vault that hangs leaves connections to the others."""
@@ -201,8 +203,8 @@ class Vaults:
             gate = await self._gate(organization, access, str(key))
         except ProblemError as error:
             return NotDone(error.problem)
-        if background:
-            await self._background[key.vault_host.lower()].acquire()
+        if background and not await self._has_turn(key):
+            return NotDone(_budget_spent())
         line = self._lines[organization.id]
         async with line.slots:
             if line.silence is not None and self._clock() < line.silent_until:
@@ -218,6 +220,15 @@ class Vaults:
         if not answer.answered:
             line.silence, line.silent_until = met, self._clock() + SILENT_FOR
         return met
+
+    async def _has_turn(self, key: KeyUri) -> bool:
+        """Wait for the share of background work, but not for long: a transaction waits for it, too."""
+        try:
+            async with asyncio.timeout(LONGEST_TURN):
+                await self._background[key.vault_host.lower()].acquire()
+        except TimeoutError:
+            return False
+        return True
 
     async def _gate(self, organization: Organization, access: Access, kid: str) -> _Gate:
         """The gate of an access, which lives on. Raises `ProblemError` if the credentials cannot be read."""
@@ -238,6 +249,17 @@ class Vaults:
 
 def _platform_context(organization: Organization) -> bytes:
     return encode([("context", "platform key"), ("organization", organization.id)])
+
+
+def _budget_spent() -> Problem:
+    return Problem(
+        Kind.THROTTLED,
+        "BudgetSpent",
+        "the share of the vault's budget for re-wraps is spent",
+        "Nobody needs to act: the re-wrap goes on with the next turn.",
+        retryable=True,
+        retry_after=LONGEST_TURN,
+    )
 
 
 def _unreadable_kid(kid: str) -> Problem:

@@ -14,6 +14,7 @@ from cmk_keyservice.crypto.suites import open_, seal
 from cmk_keyservice.problem import Kind
 from cmk_keyservice.store.rows import Fence, Fenced
 from cmk_keyservice.vaults.accepted import PLATFORM_KEY
+from cmk_operator.core.kinds.call_rates import Rate
 from tests.keyservice.keys.world import SERVICE, Clock, World, minted, problem_of
 
 if TYPE_CHECKING:
@@ -387,3 +388,20 @@ async def test_the_record_tells_each_act_on_the_keys_with_azures_request_ids(acm
     assert [len(some) for some in ids] == [2, 1, 3]
     assert {one for some in ids for one in some} <= known
     assert not (await replica.journal.verify(acme.name)).findings
+
+
+async def test_a_re_wrap_leaves_three_quarters_of_a_vaults_budget_to_callers(acme: World) -> None:
+    rows = await written(await acme.replica(), acme)
+    await acme.rotate()
+    await acme.accept()
+    replica = await acme.replica(rate=Rate(20, 10_000))  # 20 calls, and none more while this test runs
+    assert await replica.access.admission.observe(acme.organization()) is None
+    await acme.control.clear_requests()
+    re_wrapping = asyncio.create_task(replica.rewrap.run_pass(acme.organization()))
+    assert await acme.vault_calls("wrapkey", least=5) == 5
+    assert await read_all(replica, acme, rows[:4]) == expected(4)
+    assert await acme.vault_calls("wrapkey", least=10) == 10  # one of them is the look
+    assert not re_wrapping.done()
+    re_wrapping.cancel()
+    await asyncio.gather(re_wrapping, return_exceptions=True)
+    assert await read_all(await acme.replica(), acme, rows) == expected()
