@@ -31,6 +31,9 @@ NO_CLAIM = {
     ConditionType.NOTIFICATIONS_DELIVERED,
     ConditionType.SCOPES_DISTINCT,
     ConditionType.COMPLETE,
+    # Of the cluster alone, not of Azure: which settings are in force, and what the Licence says.
+    ConditionType.CONFIGURATION_ACCEPTED,
+    ConditionType.LICENCE_ALLOWS_CHANGE,
 }
 TRUTHS = ("True", "False", "Unknown")
 

@@ -66,6 +66,7 @@ CONDITIONS: Final[Mapping[str, tuple[ConditionType, ...]]] = MappingProxyType(
             ConditionType.CREDENTIAL_VALID,
             ConditionType.ROTATION_CURRENT,
             ConditionType.REWRAP_COMPLETE,
+            ConditionType.LICENCE_ALLOWS_CHANGE,
         ),
         Preflight.__name__: (ConditionType.COMPLETE,),
     }
