@@ -93,6 +93,11 @@ class SandboxControl:
         """Let the paired region serve a vault, read-only, or its own again, as Microsoft alone can. Raises ValueError."""
         await self._call("PUT", f"/vaults/{vault}", {"failed_over": to_the_pair})
 
+    async def put_user(self, tenant_id: str, name: str, password: str, **more: object) -> dict[str, Any]:
+        """A person of a tenant, new or changed; `groups`, `administrator`, `displayName`, `accountEnabled`. Raises ValueError."""
+        body = {"userPrincipalName": name, "password": password, **more}
+        return await self._call("PUT", f"/tenants/{tenant_id}/users", body)
+
     async def snowflake_account(self, name: str) -> dict[str, Any]:
         """What only Snowflake knows of an account: versions, mails, requests for approval. Raises ValueError."""
         return await self._call("GET", f"/snowflake/{name}")

@@ -103,7 +103,7 @@ async def run(options: argparse.Namespace) -> None:
     proxy = ConnectProxy(azure_port, cloud.known, cloud.azure)
     proxy_port = await proxy.start()
     administration = cloud.snowflake.administration
-    controls = Control(clock, cloud.timings, cloud.faults, log, proxy, administration, vaults=cloud.vaults)
+    controls = Control(clock, cloud.timings, cloud.faults, log, proxy, administration, vaults=cloud.vaults, users=cloud.users)
     control = _server(controls.application())
     control_task, control_port = await _started(control)
     stop = asyncio.Event()

@@ -29,8 +29,10 @@ from sandbox.azure.endpoints import here
 from sandbox.azure.entra.consent import AdminConsent
 from sandbox.azure.entra.directory import Directory, ServicePrincipal, Tenant, new_password
 from sandbox.azure.entra.federation import ExternalIssuers, Federation, refused
+from sandbox.azure.entra.sign_in import SignIn
 from sandbox.azure.entra.token_endpoint import TokenEndpoint
 from sandbox.azure.entra.tokens import Tokens
+from sandbox.azure.entra.users import Users
 from sandbox.azure.errors import ArmRefusedError, BlobRefusedError, EntraRefusedError, GraphRefusedError, VaultRefusedError
 from sandbox.azure.exchange import Answer, Exchange, Router
 from sandbox.azure.faults import Faults
@@ -114,7 +116,9 @@ class Cloud:
         self.fleet = Fleet()
         self.key_factory = KeyFactory()
         federation = Federation(self.directory, self.tokens, ExternalIssuers(certificate_authorities), clock, self.timings)
-        self.token_endpoint = TokenEndpoint(self.directory, self.tokens, federation, clock, self.timings)
+        self.users = Users(self.directory)
+        self.sign_in = SignIn(self.directory, self.users, clock)
+        self.token_endpoint = TokenEndpoint(self.directory, self.tokens, federation, self.sign_in, clock, self.timings)
         vault_access = VaultAccess(self.tokens, self.authorization, clock, self.timings)
         keys = Keys(vault_access, clock, self.timings)
         doors = Doors(self.directory, self.tokens, self.token_endpoint, self.identities, self.vaults, keys, vault_access)
@@ -209,7 +213,8 @@ class Cloud:
     def _entra_router(self) -> Router:
         router = Router()
         self.token_endpoint.add_routes(router)
-        AdminConsent(self.directory, self.tokens, self.clock).add_routes(router)
+        self.sign_in.add_routes(router)
+        AdminConsent(self.directory, self.tokens, self.sign_in, self.clock).add_routes(router)
         return router
 
     def _graph_router(self) -> Router:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from sandbox.azure.clock import Clock
+    from sandbox.azure.entra.users import Users
     from sandbox.azure.faults import Faults
     from sandbox.azure.key_vault.model import Vaults
     from sandbox.azure.proxy import ConnectProxy
@@ -35,6 +36,7 @@ class Control:
         snowflake: Administration,
         *,
         vaults: Vaults,
+        users: Users,
     ) -> None:
         self._clock = clock
         self._timings = timings
@@ -43,6 +45,7 @@ class Control:
         self._proxy = proxy
         self._snowflake = snowflake
         self._vaults = vaults
+        self._users = users
 
     def application(self) -> Starlette:
         """The ASGI application."""
@@ -56,6 +59,7 @@ class Control:
                 Route("/requests/counts", _checked(self.counts), methods=["GET"]),
                 Route("/refused-hosts", _checked(self.refused_hosts), methods=["GET"]),
                 Route("/vaults/{name}", _checked(self.vault), methods=["PUT"]),
+                Route("/tenants/{id}/users", _checked(self.user), methods=["PUT"]),
                 Route("/snowflake/{account}", _checked(self.snowflake_account), methods=["GET", "PUT"]),
                 Route("/snowflake/{account}/votes", _checked(self.snowflake_vote), methods=["POST"]),
             ]
@@ -116,6 +120,11 @@ class Control:
             raise ValueError("failed_over must be true or false")  # noqa: TRY004 - told to the client as any other bad value
         vault.failed_over = body["failed_over"]
         return JSONResponse({"failed_over": vault.failed_over})
+
+    async def user(self, request: Request) -> Response:
+        """PUT a person: name, password, groups, and whether they may consent for the tenant. Raises ValueError."""
+        allowed = {"userPrincipalName", "displayName", "password", "groups", "administrator", "accountEnabled"}
+        return JSONResponse(self._users.put(request.path_params["id"], await _body(request, allowed)))
 
     async def snowflake_account(self, request: Request) -> Response:
         """GET what only Snowflake knows, PUT to open an account or to change it."""

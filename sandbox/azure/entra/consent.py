@@ -1,7 +1,7 @@
 """Admin consent: what creates an application's service principal in another tenant.
 
-`GET /{tenant}/adminconsent?client_id=…` is a web page in Azure, where the administrator signs in. Here the administrator's sign-in is
-their access token for Microsoft Graph, sent as a bearer token.
+`GET /{tenant}/adminconsent?client_id=…` is a web page, where the administrator signs in (`sign_in.py`). An administrator that is a
+program, as most of the sandbox's are, sends its access token for Microsoft Graph as a bearer token instead.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from sandbox.azure.entra.federation import refused
+from sandbox.azure.entra.sign_in import registered, wants_page
 from sandbox.azure.entra.tokens import TokenInvalidError, graph_audiences
 from sandbox.azure.exchange import Answer, Exchange, Router
 
 if TYPE_CHECKING:
     from sandbox.azure.clock import Clock
     from sandbox.azure.entra.directory import Application, Directory, ServicePrincipal, Tenant
+    from sandbox.azure.entra.sign_in import SignIn
     from sandbox.azure.entra.tokens import Tokens
 
 
@@ -28,8 +30,9 @@ def consented(directory: Directory, tenant: Tenant, application: Application, no
 class AdminConsent:
     """The consent page."""
 
-    def __init__(self, directory: Directory, tokens: Tokens, clock: Clock) -> None:
+    def __init__(self, directory: Directory, tokens: Tokens, sign_in: SignIn, clock: Clock) -> None:
         self._directory = directory
+        self._sign_in = sign_in
         self._tokens = tokens
         self._clock = clock
 
@@ -53,6 +56,8 @@ class AdminConsent:
     async def consent(self, exchange: Exchange) -> Answer:
         """302 to a reply address of the application, or a page that says that it has none. Raises EntraRefusedError."""
         client_id = exchange.query.get("client_id", "")
+        if exchange.bearer() is None and wants_page(exchange):
+            return self._sign_in.ask_administrator(exchange)
         try:
             claims = self._tokens.verify(exchange.bearer() or "", graph_audiences())
         except TokenInvalidError as error:
@@ -87,8 +92,8 @@ class AdminConsent:
                 status=400,
             )
         redirect = exchange.query.get("redirect_uri")
-        registered = _reply_addresses(application)
-        if redirect is not None and redirect not in registered:
+        addresses = list(registered(application))
+        if redirect is not None and redirect not in addresses:
             raise refused(
                 "50011",
                 f"The redirect URI '{redirect}' specified in the request does not match the redirect URIs configured for the "
@@ -103,15 +108,9 @@ class AdminConsent:
             "tenant": tenant.id,
             **({"state": exchange.query["state"]} if "state" in exchange.query else {}),
         }
-        if registered:
-            target = f"{redirect or registered[0]}?{urlencode(result)}"
+        if addresses:
+            target = f"{redirect or addresses[0]}?{urlencode(result)}"
             return Answer(302, content=b"", media_type="text/html", headers={"Location": target})
         # The consent stands; what the browser shows is an error all the same (Azure/Azure-Lighthouse-samples#122).
         page = "<html><body>AADSTS500113: No reply address is registered for the application.</body></html>"
         return Answer(200, content=page.encode(), media_type="text/html; charset=utf-8")
-
-
-def _reply_addresses(application: Application) -> list[str]:
-    """Of all its platforms."""
-    platforms = (application.other.get(name) or {} for name in ("web", "spa", "publicClient"))
-    return [str(one) for platform in platforms for one in platform.get("redirectUris") or ()]

@@ -1,10 +1,11 @@
-"""The token endpoint of `login.microsoftonline.com` for the client credentials grant, and its discovery documents."""
+"""The token endpoint of `login.microsoftonline.com` for client credentials and authorization codes, and its discovery documents."""
 
 from __future__ import annotations
 
 import binascii
 from base64 import urlsafe_b64decode
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import jwt
 from cryptography.hazmat.primitives import hashes
@@ -13,7 +14,9 @@ from sandbox.azure.clock import utc
 from sandbox.azure.endpoints import here
 from sandbox.azure.entra.directory import matching_password
 from sandbox.azure.entra.federation import not_within_time, refused
+from sandbox.azure.entra.sign_in import ANY_TENANT, registered, verified
 from sandbox.azure.entra.tokens import LIFETIME_SECONDS, audience_of
+from sandbox.azure.entra.users import group_claims
 from sandbox.azure.exchange import Answer, Exchange, Router
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from sandbox.azure.clock import Clock
     from sandbox.azure.entra.directory import Application, Directory, ServicePrincipal, Tenant
     from sandbox.azure.entra.federation import Federation
+    from sandbox.azure.entra.sign_in import SignIn
     from sandbox.azure.entra.tokens import Tokens
     from sandbox.azure.errors import EntraRefusedError
     from sandbox.azure.timings import Timings
@@ -37,10 +41,13 @@ def bad_request(code: str, message: str, error: str = "invalid_request") -> Entr
 class TokenEndpoint:
     """Turns a client's credential into an access token of one tenant."""
 
-    def __init__(self, directory: Directory, tokens: Tokens, federation: Federation, clock: Clock, timings: Timings) -> None:
+    def __init__(
+        self, directory: Directory, tokens: Tokens, federation: Federation, sign_in: SignIn, clock: Clock, timings: Timings
+    ) -> None:
         self._directory = directory
         self._tokens = tokens
         self._federation = federation
+        self._sign_in = sign_in
         self._clock = clock
         self._timings = timings
 
@@ -54,6 +61,8 @@ class TokenEndpoint:
     async def token(self, exchange: Exchange) -> Answer:
         """RFC 6749, section 4.4, with a secret or a JWT assertion (RFC 7523)."""
         form = exchange.form()
+        if form.get("grant_type") == "authorization_code":
+            return await self._redeemed(exchange, form)
         tenant = self._tenant(exchange["tenant"])
         for name in ("grant_type", "client_id", "scope"):
             if not form.get(name):
@@ -75,6 +84,43 @@ class TokenEndpoint:
             "access_token": token,
         }
         return Answer(json=body)
+
+    async def _redeemed(self, exchange: Exchange, form: dict[str, str]) -> Answer:
+        """RFC 6749, section 4.1.3, and RFC 7636: an authorization code for an id_token."""
+        tenant = None if exchange["tenant"] in ANY_TENANT else self._tenant(exchange["tenant"])
+        basic = _basic(exchange)
+        form = {**form, **basic} if basic is not None else form
+        for name in ("client_id", "code", "redirect_uri"):
+            if not form.get(name):
+                raise bad_request("900144", f"The request body must contain the following parameter: '{name}'.")
+        exchange.notes.application = form["client_id"]
+        code = self._sign_in.redeem(form["code"], form["client_id"], tenant)
+        asked, user = code.asked, code.user
+        if form["redirect_uri"] != asked.redirect_uri:
+            raise bad_request(
+                "500112",
+                f"The reply address '{form['redirect_uri']}' does not match the reply address '{asked.redirect_uri}' provided when "
+                "requesting Authorization code.",
+                "invalid_grant",
+            )
+        if registered(asked.application).get(asked.redirect_uri) == "web":
+            principal = self._directory.tenants[user.tenant_id].principal_of(asked.application.app_id)
+            if principal is None:
+                raise bad_request(
+                    "65001", "The user or administrator has not consented to use the application.", "invalid_grant"
+                )
+            await self.authenticate(principal, form)
+        elif form.get("client_secret") or form.get("client_assertion"):
+            raise refused("700025", "Client is public so neither 'client_assertion' nor 'client_secret' should be presented.")
+        verified(code, form.get("code_verifier"))
+        self._sign_in.spend(form["code"])
+        exchange.notes.principal = user.object_id
+        claims = asked.application.other.get("groupMembershipClaims") or ""
+        wanted = {"SecurityGroup", "All"} & {one.strip() for one in str(claims).split(",")}
+        groups = group_claims(user, here().graph) if wanted else {}
+        tokens = self._tokens.issue_for_user(user, asked.application.app_id, asked.scopes, asked.nonce, groups)
+        body = {"token_type": "Bearer", "scope": " ".join(asked.scopes), "expires_in": LIFETIME_SECONDS, **tokens}
+        return Answer(json=body, headers={"Cache-Control": "no-store, no-cache"})
 
     async def exchange_assertion(self, tenant_id: str, client_id: str, assertion: str, scope: str) -> str:
         """The same as `token` for Azure's own services, which hold a managed identity's token. Raises EntraRefusedError."""
@@ -278,8 +324,10 @@ class TokenEndpoint:
 
     async def configuration(self, exchange: Exchange) -> Answer:
         """OpenID Connect discovery of a tenant."""
-        tenant = self._tenant(exchange["tenant"])
-        base = f"{here().authority}/{tenant.id}"
+        # A client that serves all tenants gets a template, and checks `iss` against the token's own `tid`.
+        anybody = exchange["tenant"] in ANY_TENANT
+        tenant_id = exchange["tenant"] if anybody else self._tenant(exchange["tenant"]).id
+        base = f"{here().authority}/{tenant_id}"
         return Answer(
             json={
                 "token_endpoint": f"{base}/oauth2/v2.0/token",
@@ -290,7 +338,7 @@ class TokenEndpoint:
                 "id_token_signing_alg_values_supported": ["RS256"],
                 "response_types_supported": ["code", "id_token", "code id_token", "id_token token"],
                 "scopes_supported": ["openid", "profile", "email", "offline_access"],
-                "issuer": f"{here().issuer}/{tenant.id}/v2.0",
+                "issuer": f"{here().issuer}/{'{tenantid}' if anybody else tenant_id}/v2.0",
                 "request_uri_parameter_supported": False,
                 "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
                 "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
@@ -305,7 +353,8 @@ class TokenEndpoint:
 
     async def keys(self, exchange: Exchange) -> Answer:
         """Entra's public keys."""
-        self._tenant(exchange["tenant"])
+        if exchange["tenant"] not in ANY_TENANT:
+            self._tenant(exchange["tenant"])
         return Answer(json=self._tokens.jwks())
 
     async def instance(self, exchange: Exchange) -> Answer:
@@ -325,6 +374,15 @@ class TokenEndpoint:
                 ],
             }
         )
+
+
+def _basic(exchange: Exchange) -> dict[str, str] | None:
+    """The client's name and secret from an Authorization header (RFC 6749, section 2.3.1)."""
+    scheme, _, value = exchange.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    name, mark, secret = _decoded(value.replace("+", "-").replace("/", "_")).decode("utf-8", "replace").partition(":")
+    return {"client_id": unquote(name), "client_secret": unquote(secret)} if mark else None
 
 
 def _decoded(text: str) -> bytes:

@@ -17,9 +17,10 @@ from sandbox.azure.endpoints import here
 from sandbox.azure.entra.directory import ARM_APP_ID, GRAPH_APP_ID, KEY_VAULT_APP_ID, STORAGE_APP_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping, Sequence
 
     from sandbox.azure.entra.directory import ServicePrincipal
+    from sandbox.azure.entra.users import User
 
 # A managed identity's token for api://AzureADTokenExchange names the resource by its application id.
 EXCHANGE_APP_ID = "fb60f99c-7a34-4190-8149-302f77469936"
@@ -128,6 +129,43 @@ class Tokens:
             claims["xms_mirid"] = principal.managed_identity.resource_id
         if audience == f"https://{here().graph}":
             claims["roles"] = sorted(principal.graph_permissions())
+        return self._signed(claims)
+
+    def issue_for_user(
+        self, user: User, app_id: str, scopes: Sequence[str], nonce: str | None, groups: Mapping[str, Any]
+    ) -> dict[str, str]:
+        """A user's id_token for an application, and the access token for Microsoft Graph that comes with it.
+
+        Claims: https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference.
+        """
+        now = int(time.time())
+        shared = {"iat": now, "nbf": now, "exp": now + LIFETIME_SECONDS + 1, "oid": user.object_id, "tid": user.tenant_id}
+        identity: dict[str, Any] = {
+            **shared,
+            "aud": app_id,
+            "iss": f"{here().issuer}/{user.tenant_id}/v2.0",
+            "sub": user.subject(app_id),
+            "uti": uuid.uuid4().hex[:22],
+            "ver": "2.0",
+            **({"nonce": nonce} if nonce is not None else {}),
+            **({"name": user.display_name, "preferred_username": user.name} if "profile" in scopes else {}),
+            **({"email": user.name} if "email" in scopes else {}),
+            **groups,
+        }
+        access: dict[str, Any] = {
+            **shared,
+            "aud": f"https://{here().graph}",
+            "iss": f"{here().token_issuer}/{user.tenant_id}/",
+            "sub": user.subject(GRAPH_APP_ID),
+            "appid": app_id,
+            "idtyp": "user",
+            "scp": " ".join(scopes),
+            "uti": uuid.uuid4().hex[:22],
+            "ver": "1.0",
+        }
+        return {"id_token": self._signed(identity), "access_token": self._signed(access)}
+
+    def _signed(self, claims: dict[str, Any]) -> str:
         return jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": self._kid, "x5t": self._kid})
 
     def claims(self, token: str, *, check_expiry: bool = True) -> dict[str, Any]:
