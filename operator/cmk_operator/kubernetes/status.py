@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         | OrganizationKeyStatus
     )
 
-_READ_BACK_SECONDS: Final = 2.0
+_READ_BACK_SECONDS: Final = 10.0
 
 OWN_CONDITIONS: Final = frozenset(one.value for one in ConditionType)
 """Condition types that this operator owns; those of other field managers are neither compared nor written."""
