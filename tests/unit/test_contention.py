@@ -267,6 +267,16 @@ def test_a_contested_resource_says_so_until_it_ends_also_after_restarts() -> Non
     assert ready(fought.pass_over(ON_V1))[:2] == ("True", "Ready")
 
 
+def test_a_pass_whose_status_could_not_be_written_is_repeated_with_the_same_time() -> None:
+    fought = Fought()
+    assert fought.contentions.pause(fought.resource, WANT) is None
+    first = fought.contentions.after(fought.resource, ON_V1, WANT)
+    fought.now += MINUTE
+    assert fought.contentions.after(fought.resource, ON_V1, WANT) == first
+    assert first is not None
+    assert first.in_place_since == NOW
+
+
 def test_a_running_operation_does_not_hide_that_the_resource_is_contested() -> None:
     fought = Fought()
     flips = (NOW, NOW, NOW)

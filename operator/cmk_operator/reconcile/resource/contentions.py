@@ -41,7 +41,11 @@ class Contentions:
         if not isinstance(outcome, Settled):
             return noted or known_contention(resource)
         wanted = noted.wanted if noted is not None else wanted_of(want, resource.metadata.generation)
-        return in_place(self._before(resource), wanted, self._now())
+        state = in_place(self._before(resource), wanted, self._now())
+        if noted is not None and state is not None:
+            # If the status cannot be written, the next pass must say the same time.
+            self._unreported[reference_of(resource)] = state
+        return state
 
     def forget(self, reference: ObjectReference) -> None:
         """Forget an object that is gone, or whose status is written."""
