@@ -37,7 +37,7 @@ async def start(stage: Stage) -> str:
     """PostgreSQL is real; the key service runs as its own ServiceAccount, which the provider trusts for the same identity."""
     subject = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{SERVICE_ACCOUNT}"
     await stage.provider.prepare(issuer=stage.cluster.issuer, key_service_account=subject)
-    stage.services = await asyncio.to_thread(Services.start, stage, stage.variables, stage.directory / SECOND_STORY)
+    stage.services = await asyncio.to_thread(Services.start, stage.cluster, stage.variables, stage.directory / SECOND_STORY)
     await stage.kubectl("create", "serviceaccount", CALLER, "--namespace", NAMESPACE)
     may = ("--verb=encrypt,decrypt", "--resource=organizationkeys.cmk-operator.dev/data", f"--resource-name={ORGANIZATION}")
     await stage.kubectl("create", "role", CALLER, "--namespace", NAMESPACE, *may)
@@ -136,7 +136,7 @@ async def done(stage: Stage) -> str:
     """Also by a key service that has just started and has nothing in memory."""
     await stage.customer.disable(VAULT, KEY, stage.notes["first organization key"].rsplit("/", 1)[-1])
     services = stage.required_services
-    await asyncio.to_thread(services.restart, stage, stage.variables)
+    await asyncio.to_thread(services.restart, stage.cluster, stage.variables)
     await _until_read(stage, "the note", lambda found: found == NOTE)
     status = await _until(stage, "Ready", lambda seen: is_true(seen, "Ready"), ask=True)
     return f"readable after a restart of the key service; {condition(status, 'Ready')['message']}"
@@ -204,7 +204,7 @@ async def _until_encrypted(stage: Stage) -> bytes:
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            return await encrypt(stage, stage.required_services, NOTE)
+            return await encrypt(stage.cluster, stage.required_services, NOTE)
         except AssertionError as error:
             if time.monotonic() > deadline:
                 raise StoryFailedError(f"expected: a ciphertext; seen: {error}") from error
@@ -213,7 +213,7 @@ async def _until_encrypted(stage: Stage) -> bytes:
 
 async def _read(stage: Stage) -> bytes | dict[str, Any]:
     services = stage.required_services
-    return await decrypt(stage, services, await asyncio.to_thread(services.read_row))
+    return await decrypt(stage.cluster, services, await asyncio.to_thread(services.read_row))
 
 
 async def _until_read(stage: Stage, what: str, test: Callable[[bytes | dict[str, Any]], bool]) -> Any:  # noqa: ANN401 - the note or the problem

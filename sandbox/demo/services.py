@@ -17,7 +17,7 @@ from sandbox.keyservice_process import KeyServiceProcess, start_key_service
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandbox.demo.stage import Stage
+    from sandbox.kubernetes.cluster import Cluster
     from sandbox.postgresql import Postgresql
 
 ORGANIZATION = "acme"
@@ -40,7 +40,7 @@ class Services:
     own_database: str
 
     @classmethod
-    def start(cls, stage: Stage, azure: dict[str, str], directory: Path) -> Services:
+    def start(cls, cluster: Cluster, azure: dict[str, str], directory: Path) -> Services:
         """Start the database server and one replica of the key service, and create the service's own table."""
         directory.mkdir(parents=True, exist_ok=True)
         server = postgresql.start(directory / "postgresql")
@@ -48,16 +48,16 @@ class Services:
             keys, own = server.create("keyservice"), server.create("orders")
             with psycopg.connect(own, autocommit=True) as connection:
                 connection.execute("CREATE TABLE orders (id integer PRIMARY KEY, note bytea NOT NULL)")
-            running = start_key_service(stage.cluster, azure, directory / "keyservice", keys, FAST)
+            running = start_key_service(cluster, azure, directory / "keyservice", keys, FAST)
         except BaseException:
             server.stop()
             raise
         return cls(server, running, directory, keys, own)
 
-    def restart(self, stage: Stage, azure: dict[str, str]) -> None:
+    def restart(self, cluster: Cluster, azure: dict[str, str]) -> None:
         """Kill the key service and start it anew: what it held in memory is gone."""
         self.key_service.kill()
-        self.key_service = start_key_service(stage.cluster, azure, self.directory / "keyservice", self.key_database, FAST)
+        self.key_service = start_key_service(cluster, azure, self.directory / "keyservice", self.key_database, FAST)
 
     def stop(self) -> int:
         """End both; the exit status of the key service."""
@@ -79,9 +79,9 @@ class Services:
         return bytes(row[0])
 
 
-async def call(stage: Stage, services: Services, operation: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+async def call(cluster: Cluster, services: Services, operation: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """Ask the key service as the service's ServiceAccount; the status, and the result or the problem."""
-    token = await asyncio.to_thread(stage.cluster.service_account_token, NAMESPACE, CALLER, "cmk-key-service")
+    token = await asyncio.to_thread(cluster.service_account_token, NAMESPACE, CALLER, "cmk-key-service")
     context = ssl.create_default_context(cafile=services.key_service.ca_file)
     url = f"{services.key_service.url}/v1/organizations/{ORGANIZATION}/{operation}"
     async with (
@@ -92,17 +92,17 @@ async def call(stage: Stage, services: Services, operation: str, body: dict[str,
         return answer.status, found
 
 
-async def encrypt(stage: Stage, services: Services, plaintext: bytes) -> bytes:
+async def encrypt(cluster: Cluster, services: Services, plaintext: bytes) -> bytes:
     """A ciphertext of the key service. Raises `AssertionError` with its problem."""
     body = {"plaintext": base64.b64encode(plaintext).decode(), "purpose": PURPOSE, "context": CONTEXT}
-    status, found = await call(stage, services, "encrypt", body)
+    status, found = await call(cluster, services, "encrypt", body)
     if status != 200:
         raise AssertionError(found)
     return base64.b64decode(found["ciphertext"])
 
 
-async def decrypt(stage: Stage, services: Services, ciphertext: bytes) -> bytes | dict[str, Any]:
+async def decrypt(cluster: Cluster, services: Services, ciphertext: bytes) -> bytes | dict[str, Any]:
     """The plaintext, or the problem."""
     body = {"ciphertext": base64.b64encode(ciphertext).decode(), "context": CONTEXT}
-    status, found = await call(stage, services, "decrypt", body)
+    status, found = await call(cluster, services, "decrypt", body)
     return base64.b64decode(found["plaintext"]) if status == 200 else found
