@@ -31,9 +31,10 @@ from cmk_operator.azure.call_budget import BudgetRates, calls_of
 from cmk_operator.azure.prober import KeyProber
 from cmk_operator.azure.session import AzureSession, TokenFile
 from cmk_operator.azure.vault_reader import VaultReader
+from cmk_operator.changes import Changes
 from cmk_operator.core.kinds.call_rates import Rate
 from cmk_operator.fair_lane import FairLane
-from cmk_operator.handlers import Watches, stop_at_signals
+from cmk_operator.handlers import CHANGES_AT_ONCE, REQUEST_PAUSE, Watches, stop_at_signals
 from cmk_operator.health import STUCK_AFTER, Health
 from cmk_operator.kubernetes.client import KubernetesClient, ObjectReference
 from cmk_operator.kubernetes.connection import Connection, find_connection
@@ -147,12 +148,13 @@ async def run(settings: Settings, connection: Connection) -> int:
             copies = AuditSink(str(settings.audit_sink_url), settings.audit_sink_token_file)
             send = (await stack.enter_async_context(copies)).send
         journal = Journal(store, _utc_now, telemetry, send, tenant_of=functools.partial(tenant_in, inventory))
-        cluster = Cluster(client, inventory, queue.add, settings.operator_class, settings.licences)
+        changes = Changes(REQUEST_PAUSE, CHANGES_AT_ONCE, queue.add)
+        cluster = Cluster(client, inventory, queue.add, changes.noted, settings.operator_class, settings.licences)
         limits = intervals.claim_limits()
         observations = Observations(inventory, limits, _utc_now)
         events = EventRecorder(client, settings.instance, inventory)
         writer = StatusWriter(
-            client, inventory, telemetry, queue.add, journal.settled, observations, withdrawn=events.record_withdrawal
+            client, inventory, telemetry, changes.noted, journal.settled, observations, withdrawn=events.record_withdrawal
         )
         reporting = Reporting(writer, events, journal, _utc_now)
         reading = KeyReading(
@@ -172,7 +174,7 @@ async def run(settings: Settings, connection: Connection) -> int:
             deliveries=deliveries,
             telemetry=telemetry,
         )
-        watches = Watches(connection, client, inventory, queue, telemetry, lambda item: first_delay(intervals, item))
+        watches = Watches(connection, client, inventory, queue, telemetry, functools.partial(first_delay, intervals), changes)
         exposition = Exposition(
             telemetry,
             inventory,
@@ -194,7 +196,6 @@ async def run(settings: Settings, connection: Connection) -> int:
             observations.whole_round,
             name=lease_name(settings.operator_class),
         )
-        unseen = functools.partial(note_unseen_deletions, cluster, reporting, lambda: watches.listed)
         leading = asyncio.create_task(
             lead(
                 leadership,
@@ -202,7 +203,7 @@ async def run(settings: Settings, connection: Connection) -> int:
                 stop,
                 settings.shutdown_grace,
                 journal,
-                unseen=unseen,
+                unseen=functools.partial(note_unseen_deletions, cluster, reporting, lambda: watches.listed),
                 old_claims=OldClaims(cluster, reporting, limits),
             ),
             name="leadership",

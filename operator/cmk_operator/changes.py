@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from aiolimiter import AsyncLimiter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cmk_operator.kubernetes.client import ObjectReference
 
 
@@ -29,6 +31,8 @@ class Changes:
 
     seconds: float
     at_once: int
+    enqueue: Callable[[ObjectReference, float], None]
+    """Enqueues an object after so many seconds."""
     _recent: dict[ObjectReference, _Recent] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -47,6 +51,14 @@ class Changes:
             return self.seconds
         await limiter.acquire()
         return 0.0
+
+    async def noted(self, reference: ObjectReference, generation: int) -> None:
+        """Enqueue an object that was just seen changed, after its pause.
+
+        Whatever shows a change must come this way, not the watches alone: the answer to each status write shows the newest
+        annotation of an object that somebody annotates without a pause.
+        """
+        self.enqueue(reference, await self.pause(reference, generation))
 
     def forget(self, reference: ObjectReference) -> None:
         """Drop a deleted object."""

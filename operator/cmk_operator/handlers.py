@@ -17,7 +17,6 @@ import kopf
 
 from cmk_operator.api.model import GROUP, VERSION
 from cmk_operator.api.preflight import Preflight
-from cmk_operator.changes import Changes
 from cmk_operator.kubernetes.bounded_answer import MOST_PER_PAGE, PagesInBounds
 from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError, ObjectReference, collection_path
 from cmk_operator.kubernetes.inventory import MODELS, Inventory
@@ -28,6 +27,7 @@ from cmk_operator.task_family import TaskFamily
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from cmk_operator.changes import Changes
     from cmk_operator.kubernetes.connection import Connection
     from cmk_operator.queue import WorkQueue
     from cmk_operator.telemetry import Telemetry
@@ -83,11 +83,11 @@ class Watches:
     telemetry: Telemetry
     spread: Callable[[ObjectReference], float]
     """Seconds by which the first reconcile of a settled object is delayed after a start."""
+    changes: Changes
     listed: bool = False
     unwatched: dict[str, str] = field(default_factory=dict)
     """The kinds that are not watched, each with the reason and who must do what."""
     open_watches: OpenWatches = field(default_factory=lambda: OpenWatches(WATCHED))
-    changes: Changes = field(default_factory=lambda: Changes(REQUEST_PAUSE, CHANGES_AT_ONCE))
     _closed_since: dict[str, float] = field(default_factory=dict)
     _left_out_until: dict[str, float] = field(default_factory=dict)
     _sweep_soon: asyncio.Event = field(default_factory=asyncio.Event)
@@ -290,7 +290,7 @@ class Watches:
                 return
             reference, is_due = self.inventory.put(plural, body)
             if is_due:
-                self.queue.add(reference, after=await self.changes.pause(reference, metadata.get("generation", 0)))
+                await self.changes.noted(reference, metadata.get("generation", 0))
 
         return on_event
 

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.changes import Changes
 from cmk_operator.handlers import WATCHED, Watches
 from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError
 from cmk_operator.kubernetes.connection import find_connection
@@ -305,7 +306,8 @@ async def test_kopf_goes_where_the_connection_goes_and_outlives_its_credentials(
     # Other tests may have left objects of any kind in this cluster.
     queue: WorkQueue[ObjectReference] = WorkQueue(process, lambda item: item.plural, dict.fromkeys(WATCHED, 1), telemetry)
     async with _client(connection) as client:
-        watches = Watches(connection, client, inventory, queue, telemetry, lambda _: 0.0)
+        changes = Changes(5.0, 3, queue.add)
+        watches = Watches(connection, client, inventory, queue, telemetry, lambda _: 0.0, changes)
         watching = asyncio.create_task(watches.run(stop))
         await until("kopf's watches", lambda: watches._sessions)  # noqa: SLF001 - they are cut below
         account.cluster.kubectl("create", "--filename", "-", stdin=_identity("of-kopf"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cmk_operator.changes import Changes
 from cmk_operator.handlers import WATCHED, Watches
 from cmk_operator.kubernetes.client import KubernetesClient
 from cmk_operator.kubernetes.connection import find_connection
@@ -34,7 +35,8 @@ async def test_kopf_watches_every_kind_over_our_session_and_ends_with_all_its_ta
     lanes = dict.fromkeys(WATCHED, 1)
     queue: WorkQueue[ObjectReference] = WorkQueue(_nobody, lambda item: item.plural, lanes, telemetry)
     async with connection.open() as api:
-        watches = Watches(connection, KubernetesClient(api, telemetry), Inventory(), queue, telemetry, lambda _: 0.0)
+        changes = Changes(5.0, 3, queue.add)
+        watches = Watches(connection, KubernetesClient(api, telemetry), Inventory(), queue, telemetry, lambda _: 0.0, changes)
         before = asyncio.all_tasks()
         watching = asyncio.create_task(watches.run(stop))
         opened = watches.open_watches

@@ -113,12 +113,16 @@ class Incarnation:
         store = AuditStore(client, NAMESPACE, SEGMENT_BYTES)
         journal = Journal(store, time.moment, telemetry, tenant_of=functools.partial(tenant_in, inventory))
         stack.push_async_callback(journal.close, 5.0)
-        cluster = Cluster(client, inventory, agenda.add)
+
+        async def changed(reference: ObjectReference, _: int) -> None:
+            agenda.add(reference)
+
+        cluster = Cluster(client, inventory, agenda.add, changed)
         limits = INTERVALS.claim_limits()
         observations = Observations(inventory, limits, time.moment, time.now)
         events = EventRecorder(client, "soak", inventory)
         writer = StatusWriter(
-            client, inventory, telemetry, agenda.add, journal.settled, observations, withdrawn=events.record_withdrawal
+            client, inventory, telemetry, changed, journal.settled, observations, withdrawn=events.record_withdrawal
         )
         reporting = Reporting(writer, events, journal, time.moment)
         passes = make_passes(

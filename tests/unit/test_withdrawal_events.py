@@ -50,6 +50,9 @@ async def test_what_the_writer_withdraws_is_an_event_and_what_it_keeps_is_none(a
     clock = [0.0]
     observations = Observations(inventory, {FederatedIdentity.plural: LIMIT}, lambda: NOW, lambda: clock[0])
 
+    async def changed(_: ObjectReference, __: int) -> None:
+        return
+
     async def recorded(_: str) -> None:
         return
 
@@ -57,7 +60,7 @@ async def test_what_the_writer_withdraws_is_an_event_and_what_it_keeps_is_none(a
         told.append(message)
 
     observations.of(ObjectReference(FederatedIdentity.plural, "", "main"))
-    writer = StatusWriter(server, inventory, Telemetry(), lambda *_: None, recorded, observations, withdrawn=withdrawn)
+    writer = StatusWriter(server, inventory, Telemetry(), changed, recorded, observations, withdrawn=withdrawn)
     clock[0] = age
     for _ in range(2):
         # A reconcile that has seen nothing repeats what the status says.

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from cmk_operator.telemetry import Telemetry
 
     Wake = Callable[[ObjectReference, float], None]
+    Changed = Callable[[ObjectReference, int], Awaitable[None]]
+    """Enqueues an object that an answer shows changed, at that generation, no more often than a watch would."""
     Recorded = Callable[[str], Awaitable[None]]
     Withdrawn = Callable[[CustomResource, str], Awaitable[None]]
     Status = (
@@ -67,7 +69,7 @@ class StatusWriter:
         client: KubernetesClient,
         inventory: Inventory,
         telemetry: Telemetry,
-        wake: Wake,
+        changed: Changed,
         recorded: Recorded,
         observations: Observations,
         *,
@@ -77,7 +79,7 @@ class StatusWriter:
         self._inventory = inventory
         self.observations = observations
         self._telemetry = telemetry
-        self._wake = wake
+        self._changed = changed
         self._recorded = recorded
         self._withdrawn = withdrawn
 
@@ -116,7 +118,7 @@ class StatusWriter:
             if error.outcome_unknown:
                 await self._read_back(reference)
             raise
-        put_answer(self._inventory, reference.plural, answer, self._wake)
+        await put_answer(self._inventory, reference.plural, answer, self._changed)
         self._telemetry.status_writes.labels(reference.plural).inc()
         self._note(reference, observed_at)
         message = withdrawal_message(wanted)
@@ -136,7 +138,7 @@ class StatusWriter:
         except (KubernetesError, TimeoutError):
             return
         if body is not None:
-            put_answer(self._inventory, reference.plural, body, self._wake)
+            await put_answer(self._inventory, reference.plural, body, self._changed)
 
     def _note(self, reference: ObjectReference, observed_at: datetime | None) -> None:
         """Record the observation, only after the write: one that is not in status must not renew an older claim."""
@@ -166,15 +168,15 @@ class StatusWriter:
         except KubernetesError:
             self._telemetry.status_write_failures.labels(reference.plural).inc()
             raise
-        put_answer(self._inventory, reference.plural, answer, self._wake)
+        await put_answer(self._inventory, reference.plural, answer, self._changed)
         self._telemetry.status_writes.labels(reference.plural).inc()
 
 
-def put_answer(inventory: Inventory, plural: str, body: dict[str, Any], wake: Wake) -> None:
+async def put_answer(inventory: Inventory, plural: str, body: dict[str, Any], changed: Changed) -> None:
     """Put an answer into the inventory. If it shows a change, enqueue the object: its watch event will show nothing new."""
     reference, is_due = inventory.put(plural, body, answered=True)
     if is_due:
-        wake(reference, 0.0)
+        await changed(reference, body["metadata"].get("generation", 0))
 
 
 def _wire(status: Status) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from cmk_operator.kubernetes.status import put_answer
 if TYPE_CHECKING:
     from cmk_operator.kubernetes.client import KubernetesClient, ObjectReference
     from cmk_operator.kubernetes.inventory import Inventory
-    from cmk_operator.kubernetes.status import Wake
+    from cmk_operator.kubernetes.status import Changed, Wake
 
 WAKE_KEY_AFTER: Final = 2.0
 """Seconds within which many resources that change enqueue their key only once."""
@@ -18,11 +18,15 @@ WAKE_KEY_AFTER: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The API client and the inventory; `wake` enqueues an object after a delay in seconds."""
+    """The API client and the inventory.
+
+    `wake` enqueues an object after a delay in seconds, `changed` one that somebody changed, at a generation, after its pause.
+    """
 
     client: KubernetesClient
     inventory: Inventory
     wake: Wake
+    changed: Changed
     operator_class: str = ""
     """The class of this operator; empty for the default."""
     licences_used: bool = False
@@ -39,6 +43,6 @@ class Cluster:
             return references
         return [reference for reference in references if self.serves(reference)]
 
-    def put_answer(self, reference: ObjectReference, body: dict[str, Any]) -> None:
+    async def put_answer(self, reference: ObjectReference, body: dict[str, Any]) -> None:
         """Put an object that the API server returned into the inventory."""
-        put_answer(self.inventory, reference.plural, body, self.wake)
+        await put_answer(self.inventory, reference.plural, body, self.changed)

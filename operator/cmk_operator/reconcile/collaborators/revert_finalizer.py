@@ -41,8 +41,9 @@ async def set_finalizer(
         # If removing the finalizer ended the object, the API server returns its last state.
         cluster.inventory.remove(reference, resource.metadata.uid)
         cluster.wake(reference, 0.0)
-    else:
-        cluster.put_answer(reference, answer)
+    elif cluster.inventory.put(reference.plural, answer, answered=True)[1]:
+        # Our own change, so it takes nothing from what the author of the manifest may change at once.
+        cluster.wake(reference, 0.0)
     return tuple(answer["metadata"].get("finalizers", ()))
 
 

@@ -114,7 +114,7 @@ async def _still_wanted(context: IdentityContext, identity: FederatedIdentity) -
     body = await context.cluster.client.get(reference)
     if body is None:
         return False
-    context.cluster.put_answer(reference, body)
+    await context.cluster.put_answer(reference, body)
     now = context.cluster.inventory.get(FederatedIdentity, reference.name)
     return now is not None and (now.metadata.uid, now.metadata.generation) == (
         identity.metadata.uid,

@@ -101,7 +101,7 @@ async def _check(
     context: PreflightContext, preflight: Preflight, planned: Inventory, refused: list[tuple[str, str, Check]]
 ) -> PreflightStatus:
     # A planned key must not enqueue anything.
-    planning = replace(context, cluster=replace(context.cluster, inventory=planned, wake=_wake_nothing))
+    planning = replace(context, cluster=replace(context.cluster, inventory=planned, wake=_wake_nothing, changed=_note_nothing))
     namespace = preflight.metadata.namespace or ""
     refusals = {(kind, name) for kind, name, _ in refused}
     resources = [name for name in _resources(planned, preflight) if (EncryptedResource.__name__, name) not in refusals]
@@ -138,6 +138,10 @@ async def _in_turn(slots: asyncio.Semaphore, checks: Awaitable[tuple[Check, ...]
 
 
 def _wake_nothing(_: ObjectReference, __: float) -> None:
+    """Enqueue nothing."""
+
+
+async def _note_nothing(_: ObjectReference, __: int) -> None:
     """Enqueue nothing."""
 
 

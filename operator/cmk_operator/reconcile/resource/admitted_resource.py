@@ -164,7 +164,7 @@ async def reread(admitted: AdmittedResource) -> AdmittedResource | None:
     for known, body in zip((reference, *shared), bodies, strict=True):
         if body is None:
             return None
-        cluster.put_answer(known, body)
+        await cluster.put_answer(known, body)
     now = cluster.inventory.get(EncryptedResource, reference.name, reference.namespace)
     if now is None or not _same(now.metadata, resource.metadata):
         cluster.wake(reference, 0.0)
