@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from bench import neighbours
+from bench import key_service, neighbours
 from bench.detection import Detection
 from bench.fleet import Fleet
 from bench.kinds import Kinds
@@ -52,6 +52,11 @@ def main() -> int:
         action="store_true",
         help="measure only what a victim notices of the attacks of a neighbour, with Azure's limits (docs/benchmarks.md)",
     )
+    parser.add_argument(
+        "--key-service",
+        action="store_true",
+        help="measure only what the key service costs, in its own process and in its database (about 3 minutes)",
+    )
     parser.add_argument("--shards", type=int, help="measure only the first encryption by so many operators of one cluster")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     arguments = parser.parse_args()
@@ -63,10 +68,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="cmk-operator-bench-") as folder:
         sandbox = environment.start(Path(folder) / "sandbox")
         try:
-            rows = asyncio.run(_measure(sandbox, arguments, console))
+            measuring = (
+                key_service.measure(sandbox, console) if arguments.key_service else _measure(sandbox, arguments, console)
+            )
+            rows = asyncio.run(measuring)
         finally:
             sandbox.stop()
-    what = "What a neighbour does" if arguments.neighbours else f"{arguments.resources} resources on {arguments.keys} keys"
+    what = f"{arguments.resources} resources on {arguments.keys} keys"
+    if arguments.neighbours or arguments.key_service:
+        what = "What a neighbour does" if arguments.neighbours else "What the key service costs"
     table = Table(title=f"{what}; {platform.python_version()}, {os.cpu_count()} cores")
     for name in ("what", "figure", "remark"):
         table.add_column(name, justify="right" if name == "figure" else "left")

@@ -75,11 +75,12 @@ def start_key_service(
     settings: Mapping[str, str] | None = None,
     *,
     namespace: str = NAMESPACE,
+    insecure_http: bool = False,
 ) -> KeyServiceProcess:
     """Migrate the database, start `python -m cmk_keyservice serve`, and wait until it is ready.
 
-    Key rings and certificate lie in `directory` and are made once, so that a second start there is a restart. Raises
-    `OperatorDidNotStartError`.
+    Key rings and certificate lie in `directory` and are made once, so that a second start there is a restart. With
+    `insecure_http`, it serves without TLS, as for a proxy in its pod. Raises `OperatorDidNotStartError`.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     rings = {name: _key_ring(directory / f"{name}.json") for name in ("internal", "platform")}
@@ -95,13 +96,15 @@ def start_key_service(
         "CMK_KEYSERVICE_DATABASE_URL": database_url,
         "CMK_KEYSERVICE_INTERNAL_KEYRING_FILE": str(rings["internal"]),
         "CMK_KEYSERVICE_PLATFORM_KEYRING_FILE": str(rings["platform"]),
-        "CMK_KEYSERVICE_TLS_CERTIFICATE_FILE": str(certificate / "tls.crt"),
-        "CMK_KEYSERVICE_TLS_KEY_FILE": str(certificate / "tls.key"),
         "CMK_KEYSERVICE_LISTEN_ADDRESS": "127.0.0.1",
         "CMK_KEYSERVICE_PORT": str(port),
         "CMK_KEYSERVICE_METRICS_PORT": str(metrics_port),
     }
     environment.pop("CMK_KEYSERVICE_DATABASE_URL_FILE", None)
+    files = {"CERTIFICATE": str(certificate / "tls.crt"), "KEY": str(certificate / "tls.key")}
+    for name, file in files.items():
+        environment.pop(f"CMK_KEYSERVICE_TLS_{name}_FILE", None)
+        environment |= {"CMK_KEYSERVICE_INSECURE_HTTP": "true"} if insecure_http else {f"CMK_KEYSERVICE_TLS_{name}_FILE": file}
     log = directory / "keyservice.log"
     _run("migrate", environment={name: value for name, value in environment.items() if name in _OF_MIGRATE})
     with log.open("ab") as output:
@@ -114,7 +117,9 @@ def start_key_service(
         )
     metrics_url = f"http://127.0.0.1:{metrics_port}"
     await_ready(process, log, metrics_url, "the key service")
-    return KeyServiceProcess(process, log, f"https://localhost:{port}", certificate / "ca.crt", metrics_url)
+    return KeyServiceProcess(
+        process, log, f"{'http' if insecure_http else 'https'}://localhost:{port}", certificate / "ca.crt", metrics_url
+    )
 
 
 _OF_MIGRATE = frozenset({"PATH", "CMK_KEYSERVICE_DATABASE_URL"})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import time
+from functools import lru_cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
@@ -24,15 +26,17 @@ from cmk_keyservice.http.problems import (
     body_of,
 )
 from cmk_keyservice.http.reading import CallerGoneError, Items, read_body, read_one
+from cmk_keyservice.http.server import EXCHANGE
 from cmk_keyservice.keys.problems import encrypts_nothing_new
 from cmk_keyservice.problem import Kind, ProblemError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from cmk_keyservice.http.key_service import KeyService
+    from cmk_keyservice.http.server import Exchange
     from cmk_keyservice.keys.data_key import Lease
     from cmk_keyservice.telemetry import KeyServiceTelemetry
 
@@ -43,6 +47,7 @@ NEW_DATA: Final = frozenset({"encrypt", "wrap", GENERATE})
 TEXT: Final = b"text/plain; charset=utf-8"
 T = TypeVar("T")
 _ENCODER: Final = msgspec.json.Encoder()
+_ORGANIZATIONS: Final = "/v1/organizations/"
 _ORGANIZATION: Final = re.compile(bodies.ORGANIZATION)
 _NO_STORE: Final = (b"cache-control", b"no-store")
 _LOG: Final = logging.getLogger(__name__)
@@ -65,14 +70,9 @@ class Endpoint:
             answer = await self._answered(scope, receive)
         except CallerGoneError:
             return
-        headers = [
-            (b"content-type", answer.content_type),
-            (b"content-length", str(len(answer.body)).encode()),
-            _NO_STORE,
-            *answer.headers,
-        ]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
+        exchange: Exchange | None = scope.get(EXCHANGE)
+        if exchange is None or answer.headers or scope["method"] == "HEAD" or not exchange.answer(_whole(answer)):
+            await _send(answer, send, with_body=scope["method"] != "HEAD")
         counter = self._codes.get(answer.status)
         if counter is None:
             counter = self._codes[answer.status] = self._telemetry.requests.labels(self._name, str(answer.status))
@@ -107,6 +107,31 @@ class Endpoint:
                     "the provider must look at the key service's log",
                 )
             )
+
+
+async def _send(answer: Answer, send: Send, *, with_body: bool) -> None:
+    """Send an answer as ASGI's events."""
+    headers = [
+        (b"content-type", answer.content_type),
+        (b"content-length", str(len(answer.body)).encode()),
+        _NO_STORE,
+        *answer.headers,
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body if with_body else b""})
+
+
+def _whole(answer: Answer) -> bytes:
+    """The bytes of an answer that has no headers of its own."""
+    return b"%b%d\r\n\r\n%b" % (_head(answer.status, answer.content_type), len(answer.body), answer.body)
+
+
+@lru_cache(maxsize=128)
+def _head(status: int, content_type: bytes) -> bytes:
+    """Status line and headers up to the length of the body, as `_send` has them."""
+    cache_control = b": ".join(_NO_STORE)
+    begin = b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode())
+    return b"%bcontent-type: %b\r\n%b\r\ncontent-length: " % (begin, content_type, cache_control)
 
 
 class OperationAnswers:
@@ -293,18 +318,37 @@ async def _document(_: Scope, __: Receive) -> Answer:
 def application(service: KeyService) -> ASGIApp:
     """What callers reach: the operations, data keys, the OpenAPI document, and health."""
     telemetry, data_keys = service.telemetry, DataKeyAnswers(service)
-    base = "/v1/organizations/{organization}"
-    routes = [
-        Route(f"{base}/{operation.name}", Endpoint(operation.name, "POST", OperationAnswers(service, operation), telemetry))
+    operations = {
+        operation.name: Endpoint(operation.name, "POST", OperationAnswers(service, operation), telemetry)
         for operation in OPERATIONS
-    ]
-    routes += [
+    }
+    base = f"{_ORGANIZATIONS}{{organization}}"
+    routes = [
         Route(f"{base}/data-keys", Endpoint(GENERATE, "POST", data_keys.generate, telemetry)),
         Route(f"{base}/data-keys/{{data_key_id}}/unwrap", Endpoint(UNWRAP, "POST", data_keys.unwrap, telemetry)),
         Route("/openapi.json", Endpoint("openapi", "GET", _document, telemetry)),
         *_health(service),
     ]
-    return Router(routes, redirect_slashes=False, default=Endpoint("unknown", "", _not_found, telemetry))
+    router = Router(routes, redirect_slashes=False, default=Endpoint("unknown", "", _not_found, telemetry))
+    return Straight(operations, router)
+
+
+class Straight:
+    """Leads to the operations on an organization, which most requests are, without a look at each route; else to the router."""
+
+    def __init__(self, operations: Mapping[str, ASGIApp], router: ASGIApp) -> None:
+        self._operations, self._router = operations, router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] == "http":
+            begin, _, rest = scope["path"].partition(_ORGANIZATIONS)
+            organization, _, name = rest.partition("/")
+            operation = self._operations.get(name)
+            if operation is not None and organization and not begin:
+                scope["path_params"] = {"organization": organization}
+                return await operation(scope, receive, send)
+        return await self._router(scope, receive, send)
 
 
 def monitoring(service: KeyService) -> ASGIApp:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import msgspec
 
 from cmk_keyservice.http.bodies import MOST_BYTES, MOST_ITEMS
-from cmk_keyservice.http.problems import RequestError
+from cmk_keyservice.http.problems import JSON, RequestError
+from cmk_keyservice.http.server import EXCHANGE
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope
+
+    from cmk_keyservice.http.server import Exchange
 
 READ_SECONDS: Final = 30.0
 """Most seconds for the body of one request, so that nobody holds memory by sending slowly."""
@@ -37,8 +40,9 @@ _OUTLINE: Final = msgspec.json.Decoder(_Outline)
 async def read_body(scope: Scope, receive: Receive) -> bytes:
     """The whole body. Raises `RequestError` if it is no JSON by its header, too large or too slow, and `CallerGoneError`."""
     headers = dict(scope["headers"])
-    content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if content_type != b"application/json" or b"content-encoding" in headers:
+    content_type = headers.get(b"content-type", b"")
+    is_json = content_type == JSON or content_type.partition(b";")[0].strip().lower() == JSON
+    if not is_json or b"content-encoding" in headers:
         raise RequestError(
             415,
             "NotJson",
@@ -49,6 +53,12 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
     length = headers.get(b"content-length", b"0")
     if not length.isdigit() or int(length) > MOST_BYTES:
         raise _too_large()
+    exchange: Exchange | None = scope.get(EXCHANGE)
+    body = exchange.body() if exchange is not None else None
+    if body is not None:
+        if len(body) > MOST_BYTES:
+            raise _too_large()
+        return body
     try:
         async with asyncio.timeout(READ_SECONDS):
             return await _read(receive)

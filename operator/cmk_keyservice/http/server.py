@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 from cryptography import x509
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 if TYPE_CHECKING:
     import socket
@@ -27,6 +27,8 @@ MOST_CONNECTIONS: Final = 1_000
 CHECK_CERTIFICATE_EVERY: Final = 5.0
 CLOSE_SECONDS: Final = 0.5
 """Seconds for a caller whose connection is idle to answer the end of TLS."""
+EXCHANGE: Final = "cmk_keyservice.exchange"
+"""Where a request's scope has its `Exchange`; another server than this one gives none."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -34,11 +36,38 @@ class HeadersTooLargeError(Exception):
     """A request line and headers of more than `MOST_HEADER_BYTES`; httptools answers 400 and closes."""
 
 
+class Exchange:
+    """One request and its answer, without ASGI's events where each is whole: most are, and each event has its price."""
+
+    __slots__ = ("_cycle",)
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+
+    def body(self) -> bytes | None:
+        """The whole body; None: the caller is still sending, waits for `100 Continue`, or is gone, and ASGI tells which."""
+        cycle = self._cycle
+        return None if cycle.more_body or cycle.waiting_for_100_continue or cycle.disconnected else bytes(cycle.body)
+
+    def answer(self, data: bytes) -> bool:
+        """Send status line, headers and body in one write; False: it was not sent, because the connection ends or is full."""
+        cycle = self._cycle
+        if not cycle.keep_alive or cycle.disconnected or cycle.response_started or cycle.flow.write_paused:
+            return False
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.transport.write(data)
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 with a bound on the size of headers and on the time that they may take: uvicorn itself has neither."""
 
     header_seconds = HEADER_SECONDS
     _header_bytes = 0
+    _in_headers = False
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -51,10 +80,17 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end_deadline()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Read on. Headers that are complete at once, as most are, need no time limit."""
+        super().data_received(data)
+        if self._in_headers and self._deadline is None:
+            self._start_deadline()
+
     def on_message_begin(self) -> None:
         """A request begins."""
         self._header_bytes = 0
-        self._start_deadline()
+        self._in_headers = True
+        self._end_deadline()
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -69,8 +105,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """From here on, the body has bounds of its own."""
+        self._in_headers = False
         self._end_deadline()
         super().on_headers_complete()
+        self.scope[EXCHANGE] = Exchange(self.cycle)  # type: ignore[typeddict-unknown-key]  # a key of our own
 
     def _bound(self, more: int) -> None:
         self._header_bytes += more

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any
@@ -139,6 +140,25 @@ def _raw(served: ServedProcess, sent: bytes) -> bytes:
         while part := connection.recv(65536):
             parts.append(part)
         return b"".join(parts)
+
+
+def test_requests_of_every_form_are_answered_whole_and_in_their_order(served: ServedProcess) -> None:
+    def request(method: str, body: bytes, *more: str) -> bytes:
+        headers = ["host: a", f"authorization: Bearer {served.token('orders')}", "content-type: application/json", *more]
+        head = "\r\n".join([f"{method} {PATH} HTTP/1.1", *headers, f"content-length: {len(body)}"])
+        return head.encode() + b"\r\n\r\n" + body
+
+    item = json.dumps(ITEM).encode()
+    sent = [request("POST", item), request("POST", item, "expect: 100-continue"), request("HEAD", b""), request("POST", b"{}")]
+    got = _raw(served, b"".join(sent) + request("POST", item, "connection: close"))
+    assert re.findall(rb"HTTP/1.1 (\d+) ", got) == [b"200", b"100", b"200", b"405", b"400", b"200"]
+    bodies = [part.partition(b"\r\n\r\n") for part in got.split(b"HTTP/1.1 ")[1:]]
+    lengths = [int(found[1]) if (found := re.search(rb"content-length: (\d+)", head)) else 0 for head, _, _ in bodies]
+    assert [len(body) for _, _, body in bodies] == [
+        0 if head.startswith(b"405") else length for (head, _, _), length in zip(bodies, lengths, strict=True)
+    ]
+    assert [b"cache-control: no-store" in head for head, _, _ in bodies] == [True, False, True, True, True, True]
+    assert [b"connection: close" in head for head, _, _ in bodies] == [False] * 5 + [True]
 
 
 def test_headers_without_end_are_refused_before_they_fill_memory(served: ServedProcess) -> None:
