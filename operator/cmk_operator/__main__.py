@@ -59,6 +59,7 @@ from cmk_operator.reconcile.notifications.delivery import LANE as DELIVERIES
 from cmk_operator.reconcile.notifications.delivery import WORKERS as DELIVERY_WORKERS
 from cmk_operator.reconcile.notifications.delivery import Deliveries
 from cmk_operator.reconcile.old_claims import OldClaims
+from cmk_operator.reconcile.preflight.waiting import LANE as WAITING_PREFLIGHTS
 from cmk_operator.settings import Settings
 from cmk_operator.sinks.receivers import Receivers
 from cmk_operator.telemetry import Telemetry
@@ -287,6 +288,7 @@ def lanes_of(settings: Settings, deliveries: Deliveries) -> dict[str, FairLane[O
         DELIVERIES: FairLane(DELIVERY_WORKERS, most_of=deliveries.at_once),
         LISTS: FairLane(2),
         Preflight.plural: FairLane(2),
+        WAITING_PREFLIGHTS: FairLane(2),
         CustomerManagedKey.plural: FairLane(settings.key_workers),
         EncryptedResource.plural: FairLane(settings.workers),
         OrganizationKey.plural: FairLane(settings.key_workers),

@@ -22,6 +22,7 @@ from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError, Ob
 from cmk_operator.kubernetes.inventory import MODELS, Inventory
 from cmk_operator.kubernetes.open_watches import OpenWatches
 from cmk_operator.kubernetes.relist import relist
+from cmk_operator.reconcile.preflight.waiting import WAITS_AFTER, notice_of
 from cmk_operator.task_family import TaskFamily
 
 if TYPE_CHECKING:
@@ -300,8 +301,11 @@ class Watches:
         reference = ObjectReference(Preflight.plural, metadata["namespace"], metadata["name"])
         if event["type"] == "DELETED":
             self.queue.forget(reference)
-        else:
-            self.queue.add(reference)
+            self.queue.forget(notice_of(reference))
+            return
+        self.queue.add(reference)
+        if event["type"] != "MODIFIED":
+            self.queue.add(notice_of(reference), after=WAITS_AFTER)
 
     def _gone(self, reference: ObjectReference, uid: str | None) -> None:
         concerned = self.inventory.related_to(reference) | self.inventory.referring_to(reference)

@@ -25,8 +25,9 @@ PLURALS = {
     "CustomerManagedKey": "customermanagedkeys",
     "EncryptedResource": "encryptedresources",
     "OrganizationKey": "organizationkeys",
+    "Preflight": "preflights",
 }
-NAMESPACED = frozenset({"CustomerManagedKey", "EncryptedResource", "OrganizationKey"})
+NAMESPACED = frozenset({"CustomerManagedKey", "EncryptedResource", "OrganizationKey", "Preflight"})
 PATIENCE = 90.0
 POLL = 0.05
 ADMIN = "sandbox-objects"

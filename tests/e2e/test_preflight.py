@@ -262,6 +262,22 @@ async def test_what_cannot_be_checked_ends_with_its_own_code(command_line: Comma
     assert same.exit_code == 0
 
 
+async def test_one_that_is_not_answered_soon_says_that_it_waits_until_it_is(environment: Environment) -> None:
+    await environment.vault_with_key()
+    spec = {"keys": [{"name": "cmk", "spec": {"tenantRef": {"name": environment.name}, "keyUri": environment.key_uri()}}]}
+    await environment.apply_identity()
+    await environment.apply_tenant()
+    fault = await environment.control.inject(kind="delay", host=f"{environment.vault}.vault.azure.net", seconds=3.0)
+    for name in ("first", "second"):
+        await environment.objects.apply("Preflight", name, spec, environment.namespace)
+    waits = has("Complete", "False", "WaitsForTurn")
+    await environment.objects.until("what it waits for", "Preflight", "second", waits, environment.namespace)
+    await environment.control.clear_fault(fault)
+    for name in ("first", "second"):
+        await environment.objects.until("its answer", "Preflight", name, has("Complete"), environment.namespace)
+        await environment.objects.delete("Preflight", name, environment.namespace)
+
+
 async def test_only_what_one_may_apply_oneself_is_checked(command_line: CommandLine, environment: Environment) -> None:
     since = await environment.position()
     stranger = CommandLine(command_line.cluster, command_line.directory, environment, user="stranger")

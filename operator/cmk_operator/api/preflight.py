@@ -12,7 +12,7 @@ from cmk_operator.core.conditions import ConditionType
 
 MOST_CHECKS: Final = 5000
 COMPLETE = ConditionType.COMPLETE
-"""The condition that is True once every check has been made."""
+"""The condition that is True once every check has been made, and False while they wait."""
 
 
 class PlannedManifest(Shape):

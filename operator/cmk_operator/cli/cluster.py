@@ -126,10 +126,18 @@ class Cluster:
         except click.ClickException as error:
             if "timed out" not in error.message:
                 raise
-            raise click.ClickException(f"the operator did not answer within {timeout} s: is it running?") from error
+            raise click.ClickException(f"the operator did not answer within {timeout} s: {self._hindrance(which)}") from error
         finally:
             with contextlib.suppress(click.ClickException):  # the operator deletes it in ten minutes
                 self._run("delete", *which, "--wait=false", "--ignore-not-found")
+
+    def _hindrance(self, which: Sequence[str]) -> str:
+        """What a request says of why it has no answer."""
+        with contextlib.suppress(click.ClickException):
+            conditions = self._json("get", *which).get("status", {}).get("conditions", [])
+            if conditions:
+                return str(conditions[0]["message"])
+        return "is it running?"
 
     def config_maps(self, namespace: str, names: Sequence[str]) -> list[dict[str, Any]]:
         """Those of some ConfigMaps that exist. Raises click.ClickException in the words of kubectl.

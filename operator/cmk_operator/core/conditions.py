@@ -159,7 +159,7 @@ class ConditionType(StrEnum):
         "Complete",
         "All checks of a preflight have been made.",
         "the result is there",
-        "never",
+        "the checks have not been made yet, and the message says what they wait for; absent in the first seconds",
         "never",
     )
     RECONCILING = (

@@ -33,6 +33,8 @@ from cmk_operator.reconcile.organization.gates import Gates
 from cmk_operator.reconcile.organization.reconciler import reconcile_organization
 from cmk_operator.reconcile.preflight.context import PreflightContext
 from cmk_operator.reconcile.preflight.reconciler import reconcile_preflight
+from cmk_operator.reconcile.preflight.waiting import LANE as WAITING_PREFLIGHTS
+from cmk_operator.reconcile.preflight.waiting import tell_waiting
 from cmk_operator.reconcile.resource.authorship import Authorship
 from cmk_operator.reconcile.resource.contentions import Contentions
 from cmk_operator.reconcile.resource.context import ResourceContext
@@ -129,5 +131,6 @@ def make_passes(
         DELIVERIES: partial(reconcile_delivery, delivery),
         LISTS: partial(read_lists, cluster, lists),
         Preflight.plural: partial(reconcile_preflight, preflight),
+        WAITING_PREFLIGHTS: partial(tell_waiting, preflight),
     }
     return Passes(cluster, reporting, telemetry, by_plural)

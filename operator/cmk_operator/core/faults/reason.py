@@ -108,6 +108,7 @@ class Reason(StrEnum):
     PASSED = "Passed", "The check has passed."
     FAILED = "Failed", "A check has failed, and the checks name who must act."
     NOT_ALL_CHECKED = "NotAllChecked", "No check has failed, and some could not be made."
+    WAITS_FOR_TURN = "WaitsForTurn", "The operator has not made the checks yet, and the message says what they wait for.", _BUSY
     NOT_REACHED = "NotReached", "A check before this one failed."
     WOULD_CHANGE = "WouldChange", "Applied like this, the manifest would change the resource."
     ROLE_MISSING = "RoleMissing", "The operator's roles do not allow the write.", _BLOCKED

@@ -85,6 +85,12 @@ async def reconcile_preflight(context: PreflightContext, reference: ObjectRefere
     return Next()
 
 
+def class_of(context: PreflightContext, preflight: Preflight) -> str:
+    """The class of the operator that answers a preflight."""
+    planned, _ = _planned(context, preflight)
+    return _class_of(planned, preflight)
+
+
 def _class_of(planned: Inventory, preflight: Preflight) -> str:
     """The class of the operator that answers: of the first manifest that rests on an identity, otherwise the default."""
     namespace = preflight.metadata.namespace or ""
