@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, CliApp
 from cmk_keyservice.crypto.key_ring import KeyRing, RingName, new_key_ring, with_new_key, with_primary
 from cmk_keyservice.private_memory import keep_memory_private
 from cmk_keyservice.problem import ProblemError
-from cmk_keyservice.settings import MigrateSettings, SealSettings, ServeSettings
+from cmk_keyservice.settings import ConsoleSettings, MigrateSettings, SealSettings, ServeSettings
 from cmk_operator import __version__
 from cmk_operator.logs import configure_logging
 
@@ -34,6 +34,7 @@ Encrypts and decrypts for services, under keys whose root is the organization's 
 
 commands:
   serve                    serve callers until SIGTERM
+  console                  serve the page for organizations' administrators until SIGTERM
   migrate                  bring the tables of the database to this release, and end
   new-keyring FILE         write a new key ring (a Tink keyset) to a file that does not exist yet; -: to standard output
   add-key FILE             write the key ring with one more key, which decrypts but does not encrypt yet, to standard output
@@ -42,7 +43,7 @@ commands:
   remove-key FILE KEY_ID   write the internal key ring without this key to standard output, if no row is sealed by it
   export-record ID         write an organization's audit record to standard output, for `kubectl cmk audit verify FILE`
 
-`serve --help` and `migrate --help` list their settings, which are also environment variables CMK_KEYSERVICE_<NAME>.
+`serve --help`, `console --help` and `migrate --help` list their settings, which are also environment variables CMK_KEYSERVICE_<NAME>.
 
 To rotate a key ring: add-key, replace the Secret, and wait until every replica has been restarted with it; then use-key, and
 replace the Secret again. Rows need the old key until seal-again has run, backups until they have expired; then remove-key.
@@ -76,6 +77,17 @@ def _serve(arguments: list[str]) -> int:
     gc.set_threshold(COLLECT_AFTER)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(connect_and_serve(settings))
+
+
+def _console(arguments: list[str]) -> int:
+    from cmk_keyservice.console.serving import serve_console  # noqa: PLC0415 - as above
+
+    keep_memory_private()
+    settings = _settings(ConsoleSettings, arguments)
+    configure_logging(settings.log_format, settings.log_level)
+    for name in ("uvicorn", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return asyncio.run(serve_console(settings))
 
 
 def _migrate(arguments: list[str]) -> int:
@@ -191,6 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     match list(sys.argv[1:] if arguments is None else arguments):
         case ["serve", *settings]:
             return _serve(settings)
+        case ["console", *settings]:
+            return _console(settings)
         case ["migrate", *settings]:
             return _migrate(settings)
         case ["--version"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, CliSuppress, SettingsConfigDict
@@ -128,4 +129,58 @@ class ServeSettings(DatabaseSettings):
                 )
         elif not all(files):
             raise ValueError("set --tls-certificate-file and --tls-key-file: callers send plaintext, and their tokens")
+        return self
+
+
+class ConsoleSettings(BaseSettings):
+    """Serve the page for organizations' administrators until SIGTERM, as one replica: who is signed in is kept in its memory.
+
+    Every flag can also be set by the environment variable CMK_KEYSERVICE_<NAME>.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, cli_kebab_case=True, cli_hide_none_type=True, cli_prog_name="cmk-keyservice console"
+    )
+
+    public_url: str = Field(
+        pattern=r"^https?://[^/?#@]+$",
+        description="Scheme and host under which browsers reach the page, such as https://encryption.example.com.",
+    )
+    listen_address: str = Field(default="0.0.0.0", description="Address of the listener.")  # noqa: S104 - browsers come from outside the pod
+    port: int = Field(default=8443, ge=0, le=65535, description="Port for browsers.")
+    tls_certificate_file: Path | None = Field(default=None, description="PEM file with the certificate and its chain.")
+    tls_key_file: Path | None = Field(default=None, description="PEM file with the private key of the certificate.")
+    insecure_http: bool = Field(
+        default=False, description="Serve without TLS, on a loopback address only: for a proxy in the same pod."
+    )
+    issuer: str = Field(
+        pattern="^https://[^?#]+$",
+        description="The provider's OpenID Connect issuer. For Entra: https://login.microsoftonline.com/TENANT-ID/v2.0.",
+    )
+    client_id: str = Field(min_length=1, description="Client id of the page at that issuer.")
+    client_secret_file: Path = Field(description="File with its client secret. Read at each sign-in.")
+    subject_claim: str = Field(
+        default="sub",
+        pattern="^[A-Za-z_]+$",
+        description="Claim that members' `subject` names. It must never be given to another person: oid for Entra, not a name or mail.",
+    )
+    federated_token_file: Path | None = Field(
+        default=None,
+        validation_alias=AliasChoices("AZURE_FEDERATED_TOKEN_FILE", f"{PREFIX}FEDERATED_TOKEN_FILE", "federated_token_file"),
+        description="ServiceAccount token that Entra accepts from the platform's application, for sign-ins at customers' tenants.",
+    )
+    log_format: Literal["json", "text"] = Field(default="json", description="Format of log lines on standard error.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Lowest severity that is logged."
+    )
+
+    @model_validator(mode="after")
+    def _encrypt_what_browsers_send(self) -> Self:
+        files = (self.tls_certificate_file, self.tls_key_file)
+        if not self.insecure_http and not all(files):
+            raise ValueError("set --tls-certificate-file and --tls-key-file: browsers send credentials")
+        if self.insecure_http and (any(files) or self.listen_address not in {"127.0.0.1", "::1", "localhost"}):
+            raise ValueError("--insecure-http needs --listen-address 127.0.0.1, and takes no certificate")
+        if not self.public_url.startswith("https://") and urlsplit(self.public_url).hostname != "127.0.0.1":
+            raise ValueError("public_url must begin with https://: cookies and credentials must not cross a network")
         return self

@@ -58,6 +58,8 @@ ORGANIZATION: dict[str, Any] = {
     "rotation": {"checkInterval": "1h", "approval": "Automatic"},
     "revocation": {"probeInterval": "60s", "outageGrace": "10m"},
     "backupRetention": "35d",
+    "administrators": [{"subject": "s-1"}, {"group": "g-1"}],
+    "viewers": [{"group": "g-2"}],
 }
 """The spec of an OrganizationKey in which every field is set."""
 
@@ -141,6 +143,8 @@ KINDS = {
                 "rotation",
                 "revocation",
                 "backupRetention",
+                "administrators",
+                "viewers",
             ),
         ),
         Kind(

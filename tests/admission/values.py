@@ -86,6 +86,8 @@ ADMITTED: dict[tuple[str, str], list[Any]] = {
         _NO_KEY | {"tenantRef": None, "mode": "PlatformManaged"},
     ],
     ("organizationkeys", "access"): [{"application": {}}, {"registration": _REGISTRATION}],
+    ("organizationkeys", "administrators[]"): [{"subject": "s"}, {"group": "g"}],
+    ("organizationkeys", "viewers[]"): [{"subject": "s"}, {"group": "g"}],
     ("organizationkeys", "access.registration.credentials"): [[_ENTRY], [_ENTRY, _OTHER_ENTRY]],
     ("organizationkeys", "rotation.checkInterval"): ["1m", "60s", "24h", "1h30m"],
     ("organizationkeys", "revocation.probeInterval"): ["1s", "60s", "15m"],
@@ -237,6 +239,12 @@ REFUSED: dict[tuple[str, str], dict[str, list[Any]]] = {
             {},
             {"application": {}, "registration": _REGISTRATION},
         ]
+    },
+    **{
+        ("organizationkeys", f"{members}[]"): {
+            "a member needs either subject or group, but not both": [{}, {"subject": "s", "group": "g"}]
+        }
+        for members in ("administrators", "viewers")
     },
     ("organizationkeys", "access.registration.credentials"): {
         "credentials name the same entry twice: name the new one beside the old one, or only one": [[_ENTRY, _ENTRY]]

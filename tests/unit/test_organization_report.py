@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cmk_operator.api.conditions import find
+from cmk_operator.api.model import CHANGED_BY
 from cmk_operator.api.organization_key import (
     CheckReport,
     CredentialReport,
@@ -22,6 +23,7 @@ from cmk_operator.core.faults.fault import Actor, blocked
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.old_claims import Basis, Observation, without_old_claims
 from cmk_operator.core.organization.verdict import VerdictKind
+from cmk_operator.reconcile.audit import author_of
 from cmk_operator.reconcile.notifications.announcements import Audience, announce_organization
 from cmk_operator.reconcile.organization.acceptance import Refused, TestStage
 from cmk_operator.reconcile.organization.changes import changes_of
@@ -263,3 +265,20 @@ def test_receivers_hear_of_loss_return_and_another_key_but_not_of_an_outage() ->
     moved = announced(back, status_of(facts(rotated(None))))
     assert moved.notifications is not None
     assert [entry.type.rpartition(".")[2] for entry in moved.notifications.pending] == ["lost", "restored", "rotated"]
+
+
+@pytest.mark.parametrize(
+    ("manager", "annotation", "author"),
+    [
+        ("console", "s-1 (Alice)", "field manager console, for s-1 (Alice)"),
+        ("console", None, "field manager console"),
+        ("flux", "s-1 (Alice)", "field manager flux"),
+    ],
+)
+def test_the_record_names_the_person_behind_the_console_and_behind_nothing_else(
+    manager: str, annotation: str | None, author: str
+) -> None:
+    one = organization()
+    annotations = {CHANGED_BY: annotation} if annotation is not None else {}
+    metadata = one.metadata.model_copy(update={"changed_by": manager, "annotations": annotations})
+    assert author_of(one.model_copy(update={"metadata": metadata})) == author

@@ -122,6 +122,27 @@ class Access(Shape):
     )
 
 
+class Member(Shape):
+    """A person, or everybody in a group, as the console's identity provider names them in an id_token."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            Rule("has(self.subject) != has(self.group)", "a member needs either subject or group, but not both")
+        )
+    )
+
+    subject: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        description="The person's claim that the console is set to (sub unless told otherwise; oid for Entra).",
+    )
+    group: str | None = Field(default=None, min_length=1, max_length=255, description="A value of the groups claim.")
+
+
+Members = Annotated[list[Member], Field(max_length=50)]
+
+
 class OrganizationRotation(Shape):
     """How the organization moves to a new version of a key that is named without a version."""
 
@@ -196,6 +217,12 @@ class OrganizationKeySpec(Shape):
         default=None,
         description="How long backups of the services' data are kept, such as 35d. When absent, no key is called safe to disable.",
     )
+
+    administrators: Members | None = Field(
+        default=None,
+        description="Who may change the organization's encryption in the console. The console cannot change this list.",
+    )
+    viewers: Members | None = Field(default=None, description="Who may look at it there.")
 
     @property
     def customer_managed(self) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
-from cmk_operator.api.model import APPROVED_VERSION, CONFIRM_DELETION, GROUP, RECONCILE_REQUESTED_AT, VERSION
+from cmk_operator.api.model import APPROVED_VERSION, CHANGED_BY, CONFIRM_DELETION, GROUP, RECONCILE_REQUESTED_AT, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -33,7 +33,7 @@ REDUCED_FROM: Final = 16 << 10
 LONGEST_VALUE: Final = 256
 """Characters of an annotation; of a longer one, its digest is kept."""
 MOST_FINALIZERS: Final = 16
-KEPT_ANNOTATIONS: Final = (RECONCILE_REQUESTED_AT, APPROVED_VERSION, CONFIRM_DELETION)
+KEPT_ANNOTATIONS: Final = (RECONCILE_REQUESTED_AT, APPROVED_VERSION, CONFIRM_DELETION, CHANGED_BY)
 KEPT_METADATA: Final = (
     *("name", "namespace", "uid", "generation", "resourceVersion"),
     *("creationTimestamp", "deletionTimestamp"),

@@ -14,6 +14,7 @@ from cmk_operator.api.conditions import find
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
+from cmk_operator.api.model import CHANGED_BY, CONSOLE_FIELD_MANAGER
 from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.audit.change import OBSERVED, OPERATOR, UNKNOWN_AUTHOR, Change, Event, Subject, identity_of
@@ -87,8 +88,14 @@ def tenant_in(inventory: Inventory, subject: Subject) -> str | None:
 
 
 def author_of(resource: CustomResource) -> str:
-    """The last writer of the spec. The client names itself, and the API server does not verify the name."""
+    """The last writer of the spec. The client names itself, and the API server does not verify the name.
+
+    The console also names the person who was signed in. Who else may write the annotation could name anybody, as with the manager.
+    """
     manager = resource.metadata.changed_by
+    person = resource.metadata.annotations.get(CHANGED_BY)
+    if manager == CONSOLE_FIELD_MANAGER and person:
+        return f"field manager {manager}, for {person}"
     return f"field manager {manager}" if manager else UNKNOWN_AUTHOR
 
 

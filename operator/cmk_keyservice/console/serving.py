@@ -1,0 +1,68 @@
+"""What `cmk-keyservice console` runs until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import ssl
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+
+from cmk_keyservice.console.application import Console
+from cmk_keyservice.console.openid import OpenId
+from cmk_keyservice.console.organizations import OrganizationKeys
+from cmk_keyservice.http.server import Certificate, listener
+from cmk_operator import __version__
+from cmk_operator.kubernetes.client import KubernetesClient
+from cmk_operator.kubernetes.connection import find_connection
+from cmk_operator.kubernetes.exec_plugin import ConfigurationError
+from cmk_operator.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from cmk_keyservice.settings import ConsoleSettings
+
+_LOG: Final = logging.getLogger("cmk_keyservice.console")
+GRACE_SECONDS: Final = 5.0
+
+
+async def serve_console(settings: ConsoleSettings) -> int:
+    """Serve browsers until SIGTERM or SIGINT; returns the exit status, 2 if something it needs cannot be used."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        connection = await find_connection(os.environ)
+        certificate = _certificate(settings)
+        address = socket.AF_INET6 if ":" in settings.listen_address else socket.AF_INET
+        listening = socket.create_server((settings.listen_address, settings.port), family=address)
+    except (ConfigurationError, OSError, ValueError) as problem:
+        _LOG.error("the console cannot start: %s", problem)
+        return 2
+    async with AsyncExitStack() as stack:
+        client = KubernetesClient(await stack.enter_async_context(connection.open()), Telemetry())
+        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context())
+        outside = await stack.enter_async_context(aiohttp.ClientSession(connector=connector, trust_env=True))
+        console = Console(settings, OrganizationKeys(client), OpenId(outside), time.monotonic, lambda: datetime.now(UTC))
+        server = listener(console.application(), certificate.context if certificate is not None else None, GRACE_SECONDS)
+        following = asyncio.ensure_future(certificate.follow()) if certificate is not None else None
+        _LOG.info("started", extra={"version": __version__, "port": listening.getsockname()[1]})
+        await server.serve_until(stop, listening)
+        if following is not None:
+            following.cancel()
+    _LOG.info("stopped")
+    return 0
+
+
+def _certificate(settings: ConsoleSettings) -> Certificate | None:
+    if settings.tls_certificate_file is None or settings.tls_key_file is None:
+        return None
+    made = Certificate(settings.tls_certificate_file, settings.tls_key_file, lambda _expires: None)
+    made.load()
+    return made

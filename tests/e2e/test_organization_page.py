@@ -1,0 +1,390 @@
+"""The page for administrators, with a real operator, API server and sign-in page: what people can do, and what forgers cannot.
+
+Threats: OWASP "Cross-Site Request Forgery Prevention", "Session Management" and RFC 9700; forged consents: azure-docs#91932, #115173.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import aiohttp
+import pytest
+import yaml
+
+from cmk_keyservice.console.application import SAVES, SIGN_INS, Console
+from cmk_keyservice.console.openid import OpenId
+from cmk_keyservice.console.organizations import OrganizationKeys
+from cmk_keyservice.http.server import listener
+from cmk_keyservice.settings import ConsoleSettings
+from cmk_operator.kubernetes.client import KubernetesClient
+from cmk_operator.kubernetes.connection import find_connection
+from cmk_operator.telemetry import Telemetry
+from sandbox.kubernetes.objects import has
+from tests.browser import Browser, Page, browser
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sandbox.azure.process import AzureProcess
+    from sandbox.kubernetes.cluster import Cluster
+    from tests.environment import Environment
+
+pytestmark = pytest.mark.cluster
+DOCUMENT = Path(__file__).parents[2] / "docs" / "application-level-encryption.md"
+ALICE, BEA, VERA = (f"{one}@contoso.onmicrosoft.com" for one in ("alice", "bea", "vera"))
+CAROL, DAN = "carol@fabrikam.onmicrosoft.com", "dan@fabrikam.onmicrosoft.com"
+WORD = "pass word"
+ORGANIZATION = {"id": "acme", "name": "Acme <Corp>"}
+
+
+class Clock:
+    """Time that tests move."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Running:
+    """A console, and what its people meet."""
+
+    url: str
+    environment: Environment
+    env: dict[str, str]
+    clock: Clock
+    session: aiohttp.ClientSession
+
+    @property
+    def page(self) -> str:
+        """The address of the organization's page."""
+        return f"{self.url}/organizations/{self.environment.namespace}/acme"
+
+    async def signed_in(self, window: Browser, name: str) -> Page:
+        """Sign in at the console as somebody."""
+        begun = await window.submit(await window.open(f"{self.url}/"))
+        return await window.submit(begun, login=name, passwd=WORD)
+
+    async def stored(self) -> dict[str, Any]:
+        """The object as it is now."""
+        return await self.environment.objects.get("OrganizationKey", "acme", self.environment.namespace)
+
+    def draft(self, **changes: str) -> dict[str, str]:
+        """The form for the customer's key."""
+        environment = self.environment
+        return {
+            "mode": "CustomerManaged",
+            "confirmation": ORGANIZATION["name"],
+            "tenant": environment.name,
+            "key_uri": environment.key_uri(),
+            "method": "application",
+            **changes,
+        }
+
+
+def documented_role() -> str:
+    """The ClusterRole that the document shows, which is all that the console gets here."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    block = text[text.index("kind: ClusterRole\nmetadata: {name: cmk-console}") :].partition("```")[0]
+    return f"apiVersion: rbac.authorization.k8s.io/v1\n{block}"
+
+
+def secret_manifests(namespace: str) -> str:
+    """The empty Secret, and who may do what with it: what the provider prepares."""
+    group = "rbac.authorization.k8s.io"
+    names = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["acme-console"]}
+    made: list[dict[str, Any]] = [{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "acme-console"}}]
+    for verb, account, home in (("patch", "cmk-console", namespace), ("get", "cmk-operator", "cmk-operator-system")):
+        role = {"kind": "Role", "name": account, "apiGroup": group}
+        subject = {"kind": "ServiceAccount", "name": account, "namespace": home}
+        kind = {"apiVersion": f"{group}/v1", "metadata": {"name": account}}
+        made.append({**kind, "kind": "Role", "rules": [{**names, "verbs": [verb]}]})
+        made.append({**kind, "kind": "RoleBinding", "roleRef": role, "subjects": [subject]})
+    for one in made:
+        one["metadata"] = {**one["metadata"], "namespace": namespace}
+    return yaml.safe_dump_all(made)
+
+
+async def registered(environment: Environment, url: str, cluster: Cluster) -> tuple[str, str]:
+    """The console at the provider's Entra, and at the platform's application; client id and secret."""
+    graph = environment.provider.graph
+    web = {"displayName": f"Console {environment.name}", "web": {"redirectUris": [f"{url}/sign-in/callback"]}}
+    made = await graph.json("POST", "/applications", {**web, "groupMembershipClaims": "SecurityGroup"})
+    await graph.json("POST", "/servicePrincipals", {"appId": made["appId"]})
+    secret = await graph.json("POST", f"/applications/{made['id']}/addPassword", {"passwordCredential": {}})
+    platform = f"/applications(appId='{environment.identity.application_client_id}')"
+    uris = [f"{url}/consent/callback", f"{url}/tenant/callback"]
+    await graph.send("PATCH", platform, {"web": {"redirectUris": uris}})
+    subject = f"system:serviceaccount:{environment.namespace}:cmk-console"
+    trust = {
+        "name": environment.name,
+        "issuer": cluster.issuer,
+        "subject": subject,
+        "audiences": ["api://AzureADTokenExchange"],
+    }
+    await graph.json("POST", f"{platform}/federatedIdentityCredentials", trust)
+    return str(made["appId"]), str(secret["secretText"])
+
+
+@pytest.fixture
+async def console(
+    environment: Environment, empty_cluster: Cluster, azure: AzureProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Running]:
+    namespace = environment.namespace
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    client_id, secret = await registered(environment, url, empty_cluster)
+    for name, groups in ((ALICE, ["admins"]), (BEA, []), (VERA, ["viewers"])):
+        await environment.control.put_user(environment.provider.tenant_id, name, WORD, groups=groups)
+    await environment.control.put_user(environment.customer.tenant_id, CAROL, WORD, administrator=True)
+    await environment.control.put_user(environment.customer.tenant_id, DAN, WORD)
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "cmk-console", "namespace": namespace}}
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": f"cmk-console-{namespace}"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cmk-console"},
+        "subjects": [{"kind": "ServiceAccount", "name": "cmk-console", "namespace": namespace}],
+    }
+    manifests = "---\n".join((documented_role(), yaml.safe_dump(account), yaml.safe_dump(binding)))
+    empty_cluster.kubectl("apply", "--filename", "-", stdin=manifests)
+    kubeconfig = empty_cluster.service_account_kubeconfig(namespace, "cmk-console", tmp_path / "kubeconfig")
+    (tmp_path / "secret").write_text(secret)
+    audience = "api://AzureADTokenExchange"
+    (tmp_path / "token").write_text(empty_cluster.service_account_token(namespace, "cmk-console", audience))
+    settings = ConsoleSettings(
+        public_url=url,
+        listen_address="127.0.0.1",
+        insecure_http=True,
+        issuer=f"https://login.microsoftonline.com/{environment.provider.tenant_id}/v2.0",
+        client_id=client_id,
+        client_secret_file=tmp_path / "secret",
+        federated_token_file=tmp_path / "token",
+        subject_claim="oid",
+    )
+    for variable in ("HTTPS_PROXY", "NO_PROXY"):
+        monkeypatch.setenv(variable, azure.env[variable])
+    connection = await find_connection({"KUBECONFIG": str(kubeconfig)})
+    tls, stop, clock = ssl.create_default_context(cafile=azure.env["SSL_CERT_FILE"]), asyncio.Event(), Clock()
+    async with (
+        connection.open() as api,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls), trust_env=True) as session,
+    ):
+        keys = OrganizationKeys(KubernetesClient(api, Telemetry()))
+        made = Console(settings, keys, OpenId(session), clock, lambda: datetime.now(UTC))
+        serving = asyncio.ensure_future(listener(made.application(), None, 1.0).serve_until(stop, listening))
+        await environment.apply_identity()
+        await environment.apply_tenant()
+        members = {"administrators": [{"group": "admins"}], "viewers": [{"group": "viewers"}]}
+        await environment.objects.apply("OrganizationKey", "acme", {"organization": ORGANIZATION, **members}, namespace)
+        yield Running(url, environment, azure.env, clock, session)
+        stop.set()
+        await serving
+
+
+async def test_an_administrator_brings_the_organization_to_its_own_key_and_the_record_names_them(
+    console: Running, operator: Any
+) -> None:
+    await console.environment.vault_with_key(grant=False)
+    async with browser(console.env) as window:
+        home = await console.signed_in(window, ALICE)
+        assert (home.url, "Acme &lt;Corp&gt;" in home.text) == (f"{console.url}/", True)
+        page = await window.open(console.page)
+        unproven = await window.submit(page, 1, **console.draft())
+        assert "Sign in at the tenant" in unproven.text
+        wrong = await window.submit(page, 1, **console.draft(confirmation="acme"))
+        assert "Type the organization&#39;s name" in wrong.text
+        consent = await window.submit(page, 2, tenant=console.environment.name, consent="1")
+        asked = await window.submit(consent, login=CAROL, passwd=WORD)
+        chosen = await window.submit(asked, accept="1") if "accept" in asked.text else asked
+        proven = await window.submit(chosen, login=DAN, passwd=WORD)
+        assert (proven.url, "You have signed in at the tenant" in proven.text) == (console.page, True), proven.text
+        failed = await window.submit(proven, 1, **console.draft())
+        assert "Wrap</th><td>Fail" in failed.text
+        assert "mode" not in (await console.stored())["spec"]
+        await console.environment.customer.grant(console.environment.identity.application_client_id, console.environment.vault)
+        saved = await window.submit(proven, 1, **console.draft())
+        assert "have passed their test and are saved" in saved.text, saved.text
+        status = await console.environment.organization_until(
+            "accepted", lambda found: found.get("accepted", {}).get("mode") == "CustomerManaged"
+        )
+        assert status["accepted"]["access"]["tenantId"] == console.environment.customer.tenant_id
+        stored = await console.stored()
+        fields = [one for one in stored["metadata"]["managedFields"] if "subresource" not in one]
+        owned = [one["manager"] for one in fields if "f:keyUri" in str(one["fieldsV1"])]
+        assert owned == ["console"]
+        person = stored["metadata"]["annotations"]["cmk-operator.dev/changed-by"]
+        assert person.endswith(f" ({ALICE})")
+        assert f"field manager console, for {person}" in operator.log()
+        back = await window.submit(await window.open(console.page), 1, mode="PlatformManaged")
+        assert "have passed their test and are saved" in back.text, back.text
+        assert (await console.stored())["spec"].get("keyUri") is None
+
+
+async def test_a_credential_of_an_own_registration_is_stored_for_the_operator_and_never_shown(
+    console: Running, empty_cluster: Cluster
+) -> None:
+    environment, namespace = console.environment, console.environment.namespace
+    await environment.vault_with_key(grant=False)
+    own = await environment.customer.register(f"{environment.name}-own")
+    await environment.customer.grant(own.client_id, environment.vault)
+    _, secret = await environment.customer.add_secret(own)
+    draft = console.draft(method="registration", client_id=own.client_id, credential=secret, expires="2030-01-01")
+    async with browser(console.env) as window:
+        await console.signed_in(window, ALICE)
+        page = await window.open(console.page)
+        refused = await window.submit(page, 1, **draft)
+        assert (refused.status, "the provider must create it" in refused.text) == (503, True)
+        empty_cluster.kubectl("apply", "--filename", "-", stdin=secret_manifests(namespace))
+        failed = await window.submit(page, 1, **draft | {"credential": "wrong"})
+        assert (failed.status, "Token</th><td>Fail" in failed.text) == (422, True), failed.text
+        path = f"/api/v1/namespaces/{namespace}/secrets/acme-console"
+        assert "data" not in await environment.objects.call("GET", path), "what failed its test is not kept"
+        saved = await window.submit(page, 1, **draft)
+        assert "have passed their test and are saved" in saved.text, saved.text
+        status = await environment.organization_until(
+            "accepted", lambda found: found.get("accepted", {}).get("mode") == "CustomerManaged"
+        )
+        assert status["accepted"]["access"]["clientId"] == own.client_id
+        shown = await window.open(console.page)
+        assert "2030-01-01" in shown.text
+        for one in (refused, failed, saved, shown):
+            assert secret not in one.text
+
+
+async def test_fields_of_gitops_are_shown_with_their_manager_and_stay(console: Running) -> None:
+    await console.environment.vault_with_key()
+    spec = {
+        "organization": ORGANIZATION,
+        "mode": "CustomerManaged",
+        "confirmation": ORGANIZATION["name"],
+        "tenantRef": {"name": console.environment.name},
+        "keyUri": console.environment.key_uri(),
+        "access": {"application": {}},
+        "administrators": [{"group": "admins"}],
+        "viewers": [{"group": "viewers"}],
+    }
+    await console.environment.objects.apply("OrganizationKey", "acme", spec, console.environment.namespace)
+    await console.environment.organization_until("in force", has("ConfigurationAccepted"))
+    async with browser(console.env) as window:
+        await console.signed_in(window, ALICE)
+        page = await window.open(console.page)
+        assert "managed by tests. Change them there" in page.text
+        assert "<fieldset disabled>" in page.text
+        forced = await window.submit(page, 1, mode="PlatformManaged")
+        assert (forced.status, "tests manages these settings" in forced.text) == (409, True)
+    assert (await console.stored())["spec"] == spec
+
+
+async def test_forged_callbacks_and_forms_change_nothing(console: Running) -> None:
+    before = await console.stored()
+    tenant = console.environment.customer.tenant_id
+    async with browser(console.env) as window, browser(console.env) as attacker:
+        forged = urlencode({"admin_consent": "True", "tenant": tenant, "state": "x"})
+        assert (await attacker.open(f"{console.url}/consent/callback?{forged}")).status == 400  # no session
+        await console.signed_in(window, ALICE)
+        page = await window.open(console.page)
+        for path in ("consent", "tenant", "sign-in"):  # a state of nobody
+            assert (await window.open(f"{console.url}/{path}/callback?{forged}&code=1")).status == 400
+        stop, window.stop = window.stop, "https://login.microsoftonline.com/"
+        sent = await window.submit(page, 2, tenant=console.environment.name, consent="1")
+        theirs = sent.query["state"]
+        await console.signed_in(attacker, BEA)
+        foreign = urlencode({"admin_consent": "True", "tenant": tenant, "state": theirs})
+        assert (await attacker.open(f"{console.url}/consent/callback?{foreign}")).status == 400  # another session
+        onward = await window.open(f"{console.url}/consent/callback?{foreign}")
+        assert onward.url.startswith(f"https://login.microsoftonline.com/{tenant}/oauth2/"), "a sign-in, and no proof yet"
+        assert (await window.open(f"{console.url}/consent/callback?{foreign}")).status == 400  # a second time
+        other = urlencode({"code": "1", "state": onward.query["state"]})
+        assert (await window.open(f"{console.url}/sign-in/callback?{other}")).status == 400  # another purpose
+        assert (await window.open(f"{console.url}/tenant/callback?{other}")).status == 502  # a code of nobody
+        window.stop = stop
+        refused = await window.submit(await window.open(console.page), 1, **console.draft())
+        assert "Sign in at the tenant" in refused.text
+        form = {**page.forms[1].fields, "mode": "PlatformManaged"}
+        for changed, origin in (
+            ({"csrf": "x"}, console.url),
+            ({"csrf": ""}, console.url),
+            ({"csrf": attacker.cookie("console") or ""}, console.url),
+            ({}, "https://evil.example"),
+            ({}, "null"),
+        ):
+            assert (await window.open(console.page, form | changed, {"Origin": origin})).status == 403, changed
+    after = await console.stored()
+    assert (after["spec"], after["metadata"]["generation"]) == (before["spec"], before["metadata"]["generation"])
+
+
+async def test_a_person_sees_and_changes_only_what_the_organization_gives_them(console: Running) -> None:
+    async with browser(console.env) as window:
+        await console.signed_in(window, VERA)
+        page = await window.open(console.page)
+        assert (page.status, "<fieldset disabled>" in page.text) == (200, True)
+        assert (await window.submit(page, 1, mode="PlatformManaged")).status == 403
+        assert (await window.open(f"{console.page}/tenant", {"csrf": page.forms[0].fields["csrf"]})).status == 403
+    async with browser(console.env) as window:
+        assert "You have no role" in (await console.signed_in(window, BEA)).text
+        assert (await window.open(console.page)).status == 404
+    async with browser(console.env) as window:
+        assert (await window.open(console.page)).status == 401
+
+
+async def test_a_session_is_new_at_each_sign_in_ends_and_cannot_be_planted(console: Running) -> None:
+    async with browser(console.env) as window:
+        await window.open(f"{console.url}/")
+        planted = window.cookie("console")
+        assert planted
+        home = await console.signed_in(window, ALICE)
+        assert window.cookie("console") not in {None, planted}
+        async with browser(console.env) as attacker:
+            old = await attacker.open(console.page, headers={"Cookie": f"console={planted}"})
+            assert old.status == 401
+            chosen = await attacker.open(f"{console.url}/", headers={"Cookie": "console=chosen-by-me"})
+            assert attacker.cookie("console") != "chosen-by-me", chosen
+        kept = window.cookie("console")
+        await window.submit(home)
+        async with browser(console.env) as attacker:
+            assert (await attacker.open(console.page, headers={"Cookie": f"console={kept}"})).status == 401
+        await console.signed_in(window, ALICE)
+        console.clock.now += 1801
+        assert (await window.open(console.page)).status == 401
+
+
+async def test_every_answer_keeps_other_sites_out_and_leads_to_none(console: Running) -> None:
+    async with browser(console.env) as window:
+        first = await window.once(f"{console.url}/?next=https://evil.example//evil.example")
+        cookie = first.headers["Set-Cookie"]
+        assert all(word in cookie for word in ("HttpOnly", "SameSite=lax", "Path=/")), cookie
+        await console.signed_in(window, ALICE)
+        for path in ("/", "/style.css", "/sign-in/callback", f"/organizations/{console.environment.namespace}/acme"):
+            headers = (await window.once(f"{console.url}{path}")).headers
+            policy = headers["Content-Security-Policy"]
+            assert all(part in policy for part in ("default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'")), path
+            assert "script" not in policy
+            assert (headers["X-Frame-Options"], headers["X-Content-Type-Options"]) == ("DENY", "nosniff")
+        page = await window.open(console.page)
+        assert "<script" not in page.text.lower()
+        out = await window.once(
+            f"{console.url}/sign-out", {"csrf": page.forms[0].fields["csrf"], "next": "https://evil.example"}
+        )
+        assert (out.status, out.headers["Location"]) == (303, "/")
+
+
+async def test_sign_ins_and_tests_are_limited(console: Running) -> None:
+    async with browser(console.env) as window:
+        await console.signed_in(window, ALICE)
+        page = await window.open(console.page)
+        answers = [await window.submit(page, 1, generation="0") for _ in range(SAVES[0] + 1)]
+        assert [one.status for one in answers] == [409] * SAVES[0] + [429]
+        callback = f"{console.url}/sign-in/callback?state=x"
+        statuses = [(await window.open(callback)).status for _ in range(SIGN_INS[0])]
+        assert (statuses[0], statuses[-1]) == (400, 429)
+        console.clock.now += 601
+        assert (await window.open(callback)).status == 400
