@@ -6,8 +6,13 @@ Threats: OWASP "Cross-Site Request Forgery Prevention", "Session Management" and
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import socket
 import ssl
+import subprocess
+import sys
+import urllib.request
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -388,3 +393,34 @@ async def test_sign_ins_and_tests_are_limited(console: Running) -> None:
         assert (statuses[0], statuses[-1]) == (400, 429)
         console.clock.now += 601
         assert (await window.open(callback)).status == 400
+
+
+def test_the_program_serves_the_page_ends_in_order_and_says_which_setting_is_wrong(
+    empty_cluster: Cluster, tmp_path: Path
+) -> None:
+    settings = {
+        "CMK_KEYSERVICE_PUBLIC_URL": "https://page.example",
+        "CMK_KEYSERVICE_LISTEN_ADDRESS": "127.0.0.1",
+        "CMK_KEYSERVICE_PORT": "0",
+        "CMK_KEYSERVICE_INSECURE_HTTP": "true",
+        "CMK_KEYSERVICE_ISSUER": "https://issuer.example",
+        "CMK_KEYSERVICE_CLIENT_ID": "page",
+        "CMK_KEYSERVICE_CLIENT_SECRET_FILE": str(tmp_path / "secret"),
+        "KUBECONFIG": str(empty_cluster.kubeconfig),
+    }
+    paths = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "cmk_keyservice", "console"]
+    with subprocess.Popen(command, env=paths | settings, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stderr is not None
+            started = json.loads(running.stderr.readline())
+            with urllib.request.urlopen(f"http://127.0.0.1:{started['port']}/", timeout=10) as answer:
+                cookie, text = answer.headers["Set-Cookie"], answer.read().decode()
+            assert "Administrators and viewers of an organization sign in here" in text
+            assert cookie.startswith("__Host-console=")
+            assert "Secure" in cookie
+        finally:
+            running.terminate()
+        assert running.wait(20) == 0
+    wrong = subprocess.run(command, env=paths, capture_output=True, text=True, check=False, timeout=60)
+    assert (wrong.returncode, "cmk-keyservice: setting public_url: Field required" in wrong.stderr) == (2, True), wrong.stderr
