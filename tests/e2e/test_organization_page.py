@@ -33,6 +33,7 @@ from cmk_operator.kubernetes.connection import find_connection
 from cmk_operator.telemetry import Telemetry
 from sandbox.kubernetes.objects import has
 from tests.browser import Browser, Page, browser
+from tests.chromium import chromium
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -424,3 +425,34 @@ def test_the_program_serves_the_page_ends_in_order_and_says_which_setting_is_wro
         assert running.wait(20) == 0
     wrong = subprocess.run(command, env=paths, capture_output=True, text=True, check=False, timeout=60)
     assert (wrong.returncode, "cmk-keyservice: setting public_url: Field required" in wrong.stderr) == (2, True), wrong.stderr
+
+
+async def test_a_real_browser_goes_the_whole_way_without_scripts_and_asks_nobody_else(console: Running, tmp_path: Path) -> None:
+    await console.environment.vault_with_key()
+    async with chromium(console.env, tmp_path / "chromium") as tab:
+        await tab.call("Page.navigate", url=f"{console.url}/")
+        await tab.until("document.title === 'Sign in'")
+        await tab.press("Sign in")
+        await tab.until("!!document.querySelector('[name=passwd]')")
+        await tab.fill(login=ALICE, passwd=WORD)
+        await tab.press("Sign in")
+        await tab.until("document.title === 'Organizations'")
+        await tab.ask("document.querySelector('main a').click()")
+        await tab.until("document.title.startsWith('Encryption of')")
+        await tab.press("Sign in at the tenant")
+        await tab.until("!!document.querySelector('[name=passwd]')")
+        await tab.fill(login=DAN, passwd=WORD)
+        await tab.press("Sign in")
+        await tab.until("!!document.querySelector('[role=status]')")
+        await tab.fill(mode="CustomerManaged", confirmation=ORGANIZATION["name"], key_uri=console.environment.key_uri())
+        await tab.press("Test and save")
+        await tab.until("document.querySelector('[role=status]')?.textContent.includes('saved')")
+        await tab.screenshot(tmp_path / "encryption.png")
+        unnamed = await tab.ask(
+            "[...document.querySelectorAll('input:not([type=hidden]), select, textarea')].filter(e => !e.labels.length).length"
+        )
+        assert (unnamed, await tab.ask("document.documentElement.lang")) == (0, "en"), "every field has a label"
+        own, entra = f"{console.url}/", "https://login.microsoftonline.com/"
+        assert [one for one in tab.requested if not one.startswith((own, entra))] == []
+        assert tab.complaints == []
+    assert (await console.stored())["spec"]["mode"] == "CustomerManaged"
