@@ -213,6 +213,12 @@ async def test_an_administrator_brings_the_organization_to_its_own_key_and_the_r
         chosen = await window.submit(asked, accept="1") if "accept" in asked.text else asked
         proven = await window.submit(chosen, login=DAN, passwd=WORD)
         assert (proven.url, "You have signed in at the tenant" in proven.text) == (console.page, True), proven.text
+        # The proof is for this organization alone, although the application could use the vault for another as well.
+        other = {"organization": {"id": "other", "name": "Other"}, "administrators": [{"group": "admins"}]}
+        await console.environment.objects.apply("OrganizationKey", "other", other, console.environment.namespace)
+        page = await window.open(console.page.replace("/acme", "/other"))
+        foreign = await window.submit(page, 1, **console.draft(confirmation="Other"))
+        assert (foreign.status, "Sign in at the tenant" in foreign.text) == (422, True)
         failed = await window.submit(proven, 1, **console.draft())
         assert "Wrap</th><td>Fail" in failed.text
         assert "mode" not in (await console.stored())["spec"]
