@@ -22,6 +22,8 @@ class Readiness:
     """The resources of one namespace that are Ready now; times are of the monotonic clock."""
 
     ready: set[str] = field(default_factory=set)
+    shown_at: dict[str, float] = field(default_factory=dict)
+    """When the watch first showed each resource."""
     ready_at: float = 0.0
     """When the last one became Ready."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -52,6 +54,7 @@ class Readiness:
 
     def _store(self, body: dict[str, Any]) -> None:
         name = body["metadata"]["name"]
+        self.shown_at.setdefault(name, time.monotonic())
         conditions = body.get("status", {}).get("conditions", ())
         if not any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
             self.ready.discard(name)

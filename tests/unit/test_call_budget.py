@@ -22,6 +22,7 @@ from cmk_operator.core.kinds.call_rates import Rate, ServiceRates
 from cmk_operator.providers.registry import RATES as PUBLISHED
 from cmk_operator.settings import Settings
 from cmk_operator.telemetry import Telemetry
+from cmk_operator.turns import Turns
 from tests.unit.leaping_loop import run
 from tests.unit.samples import SUBSCRIPTION
 
@@ -86,7 +87,7 @@ class Client:
 
     async def call(self, method: str, url: str) -> int:
         session: Any = SimpleNamespace()  # never used: the network below is not there
-        transport = BudgetedTransport(session, self.budget, self.telemetry, url)
+        transport = BudgetedTransport(session, self.budget, self.telemetry, url, Turns(16))
         return int((await transport.send(HttpRequest(method, url))).status_code)
 
 

@@ -15,6 +15,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.audit.delivery import Delivery
+from cmk_operator.azure.call_budget import calls_of
 from cmk_operator.core.audit.change import OPERATOR, Change, Event, Subject, identity_of
 from cmk_operator.core.audit.kept import tenant_of
 from cmk_operator.core.schedule import Backoff
@@ -202,7 +203,8 @@ class Journal:
         if self._writing is None or self._writing.done():
             if self._attempt is None or self._attempt.done():
                 self._attempt = asyncio.get_running_loop().create_future()
-            self._writing = asyncio.create_task(self._write(), name="audit record")
+            with calls_of(""):  # the record is everybody's, whoever makes the first change
+                self._writing = asyncio.create_task(self._write(), name="audit record")
 
     async def _write(self) -> None:
         failures = 0

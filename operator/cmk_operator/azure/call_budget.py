@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from cmk_operator.core.kinds.call_rates import ServiceRates
     from cmk_operator.telemetry import Telemetry
+    from cmk_operator.turns import Turns
 
 LONGEST_WAIT: Final = 5.0
 """Seconds that a call may wait for its turn during a reconcile."""
@@ -51,6 +52,11 @@ def calls_of(owner: str) -> Iterator[None]:
         yield
     finally:
         _OWNER.reset(token)
+
+
+def owner_of_calls() -> str:
+    """Whose calls are sent now; empty outside of `calls_of`."""
+    return _OWNER.get()
 
 
 _STILL_ALLOWED: Final[ContextVar[Callable[[], Awaitable[bool]] | None]] = ContextVar("still allowed", default=None)
@@ -221,7 +227,7 @@ class CallBudget:
                 await asyncio.sleep(wait)
             try:
                 async with asyncio.timeout(LONGEST_WAIT):
-                    await bucket.turn(_OWNER.get())
+                    await bucket.turn(owner_of_calls())
             except TimeoutError as error:
                 raise BudgetSpentError(bucket.limiter.time_period / bucket.limiter.max_rate + LONGEST_WAIT) from error
 
@@ -240,10 +246,14 @@ class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core h
     Vault's challenge policy send requests that no earlier policy sees.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, budget: CallBudget, telemetry: Telemetry, base_url: str) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, budget: CallBudget, telemetry: Telemetry, base_url: str, turns: Turns
+    ) -> None:
+        """`turns` are those at the session's connections, which all of its transports share."""
         super().__init__(session=session, session_owner=False)
         self._origin = origin_of(base_url)
         self._budget = budget
+        self._turns = turns
         self._telemetry = telemetry
         self._proxy_of = lru_cache(maxsize=1024)(egress_proxy)
 
@@ -264,17 +274,19 @@ class BudgetedTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core h
         except BudgetSpentError:
             self._telemetry.azure_budget_refusals.labels(service).inc()
             raise
-        await _require_still_allowed(service, method)
-        began = time.perf_counter()
-        status = 0
-        try:
-            async with asyncio.timeout(LONGEST_ANSWER):
-                response = await super().send(request, proxy=self._proxy_of(host), **config)
-            status = response.status_code
-        finally:
-            operation = operation_of(service, method, path)
-            self._telemetry.count_azure_request(service, shown_host(host), operation, status)
-            self._telemetry.azure_request_seconds.labels(service).observe(time.perf_counter() - began)
+        # aiohttp would give a free connection to whoever asks at that moment, and count the wait for one as Azure's silence.
+        async with self._turns.turn(owner_of_calls()):
+            await _require_still_allowed(service, method)
+            began = time.perf_counter()
+            status = 0
+            try:
+                async with asyncio.timeout(LONGEST_ANSWER):
+                    response = await super().send(request, proxy=self._proxy_of(host), **config)
+                status = response.status_code
+            finally:
+                operation = operation_of(service, method, path)
+                self._telemetry.count_azure_request(service, shown_host(host), operation, status)
+                self._telemetry.azure_request_seconds.labels(service).observe(time.perf_counter() - began)
         if status in {429, 503}:
             wait = seconds_to_wait(response.headers)
             if wait:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from cmk_operator.azure.call_budget import owner_of_calls
 from cmk_operator.azure.key_vault import (
     denied_by_tenant,
     probe_key,
@@ -30,6 +31,7 @@ from cmk_operator.core.access.probe_plan import (
     next_probe_step,
 )
 from cmk_operator.core.access.verdict import is_missed
+from cmk_operator.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -70,7 +72,8 @@ class KeyProber:
         self._session = session
         self._clock = clock
         self._monotonic = monotonic
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = Turns(concurrency)
+        """Whoever asks a vault that does not answer leaves some for others."""
         self._watched: Table[ProbedKey, Watched] = Table(lambda _: Watched(), monotonic)
         self._lists: Table[tuple[IdentityChain, str, str], VaultList] = Table(
             lambda place: VaultList(session, *place, monotonic), monotonic
@@ -182,7 +185,7 @@ class KeyProber:
         timeout = answers.known_timeout(self._monotonic(), spared)
         if timeout is not None:
             return unanswered(timeout, versions_in_use, self._clock())
-        async with self._slots:
+        async with self._slots.turn(owner_of_calls()):
             # While this probe waited for its turn, another one may have timed out.
             timeout = answers.known_timeout(self._monotonic(), spared)
             if timeout is not None:
@@ -238,7 +241,7 @@ class KeyProber:
         lost = sorted(set(last.in_use) - accessible)
         if not lost:
             return last
-        async with self._slots:
+        async with self._slots.turn(owner_of_calls()):
             found = await probe_versions(self._session, key, lost, self._clock())
         watched.wrapped = dict(watched.wrapped) | dict(found.wrapped)
         return _missed(replace(last, in_use=dict(last.in_use) | dict(found.probe.in_use)), last)
@@ -248,7 +251,7 @@ class KeyProber:
         if not versions <= set(watched.wrapped):
             return False
         kept = {version: watched.wrapped[version] for version in sorted(versions)}
-        async with self._slots:
+        async with self._slots.turn(owner_of_calls()):
             if step is ProbeStep.UNWRAP:
                 return await unwrap_again(self._session, key, kept)
             wrapped = await round_trip_again(self._session, key, kept)

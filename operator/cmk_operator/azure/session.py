@@ -29,6 +29,7 @@ from cmk_operator.azure.table import UNUSED_FOR
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.access.token_verdict import is_refusal, judge_token_failure
 from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
+from cmk_operator.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONNECTIONS: Final = 16
-"""Enough for all workers: each waits for one answer at a time, and a TLS connection takes a quarter of a megabyte."""
+"""One owner of calls uses three quarters of them at most (`Turns`). A TLS connection takes a quarter of a megabyte."""
 USER_AGENT: Final = "cmk-operator"
 
 
@@ -80,6 +81,8 @@ class AzureSession:
     connections: int = CONNECTIONS
     _http: aiohttp.ClientSession | None = None
     _budget: CallBudget | None = None
+    _turns: Turns | None = None
+    """At the connections."""
     _kept: dict[tuple[object, ...], Any] = field(default_factory=dict)
     _used: dict[tuple[object, ...], float] = field(default_factory=dict)
     """The time of each client's last use; the longest unused first."""
@@ -87,6 +90,7 @@ class AzureSession:
     async def __aenter__(self) -> Self:
         self._http = open_session(connections=self.connections)
         self._budget = CallBudget(self.rates)
+        self._turns = Turns(self.connections)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -122,10 +126,10 @@ class AzureSession:
 
         A broken connection is retried at once, at most twice. An answer is never retried here: the work queue does that.
         """
-        if self._http is None or self._budget is None:
+        if self._http is None or self._budget is None or self._turns is None:
             raise RuntimeError("AzureSession is used outside of its context")
         return {
-            "transport": BudgetedTransport(self._http, self._budget, self.telemetry, base_url),
+            "transport": BudgetedTransport(self._http, self._budget, self.telemetry, base_url, self._turns),
             "retry_total": 2,
             "retry_connect": 2,
             "retry_read": 1,

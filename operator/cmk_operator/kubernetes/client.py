@@ -11,8 +11,10 @@ from urllib.parse import quote, urlencode
 import aiohttp
 
 from cmk_operator.api.model import GROUP, VERSION
+from cmk_operator.azure.call_budget import calls_of, owner_of_calls
 from cmk_operator.kubernetes.bounded_answer import METADATA_ONLY, AnswerTooLargeError, PageLimits
 from cmk_operator.kubernetes.connection import CONNECTIONS
+from cmk_operator.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -84,9 +86,9 @@ class KubernetesClient:
         self._api = api
         self._telemetry = telemetry
         self._limits = PageLimits()
-        self._turns = asyncio.Semaphore(CONNECTIONS)
-        """Requests get a connection in the order in which they come. aiohttp gives a free one to whoever asks at that moment, so that
-        passes that send one request after the other would keep it from one that waits, for as long as they last."""
+        self._turns = Turns(CONNECTIONS)
+        """Namespaces take turns at the connections. aiohttp gives a free one to whoever asks at that moment, so that passes that send
+        one request after the other would keep it from one that waits, for as long as they last."""
         self._shared: dict[ObjectReference, asyncio.Future[dict[str, Any] | None]] = {}
         """Answers to share. Each is dropped after `SHARED_FOR` seconds: it takes 27 kB, and its object may not exist any more."""
 
@@ -103,7 +105,8 @@ class KubernetesClient:
         """As `get`, but callers within `SHARED_FOR` seconds share one answer, for instance the tenant before 1,000 writes."""
         answer = self._shared.get(reference)
         if answer is None:
-            answer = self._shared[reference] = asyncio.ensure_future(self.get(reference))
+            with calls_of(str(reference)):  # it is not only for the owner of this pass
+                answer = self._shared[reference] = asyncio.ensure_future(self.get(reference))
             asyncio.get_running_loop().call_later(SHARED_FOR, self._shared.pop, reference)
         return await asyncio.shield(answer)
 
@@ -193,7 +196,7 @@ class KubernetesClient:
             headers["Accept"] = f"{METADATA_ONLY},application/json"
         status = 0
         try:
-            async with self._turns:
+            async with self._turns.turn(owner_of_calls()):
                 response = await self._api.call_api(verb, url, headers, body, _request_timeout=_PATIENCE)
                 status = response.status
                 raw: bytes = await response.read()
