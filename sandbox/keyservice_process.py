@@ -11,8 +11,8 @@ import trustme
 
 from sandbox.operator_process import (
     NAMESPACE,
-    STOP_SECONDS,
     OperatorDidNotStartError,
+    PodProcess,
     as_service_account,
     audience_of_deployment,
     await_ready,
@@ -41,30 +41,12 @@ CHART_VALUES = (
 
 
 @dataclass
-class KeyServiceProcess:
+class KeyServiceProcess(PodProcess):
     """A running replica of the key service: where callers reach it, by which authority they trust it, and its other endpoints."""
 
-    process: subprocess.Popen[bytes]
-    log: Path
     url: str
     ca_file: Path
     metrics_url: str
-
-    def stop(self) -> int:
-        """SIGTERM, as the kubelet does; the exit status."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-        return self.process.wait()
-
-    def kill(self) -> None:
-        """SIGKILL, as a node that dies."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
 
 
 def start_key_service(

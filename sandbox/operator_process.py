@@ -38,12 +38,11 @@ class OperatorDidNotStartError(Exception):
 
 
 @dataclass
-class OperatorProcess:
-    """A running operator, its log, and the base URL of its health and metrics endpoints."""
+class PodProcess:
+    """A process that runs here in place of a pod, and its log."""
 
     process: subprocess.Popen[bytes]
     log: Path
-    url: str
 
     @property
     def pid(self) -> int:
@@ -65,6 +64,13 @@ class OperatorProcess:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+
+@dataclass
+class OperatorProcess(PodProcess):
+    """A running operator, and the base URL of its health and metrics endpoints."""
+
+    url: str
 
     def metrics(self) -> str:
         """The metrics in Prometheus' text format."""

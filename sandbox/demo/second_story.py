@@ -9,27 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox.demo.services import CALLER, NAMESPACE, ORGANIZATION, Services, decrypt, encrypt
 from sandbox.demo.stage import PATIENCE, Stage, StoryFailedError, condition, expect, is_true
+from sandbox.demo.steps import Story
 from sandbox.environment import SECOND_STORY
 from sandbox.keyservice_process import SERVICE_ACCOUNT
 from sandbox.operator_process import NAMESPACE as OPERATOR_NAMESPACE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
 VAULT, KEY = "acme-kv", "organization"
 NOTE = b"deliver to the back door"
 PROBE_SECONDS, GRACE_SECONDS = 2, 30
-STEPS: list[tuple[str, Callable[[Stage], Awaitable[str]]]] = []
-
-
-def step(title: str) -> Callable[[Callable[[Stage], Awaitable[str]]], Callable[[Stage], Awaitable[str]]]:
-    """Add a step to the second story, in the order of this file."""
-
-    def add(play: Callable[[Stage], Awaitable[str]]) -> Callable[[Stage], Awaitable[str]]:
-        STEPS.append((title, play))
-        return play
-
-    return add
+STEPS = Story()
+step = STEPS.step
 
 
 @step("The key service starts beside the operator, with a database of its own")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from azure.core.exceptions import HttpResponseError
 
@@ -30,23 +30,12 @@ from sandbox.demo.stage import (
     expect,
     is_true,
 )
+from sandbox.demo.steps import Story
 from sandbox.kubernetes.servers import ClusterError
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
 CONTENT = b"a customer's document"
-STEPS: list[tuple[str, Callable[[Stage], Awaitable[str]]]] = []
-
-
-def step(title: str) -> Callable[[Callable[[Stage], Awaitable[str]]], Callable[[Stage], Awaitable[str]]]:
-    """Add a step to the story, in the order of this file."""
-
-    def add(play: Callable[[Stage], Awaitable[str]]) -> Callable[[Stage], Awaitable[str]]:
-        STEPS.append((title, play))
-        return play
-
-    return add
+STEPS = Story()
+step = STEPS.step
 
 
 @step("The provider prepares its identity, and storage, SQL, a disk and a Snowflake account")
