@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -194,6 +195,10 @@ WIDE = {
 }
 
 
+LICENCE = {"NAME": "organizations", "ACCESS-METHODS": '["Application"]', "VIEW-ONLY-ENCRYPT": "Refused"}
+"""The Licence: its name is given, and it has no status."""
+
+
 def of(short_name: str) -> tuple[str, ...]:
     return (
         "get",
@@ -211,6 +216,22 @@ def test_kubectl_shows_the_columns_by_the_short_name(
     assert re.fullmatch(r"\d+s|\d+m(\d+s)?", row.pop("AGE"))
     assert row == NARROW[short_name]
     assert list(row) == list(NARROW[short_name])
+
+
+def test_kubectl_shows_the_columns_of_the_licence(api: Api, cluster: Cluster) -> None:
+    body = {
+        "apiVersion": "cmk-operator.dev/v1alpha1",
+        "kind": "Licence",
+        "metadata": {"name": "organizations"},
+        "spec": {"accessMethods": ["Application"], "viewOnlyEncrypt": "Refused"},
+    }
+    cluster.kubectl("apply", "--filename", "-", stdin=json.dumps(body))
+    try:
+        row = table(cluster.kubectl("get", "cmklicence"))
+    finally:
+        cluster.kubectl("delete", "cmklicence", "organizations")
+    assert row.pop("AGE")
+    assert row == LICENCE
 
 
 @pytest.mark.parametrize("short_name", list(WIDE))
@@ -310,5 +331,6 @@ def test_every_column_of_the_definitions_is_looked_at_here() -> None:
     from cmk_operator.api.crd import KINDS as DEFINED  # noqa: PLC0415 - the operator's own list
 
     for kind in DEFINED:
-        looked_at = {"AGE", *NARROW[kind.short_name], *WIDE[kind.short_name]} - {"NAME"}
+        shown_here = LICENCE if kind.short_name == "cmklicence" else NARROW[kind.short_name] | WIDE[kind.short_name]
+        looked_at = {"AGE", *shown_here} - {"NAME"}
         assert {column.name.upper() for column in kind.columns} == looked_at
