@@ -181,9 +181,14 @@ async def test_what_no_reverting_resource_needs_has_no_finalizer(environment: En
 async def test_a_revert_waits_when_its_key_object_is_deleted_first_and_says_how_to_let_go(
     environment: Environment, operator: Operator
 ) -> None:
+    async def held() -> bool:
+        key = await environment.objects.get("CustomerManagedKey", "cmk", environment.namespace)
+        return bool(key["metadata"].get("finalizers"))
+
     await environment.ready()
     await environment.apply_resource(deletionPolicy=REVERT)
     await until_finalizers(environment, 1)
+    await environment.eventually("the key's own finalizer", held)
     since = await environment.position()
     await environment.objects.delete("CustomerManagedKey", "cmk", environment.namespace)
     # The key waits for the revert, until somebody takes its finalizer away.

@@ -110,7 +110,8 @@ class Acme:
         refused = await self.reads()
         assert isinstance(refused, Problem)
         assert refused.kind is Kind.DENIED
-        assert "organization's administrator" in refused.remedy
+        # Memory says what was confirmed, and the vault itself what it was just asked: both name who must act.
+        assert "'s administrator" in refused.remedy
         assert condition(status, "Ready")["status"] == "False"
         assert " must " in condition(status, "KeyAccessible")["message"]
         return status
