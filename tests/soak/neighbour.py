@@ -46,13 +46,14 @@ class Neighbour:
     async def refused_manifests(self, number: int) -> str:
         """Manifests that name the victim's tenant, key and resources, from where nobody admits them; to be deleted with a revert."""
         await self.world.ground.objects.create_namespace(self.stranger)
-        victim = self.world.targets[number % len(self.world.targets)]
+        chosen = number % len(self.world.targets)
+        victim = self.world.targets[chosen]
         for kind, name, spec in (
             ("CustomerManagedKey", "cmk", {"tenantRef": {"name": self.world.name}, "keyUri": self.world.vault.uri("cmk")}),
             *(
                 (
                     "EncryptedResource",
-                    f"refused-{index}",
+                    f"refused-{chosen}-{index}",  # a manifest cannot move to another resource
                     {"keyRef": {"name": "cmk"}, "deletionPolicy": "RevertToPlatformKey", **victim.spec},
                 )
                 for index in range(REFUSED)
@@ -61,17 +62,19 @@ class Neighbour:
             await self._apply(kind, name, self.stranger, spec)
         return f"{REFUSED} on {victim.name}"
 
-    async def missing_keys(self) -> str:
+    async def missing_keys(self) -> str | None:
         """Keys of names that its vault does not have."""
-        await self._settle_in()
+        if not await self._settle_in():
+            return None
         for index in range(MISSING):
             spec = {"tenantRef": {"name": self.name}, "keyUri": self._uri(f"missing-{index}")}
             await self._apply("CustomerManagedKey", f"missing-{index}", self.name, spec)
         return f"{MISSING} keys"
 
-    async def own_resource(self) -> str:
+    async def own_resource(self) -> str | None:
         """A resource of its own in the subscription that it shares with the victim, and one of the victim beyond its scope."""
-        await self._settle_in()
+        if not await self._settle_in():
+            return None
         if self.own is None:
             ground = self.world.ground
             await ground.provider.create_resource_group(f"rg-{self.name}")
@@ -139,10 +142,12 @@ class Neighbour:
     def _uri(self, key: str) -> str:
         return f"https://{self.world.name}-nkv.vault.azure.net/keys/{key}"
 
-    async def _settle_in(self) -> None:
-        """Its tenant, its vault and its key, once."""
+    async def _settle_in(self) -> bool:
+        """Its tenant, its vault and its key, once; False while the application has no consent, to which nothing can be granted."""
         if ("CustomerTenant", "", self.name) in self.made:
-            return
+            return True
+        if not self.world.vault.consent:
+            return False
         ground, vault = self.world.ground, f"{self.world.name}-nkv"
         customer = ground.customer
         await ground.objects.create_namespace(self.name)
@@ -164,6 +169,7 @@ class Neighbour:
         await self._apply("CustomerTenant", self.name, "", tenant)
         key = {"tenantRef": {"name": self.name}, "keyUri": self._uri("theirs")}
         await self._apply("CustomerManagedKey", "theirs", self.name, key)
+        return True
 
     async def _apply(self, kind: str, name: str, namespace: str, spec: dict[str, Any]) -> None:
         if (kind, namespace, name) in self.deleting:
