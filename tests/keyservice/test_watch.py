@@ -56,7 +56,7 @@ async def client(connection: Connection) -> AsyncIterator[KubernetesClient]:
     await api.close()
 
 
-async def create(client: KubernetesClient, name: str = "acme", organization: str = "acme") -> str:
+async def create(client: KubernetesClient, name: str = "acme", organization: str = "watched") -> str:
     body = {
         "apiVersion": "cmk-operator.dev/v1alpha1",
         "kind": "OrganizationKey",
@@ -92,32 +92,32 @@ async def test_what_is_accepted_comes_in_and_the_report_goes_out_beside_the_oper
     running = asyncio.create_task(OrganizationKeyWatch(client, connection, organizations).run(stop))
     await eventually("a first list", lambda: organizations.complete)
     uid = await create(client)
-    await eventually("the object", lambda: organizations.find("acme"))
-    found = organizations.find("acme")
+    await eventually("the object", lambda: organizations.find("watched"))
+    found = organizations.find("watched")
     assert found is not None
     assert (found.accepted, found.uid) == (None, uid)
     await client.apply_status(ACME, "OrganizationKey", uid, {"observedGeneration": 1, "accepted": ACCEPTED})
-    await eventually("what is accepted", lambda: (one := organizations.find("acme")) is not None and one.accepted)
+    await eventually("what is accepted", lambda: (one := organizations.find("watched")) is not None and one.accepted)
     report = data_keys_report(
         1, [KidCount(PLATFORM_KEY, 3, 0)], RewrapState(2, 1, "waits"), Serving.SERVING, datetime.now(UTC), ""
     )
     assert report is not None
     await apply_report(client, found, report | {"observedAt": "2026-11-30T07:01:00Z"})
-    await eventually("the report", lambda: (one := organizations.find("acme")) is not None and one.reported)
-    found = organizations.find("acme")
+    await eventually("the report", lambda: (one := organizations.find("watched")) is not None and one.reported)
+    found = organizations.find("watched")
     assert found is not None
     assert is_same(found.reported, report)
     # The operator applies its whole status again, which has no dataKeys.
     await client.apply_status(ACME, "OrganizationKey", uid, {"observedGeneration": 1, "accepted": ACCEPTED | {"revision": 2}})
     await eventually(
-        "the second revision", lambda: (one := organizations.find("acme")) and one.accepted and one.accepted.revision == 2
+        "the second revision", lambda: (one := organizations.find("watched")) and one.accepted and one.accepted.revision == 2
     )
     assert (await status_of(client))["dataKeys"]["total"] == 3
     assert (await read("key-service-watch", "acme")).accepted.revision == 2
     await client.delete(ACME, uid)
-    await eventually("the deletion", lambda: organizations.find("acme") is None)
+    await eventually("the deletion", lambda: organizations.find("watched") is None)
     again = await create(client)
-    await eventually("the new object", lambda: (one := organizations.find("acme")) is not None and one.uid == again)
+    await eventually("the new object", lambda: (one := organizations.find("watched")) is not None and one.uid == again)
     await apply_report(client, found, report)
     assert "dataKeys" not in await status_of(client)
     await client.delete(ACME, again)

@@ -140,7 +140,7 @@ class Member(Shape):
     group: str | None = Field(default=None, min_length=1, max_length=255, description="A value of the groups claim.")
 
 
-Members = Annotated[list[Member], Field(max_length=50)]
+Members = Annotated[list[Member], Field(max_length=20)]
 
 
 class OrganizationRotation(Shape):

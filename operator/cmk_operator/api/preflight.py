@@ -30,7 +30,7 @@ class PreflightSpec(Shape):
     keys: list[PlannedManifest] | None = Field(default=None, max_length=20, description="CustomerManagedKeys to check.")
     resources: list[PlannedManifest] | None = Field(default=None, max_length=100, description="EncryptedResources to check.")
     organization_keys: list[PlannedManifest] | None = Field(
-        default=None, max_length=20, description="OrganizationKeys to check."
+        default=None, max_length=10, description="OrganizationKeys to check."
     )
 
 
