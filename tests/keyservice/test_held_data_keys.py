@@ -66,12 +66,12 @@ def test_no_text_form_shows_a_key() -> None:
     ("newest", "accepted", "expected"),
     [
         (None, OWN, NewEpoch.FIRST),
-        (NewestKey(1, OWN.kid, None, 1), OWN, None),
-        (NewestKey(1, OWN.kid, None, 90), OWN, NewEpoch.AGE),
-        (NewestKey(1, PLATFORM_KEY, None, 1), OWN, NewEpoch.OWN_KEY),
-        (NewestKey(1, OWN.kid, PLATFORM_KEY, 1), OWN, NewEpoch.OWN_KEY),
-        (NewestKey(1, PLATFORM_KEY, None, 1), PLATFORM, None),
-        (NewestKey(2, OWN.kid, None, 1), PLATFORM, None),
+        (NewestKey(1, OWN.kid, 1), OWN, None),
+        (NewestKey(1, OWN.kid, 90), OWN, NewEpoch.AGE),
+        (NewestKey(1, PLATFORM_KEY, 1), OWN, NewEpoch.OWN_KEY),
+        (NewestKey(1, OWN.kid, 1, retired=True), OWN, NewEpoch.OWN_KEY),
+        (NewestKey(1, PLATFORM_KEY, 1), PLATFORM, None),
+        (NewestKey(2, OWN.kid, 1), PLATFORM, None),
     ],
 )
 def test_new_data_gets_a_new_data_key_by_age_and_with_the_organizations_first_own_key(

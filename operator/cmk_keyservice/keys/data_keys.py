@@ -347,4 +347,4 @@ class DataKeys:
 
 
 def _newest(row: DataKeyRow) -> NewestKey:
-    return NewestKey(row.epoch, row.kid, row.previous_kid, row.age / 86_400)
+    return NewestKey(row.epoch, row.kid, row.age / 86_400, retired=row.state == "Retired")

@@ -25,14 +25,15 @@ class NewestKey:
 
     epoch: int
     kid: str
-    previous_kid: str | None
     age_days: float
+    retired: bool = False
+    """Whether the re-wrap took it from the platform's key to the organization's own."""
 
 
 def new_epoch(newest: NewestKey | None, accepted: Accepted, epoch_days: float = EPOCH_DAYS) -> NewEpoch | None:
     """Whether new data gets a new data key, and why; None: it gets the newest one."""
     if newest is None:
         return NewEpoch.FIRST
-    if not accepted.by_platform and PLATFORM_KEY in {newest.kid, newest.previous_kid}:
+    if not accepted.by_platform and (newest.kid == PLATFORM_KEY or newest.retired):
         return NewEpoch.OWN_KEY
     return NewEpoch.AGE if newest.age_days >= epoch_days else None

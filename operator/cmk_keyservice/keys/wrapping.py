@@ -19,6 +19,7 @@ from cmk_keyservice.crypto.wrapped_payload import pack, unpack
 from cmk_keyservice.keys.data_key import DataKey
 from cmk_keyservice.keys.problems import wrap_not_confirmed
 from cmk_keyservice.store.rows import NewDataKey, Rewrapped
+from cmk_keyservice.vaults.accepted import PLATFORM_KEY
 from cmk_keyservice.vaults.answers import NotDone
 from cmk_operator.azure.key_gate import Purpose
 
@@ -94,7 +95,9 @@ class Wrapping:
             return wrapped
         kid, algorithm, ciphertext, request_ids = wrapped
         edek = seal_edek(self._internal, ciphertext, row.organization, row.id, kid, row.epoch)
-        return Made(Rewrapped(row.id, row.row_version, kid, algorithm, edek), f"{opened.request_id} {request_ids}".strip())
+        retires = row.kid == PLATFORM_KEY and kid != PLATFORM_KEY
+        new = Rewrapped(row.id, row.row_version, kid, algorithm, edek, retires)
+        return Made(new, f"{opened.request_id} {request_ids}".strip())
 
     @staticmethod
     def data_key(row: DataKeyRow, material: bytes, expires: float) -> DataKey:

@@ -36,11 +36,12 @@ _COMPARE_AND_SET: Final = text(
     """
     UPDATE data_key SET
         previous_kid = data_key.kid, previous_algorithm = data_key.algorithm, previous_edek = data_key.edek,
-        kid = new.kid, algorithm = new.algorithm, edek = new.edek, row_version = data_key.row_version + 1
+        kid = new.kid, algorithm = new.algorithm, edek = new.edek, row_version = data_key.row_version + 1,
+        state = CASE WHEN new.retires THEN 'Retired' ELSE data_key.state END
     FROM unnest(
         CAST(:ids AS uuid[]), CAST(:row_versions AS integer[]), CAST(:kids AS text[]), CAST(:algorithms AS text[]),
-        CAST(:edeks AS bytea[])
-    ) AS new (id, row_version, kid, algorithm, edek)
+        CAST(:edeks AS bytea[]), CAST(:retires AS boolean[])
+    ) AS new (id, row_version, kid, algorithm, edek, retires)
     WHERE data_key.id = new.id AND data_key.row_version = new.row_version AND data_key.organization = :organization
     RETURNING data_key.id
     """
@@ -110,6 +111,7 @@ class DataKeys(Database):
             "kids": [one.kid for one in new],
             "algorithms": [one.algorithm for one in new],
             "edeks": [one.edek for one in new],
+            "retires": [one.retires for one in new],
         }
         async with self.transaction(within) as connection:
             stopped = await fenced(connection, organization, fence)

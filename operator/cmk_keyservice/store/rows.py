@@ -63,7 +63,10 @@ class NewDataKey:
 
 @dataclass(frozen=True, slots=True)
 class DataKeyRow:
-    """A row of `data_key`; `age` is in seconds by the database's clock."""
+    """A row of `data_key`; `age` is in seconds by the database's clock.
+
+    `state` is `Retired` if the platform's key once wrapped it and the organization's own does now, else `Active`.
+    """
 
     id: UUID
     organization: str
@@ -93,6 +96,8 @@ class Rewrapped:
     kid: str
     algorithm: str
     edek: bytes = field(repr=False)
+    retires: bool = False
+    """Whether the data key's state is `Retired` from now on; it never becomes `Active` again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -370,6 +370,21 @@ async def test_an_organization_that_brings_its_own_key_is_moved_to_it_and_gets_n
     assert await read_all(await world.replica(), world, rows) == expected(2)
 
 
+async def test_data_after_the_move_to_an_own_key_is_under_no_data_key_that_the_platforms_key_once_wrapped(world: World) -> None:
+    world.accept_platform()
+    platform = await world.replica()
+    await written(platform, world, 1)
+    await world.make_key()
+    await world.accept()
+    await platform.upkeep.tend(world.organization())  # the re-wrap has ended, and dropped the wraps by the platform's key
+    own = await world.replica()
+    assert (await own.data_keys.current(world.name, SERVICE, "p0")).epoch == 2
+    await world.rotate()
+    await world.accept()
+    await own.upkeep.tend(world.organization())
+    assert (await (await world.replica()).data_keys.current(world.name, SERVICE, "p0")).epoch == 2
+
+
 async def test_the_record_tells_each_act_on_the_keys_with_azures_request_ids(acme: World) -> None:
     replica = await acme.replica()
     rows = await written(replica, acme, 1)
