@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import json
 import logging
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from urllib.parse import urlencode, urlsplit
 import aiohttp
 import jwt
 
+from cmk_operator.answer_gate import LARGEST_ANSWER, UnreadableError, read_object
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -26,7 +27,6 @@ ALGORITHMS: Final = ("RS256", "PS256", "ES256", "EdDSA")
 """Only asymmetric ones: with HS256, who knows the client secret could write an id_token."""
 LEEWAY_SECONDS: Final = 60.0
 PATIENCE: Final = aiohttp.ClientTimeout(total=15)
-MOST_BYTES: Final = 1024 * 1024
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
@@ -114,15 +114,24 @@ class OpenId:
     async def _answer(self, method: str, url: str, form: Mapping[str, str] | None = None) -> dict[str, Any]:
         try:
             async with self._session.request(method, url, data=form, timeout=PATIENCE, allow_redirects=False) as response:
-                raw = await response.content.read(MOST_BYTES)
+                raw = await _whole(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             _LOG.warning("%s does not answer: %s", url, type(error).__name__)
             raise SignInError("The identity provider does not answer. Try again in a minute.") from error
         try:
-            answer = json.loads(raw)
-        except ValueError as error:
+            return read_object(raw)
+        except UnreadableError as error:
             raise SignInError("The identity provider gave no usable answer. Try again in a minute.") from error
-        return answer if isinstance(answer, dict) else {}
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """The body, in however many pieces it arrives. Not `response.read()`: that keeps the access token only, and no id_token."""
+    kept = bytearray()
+    async for piece in response.content.iter_any():
+        kept += piece
+        if len(kept) > LARGEST_ANSWER:
+            raise SignInError("The identity provider gave no usable answer. Try again in a minute.")
+    return bytes(kept)
 
 
 def _verified(token: str, keys: Mapping[str, Any], client: Client, nonce: str) -> dict[str, Any]:

@@ -7,19 +7,17 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
-
-import aiohttp
 
 from cmk_keyservice.console.application import Console
 from cmk_keyservice.console.openid import OpenId
 from cmk_keyservice.console.organizations import OrganizationKeys
 from cmk_keyservice.http.server import Certificate, listener
 from cmk_operator import __version__
+from cmk_operator.answer_gate import open_session
 from cmk_operator.kubernetes.client import KubernetesClient
 from cmk_operator.kubernetes.connection import find_connection
 from cmk_operator.kubernetes.exec_plugin import ConfigurationError
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger("cmk_keyservice.console")
 GRACE_SECONDS: Final = 5.0
+CONNECTIONS: Final = 64
+"""Most connections to identity providers at the same time."""
 
 
 async def serve_console(settings: ConsoleSettings) -> int:
@@ -47,8 +47,7 @@ async def serve_console(settings: ConsoleSettings) -> int:
         return 2
     async with AsyncExitStack() as stack:
         client = KubernetesClient(await stack.enter_async_context(connection.open()), Telemetry())
-        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context())
-        outside = await stack.enter_async_context(aiohttp.ClientSession(connector=connector, trust_env=True))
+        outside = await stack.enter_async_context(open_session(connections=CONNECTIONS, trust_env=True))
         console = Console(settings, OrganizationKeys(client), OpenId(outside), time.monotonic, lambda: datetime.now(UTC))
         server = listener(console.application(), certificate.context if certificate is not None else None, GRACE_SECONDS)
         following = asyncio.ensure_future(certificate.follow()) if certificate is not None else None

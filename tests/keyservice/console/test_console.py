@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -12,10 +14,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import ValidationError
 
 from cmk_keyservice.console.changes import Draft, TenantChoice, Wanted, wanted
-from cmk_keyservice.console.openid import Client, SignInError, _verified, challenge_of
+from cmk_keyservice.console.openid import Client, OpenId, SignInError, _verified, challenge_of
 from cmk_keyservice.console.people import Person, Role, person_of, role_of
 from cmk_keyservice.console.sessions import PENDING_SECONDS, SESSION_SECONDS, RateLimit, Sessions
 from cmk_keyservice.settings import ConsoleSettings
+from cmk_operator.answer_gate import LARGEST_ANSWER, open_session
 from cmk_operator.api.organization_key import OrganizationKeySpec
 
 NOW = datetime(2026, 11, 30, 9, 0, tzinfo=UTC)
@@ -104,6 +107,31 @@ def test_an_id_token_of_the_issuer_for_this_sign_in_is_believed() -> None:
 def test_no_other_id_token_is(forged: str) -> None:
     with pytest.raises(SignInError):
         _verified(forged, KEYS, ISSUED, "n")
+
+
+@pytest.mark.parametrize(
+    ("size", "begins"),
+    [(600_000, "https://issuer.example/authorize?"), (LARGEST_ANSWER + 1, "The identity provider gave no usable")],
+)
+async def test_an_answer_is_read_whole_in_however_many_pieces_it_comes_and_no_further_than_the_bound(
+    size: int, begins: str
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        endpoints = dict.fromkeys(("authorization_endpoint", "token_endpoint", "jwks_uri"), "https://issuer.example/authorize")
+        body = json.dumps({"issuer": issuer, **endpoints}).encode().rjust(size)
+        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % size + body)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    issuer = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, open_session(connections=1) as session:
+        client = Client(issuer, CLIENT, "https://page.example/back", {})
+        try:
+            found = await OpenId(session).authorization_url(client, state="s", nonce="n", verifier="v")
+        except SignInError as error:
+            found = str(error)
+    assert found.startswith(begins)
 
 
 def test_the_challenge_is_that_of_rfc_7636_appendix_b() -> None:
