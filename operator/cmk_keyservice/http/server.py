@@ -67,6 +67,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     header_seconds = HEADER_SECONDS
     _header_bytes = 0
+    _unread_bytes = 0
+    """Bytes since the parser last passed something on. It keeps a header, or a trailer after a body, in memory until its end."""
     _in_headers = False
     _deadline: asyncio.TimerHandle | None = None
 
@@ -82,13 +84,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on. Headers that are complete at once, as most are, need no time limit."""
+        self._unread_bytes += len(data)
         super().data_received(data)
+        if self._unread_bytes > MOST_HEADER_BYTES and not self.transport.is_closing():
+            self.send_400_response("A header is too large.")
         if self._in_headers and self._deadline is None:
             self._start_deadline()
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._header_bytes = 0
+        self._header_bytes = self._unread_bytes = 0
         self._in_headers = True
         self._end_deadline()
         super().on_message_begin()
@@ -106,11 +111,23 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """From here on, the body has bounds of its own."""
         self._in_headers = False
+        self._unread_bytes = 0
         self._end_deadline()
         super().on_headers_complete()
         self.scope[EXCHANGE] = Exchange(self.cycle)  # type: ignore[typeddict-unknown-key]  # a key of our own
 
+    def on_body(self, body: bytes) -> None:
+        """The parser kept nothing back."""
+        self._unread_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The parser kept nothing back."""
+        self._unread_bytes = 0
+        super().on_message_complete()
+
     def _bound(self, more: int) -> None:
+        self._unread_bytes = 0
         self._header_bytes += more
         if self._header_bytes > MOST_HEADER_BYTES:
             raise HeadersTooLargeError
