@@ -221,6 +221,8 @@ class Certificate:
         if found == self._seen:
             return
         expires = x509.load_pem_x509_certificate(text).not_valid_after_utc
+        # A certificate that does not fit its key would leave a context without a key: so it is tried on another one first.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._certificate, self._key)
         self.context.load_cert_chain(self._certificate, self._key)
         self._seen = found
         self._expires(expires.timestamp())

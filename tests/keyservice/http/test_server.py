@@ -1,16 +1,21 @@
-"""The listener by itself: what a connection may send before anybody is known."""
+"""The listener by itself: what a connection may send before anybody is known, and a certificate that does not fit its key."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
+import ssl
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 import uvicorn
 from uvicorn.server import ServerState
 
-from cmk_keyservice.http.server import BoundedProtocol
+from cmk_keyservice.http.server import BoundedProtocol, Certificate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HEADERS = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n"
 
@@ -55,3 +60,38 @@ async def test_a_body_of_any_size_is_no_line_without_end() -> None:
         writer.close()
         await writer.wait_closed()
     assert answers.count(b"HTTP/1.1 401") == 2
+
+
+def test_a_certificate_that_does_not_fit_its_key_leaves_the_old_one_in_use(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    first, second = authority.issue_cert("localhost"), authority.issue_cert("localhost")
+
+    def write(certificate: trustme.LeafCert, key: trustme.LeafCert) -> None:
+        certificate.cert_chain_pems[0].write_to_path(tmp_path / "tls.crt")
+        key.private_key_pem.write_to_path(tmp_path / "tls.key")
+
+    write(first, first)
+    shown = Certificate(tmp_path / "tls.crt", tmp_path / "tls.key", lambda _expires: None)
+    shown.load()
+    before = _seen_by_a_caller(shown, authority)
+    write(second, first)
+    with pytest.raises(ssl.SSLError):
+        shown.load()
+    assert _seen_by_a_caller(shown, authority) == before
+    write(second, second)
+    shown.load()
+    assert _seen_by_a_caller(shown, authority) != before
+
+
+def _seen_by_a_caller(shown: Certificate, authority: trustme.CA) -> bytes | None:
+    """The certificate that a whole handshake shows, without a socket."""
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    caller = trust.wrap_bio(down, up, server_hostname="localhost")
+    server = shown.context.wrap_bio(up, down, server_side=True)
+    for _ in range(3):
+        for side in (caller, server):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    return caller.getpeercert(binary_form=True)
