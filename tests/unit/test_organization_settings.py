@@ -31,6 +31,7 @@ from cmk_operator.reconcile.organization.settings import (
     with_accepted,
     with_bounds,
 )
+from cmk_operator.reconcile.organization.versions import version_reports
 from tests.unit.samples import APPLICATION, CLIENT, CUSTOMER, KEY, NOW, PROVIDER, V1, V2
 
 CANARY = Canary(wrapped="AAAA", digest="0" * 64)
@@ -108,6 +109,21 @@ def test_the_key_in_force_that_only_the_new_access_reaches_is_found_with_it_firs
         (2, f"{KEY}/{V1}", OWN),
         (1, f"{KEY}/{V1}", ACCESS),
     ]
+
+
+def test_a_key_that_is_spelled_anew_keeps_its_first_name_so_that_no_version_in_force_looks_superseded() -> None:
+    vault, _, name = KEY.rpartition("/")
+    respelled = f"{vault}/{name.upper()}"
+    anew = Proven(f"{respelled}/{V1}", "RSA-OAEP-256", CANARY)
+    pinned = in_force(in_force(), Wanted(60, 600, parse_key_uri(f"{respelled}/{V1}"), ACCESS), anew)
+    assert pinned.accepted is not None
+    assert (pinned.accepted.kid, pinned.earlier) == (f"{KEY}/{V1}", ())
+    back = in_force(in_force(in_force(), found=proven(V2)), Wanted(60, 600, parse_key_uri(respelled), ACCESS), anew)
+    assert back.accepted is not None
+    assert back.accepted.kid == f"{KEY}/{V1}"
+    counted = {f"{KEY}/{V1}": 1, f"{KEY}/{V2}": 0}
+    versions = version_reports(back, counted, "0h", NOW)
+    assert [(one.kid, one.safe_to_disable) for one in versions] == [(f"{KEY}/{V1}", "False"), (f"{KEY}/{V2}", "True")]
 
 
 def test_other_bounds_are_a_revision_of_the_same_key_and_leave_nothing_behind() -> None:

@@ -37,6 +37,7 @@ from cmk_operator.reconcile.organization.settings import (
     difference,
     effective_settings,
     key_of,
+    known_kid,
     version_of,
     wanted_settings,
     with_accepted,
@@ -172,12 +173,13 @@ class _Pass:
 
     async def _accept(self, wanted: Wanted, proven: Proven) -> None:
         await hold(self.context.cluster, self.organization)
+        kid = known_kid(self.status, proven.kid)
         self.status = with_accepted(self.status, wanted, proven, self.now)
-        check = CheckReport(at=self.now, kid=proven.kid) if proven.canary is not None else None
+        check = CheckReport(at=self.now, kid=kid) if proven.canary is not None else None
         self.status = self.status.model_copy(update={"check": check, "pending_version": None})
         self.request_id = proven.request_id
         if proven.canary is not None:
-            self._proved(proven.kid)
+            self._proved(kid)
         accepted = self.status.accepted
         gate = await self.trial.gate_of(accepted, wanted.access) if accepted is not None and wanted.access is not None else None
         if gate is None or isinstance(gate, Fault):
@@ -276,8 +278,9 @@ class _Pass:
             return
         self.visit.check_again_at = float("-inf")
         await self._advise(gate, tried)
-        if tried.kid == accepted.kid:
-            self._checked(CheckReport(at=self.now, kid=tried.kid))
+        kid = known_kid(self.status, tried.kid)
+        if kid == accepted.kid:
+            self._checked(CheckReport(at=self.now, kid=kid))
             return
         version = tried.kid.rpartition("/")[2]
         approved = self.organization.metadata.annotations.get(APPROVED_VERSION)

@@ -119,6 +119,16 @@ def version_of(accepted: AcceptedKey) -> KeyUri | None:
     return key_uri_or_none(accepted.kid)
 
 
+def known_kid(status: OrganizationKeyStatus, kid: str) -> str:
+    """The name that the status already has for a key version; the given one if it has none.
+
+    Key Vault compares names without regard to case, and a manifest may be spelled anew: a second name for the version in force
+    would make the first look unused.
+    """
+    known = (status.accepted, *status.earlier) if status.accepted is not None else status.earlier
+    return next((one.kid for one in known if one.kid.lower() == kid.lower()), kid)
+
+
 def with_accepted(status: OrganizationKeyStatus, wanted: Wanted, proven: Proven, now: datetime) -> OrganizationKeyStatus:
     """The status with settings in force that have passed their test; those before become the first of `earlier`."""
     before = status.accepted
@@ -133,7 +143,7 @@ def with_accepted(status: OrganizationKeyStatus, wanted: Wanted, proven: Proven,
         revision=revision,
         mode=wanted.mode,
         key_uri=str(wanted.key_uri) if wanted.key_uri is not None else None,
-        kid=proven.kid,
+        kid=known_kid(status, proven.kid),
         algorithm=proven.algorithm,
         canary=proven.canary,
         since=now,

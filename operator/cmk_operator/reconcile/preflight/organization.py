@@ -20,6 +20,7 @@ from cmk_operator.core.preflight import (
 )
 from cmk_operator.reconcile.organization.acceptance import Refused, TestStage
 from cmk_operator.reconcile.organization.report import counted_data_keys
+from cmk_operator.reconcile.organization.settings import known_kid
 from cmk_operator.reconcile.organization.trial import Trial
 from cmk_operator.reconcile.references import resolve_organization
 
@@ -55,7 +56,7 @@ async def check_organization(context: PreflightContext, name: str, namespace: st
     status, now = organization.status, context.now()
     counted = counted_data_keys(status, now)
     in_force = status.accepted.kid if status.accepted is not None else ""
-    effect = organization_effect(in_force, tried.kid, counted.get(in_force) if counted is not None else None)
+    effect = organization_effect(in_force, known_kid(status, tried.kid), counted.get(in_force) if counted is not None else None)
     if wanted.access is None:
         return (admitted, passed(CheckStage.OLD_KEY, "the key in force can be unwrapped, or no data key is on it"), effect)
     gate = await trial.gates.of(cluster.client, wanted.access, namespace, now)
