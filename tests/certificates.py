@@ -1,4 +1,4 @@
-"""Certificates and their private keys, as an organization's administrator makes them for a registration."""
+"""Certificates and their private keys, as a customer's administrator makes them for a registration."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_each_failure_of_an_unwrap_says_what_it_means_and_who_must_act(
         (700016, "", Reason.REGISTRATION_MISSING, "must enable or create it"),
         (7000112, "", Reason.REGISTRATION_MISSING, "must enable or create it"),
         (53003, "", Reason.PERMISSION_DENIED, "Conditional Access"),
-        (999999, "", Reason.ENTRA_REFUSED, "the organization's administrator must look the code up"),
+        (999999, "", Reason.ENTRA_REFUSED, "the customer's administrator must look the code up"),
     ],
 )
 def test_each_refusal_of_an_own_registration_is_the_organization_s_to_end(

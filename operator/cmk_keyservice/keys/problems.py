@@ -55,7 +55,7 @@ def being_confirmed(confirm: float) -> Problem:
         Kind.UNAVAILABLE,
         "RefusalBeingConfirmed",
         "the organization's key refuses the key service; a second try will confirm that",
-        "Retry. If the refusal is confirmed, the organization's administrator decides whether access returns.",
+        "Retry. If the refusal is confirmed, the customer's administrator decides whether access returns.",
         retryable=True,
         retry_after=confirm,
     )
@@ -78,7 +78,7 @@ def canary_differs() -> Problem:
         Kind.DENIED,
         "CanaryDiffers",
         "the key unwraps its canary to something else than was wrapped: it is not the key that was accepted",
-        "The organization's administrator must restore the key from its own backup, or configure the key that is there.",
+        "The customer's administrator must restore the key from its own backup, or configure the key that is there.",
         retryable=False,
     )
 
@@ -101,7 +101,7 @@ def old_version_unavailable(problem: Problem, kid: str) -> Problem:
         problem.kind,
         "OldVersionUnavailable",
         f"this data key is still wrapped by {kid}, which refuses: {problem.detail}",
-        f"The organization's administrator must enable {kid} again until the re-wrap has ended"
+        f"The customer's administrator must enable {kid} again until the re-wrap has ended"
         " (status.dataKeys.rewrap.pending is 0).",
         retryable=False,
     )
@@ -126,7 +126,7 @@ def refused_elsewhere(shared: Proof) -> Problem:
         Kind.LOST if lost else Kind.DENIED,
         "KeyLost" if lost else "KeyDenied",
         shared.detail or "the organization's key refuses the key service",
-        "The organization's administrator decides whether access returns; the next look at the key finds that by itself.",
+        "The customer's administrator decides whether access returns; the next look at the key finds that by itself.",
         retryable=False,
     )
 

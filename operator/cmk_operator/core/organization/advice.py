@@ -25,7 +25,7 @@ def region_advice(organization_region: str | None, vault_region: str | None) -> 
         return None
     return (
         f"the vault is in {region_of(vault_region)}, and the organization's data in {region_of(organization_region)}, so that an outage "
-        "of either region stops the data: the organization's administrator should use a vault in the same region"
+        "of either region stops the data: the customer's administrator should use a vault in the same region"
     )
 
 
@@ -43,11 +43,11 @@ def _recovery(attributes: KeyAttributes) -> str | None:
         return None
     if "Recoverable" not in level:
         return (
-            "the vault has no soft delete, so a deleted key and the data under it are lost at once: the organization's administrator "
+            "the vault has no soft delete, so a deleted key and the data under it are lost at once: the customer's administrator "
             "should enable soft delete and purge protection"
         )
     return (
-        "the vault has no purge protection, so whoever may purge can destroy the key and the data under it: the organization's "
+        "the vault has no purge protection, so whoever may purge can destroy the key and the data under it: the customer's "
         "administrator should enable purge protection, and give purge rights to top-level administrators alone"
     )
 
@@ -57,7 +57,7 @@ def _retention(attributes: KeyAttributes) -> str | None:
     if days is None or days >= WANTED_RETENTION_DAYS or "Recoverable" not in attributes.recovery_level:
         return None
     return (
-        f"a deleted key can be recovered for only {days} days: the organization's administrator should keep a backup of the key, or move "
+        f"a deleted key can be recovered for only {days} days: the customer's administrator should keep a backup of the key, or move "
         f"it to a vault with {WANTED_RETENTION_DAYS} days"
     )
 
@@ -68,5 +68,5 @@ def _expiry(attributes: KeyAttributes, now: datetime) -> str | None:
         return None
     return (
         f"the key version expires on {ends.astimezone(UTC).date().isoformat()} and wraps no new data keys from then on: the "
-        "organization's administrator should create a new version before"
+        "customer's administrator should create a new version before"
     )

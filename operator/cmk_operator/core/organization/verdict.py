@@ -162,13 +162,13 @@ def _judge_registration(failure: AzureFailure) -> Verdict:
     if known is not None or EntraFamily.CREDENTIAL in families:
         reason, what = known or (Reason.CREDENTIAL_REFUSED, "Entra does not accept the credential")
         message = (
-            f"{what} ({shown_codes(failure)}): the organization's administrator must create a new one on its registration and store "
+            f"{what} ({shown_codes(failure)}): the customer's administrator must create a new one on its registration and store "
             "it in the Secret that the OrganizationKey names"
         )
         return Verdict(VerdictKind.DENIED, reason, message, _CUSTOMER, failure.request_id)
     if families & {EntraFamily.NO_PRINCIPAL, EntraFamily.PRINCIPAL_DISABLED}:
         message = (
-            f"the organization's tenant has no enabled registration with this client id ({shown_codes(failure)}): the organization's "
+            f"the organization's tenant has no enabled registration with this client id ({shown_codes(failure)}): the customer's "
             "administrator must enable or create it, or the platform engineer correct clientId or the CustomerTenant"
         )
         return Verdict(VerdictKind.DENIED, Reason.REGISTRATION_MISSING, message, _CUSTOMER, failure.request_id)
@@ -176,7 +176,7 @@ def _judge_registration(failure: AzureFailure) -> Verdict:
     if access.state is not AccessState.ENTRA_REFUSED:
         return _of_access(VerdictKind.DENIED, access)
     message = (
-        f"Entra refuses the organization's registration ({shown_codes(failure)}){failure.quoted}; the organization's administrator "
+        f"Entra refuses the organization's registration ({shown_codes(failure)}){failure.quoted}; the customer's administrator "
         "must look the code up and correct what it names"
     )
     return Verdict(VerdictKind.DENIED, access.state.reason, message, _CUSTOMER, failure.request_id)

@@ -169,7 +169,7 @@ async def _record_warnings(reporting: Reporting, organization: OrganizationKey, 
             reason = Reason.CREDENTIAL_EXPIRES_SOON if one.warned_days else Reason.CREDENTIAL_EXPIRED
             when = f"expires within {one.warned_days} days" if one.warned_days else "has expired"
             note = (
-                f"the credential in Secret {one.secret} ({one.key}) {when}, at {one.expires}: the organization's administrator must "
+                f"the credential in Secret {one.secret} ({one.key}) {when}, at {one.expires}: the customer's administrator must "
                 "create a new one"
             )
             await reporting.events.record(organization, "Warning", reason, note, "CheckCredential")

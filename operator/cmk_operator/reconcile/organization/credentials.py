@@ -100,7 +100,7 @@ async def _read(client: KubernetesClient, wanted: SecretKey, ends: datetime | No
     ends = _end_of(content) or ends
     reason = Reason.CREDENTIAL_EXPIRED if ends is not None and ends <= now else Reason.CREDENTIAL_UNUSABLE
     message = (
-        f"the key {key!r} of Secret {wanted.namespace}/{name} holds no usable credential, which the organization's administrator must "
+        f"the key {key!r} of Secret {wanted.namespace}/{name} holds no usable credential, which the customer's administrator must "
         f"correct: {found}"
     )
     return ReadCredential(name, key, None, ends, blocked(reason, message, Actor.CUSTOMER_ADMINISTRATOR))

@@ -234,7 +234,7 @@ def _credential(accepted: AcceptedKey | None, credentials: tuple[CredentialRepor
     living = [one for one in usable if one.warned_days != 0]
     if not living:
         message = (
-            f"{_named(usable)} has expired: the organization's administrator must create a new credential on its registration and "
+            f"{_named(usable)} has expired: the customer's administrator must create a new credential on its registration and "
             "store it in the Secret that spec.access.registration names"
         )
         return Aspect(kind, "False", Reason.CREDENTIAL_EXPIRED, message)
@@ -248,7 +248,7 @@ def _credential(accepted: AcceptedKey | None, credentials: tuple[CredentialRepor
     last = max(living, key=lambda one: one.days_left or 0)
     if last.warned_days is not None:
         message = (
-            f"{_named([last])} expires within {last.warned_days} days: the organization's administrator must create a new one and name "
+            f"{_named([last])} expires within {last.warned_days} days: the customer's administrator must create a new one and name "
             "it as the second credential"
         )
         return Aspect(kind, "True", Reason.CREDENTIAL_EXPIRES_SOON, message)
