@@ -245,6 +245,32 @@ async def test_an_index_that_was_changed_is_told_in_the_record_itself(archive: A
     assert extent.after.sequence >= 3, "of what was before, nobody can say whether it is all there"
 
 
+async def test_an_index_that_was_changed_is_told_although_the_operator_that_saw_it_ends(archive: Archive) -> None:
+    store = archive.store(TINY)
+    await store.load()
+    for number in range(SLOTS + 3):
+        await store.append([change(number, why=LONG)])
+    await store.append([change(SLOTS + 3)])
+    await store.save_head()
+    await archive.patch("cmk-operator-audit", {"data": {"kept": None}})
+    for earlier in range(3):
+        ends, since = archive.journal(TINY), archive.proxy.position
+        await ends.living()
+        archive.proxy.inject("delay", "create|patch|delete", archive.path, seconds=0.0, times=earlier)
+        archive.proxy.inject("hold", "create|patch|delete", archive.path)
+        ends.note(change(90 + earlier))
+
+        def arrived(since: int = since) -> bool:
+            return any(one.fault == "hold" for one in archive.proxy.requests(since=since))
+
+        await until("a write", arrived)
+        await ends.close(0.0)
+        archive.proxy.clear()
+        verdict = await archive.verdict()
+        damaged = [entry for entry in await archive.entries() if entry.body["event"] == Event.RECORD_DAMAGED]
+        assert damaged or verdict.findings, "it is told by the record, or still to be seen"
+
+
 async def test_thousands_of_changes_of_one_tenant_take_nothing_from_another(archive: Archive) -> None:
     subjects = {"quiet": Subject("EncryptedResource", "quiet", "docs", "quiet-1")}
 

@@ -196,14 +196,19 @@ class AuditStore:
 
     async def append(self, changes: Sequence[Change]) -> Appended:
         """Record the first of some changes, as many as fit into one write."""
-        if (self._head_version is None and not self.head_lost) or self.index_lost:
+        if self._head_version is None and not self.head_lost:
             # The head is written before the first entry, so a record without a head was tampered with.
             await self._put_head(self.head)
         segment = self._newest()
         fitting = self._fitting(changes, segment)
         if segment is not None and fitting:
-            return Appended(await self._extend(segment, fitting))
-        return await self._roll_over(segment, changes)
+            appended = Appended(await self._extend(segment, fitting))
+        else:
+            appended = await self._roll_over(segment, changes)
+        if self.index_lost:
+            # Not before the entry that tells it: if the operator ended in between, nothing would show the damage any more.
+            await self.save_head()
+        return appended
 
     def _newest(self) -> _Segment | None:
         return max(self._segments.values(), key=lambda segment: segment.last.sequence, default=None)
