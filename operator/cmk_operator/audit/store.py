@@ -240,10 +240,12 @@ class AuditStore:
             for number in segment.held
             if sequence < number <= self._index.to
         )
-        bodies = {slot: await self._get(kept_name(slot)) for slot in sorted({slot for _, slot in places})}
+        bodies: dict[int, dict[str, Any] | None] = {}
         entries: dict[int, Entry] = {}
         size = 0
         for number, slot in places:
+            if slot not in bodies:
+                bodies[slot] = await self._get(kept_name(slot))
             body = bodies[slot]
             entry = parse_entry((body.get("data") or {}).get(entry_key(number), "")) if body is not None else None
             if entry is not None and (not entries or size + _cost(entry.line) <= self._segment_bytes):
