@@ -23,6 +23,7 @@ from cmk_operator.core.audit.layout import (
     SLOTS,
     Head,
     entry_key,
+    kept_bytes,
     kept_name,
     parse_head,
     segment_name,
@@ -40,8 +41,6 @@ _LABELS: Final = {"app.kubernetes.io/name": "cmk-operator", "app.kubernetes.io/c
 _MERGE: Final = "application/merge-patch+json"
 _OVERHEAD: Final = 64
 """Bytes of each entry besides its line: its key, and the key again in managedFields."""
-_KEPT_FILL: Final = 24
-"""Segments whose bytes the kept part may take; its other ConfigMaps are room to move, so that entries need not move together."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -328,7 +327,7 @@ class AuditStore:
             [held for segment in kept.values() for held in segment.held.values()],
             self._leaving(entries),
             base.sequence,
-            _KEPT_FILL * self._segment_bytes,
+            kept_bytes(self._segment_bytes),
         )
         there = {number for segment in kept.values() for number in segment.held}
         await self._copy(kept, [entry for entry in entries if entry.sequence in index.digests and entry.sequence not in there])

@@ -15,8 +15,9 @@ from cmk_operator.core.audit.chain import Entry, parse_entry
 from cmk_operator.core.audit.change import Subject
 from cmk_operator.core.audit.copies import index_in, index_line, lines_in
 from cmk_operator.core.audit.kept import Held, Kept, Loss, held_of, keep, parse_kept
-from cmk_operator.core.audit.layout import Head, head_of, kept_name, kept_of, lines_of, segment_name, with_index
+from cmk_operator.core.audit.layout import Head, head_of, kept_bytes, kept_name, kept_of, lines_of, segment_name, with_index
 from cmk_operator.core.audit.verification import Extent, Flaw, Verdict, verify
+from cmk_operator.settings import Settings
 from tests.unit.audit.records import change, lines, record
 
 BUDGET = 1_000
@@ -35,6 +36,24 @@ def kept_after(arriving: list[Held], budget: int = BUDGET) -> Kept:
         there |= {one.sequence: one for one in leaving}
         there = {number: one for number, one in there.items() if number in index.digests}
     return index
+
+
+LARGEST_CONFIG_MAP = 1 << 20
+"""Bytes. Source: Kubernetes, "ConfigMaps"."""
+SMALLEST_ENTRY = 450
+SEGMENTS = [bound.ge if hasattr(bound, "ge") else bound.le for bound in Settings.model_fields["audit_segment_bytes"].metadata]
+
+
+@pytest.mark.parametrize("segment_bytes", SEGMENTS)
+def test_the_index_of_a_full_kept_part_fits_into_the_head(segment_bytes: int) -> None:
+    full, arriving = kept_bytes(segment_bytes) // SMALLEST_ENTRY, segment_bytes // SMALLEST_ENTRY
+    assert len(record([change(1)])[0].line) >= SMALLEST_ENTRY
+    there = {number: held(number, cost=SMALLEST_ENTRY) for number in range(1_000_000, 1_000_000 + full)}
+    known = Kept(999_999 + full, {number: one.digest for number, one in there.items()})
+    leaving = [held(known.to + number, cost=SMALLEST_ENTRY) for number in range(1, arriving + 1)]
+    index, given_up = keep(known, there.values(), leaving, known.to + arriving, kept_bytes(segment_bytes))
+    assert len(given_up) == arriving
+    assert len(index.dump()) < LARGEST_CONFIG_MAP * 0.8, "the tenants' losses and the head itself need room, too"
 
 
 OWNERS = st.tuples(st.sampled_from(["quiet", "noisy", "third"]), st.sampled_from(["blue", "red"]), st.integers(1, 300))

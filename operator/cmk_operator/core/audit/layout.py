@@ -20,6 +20,10 @@ SLOTS: Final = 64
 """The number of segments in the cluster, and of their names in the chart's Role."""
 KEPT_SLOTS: Final = 32
 """The number of ConfigMaps for the kept part, and of their names in the chart's Role."""
+_KEPT_FILL: Final = 24
+"""Segments whose bytes the kept part may take; its other ConfigMaps are room to move, so that entries need not move together."""
+_MOST_KEPT: Final = 6 << 20
+"""Most bytes of the kept part, however large segments are: the index of all its entries must fit into the head, which holds 1 MiB."""
 
 
 def segment_name(slot: int) -> str:
@@ -38,6 +42,11 @@ NAMES: Final = (
     *(kept_name(slot) for slot in range(KEPT_SLOTS)),
 )
 """All ConfigMaps that the record may have."""
+
+
+def kept_bytes(segment_bytes: int) -> int:
+    """Most bytes of the kept part, for the size of a segment."""
+    return min(_KEPT_FILL * segment_bytes, _MOST_KEPT)
 
 
 def entry_key(sequence: int) -> str:
