@@ -199,17 +199,12 @@ def required_text(found: Mapping[str, object], name: str) -> str:
     return text
 
 
-async def pages_of(listed: AsyncItemPaged[ModelT]) -> AsyncIterator[list[ModelT]]:
-    """The pages of a list. Raises what an Azure call raises, also for a list that exceeds `ListBounds`."""
-    async for _, page in _pages(listed, ListBounds(), len):
-        yield page
+async def pages_of(listed: AsyncItemPaged[ModelT], count: Callable[[list[ModelT]], int] = len) -> AsyncIterator[list[ModelT]]:
+    """The pages of a list. Raises what an Azure call raises, also for a list that exceeds `ListBounds`.
 
-
-async def _pages(
-    listed: AsyncItemPaged[ModelT], bounds: ListBounds, count: Callable[[list[ModelT]], int]
-) -> AsyncIterator[tuple[int, list[ModelT]]]:
-    """Each page with its number of objects, which `count` gives."""
-    pages = listed.by_page()
+    `count` says how many objects of Azure a page has, where its models are not all of them.
+    """
+    bounds, pages = ListBounds(), listed.by_page()
     while True:
         with typed_answer():
             try:
@@ -217,9 +212,8 @@ async def _pages(
             except StopAsyncIteration:
                 return
             found = [model async for model in page]
-        objects = count(found)
-        bounds.page(objects, getattr(pages, "continuation_token", None))
-        yield objects, found
+        bounds.page(count(found), getattr(pages, "continuation_token", None))
+        yield found
 
 
 async def entries_of(
@@ -231,7 +225,7 @@ async def entries_of(
     whole list sees that it is not. Raises what an Azure call raises. Other tasks may run between slices of a page.
     """
     entries: list[Any] = []
-    async for _ in _pages(listing(**{_ENTRIES: entries}), ListBounds(), lambda _: len(entries)):
+    async for _ in pages_of(listing(**{_ENTRIES: entries}), lambda _: len(entries)):
         found: list[tuple[str, ModelT | None]] = []
         for number, entry in enumerate(entries, start=1):
             found.append(_read_entry(entry, read))
