@@ -27,7 +27,7 @@ from cmk_operator.api.preflight import Preflight
 from cmk_operator.audit.journal import Journal
 from cmk_operator.audit.sink import AuditSink
 from cmk_operator.audit.store import AuditStore
-from cmk_operator.azure.call_budget import BudgetRates, calls_of
+from cmk_operator.azure.call_budget import BudgetRates
 from cmk_operator.azure.prober import KeyProber
 from cmk_operator.azure.session import AzureSession, TokenFile
 from cmk_operator.azure.vault_reader import VaultReader
@@ -63,6 +63,7 @@ from cmk_operator.reconcile.preflight.waiting import LANE as WAITING_PREFLIGHTS
 from cmk_operator.settings import Settings
 from cmk_operator.sinks.receivers import Receivers
 from cmk_operator.telemetry import Telemetry
+from cmk_operator.turns import calls_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

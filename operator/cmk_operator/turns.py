@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
 
 from cmk_operator.fair_lane import FairLane
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
+
+_OWNER: Final[ContextVar[str]] = ContextVar("owner of calls", default="")
+
+
+@contextmanager
+def calls_of(owner: str) -> Iterator[None]:
+    """Send the calls within as those of `owner`, for instance a namespace: owners take turns at budgets and connections."""
+    token = _OWNER.set(owner)
+    try:
+        yield
+    finally:
+        _OWNER.reset(token)
+
+
+def owner_of_calls() -> str:
+    """Whose calls are sent now; empty outside of `calls_of`."""
+    return _OWNER.get()
 
 
 class Turns:

@@ -22,7 +22,7 @@ from cmk_operator.core.kinds.call_rates import Rate, ServiceRates
 from cmk_operator.providers.registry import RATES as PUBLISHED
 from cmk_operator.settings import Settings
 from cmk_operator.telemetry import Telemetry
-from cmk_operator.turns import Turns
+from cmk_operator.turns import Turns, calls_of
 from tests.unit.leaping_loop import run
 from tests.unit.samples import SUBSCRIPTION
 
@@ -180,13 +180,13 @@ def test_namespaces_that_use_one_subscription_take_turns_when_its_budget_is_spen
     url, waits = f"{ARM}{ACCOUNTS}/a", dict[str, float]()
 
     async def flood(client: Client, number: int) -> None:
-        with call_budget.calls_of("flood"), contextlib.suppress(BudgetSpentError):
+        with calls_of("flood"), contextlib.suppress(BudgetSpentError):
             await client.call("GET", f"{url}{number}")
 
     async def tell(client: Client) -> None:
         flooding = [asyncio.create_task(flood(client, number)) for number in range(1000)]
         await asyncio.sleep(0.1)
-        with call_budget.calls_of("victim"):
+        with calls_of("victim"):
             for name in ("first", "second"):
                 began = asyncio.get_running_loop().time()
                 await client.call("GET", url)

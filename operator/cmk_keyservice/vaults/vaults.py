@@ -17,7 +17,6 @@ from cmk_keyservice.crypto.context import encode
 from cmk_keyservice.problem import Kind, Problem, ProblemError
 from cmk_keyservice.vaults.accepted import PLATFORM_KEY, ApplicationAccess, RegistrationAccess, read_access
 from cmk_keyservice.vaults.answers import NotDone, Unwrapped, Wrapped, not_done
-from cmk_operator.azure.call_budget import calls_of
 from cmk_operator.azure.key_gate import ApplicationAccess as ByApplication
 from cmk_operator.azure.key_gate import KeyGate, RegisteredAccess
 from cmk_operator.azure.registered_application import RegisteredApplication
@@ -26,6 +25,7 @@ from cmk_operator.core.faults.azure_failure import AzureFailure, Stage
 from cmk_operator.core.identifiers.cloud import CLOUDS
 from cmk_operator.core.identifiers.key_uri import key_uri_or_none
 from cmk_operator.core.organization.verdict import Operation, judge
+from cmk_operator.turns import calls_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

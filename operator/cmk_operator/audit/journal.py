@@ -15,12 +15,12 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
 from cmk_operator.audit.delivery import Delivery
-from cmk_operator.azure.call_budget import calls_of
 from cmk_operator.core.audit.change import OPERATOR, Change, Event, Subject, identity_of
 from cmk_operator.core.audit.kept import tenant_of
 from cmk_operator.core.schedule import Backoff
 from cmk_operator.core.text.rfc3339 import to_rfc3339
 from cmk_operator.kubernetes.client import KubernetesError
+from cmk_operator.turns import calls_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -25,6 +25,7 @@ from cmk_operator.azure.request_labels import operation_of, service_of, shown_ho
 from cmk_operator.core.kinds.call_rates import Rate
 from cmk_operator.egress_proxy import egress_proxy
 from cmk_operator.telemetry import KEY_VAULT
+from cmk_operator.turns import owner_of_calls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -39,25 +40,6 @@ LONGEST_WAIT: Final = 5.0
 """Seconds that a call may wait for its turn during a reconcile."""
 LONGEST_CLOSURE: Final = 300.0
 """Most seconds for which one answer may close a bucket, because other calls use the bucket too."""
-
-
-_OWNER: Final[ContextVar[str]] = ContextVar("owner of calls", default="")
-
-
-@contextmanager
-def calls_of(owner: str) -> Iterator[None]:
-    """Send the calls within as those of `owner`, for instance a namespace: owners share each budget by turns."""
-    token = _OWNER.set(owner)
-    try:
-        yield
-    finally:
-        _OWNER.reset(token)
-
-
-def owner_of_calls() -> str:
-    """Whose calls are sent now; empty outside of `calls_of`."""
-    return _OWNER.get()
-
 
 _STILL_ALLOWED: Final[ContextVar[Callable[[], Awaitable[bool]] | None]] = ContextVar("still allowed", default=None)
 _SIGN_IN_AND_KEYS: Final = frozenset({"entra", KEY_VAULT})

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from cmk_operator.azure.call_budget import owner_of_calls
 from cmk_operator.azure.key_vault import (
     denied_by_tenant,
     probe_key,
@@ -31,7 +30,7 @@ from cmk_operator.core.access.probe_plan import (
     next_probe_step,
 )
 from cmk_operator.core.access.verdict import is_missed
-from cmk_operator.turns import Turns
+from cmk_operator.turns import Turns, owner_of_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable

@@ -11,10 +11,9 @@ from urllib.parse import quote, urlencode
 import aiohttp
 
 from cmk_operator.api.model import GROUP, VERSION
-from cmk_operator.azure.call_budget import calls_of, owner_of_calls
 from cmk_operator.kubernetes.bounded_answer import METADATA_ONLY, AnswerTooLargeError, PageLimits
 from cmk_operator.kubernetes.connection import CONNECTIONS
-from cmk_operator.turns import Turns
+from cmk_operator.turns import Turns, calls_of, owner_of_calls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
