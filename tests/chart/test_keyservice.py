@@ -157,6 +157,53 @@ def test_the_network_policy_lets_in_callers_and_prometheus_and_lets_out_what_is_
     assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == [53, 53, 443, 6443, 5432]
 
 
+def test_every_object_has_the_labels_that_all_are_to_have() -> None:
+    everything = f"{KEY_SERVICE},{OPTIONAL},licences.enabled=true,prometheusRule.enabled=true,grafanaDashboard.enabled=true"
+    objects = rendered("--set", f"{everything},podDisruptionBudget.enabled=true,commonLabels.cost=b")
+    assert [item["metadata"]["name"] for item in objects if item["metadata"]["labels"].get("cost") != "b"] == []
+
+
+def test_its_pods_have_the_security_contexts_of_the_chart() -> None:
+    changes = "podSecurityContext.runAsUser=null,podSecurityContext.fsGroup=7,securityContext.privileged=false"
+    objects = rendered("--set", f"{KEY_SERVICE},{changes}")
+    pods = [item["spec"]["template"]["spec"] for item in objects if item["kind"] in {"Deployment", "Job"}]
+    assert len(pods) == 3
+    for pod in pods:
+        assert "runAsUser" not in pod["securityContext"]
+        assert pod["securityContext"]["fsGroup"] == 7
+        assert pod["containers"][0]["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+            "privileged": False,
+        }
+
+
+def test_a_proxys_port_is_open_to_it() -> None:
+    policy = only(_parts("networkPolicy.enabled=true", "networkPolicy.extraEgressPorts={3128}"), "NetworkPolicy")["spec"]
+    assert [port["port"] for port in policy["egress"][1]["ports"]] == [443, 6443, 3128]
+
+
+def test_its_monitor_is_as_the_operators() -> None:
+    set_ = ("serviceMonitor.enabled=true", "serviceMonitor.namespace=seen", "serviceMonitor.scrapeTimeout=9s")
+    both = ("serviceMonitor.relabelings[0].action=labeldrop", "serviceMonitor.metricRelabelings[0].action=labelkeep")
+    monitor = only(_parts(*set_, *both), "ServiceMonitor")
+    assert (monitor["metadata"]["namespace"], monitor["spec"]["namespaceSelector"]) == ("seen", {"matchNames": [NAMESPACE]})
+    assert monitor["spec"]["endpoints"] == [
+        {
+            "port": "metrics",
+            "path": "/metrics",
+            "interval": "30s",
+            "honorLabels": True,
+            "scrapeTimeout": "9s",
+            "relabelings": [{"action": "labeldrop"}],
+            "metricRelabelings": [{"action": "labelkeep"}],
+        }
+    ]
+    waits = _parts("serviceMonitor.enabled=true", "serviceMonitor.onlyIfInstalled=true")
+    assert [item for item in waits if item["kind"] == "ServiceMonitor"] == []
+
+
 def test_it_may_read_the_secrets_of_a_list_and_no_other() -> None:
     assert [item for item in _parts() if item["kind"] == "Role"] == []
     [role] = [

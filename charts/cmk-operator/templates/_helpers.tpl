@@ -52,3 +52,47 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- toYaml $found -}}
 {{- end -}}
+
+{{- /* The ServiceMonitor of a part: its templates of names and labels begin with `of`, `selector` is that of the Service. */}}
+{{- define "cmk-operator.serviceMonitor" -}}
+{{- $root := .root -}}
+{{- $monitor := .root.Values.serviceMonitor -}}
+{{- $installed := .root.Capabilities.APIVersions.Has "monitoring.coreos.com/v1/ServiceMonitor" -}}
+{{- if and $monitor.enabled (or (not $monitor.onlyIfInstalled) $installed) -}}
+apiVersion: monitoring.coreos.com/v1
+kind: ServiceMonitor
+metadata:
+  name: {{ include (printf "%s.fullname" .of) $root }}
+  namespace: {{ $monitor.namespace | default $root.Release.Namespace }}
+  labels:
+    {{- include (printf "%s.labels" .of) $root | nindent 4 }}
+    {{- with $monitor.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  {{- if and $monitor.namespace (ne $monitor.namespace $root.Release.Namespace) }}
+  namespaceSelector:
+    matchNames: [{{ $root.Release.Namespace }}]
+  {{- end }}
+  selector:
+    matchLabels:
+      {{- include .selector $root | nindent 6 }}
+  endpoints:
+    - port: {{ .port }}
+      path: /metrics
+      interval: {{ $monitor.interval }}
+      # The namespace of a metric is that of the key, not that of the pod.
+      honorLabels: true
+      {{- with $monitor.scrapeTimeout }}
+      scrapeTimeout: {{ . }}
+      {{- end }}
+      {{- with $monitor.relabelings }}
+      relabelings:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $monitor.metricRelabelings }}
+      metricRelabelings:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+{{- end -}}
+{{- end -}}

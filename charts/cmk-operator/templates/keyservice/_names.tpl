@@ -19,6 +19,9 @@ app.kubernetes.io/component: serve
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- define "cmk-keyservice.image" -}}
@@ -57,22 +60,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- fail (printf "keyService.tls.secretName is empty: callers send plaintext, so name a Secret of type kubernetes.io/tls with a certificate for %s.%s.svc (cert-manager makes one)" (include "cmk-keyservice.fullname" $) $.Release.Namespace) -}}
 {{- end -}}
 {{- end -}}
-{{- end -}}
-
-{{- define "cmk-keyservice.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-seccompProfile:
-  type: RuntimeDefault
-{{- end -}}
-
-{{- define "cmk-keyservice.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
 {{- end -}}
 
 {{- define "cmk-keyservice.databaseVolume" -}}
