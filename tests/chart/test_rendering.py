@@ -43,6 +43,11 @@ def test_a_value_out_of_its_range_is_refused(setting: str) -> None:
         rendered("--set", setting)
 
 
+def test_values_of_an_earlier_release_are_refused_with_the_option_that_helps() -> None:
+    with pytest.raises(HelmError, match="run helm upgrade with --reset-then-reuse-values"):
+        rendered("--set", "keyService=null,licences=null,podDisruptionBudget=null,podSecurityContext=null")
+
+
 def test_every_value_is_described_by_the_schema() -> None:
     schema = yaml.safe_load((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())

@@ -1,3 +1,11 @@
+{{- /* Helm renders the templates of the deepest folder first: so this is what an upgrade with --reuse-values fails with. */}}
+{{- define "cmk-keyservice.enabled" -}}
+{{- if not (hasKey .Values "keyService") -}}
+{{- fail "the values are those of an earlier release of this chart, without the defaults of this one: run helm upgrade with --reset-then-reuse-values, not with --reuse-values" -}}
+{{- end -}}
+{{- if .Values.keyService.enabled }}true{{ end -}}
+{{- end -}}
+
 {{- define "cmk-keyservice.fullname" -}}
 {{- printf "%s-keyservice" (include "cmk-operator.fullname" . | trunc 52 | trimSuffix "-") -}}
 {{- end -}}
