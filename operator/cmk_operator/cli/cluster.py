@@ -200,6 +200,27 @@ def _read(model: type[ResourceT], body: dict[str, Any]) -> ResourceT:
         raise click.ClickException(f"{message}\n{error}") from error
 
 
+CONNECTION: Final = ("kubeconfig", "context", "impersonated", "groups", "request_timeout", "namespace", "all_namespaces")
+"""The names of kubectl's own options."""
+
+
+def connection_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add kubectl's own options to a command or to the group of all commands."""
+    for option in reversed(
+        (
+            click.option("--kubeconfig", metavar="FILE", help="Configuration file, as for kubectl."),
+            click.option("--context", metavar="NAME", help="Context of the configuration file, as for kubectl."),
+            click.option("--as", "impersonated", metavar="USER", help="User to impersonate, as for kubectl."),
+            click.option("--as-group", "groups", metavar="GROUP", multiple=True, help="Group to impersonate; may be repeated."),
+            click.option("--request-timeout", metavar="TIME", help="Patience with one request, such as 30s, as for kubectl."),
+            click.option("-n", "--namespace", metavar="NAME", help="Only this namespace. The default is all namespaces."),
+            click.option("-A", "--all-namespaces", is_flag=True, help="All namespaces, which is the default."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 def cluster_options(command: Callable[Concatenate[Cluster, OptionsP], None]) -> Callable[..., None]:
     """Give a command kubectl's own options; it gets the cluster as its first argument.
 
@@ -225,24 +246,3 @@ def cluster_options(command: Callable[Concatenate[Cluster, OptionsP], None]) -> 
         command(cluster, *arguments, **options)
 
     return with_cluster
-
-
-CONNECTION: Final = ("kubeconfig", "context", "impersonated", "groups", "request_timeout", "namespace", "all_namespaces")
-"""The names of kubectl's own options."""
-
-
-def connection_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add kubectl's own options to a command or to the group of all commands."""
-    for option in reversed(
-        (
-            click.option("--kubeconfig", metavar="FILE", help="Configuration file, as for kubectl."),
-            click.option("--context", metavar="NAME", help="Context of the configuration file, as for kubectl."),
-            click.option("--as", "impersonated", metavar="USER", help="User to impersonate, as for kubectl."),
-            click.option("--as-group", "groups", metavar="GROUP", multiple=True, help="Group to impersonate; may be repeated."),
-            click.option("--request-timeout", metavar="TIME", help="Patience with one request, such as 30s, as for kubectl."),
-            click.option("-n", "--namespace", metavar="NAME", help="Only this namespace. The default is all namespaces."),
-            click.option("-A", "--all-namespaces", is_flag=True, help="All namespaces, which is the default."),
-        )
-    ):
-        command = option(command)
-    return command
