@@ -7,7 +7,7 @@ import click
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.model import APPROVED_VERSION
 from cmk_operator.cli.cluster import Cluster, cluster_options
-from cmk_operator.cli.presentation import show_json
+from cmk_operator.cli.presentation import output_option, show_json
 from cmk_operator.core.identifiers.key_uri import KEY_VERSION
 
 
@@ -15,7 +15,7 @@ from cmk_operator.core.identifiers.key_uri import KEY_VERSION
 @click.argument("name", metavar="[NAMESPACE/]KEY")
 @click.argument("version")
 @click.option("--force", is_flag=True, help="Also approve a version that does not wait for approval.")
-@click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
+@output_option()
 @cluster_options
 def approve(cluster: Cluster, name: str, version: str, output: str | None, *, force: bool) -> None:
     """Approve VERSION of KEY (a CustomerManagedKey with rotation.approval Manual). This sets one annotation.

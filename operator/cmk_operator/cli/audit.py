@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cmk_operator.cli.cluster import Cluster, cluster_options
+from cmk_operator.cli.presentation import output_option
 from cmk_operator.core.audit.chain import Entry, Line, parse_entry
 from cmk_operator.core.audit.change import Event
 from cmk_operator.core.audit.copies import index_in, index_line, lines_in
@@ -42,7 +43,7 @@ def audit() -> None:
     type=click.File(encoding="utf-8", errors="replace"),
     help="A copy to compare with: an export, what a sink received, or the operator's log. May be repeated.",
 )
-@click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
+@output_option()
 @cluster_options
 def verify_record(cluster: Cluster, files: tuple[TextIO, ...], copies: tuple[TextIO, ...], output: str | None) -> None:
     """Find every edit, deletion and truncation. The exit code is 1 if there is any. Says from when on each tenant's record is whole.
@@ -85,7 +86,7 @@ def verify_record(cluster: Cluster, files: tuple[TextIO, ...], copies: tuple[Tex
 @click.option(
     "--last", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most this many of the newest entries."
 )
-@click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
+@output_option()
 @cluster_options
 def show_record(
     cluster: Cluster, about: str | None, tenant: str | None, event: str | None, last: int, output: str | None

@@ -13,7 +13,7 @@ from cmk_operator.api.durations import parse_duration
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.cli.audit import NAMESPACE as OPERATOR_NAMESPACE
 from cmk_operator.cli.cluster import Cluster, checked_name, cluster_options
-from cmk_operator.cli.presentation import console, instant, now, show_json, show_table, without_absent
+from cmk_operator.cli.presentation import console, instant, now, output_option, show_json, show_table, without_absent
 from cmk_operator.core.audit.chain import parse_entry
 from cmk_operator.core.audit.change import Event
 from cmk_operator.core.audit.layout import NAMES, lines_of
@@ -48,7 +48,7 @@ class Happening:
     show_default=True,
     help="The operator's namespace, which has the audit record.",
 )
-@click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
+@output_option()
 @cluster_options
 def events(cluster: Cluster, since: str, about: str | None, operator_namespace: str, output: str | None) -> None:
     """Show what happened recently, newest first.

@@ -16,7 +16,7 @@ from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.handover import handover_of, refused_keys
 from cmk_operator.cli.cluster import Cluster, cluster_options
-from cmk_operator.cli.presentation import console, show_command, show_lines
+from cmk_operator.cli.presentation import console, output_option, show_command, show_lines
 from cmk_operator.core.handover.azure_cli import azure_cli_script
 from cmk_operator.core.handover.bicep import bicep_file
 from cmk_operator.core.handover.letter import letter
@@ -68,7 +68,7 @@ class _Options(TypedDict):
 @click.command()
 @click.argument("tenant")
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Print this format. The default is text for people.")
-@click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
+@output_option()
 @click.option(
     "--key", "wanted", multiple=True, metavar="[NAMESPACE/]NAME", help="Only this CustomerManagedKey; may be repeated."
 )

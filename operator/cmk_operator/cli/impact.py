@@ -9,7 +9,7 @@ import click
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.cli.cluster import Cluster, cluster_options
-from cmk_operator.cli.presentation import console, instant, now, show_json, show_lines, show_table
+from cmk_operator.cli.presentation import console, instant, now, output_option, show_json, show_lines, show_table
 from cmk_operator.cli.version_use import UnknownVersionError, impact, version_named
 from cmk_operator.core.access.state import AccessState
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--version", "version", metavar="VERSION", help="Only this version (its first digits suffice). The default is all versions."
 )
-@click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
+@output_option()
 @cluster_options
 def show_impact(cluster: Cluster, name: str, version: str | None, output: str | None) -> None:
     """Show what would stop, and approximately when, if KEY (a CustomerManagedKey) or one version of it were disabled now.

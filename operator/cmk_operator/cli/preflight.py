@@ -21,7 +21,7 @@ from cmk_operator.api.model import API_VERSION
 from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.api.preflight import Preflight
 from cmk_operator.cli.cluster import Cluster, cluster_options
-from cmk_operator.cli.presentation import console, printable, show_json
+from cmk_operator.cli.presentation import console, output_option, printable, show_json
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.preflight import CheckResult, overall
 
@@ -92,7 +92,7 @@ class Question:
 )
 @click.option("-R", "--recursive", is_flag=True, help="Include subdirectories, as for kubectl apply.")
 @click.option("--timeout", type=click.IntRange(min=1), default=120, show_default=True, help="Seconds to wait for the operator.")
-@click.option("-o", "--output", type=click.Choice(["json"]), help="Print data for programs.")
+@output_option()
 @cluster_options
 def preflight(cluster: Cluster, files: tuple[str, ...], timeout: int, output: str | None, *, recursive: bool) -> None:
     """Check manifests before you apply them: schema, token, consent, key, prerequisites, permissions, effect on each resource.
