@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -31,7 +32,7 @@ from cmk_operator.reconcile.organization.deletion import DATA_KEYS_FINALIZER, he
 from cmk_operator.reconcile.organization.report import OrganizationFacts, organization_status
 from cmk_operator.reconcile.organization.settings import PLATFORM_KEY, Proven, Wanted
 from tests.unit.samples import KEY, NOW, V1, V2
-from tests.unit.test_organization_settings import in_force, organization, proven
+from tests.unit.test_organization_settings import OWN, WANTED, in_force, organization, proven
 
 OLD, NEW = f"{KEY}/{V1}", f"{KEY}/{V2}"
 DENIED = Refused(
@@ -137,6 +138,12 @@ def credential(**changes: Any) -> CredentialReport:
             "RewrapFailed",
         ),
         (facts(), CREDENTIAL, "True", "NoCredentialNeeded"),
+        (
+            facts(in_force(wanted=replace(WANTED, access=OWN)), in_force=False, refused=DENIED),
+            CREDENTIAL,
+            "Unknown",
+            "NotTested",
+        ),
         (facts(credentials=(credential(),)), CREDENTIAL, "True", "CredentialCurrent"),
         (facts(credentials=(credential(days_left=7, warned_days=7),)), CREDENTIAL, "True", "CredentialExpiresSoon"),
         (facts(credentials=(credential(days_left=7, warned_days=7),)), READY, "True", "CredentialExpiresSoon"),

@@ -225,6 +225,12 @@ def _credential(accepted: AcceptedKey | None, credentials: tuple[CredentialRepor
     if not credentials:
         if accepted is None:
             return Aspect(kind, "Unknown", Reason.NOT_TESTED, "no settings are in force yet")
+        if accepted.access is not None and accepted.access.method == "Registration":
+            message = (
+                "a registration's credentials are in force, and the manifest names none now or is not admitted, so when they expire is "
+                "not known"
+            )
+            return Aspect(kind, "Unknown", Reason.NOT_TESTED, message)
         return Aspect(kind, "True", Reason.NO_CREDENTIAL_NEEDED, "the vault is reached without a secret or certificate")
     usable = [one for one in credentials if one.message is None]
     if not usable:
