@@ -29,7 +29,7 @@ from cmk_operator.reconcile.notifications.announcements import Audience, announc
 from cmk_operator.reconcile.organization.acceptance import Refused, TestStage
 from cmk_operator.reconcile.organization.changes import changes_of
 from cmk_operator.reconcile.organization.deletion import DATA_KEYS_FINALIZER, held_by
-from cmk_operator.reconcile.organization.report import OrganizationFacts, organization_status
+from cmk_operator.reconcile.organization.report import OrganizationFacts, organization_status, report_seen_within
 from cmk_operator.reconcile.organization.settings import PLATFORM_KEY, Proven, Wanted
 from tests.unit.samples import KEY, NOW, V1, V2
 from tests.unit.test_organization_settings import OWN, WANTED, in_force, organization, proven
@@ -125,6 +125,7 @@ def credential(**changes: Any) -> CredentialReport:
         (facts(well(data_keys=None)), SERVING, "Unknown", "NotReported"),
         (facts(well(data_keys=served({OLD: 2}, age=179))), SERVING, "True", "Serving"),
         (facts(well(data_keys=served({OLD: 2}, age=181))), SERVING, "Unknown", "NotReported"),
+        (facts(well(data_keys=served({OLD: 2}, age=-86400))), SERVING, "Unknown", "NotReported"),
         (facts(well(data_keys=served({OLD: 2}, state="Coasting"))), SERVING, "True", "Coasting"),
         (facts(well(data_keys=served({OLD: 2}, state="Refused"))), SERVING, "False", "ServingRefused"),
         (facts(well(data_keys=served({OLD: 2}, state="NotServing"))), READY, "False", "NotServing"),
@@ -160,6 +161,23 @@ def credential(**changes: Any) -> CredentialReport:
 )
 def test_each_finding_has_its_condition(found: OrganizationFacts, kind: ConditionType, status: str, reason: str) -> None:
     assert said(status_of(found), kind) == (status, reason)
+
+
+@pytest.mark.parametrize(
+    ("data_keys", "seconds"),
+    [
+        (None, 30.0),
+        (served({OLD: 2}), 180.0),
+        (served({OLD: 2}, age=100), 80.0),
+        (served({OLD: 2}, age=179), 30.0),
+        (served({OLD: 2}, age=3600), 30.0),
+        (served({OLD: 2}, age=-86400), 30.0),
+    ],
+)
+def test_a_pass_comes_when_the_report_is_old_however_seldom_the_key_is_probed(
+    data_keys: DataKeysReport | None, seconds: float
+) -> None:
+    assert report_seen_within(data_keys, NOW) == seconds
 
 
 def test_a_failed_test_names_stage_and_what_stays_in_force() -> None:

@@ -26,16 +26,18 @@ class CountOfDataKeys:
     observed_at: datetime | None
 
 
+def is_recent(observed_at: datetime | None, now: datetime) -> bool:
+    """Whether the key service reported at most three of its intervals ago, and not in the future."""
+    return observed_at is not None and -CLOCKS_DIFFER_BY <= now - observed_at <= COUNT_MAX_AGE
+
+
 def trusted_count(found: CountOfDataKeys | None, revision: int, now: datetime) -> Mapping[str, int] | None:
     """The data keys by version, if a conclusion may rest on the count; None if not.
 
     It must be recent, whole, and made under the settings in force (`revision`): a count from before them sees no data key that
     was wrapped meanwhile. A version that it does not name has none.
     """
-    if found is None or found.observed_at is None or found.revision != revision:
-        return None
-    age = now - found.observed_at
-    if not -CLOCKS_DIFFER_BY <= age <= COUNT_MAX_AGE:
+    if found is None or found.revision != revision or not is_recent(found.observed_at, now):
         return None
     counted: dict[str, int] = {}
     for kid, data_keys in found.by_kid:

@@ -29,7 +29,7 @@ from cmk_operator.reconcile.organization.acceptance import (
 from cmk_operator.reconcile.organization.changes import changes_of, record_events
 from cmk_operator.reconcile.organization.deletion import held_by, hold, released
 from cmk_operator.reconcile.organization.licensing import refused_by_licence, standing_of, with_encryption
-from cmk_operator.reconcile.organization.report import OrganizationFacts, organization_status
+from cmk_operator.reconcile.organization.report import OrganizationFacts, organization_status, report_seen_within
 from cmk_operator.reconcile.organization.settings import (
     PLATFORM_KEY,
     Difference,
@@ -61,8 +61,6 @@ SIGN_IN_EVERY: Final = 10
 """Probes for which one sign-in may be used: ten minutes, with the default interval."""
 SECRETS_AGAIN_AFTER: Final = 30.0
 """Seconds until Secrets are read again that could not be used: they are not watched."""
-REPORT_SEEN_EVERY: Final = 30.0
-"""Seconds within which it shows that the key service no longer reports on an organization with the platform's key."""
 CHECK_AGAIN_AFTER: Final = 300.0
 """Seconds until the vault is asked again for the latest version, after it wrapped nothing."""
 
@@ -341,13 +339,14 @@ class _Pass:
     def next_pass(self, status: OrganizationKeyStatus) -> float:
         """Seconds until the next pass."""
         accepted, monotonic = status.accepted, self.context.monotonic()
+        # Whatever interval the manifest says, the key service's report must not grow old unseen.
+        longest = report_seen_within(status.data_keys, self.now) if accepted is not None else float("inf")
         if accepted is None or accepted.access is None:
-            # No vault is asked, whatever interval the manifest says: only the key service's report can grow old.
-            longest = float("inf") if accepted is None else REPORT_SEEN_EVERY
             wait = jittered(min(self.context.intervals.identity_check, longest))
         else:
             since = monotonic - self.visit.probed_at
             wait = max(accepted.probe_interval_seconds * 0.05, accepted.probe_interval_seconds - min(since, 1e9))
+            wait = min(wait, longest)
             wait = jittered(wait) if accepted.probe_interval_seconds > 5 else wait
         if self.visit.refused is not None:
             wait = min(wait, max(0.1, self.visit.try_again_at - monotonic))

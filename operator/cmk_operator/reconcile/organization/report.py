@@ -11,7 +11,7 @@ from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.reason import FaultKind, Reason
 from cmk_operator.core.organization.licence import NOT_USED
-from cmk_operator.core.organization.safe_to_disable import COUNT_MAX_AGE, CountOfDataKeys, trusted_count
+from cmk_operator.core.organization.safe_to_disable import COUNT_MAX_AGE, CountOfDataKeys, is_recent, trusted_count
 from cmk_operator.core.organization.verdict import VerdictKind
 from cmk_operator.reconcile.organization.settings import PLATFORM_KEY, effective_settings, version_of
 from cmk_operator.reconcile.organization.versions import platform_key_needed_until, version_reports
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from cmk_operator.core.organization.licence import Standing
     from cmk_operator.reconcile.organization.acceptance import Refused
 
+REPORT_SEEN_EVERY: Final = 30.0
+"""Least seconds between two passes that only look whether the key service still reports: its report's time asks for no pass."""
 _WARNS: Final = (Reason.KEY_EXPIRED, Reason.WRAP_REFUSED, Reason.COASTING, Reason.CREDENTIAL_EXPIRES_SOON)
 """Reasons of a condition that is True, which Ready shows too."""
 _LICENCE_WARNS: Final = frozenset(
@@ -86,8 +88,14 @@ class OrganizationFacts:
 
 def reported_lately(data_keys: DataKeysReport | None, now: datetime) -> bool:
     """Whether the key service has reported within three of its intervals."""
-    at = data_keys.observed_at if data_keys is not None else None
-    return at is not None and now - at <= COUNT_MAX_AGE
+    return data_keys is not None and is_recent(data_keys.observed_at, now)
+
+
+def report_seen_within(data_keys: DataKeysReport | None, now: datetime) -> float:
+    """Seconds within which it must be seen whether the key service still reports, or reports again."""
+    if data_keys is None or data_keys.observed_at is None or not reported_lately(data_keys, now):
+        return REPORT_SEEN_EVERY
+    return max(REPORT_SEEN_EVERY, (data_keys.observed_at + COUNT_MAX_AGE - now).total_seconds())
 
 
 def counted_data_keys(status: OrganizationKeyStatus, now: datetime) -> Mapping[str, int] | None:
