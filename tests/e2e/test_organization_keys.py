@@ -104,6 +104,19 @@ async def test_a_new_version_waits_for_approval_when_the_manifest_says_so(enviro
     assert "pendingVersion" not in status
 
 
+async def test_another_access_of_the_provider_leaves_a_version_waiting_for_its_approval(environment: Environment) -> None:
+    version = await organization(environment, rotation={"approval": "Manual"})
+    newer = (await environment.customer.new_version(environment.vault, "cmk")).rsplit("/", 1)[-1]
+    await requested(environment, "1")
+    await environment.organization_until("waiting", has("RotationCurrent", "False", "ApprovalPending"))
+    # Nobody touches the OrganizationKey, so that nothing asks for a look for new versions.
+    await environment.apply_identity(operatorCredential="ServiceAccount")
+    status = await environment.organization_until("accepted", in_force(2))
+    assert status["accepted"]["access"]["operatorCredential"] == "ServiceAccount"
+    assert (status["accepted"]["kid"], status["pendingVersion"]) == (environment.key_uri(version), newer)
+    assert has("RotationCurrent", "False", "ApprovalPending")(status)
+
+
 async def test_a_disabled_key_is_seen_and_comes_back_by_itself(environment: Environment) -> None:
     await organization(environment)
     await environment.organization_until("accessible", has("KeyAccessible"))

@@ -171,10 +171,12 @@ class _Pass:
 
     async def _accept(self, wanted: Wanted, proven: Proven) -> None:
         await hold(self.context.cluster, self.organization)
-        kid = known_kid(self.status, proven.kid)
+        kid, before = known_kid(self.status, proven.kid), self.status.accepted
         self.status = with_accepted(self.status, wanted, proven, self.now)
-        check = CheckReport(at=self.now, kid=kid) if proven.canary is not None else None
-        self.status = self.status.model_copy(update={"check": check, "pending_version": None})
+        if before is None or before.kid != kid or key_of(before) != wanted.key_uri:
+            check = CheckReport(at=self.now, kid=kid) if proven.canary is not None else None
+            self.status = self.status.model_copy(update={"check": check, "pending_version": None})
+        # Another access says nothing about which version is the latest: a version that waits for approval goes on waiting.
         self.request_id = proven.request_id
         if proven.canary is not None:
             self._proved(kid)
