@@ -218,10 +218,11 @@ class DataKeys:
                 if row.kid != PLATFORM_KEY:
                     await self._journal.append(organization.id, [key_used(row, answer)])
                 return self._hold(organization, row, answer.material, sent_at)
-            if answer.problem.kind is Kind.THROTTLED:
-                wait = answer.problem.retry_after
+            problem = answer.problem
+            if problem.kind is Kind.THROTTLED:
+                wait = problem.retry_after
                 if wait is None or self._clock() + wait - began > PATIENCE:
-                    return answer.problem
+                    return problem
                 await asyncio.sleep(wait)
                 continue
             fresh, again = await self._read_again(organization), await self._row(organization, data_key_id)
@@ -229,7 +230,6 @@ class DataKeys:
             organization, row = fresh, again
             if unchanged:
                 return await self._not_loaded(organization, row, answer)
-            problem = answer.problem
         return problem
 
     async def _row(self, organization: Organization, data_key_id: UUID) -> DataKeyRow:

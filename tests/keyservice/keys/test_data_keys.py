@@ -180,6 +180,16 @@ async def test_a_vault_that_says_when_is_asked_no_sooner_and_known_data_keys_go_
     assert replica.missing() == []
 
 
+async def test_who_waits_for_a_throttled_vault_in_vain_is_told_so(acme: World) -> None:
+    replica = await acme.replica()
+    data_key = await replica.data_keys.current(acme.name, SERVICE, "orders")
+    replica.data_keys.evict(acme.name)
+    await acme.control.inject(kind="status", host=f"{acme.vault}.vault.azure.net", status=429, code="Throttled", retry_after=0)
+    await acme.control.clear_requests()
+    assert (await problem_of(replica.data_keys.by_id(acme.name, data_key.id))).kind is Kind.THROTTLED
+    assert await acme.vault_calls(least=4) == 4
+
+
 async def test_a_lease_is_not_extended_by_use_and_ends_with_the_proof(acme: World) -> None:
     clock = Clock()
     replica = await acme.replica(clock=clock)
