@@ -73,8 +73,8 @@ class _Line:
     """The way to one organization's vaults."""
 
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
-    silent_until: float = float("-inf")
-    silence: NotDone | None = None
+    silences: dict[str, tuple[float, NotDone]] = field(default_factory=dict)
+    """Until when a vault is not asked again, and what is answered meanwhile, by its host."""
 
 
 class Vaults:
@@ -205,10 +205,11 @@ class Vaults:
             return NotDone(error.problem)
         if background and not await self._has_turn(key):
             return NotDone(_budget_spent())
-        line = self._lines[organization.id]
+        line, host = self._lines[organization.id], key.vault_host.lower()
         async with line.slots:
-            if line.silence is not None and self._clock() < line.silent_until:
-                return line.silence
+            silence = line.silences.get(host)
+            if silence is not None and self._clock() < silence[0]:
+                return silence[1]
             with calls_of(f"{'background' if background else 'callers'} {organization.id}"):
                 answer = await use(gate.gate)
         if not isinstance(answer, AzureFailure):
@@ -218,7 +219,7 @@ class Vaults:
             self._gates[organization.id, access].clear()
         met = not_done(judge(answer, operation, own_registration=gate.own_registration))
         if not answer.answered:
-            line.silence, line.silent_until = met, self._clock() + SILENT_FOR
+            line.silences[host] = (self._clock() + SILENT_FOR, met)
         return met
 
     async def _has_turn(self, key: KeyUri) -> bool:

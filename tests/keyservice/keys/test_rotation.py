@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from cmk_keyservice.crypto.suites import open_, seal
 from cmk_keyservice.problem import Kind
 from cmk_keyservice.store.rows import Fence, Fenced
 from cmk_keyservice.vaults.accepted import PLATFORM_KEY
+from cmk_keyservice.vaults.answers import NotDone, Unwrapped
 from cmk_operator.core.kinds.call_rates import Rate
 from tests.keyservice.keys.world import SERVICE, Clock, World, minted, problem_of
 
@@ -315,6 +317,22 @@ async def test_an_old_version_that_is_disabled_too_soon_is_named_and_the_rest_go
     await fresh.upkeep.tend(acme.organization())
     assert await by_kid(fresh, acme) == {acme.kid(): (ROWS + 1, 0)}
     assert await read_all(fresh, acme, rows) == expected()
+
+
+async def test_a_former_vault_that_gives_no_answer_silences_no_call_to_the_one_in_force(acme: World) -> None:
+    replica = await acme.replica()
+    organization = acme.organization()
+    accepted = organization.accepted
+    assert accepted is not None
+    assert accepted.canary is not None
+    gone = f"https://gone-{acme.vault}.vault.azure.net/keys/k/{'1' * 32}"
+    moved = replace(organization, earlier=(replace(accepted, kid=gone),))
+    wrapped, algorithm = accepted.canary.wrapped, accepted.algorithm
+    await acme.control.inject(kind="reset", host="gone-*")
+    former = await replica.vaults.unwrap(moved, gone, algorithm, wrapped, purpose="rewrap")
+    assert isinstance(former, NotDone)
+    assert await replica.vaults.unwrap(moved, gone, algorithm, wrapped, purpose="rewrap") is former  # not asked again yet
+    assert isinstance(await replica.vaults.unwrap(moved, accepted.kid, algorithm, wrapped, purpose="probe"), Unwrapped)
 
 
 async def test_a_data_key_in_memory_is_refused_by_its_own_version_while_another_is_in_force(acme: World) -> None:
