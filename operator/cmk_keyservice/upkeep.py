@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -106,14 +107,15 @@ class Upkeep:
 
     async def _turn(self, organization: Organization) -> None:
         turn = self._turns.setdefault(organization.id, _Turn())
-        turn.due = self._clock() + AGAIN_AFTER
+        turn.due = math.inf  # until something kicks it, which the end of this turn must not undo
+        wait = AGAIN_AFTER
         try:
             async with self._slots:
-                turn.due = self._clock() + await self.tend(organization)
+                wait = await self.tend(organization)
         except (ProblemError, KubernetesError) as error:
             _LOG.warning("organization %s is tended again later: %s", organization.id, error)
-            turn.due = self._clock() + AGAIN_AFTER
         finally:
+            turn.due = min(turn.due, self._clock() + wait)
             known = self._access.of(organization)
             turn.state = self._access.state(known) if known is not None else None
 

@@ -5,24 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
 
 from cmk_keyservice.crypto.ciphertext import parse
 from cmk_keyservice.crypto.suites import open_, seal
+from cmk_keyservice.keys.limits import Limits
 from cmk_keyservice.problem import Kind
 from cmk_keyservice.store.rows import Fence, Fenced
 from cmk_keyservice.vaults.accepted import PLATFORM_KEY
 from cmk_keyservice.vaults.answers import NotDone, Unwrapped
 from cmk_operator.core.kinds.call_rates import Rate
-from tests.keyservice.keys.world import SERVICE, Clock, World, minted, problem_of
+from tests.keyservice.keys.world import SERVICE, Clock, World, eventually, minted, problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from cmk_keyservice.replica import Replica
+    from cmk_keyservice.vaults.accepted import Organization
 
 ROWS = 6
 
@@ -333,6 +335,26 @@ async def test_a_former_vault_that_gives_no_answer_silences_no_call_to_the_one_i
     assert isinstance(former, NotDone)
     assert await replica.vaults.unwrap(moved, gone, algorithm, wrapped, purpose="rewrap") is former  # not asked again yet
     assert isinstance(await replica.vaults.unwrap(moved, accepted.kid, algorithm, wrapped, purpose="probe"), Unwrapped)
+
+
+async def test_settings_that_are_accepted_during_a_turn_are_reported_at_once(acme: World) -> None:
+    apply, again = acme.apply, asyncio.Event()
+
+    async def accepting(organization: Organization, report: Mapping[str, Any]) -> None:
+        if not again.is_set():
+            again.set()
+            await acme.accept(probe=30)  # the same key, so that nothing else makes a turn due
+        await apply(organization, report)
+
+    acme.apply = accepting  # type: ignore[method-assign]  # the operator, who acts meanwhile
+    replica = await acme.replica(limits=Limits(tick=0.05, report_every=600))
+    await replica.access.require(acme.organization())
+    await acme.run(replica)
+
+    async def reported() -> bool:
+        return bool(acme.status.get("dataKeys", {}).get("revision") == 2)
+
+    await eventually("a report under the second revision", reported)
 
 
 async def test_a_data_key_in_memory_is_refused_by_its_own_version_while_another_is_in_force(acme: World) -> None:
