@@ -38,6 +38,7 @@ AGAIN_AFTER: Final = 5.0
 """Seconds after which an organization is tended again, if another replica does so now, or something failed."""
 RESTORED: Final = "restored"
 """The notice to all replicas that the database was restored."""
+_AFTER_RESTORE: Final = "the database was restored; nobody needs to act: the re-wrap begins with the next turn"
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -139,13 +140,18 @@ class Upkeep:
 
     async def _tend_alone(self, organization: Organization) -> float:
         turn = self._turns.setdefault(organization.id, _Turn())
-        await self._find_restore(organization)
+        was_restored = await self._find_restore(organization)
         state = RewrapState()
         accepted = organization.accepted
         counts = await self._store.by_kid(organization.id)
         if accepted is not None and any(one.kid != accepted.kid for one in counts):
-            state = await self._rewrap.run_pass(organization)
-            counts = await self._store.by_kid(organization.id)
+            if was_restored:
+                # Backups of now need the key versions that are back: the operator must see them before they are gone again.
+                pending = sum(one.data_keys for one in counts if one.kid != accepted.kid)
+                state = RewrapState(pending, message=_AFTER_RESTORE, retry_after=AGAIN_AFTER)
+            else:
+                state = await self._rewrap.run_pass(organization)
+                counts = await self._store.by_kid(organization.id)
         known = self._access.of(organization)
         if known is None or accepted is None:
             return self._every
@@ -160,14 +166,16 @@ class Upkeep:
             return 0.0
         return min(self._every, state.retry_after or self._every)
 
-    async def _find_restore(self, organization: Organization) -> None:
-        """Have every replica look at the database anew, if it is older than a report that left it."""
+    async def _find_restore(self, organization: Organization) -> bool:
+        """Have every replica look at the database anew, if it is older than a report that left it; whether it was."""
         reported = organization.reported.get("observedAt")
         with suppress(ValueError, TypeError):
             if isinstance(reported, str) and await self._store.note_restore(organization.id, datetime.fromisoformat(reported)):
                 _LOG.warning("the database was restored: organization %s had a newer report", organization.id)
                 await self._store.notify(RESTORED, organization.id)
                 await self._journal.append(organization.id, [restored(reported)])
+                return True
+        return False
 
     async def _report(self, organization: Organization, wanted: dict[str, Any], turn: _Turn) -> None:
         """Write a report that says something new, or whose last one is a minute old by when this replica saw it."""

@@ -388,7 +388,12 @@ async def test_back_to_an_older_version_after_a_restore_of_the_database(acme: Wo
     fresh = await acme.replica()
     assert await read_all(fresh, acme, rows) == expected()
     await fresh.upkeep.tend(acme.organization())
+    # Backups of now need the old version again: the operator is told before the re-wrap takes it away.
+    assert acme.status["dataKeys"]["byKid"] == [{"kid": acme.kid(0), "dataKeys": ROWS}]
+    assert acme.status["dataKeys"]["rewrap"]["pending"] == ROWS
+    await fresh.upkeep.tend(acme.organization())
     assert await by_kid(fresh, acme) == {acme.kid(): (ROWS, 0)}
+    assert acme.status["dataKeys"]["byKid"] == [{"kid": acme.kid(), "dataKeys": ROWS}]
     events = [json.loads(line)["event"] async for line in fresh.journal.lines(acme.name)]
     assert events.count("DatabaseRestored") == 1
 
