@@ -238,6 +238,23 @@ async def test_the_data_operations_of_a_minute_are_one_entry_over_all_replicas(s
     await other.close()
 
 
+async def test_a_record_that_lost_its_head_is_a_problem_of_its_own_organization(store: Store, database_url: str) -> None:
+    journal = await _with_entries(store)
+    _tampered(database_url, "DELETE FROM chain")
+    with pytest.raises(ProblemError) as altered:
+        await journal.append("acme", [_used(5)])
+    assert (altered.value.problem.code, altered.value.problem.retryable) == ("RecordAltered", False)
+    counters = Counters(store, journal)
+    for organization in ("acme", "globex"):
+        counters.count(organization, "shop/orders", "encrypt", "key-1")
+    await counters.flush()
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE counter SET minute = '2026-01-02T03:04:00Z'")
+    await counters.record()
+    assert [organization for organization, _ in await store.due_counters()] == ["acme"]
+    assert (await journal.verify("globex")).whole
+
+
 async def test_counts_wait_for_a_database_that_is_gone(store: Store, database_url: str) -> None:
     counters = Counters(store, Journal(store))
     counters.count("acme", "shop/orders", "encrypt", "key-1", items=3)

@@ -72,7 +72,13 @@ class Counters:
     async def record(self) -> None:
         """Move the counters of minutes that are over into the records; of two replicas, one does."""
         for organization, minute in await self._store.due_counters():
-            await self._record(organization, minute)
+            try:
+                await self._record(organization, minute)
+            except ProblemError as error:
+                if error.problem.retryable:
+                    raise
+                # The others' counters do not wait for a record that somebody has to mend.
+                _LOG.error("data operations of %s are not in its record: %s", organization, error)
 
     async def _record(self, organization: str, minute: datetime) -> None:
         async with self._store.transaction() as connection:

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import insert, select, text
+from sqlalchemy.exc import IntegrityError
 
+from cmk_keyservice.problem import Kind, problem_error
 from cmk_keyservice.store.database import Database
 from cmk_keyservice.store.tables import AUDIT
 
@@ -86,11 +88,23 @@ class Records(Database):
         return Head(row.sequence, row.digest, row.now.astimezone(UTC))
 
     async def add_entries(self, organization: str, entries: Sequence[StoredEntry], *, within: AsyncConnection) -> None:
-        """Insert entries that follow the newest one, and move the chain's head to the last of them."""
+        """Insert entries that follow the newest one, and move the chain's head to the last of them.
+
+        Raises ProblemError if the head is not that of the entries: somebody changed the database.
+        """
         rows = [
             {"organization": organization, "sequence": one.sequence, "entry": one.entry, "hash": one.hash} for one in entries
         ]
-        await within.execute(insert(AUDIT), rows)
+        try:
+            await within.execute(insert(AUDIT), rows)
+        except IntegrityError:
+            raise problem_error(
+                Kind.INVALID,
+                "RecordAltered",
+                f"the record of organization {organization} has entries beyond its head: somebody changed the database",
+                "The provider must export the record, verify it (kubectl cmk audit verify), restore table chain from a backup, and"
+                " find out who wrote to the database.",
+            ) from None  # the driver's text quotes values
         last = entries[-1]
         await within.execute(_ADVANCE, {"organization": organization, "sequence": last.sequence, "digest": last.hash})
 
