@@ -32,8 +32,8 @@ demo: $(READY) ## Tell the whole story on a real API server and a simulated Azur
 test: $(READY) az controller-manager ## Run every test (ARGS="-k name" is handed to pytest; PROCESSES=0 runs them in one process)
 	@$(RUN) -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-sandbox: $(READY) ## Start the local Kubernetes and the simulated Azure, leave them running, write .sandbox/env
-	@$(RUN) -m sandbox up --directory $(SANDBOX)
+sandbox: $(READY) ## Start the local Kubernetes and the simulated Azure, leave them running, write .sandbox/env (EXISTING=1: the cluster of KUBECONFIG)
+	@$(RUN) -m sandbox up --directory $(SANDBOX) $(if $(EXISTING),--existing-cluster)
 
 sandbox-down: $(READY) ## Stop what `make sandbox` or `make demo KEEP=1` left running
 	@$(RUN) -m sandbox down --directory $(SANDBOX)
@@ -80,7 +80,7 @@ sbom: $(READY) ## Write dist/cmk-operator.cdx.json, the image's packages with th
 	@PYTHONWARNINGS=ignore $(VENV)/bin/cyclonedx-py requirements requirements/operator.lock --pyproject pyproject.toml \
 		--mc-type application --output-reproducible --of JSON -o dist/cmk-operator.cdx.json
 
-binaries: $(READY) ## Find, build or install kube-apiserver, etcd, helm, promtool and kubectl (once: about 7 minutes on two cores)
+binaries: $(READY) ## Find, download, build or install kube-apiserver, etcd, helm, promtool and kubectl (once: about 7 minutes if all are built)
 	@$(RUN) -m sandbox.kubernetes.binaries >/dev/null
 
 controller-manager: $(READY) ## The same and kube-controller-manager, for the tests of namespace deletion (once: a minute more)

