@@ -169,6 +169,11 @@ class ConsoleSettings(BaseSettings):
         validation_alias=AliasChoices("AZURE_FEDERATED_TOKEN_FILE", f"{PREFIX}FEDERATED_TOKEN_FILE", "federated_token_file"),
         description="ServiceAccount token that Entra accepts from the platform's application, for sign-ins at customers' tenants.",
     )
+    operator_namespace: str = Field(
+        default="cmk-operator-system",
+        pattern="^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
+        description="Namespace of the operator, whose ConfigMaps hold the audit record.",
+    )
     log_format: Literal["json", "text"] = Field(default="json", description="Format of log lines on standard error.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Lowest severity that is logged."

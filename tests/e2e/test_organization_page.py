@@ -26,8 +26,11 @@ import yaml
 from cmk_keyservice.console.application import SAVES, SIGN_INS, Console
 from cmk_keyservice.console.openid import OpenId
 from cmk_keyservice.console.organizations import OrganizationKeys
+from cmk_keyservice.console.record_reading import Record
 from cmk_keyservice.http.server import listener
 from cmk_keyservice.settings import ConsoleSettings
+from cmk_operator.core.audit.chain import parse_entry
+from cmk_operator.core.audit.layout import NAMES
 from cmk_operator.kubernetes.client import KubernetesClient
 from cmk_operator.kubernetes.connection import find_connection
 from cmk_operator.telemetry import Telemetry
@@ -47,6 +50,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "application-level-encryption.md
 ALICE, BEA, VERA = (f"{one}@contoso.onmicrosoft.com" for one in ("alice", "bea", "vera"))
 CAROL, DAN = "carol@fabrikam.onmicrosoft.com", "dan@fabrikam.onmicrosoft.com"
 WORD = "pass word"
+OPERATOR_NAMESPACE = "cmk-operator-system"
 ORGANIZATION = {"id": "acme", "name": "Acme <Corp>"}
 
 
@@ -101,6 +105,19 @@ def documented_role() -> str:
     text = DOCUMENT.read_text(encoding="utf-8")
     block = text[text.index("kind: ClusterRole\nmetadata: {name: cmk-console}") :].partition("```")[0]
     return f"apiVersion: rbac.authorization.k8s.io/v1\n{block}"
+
+
+def record_role(namespace: str) -> str:
+    """That the console may read the ConfigMaps of the record, one by one."""
+    group, name = "rbac.authorization.k8s.io", f"cmk-console-record-{namespace}"
+    metadata = {"name": name, "namespace": OPERATOR_NAMESPACE}
+    rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"], "resourceNames": list(NAMES)}
+    subject = {"kind": "ServiceAccount", "name": "cmk-console", "namespace": namespace}
+    role = {"kind": "Role", "name": name, "apiGroup": group}
+    kind = {"apiVersion": f"{group}/v1", "metadata": metadata}
+    return yaml.safe_dump_all(
+        [{**kind, "kind": "Role", "rules": [rule]}, {**kind, "kind": "RoleBinding", "roleRef": role, "subjects": [subject]}]
+    )
 
 
 def secret_manifests(namespace: str) -> str:
@@ -160,7 +177,7 @@ async def console(
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cmk-console"},
         "subjects": [{"kind": "ServiceAccount", "name": "cmk-console", "namespace": namespace}],
     }
-    manifests = "---\n".join((documented_role(), yaml.safe_dump(account), yaml.safe_dump(binding)))
+    manifests = "---\n".join((documented_role(), yaml.safe_dump(account), yaml.safe_dump(binding), record_role(namespace)))
     empty_cluster.kubectl("apply", "--filename", "-", stdin=manifests)
     kubeconfig = empty_cluster.service_account_kubeconfig(namespace, "cmk-console", tmp_path / "kubeconfig")
     (tmp_path / "secret").write_text(secret)
@@ -185,7 +202,8 @@ async def console(
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls), trust_env=True) as session,
     ):
         keys = OrganizationKeys(KubernetesClient(api, Telemetry()))
-        made = Console(settings, keys, OpenId(session), clock, lambda: datetime.now(UTC))
+        record = Record(KubernetesClient(api, Telemetry()), OPERATOR_NAMESPACE, asyncio.get_running_loop().time)
+        made = Console(settings, keys, record, OpenId(session), clock, lambda: datetime.now(UTC))
         serving = asyncio.ensure_future(listener(made.application(), None, 1.0).serve_until(stop, listening))
         await environment.apply_identity()
         await environment.apply_tenant()
@@ -239,6 +257,52 @@ async def test_an_administrator_brings_the_organization_to_its_own_key_and_the_r
         back = await window.submit(await window.open(console.page), 1, mode="PlatformManaged")
         assert "have passed their test and are saved" in back.text, back.text
         assert (await console.stored())["spec"].get("keyUri") is None
+
+
+async def test_the_audit_log_has_the_changes_of_this_organization_by_hand_and_automatic_and_of_no_other(
+    console: Running,
+) -> None:
+    environment = console.environment
+    await environment.vault_with_key()
+    other = {"organization": {"id": "other", "name": "Other"}, "viewers": [{"group": "nobody"}]}
+    await environment.objects.apply("OrganizationKey", "other", other, environment.namespace)
+    other_uid = (await environment.objects.get("OrganizationKey", "other", environment.namespace))["metadata"]["uid"]
+    spec = {
+        "organization": ORGANIZATION,
+        "mode": "CustomerManaged",
+        "confirmation": ORGANIZATION["name"],
+        "tenantRef": {"name": environment.name},
+        "keyUri": environment.key_uri(),
+        "access": {"application": {}},
+        "administrators": [{"group": "admins"}],
+        "viewers": [{"group": "viewers"}],
+    }
+    await environment.objects.apply("OrganizationKey", "acme", spec, environment.namespace)
+    before = await environment.organization_until(
+        "in force", lambda found: found.get("accepted", {}).get("mode") == spec["mode"]
+    )
+    await environment.customer.new_version(environment.vault, "cmk")
+    asked = {"metadata": {"annotations": {"cmk-operator.dev/reconcile-requested-at": "1"}}}
+    await environment.objects.merge("OrganizationKey", "acme", asked, environment.namespace)
+    await environment.organization_until(
+        "rotated", lambda found: found["accepted"]["revision"] > before["accepted"]["revision"]
+    )
+    async with browser(console.env) as window:
+        await console.signed_in(window, VERA)
+        assert "/audit" in (await window.open(console.page)).text
+        page = await window.open(f"{console.page}/audit")
+        assert "whole from the first change of this organization on" in page.text, page.text
+        assert "(manual)" in page.text
+        lines = (await window.open(f"{console.page}/audit.ndjson")).text
+        entries = [entry for line in lines.splitlines() if (entry := parse_entry(line)) is not None]
+        assert all(entry.is_intact and entry.body["object"]["name"] == "acme" for entry in entries)
+        assert other_uid not in lines
+        table = await window.open(f"{console.page}/audit.csv?kind=Automatic&event=KeyChanged")
+        assert table.headers["Content-Disposition"] == 'attachment; filename="audit-acme.csv"'
+        assert [row.split(",")[2:5] for row in table.text.splitlines()[1:]] == [["KeyChanged", "Automatic", "cmk-operator"]]
+        assert (await window.open(f"{console.page}/audit?first=yesterday")).status == 400
+        for path in ("audit", "audit.csv", "audit.ndjson"):
+            assert (await window.open(console.page.replace("/acme", f"/other/{path}"))).status == 404
 
 
 async def test_a_credential_of_an_own_registration_is_stored_for_the_operator_and_never_shown(

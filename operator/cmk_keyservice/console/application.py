@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 import logging
 import re
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from starlette.routing import Route
 from cmk_keyservice.console.changes import draft_of_form, draft_of_spec, wanted, whole_spec
 from cmk_keyservice.console.openid import Client, SignInError, assertion_proof, read_text, secret_proof
 from cmk_keyservice.console.people import Role, person_of
+from cmk_keyservice.console.record import BY_HAND, as_lines, as_table, filter_of, kind_of, one_page, whole_from
 from cmk_keyservice.console.sessions import RateLimit, Sessions
+from cmk_operator.core.audit.change import Event
 from cmk_operator.core.identifiers.cloud import CLOUDS
 from cmk_operator.kubernetes.client import KubernetesError
 
@@ -31,9 +34,12 @@ if TYPE_CHECKING:
     from cmk_keyservice.console.openid import OpenId
     from cmk_keyservice.console.organizations import Found, OrganizationKeys
     from cmk_keyservice.console.people import Person
+    from cmk_keyservice.console.record import Filter
+    from cmk_keyservice.console.record_reading import Record
     from cmk_keyservice.console.sessions import Pending, Session
     from cmk_keyservice.settings import ConsoleSettings
     from cmk_operator.api.preflight import PreflightStatus
+    from cmk_operator.core.audit.chain import Entry
 
 _LOG: Final = logging.getLogger("cmk_keyservice.console")
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -49,6 +55,9 @@ _TEMPLATES: Final = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_TEMPLATES.filters["shown"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
+_SHOWN: Final = dict.fromkeys(("at", "event", "by", "from", "to", "why", "azureRequestId", "spec"), "")
+"""What the page shows of an entry, which has no empty fields."""
 LATER: Final = "The API server does not answer, or refuses the console. Try again in a minute; if it lasts, tell the provider."
 
 
@@ -83,12 +92,14 @@ class Console:
         self,
         settings: ConsoleSettings,
         keys: OrganizationKeys,
+        record: Record,
         openid: OpenId,
         clock: Callable[[], float],
         now: Callable[[], datetime],
     ) -> None:
         self._settings = settings
         self._keys = keys
+        self._record = record
         self._openid = openid
         self._now = now
         self._sessions = Sessions(clock)
@@ -125,6 +136,9 @@ class Console:
                 Route(page, self._visited(self.show)),
                 Route(page, self._visited(self.save), methods=["POST"]),
                 Route(f"{page}/tenant", self._visited(self.ask_tenant), methods=["POST"]),
+                Route(f"{page}/audit", self._visited(self.audit)),
+                Route(f"{page}/audit.ndjson", self._visited(self.export_lines)),
+                Route(f"{page}/audit.csv", self._visited(self.export_table)),
             ]
         )
 
@@ -441,3 +455,56 @@ class Console:
             "The settings have passed their test and are saved. They are in force once the status below names them."
         )
         return RedirectResponse(f"/organizations/{found.path}", 303)
+
+    # Audit log
+
+    async def audit(self, visit: Visit) -> Response:
+        """The page *Audit log* of an organization: its own entries, the newest first."""
+        found, chosen = await self._found(visit), self._filter(visit)
+        record = await self._record.read()
+        own = record.entries.get(found.key.metadata.uid, ())
+        before = visit.request.query_params.get("before", "")
+        entries, older = one_page((one for one in own if chosen.wants(one)), int(before) if before.isdecimal() else 0)
+        return self._page(
+            "audit.html",
+            visit.session,
+            found=found,
+            key=found.key,
+            record=record,
+            whole=whole_from(own, record.kept),
+            entries=[(kind_of(one), {**_SHOWN, **one.body}) for one in entries],
+            chosen=chosen,
+            kinds=BY_HAND,
+            events=sorted(str(event) for event in {one.body.get("event") for one in own} | {chosen.event} if event),
+            words={event.value: event.words for event in Event},
+            query=urlencode(chosen.query),
+            older=urlencode(chosen.query | {"before": str(older)}) if older else "",
+        )
+
+    @staticmethod
+    def _filter(visit: Visit) -> Filter:
+        chosen = filter_of(visit.request.query_params)
+        if isinstance(chosen, str):
+            raise PageError(400, "No such filter", chosen)
+        return chosen
+
+    async def _wanted_entries(self, visit: Visit) -> tuple[str, list[Entry]]:
+        """The name of the file, and what it is to hold."""
+        found, chosen = await self._found(visit), self._filter(visit)
+        own = (await self._record.read()).entries.get(found.key.metadata.uid, ())
+        return f"audit-{found.key.spec.organization.id}", [one for one in own if chosen.wants(one)]
+
+    async def export_lines(self, visit: Visit) -> Response:
+        """The chosen entries as lines of JSON."""
+        name, entries = await self._wanted_entries(visit)
+        return _attached(as_lines(entries), "application/x-ndjson", f"{name}.ndjson")
+
+    async def export_table(self, visit: Visit) -> Response:
+        """The chosen entries for a spreadsheet."""
+        name, entries = await self._wanted_entries(visit)
+        return _attached(as_table(entries), "text/csv", f"{name}.csv")
+
+
+def _attached(text: str, media_type: str, name: str) -> Response:
+    """A file to keep; `name` is made of an organization's id, which is a DNS label."""
+    return Response(text, media_type=media_type, headers={"Content-Disposition": f'attachment; filename="{name}"'})

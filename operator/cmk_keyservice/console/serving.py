@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from cmk_keyservice.console.application import Console
 from cmk_keyservice.console.openid import OpenId
 from cmk_keyservice.console.organizations import OrganizationKeys
+from cmk_keyservice.console.record_reading import Record
 from cmk_keyservice.http.server import Certificate, listener
 from cmk_operator import __version__
 from cmk_operator.answer_gate import open_session
@@ -48,7 +49,10 @@ async def serve_console(settings: ConsoleSettings) -> int:
     async with AsyncExitStack() as stack:
         client = KubernetesClient(await stack.enter_async_context(connection.open()), Telemetry())
         outside = await stack.enter_async_context(open_session(connections=CONNECTIONS, trust_env=True))
-        console = Console(settings, OrganizationKeys(client), OpenId(outside), time.monotonic, lambda: datetime.now(UTC))
+        record = Record(client, settings.operator_namespace, time.monotonic)
+        console = Console(
+            settings, OrganizationKeys(client), record, OpenId(outside), time.monotonic, lambda: datetime.now(UTC)
+        )
         server = listener(console.application(), certificate.context if certificate is not None else None, GRACE_SECONDS)
         following = asyncio.ensure_future(certificate.follow()) if certificate is not None else None
         _LOG.info("started", extra={"version": __version__, "port": listening.getsockname()[1]})
