@@ -20,7 +20,7 @@ COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no
 BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sandbox sandbox-down bench soak lint format hooks crds docs-tables lock sbom binaries controller-manager az clean python-is-recent
+.PHONY: help demo test sandbox sandbox-down bench soak lint format hooks crds docs docs-tables lock sbom binaries controller-manager az clean python-is-recent
 
 help: ## Show this help
 	@echo 'make TARGET, where TARGET is one of:'
@@ -51,6 +51,8 @@ lint: $(READY) binaries ## Check style, types, layers, the generated CRDs and ta
 	$(VENV)/bin/lint-imports
 	$(RUN) -m cmk_operator.api.crd --check
 	$(RUN) -m cmk_operator.api.status_page --check
+	$(RUN) -m cmk_operator.api.fields_page --check
+	$(RUN) -m cmk_operator.cli.options_page --check
 	$$($(RUN) -m sandbox.kubernetes.binaries --print helm) lint --strict --quiet charts/cmk-operator
 
 format: $(READY) ## Format the code
@@ -63,12 +65,21 @@ hooks: $(READY) ## Install the pre-commit hooks: the checks at each commit, and 
 crds: $(READY) ## Generate crds/ and the chart's copy of it from the pydantic models
 	$(RUN) -m cmk_operator.api.crd
 
-docs-tables: $(READY) ## Generate the tables of docs/status.md from the reasons and condition types
+docs: $(READY) ## Build the site of the documents in dist/site; a dead link or anchor fails
+	@rm -rf dist/site
+	@$(VENV)/bin/sphinx-build --quiet --fail-on-warning --nitpicky --fresh-env --jobs auto \
+		--conf-dir docs/site --doctree-dir dist/site.doctrees . dist/site
+	@rm -rf dist/site.doctrees
+	@echo 'The site is in dist/site: open dist/site/index.html'
+
+docs-tables: $(READY) ## Generate the reference in docs/: conditions and reasons, fields of all kinds, options of kubectl cmk
 	$(RUN) -m cmk_operator.api.status_page
+	$(RUN) -m cmk_operator.api.fields_page
+	$(RUN) -m cmk_operator.cli.options_page
 
 lock: $(READY) ## Write requirements/*.lock anew from pyproject.toml (UPGRADE=1 takes the newest versions)
 	$(COMPILE) pyproject.toml -o requirements/operator.lock
-	$(COMPILE) pyproject.toml --group dev --extra cli --extra keyservice -o requirements/dev.lock
+	$(COMPILE) pyproject.toml --group dev --group docs --extra cli --extra keyservice -o requirements/dev.lock
 	$(COMPILE) pyproject.toml --extra keyservice -o requirements/keyservice.lock
 	$(COMPILE) --group az -o requirements/az.lock
 	$(RUN) -c '$(BUILD_REQUIRES)' | $(COMPILE) - -o requirements/build.lock

@@ -1,0 +1,109 @@
+"""Generates docs/cli-options.md, every option of every command, from the commands themselves.
+
+Run `make docs-tables` after a change of a command; `make lint` and the tests fail on drift.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from cmk_operator.cli.cluster import CONNECTION
+from cmk_operator.cli.commands import cmk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAGE: Final = Path("docs", "cli-options.md")
+_HEAD: Final = """# Options of `kubectl cmk`
+
+<!-- Generated from the commands by `make docs-tables`; do not edit. -->
+
+What each command answers, and its JSON: [cli.md](cli.md). Every command takes kubectl's own options, before or behind
+its name, and `-h`.
+
+## Of every command
+"""
+
+
+def rendered() -> str:
+    """The whole page."""
+    parts = [_HEAD, *_table(cmk), ""]
+    for path, command in _commands(cmk, "kubectl cmk"):
+        parts += [f"## {path.removeprefix('kubectl cmk ')}", "", *_usage(path, command), "", _prose(command.help or ""), ""]
+        own = list(_table(command, without=CONNECTION))
+        parts += [*own, ""] if len(own) > len(_COLUMNS) else []
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+_COLUMNS: Final = ("| option | what it does |", "|---|---|")
+
+
+def _commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def _usage(path: str, command: click.Command) -> list[str]:
+    context = click.Context(command, info_name=path)
+    return ["```text", " ".join((path, *command.collect_usage_pieces(context))), "```"]
+
+
+def _table(command: click.Command, without: tuple[str, ...] = ()) -> Iterator[str]:
+    yield from _COLUMNS
+    context = click.Context(command)
+    for parameter in command.params:
+        record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
+        if record is not None and parameter.name not in without:
+            yield f"| {_option(record[0])} | {_cell(record[1])} |"
+
+
+def _option(name: str) -> str:
+    """The option as code. A bar would end the cell even there, so each of several choices is named apart."""
+    if "|" not in name:
+        return f"`{name}`"
+    option, _, values = name.partition(" [")
+    return " ".join((f"`{option}`", ", ".join(f"`{value}`" for value in values.rstrip("]").split("|"))))
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"[|<>*_\[\]]", lambda found: f"\\{found[0]}", " ".join(text.split()))
+
+
+def _prose(text: str) -> str:
+    """Paragraphs of a docstring, as paragraphs of Markdown."""
+    paragraphs = [_cell(paragraph) for paragraph in text.replace("\b", "").split("\n\n")]
+    return "\n\n".join("\n".join(_wrapped(paragraph)) for paragraph in paragraphs if paragraph)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 116, break_long_words=False, break_on_hyphens=False)
+
+
+def main() -> int:
+    """Write the page, or with --check say whether it differs; exit status 1 when it does."""
+    parser = argparse.ArgumentParser(prog="python -m cmk_operator.cli.options_page", description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when the page differs from the commands")
+    parser.add_argument("--root", type=Path, default=Path(), help="root of the repository (default: the current folder)")
+    arguments = parser.parse_args()
+    path = arguments.root / PAGE
+    if path.exists() and path.read_text(encoding="utf-8") == rendered():
+        return 0
+    if arguments.check:
+        sys.stderr.write(f"{PAGE} differs from the commands; run `make docs-tables`\n")
+        return 1
+    path.write_text(rendered(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
