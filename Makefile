@@ -53,6 +53,7 @@ lint: $(READY) binaries ## Check style, types, layers, the generated CRDs and ta
 	$(RUN) -m cmk_operator.api.status_page --check
 	$(RUN) -m cmk_operator.api.fields_page --check
 	$(RUN) -m cmk_operator.cli.options_page --check
+	$(RUN) -m tests.documents.settings_page --check
 	$$($(RUN) -m sandbox.kubernetes.binaries --print helm) lint --strict --quiet charts/cmk-operator
 
 format: $(READY) ## Format the code
@@ -72,10 +73,11 @@ docs: $(READY) ## Build the site of the documents in dist/site; a dead link or a
 	@rm -rf dist/site.doctrees
 	@echo 'The site is in dist/site: open dist/site/index.html'
 
-docs-tables: $(READY) ## Generate the reference in docs/: conditions and reasons, fields of all kinds, options of kubectl cmk
+docs-tables: $(READY) ## Generate the reference in docs/: conditions and reasons, settings, fields of all kinds, options of kubectl cmk
 	$(RUN) -m cmk_operator.api.status_page
 	$(RUN) -m cmk_operator.api.fields_page
 	$(RUN) -m cmk_operator.cli.options_page
+	$(RUN) -m tests.documents.settings_page
 
 lock: $(READY) ## Write requirements/*.lock anew from pyproject.toml (UPGRADE=1 takes the newest versions)
 	$(COMPILE) pyproject.toml -o requirements/operator.lock

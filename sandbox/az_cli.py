@@ -33,8 +33,8 @@ def cache_directory() -> Path:
 
 
 def find_or_install() -> list[str]:
-    """The command line that runs az: `$CMK_OPERATOR_AZ`, or the cached install, or a new one."""
-    if given := os.environ.get("CMK_OPERATOR_AZ"):
+    """The command line that runs az: `$CMK_SANDBOX_AZ`, or the cached install, or a new one."""
+    if given := os.environ.get("CMK_SANDBOX_AZ"):
         return [given]
     directory = cache_directory()
     python = directory / "bin" / "python"

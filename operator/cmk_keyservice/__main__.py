@@ -11,15 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings, CliApp
-
 from cmk_keyservice.crypto.key_ring import KeyRing, RingName, new_key_ring, with_new_key, with_primary
 from cmk_keyservice.private_memory import keep_memory_private
 from cmk_keyservice.problem import ProblemError
-from cmk_keyservice.settings import ConsoleSettings, MigrateSettings, SealSettings, ServeSettings
+from cmk_keyservice.settings import VARIABLES, ConsoleSettings, MigrateSettings, SealSettings, ServeSettings
 from cmk_operator import __version__
 from cmk_operator.logs import configure_logging
+from cmk_operator.process_settings import ProcessSettings, settings_or_exit
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -48,18 +46,11 @@ commands:
 To rotate a key ring: add-key, replace the Secret, and wait until every replica has been restarted with it; then use-key, and
 replace the Secret again. Rows need the old key until seal-again has run, backups until they have expired; then remove-key.
 """
-S = TypeVar("S", bound=BaseSettings)
+S = TypeVar("S", bound=ProcessSettings)
 
 
 def _settings(kind: type[S], arguments: list[str]) -> S:
-    """The settings; ends the process with status 2 and one line for each that is wrong."""
-    try:
-        return CliApp.run(kind, cli_args=arguments)
-    except ValidationError as error:
-        for problem in error.errors():
-            name = ".".join(str(part) for part in problem["loc"])
-            sys.stderr.write(f"cmk-keyservice: setting {name or 'combination'}: {problem['msg']}\n")
-        sys.exit(2)
+    return settings_or_exit("cmk-keyservice", kind, arguments, VARIABLES)
 
 
 def _serve(arguments: list[str]) -> int:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, CliSuppress, SettingsConfigDict
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import CliSuppress, SettingsConfigDict
+
+from cmk_operator.process_settings import ProcessSettings
 
 PREFIX = "CMK_KEYSERVICE_"
 
 
-class DatabaseSettings(BaseSettings):
+class DatabaseSettings(ProcessSettings):
     """Which database, and how to log."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, cli_kebab_case=True, cli_hide_none_type=True)
@@ -83,8 +85,7 @@ class ServeSettings(DatabaseSettings):
     )
     federated_token_file: Path | None = Field(
         default=None,
-        validation_alias=AliasChoices("AZURE_FEDERATED_TOKEN_FILE", f"{PREFIX}FEDERATED_TOKEN_FILE", "federated_token_file"),
-        description="File with the ServiceAccount token that Entra accepts.",
+        description="File with the ServiceAccount token that Entra accepts; if unset: what AZURE_FEDERATED_TOKEN_FILE names.",
     )
     review_seconds: float = Field(default=60.0, gt=0, le=600, description="Seconds for which a caller's rights are remembered.")
     review_outage_grace: float = Field(
@@ -113,8 +114,8 @@ class ServeSettings(DatabaseSettings):
     shutdown_grace: float = Field(default=20.0, ge=1, le=300, description="Seconds for running requests to end after that.")
     instance: str = Field(
         default="cmk-keyservice",
-        validation_alias=AliasChoices(f"{PREFIX}INSTANCE", "HOSTNAME", "instance"),
-        description="Name of this replica in log lines and locks.",
+        min_length=1,
+        description="Name of this replica in log lines and locks; if unset: HOSTNAME.",
     )
 
     @model_validator(mode="after")
@@ -132,7 +133,7 @@ class ServeSettings(DatabaseSettings):
         return self
 
 
-class ConsoleSettings(BaseSettings):
+class ConsoleSettings(ProcessSettings):
     """Serve the page for organizations' administrators until SIGTERM, as one replica: who is signed in is kept in its memory.
 
     Every flag can also be set by the environment variable CMK_KEYSERVICE_<NAME>.
@@ -166,8 +167,8 @@ class ConsoleSettings(BaseSettings):
     )
     federated_token_file: Path | None = Field(
         default=None,
-        validation_alias=AliasChoices("AZURE_FEDERATED_TOKEN_FILE", f"{PREFIX}FEDERATED_TOKEN_FILE", "federated_token_file"),
-        description="ServiceAccount token that Entra accepts from the platform's application, for sign-ins at customers' tenants.",
+        description="File with a ServiceAccount token that Entra accepts from the platform's application, for sign-ins at "
+        "customers' tenants; if unset: what AZURE_FEDERATED_TOKEN_FILE names.",
     )
     operator_namespace: str = Field(
         default="cmk-operator-system",
@@ -189,3 +190,9 @@ class ConsoleSettings(BaseSettings):
         if not self.public_url.startswith("https://") and urlsplit(self.public_url).hostname != "127.0.0.1":
             raise ValueError("public_url must begin with https://: cookies and credentials must not cross a network")
         return self
+
+
+VARIABLES: Final = frozenset[str]().union(
+    *(kind.variables() for kind in (ServeSettings, ConsoleSettings, MigrateSettings, SealSettings))
+)
+"""The environment variables that some command reads: one environment may serve several commands."""

@@ -14,9 +14,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from pydantic import ValidationError
-from pydantic_settings import CliApp
-
 from cmk_operator import __version__
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
@@ -46,6 +43,7 @@ from cmk_operator.kubernetes.observations import Observations
 from cmk_operator.kubernetes.status import StatusWriter
 from cmk_operator.logs import configure_logging
 from cmk_operator.metrics.exposition import Exposition, Work
+from cmk_operator.process_settings import settings_or_exit
 from cmk_operator.providers.registry import RATES, make_providers
 from cmk_operator.queue import WorkQueue
 from cmk_operator.reconcile.audit import note_unseen_deletions, tenant_in
@@ -312,16 +310,7 @@ def _utc_now() -> datetime:
 
 def main() -> None:
     """Read the settings, configure logging and run. Exit status 2: the settings or the configured cluster cannot be used."""
-    try:
-        settings = CliApp.run(Settings)
-    except ValidationError as error:
-        for problem in error.errors():
-            name = ".".join(str(part) for part in problem["loc"])
-            # A URL may be a secret, and a rule about several settings has all of them as its input.
-            given = problem["input"] if "url" not in name and not isinstance(problem["input"], dict) else None
-            shown = f" (got {given!r})" if given is not None else ""
-            sys.stderr.write(f"cmk-operator: setting {name or 'combination'}: {problem['msg']}{shown}\n")
-        sys.exit(2)
+    settings = settings_or_exit("cmk-operator", Settings, None, Settings.variables())
     configure_logging(settings.log_format, settings.log_level)
     # Imported modules stay for the life of the process: the collector need not check them each time.
     gc.freeze()

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, HttpUrl, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, HttpUrl, model_validator
+from pydantic_settings import SettingsConfigDict
 
+from cmk_operator.process_settings import ProcessSettings
 from cmk_operator.providers.storage.kind import STORAGE_RATES
 
 
-class Settings(BaseSettings):
+class Settings(ProcessSettings):
     """The operator keeps Azure resources encrypted with customers' own keys, as declared by custom resources in Kubernetes.
 
     Every flag can also be set by the environment variable CMK_OPERATOR_<NAME>.
@@ -70,8 +71,7 @@ class Settings(BaseSettings):
     audit_sink_token_file: Path | None = Field(default=None, description="File with a bearer token for the audit sink.")
     federated_token_file: Path | None = Field(
         default=None,
-        validation_alias=AliasChoices("federated_token_file", "AZURE_FEDERATED_TOKEN_FILE"),
-        description="File with the ServiceAccount token for Entra (also AZURE_FEDERATED_TOKEN_FILE).",
+        description="File with the ServiceAccount token for Entra; if unset: what AZURE_FEDERATED_TOKEN_FILE names.",
     )
     lease_namespace: str = Field(
         default="kube-system",
@@ -89,8 +89,8 @@ class Settings(BaseSettings):
     )
     instance: str = Field(
         default="cmk-operator",
-        validation_alias=AliasChoices("instance", "HOSTNAME"),
-        description="Name of this process in events and in the lease (also HOSTNAME); no two running processes may share it.",
+        min_length=1,
+        description="Name of this process in events and in the lease, which no two running processes may share; if unset: HOSTNAME.",
     )
 
     @model_validator(mode="after")

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from tests.chart.conftest import NAMESPACE, HelmError, only, rendered
+from tests.chart.test_keyservice import KEY_SERVICE
+from tests.documents.settings_page import chart_values
 
 SPREAD = {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway"}
 SELECTOR = {"app.kubernetes.io/name": "cmk-operator", "app.kubernetes.io/instance": "cmk-operator"}
@@ -144,3 +146,32 @@ def test_a_service_monitor_can_wait_for_its_definition() -> None:
 def test_a_value_that_cannot_work_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(HelmError, match="values don't meet the specifications of the schema"):
         rendered(*_set(**values))
+
+
+def test_every_value_that_the_page_of_settings_names_reaches_its_variable() -> None:
+    values = {
+        **dict.fromkeys(chart_values().values(), "9"),
+        "settings.logFormat": "text",
+        "settings.logLevel": "DEBUG",
+        "settings.listenPort": "8081",
+        "settings.resourceMetrics": "false",
+        "audit.segmentBytes": "4096",
+        "audit.sink.url": "https://logs.example/in",
+        "audit.sink.tokenSecretRef.name": "collector",
+        "operatorClass": "blue",
+        "leaderElection.namespace": "leases",
+        "licences.enabled": "true",
+        "keyService.audience": "callers",
+        "keyService.settings.logFormat": "text",
+        "keyService.settings.logLevel": "DEBUG",
+    }
+    objects = rendered(*(argument for value in values.items() for argument in ("--set", "=".join(value))), "--set", KEY_SERVICE)
+    found = {
+        variable["name"]: variable["value"]
+        for item in objects
+        if item["kind"] == "Deployment"
+        for variable in item["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    derived = {"terminationGracePeriodSeconds": "3", "audit.sink.tokenSecretRef.name": "/var/run/secrets/audit-sink/token"}
+    named = chart_values().items()
+    assert {name: found.get(name) for name, _ in named} == {name: derived.get(value, values[value]) for name, value in named}
