@@ -29,6 +29,7 @@ from cmk_operator.azure.prober import KeyProber
 from cmk_operator.azure.session import AzureSession, TokenFile
 from cmk_operator.azure.vault_reader import VaultReader
 from cmk_operator.changes import Changes
+from cmk_operator.check import check
 from cmk_operator.core.kinds.call_rates import Rate
 from cmk_operator.fair_lane import FairLane
 from cmk_operator.handlers import CHANGES_AT_ONCE, REQUEST_PAUSE, Watches, stop_at_signals
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 FORGET_EVERY: Final = 600.0
 COLLECT_AFTER: Final = 10_000
 """New objects after which Python collects cyclic garbage. With its default of 700, that took 7 % of the processor time."""
+CHECK: Final = "check"
 RECORD_SECONDS: Final = 5.0
 """Seconds to write the remaining audit entries at shutdown."""
 _LOG: Final = logging.getLogger("cmk_operator")
@@ -309,9 +311,17 @@ def _utc_now() -> datetime:
 
 
 def main() -> None:
-    """Read the settings, configure logging and run. Exit status 2: the settings or the configured cluster cannot be used."""
-    settings = settings_or_exit("cmk-operator", Settings, None, Settings.variables())
+    """Read the settings, configure logging and run, or with `check` as the first argument check the installation.
+
+    Exit status 2: the settings or the configured cluster cannot be used.
+    """
+    arguments = sys.argv[1:]
+    checks = arguments[:1] == [CHECK]
+    settings = settings_or_exit("cmk-operator", Settings, arguments[1:] if checks else arguments, Settings.variables())
     configure_logging(settings.log_format, settings.log_level)
+    if checks:
+        logging.getLogger().setLevel(logging.WARNING)
+        sys.exit(asyncio.run(check(settings, rates_of(settings))))
     # Imported modules stay for the life of the process: the collector need not check them each time.
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)

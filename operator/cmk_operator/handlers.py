@@ -131,7 +131,7 @@ class Watches:
                     self.unwatched.pop(plural, None)
             except KubernetesError as error:
                 attempt += 1
-                self.unwatched[plural] = _reason_of(plural, error)
+                self.unwatched[plural] = reason_of(plural, error)
                 _LOG.warning("the Kubernetes API cannot be listed yet", extra={"error": str(error)})
                 await _pause(stop, _RESTART_DELAYS[min(attempt, len(_RESTART_DELAYS) - 1)])
             else:
@@ -232,7 +232,7 @@ class Watches:
         try:
             await self.client.request("GET", collection_path(plural), query={"limit": "1"})
         except KubernetesError as error:
-            return error.status, _reason_of(plural, error)
+            return error.status, reason_of(plural, error)
         if self.open_watches.refusals(plural):
             return 200, "RBAC allows list but forbids watch: whoever installs the operator must correct its ClusterRole"
         return 200, "its watch has not started yet"
@@ -317,7 +317,7 @@ class Watches:
             self.queue.add(other)
 
 
-def _reason_of(plural: str, error: KubernetesError) -> str:
+def reason_of(plural: str, error: KubernetesError) -> str:
     """Why a kind cannot be listed, and who must do what."""
     if error.status == 404:
         return f"{plural}.{GROUP} is not installed: the cluster's administrator must install the definition"

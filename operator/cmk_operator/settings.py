@@ -15,7 +15,8 @@ from cmk_operator.providers.storage.kind import STORAGE_RATES
 class Settings(ProcessSettings):
     """The operator keeps Azure resources encrypted with customers' own keys, as declared by custom resources in Kubernetes.
 
-    Every flag can also be set by the environment variable CMK_OPERATOR_<NAME>.
+    Every flag can also be set by the environment variable CMK_OPERATOR_<NAME>. `cmk-operator check` asks, with the same settings
+    and without changing anything, whether the installation can work.
     """
 
     model_config = SettingsConfigDict(

@@ -38,7 +38,7 @@ _BLOCK: Final = re.compile(r"\{\{- (?:if|with) (\.Values|\$service|\.)\.?([\w.]*
 def chart_values() -> dict[str, str]:
     """The value of the chart that sets each environment variable, as the templates say."""
     found: dict[str, str] = {}
-    for template in sorted(TEMPLATES.rglob("*.yaml")):
+    for template in sorted((*TEMPLATES.rglob("*.yaml"), *TEMPLATES.rglob("*.tpl"))):
         text = template.read_text(encoding="utf-8")
         for variable, root, value in _PAIR.findall(text):
             found[variable] = value if root == ".Values" else f"keyService.{value}"

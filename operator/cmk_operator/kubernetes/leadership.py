@@ -31,6 +31,11 @@ def lease_name(operator_class: str) -> str:
     return f"{LEASE_NAME}-{operator_class}" if operator_class else LEASE_NAME
 
 
+def leases_path(namespace: str) -> str:
+    """Path of the leases of a namespace on the API server."""
+    return f"{_API}/{quote(namespace)}/leases"
+
+
 class Leadership:
     """The lease of one operator process; `duration` is in seconds."""
 
@@ -46,7 +51,7 @@ class Leadership:
     ) -> None:
         self._client = client
         self._whole_round = whole_round
-        self._collection = f"{_API}/{quote(namespace)}/leases"
+        self._collection = leases_path(namespace)
         self._namespace = namespace
         self._name = name
         self._identity = identity
