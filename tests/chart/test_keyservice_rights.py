@@ -11,6 +11,7 @@ import yaml
 from sandbox.kubernetes import cluster as clusters
 from sandbox.kubernetes.servers import ClusterError
 from tests.chart.conftest import CHART, NAMESPACE, rendered
+from tests.chart.test_console import ALL, CONSOLE
 from tests.chart.test_each_right import APPLY, GROUP, Right, asked_by, replaced, until, without
 from tests.chart.test_keyservice import KEY_SERVICE
 
@@ -49,8 +50,8 @@ RIGHTS = (
 
 @pytest.fixture(scope="module")
 def served(bare: Installation) -> Installation:
-    """The chart with the key service; nothing here runs Jobs, so the migration is left out."""
-    bare.helm("install", "cmk-operator", CHART, "--set", f"{KEY_SERVICE},{SECRET},keyService.migration.enabled=false")
+    """The chart with the key service and its console; nothing here runs Jobs, so the migration is left out."""
+    bare.helm("install", "cmk-operator", CHART, "--set", f"{CONSOLE},{ALL},{SECRET},keyService.migration.enabled=false")
     return bare
 
 
@@ -88,10 +89,10 @@ def test_without_it_the_key_service_cannot_go_on(served: Installation, ask: Call
         replaced(served, role)
 
 
-def test_its_pod_is_admitted_where_restricted_is_enforced(served: Installation) -> None:
-    objects = rendered("--set", KEY_SERVICE)
+def test_each_pod_is_admitted_where_restricted_is_enforced(served: Installation) -> None:
+    objects = rendered("--set", CONSOLE)
     for item in objects:
-        if item["kind"] in {"Deployment", "Job"} and "keyservice" in item["metadata"]["name"]:
+        if item["kind"] in {"Deployment", "Job"}:
             template = item["spec"]["template"]
             pod = {"apiVersion": "v1", "kind": "Pod", **template, "metadata": {**template["metadata"], "name": "pod"}}
             pod["spec"]["containers"][0]["image"] = "cmk-keyservice:0"

@@ -6,6 +6,7 @@ Threats: OWASP "Cross-Site Request Forgery Prevention", "Session Management" and
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import socket
@@ -15,7 +16,6 @@ import sys
 import urllib.request
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -30,27 +30,30 @@ from cmk_keyservice.console.record_reading import Record
 from cmk_keyservice.http.server import listener
 from cmk_keyservice.settings import ConsoleSettings
 from cmk_operator.core.audit.chain import parse_entry
-from cmk_operator.core.audit.layout import NAMES
 from cmk_operator.kubernetes.client import KubernetesClient
 from cmk_operator.kubernetes.connection import find_connection
 from cmk_operator.telemetry import Telemetry
 from sandbox.kubernetes.objects import has
 from tests.browser import Browser, Page, browser
+from tests.chart.conftest import CHART, helm
+from tests.chart.test_console import CONSOLE
 from tests.chromium import chromium
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from sandbox.azure.process import AzureProcess
     from sandbox.kubernetes.cluster import Cluster
     from tests.environment import Environment
 
 pytestmark = pytest.mark.cluster
-DOCUMENT = Path(__file__).parents[2] / "docs" / "application-level-encryption.md"
 ALICE, BEA, VERA = (f"{one}@contoso.onmicrosoft.com" for one in ("alice", "bea", "vera"))
 CAROL, DAN = "carol@fabrikam.onmicrosoft.com", "dan@fabrikam.onmicrosoft.com"
 WORD = "pass word"
 OPERATOR_NAMESPACE = "cmk-operator-system"
+ACCOUNT = "cmk-console"
+SOME_NAMESPACE = "namespace-of-the-organization"
 ORGANIZATION = {"id": "acme", "name": "Acme <Corp>"}
 
 
@@ -100,40 +103,18 @@ class Running:
         }
 
 
-def documented_role() -> str:
-    """The ClusterRole that the document shows, which is all that the console gets here."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    block = text[text.index("kind: ClusterRole\nmetadata: {name: cmk-console}") :].partition("```")[0]
-    return f"apiVersion: rbac.authorization.k8s.io/v1\n{block}"
-
-
-def record_role(namespace: str) -> str:
-    """That the console may read the ConfigMaps of the record, one by one."""
-    group, name = "rbac.authorization.k8s.io", f"cmk-console-record-{namespace}"
-    metadata = {"name": name, "namespace": OPERATOR_NAMESPACE}
-    rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"], "resourceNames": list(NAMES)}
-    subject = {"kind": "ServiceAccount", "name": "cmk-console", "namespace": namespace}
-    role = {"kind": "Role", "name": name, "apiGroup": group}
-    kind = {"apiVersion": f"{group}/v1", "metadata": metadata}
+@functools.cache
+def rights() -> str:
+    """What the chart gives the console, and the operator for the one Secret of an organization in `SOME_NAMESPACE`."""
+    secrets = f"keyService.console.secrets[0].namespace={SOME_NAMESPACE},keyService.console.secrets[0].names={{acme-console}}"
+    text = helm("template", "cmk-operator", CHART, "--namespace", OPERATOR_NAMESPACE, "--set", f"{CONSOLE},{secrets}")
+    found = [item for item in yaml.safe_load_all(text) if item and (item["kind"] == "ServiceAccount" or "Role" in item["kind"])]
+    theirs = ("cmk-operator-console", ACCOUNT)
     return yaml.safe_dump_all(
-        [{**kind, "kind": "Role", "rules": [rule]}, {**kind, "kind": "RoleBinding", "roleRef": role, "subjects": [subject]}]
+        item
+        for item in found
+        if item["metadata"]["name"].startswith(theirs) or item["metadata"].get("namespace") == SOME_NAMESPACE
     )
-
-
-def secret_manifests(namespace: str) -> str:
-    """The empty Secret, and who may do what with it: what the provider prepares."""
-    group = "rbac.authorization.k8s.io"
-    names = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["acme-console"]}
-    made: list[dict[str, Any]] = [{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "acme-console"}}]
-    for verb, account, home in (("patch", "cmk-console", namespace), ("get", "cmk-operator", "cmk-operator-system")):
-        role = {"kind": "Role", "name": account, "apiGroup": group}
-        subject = {"kind": "ServiceAccount", "name": account, "namespace": home}
-        kind = {"apiVersion": f"{group}/v1", "metadata": {"name": account}}
-        made.append({**kind, "kind": "Role", "rules": [{**names, "verbs": [verb]}]})
-        made.append({**kind, "kind": "RoleBinding", "roleRef": role, "subjects": [subject]})
-    for one in made:
-        one["metadata"] = {**one["metadata"], "namespace": namespace}
-    return yaml.safe_dump_all(made)
 
 
 async def registered(environment: Environment, url: str, cluster: Cluster) -> tuple[str, str]:
@@ -146,14 +127,16 @@ async def registered(environment: Environment, url: str, cluster: Cluster) -> tu
     platform = f"/applications(appId='{environment.identity.application_client_id}')"
     uris = [f"{url}/consent/callback", f"{url}/tenant/callback"]
     await graph.send("PATCH", platform, {"web": {"redirectUris": uris}})
-    subject = f"system:serviceaccount:{environment.namespace}:cmk-console"
+    subject = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{ACCOUNT}"
     trust = {
-        "name": environment.name,
+        "name": ACCOUNT,
         "issuer": cluster.issuer,
         "subject": subject,
         "audiences": ["api://AzureADTokenExchange"],
     }
-    await graph.json("POST", f"{platform}/federatedIdentityCredentials", trust)
+    trusted = await graph.json("GET", f"{platform}/federatedIdentityCredentials")
+    if subject not in [one["subject"] for one in trusted["value"]]:
+        await graph.json("POST", f"{platform}/federatedIdentityCredentials", trust)
     return str(made["appId"]), str(secret["secretText"])
 
 
@@ -169,20 +152,11 @@ async def console(
         await environment.control.put_user(environment.provider.tenant_id, name, WORD, groups=groups)
     await environment.control.put_user(environment.customer.tenant_id, CAROL, WORD, administrator=True)
     await environment.control.put_user(environment.customer.tenant_id, DAN, WORD)
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "cmk-console", "namespace": namespace}}
-    binding = {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": f"cmk-console-{namespace}"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cmk-console"},
-        "subjects": [{"kind": "ServiceAccount", "name": "cmk-console", "namespace": namespace}],
-    }
-    manifests = "---\n".join((documented_role(), yaml.safe_dump(account), yaml.safe_dump(binding), record_role(namespace)))
-    empty_cluster.kubectl("apply", "--filename", "-", stdin=manifests)
-    kubeconfig = empty_cluster.service_account_kubeconfig(namespace, "cmk-console", tmp_path / "kubeconfig")
+    empty_cluster.kubectl("apply", "--filename", "-", stdin=rights().replace(SOME_NAMESPACE, namespace))
+    kubeconfig = empty_cluster.service_account_kubeconfig(OPERATOR_NAMESPACE, ACCOUNT, tmp_path / "kubeconfig")
     (tmp_path / "secret").write_text(secret)
     audience = "api://AzureADTokenExchange"
-    (tmp_path / "token").write_text(empty_cluster.service_account_token(namespace, "cmk-console", audience))
+    (tmp_path / "token").write_text(empty_cluster.service_account_token(OPERATOR_NAMESPACE, ACCOUNT, audience))
     settings = ConsoleSettings(
         public_url=url,
         listen_address="127.0.0.1",
@@ -319,7 +293,7 @@ async def test_a_credential_of_an_own_registration_is_stored_for_the_operator_an
         page = await window.open(console.page)
         refused = await window.submit(page, 1, **draft)
         assert (refused.status, "the provider must create it" in refused.text) == (503, True)
-        empty_cluster.kubectl("apply", "--filename", "-", stdin=secret_manifests(namespace))
+        empty_cluster.kubectl("create", "secret", "generic", "acme-console", "--namespace", namespace)
         failed = await window.submit(page, 1, **draft | {"credential": "wrong"})
         assert (failed.status, "Token</th><td>Fail" in failed.text) == (422, True), failed.text
         path = f"/api/v1/namespaces/{namespace}/secrets/acme-console"

@@ -49,6 +49,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $namespace := tpl .namespace $ -}}
 {{- $_ := set $found $namespace (concat (get $found $namespace | default list) .names | uniq) -}}
 {{- end -}}
+{{- range $namespace, $names := include "cmk-console.secrets" . | fromYaml -}}
+{{- $_ := set $found $namespace (concat (get $found $namespace | default list) $names | uniq) -}}
+{{- end -}}
 {{- toYaml $found -}}
 {{- end -}}
 
