@@ -20,7 +20,7 @@ COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no
 BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sandbox sandbox-down bench soak lint format hooks crds docs docs-tables lock sbom binaries controller-manager az clean python-is-recent
+.PHONY: help demo test sandbox sandbox-operator sandbox-down bench soak lint format hooks crds docs docs-tables lock sbom binaries controller-manager az clean python-is-recent
 
 help: ## Show this help
 	@echo 'make TARGET, where TARGET is one of:'
@@ -34,6 +34,9 @@ test: $(READY) az controller-manager ## Run every test (ARGS="-k name" is handed
 
 sandbox: $(READY) ## Start the local Kubernetes and the simulated Azure, leave them running, write .sandbox/env (EXISTING=1: the cluster of KUBECONFIG)
 	@$(RUN) -m sandbox up --directory $(SANDBOX) $(if $(EXISTING),--existing-cluster)
+
+sandbox-operator: $(READY) ## Start the operator of the chart that is installed there, as a node would (anew after an upgrade)
+	@$(RUN) -m sandbox operator --directory $(SANDBOX)
 
 sandbox-down: $(READY) ## Stop what `make sandbox` or `make demo KEEP=1` left running
 	@$(RUN) -m sandbox down --directory $(SANDBOX)

@@ -12,6 +12,7 @@ from sandbox import environment
 from sandbox.azure.process import AzureDidNotStartError
 from sandbox.kubernetes.cache import UnavailableProgramError, say
 from sandbox.kubernetes.servers import ClusterError
+from sandbox.operator_process import OperatorDidNotStartError
 
 DEFAULT_DIRECTORY = Path(".sandbox")
 
@@ -19,10 +20,10 @@ DEFAULT_DIRECTORY = Path(".sandbox")
 def main() -> int:
     """Run the command line; returns the exit code: 0 done, 1 failed or not running, 2 wrong usage."""
     arguments = _parser().parse_args()
-    commands = {"up": _up, "down": _down, "env": _env, "status": _status}
+    commands = {"up": _up, "down": _down, "operator": _operator, "env": _env, "status": _status}
     try:
         return commands[arguments.command](arguments)
-    except (ClusterError, AzureDidNotStartError, UnavailableProgramError) as failure:
+    except (ClusterError, AzureDidNotStartError, OperatorDidNotStartError, UnavailableProgramError) as failure:
         say(f"error: {failure}")
         return 1
 
@@ -32,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     texts = {
         "up": "start both, anew if they run already, and write the file `env` with the variables to source",
+        "operator": "start the operator of the chart that is installed, in place of a node; anew if it runs already",
         "down": "stop them and remove what they wrote",
         "env": 'print the `export` lines, to be used by: eval "$(python -m sandbox env)"',
         "status": "tell what runs",
@@ -60,6 +62,12 @@ def _up(arguments: argparse.Namespace) -> int:
             return 2
     environment.start(arguments.directory, existing)
     say(f"The sandbox is ready after {time.monotonic() - started:.1f} s. Go on with: source {arguments.directory / 'env'}")
+    return 0
+
+
+def _operator(arguments: argparse.Namespace) -> int:
+    operator = environment.run_operator(arguments.directory)
+    say(f"The operator is ready: process {operator.pid}, log {operator.log}, metrics {operator.url}/metrics")
     return 0
 
 

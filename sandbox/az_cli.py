@@ -32,15 +32,22 @@ def cache_directory() -> Path:
     return Path(root) / "cmk-operator" / f"az-{VERSION}"
 
 
-def find_or_install() -> list[str]:
-    """The command line that runs az: `$CMK_SANDBOX_AZ`, or the cached install, or a new one."""
+def found() -> list[str] | None:
+    """The command line that runs az without installing it: `$CMK_SANDBOX_AZ`, or the cached install."""
     if given := os.environ.get("CMK_SANDBOX_AZ"):
         return [given]
-    directory = cache_directory()
-    python = directory / "bin" / "python"
-    if not python.exists():
-        _install(directory)
-    return [str(python), "-m", "azure.cli"]
+    python = cache_directory() / "bin" / "python"
+    return [str(python), "-m", "azure.cli"] if python.exists() else None
+
+
+def find_or_install() -> list[str]:
+    """The command line that runs az, which is installed if it is not found."""
+    if (command := found()) is None:
+        _install(cache_directory())
+        command = found()
+    if command is None:
+        raise AzCommandError(f"there is no az below {cache_directory()} although it was installed")
+    return command
 
 
 def _install(directory: Path) -> None:

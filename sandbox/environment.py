@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sandbox import az_cli
 from sandbox.azure import process as azure_process
 from sandbox.kubernetes import binaries, cluster
 from sandbox.kubernetes.cache import say
 from sandbox.kubernetes.processes import ServerProcess
 from sandbox.kubernetes.servers import ClusterError
+from sandbox.operator_process import start_operator
 
 if TYPE_CHECKING:
     from sandbox.azure.process import AzureProcess
+    from sandbox.operator_process import OperatorProcess
 
 MARK = ".cmk-operator-sandbox"
 AZURE_RECORD = "azure.process.json"
@@ -74,6 +77,27 @@ def start(directory: Path, existing: Path | None = None, *, clock_scale: float =
     return sandbox
 
 
+def run_operator(directory: Path) -> OperatorProcess:
+    """Start the operator of the chart that is installed, in place of a node; one that was started so before is ended first.
+
+    Raises `ClusterError` if nothing was started below `directory`, or the chart is not installed there, and
+    `OperatorDidNotStartError`.
+    """
+    directory = directory.resolve()
+    file = directory / ENVIRONMENT_FILE
+    if not file.is_file():
+        raise ClusterError(f"there is no {file}; start the sandbox with: make sandbox")
+    words = (word for line in file.read_text().splitlines() for word in shlex.split(line)[1:])
+    env = dict(word.split("=", 1) for word in words)
+    if running := ServerProcess.recorded(directory / OPERATOR_RECORD):
+        running.stop()
+    operator = start_operator(
+        cluster.from_kubeconfig(Path(env["KUBECONFIG"]), directory / "kubernetes"), env, directory / "operator"
+    )
+    ServerProcess.of("operator", operator.pid, directory / OPERATOR_RECORD)
+    return operator
+
+
 def processes(directory: Path) -> list[ServerProcess]:
     """Return the processes that `start` left below `directory`, running or not, in the order in which to stop them."""
     azure = ServerProcess.recorded(directory / AZURE_RECORD)
@@ -95,7 +119,7 @@ def stop(directory: Path) -> list[ServerProcess]:
         process.stop()
     for name in (ENVIRONMENT_FILE, AZURE_RECORD, OPERATOR_RECORD, KEY_SERVICE_RECORD):
         (directory / name).unlink(missing_ok=True)
-    for name in ("kubernetes", "azure", "bin", "operator", SECOND_STORY):
+    for name in ("kubernetes", "azure", "bin", "operator", "az", SECOND_STORY):
         shutil.rmtree(directory / name, ignore_errors=True)
     (directory / MARK).unlink()
     if not any(directory.iterdir()):
@@ -119,6 +143,10 @@ def _write_environment(directory: Path, env: dict[str, str]) -> None:
     plugin = Path(sys.executable).with_name("kubectl-cmk")
     for program in (binaries.kubectl(), binaries.helm(), *([plugin] if plugin.exists() else [])):
         (programs / program.name).symlink_to(program)
+    if az := az_cli.found():
+        script = programs / "az"
+        script.write_text(f'#!/bin/sh\nexec {shlex.join(az)} "$@"\n', encoding="utf-8")
+        script.chmod(0o755)
     lines = [f"export {name}={shlex.quote(value)}" for name, value in env.items()]
     lines.append(f'export PATH={shlex.quote(str(programs))}:"$PATH"')
     file = directory / ENVIRONMENT_FILE

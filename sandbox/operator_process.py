@@ -114,7 +114,13 @@ def audience_of_deployment(cluster: Cluster, namespace: str = NAMESPACE, contain
 def _pod_of(cluster: Cluster, namespace: str, container: str) -> dict[str, Any]:
     text = cluster.kubectl("get", "deployment", "--namespace", namespace, "--output", "json")
     pods: list[dict[str, Any]] = [item["spec"]["template"]["spec"] for item in json.loads(text)["items"]]
-    return next(pod for pod in pods if pod["containers"][0]["name"] == container)
+    for pod in pods:
+        if pod["containers"][0]["name"] == container:
+            return pod
+    raise OperatorDidNotStartError(
+        f"namespace {namespace} has no Deployment of it: install the chart first "
+        f"(helm install {RELEASE} charts/cmk-operator --namespace {namespace} --create-namespace)"
+    )
 
 
 def as_service_account(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sandbox.kubernetes.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[1]
-WITH_SERVERS_OF_THEIR_OWN = ("e2e", "engine", "soak", "contract")
+WITH_SERVERS_OF_THEIR_OWN = ("tutorial", "e2e", "engine", "soak", "contract")
 """Packages whose servers a test process keeps until it leaves the package: it should come to each once."""
 LONG = (
     *("test_crashes", "test_azure_faults", "test_scenarios", "test_watches", "test_access_states", "test_handover"),

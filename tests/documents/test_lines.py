@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 FOLDERS = ("charts", "docs", "examples", "operator", "sandbox", "tests")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
 FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+COMMENT = re.compile(r"<!-- .*? -->")
 TOO_LONG = 120
 
 
 def _prose(text: str) -> list[str]:
-    """The lines outside of code blocks and tables that can be broken: one word, or one piece of code, cannot."""
-    lines = FENCED.sub("", text).splitlines()
+    """The lines outside of code blocks and tables that can be broken: one word, one piece of code, or a comment, cannot."""
+    lines = COMMENT.sub("", FENCED.sub("", text)).splitlines()
     return [line for line in lines if not line.lstrip().startswith("|") and len(re.sub("`[^`]*`", "code", line).split()) > 1]
 
 
