@@ -121,7 +121,9 @@ async def run(settings: Settings, connection: Connection) -> int:
     stop = asyncio.Event()
     stop_at_signals(stop)
     telemetry = Telemetry()
-    intervals = Intervals(settings.key_check_interval, settings.drift_check_interval, settings.identity_check_interval)
+    intervals = Intervals(
+        settings.key_check_interval, settings.drift_check_interval, settings.identity_check_interval, settings.reference_grace
+    )
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(connection.open())
         # Renewals have their own connection: another team's slow admission webhook must not cost the lease.

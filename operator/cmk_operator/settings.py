@@ -28,6 +28,11 @@ class Settings(ProcessSettings):
     identity_check_interval: float = Field(
         default=300.0, ge=1, description="Seconds between checks of identities and consents."
     )
+    reference_grace: float = Field(
+        default=30.0,
+        ge=0,
+        description="Seconds for which a missing key, tenant, identity or Secret counts as still to come, before a person must act.",
+    )
     workers: int = Field(default=16, ge=1, le=128, description="Resources reconciled at the same time.")
     key_workers: int = Field(default=16, ge=1, le=128, description="Keys reconciled at the same time.")
     log_format: Literal["json", "text"] = Field(default="json", description="Format of log lines on standard error.")

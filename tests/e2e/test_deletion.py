@@ -240,9 +240,10 @@ async def test_deleting_what_a_resource_depends_on_changes_nothing_in_azure_and_
     since = await environment.position()
     name = "cmk" if kind == "CustomerManagedKey" else environment.name
     await environment.objects.delete(kind, name, environment.namespace)
-    status = await environment.resource_until("missing", has("Stalled", "True", reason))
+    status = await environment.resource_until("missing", has("Reconciling", "True", reason))
     assert status["applied"]["keyUri"].startswith(environment.key_uri()), "what is known of Azure stays known"
     await operator.after_passes(2)
+    await environment.resource_until("missing for long", has("Stalled", "True", reason))
     assert await environment.writes(since) == []
     assert await environment.encryption() == before
     await environment.apply_all()

@@ -241,7 +241,7 @@ async def test_observe_writes_nothing_and_shows_the_patch_that_enforce_then_send
     await environment.apply_key()
     await environment.apply_resource(mode="Observe")
     status = await environment.resource_until("a plan", lambda seen: seen.get("plan"))
-    assert has("Ready", "False", "PlanOnly")(status)
+    assert has("Ready", "True", "PlanOnly")(status)
     assert condition(status, "Stalled") == {}, "nobody must act"
     await operator.after_passes(3)
     assert await environment.writes() == []
@@ -250,7 +250,7 @@ async def test_observe_writes_nothing_and_shows_the_patch_that_enforce_then_send
     assert any(line.endswith("Microsoft.Storage -> Microsoft.Keyvault") for line in status["plan"]["summary"])
 
     await environment.apply_resource(mode="Enforce")
-    status = await environment.resource_until("Ready", has("Ready"))
+    status = await environment.resource_until("Ready", has("Ready", "True", "Ready"))
     assert "plan" not in status
     shown = await environment.provider.storage_account(environment.accounts["docs"])
     planned = patch["properties"]["encryption"]

@@ -324,7 +324,7 @@ async def test_the_resource_is_put_on_the_key_as_it_was_foretold(command_line: C
     foretold = await command_line.preflight(command_line.key(), command_line.resource(mode="Observe"))
     await environment.apply_key()
     await environment.apply_resource(mode="Observe")
-    status = await environment.resource_until("planned", has("Ready", "False", "PlanOnly"))
+    status = await environment.resource_until("planned", has("Ready", "True", "PlanOnly"))
     assert foretold.check("Effect", "docs")["reason"] == "PlanOnly"
     assert foretold.check("Effect", "docs")["changes"] == status["plan"]["summary"]
 

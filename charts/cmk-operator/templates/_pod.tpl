@@ -6,6 +6,7 @@
   "CMK_OPERATOR_KEY_CHECK_INTERVAL" .Values.settings.keyCheckIntervalSeconds
   "CMK_OPERATOR_DRIFT_CHECK_INTERVAL" .Values.settings.driftCheckIntervalSeconds
   "CMK_OPERATOR_IDENTITY_CHECK_INTERVAL" .Values.settings.identityCheckIntervalSeconds
+  "CMK_OPERATOR_REFERENCE_GRACE" .Values.settings.referenceGraceSeconds
   "CMK_OPERATOR_WORKERS" .Values.settings.workers
   "CMK_OPERATOR_KEY_WORKERS" .Values.settings.keyWorkers
   "CMK_OPERATOR_LOG_FORMAT" .Values.settings.logFormat

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from cmk_operator.api.model import Shape
 from cmk_operator.core.conditions import ConditionType
+from cmk_operator.core.faults.missing_reference import MISSING_REFERENCES, seconds_left
 from cmk_operator.core.faults.reason import Reason
 
 if TYPE_CHECKING:
@@ -90,6 +91,9 @@ def dated(
 
     def date(aspect: Aspect) -> Condition:
         old = before.get(aspect.type)
+        if old is not None and aspect.type is ConditionType.RECONCILING and aspect.reason in MISSING_REFERENCES:
+            # Each wait for a missing object is a new one: its time says for how long that object has been missing.
+            old = old if old.reason == aspect.reason else None
         since = old.last_transition_time if old is not None and old.status == aspect.status else now
         return Condition(
             type=aspect.type.value,
@@ -101,6 +105,34 @@ def dated(
         )
 
     return tuple(date(aspect) for aspect in wanted)
+
+
+def awaited(fault: Fault, conditions: Sequence[Condition], now: datetime, grace: float) -> Fault:
+    """The fault, awaited while the object that it misses may still be on its way: until `grace` seconds after that was first seen.
+
+    `conditions` are those of the object before this pass.
+    """
+    left = grace_left(fault.reason, conditions, now, grace)
+    return replace(fault, awaited=True, retry_after=left) if left > 0 else fault
+
+
+def grace_left(reason: Reason, conditions: Sequence[Condition], now: datetime, grace: float) -> float:
+    """Seconds until a missing reference needs a person; 0 for any other reason."""
+    waiting, stalled = find(conditions, ConditionType.RECONCILING), find(conditions, ConditionType.STALLED)
+    return seconds_left(
+        reason,
+        waiting.known_reason if waiting is not None else None,
+        waiting.last_transition_time if waiting is not None else now,
+        stalled.known_reason if stalled is not None else None,
+        now,
+        grace,
+    )
+
+
+def is_awaited(conditions: Iterable[Condition], reason: str) -> bool:
+    """Whether status says that a missing reference may still be on its way."""
+    waiting = find(conditions, ConditionType.RECONCILING)
+    return waiting is not None and waiting.reason == reason and waiting.known_reason in MISSING_REFERENCES
 
 
 def find(conditions: Iterable[Condition], condition_type: ConditionType) -> Condition | None:

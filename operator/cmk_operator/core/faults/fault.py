@@ -33,10 +33,14 @@ class Fault:
     """Azure's request id, for logs and audit record; never in messages, which must be the same for each attempt."""
     cause: FaultKind = FaultKind.BLOCKED
     """How the cause ends; used if the reason is `INHERITED`."""
+    awaited: bool = False
+    """Whether what is missing may still be on its way, so that nobody must act yet."""
 
     @property
     def kind(self) -> FaultKind:
-        """How the fault ends, from its reason."""
+        """How the fault ends: by itself while it is awaited, otherwise as its reason says."""
+        if self.awaited:
+            return FaultKind.BUSY
         kind = self.reason.kind
         return self.cause if kind is None or kind is FaultKind.INHERITED else kind
 

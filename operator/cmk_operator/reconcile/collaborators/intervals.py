@@ -22,11 +22,13 @@ LIST_MAX_AGE: Final = 0.85
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """Seconds between regular passes."""
+    """Seconds between regular passes, and until a missing reference needs a person."""
 
     key_check: float
     drift_check: float
     identity_check: float
+    reference_grace: float = 0.0
+    """Seconds for which a reference to an object that is not there needs no person: it may still be created."""
 
     def claim_limits(self) -> Mapping[str, float]:
         """Seconds after a reconcile until the claims of its status are old, by the kind's plural."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
-from cmk_operator.api.conditions import find
+from cmk_operator.api.conditions import awaited, find, is_awaited
 from cmk_operator.api.customer_managed_key import CustomerManagedKey, CustomerManagedKeyStatus
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.model import APPROVED_VERSION
@@ -66,9 +66,10 @@ async def reconcile_key(context: KeyContext, reference: ObjectReference) -> Next
     path = resolve_key(context.cluster.inventory, key)
     if isinstance(path, Fault):
         # Only Kubernetes objects decide this, and each change to one enqueues the key. The slow pass covers a missed event.
-        refused = refused_key_status(key, path, usage_of(context.cluster.inventory, key, None), context.reporting.now())
-        held = await _write(context, key, refused)
-        return Next(after=min(held, jittered(context.intervals.identity_check)))
+        now = context.reporting.now()
+        fault = awaited(path, key.status.conditions, now, context.intervals.reference_grace)
+        held = await _write(context, key, refused_key_status(key, fault, usage_of(context.cluster.inventory, key, None), now))
+        return Next(after=min(held, fault.retry_after or jittered(context.intervals.identity_check)))
     azure = use_in_azure(context.cluster.inventory, path, context.lists.of(path.tenant.metadata.name, path.key_uri))
     usage = usage_of(context.cluster.inventory, key, path, azure)
     interval = context.intervals.key_check
@@ -260,13 +261,19 @@ async def _record_unnamed(context: KeyContext, key: CustomerManagedKey, status: 
     await context.reporting.events.record(key, "Normal", EventReason.USER_WITHOUT_MANIFEST, note, "ListUsers")
 
 
-async def _record_events(context: KeyContext, key: CustomerManagedKey, status: CustomerManagedKeyStatus) -> None:
+def _is_news(key: CustomerManagedKey, status: CustomerManagedKeyStatus, reason: str) -> bool:
+    """Whether the state of access is another than before; nobody is told of what is still on its way."""
     before = key.status.access.state if key.status.access is not None else None
+    after = status.access.state if status.access is not None else None
+    return not is_awaited(status.conditions, reason) and (after != before or is_awaited(key.status.conditions, reason))
+
+
+async def _record_events(context: KeyContext, key: CustomerManagedKey, status: CustomerManagedKeyStatus) -> None:
     after = status.access.state if status.access is not None else None
     accessible = find(status.conditions, ConditionType.KEY_ACCESSIBLE)
     first = status.active_version if key.status.active_version is None else None
     first_version_recorded = False
-    if after != before and accessible is not None:
+    if accessible is not None and _is_news(key, status, accessible.reason):
         kind: Literal["Normal", "Warning"] = "Normal" if after == AccessState.ACCESSIBLE else "Warning"
         first_version_recorded = first is not None
         note = f"{accessible.message}; version {first} is the active version" if first is not None else accessible.message

@@ -57,11 +57,13 @@ class Refused:
     code: str | None = None
     request_id: str | None = None
     retry_after: float | None = None
+    awaited: bool = False
+    """Whether what is missing may still be on its way."""
 
     @property
     def passes_by_itself(self) -> bool:
         """Whether nobody needs to act."""
-        return self.actor is Actor.AZURE
+        return self.awaited or self.actor is Actor.AZURE
 
 
 def refused_by_reference(fault: Fault) -> Refused:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cmk_operator.api.conditions import find
+from cmk_operator.api.conditions import find, is_awaited
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.audit.change import OBSERVED, OPERATOR, PROVIDER, UNKNOWN_AUTHOR, Change, Event, identity_of
 from cmk_operator.core.conditions import ConditionType
@@ -139,8 +139,8 @@ async def record_events(reporting: Reporting, organization: OrganizationKey, sta
     if accepted is not None and (before.accepted is None or before.accepted.revision != accepted.revision):
         note = f"revision {accepted.revision} is in force: {accepted.kid}"
         await record("Normal", EventReason.SETTINGS_ACCEPTED, note, "TestSettings")
-    settings = _changed(before.conditions, status.conditions, ConditionType.CONFIGURATION_ACCEPTED)
-    if settings is not None and settings.status == "False":
+    settings = find(status.conditions, ConditionType.CONFIGURATION_ACCEPTED)
+    if settings is not None and settings.status == "False" and _is_new_refusal(settings, before.conditions, status.conditions):
         await record("Warning", EventReason.SETTINGS_REFUSED, f"{settings.reason}: {settings.message}", "TestSettings")
     access = _changed(before.conditions, status.conditions, ConditionType.KEY_ACCESSIBLE)
     if access is not None and accepted is not None:
@@ -173,6 +173,12 @@ async def _record_warnings(reporting: Reporting, organization: OrganizationKey, 
                 "create a new one"
             )
             await reporting.events.record(organization, "Warning", reason, note, "CheckCredential")
+
+
+def _is_new_refusal(settings: Condition, before: tuple[Condition, ...], after: tuple[Condition, ...]) -> bool:
+    """Whether nobody has been told yet; of what is still on its way, nobody is told."""
+    changed = _changed(before, after, ConditionType.CONFIGURATION_ACCEPTED) is not None
+    return not is_awaited(after, settings.reason) and (changed or is_awaited(before, settings.reason))
 
 
 def _changed(before: tuple[Condition, ...], after: tuple[Condition, ...], kind: ConditionType) -> Condition | None:

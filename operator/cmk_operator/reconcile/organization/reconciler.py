@@ -6,8 +6,10 @@ unwrapKey are the only rights that are needed.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from cmk_operator.api.conditions import grace_left
 from cmk_operator.api.durations import parse_duration
 from cmk_operator.api.model import APPROVED_VERSION, RECONCILE_REQUESTED_AT
 from cmk_operator.api.organization_key import CheckReport, OrganizationKey, TestReport
@@ -95,6 +97,8 @@ class _Pass:
         self.requested = is_new or annotation != self.status.last_handled_reconcile_at
         """Whether the manifest changed, or its annotation requests a pass, since the last pass."""
         self.waits_for_reference = False
+        self.reference_left = 0.0
+        """Seconds for which what is missing may still be on its way."""
         self.request_id: str | None = None
         """Azure's id of the request that showed or proved what has changed."""
         self.automatic = False
@@ -140,6 +144,9 @@ class _Pass:
         wanted = self.trial.wanted(path, credentials)
         if isinstance(wanted, Refused):
             self.waits_for_reference = True
+            grace = self.context.intervals.reference_grace
+            self.reference_left = grace_left(wanted.reason, self.organization.status.conditions, self.now, grace)
+            wanted = replace(wanted, awaited=self.reference_left > 0)
             self.visit.passed()  # What has failed before is not tried again until the reference is mended.
             return self._refuse(wanted)
         differs = difference(self.status.accepted, wanted)
@@ -354,6 +361,8 @@ class _Pass:
             wait = min(wait, max(0.1, self.visit.try_again_at - monotonic))
         if self.waits_for_reference and self.organization.spec.access is not None:
             wait = min(wait, SECRETS_AGAIN_AFTER)
+        if self.reference_left > 0:
+            wait = min(wait, self.reference_left)
         return wait
 
 

@@ -251,10 +251,11 @@ def _status(context: PreflightContext, preflight: Preflight, found: list[tuple[s
     verdict = overall(check.result for _, _, check in found)
     reason, message = _RESULTS[verdict]
     complete = Aspect(COMPLETE, "True", reason, message)
+    progress = Progress(stalled=verdict is not CheckResult.PASS, reason=reason, message=message)
     generation = preflight.metadata.generation
     return PreflightStatus(
         observed_generation=generation,
-        conditions=dated((complete,), Progress(), (), generation, context.now()),
+        conditions=dated((complete,), progress, (), generation, context.now()),
         result=verdict.value,
         checks=tuple(CheckReport(kind=kind, name=name, **asdict(check)) for kind, name, check in found),
     )

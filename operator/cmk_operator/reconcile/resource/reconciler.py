@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from cmk_operator.api.conditions import find
+from cmk_operator.api.conditions import awaited, find, is_awaited
 from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.encrypted_resource import EncryptedResource, EncryptedResourceStatus, TargetReport
 from cmk_operator.core.access.state import Access, AccessState
@@ -117,6 +117,8 @@ async def _refuse(context: ResourceContext, resource: EncryptedResource, provide
     key = context.cluster.inventory.get(CustomerManagedKey, resource.spec.key_ref.name, resource.metadata.namespace or "")
     if resource.metadata.deletion_timestamp is not None:
         fault = with_deletion_hint(fault)
+    else:
+        fault = awaited(fault, resource.status.conditions, context.reporting.now(), context.intervals.reference_grace)
     shown = TargetReport(kind=provider.kind.shown, name=resource.spec.target.shown_name)
     return await _finish(context, resource, shown, key, Refused(fault))
 
@@ -227,6 +229,8 @@ def _next(outcome: ResourceOutcome, drift_check: float) -> Next:
             return Next(after=min(outcome.seconds, jittered(drift_check)))
         case Settled() | Planned() | Waiting():
             return Next(after=jittered(drift_check))
+        case Refused(fault) if fault.awaited:
+            return Next(after=fault.retry_after)
         case Refused(fault):
             # Only Kubernetes objects decide this, and each change to one enqueues the resource. The slow pass covers a missed event.
             slowly = Next(after=jittered(drift_check))
@@ -275,7 +279,9 @@ async def _record_events(
             resource, "Normal", EventReason.KEY_RESTORED, f"{accessible.message}; {lost.recovery}{machines}", "Reconcile"
         )
     before, after = find(resource.status.conditions, ConditionType.READY), find(status.conditions, ConditionType.READY)
-    if after is not None and (before is None or before.reason != after.reason) and after.reason != Reason.READY:
+    if after is None or after.reason == Reason.READY or is_awaited(status.conditions, after.reason):
+        return  # Nobody is told of what is still on its way.
+    if before is None or before.reason != after.reason or is_awaited(resource.status.conditions, after.reason):
         kind: Literal["Normal", "Warning"] = (
             "Warning" if find(status.conditions, ConditionType.STALLED) is not None else "Normal"
         )

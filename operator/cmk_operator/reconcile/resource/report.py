@@ -321,7 +321,7 @@ def _summary(outcome: ResourceOutcome, aspects: tuple[Aspect, ...]) -> tuple[Asp
     match outcome:
         case Refused(fault) | OperationUnknown(fault) | CallRefused(fault) | Obstructed(fault):
             # Without an answer from Azure the state is unknown. After an answer or a refused manifest, the resource is not ready.
-            unanswered = fault.kind is FaultKind.BUSY and facts_of(outcome) is None
+            unanswered = fault.kind is FaultKind.BUSY and not fault.awaited and facts_of(outcome) is None
             status: Truth = "Unknown" if unanswered else "False"
             return Aspect(ConditionType.READY, status, fault.reason, fault.message), Progress.of(fault)
         case Operating():
@@ -333,7 +333,8 @@ def _summary(outcome: ResourceOutcome, aspects: tuple[Aspect, ...]) -> tuple[Asp
             progress = Progress(reconciling=not stalled, stalled=stalled, reason=reason, message=message)
             return Aspect(ConditionType.READY, "False", reason, message), progress
         case Planned() if encrypted.status != "True":
-            return Aspect(ConditionType.READY, "False", encrypted.reason, encrypted.message), Progress()
+            # All that the manifest asks for is the plan, and that is there; `Encrypted` says that the key protects nothing yet.
+            return Aspect(ConditionType.READY, "True", encrypted.reason, encrypted.message), Progress()
         case Planned() | Settled():
             return _on_key_summary(encrypted, accessible)
 
@@ -342,7 +343,8 @@ def _fully_covered(
     summary: Aspect, progress: Progress, resource: EncryptedResource, covered: Aspect
 ) -> tuple[Aspect, Progress]:
     """The summary; if the manifest asks for full coverage, Ready also needs `DataCovered`."""
-    if not resource.spec.require_full_coverage or summary.status != "True" or covered.status == "True":
+    asked = resource.spec.require_full_coverage and summary.reason is not Reason.PLAN_ONLY
+    if not asked or summary.status != "True" or covered.status == "True":
         return summary, progress
     stalled = not covered.reason.passes_by_itself
     progress = Progress(reconciling=not stalled, stalled=stalled, reason=covered.reason, message=covered.message)

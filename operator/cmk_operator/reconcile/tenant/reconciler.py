@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
-from cmk_operator.api.conditions import Aspect, Progress, dated, find
+from cmk_operator.api.conditions import Aspect, Progress, awaited, dated, find
 from cmk_operator.api.customer_tenant import Consent, ConsentState, CustomerTenant, CustomerTenantStatus, HandoverStep
 from cmk_operator.api.federated_identity import ApplicationHandover
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
@@ -61,9 +61,11 @@ async def reconcile_tenant(context: TenantContext, reference: ObjectReference) -
     distinct = scopes_distinct(context.cluster.inventory, tenant)
     failure: AzureFailure | None = None
     if isinstance(resolved, Fault):
-        status = refused_tenant_status(tenant, resolved, delivered, context.reporting.now(), distinct)
+        now = context.reporting.now()
+        fault = awaited(resolved, tenant.status.conditions, now, context.intervals.reference_grace)
+        status = refused_tenant_status(tenant, fault, delivered, now, distinct)
         # A change of the identity enqueues its tenants. The slow pass covers a missed event.
-        wait = Next(after=jittered(context.intervals.identity_check))
+        wait = Next(after=fault.retry_after or jittered(context.intervals.identity_check))
     else:
         identity, chain = resolved
         failure = await sign_in_to_customer(context.session, chain, tenant.spec.tenant_id)
