@@ -17,6 +17,8 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	$(if $(UPGRADE),--upgrade)
 
+RELEASE_OPTIONS = $(if $(PLATFORMS),--platforms $(PLATFORMS)) $(if $(URL),--url $(URL))
+
 BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
 .DEFAULT_GOAL := help
@@ -86,6 +88,7 @@ lock: $(READY) ## Write requirements/*.lock anew from pyproject.toml (UPGRADE=1 
 	$(COMPILE) pyproject.toml -o requirements/operator.lock
 	$(COMPILE) pyproject.toml --group dev --group docs --extra cli --extra keyservice -o requirements/dev.lock
 	$(COMPILE) pyproject.toml --extra keyservice -o requirements/keyservice.lock
+	$(RUN) -m release requirements | $(COMPILE) - --constraints requirements/dev.lock -o requirements/cli.lock
 	$(COMPILE) --group az -o requirements/az.lock
 	$(RUN) -c '$(BUILD_REQUIRES)' | $(COMPILE) - -o requirements/build.lock
 	$(COMPILE) requirements/go.in -o requirements/go.lock
@@ -95,6 +98,13 @@ sbom: $(READY) ## Write dist/cmk-operator.cdx.json, the image's packages with th
 	@mkdir -p dist
 	@PYTHONWARNINGS=ignore $(VENV)/bin/cyclonedx-py requirements requirements/operator.lock --pyproject pyproject.toml \
 		--mc-type application --output-reproducible --of JSON -o dist/cmk-operator.cdx.json
+
+.PHONY: dist release
+dist: $(READY) ## Make dist/: kubectl cmk as a wheel, as one file for each platform, and krew's manifest (PLATFORMS=linux-amd64)
+	@$(RUN) -m release dist $(RELEASE_OPTIONS)
+
+release: $(READY) ## Make all files of a release in dist/VERSION (VERSION=1.2.3; KEY signs, URL serves, WRITE=1: docs/releases.md)
+	@$(RUN) -m release release $(or $(VERSION),"") $(RELEASE_OPTIONS) $(if $(KEY),--key $(KEY)) $(if $(WRITE),--write)
 
 binaries: $(READY) ## Find, download, build or install kube-apiserver, etcd, helm, promtool and kubectl (once: about 7 minutes if all are built)
 	@$(RUN) -m sandbox.kubernetes.binaries >/dev/null

@@ -150,4 +150,4 @@ def test_without_its_libraries_it_says_how_to_get_them() -> None:
         [sys.executable, "-c", hidden], env={"PYTHONPATH": str(ROOT / "operator")}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "pip install 'cmk-operator[cli]'" in done.stderr
+    assert "pip install kubectl_cmk-VERSION-py3-none-any.whl" in done.stderr

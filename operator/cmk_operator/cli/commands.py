@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import click
 
+from cmk_operator import __version__
 from cmk_operator.cli.approve import approve
 from cmk_operator.cli.audit import audit
 from cmk_operator.cli.cluster import connection_options
@@ -19,7 +18,7 @@ from cmk_operator.cli.versions import versions
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("cmk-operator"), message="%(version)s")
+@click.version_option(__version__, message="%(version)s")
 @connection_options
 @click.pass_context
 def cmk(context: click.Context, /, **connection: object) -> None:

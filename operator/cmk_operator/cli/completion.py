@@ -11,6 +11,8 @@ from click.shell_completion import ShellComplete
 
 from cmk_operator.cli.commands import cmk
 
+COMMAND = "__complete"
+"""The word by which `kubectl-cmk` does the same, where only one file is installed; cobra's own programs use it, too."""
 NO_FILES, FILES = 4, 0
 """Directives of cobra: suggest no files beside, or what the shell suggests itself."""
 
@@ -24,7 +26,12 @@ def suggestions(arguments: list[str]) -> tuple[list[str], int]:
     return [f"{item.value}\t{item.help}" if item.help else str(item.value) for item in plain], directive
 
 
+def answer(arguments: list[str]) -> None:
+    """Print the suggestions as kubectl reads them."""
+    lines, directive = suggestions(arguments)
+    sys.stdout.write("\n".join([*lines, f":{directive}"]) + "\n")
+
+
 def main() -> None:
     """Answer kubectl, which passes the words behind `kubectl cmk`."""
-    lines, directive = suggestions(sys.argv[1:])
-    sys.stdout.write("\n".join([*lines, f":{directive}"]) + "\n")
+    answer(sys.argv[1:])

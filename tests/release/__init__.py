@@ -1,0 +1,1 @@
+"""What `make dist` and `make release` make, and when they refuse to."""
