@@ -54,7 +54,7 @@ def _commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Comman
 
 
 def _usage(path: str, command: click.Command) -> list[str]:
-    context = click.Context(command, info_name=path)
+    context = click.Context(command, info_name=path, **cmk.context_settings)  # click keeps the names of the option for help
     return ["```text", " ".join((path, *command.collect_usage_pieces(context))), "```"]
 
 
