@@ -25,10 +25,11 @@ from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.registration.plan import ServiceAccount, judge_token_audience
-from cmk_operator.handlers import WATCHED, reason_of
+from cmk_operator.handlers import reason_of
 from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError, collection_path
 from cmk_operator.kubernetes.connection import Connection, find_connection
 from cmk_operator.kubernetes.exec_plugin import ConfigurationError
+from cmk_operator.kubernetes.inventory import WATCHED
 from cmk_operator.kubernetes.leadership import lease_name, leases_path
 from cmk_operator.reconcile.identity.report import identity_status
 from cmk_operator.reconcile.references import chain_of

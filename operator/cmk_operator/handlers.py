@@ -19,9 +19,9 @@ from cmk_operator.api.model import GROUP, VERSION
 from cmk_operator.api.preflight import Preflight
 from cmk_operator.kubernetes.bounded_answer import MOST_PER_PAGE, PagesInBounds
 from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError, ObjectReference, collection_path
-from cmk_operator.kubernetes.inventory import MODELS, Inventory
+from cmk_operator.kubernetes.inventory import MODELS, WATCHED, Inventory, rests_on
 from cmk_operator.kubernetes.open_watches import OpenWatches
-from cmk_operator.kubernetes.relist import relist
+from cmk_operator.kubernetes.relist import RelistResult, relist
 from cmk_operator.reconcile.preflight.waiting import WAITS_AFTER, notice_of
 from cmk_operator.task_family import TaskFamily
 
@@ -50,9 +50,8 @@ CHANGES_AT_ONCE: Final = 3
 """Changes of one object's spec that are handled at once; each further one `REQUEST_PAUSE` after the last."""
 INACTIVITY_TIMEOUT: Final = 30.0
 """Seconds without a bookmark or event after which a watch counts as dead."""
-WATCHED: Final = (*MODELS, Preflight.plural)
-"""The kinds that are reconciled with Azure, and Preflight, which the inventory does not hold."""
 _COLLECTIONS: Final = frozenset(collection_path(plural) for plural in MODELS)
+_ACCESS_REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _END_SECONDS: Final = 10.0
 _RESTART_DELAYS: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
 _LOG: Final = logging.getLogger(__name__)
@@ -85,7 +84,6 @@ class Watches:
     spread: Callable[[ObjectReference], float]
     """Seconds by which the first reconcile of a settled object is delayed after a start."""
     changes: Changes
-    listed: bool = False
     unwatched: dict[str, str] = field(default_factory=dict)
     """The kinds that are not watched, each with the reason and who must do what."""
     open_watches: OpenWatches = field(default_factory=lambda: OpenWatches(WATCHED))
@@ -93,6 +91,13 @@ class Watches:
     _left_out_until: dict[str, float] = field(default_factory=dict)
     _sweep_soon: asyncio.Event = field(default_factory=asyncio.Event)
     _sessions: list[aiohttp.ClientSession] = field(default_factory=list)
+    _held: dict[str, RelistResult] = field(default_factory=dict)
+    """Listed kinds whose objects are not enqueued yet, because a kind on which they rest is not listed."""
+
+    @property
+    def listed(self) -> bool:
+        """Whether every kind has been listed."""
+        return self.inventory.complete
 
     async def run(self, stop: asyncio.Event) -> None:
         """List all kinds, then watch them until `stop` is set. A broken connection is opened again."""
@@ -115,29 +120,51 @@ class Watches:
 
     def missing(self) -> list[str]:
         """What is not listed or watched, one line each; empty if nothing is missing."""
+        waiting = sorted(plural for plural in WATCHED if rests_on(plural) & self.inventory.unlisted)
+        unseen = [plural for plural in WATCHED if not self.open_watches.was_open(plural) and plural not in self.unwatched]
         return [
-            *([] if self.listed else ["custom resources are not listed yet"]),
+            *(
+                []
+                if self.listed
+                else [f"custom resources are not listed yet; until then nothing is done for: {_named(waiting)}"]
+            ),
             *(f"{plural} is not watched: {reason}" for plural, reason in sorted(self.unwatched.items())),
+            *(f"{plural} is not watched: its watch has not started yet" for plural in unseen),
         ]
 
     async def _first_lists(self, stop: asyncio.Event) -> None:
-        """List every kind before the first decision, because the older of two manifests for one target has precedence."""
+        """List every kind before the first watch; one that is forbidden is left out, and tried again beside the watches.
+
+        What rests on a kind that is not listed waits for it (`Inventory.waits_for`).
+        """
         attempt = 0
         while not stop.is_set():
             plural = ""
             try:
                 for plural in MODELS:
-                    await self._list(plural)
-                    self.unwatched.pop(plural, None)
+                    await self._first_list(plural)
             except KubernetesError as error:
                 attempt += 1
                 self.unwatched[plural] = reason_of(plural, error)
                 _LOG.warning("the Kubernetes API cannot be listed yet", extra={"error": str(error)})
                 await _pause(stop, _RESTART_DELAYS[min(attempt, len(_RESTART_DELAYS) - 1)])
             else:
-                self.listed = self.inventory.complete = True
-                _LOG.info("all kinds are listed", extra={"objects": sum(self.inventory.count(plural) for plural in MODELS)})
+                self.inventory.is_listed_as_allowed = True
+                objects = sum(self.inventory.count(plural) for plural in MODELS)
+                _LOG.info("all kinds are listed", extra={"objects": objects, "forbidden": sorted(self.inventory.unlisted)})
                 return
+
+    async def _first_list(self, plural: str) -> None:
+        """List one kind; raises `KubernetesError`, except if the list is forbidden."""
+        try:
+            await self._list(plural)
+        except KubernetesError as error:
+            if error.status != 403:
+                raise
+            self._left_out_until[plural] = asyncio.get_running_loop().time()
+            self._note(plural, reason_of(plural, error))
+        else:
+            self.unwatched.pop(plural, None)
 
     async def _list(self, plural: str) -> None:
         listing = await relist(self.client, self.inventory, plural)
@@ -146,6 +173,12 @@ class Watches:
                 "a custom resource definition is not installed: the cluster's administrator must install it; the operator waits",
                 extra={"definition": f"{plural}.{GROUP}"},
             )
+        self._held[plural] = listing
+        self.inventory.unlisted.discard(plural)
+        for kind in [kind for kind in self._held if not rests_on(kind) & self.inventory.unlisted]:
+            self._enqueue(self._held.pop(kind))
+
+    def _enqueue(self, listing: RelistResult) -> None:
         for reference in self.inventory.grouped(listing.unsettled):
             self.queue.add(reference, after=KEYS_FIRST if self.inventory.waits_for_key(reference) else 0.0)
         for reference in listing.settled:
@@ -215,6 +248,8 @@ class Watches:
                 if not closed_for or (busy and closed_for < UNWATCHED_AFTER):
                     continue
                 status, reason = await self._refusal(plural)
+                if status == 200 and plural in self.inventory.unlisted:
+                    await self._first_list(plural)
                 if status == 200 and self._is_overlooked(plural, loop.time() - began):
                     _LOG.warning("a kind is served but not watched; all watches are started again", extra={"kind": plural})
                     return
@@ -233,9 +268,18 @@ class Watches:
             await self.client.request("GET", collection_path(plural), query={"limit": "1"})
         except KubernetesError as error:
             return error.status, reason_of(plural, error)
-        if self.open_watches.refusals(plural):
-            return 200, "RBAC allows list but forbids watch: whoever installs the operator must correct its ClusterRole"
+        if self.open_watches.refusals(plural) and not await self._may_watch(plural):
+            return 403, _forbidden(plural, "watch")
         return 200, "its watch has not started yet"
+
+    async def _may_watch(self, plural: str) -> bool:
+        """Whether RBAC allows to watch a kind; True if the API server does not say."""
+        attributes = {"group": GROUP, "version": VERSION, "resource": plural, "verb": "watch"}
+        try:
+            answer = await self.client.request("POST", _ACCESS_REVIEWS, body={"spec": {"resourceAttributes": attributes}})
+        except KubernetesError:
+            return True
+        return bool(answer.get("status", {}).get("allowed", True))
 
     def _note(self, plural: str, reason: str | None) -> None:
         self.telemetry.watch_established.labels(plural).set(reason is None)
@@ -246,14 +290,14 @@ class Watches:
             _LOG.warning("a kind is not watched", extra={"kind": plural, "reason": reason})
 
     def _watchable(self) -> list[str]:
-        """The kinds to watch now, without those that were last forbidden: kopf would end the watches of all others too."""
+        """The kinds to watch now, without those that are forbidden: kopf would end the watches of all others too."""
         now = asyncio.get_running_loop().time()
         for plural in WATCHED:
             if self.open_watches.refusals(plural) and plural not in self._left_out_until:
                 self._left_out_until[plural] = now + FORBIDDEN_FOR
             elif now > self._left_out_until.get(plural, float("inf")):
                 del self._left_out_until[plural]
-        return [plural for plural in WATCHED if plural not in self._left_out_until]
+        return [plural for plural in WATCHED if plural not in self._left_out_until and plural not in self.inventory.unlisted]
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
@@ -274,7 +318,7 @@ class Watches:
         """Sweep soon after each list by kopf, because kopf does not report objects that were deleted while no watch was open."""
 
         async def noticed(_: aiohttp.ClientSession, __: object, request: aiohttp.TraceRequestEndParams) -> None:
-            if self.listed and request.url.path in _COLLECTIONS and "watch" not in request.url.query:
+            if self.inventory.is_listed_as_allowed and request.url.path in _COLLECTIONS and "watch" not in request.url.query:
                 self._sweep_soon.set()
 
         config = aiohttp.TraceConfig()
@@ -322,8 +366,19 @@ def reason_of(plural: str, error: KubernetesError) -> str:
     if error.status == 404:
         return f"{plural}.{GROUP} is not installed: the cluster's administrator must install the definition"
     if error.status == 403:
-        return f"RBAC forbids it: whoever installs the operator must correct its ClusterRole ({error})"
+        return f"{_forbidden(plural, 'get, list and watch')} ({error})"
     return f"the Kubernetes API does not answer: {error}"
+
+
+def _forbidden(plural: str, verbs: str) -> str:
+    return (
+        "RBAC forbids it: whoever installs the operator must correct its ClusterRole, so that the operator's ServiceAccount may "
+        f"{verbs} {plural}.{GROUP}"
+    )
+
+
+def _named(plurals: list[str]) -> str:
+    return ", ".join(plurals) if plurals else "objects that are being deleted"
 
 
 def stop_at_signals(stop: asyncio.Event) -> None:

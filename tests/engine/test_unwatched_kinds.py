@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
+from sandbox.kubernetes.objects import has
 from tests.engine.operators import until
 
 if TYPE_CHECKING:
@@ -13,6 +15,9 @@ OURS = "/apis/cmk-operator.dev/v1alpha1/"
 RESOURCES = f"{OURS}encryptedresources"
 PREFLIGHTS = f"{OURS}preflights"
 RESTARTED = "started again"
+ORGANIZATIONS = f"{OURS}organizationkeys"
+ROLE = "cmk-operator"
+GRANT = "so that the operator's ServiceAccount may get, list and watch organizationkeys.cmk-operator.dev"
 DEFINITION = "preflights.cmk-operator.dev"
 
 
@@ -74,12 +79,56 @@ async def test_a_kind_that_rbac_forbids_at_the_start_is_waited_for_and_named(wor
     written = world.operator.written
     world.proxy.inject("answer", "list", RESOURCES, status=403, times=None)
     world.operator.launch()
-    await until("an answer", lambda: world.operator.lines(written, "cannot be listed yet"))
+    await until("an answer", lambda: world.operator.lines(written, "a kind is not watched"))
     await until("a kind that is named", lambda: "encryptedresources is not watched" in world.operator.readiness)
+    assert "until then nothing is done for: customermanagedkeys, preflights" in world.operator.readiness
     assert "custom resources are not listed yet" in world.operator.readiness
     assert "whoever installs the operator must correct its ClusterRole" in world.operator.readiness
+    await world.environment.apply_identity()
+    await world.environment.apply_tenant()
+    what = "a Ready object that does not rest on that kind"
+    await world.environment.objects.until(what, "CustomerTenant", world.environment.name, has("Ready"))
 
     world.proxy.clear()
     await world.operator.until_ready()
     await world.foundation()
     await _goes_on(world)
+
+
+async def test_a_right_that_is_missing_or_taken_away_disturbs_no_other_kind_and_is_named(world: World) -> None:
+    world.operator.stop()
+    world.forgive_refusals = True
+    role = json.loads(world.cluster.kubectl("get", "clusterrole", ROLE, "--output", "json"))
+    role["metadata"] = {field: role["metadata"][field] for field in ("name", "labels", "annotations")}
+    world.cluster.kubectl("replace", "--filename", "-", stdin=json.dumps(_without(role, "organizationkeys")))
+    try:
+        written = world.operator.written
+        world.operator.launch()
+        await until("an answer", lambda: world.operator.lines(written, "a kind is not watched"))
+        await until("a kind that is named", lambda: "organizationkeys is not watched" in world.operator.readiness)
+        await world.foundation()
+        await _goes_on(world)
+        assert GRANT in world.operator.readiness
+        assert world.operator.lines(written, RESTARTED) == []
+        await until("watches of the others", lambda: _established(world, "encryptedresources") == 1)
+        assert _established(world, "organizationkeys") == 0
+
+        world.cluster.kubectl("replace", "--filename", "-", stdin=json.dumps(role))
+        await until("a kind that is watched without a restart of the process", lambda: world.operator.ready)
+        written = world.operator.written
+        world.cluster.kubectl("replace", "--filename", "-", stdin=json.dumps(_without(role, "organizationkeys")))
+        await until("a watch that RBAC forbids", lambda: world.proxy.cut_watches(ORGANIZATIONS))
+        await until("a kind that is named", lambda: GRANT in world.operator.readiness)
+        await _goes_on(world)
+        await until("watches of the others", lambda: _established(world, "encryptedresources") == 1)
+        assert _established(world, "organizationkeys") == 0
+        assert len(world.operator.lines(written, RESTARTED)) <= 1, "not again and again"
+    finally:
+        world.operator.stop()
+        world.cluster.kubectl("replace", "--filename", "-", stdin=json.dumps(role))
+
+
+def _without(role: dict[str, Any], resource: str) -> dict[str, Any]:
+    """A ClusterRole that says nothing of a resource."""
+    rules = [{**rule, "resources": [one for one in rule["resources"] if one != resource]} for rule in role["rules"]]
+    return {**role, "rules": [rule for rule in rules if rule["resources"]]}

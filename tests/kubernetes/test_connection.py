@@ -18,10 +18,10 @@ import yaml
 
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.changes import Changes
-from cmk_operator.handlers import WATCHED, Watches
+from cmk_operator.handlers import Watches
 from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError
 from cmk_operator.kubernetes.connection import find_connection
-from cmk_operator.kubernetes.inventory import Inventory
+from cmk_operator.kubernetes.inventory import WATCHED, Inventory
 from cmk_operator.queue import WorkQueue
 from cmk_operator.telemetry import Telemetry
 from sandbox.kubernetes.credentials import write_kubeconfig

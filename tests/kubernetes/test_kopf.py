@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cmk_operator.changes import Changes
-from cmk_operator.handlers import WATCHED, Watches
+from cmk_operator.handlers import Watches
 from cmk_operator.kubernetes.client import KubernetesClient
 from cmk_operator.kubernetes.connection import find_connection
-from cmk_operator.kubernetes.inventory import Inventory
+from cmk_operator.kubernetes.inventory import WATCHED, Inventory
 from cmk_operator.queue import WorkQueue
 from cmk_operator.telemetry import Telemetry
 from tests.engine.operators import until

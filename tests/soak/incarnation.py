@@ -150,7 +150,8 @@ class Incarnation:
                 self.agenda.add(reference)
             for reference in sorted(listing.gone, key=str):
                 self.gone(reference)
-        self.passes.cluster.inventory.complete = True
+        self.passes.cluster.inventory.unlisted.clear()
+        self.passes.cluster.inventory.is_listed_as_allowed = True
 
     def see(self, plural: str, body: Mapping[str, Any]) -> None:
         """A watch event of an object that exists."""

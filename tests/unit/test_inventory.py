@@ -15,9 +15,10 @@ from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
+from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.kubernetes.client import ObjectReference
-from cmk_operator.kubernetes.inventory import Inventory
+from cmk_operator.kubernetes.inventory import WATCHED, CustomResource, Inventory
 from tests.unit.samples import ACCOUNT, GROUP, V1, identity_body, key_body, resource_body, tenant_body
 
 RESOURCES = EncryptedResource.plural
@@ -237,3 +238,30 @@ def test_a_resource_waits_for_a_key_that_no_pass_has_reported_on() -> None:
     assert inventory.waits_for_key(DATA)
     inventory.put(CustomerManagedKey.plural, changed(key_body(), 200) | {"status": {"observedGeneration": 1}})
     assert not inventory.waits_for_key(DATA)
+
+
+@pytest.mark.parametrize(
+    ("unlisted", "waiting"),
+    [
+        (EncryptedResource, {"customermanagedkeys", "preflights"}),
+        (CustomerManagedKey, {"encryptedresources", "preflights"}),
+        (CustomerTenant, {"customermanagedkeys", "encryptedresources", "organizationkeys", "preflights"}),
+        (FederatedIdentity, {"customertenants", "customermanagedkeys", "encryptedresources", "organizationkeys", "preflights"}),
+        (OrganizationKey, {"preflights"}),
+    ],
+)
+def test_only_what_rests_on_a_kind_waits_until_it_is_listed(unlisted: type[CustomResource], waiting: set[str]) -> None:
+    inventory = Inventory()
+    inventory.unlisted.intersection_update({unlisted.plural})
+    assert {plural for plural in WATCHED if inventory.waits_for(ObjectReference(plural, "team-a", "data"))} == waiting
+    assert not inventory.complete
+    inventory.unlisted.clear()
+    assert not any(inventory.waits_for(ObjectReference(plural, "team-a", "data")) for plural in WATCHED)
+    assert inventory.complete
+
+
+def test_a_deletion_waits_until_everything_is_listed_that_may_need_what_is_deleted() -> None:
+    inventory = Inventory()
+    identity, _ = inventory.put("federatedidentities", changed(identity_body(), 7, deletionTimestamp="2026-11-30T00:00:00Z"))
+    inventory.unlisted.intersection_update({OrganizationKey.plural})
+    assert inventory.waits_for(identity) == {"organizationkeys"}

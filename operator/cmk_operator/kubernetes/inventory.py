@@ -17,6 +17,7 @@ from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.organization_key import OrganizationKey
+from cmk_operator.api.preflight import Preflight
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri, key_uri_or_none
 from cmk_operator.core.identifiers.resource_id import resource_type_of
@@ -35,11 +36,30 @@ CustomResource = FederatedIdentity | CustomerTenant | CustomerManagedKey | Encry
 MODELS: Final[Mapping[str, type[CustomResource]]] = {
     model.plural: model for model in (FederatedIdentity, CustomerTenant, CustomerManagedKey, EncryptedResource, OrganizationKey)
 }
+WATCHED: Final = (*MODELS, Preflight.plural)
+"""The kinds that are reconciled with Azure, and Preflight, which the inventory does not hold."""
 
 _ABOVE: Final[Mapping[str, str]] = MappingProxyType(
     {"key": CustomerManagedKey.plural, "tenant": CustomerTenant.plural, "identity": FederatedIdentity.plural}
 )
 """Relations that lead from an object towards its identity, with the plural of what they lead to."""
+
+_RESTS_ON: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        FederatedIdentity.plural: frozenset(),
+        CustomerTenant.plural: frozenset({FederatedIdentity.plural}),
+        CustomerManagedKey.plural: frozenset({FederatedIdentity.plural, CustomerTenant.plural, EncryptedResource.plural}),
+        EncryptedResource.plural: frozenset({FederatedIdentity.plural, CustomerTenant.plural, CustomerManagedKey.plural}),
+        OrganizationKey.plural: frozenset({FederatedIdentity.plural, CustomerTenant.plural}),
+        Preflight.plural: frozenset(MODELS),
+    }
+)
+"""Without which kinds nothing true can be said of an object: what it refers to, and for a key what uses it."""
+
+
+def rests_on(plural: str) -> frozenset[str]:
+    """The kinds that must be known before anything is said or done about an object of a kind."""
+    return _RESTS_ON[plural]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +81,11 @@ class _Entry:
     probe_interval: float
     """For an OrganizationKey: seconds between probes of the key in force; 0 otherwise."""
     raw: bytes
+
+    @property
+    def is_deleting(self) -> bool:
+        """Whether its deletion has begun."""
+        return self.trigger[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +111,25 @@ class Inventory:
         self._pointers: defaultdict[tuple[str, str], set[ObjectReference]] = defaultdict(set)
         self._departed: dict[ObjectReference, tuple[str, ...]] = {}
         self._with_class: set[ObjectReference] = set()
-        self.complete = False
+        self.unlisted = set(MODELS)
+        """The kinds that have not been listed yet: their objects are not known, which does not mean that there are none."""
+        self.is_listed_as_allowed = False
+        """Whether every kind has been listed, but for those that RBAC forbids."""
+
+    @property
+    def complete(self) -> bool:
         """Whether every kind has been listed once: until then, a resource may have a manifest that is not known yet."""
+        return not self.unlisted
+
+    def waits_for(self, reference: ObjectReference) -> frozenset[str]:
+        """The kinds that must be listed before anything is said or done about an object.
+
+        A deletion waits for all of them: an object that is not known yet may need what is deleted.
+        """
+        entry = self._entries.get(reference)
+        if entry is not None and entry.is_deleting:
+            return frozenset(self.unlisted)
+        return rests_on(reference.plural) & self.unlisted
 
     def put(self, plural: str, body: Mapping[str, Any], *, answered: bool = False) -> tuple[ObjectReference, bool]:
         """Store an object from a watch, a list or an answer (`answered`); returns its reference and whether to reconcile it now.

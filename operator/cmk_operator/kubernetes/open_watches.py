@@ -56,6 +56,10 @@ class OpenWatches:
         watch = self._kinds[plural].watch
         return watch is not None and not watch.closed
 
+    def was_open(self, plural: str) -> bool:
+        """Whether a watch of the kind is open or was."""
+        return self._kinds[plural].watch is not None
+
     def refusals(self, plural: str) -> int:
         """How many requests for the kind were answered with 403 since it was last watched."""
         return self._kinds[plural].refusals

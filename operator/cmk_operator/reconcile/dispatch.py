@@ -15,7 +15,7 @@ from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.api.preflight import Preflight
 from cmk_operator.core.schedule import FAILED, Next
 from cmk_operator.kubernetes.client import KubernetesError
-from cmk_operator.kubernetes.inventory import MODELS
+from cmk_operator.kubernetes.inventory import MODELS, WATCHED
 from cmk_operator.kubernetes.licences import Licences
 from cmk_operator.providers.registry import make_user_lists
 from cmk_operator.reconcile.audit import note_configuration, record_departed
@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.notifications.delivery import Deliveries
     from cmk_operator.telemetry import Telemetry
 
+UNTIL_LISTED: Final = 5.0
+"""Seconds until an object is looked at again that rests on a kind which has not been listed yet."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -71,6 +73,8 @@ class Passes:
     async def reconcile(self, reference: ObjectReference) -> Next:
         """Run one pass over one object; if the Kubernetes API refuses a request, the pass is retried."""
         try:
+            if reference.plural in WATCHED and self.cluster.inventory.waits_for(reference):
+                return Next(after=UNTIL_LISTED)
             if reference.plural in MODELS:
                 await record_departed(self.cluster, self.reporting, reference)
                 if not self.cluster.serves(reference):

@@ -64,7 +64,7 @@ class OldClaims:
         for model in MODELS.values():
             suspects = [reference for reference in old if reference.plural == model.plural and self._is_suspect(reference)]
             await asyncio.gather(*(self._one(reference, model) for reference in suspects))
-        if inventory.complete:
+        if inventory.is_listed_as_allowed:
             observations.note_round(there)
 
     def _is_suspect(self, reference: ObjectReference) -> bool:
