@@ -37,7 +37,7 @@ _BATCH: Final = b'{"items"'
 _OUTLINE: Final = msgspec.json.Decoder(_Outline)
 
 
-async def read_body(scope: Scope, receive: Receive) -> bytes:
+async def read_body(scope: Scope, receive: Receive) -> bytes | bytearray:
     """The whole body. Raises `RequestError` if it is no JSON by its header, too large or too slow, and `CallerGoneError`."""
     headers = dict(scope["headers"])
     content_type = headers.get(b"content-type", b"")
@@ -106,11 +106,13 @@ class Items:
     def __init__(self, item: type[Any]) -> None:
         several: Any = list[item]  # type: ignore[valid-type]  # a type that is made here
         several = Annotated[several, msgspec.Meta(min_length=1, max_length=MOST_ITEMS)]
-        batch = msgspec.defstruct(f"{item.__name__}Batch", [("items", several)], forbid_unknown_fields=True, frozen=True)
+        batch = msgspec.defstruct(
+            f"{item.__name__}Batch", [("items", several)], forbid_unknown_fields=True, frozen=True, gc=False
+        )
         self._one: msgspec.json.Decoder[Any] = msgspec.json.Decoder(item)
         self._many: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch)
 
-    def read(self, body: bytes) -> tuple[list[Any], bool]:
+    def read(self, body: bytes | bytearray) -> tuple[list[Any], bool]:
         """The items, and whether they came as a batch. Raises `RequestError` (400); its words hold no value of the body."""
         try:
             if body.startswith(_BATCH):
@@ -122,7 +124,7 @@ class Items:
             raise not_as_described(error) from None
 
 
-def read_one(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+def read_one(decoder: msgspec.json.Decoder[T], body: bytes | bytearray) -> T:
     """A body that is one object. Raises `RequestError` (400)."""
     try:
         return decoder.decode(body)

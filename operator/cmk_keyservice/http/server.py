@@ -7,6 +7,7 @@ import contextlib
 import logging
 import ssl
 from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
 
 import uvicorn
 from cryptography import x509
@@ -37,22 +38,29 @@ class HeadersTooLargeError(Exception):
 
 
 class Exchange:
-    """One request and its answer, without ASGI's events where each is whole: most are, and each event has its price."""
+    """One request and its answer, without ASGI's events where each is whole: most are, and each event has its price.
+
+    The cycle has the scope, and the scope has this: it holds the cycle weakly, or each body would stay in memory until the
+    garbage collector comes, which is thousands of requests later.
+    """
 
     __slots__ = ("_cycle",)
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
+        self._cycle = ref(cycle)
 
-    def body(self) -> bytes | None:
-        """The whole body; None: the caller is still sending, waits for `100 Continue`, or is gone, and ASGI tells which."""
-        cycle = self._cycle
-        return None if cycle.more_body or cycle.waiting_for_100_continue or cycle.disconnected else bytes(cycle.body)
+    def body(self) -> bytes | bytearray | None:
+        """The whole body, once; None: the caller is still sending, waits for `100 Continue`, or is gone, and ASGI tells which."""
+        cycle = self._cycle()
+        if cycle is None or cycle.more_body or cycle.waiting_for_100_continue or cycle.disconnected:
+            return None
+        body, cycle.body = cycle.body, bytearray()
+        return body
 
     def answer(self, data: bytes) -> bool:
         """Send status line, headers and body in one write; False: it was not sent, because the connection ends or is full."""
-        cycle = self._cycle
-        if not cycle.keep_alive or cycle.disconnected or cycle.response_started or cycle.flow.write_paused:
+        cycle = self._cycle()
+        if cycle is None or not cycle.keep_alive or cycle.disconnected or cycle.response_started or cycle.flow.write_paused:
             return False
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import trustme
 import uvicorn
 from uvicorn.server import ServerState
 
-from cmk_keyservice.http.server import BoundedProtocol, Certificate
+from cmk_keyservice.http.server import EXCHANGE, BoundedProtocol, Certificate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +61,35 @@ async def test_a_body_of_any_size_is_no_line_without_end() -> None:
         writer.close()
         await writer.wait_closed()
     assert answers.count(b"HTTP/1.1 401") == 2
+
+
+async def test_what_a_request_held_is_free_once_it_is_answered_and_does_not_wait_for_the_collector() -> None:
+    async def answered(scope: Any, receive: Any, send: Any) -> None:
+        body = scope[EXCHANGE].body()
+        while body is None:  # not all of it has come
+            message = await receive()
+            body = None if message["more_body"] else b""
+        assert scope[EXCHANGE].answer(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    def held() -> int:
+        return sum(type(each).__name__ in {"RequestResponseCycle", "Exchange"} for each in gc.get_objects())
+
+    config, state = uvicorn.Config(answered, lifespan="off", log_config=None, ws="none"), ServerState()
+    server = await asyncio.get_running_loop().create_server(lambda: Patient(config, state, {}), "127.0.0.1", 0)
+    before, was_enabled = held(), gc.isenabled()
+    gc.disable()
+    try:
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            for _ in range(20):
+                writer.write(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n" + bytes(1000))
+                await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+            assert held() - before <= 4  # the last request, and the one before it
+            writer.close()
+            await writer.wait_closed()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def test_a_certificate_that_does_not_fit_its_key_leaves_the_old_one_in_use(tmp_path: Path) -> None:
