@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cmk_keyservice.crypto.key_ring import KeyRing, RingName, new_key_ring, with_new_key, with_primary
-from cmk_keyservice.private_memory import keep_memory_private
 from cmk_keyservice.problem import ProblemError
+from cmk_keyservice.process_memory import keep_freed_memory, keep_memory_private
 from cmk_keyservice.settings import VARIABLES, ConsoleSettings, MigrateSettings, SealSettings, ServeSettings
 from cmk_operator import __version__
 from cmk_operator.logs import configure_logging
@@ -59,6 +59,7 @@ def _serve(arguments: list[str]) -> int:
     from cmk_keyservice.serving import connect_and_serve  # noqa: PLC0415
 
     keep_memory_private()
+    keep_freed_memory()
     settings = _settings(ServeSettings, arguments)
     configure_logging(settings.log_format, settings.log_level)
     for name in ("uvicorn", "uvicorn.error"):

@@ -7,7 +7,6 @@ without the lengths would not do: ("ab", "c") and ("a", "bc") would be one conte
 
 from __future__ import annotations
 
-from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -22,23 +21,24 @@ _LONGEST: Final = 2**32 - 1
 
 def encode(pairs: Sequence[tuple[str, str]]) -> bytes:
     """The bytes of a context; the order of the pairs counts. Raises ProblemError if a text is not Unicode or too long."""
-    parts = [len(pairs).to_bytes(4)]
-    for pair in pairs:
-        for text in pair:
-            encoded = _utf8(text)
-            parts += (len(encoded).to_bytes(4), encoded)
+    parts = [_number(len(pairs))]
+    try:
+        for name, value in pairs:
+            first, second = name.encode(), value.encode()
+            parts += (_SHORT[len(first)], first, _SHORT[len(second)], second)
+    except (IndexError, UnicodeEncodeError):
+        parts = [_number(len(pairs)), *(part for pair in pairs for text in pair for part in _parts(text))]
     return b"".join(parts)
+
+
+def common_context(organization: str, service: str, purpose: str) -> bytes:
+    """The beginning of `data_context` that all data of a purpose has in common."""
+    return encode([("context", "data"), ("organization", organization), ("service", service), ("purpose", purpose)])
 
 
 def data_context(organization: str, service: str, purpose: str, context: Mapping[str, str]) -> bytes:
     """What the ciphertext of a service's data is bound to; the order of the caller's `context` does not count."""
-    return _owner(organization, service, purpose) + encode(sorted(context.items()))
-
-
-@lru_cache(maxsize=4096)
-def _owner(organization: str, service: str, purpose: str) -> bytes:
-    """The part that all data of a purpose has in common."""
-    return encode([("context", "data"), ("organization", organization), ("service", service), ("purpose", purpose)])
+    return common_context(organization, service, purpose) + encode(sorted(context.items()))
 
 
 def data_key_context(organization: str, data_key: UUID, service: str, purpose: str, epoch: int, suite: int) -> bytes:
@@ -78,7 +78,15 @@ def index_context(field: str) -> bytes:
     return encode([("context", "index"), ("field", field)])
 
 
-def _utf8(text: str) -> bytes:
+def _number(number: int) -> bytes:
+    return number.to_bytes(4)
+
+
+_SHORT: Final = tuple(map(_number, range(256)))
+"""The lengths that nearly every text has, encoded once: this is done for each item of a batch."""
+
+
+def _parts(text: str) -> tuple[bytes, bytes]:
     try:
         encoded = text.encode()
     except UnicodeEncodeError:
@@ -87,4 +95,4 @@ def _utf8(text: str) -> bytes:
         ) from None
     if len(encoded) > _LONGEST:
         raise problem_error(Kind.INVALID, "TextTooLong", "a text of the context has 4 GiB or more", "Send a shorter context.")
-    return encoded
+    return _number(len(encoded)), encoded

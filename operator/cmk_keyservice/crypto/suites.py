@@ -12,10 +12,11 @@ from tink import aead, core
 from tink.proto import tink_pb2, x_aes_gcm_pb2
 
 from cmk_keyservice.crypto.ciphertext import XAES_256_GCM, Ciphertext, header
-from cmk_keyservice.crypto.context import index_context
-from cmk_keyservice.problem import Kind, problem_error
+from cmk_keyservice.crypto.context import encode, index_context
+from cmk_keyservice.problem import Kind, ProblemError, problem_error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from uuid import UUID
 
 KEY_LENGTH: Final = 32
@@ -29,7 +30,7 @@ aead.register()
 class DataKeyPrimitive:
     """A data key that can encrypt; `material` is its 32 bytes, for a lease. Nothing prints it."""
 
-    __slots__ = ("_aead", "id", "material", "suite")
+    __slots__ = ("aead", "id", "material", "suite")
 
     def __init__(self, id_: UUID, suite: int, material: bytes) -> None:
         if suite != XAES_256_GCM:
@@ -42,20 +43,20 @@ class DataKeyPrimitive:
         self.id: Final = id_
         self.suite: Final = suite
         self.material: Final = material
-        self._aead: Final[Any] = _xaes(material)
+        self.aead: Final[Any] = _xaes(material)
 
     def __repr__(self) -> str:
         return f"DataKeyPrimitive({self.id})"
 
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
         """Nonce, ciphertext and tag."""
-        sealed: bytes = self._aead.encrypt(plaintext, associated_data)
+        sealed: bytes = self.aead.encrypt(plaintext, associated_data)
         return sealed
 
     def decrypt(self, sealed: bytes, associated_data: bytes) -> bytes | None:
         """The plaintext; None if the bytes were not made by this key for this associated data."""
         try:
-            plaintext: bytes = self._aead.decrypt(sealed, associated_data)
+            plaintext: bytes = self.aead.decrypt(sealed, associated_data)
         except core.TinkError:
             return None
         return plaintext
@@ -77,13 +78,45 @@ def open_(key: DataKeyPrimitive, ciphertext: Ciphertext, associated_data: bytes)
     begin = header(ciphertext.suite, ciphertext.data_key_id)
     plaintext = key.decrypt(ciphertext.sealed, begin + associated_data) if key.id == ciphertext.data_key_id else None
     if plaintext is None:
-        raise problem_error(
-            Kind.INVALID,
-            "CiphertextNotAuthentic",
-            "the ciphertext was changed, or it was encrypted for another organization, service, purpose or context",
-            "Send the same purpose and context as for the encryption, and the ciphertext as it was returned.",
-        )
+        raise _not_authentic()
     return plaintext
+
+
+class Bound:
+    """A data key for all items of one owner: what their contexts have in common is encoded once.
+
+    `common` is of `context.common_context`. `seal` and `open_` do what the functions of these names do.
+    """
+
+    __slots__ = ("_begin", "_common", "_decrypt", "_encrypt")
+
+    def __init__(self, key: DataKeyPrimitive, common: bytes) -> None:
+        self._encrypt: Final[Callable[[bytes, bytes], bytes]] = key.aead.encrypt
+        self._decrypt: Final = key.decrypt
+        self._begin: Final = header(key.suite, key.id)
+        self._common: Final = self._begin + common
+
+    def seal(self, plaintext: bytes, context: Mapping[str, str]) -> bytes:
+        """The ciphertext (ALE1) in the caller's `context`."""
+        return self._begin + self._encrypt(plaintext, self._common + encode(sorted(context.items())))
+
+    def open_(self, data: bytes, context: Mapping[str, str]) -> bytes:
+        """The plaintext of a ciphertext. Raises ProblemError if anything of ciphertext or context is not as it was."""
+        begin = self._begin
+        associated_data = self._common + encode(sorted(context.items()))
+        plaintext = self._decrypt(data[len(begin) :], associated_data) if data.startswith(begin) else None
+        if plaintext is None:
+            raise _not_authentic()
+        return plaintext
+
+
+def _not_authentic() -> ProblemError:
+    return problem_error(
+        Kind.INVALID,
+        "CiphertextNotAuthentic",
+        "the ciphertext was changed, or it was encrypted for another organization, service, purpose or context",
+        "Send the same purpose and context as for the encryption, and the ciphertext as it was returned.",
+    )
 
 
 def keyed_index(key: DataKeyPrimitive, field: str, value: bytes) -> bytes:

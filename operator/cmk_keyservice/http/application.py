@@ -17,7 +17,7 @@ from starlette.routing import Route, Router
 from cmk_keyservice.callers.caller import Place
 from cmk_keyservice.http import bodies
 from cmk_keyservice.http.openapi import DOCUMENT
-from cmk_keyservice.http.operations import LEASED, OPERATIONS, Named, Newest, Operation, Work, other_use
+from cmk_keyservice.http.operations import LEASED, OPERATIONS, Ask, Named, Newest, Operation, Work, other_use
 from cmk_keyservice.http.problems import (
     Answer,
     RequestError,
@@ -28,7 +28,7 @@ from cmk_keyservice.http.problems import (
 from cmk_keyservice.http.reading import CallerGoneError, Items, read_body, read_one
 from cmk_keyservice.http.server import EXCHANGE
 from cmk_keyservice.keys.problems import encrypts_nothing_new
-from cmk_keyservice.problem import Kind, ProblemError
+from cmk_keyservice.problem import Kind, Problem, ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -151,8 +151,10 @@ class OperationAnswers:
         return await self._many(work, items)
 
     async def _one(self, work: Work, item: Any) -> Answer:  # noqa: ANN401 - a body of this operation
+        operation = self._operation
         try:
-            result = await self._operation.run(work, item)
+            use = await operation.find(work, operation.ask(item))
+            result = operation.run(use, item)
             work.confirm()
         except ProblemError as error:
             self._count(work, {error.problem.kind.value: 1})
@@ -161,17 +163,24 @@ class OperationAnswers:
         return Answer(200, _ENCODER.encode(result))
 
     async def _many(self, work: Work, items: Sequence[Any]) -> Answer:
-        own, run, counts = work.own, self._operation.run, {"Done": 0}
-        mine = (self._operation.needs(own, item) for item in items if item.service is None or item.service == own)
-        await work.prepare(wanted for wanted in mine if wanted is not None)
-        results: list[bodies.Result] = []
+        operation, run = self._operation, self._operation.run
+        ask = operation.ask
+        asks: list[Ask | Problem] = []
         for item in items:
             try:
-                results.append(await run(work, item))
-                counts["Done"] += 1
+                asks.append(ask(item))
             except ProblemError as error:
-                results.append(bodies.Refused(problem=body_of(error.problem), reference=item.reference))
-                counts[error.problem.kind.value] = counts.get(error.problem.kind.value, 0) + 1
+                asks.append(error.problem)
+        found = await work.find_all(operation, asks)
+        results: list[bodies.Result] = []
+        counts = {"Done": 0}
+        for item, asked in zip(items, asks, strict=True):
+            use = asked if isinstance(asked, Problem) else found[asked]
+            try:
+                results.append(_refused(use, item, counts) if isinstance(use, Problem) else run(use, item))
+            except ProblemError as error:
+                results.append(_refused(error.problem, item, counts))
+        counts["Done"] = len(items) - sum(counts.values())
         work.confirm()
         self._count(work, counts)
         return Answer(200, _ENCODER.encode({"items": results}))
@@ -187,6 +196,12 @@ class OperationAnswers:
             counter.inc(number)
             done += number if result == "Done" else 0
         self._service.count(work.organization, work.own, self._operation.name, done, sum(counts.values()) - done)
+
+
+def _refused(problem: Problem, item: Any, counts: dict[str, int]) -> bodies.Refused:  # noqa: ANN401 - a body of an operation
+    """The problem in the place of a result, counted."""
+    counts[problem.kind.value] = counts.get(problem.kind.value, 0) + 1
+    return bodies.Refused(problem=body_of(problem), reference=item.reference)
 
 
 class DataKeyAnswers:

@@ -51,11 +51,11 @@ Context = Annotated[
 Reference = Annotated[str, Meta(max_length=128, description="The caller's own mark of an item, given back as it is.")]
 
 
-class Body(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """What a request may hold; a field that nobody knows is refused."""
+class Body(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True, gc=False):
+    """What a request may hold; a field that nobody knows is refused. Bodies hold no cycles, so the collector need not look."""
 
 
-class Result(Struct, frozen=True, omit_defaults=True, rename="camel", kw_only=True):
+class Result(Struct, frozen=True, omit_defaults=True, rename="camel", kw_only=True, gc=False):
     """What an answer holds; a field without a value is left out."""
 
 
@@ -206,7 +206,9 @@ class LeasedDataKey(Result, frozen=True):
     lease_seconds: float
 
 
-class ProblemBody(Struct, frozen=True, omit_defaults=True, rename={"kind": "class", "retry_after": "retryAfter"}, kw_only=True):
+class ProblemBody(
+    Struct, frozen=True, omit_defaults=True, rename={"kind": "class", "retry_after": "retryAfter"}, kw_only=True, gc=False
+):
     """A problem (RFC 9457). `class` decides what the caller does next; `code` is one stable word; `remedy` says who must act."""
 
     type: str

@@ -8,22 +8,22 @@ right to one use is never the right to another.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from cmk_keyservice.crypto.ciphertext import parse
-from cmk_keyservice.crypto.context import data_context
-from cmk_keyservice.crypto.suites import keyed_index, open_, seal
+from cmk_keyservice.crypto.ciphertext import data_key_id_of, header_of
+from cmk_keyservice.crypto.context import common_context
+from cmk_keyservice.crypto.suites import Bound, keyed_index
 from cmk_keyservice.http import bodies
-from cmk_keyservice.problem import Kind, ProblemError, problem_error
+from cmk_keyservice.problem import Kind, Problem, ProblemError, problem_error
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from cmk_keyservice.callers.caller import Caller, Place
     from cmk_keyservice.callers.reviews import Reviews
-    from cmk_keyservice.crypto.ciphertext import Ciphertext
     from cmk_keyservice.keys.data_key import DataKey, Lease
 
 WRAP: Final = "wrap/"
@@ -54,7 +54,7 @@ class DataKeySource(Protocol):
 
 
 class Newest(NamedTuple):
-    """Asks for the newest data key of a service and purpose. A tuple, because it is hashed for every item of a batch."""
+    """Asks for the newest data key of a service and purpose."""
 
     service: str
     purpose: str
@@ -89,7 +89,7 @@ class Work:
     place: Place
     source: DataKeySource
     reviews: Reviews
-    _known: dict[Wanted, DataKey | ProblemError] = field(default_factory=dict)
+    _known: dict[Wanted, DataKey | Problem] = field(default_factory=dict)
     _shared: bool = False
     own: str = field(init=False)
     """The caller's own service."""
@@ -113,16 +113,17 @@ class Work:
             try:
                 known = await self._ask(wanted)
             except ProblemError as error:
-                known = error
+                # Not the error: its traceback would hold this request, and this request the error.
+                known = error.problem
             self._known[wanted] = known
-        if isinstance(known, ProblemError):
-            raise known
+        if isinstance(known, Problem):
+            raise ProblemError(known)
         return known
 
     def confirm(self) -> None:
         """Raises `ProblemError` if a data key that was used may not be used any more: the process may have stood still."""
         for known in self._known.values():
-            if not isinstance(known, ProblemError) and not self.source.in_force(known):
+            if not isinstance(known, Problem) and not self.source.in_force(known):
                 raise problem_error(
                     Kind.UNAVAILABLE,
                     "AccessNotProven",
@@ -131,21 +132,24 @@ class Work:
                     retry_after=1.0,
                 )
 
-    async def prepare(self, wanted: Iterable[Wanted]) -> None:
-        """Ask for many data keys at the same time, so that a batch over cold ones does not wait for each in turn."""
-        distinct = dict.fromkeys(wanted)
-        if len(distinct) < 2:
-            return
+    async def find_all(self, operation: Operation, asks: Sequence[Ask | Problem]) -> dict[Ask, Use | Problem]:
+        """What the items of a request ask for, each once, and all at the same time: a batch over cold data keys waits once."""
         slots = asyncio.Semaphore(AT_ONCE)
+        found: dict[Ask, Use | Problem] = {}
 
-        async def ask(one: Wanted) -> None:
+        async def find(ask: Ask) -> None:
             async with slots:
                 try:
-                    await self.key(one)
-                except ProblemError:
-                    return  # told for each item that needs it
+                    found[ask] = await operation.find(self, ask)
+                except ProblemError as error:
+                    found[ask] = error.problem
 
-        await asyncio.gather(*(ask(one) for one in distinct))
+        distinct = [ask for ask in dict.fromkeys(asks) if not isinstance(ask, Problem)]
+        if len(distinct) == 1:
+            await find(distinct[0])
+        else:
+            await asyncio.gather(*map(find, distinct))
+        return found
 
     async def _ask(self, wanted: Wanted) -> DataKey:
         match wanted:
@@ -165,9 +169,30 @@ class Work:
                 return key
 
 
-def _bound_to(key: DataKey, pairs: Mapping[str, str]) -> bytes:
-    """What a ciphertext is bound to. A caller that encrypts with a leased key writes its purpose without the prefix."""
-    return data_context(key.organization, key.service, key.purpose.removeprefix(LEASED), pairs)
+Ask = tuple[str | None, Any]
+"""What in an item tells its data key: the service that it names, and its purpose (text) or the header of its ciphertext (bytes).
+
+Most items of a batch ask for the same; what that takes is done once for all of them.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A data key in the hands of one request. `newest` is what a ciphertext is brought under, or why there is no such key."""
+
+    key: DataKey
+    bound: Bound
+    newest: Use | Problem | None = None
+
+
+Find = Callable[[Work, Ask], Awaitable[Use]]
+"""How a request gets what an item asks for."""
+
+
+def _use(key: DataKey, newest: Use | Problem | None = None) -> Use:
+    """A caller that encrypts with a leased key writes its purpose without the prefix."""
+    common = common_context(key.organization, key.service, key.purpose.removeprefix(LEASED))
+    return Use(key, Bound(key.primitive, common), newest)
 
 
 def other_use(data_key_id: UUID) -> ProblemError:
@@ -180,79 +205,94 @@ def other_use(data_key_id: UUID) -> ProblemError:
     )
 
 
-def _seal(key: DataKey, plaintext: bytes, pairs: Mapping[str, str]) -> bytes:
-    return seal(key.primitive, plaintext, _bound_to(key, pairs))
-
-
-def _open(key: DataKey, ciphertext: Ciphertext, pairs: Mapping[str, str]) -> bytes:
-    return open_(key.primitive, ciphertext, _bound_to(key, pairs))
-
-
 def _is_data(purpose: str) -> bool:
     return not purpose.startswith((WRAP, INDEX))
 
 
-async def encrypt(work: Work, item: bodies.Encrypt) -> bodies.Encrypted:
+def _is_wrap(purpose: str) -> bool:
+    return purpose.startswith(WRAP)
+
+
+def _newest(prefix: str = "") -> Find:
+    """Finds the newest data key of the purpose that is asked for."""
+
+    async def find(work: Work, ask: Ask) -> Use:
+        named, purpose = ask
+        return _use(await work.key(Newest(await work.service_of(named), prefix + purpose)))
+
+    return find
+
+
+async def _first(work: Work, ask: Ask) -> Use:
+    named, purpose = ask
+    return _use(await work.key(First(await work.service_of(named), INDEX + purpose)))
+
+
+def _named(fits: Callable[[str], bool], *, renewed: bool = False) -> Find:
+    """Finds the data key of the header that is asked for, whose purpose must be one that `fits`."""
+
+    async def find(work: Work, ask: Ask) -> Use:
+        named, begin = ask
+        service = await work.service_of(named)
+        key = await work.key(Named(data_key_id_of(begin), service))
+        if not fits(key.purpose):
+            raise other_use(key.id)
+        if not renewed:
+            return _use(key)
+        try:
+            return _use(key, _use(await work.key(Newest(service, key.purpose))))
+        except ProblemError as error:
+            return _use(key, error.problem)  # told for each ciphertext that is authentic
+
+    return find
+
+
+def encrypt(use: Use, item: bodies.Encrypt) -> bodies.Encrypted:
     """Encrypt under the newest data key."""
-    key = await work.key(Newest(await work.service_of(item.service), item.purpose))
-    return bodies.Encrypted(ciphertext=_seal(key, item.plaintext, item.context), data_key_id=key.id, reference=item.reference)
+    sealed = use.bound.seal(item.plaintext, item.context)
+    return bodies.Encrypted(ciphertext=sealed, data_key_id=use.key.id, reference=item.reference)
 
 
-async def decrypt(work: Work, item: bodies.Decrypt) -> bodies.Decrypted:
+def decrypt(use: Use, item: bodies.Decrypt) -> bodies.Decrypted:
     """Decrypt by the data key that the ciphertext names; also what a caller encrypted with a leased one."""
-    ciphertext = parse(item.ciphertext)
-    key = await work.key(Named(ciphertext.data_key_id, await work.service_of(item.service)))
-    if not _is_data(key.purpose):
-        raise other_use(key.id)
-    return bodies.Decrypted(plaintext=_open(key, ciphertext, item.context), reference=item.reference)
+    return bodies.Decrypted(plaintext=use.bound.open_(item.ciphertext, item.context), reference=item.reference)
 
 
-async def _renewed(
-    work: Work, data: bytes, named: str | None, old: Mapping[str, str], new: Mapping[str, str], *, wrapped: bool
-) -> tuple[bytes, UUID, bool]:
-    ciphertext = parse(data)
-    service = await work.service_of(named)
-    key = await work.key(Named(ciphertext.data_key_id, service))
-    if key.purpose.startswith(WRAP) is not wrapped or not (wrapped or _is_data(key.purpose)):
-        raise other_use(key.id)
-    plaintext = _open(key, ciphertext, old)
-    newest = await work.key(Newest(service, key.purpose))
-    if newest.id == key.id and old == new:
-        return data, key.id, False
-    return _seal(newest, plaintext, new), newest.id, True
+def _renewed(use: Use, data: bytes, old: Mapping[str, str], new: Mapping[str, str]) -> tuple[bytes, UUID, bool]:
+    plaintext, newest = use.bound.open_(data, old), use.newest
+    if isinstance(newest, Problem):
+        raise ProblemError(newest)
+    if newest is None or (newest.key.id == use.key.id and old == new):
+        return data, use.key.id, False
+    return newest.bound.seal(plaintext, new), newest.key.id, True
 
 
-async def reencrypt(work: Work, item: bodies.Reencrypt) -> bodies.Reencrypted:
+def reencrypt(use: Use, item: bodies.Reencrypt) -> bodies.Reencrypted:
     """Decrypt and encrypt again, here."""
     new = item.context if item.new_context is None else item.new_context
-    data, key, changed = await _renewed(work, item.ciphertext, item.service, item.context, new, wrapped=False)
+    data, key, changed = _renewed(use, item.ciphertext, item.context, new)
     return bodies.Reencrypted(ciphertext=data, data_key_id=key, changed=changed, reference=item.reference)
 
 
-async def index(work: Work, item: bodies.Index) -> bodies.Indexed:
+def index(use: Use, item: bodies.Index) -> bodies.Indexed:
     """The keyed index of a value."""
-    key = await work.key(First(await work.service_of(item.service), INDEX + item.purpose))
-    return bodies.Indexed(index=keyed_index(key.primitive, item.field, item.value), reference=item.reference)
+    return bodies.Indexed(index=keyed_index(use.key.primitive, item.field, item.value), reference=item.reference)
 
 
-async def wrap(work: Work, item: bodies.Wrap) -> bodies.Wrapped:
+def wrap(use: Use, item: bodies.Wrap) -> bodies.Wrapped:
     """Wrap a caller's own key."""
-    key = await work.key(Newest(await work.service_of(item.service), WRAP + item.purpose))
-    return bodies.Wrapped(wrapped_key=_seal(key, item.key, item.context), data_key_id=key.id, reference=item.reference)
+    sealed = use.bound.seal(item.key, item.context)
+    return bodies.Wrapped(wrapped_key=sealed, data_key_id=use.key.id, reference=item.reference)
 
 
-async def unwrap(work: Work, item: bodies.Unwrap) -> bodies.Unwrapped:
+def unwrap(use: Use, item: bodies.Unwrap) -> bodies.Unwrapped:
     """Unwrap a caller's own key."""
-    ciphertext = parse(item.wrapped_key)
-    key = await work.key(Named(ciphertext.data_key_id, await work.service_of(item.service)))
-    if not key.purpose.startswith(WRAP):
-        raise other_use(key.id)
-    return bodies.Unwrapped(key=_open(key, ciphertext, item.context), reference=item.reference)
+    return bodies.Unwrapped(key=use.bound.open_(item.wrapped_key, item.context), reference=item.reference)
 
 
-async def rewrap(work: Work, item: bodies.Rewrap) -> bodies.Rewrapped:
+def rewrap(use: Use, item: bodies.Rewrap) -> bodies.Rewrapped:
     """Unwrap and wrap again, here."""
-    data, key, changed = await _renewed(work, item.wrapped_key, item.service, item.context, item.context, wrapped=True)
+    data, key, changed = _renewed(use, item.wrapped_key, item.context, item.context)
     return bodies.Rewrapped(wrapped_key=data, data_key_id=key, changed=changed, reference=item.reference)
 
 
@@ -264,9 +304,12 @@ class Operation:
     summary: str
     item: type[bodies.Body]
     result: type[bodies.Result]
-    run: Callable[[Work, Any], Awaitable[bodies.Result]]
-    needs: Callable[[str, Any], Wanted | None]
-    """The data key that an item of a service will ask for, where the item alone tells it."""
+    ask: Callable[[Any], Ask]
+    """What an item asks for. Raises `ProblemError` if it is wrong in itself."""
+    find: Find
+    """Finds that, once for all items of a request that ask for it. Raises `ProblemError`."""
+    run: Callable[[Use, Any], bodies.Result]
+    """What is made of one item. Raises `ProblemError`."""
 
     @property
     def verb(self) -> str:
@@ -274,11 +317,16 @@ class Operation:
         return self.name
 
 
-def _named(own: str, data: bytes, service: str | None) -> Wanted | None:
-    try:
-        return Named(parse(data).data_key_id, service or own)
-    except ProblemError:
-        return None  # told for the item
+def _purpose(item: bodies.Encrypt | bodies.Wrap | bodies.Index) -> Ask:
+    return item.service, item.purpose
+
+
+def _ciphertext(item: bodies.Decrypt | bodies.Reencrypt) -> Ask:
+    return item.service, header_of(item.ciphertext)
+
+
+def _wrapped_key(item: bodies.Unwrap | bodies.Rewrap) -> Ask:
+    return item.service, header_of(item.wrapped_key)
 
 
 OPERATIONS: Final = (
@@ -287,55 +335,46 @@ OPERATIONS: Final = (
         "Encrypt data under the newest data key of its purpose.",
         bodies.Encrypt,
         bodies.Encrypted,
+        _purpose,
+        _newest(),
         encrypt,
-        lambda own, item: Newest(item.service or own, item.purpose),
     ),
-    Operation(
-        "decrypt",
-        "Decrypt data.",
-        bodies.Decrypt,
-        bodies.Decrypted,
-        decrypt,
-        lambda own, item: _named(own, item.ciphertext, item.service),
-    ),
+    Operation("decrypt", "Decrypt data.", bodies.Decrypt, bodies.Decrypted, _ciphertext, _named(_is_data), decrypt),
     Operation(
         "reencrypt",
         "Bring ciphertexts under the newest data key, or into another context, without a plaintext in the answer.",
         bodies.Reencrypt,
         bodies.Reencrypted,
+        _ciphertext,
+        _named(_is_data, renewed=True),
         reencrypt,
-        lambda own, item: _named(own, item.ciphertext, item.service),
     ),
     Operation(
         "index",
         "Make keyed indexes, by which encrypted fields can be searched for equality.",
         bodies.Index,
         bodies.Indexed,
+        _purpose,
+        _first,
         index,
-        lambda own, item: First(item.service or own, INDEX + item.purpose),
     ),
-    Operation(
-        "wrap",
-        "Wrap keys of the caller's own.",
-        bodies.Wrap,
-        bodies.Wrapped,
-        wrap,
-        lambda own, item: Newest(item.service or own, WRAP + item.purpose),
-    ),
+    Operation("wrap", "Wrap keys of the caller's own.", bodies.Wrap, bodies.Wrapped, _purpose, _newest(WRAP), wrap),
     Operation(
         "unwrap",
         "Unwrap keys of the caller's own.",
         bodies.Unwrap,
         bodies.Unwrapped,
+        _wrapped_key,
+        _named(_is_wrap),
         unwrap,
-        lambda own, item: _named(own, item.wrapped_key, item.service),
     ),
     Operation(
         "rewrap",
         "Bring wrapped keys under the newest data key, without a key in the answer.",
         bodies.Rewrap,
         bodies.Rewrapped,
+        _wrapped_key,
+        _named(_is_wrap, renewed=True),
         rewrap,
-        lambda own, item: _named(own, item.wrapped_key, item.service),
     ),
 )
