@@ -55,6 +55,7 @@ lint: $(READY) binaries ## Check style, types, layers, the generated CRDs and ta
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(RUN) -m cmk_operator.api.crd --check
+	$(RUN) -m tests.chart.values_files --check
 	$(RUN) -m cmk_operator.api.status_page --check
 	$(RUN) -m cmk_operator.api.fields_page --check
 	$(RUN) -m cmk_operator.cli.options_page --check
@@ -77,6 +78,9 @@ docs: $(READY) ## Build the site of the documents in dist/site; a dead link or a
 		--conf-dir docs/site --doctree-dir dist/site.doctrees . dist/site
 	@rm -rf dist/site.doctrees
 	@echo 'The site is in dist/site: open dist/site/index.html'
+
+chart: $(READY) ## Generate the chart's values.schema.json and the table in its README from values.yaml
+	@$(RUN) -m tests.chart.values_files
 
 docs-tables: $(READY) ## Generate the reference in docs/: conditions and reasons, settings, fields of all kinds, options of kubectl cmk
 	$(RUN) -m cmk_operator.api.status_page
