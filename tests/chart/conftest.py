@@ -53,6 +53,14 @@ def only(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     return found
 
 
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a selector, a LabelSelector with operators In or a plain map as a Service has, chooses these labels."""
+    wanted = selector.get("matchLabels", {} if "matchExpressions" in selector else selector)
+    expressions = selector.get("matchExpressions", ())
+    assert all(each["operator"] == "In" for each in expressions)
+    return wanted.items() <= labels.items() and all(labels.get(each["key"]) in each["values"] for each in expressions)
+
+
 @dataclass(frozen=True)
 class Installation:
     """A cluster on which helm works as administrator."""

@@ -12,7 +12,7 @@ import yaml
 
 from sandbox.kubernetes import binaries
 from sandbox.operator_process import as_service_account
-from tests.chart.conftest import NAMESPACE, only, rendered
+from tests.chart.conftest import NAMESPACE, only, rendered, selects
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,15 +38,15 @@ def test_the_pod_of_helm_test_asks_as_the_operator_does() -> None:
 def test_nothing_takes_the_pod_of_helm_test_for_an_operator_but_the_network_policy_lets_it_out() -> None:
     objects = rendered("--set", EVERYTHING)
     labels = only(objects, "Pod")["metadata"]["labels"]
-    selectors = [only(objects, "Service")["spec"]["selector"]]
-    selectors += [only(objects, kind)["spec"]["selector"]["matchLabels"] for kind in ("Deployment", "PodDisruptionBudget")]
-    assert not [each for each in selectors if each.items() <= labels.items()]
+    for selector in (
+        only(objects, "Service")["spec"]["selector"],
+        only(objects, "Deployment")["spec"]["selector"],
+        only(objects, "PodDisruptionBudget")["spec"]["selector"],
+    ):
+        assert not selects(selector, labels)
     policy = only(objects, "NetworkPolicy")["spec"]["podSelector"]
-    [names] = [each["values"] for each in policy["matchExpressions"] if each["key"] == "app.kubernetes.io/name"]
     operator = only(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
-    for pod in (labels, operator):
-        assert policy["matchLabels"].items() <= pod.items()
-        assert pod["app.kubernetes.io/name"] in names
+    assert [selects(policy, pod) for pod in (labels, operator)] == [True, True]
 
 
 @pytest.mark.cluster

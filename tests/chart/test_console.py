@@ -8,7 +8,7 @@ import pytest
 
 from cmk_keyservice.settings import ConsoleSettings
 from cmk_operator.core.audit.layout import NAMES
-from tests.chart.conftest import CHART, NAMESPACE, HelmError, helm, only, rendered
+from tests.chart.conftest import CHART, NAMESPACE, HelmError, helm, only, rendered, selects
 from tests.chart.test_keyservice import KEY_SERVICE
 
 CONSOLE = (
@@ -119,8 +119,7 @@ def test_every_selector_chooses_its_pod_and_none_of_the_operator_or_the_key_serv
         selector = item["spec"].get("podSelector", item["spec"].get("selector")) if "spec" in item else None
         if selector is None:
             continue
-        labels = selector.get("matchLabels", selector)
-        chosen = {name for name, own in pods.items() if labels.items() <= own.items()}
+        chosen = {name for name, own in pods.items() if selects(selector, own)}
         own = "console" in item["metadata"]["name"]
         assert ("cmk-operator-console" in chosen) == own, item["metadata"]["name"]
         assert not own or chosen == {"cmk-operator-console"}
