@@ -454,6 +454,22 @@ async def test_a_vault_that_gives_no_answer_is_asked_by_one_key_at_a_time(
         assert await vault.look(name, after=INTERVAL * 1.05) is WELL
 
 
+@pytest.mark.parametrize("looks", [0, 1, 2], ids=["get", "unwrapKey", "wrapKey and unwrapKey"])
+async def test_each_step_waits_for_a_silent_vault_once_and_then_says_so(
+    vault: Vault, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So a key is seen to be unreachable within its interval and one timeout, and not within three.
+    monkeypatch.setattr(key_vault, "PROBE_TIMEOUT", 1.0)
+    await vault.keys("cmk")
+    for _ in range(looks + 1):
+        assert await vault.look() is WELL
+    fault = await vault.world.control.inject(kind="hang", host=f"{vault.name}.vault.azure.net")
+    assert await vault.look() is AccessState.VAULT_UNREACHABLE
+    assert [one["hits"] for one in await vault.world.control.faults()] == [1]
+    await vault.world.control.clear_fault(fault)
+    assert await vault.look() is WELL
+
+
 async def test_a_grant_on_each_key_is_enough_and_its_list_is_not_asked_for_at_each_look(vault: Vault) -> None:
     await vault.keys(*NAMES, at_keys=True)
     await looks_at_all(vault)

@@ -370,7 +370,7 @@ async def read_key(session: AzureSession) -> object:
             (await probe_key(session, KEY, (V2,), NOW, denied)).probe,
             (await probe_versions(session, KEY, (V1,), NOW)).probe,
             await unwrap_again(session, KEY, value),
-            len(await round_trip_again(session, KEY, (V1,)) or ()),
+            len(again) if isinstance(again := await round_trip_again(session, KEY, (V1,)), dict) else again,
         )
     return None
 

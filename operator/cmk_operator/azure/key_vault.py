@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.azure.credentials import IdentityChain, VaultInAnotherTenantError
-from cmk_operator.azure.failures import EXPECTED_FAILURES, failure_of
+from cmk_operator.azure.failures import EXPECTED_FAILURES, TIMEOUT, failure_of
 from cmk_operator.azure.management import typed_answer
 from cmk_operator.core.access.state import DeletedKey, KeyAttributes, KeyProbe, VersionProbe
 from cmk_operator.core.access.token_verdict import is_refusal
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 API_VERSION: Final = "2025-07-01"
 PROBE_TIMEOUT: Final = 30.0
+"""Seconds for one step of a probe; the client tries a request that gets no answer a second time within it."""
 REGION_HEADER: Final = "x-ms-keyvault-region"
 _ALGORITHM: Final = "RSA-OAEP-256"
 NOT_THE_TENANT: Final = frozenset({"KeyDisabled", "ForbiddenByFirewall", "ForbiddenByConnection"})
@@ -129,8 +130,10 @@ async def probe_versions(session: AzureSession, probed: ProbedKey, versions: Ite
     return ProbeResult(KeyProbe(now, VersionProbe(), dict(zip(names, seen, strict=True))), wrapped)
 
 
-async def round_trip_again(session: AzureSession, probed: ProbedKey, versions: Iterable[str]) -> Mapping[str, Wrapped] | None:
-    """Wrap a new secret with each version, and unwrap it; None if any of them fails, for whatever reason."""
+async def round_trip_again(
+    session: AzureSession, probed: ProbedKey, versions: Iterable[str]
+) -> Mapping[str, Wrapped] | AzureFailure | None:
+    """Wrap a new secret with each version, and unwrap it; the timeout if the vault is silent, None for any other failure."""
     try:
         crypto = _vault(session, probed).crypto
         async with asyncio.timeout(PROBE_TIMEOUT):
@@ -138,23 +141,29 @@ async def round_trip_again(session: AzureSession, probed: ProbedKey, versions: I
             done = await asyncio.gather(
                 *(_round_trip(crypto, f"/keys/{probed.key_uri.key_name}/{version}") for version in names)
             )
-    except EXPECTED_FAILURES:
-        return None
+    except EXPECTED_FAILURES as error:
+        return _silence(error)
     found = {name: wrapped for name, wrapped in zip(names, done, strict=True) if wrapped is not None}
     return found if len(found) == len(names) else None
 
 
-async def unwrap_again(session: AzureSession, probed: ProbedKey, wrapped: Mapping[str, Wrapped]) -> bool:
-    """Whether each version still unwraps what it wrapped before."""
+async def unwrap_again(session: AzureSession, probed: ProbedKey, wrapped: Mapping[str, Wrapped]) -> bool | AzureFailure:
+    """Whether each version still unwraps what it wrapped before; the timeout if the vault is silent."""
     try:
         crypto = _vault(session, probed).crypto
         async with asyncio.timeout(PROBE_TIMEOUT):
             done = await asyncio.gather(
                 *(_unwrap(crypto, f"/keys/{probed.key_uri.key_name}/{version}", kept) for version, kept in wrapped.items())
             )
-    except EXPECTED_FAILURES:
-        return False
+    except EXPECTED_FAILURES as error:
+        return _silence(error) or False
     return all(done)
+
+
+def _silence(error: BaseException) -> AzureFailure | None:
+    """The failure if the vault gave no answer in time; None if it answered, or Entra is the cause."""
+    failure = failure_of(error)
+    return failure if failure.code == TIMEOUT and failure.stage is Stage.SERVICE else None
 
 
 async def denied_by_tenant(session: AzureSession, chain: IdentityChain, customer_tenant_id: str) -> AzureFailure | None:

@@ -30,6 +30,7 @@ from cmk_operator.core.access.probe_plan import (
     next_probe_step,
 )
 from cmk_operator.core.access.verdict import is_missed
+from cmk_operator.core.faults.azure_failure import AzureFailure
 from cmk_operator.turns import Turns, owner_of_calls
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from cmk_operator.azure.key_vault import ProbedKey, ProbeResult
     from cmk_operator.azure.session import AzureSession
     from cmk_operator.core.access.state import KeyProbe
-    from cmk_operator.core.faults.azure_failure import AzureFailure
 
 EXPLANATION_MAX_AGE: Final = 1.0
 """Seconds for which all keys of a tenant share the reason of a denial, so that a lost vault causes few sign-ins.
@@ -157,7 +157,10 @@ class KeyProber:
         `known_for`: seconds for which facts about the vault and the tenant, but not about the key, may be reused.
         """
         watched.doubted = False
-        found = await self._probe_vault(key, versions_in_use, known, known_for)
+        return self._taken(watched, await self._probe_vault(key, versions_in_use, known, known_for), known)
+
+    def _taken(self, watched: Watched, found: ProbeResult, known: KeyProbe | None = None) -> KeyProbe:
+        """Keep what a probe found. With `known`, it was a read, and only what differs was tried."""
         at = self._monotonic()
         watched.turn_at = at
         step = ProbeStep.READ
@@ -215,7 +218,10 @@ class KeyProber:
             watched.accepted = entry if watched.proof is not None else None
             return seen
         accessible = accessible_versions(last, self._clock())
-        if step is not ProbeStep.LIST and not await self._repeat(key, watched, step, accessible):
+        passed = step is ProbeStep.LIST or await self._repeat(key, watched, step, accessible)
+        if isinstance(passed, AzureFailure):
+            return self._taken(watched, unanswered(passed, versions_in_use, self._clock()))
+        if not passed:
             return await self._probe(key, watched, versions_in_use, known_for=known_for)
         last = await self._probe_lost(key, watched, last, accessible)
         watched.proof = proof.after(step, now)
@@ -230,7 +236,10 @@ class KeyProber:
         now = self._monotonic()
         if watched.proof is None or not needs_unwrap(watched.proof, now, interval):
             return seen
-        if not await self._repeat(key, watched, ProbeStep.UNWRAP, accessible_versions(seen, self._clock())):
+        passed = await self._repeat(key, watched, ProbeStep.UNWRAP, accessible_versions(seen, self._clock()))
+        if isinstance(passed, AzureFailure):
+            return self._taken(watched, unanswered(passed, versions_in_use, self._clock()))
+        if not passed:
             return await self._probe(key, watched, versions_in_use, known_for=known_for)
         watched.proof = watched.proof.after(ProbeStep.UNWRAP, now)
         return self._proven(watched, seen)
@@ -245,8 +254,11 @@ class KeyProber:
         watched.wrapped = dict(watched.wrapped) | dict(found.wrapped)
         return _missed(replace(last, in_use=dict(last.in_use) | dict(found.probe.in_use)), last)
 
-    async def _repeat(self, key: ProbedKey, watched: Watched, step: ProbeStep, versions: frozenset[str]) -> bool:
-        """Unwrap with each version, or wrap and unwrap; returns whether all of them succeeded."""
+    async def _repeat(self, key: ProbedKey, watched: Watched, step: ProbeStep, versions: frozenset[str]) -> bool | AzureFailure:
+        """Unwrap with each version, or wrap and unwrap; returns whether all of them succeeded.
+
+        The timeout if the vault is silent: a whole probe would only wait for a second one.
+        """
         if not versions <= set(watched.wrapped):
             return False
         kept = {version: watched.wrapped[version] for version in sorted(versions)}
@@ -254,8 +266,8 @@ class KeyProber:
             if step is ProbeStep.UNWRAP:
                 return await unwrap_again(self._session, key, kept)
             wrapped = await round_trip_again(self._session, key, kept)
-        if wrapped is None:
-            return False
+        if wrapped is None or isinstance(wrapped, AzureFailure):
+            return wrapped or False
         watched.wrapped = dict(watched.wrapped) | dict(wrapped)
         return True
 
