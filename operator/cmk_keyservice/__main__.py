@@ -39,9 +39,10 @@ commands:
   use-key FILE KEY_ID      write the key ring that encrypts by this key from now on to standard output
   seal-again               seal all rows of the database by the key that the internal key ring encrypts by now
   remove-key FILE KEY_ID   write the internal key ring without this key to standard output, if no row is sealed by it
+  break-glass NAME ...     write the Secret's entry of a break-glass account for the console to standard output
   export-record ID         write an organization's audit record to standard output, for `kubectl cmk audit verify FILE`
 
-`serve --help`, `console --help` and `migrate --help` list their settings, which are also environment variables CMK_KEYSERVICE_<NAME>.
+`break-glass --help` lists its options. `serve --help`, `console --help` and `migrate --help` list their settings, which are also environment variables CMK_KEYSERVICE_<NAME>.
 
 To rotate a key ring: add-key, replace the Secret, and wait until every replica has been restarted with it; then use-key, and
 replace the Secret again. Rows need the old key until seal-again has run, backups until they have expired; then remove-key.
@@ -170,6 +171,13 @@ def _changed_keyring(file: str, key_id: str | None) -> int:
     return 0
 
 
+def _break_glass(options: list[str]) -> int:
+    from cmk_keyservice.console.account_command import break_glass  # noqa: PLC0415 - as above
+
+    keep_memory_private()
+    return break_glass(options)
+
+
 def _by_hand(arguments: list[str]) -> int:
     """The commands of a person: key rings and records."""
     match arguments:
@@ -183,6 +191,8 @@ def _by_hand(arguments: list[str]) -> int:
             return _maintain(_sealed_again(_settings(SealSettings, options)))
         case ["remove-key", file, key_id, *options]:
             return _maintain(_removed_key(_settings(MigrateSettings, options), file, key_id))
+        case ["break-glass", *options]:
+            return _break_glass(options)
         case ["export-record", organization, *options]:
             return _maintain(_exported(_settings(MigrateSettings, options), organization))
         case _:

@@ -175,6 +175,10 @@ class ConsoleSettings(ProcessSettings):
         pattern="^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
         description="Namespace of the operator, whose ConfigMaps hold the audit record.",
     )
+    break_glass_folder: Path | None = Field(
+        default=None,
+        description="Folder with the mounted Secret of break-glass accounts (cmk-keyservice break-glass). Without it there are none.",
+    )
     log_format: Literal["json", "text"] = Field(default="json", description="Format of log lines on standard error.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Lowest severity that is logged."

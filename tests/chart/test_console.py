@@ -99,6 +99,15 @@ def test_every_variable_is_a_setting_that_the_program_takes_and_every_file_is_mo
     }
 
 
+def test_local_accounts_are_mounted_from_a_secret_that_may_be_missing() -> None:
+    pod = only(parts("keyService.console.breakGlass.secretName=accounts"), "Deployment")["spec"]["template"]["spec"]
+    [volume] = [item["secret"] for item in pod["volumes"] if item["name"] == "break-glass"]
+    assert (volume["secretName"], volume["optional"]) == ("accounts", True)
+    [container] = pod["containers"]
+    [folder] = [item["value"] for item in container["env"] if item["name"] == "CMK_KEYSERVICE_BREAK_GLASS_FOLDER"]
+    assert folder in [mount["mountPath"] for mount in container["volumeMounts"]]
+
+
 def test_every_selector_chooses_its_pod_and_none_of_the_operator_or_the_key_service() -> None:
     objects = rendered("--set", f"{CONSOLE},{ALL}")
     pods = {
@@ -185,6 +194,7 @@ def test_it_holds_what_it_asks_for_and_nothing_else() -> None:
         ("ClusterRole", "organizationkeys", "list"),  # those that a person has a role in
         ("ClusterRole", "organizationkeys", "get"),
         ("ClusterRole", "organizationkeys", "patch"),
+        ("ClusterRole", "organizationkeys/status", "patch"),  # what is known of break-glass accounts
         ("ClusterRole", "customertenants", "list"),  # the choice of tenants
         ("ClusterRole", "federatedidentities", "get"),  # the platform's application
         ("ClusterRole", "preflights", "create"),

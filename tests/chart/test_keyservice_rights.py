@@ -106,10 +106,6 @@ def test_each_pod_is_admitted_where_restricted_is_enforced(served: Installation)
 @pytest.fixture(scope="module")
 def leaked(served: Installation, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """kubectl with the key service's own token, which RBAC allows everything: what is refused, the policy refuses."""
-    binding = ["create", "clusterrolebinding", "leaked-keyservice", "--clusterrole=cluster-admin"]
-    served.cluster.kubectl(*binding, f"--serviceaccount={NAMESPACE}:{ACCOUNT}")
-    path: Path = tmp_path_factory.mktemp("token") / "kubeconfig"
-    kubeconfig = served.cluster.service_account_kubeconfig(NAMESPACE, ACCOUNT, path)
     manifest = {
         "apiVersion": f"{GROUP}/v1alpha1",
         "kind": "OrganizationKey",
@@ -119,13 +115,29 @@ def leaked(served: Installation, tmp_path_factory: pytest.TempPathFactory) -> Ca
     served.cluster.kubectl("create", "--filename", "-", stdin=json.dumps(manifest))
     accepted = {"accepted": ACCEPTED}
     served.cluster.kubectl(*_patch({"status": accepted}), "--namespace", NAMESPACE, "--subresource=status")
+    return _with_token_of(ACCOUNT, served, tmp_path_factory)
 
-    def kubectl(*arguments: str) -> str:
-        return clusters.kubectl(kubeconfig, "--namespace", NAMESPACE, *arguments)
+
+@pytest.fixture(scope="module")
+def leaked_console(
+    served: Installation, leaked: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., str]:
+    """The same with the console's own token."""
+    return _with_token_of("cmk-console", served, tmp_path_factory)
+
+
+def _with_token_of(account: str, served: Installation, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    binding = ["create", "clusterrolebinding", f"leaked-{account}", "--clusterrole=cluster-admin"]
+    served.cluster.kubectl(*binding, f"--serviceaccount={NAMESPACE}:{account}")
+    path: Path = tmp_path_factory.mktemp("token") / "kubeconfig"
+    kubeconfig = served.cluster.service_account_kubeconfig(NAMESPACE, account, path)
+
+    def kubectl(*arguments: str, stdin: str | None = None) -> str:
+        return clusters.kubectl(kubeconfig, "--namespace", NAMESPACE, *arguments, stdin=stdin)
 
     def refused() -> bool:
         try:
-            kubectl(*_patch({"spec": {"suspend": True}}), "--dry-run=server")
+            kubectl(*_patch({"metadata": {"annotations": {"a": "b"}}}), "--dry-run=server")
         except ClusterError:
             return True
         return False
@@ -182,3 +194,59 @@ def test_it_changes_nothing_else_of_a_status(leaked: Callable[..., str], change:
 def test_it_changes_nothing_of_an_object_but_its_status(leaked: Callable[..., str], arguments: tuple[str, ...]) -> None:
     with pytest.raises(ClusterError, match="the key service changes nothing but the status of an OrganizationKey"):
         leaked(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"spec": {"mode": "PlatformManaged"}, "metadata": {"annotations": {"cmk-operator.dev/changed-by": "s (A)"}}}, ()),
+        ({"spec": {"mode": None}, "metadata": {"annotations": {"cmk-operator.dev/changed-by": None}}}, ()),
+        ({"status": {"breakGlass": {"uses": []}}}, ("--subresource=status",)),
+        ({"status": {"breakGlass": None}}, ("--subresource=status",)),
+    ],
+    ids=json.dumps,
+)
+def test_the_console_saves_settings_and_what_it_knows_of_accounts(
+    leaked_console: Callable[..., str], change: dict[str, Any], part: tuple[str, ...]
+) -> None:
+    assert "patched" in leaked_console(*_patch(change), *part)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (_patch({"spec": {"administrators": [{"subject": "me"}]}}), "changes nothing of an OrganizationKey but"),
+        (_patch({"spec": {"backupRetention": "1d", "mode": "PlatformManaged"}}), "changes nothing of an OrganizationKey but"),
+        (_patch({"metadata": {"annotations": {"cmk-operator.dev/confirm-deletion": "Acme Corp"}}}), "writes no annotation but"),
+        (_patch({"metadata": {"annotations": {"cmk-operator.dev/approved-version": "1"}}}), "writes no annotation but"),
+        (_patch({"metadata": {"finalizers": ["cmk-operator.dev/mine"]}}), "and no finalizer"),
+        ((*_patch({"status": {"accepted": None}}), "--subresource=status"), "changes nothing of an OrganizationKey but"),
+        (
+            (*_patch({"status": {"breakGlass": {"uses": []}, "pendingVersion": "1"}}), "--subresource=status"),
+            "changes nothing of an OrganizationKey but",
+        ),
+        (
+            ("delete", "organizationkey", "acme", "--wait=false"),
+            "changes nothing but OrganizationKeys, and creates nothing but",
+        ),
+        (("delete", "customertenant", "absent", "--wait=false"), None),
+        (("annotate", "organizationkey", "acme", "a=b"), "writes no annotation but"),
+    ],
+    ids=lambda value: " ".join(value[:2]) + value[-1] if isinstance(value, tuple) else str(value),
+)
+def test_the_console_changes_nothing_else(
+    leaked_console: Callable[..., str], arguments: tuple[str, ...], words: str | None
+) -> None:
+    with pytest.raises(ClusterError, match=words or "NotFound"):
+        leaked_console(*arguments)
+
+
+def test_the_console_creates_preflights_and_no_organization(leaked_console: Callable[..., str]) -> None:
+    def create(kind: str, spec: dict[str, Any]) -> str:
+        manifest = {"apiVersion": f"{GROUP}/v1alpha1", "kind": kind, "metadata": {"name": "b"}, "spec": spec}
+        return leaked_console("create", "--dry-run=server", "--filename", "-", stdin=json.dumps(manifest))
+
+    organization = {"organization": {"id": "b", "name": "B"}}
+    assert "created" in create("Preflight", {"organizationKeys": [{"name": "b", "spec": organization}]})
+    with pytest.raises(ClusterError, match="creates nothing but Preflights"):
+        create("OrganizationKey", organization)

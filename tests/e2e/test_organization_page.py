@@ -6,6 +6,7 @@ Threats: OWASP "Cross-Site Request Forgery Prevention", "Session Management" and
 from __future__ import annotations
 
 import asyncio
+import base64
 import functools
 import json
 import os
@@ -23,6 +24,7 @@ import aiohttp
 import pytest
 import yaml
 
+from cmk_keyservice.console.accounts import Accounts
 from cmk_keyservice.console.application import SAVES, SIGN_INS, Console
 from cmk_keyservice.console.openid import OpenId
 from cmk_keyservice.console.organizations import OrganizationKeys
@@ -75,6 +77,8 @@ class Running:
     env: dict[str, str]
     clock: Clock
     session: aiohttp.ClientSession
+    console: Console
+    accounts: Path
 
     @property
     def page(self) -> str:
@@ -166,7 +170,9 @@ async def console(
         client_secret_file=tmp_path / "secret",
         federated_token_file=tmp_path / "token",
         subject_claim="oid",
+        break_glass_folder=tmp_path / "accounts",
     )
+    (tmp_path / "accounts").mkdir()
     for variable in ("HTTPS_PROXY", "NO_PROXY"):
         monkeypatch.setenv(variable, azure.env[variable])
     connection = await find_connection({"KUBECONFIG": str(kubeconfig)})
@@ -183,7 +189,7 @@ async def console(
         await environment.apply_tenant()
         members = {"administrators": [{"group": "admins"}], "viewers": [{"group": "viewers"}]}
         await environment.objects.apply("OrganizationKey", "acme", {"organization": ORGANIZATION, **members}, namespace)
-        yield Running(url, environment, azure.env, clock, session)
+        yield Running(url, environment, azure.env, clock, session, made, tmp_path / "accounts")
         stop.set()
         await serving
 
@@ -500,3 +506,75 @@ async def test_a_real_browser_goes_the_whole_way_without_scripts_and_asks_nobody
         assert [one for one in tab.requested if not one.startswith((own, entra))] == []
         assert tab.complaints == []
     assert (await console.stored())["spec"]["mode"] == "CustomerManaged"
+
+
+def mounted(console: Running, cluster: Cluster, **passwords: str) -> None:
+    """Make accounts of the organization by the documented commands, and mount their Secret as kubelet does."""
+    namespace = console.environment.namespace
+    for name, password in passwords.items():
+        arguments = ["break-glass", name, "--person", f"Person {name}", "--organization", f"{namespace}/acme"]
+        command = [sys.executable, "-m", "cmk_keyservice", *arguments, "--namespace", namespace, "--password-stdin"]
+        made = subprocess.run(command, input=password, capture_output=True, text=True, check=True)
+        applied = ("apply", "--server-side", f"--field-manager=break-glass-{name}", "--filename", "-")
+        cluster.kubectl(*applied, stdin=made.stdout)
+    held = json.loads(cluster.kubectl("get", "secret", "cmk-break-glass", "--namespace", namespace, "--output", "json"))
+    for name, entry in held["data"].items():
+        (console.accounts / name).write_bytes(base64.b64decode(entry))
+
+
+async def by_account(console: Running, window: Browser, account: str, password: str) -> Page:
+    """Sign in with a break-glass account."""
+    form = await window.open(f"{console.url}/break-glass")
+    return await window.submit(form, account=account, password=password)
+
+
+async def test_a_break_glass_account_gets_in_without_the_identity_provider(
+    console: Running, empty_cluster: Cluster, operator: Any
+) -> None:
+    environment, word = console.environment, "a long pass phrase"
+    mounted(console, empty_cluster, first=word, second="another long phrase")
+    await console.console.reports.report(await Accounts(console.accounts).all())
+    await environment.organization_until("not tried", has("BreakGlassReady", "False", "BreakGlassNotTried"))
+    fault = await environment.control.inject(kind="reset", host="login.microsoftonline.com")
+    async with browser(console.env) as window:
+        down = await window.submit(await window.open(f"{console.url}/"))
+        assert (down.status, "sign in with a break-glass account" in (await window.open(f"{console.url}/")).text) == (502, True)
+        assert (await by_account(console, window, "first", "a wrong pass phrase")).status == 403
+        assert (await by_account(console, window, "third", word)).status == 403
+        home = await by_account(console, window, "first", word)
+        assert "Acme &lt;Corp&gt;" in home.text, home.text
+        page = await window.open(console.page)
+        saved = await window.submit(page, 1, mode="PlatformManaged")
+        assert "have passed their test and are saved" in saved.text, saved.text
+        status = await environment.organization_until("tried", has("BreakGlassReady", "True", "BreakGlassTried"))
+        assert [one["account"] for one in status["recordedBreakGlassUses"]] == ["first"]
+        assert "break-glass:first (Person first)" in operator.log()
+        changed = (await console.stored())["metadata"]["annotations"]["cmk-operator.dev/changed-by"]
+        assert changed == "break-glass:first (Person first)"
+        path = f"/apis/events.k8s.io/v1/namespaces/{environment.namespace}/events"
+        events = (await environment.objects.call("GET", path))["items"]
+        assert [one["type"] for one in events if one["reason"] == "BreakGlassUsed"] == ["Warning"]
+        other = (await window.open(console.page.replace("/acme", "/other"))).status
+        mounted(console, empty_cluster, first="the next pass phrase")
+        gone = await window.open(console.page)
+        assert (other, gone.status) == (404, 401), "a session ends when its account changes"
+        assert (await by_account(console, window, "first", word)).status == 403
+        assert "Acme" in (await by_account(console, window, "second", "another long phrase")).text
+    await environment.control.clear_fault(fault)
+    await console.console.reports.report(await Accounts(console.accounts).all())
+    status = await environment.organization_until(
+        "both reported", lambda found: len(found.get("recordedBreakGlassUses", ())) == 2
+    )
+    assert {one["name"]: "lastUsedAt" in one for one in status["breakGlass"]["accounts"]} == {"first": False, "second": True}
+    for secret in (word, "the next pass phrase", "argon2id"):
+        assert secret not in operator.log() + json.dumps(await console.stored())
+
+
+async def test_a_use_that_cannot_be_reported_signs_nobody_in(console: Running, empty_cluster: Cluster) -> None:
+    mounted(console, empty_cluster, first="a long pass phrase")
+    role = json.loads(empty_cluster.kubectl("get", "clusterrole", "cmk-operator-console", "--output", "json"))
+    rules = [rule for rule in role["rules"] if rule["resources"] != ["organizationkeys/status"]]
+    empty_cluster.kubectl("replace", "--filename", "-", stdin=json.dumps({**role, "rules": rules}))
+    async with browser(console.env) as window:
+        refused = await by_account(console, window, "first", "a long pass phrase")
+        assert (refused.status, (await window.open(console.page)).status) == (503, 401)

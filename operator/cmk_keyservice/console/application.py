@@ -16,9 +16,12 @@ from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from cmk_keyservice.console.accounts import Accounts
+from cmk_keyservice.console.break_glass import DEVICE_SECONDS, BreakGlass, Refused
+from cmk_keyservice.console.break_glass_report import BreakGlassReports
 from cmk_keyservice.console.changes import draft_of_form, draft_of_spec, wanted, whole_spec
 from cmk_keyservice.console.openid import Client, SignInError, assertion_proof, read_text, secret_proof
-from cmk_keyservice.console.people import Role, person_of
+from cmk_keyservice.console.people import Role, person_of, person_of_account
 from cmk_keyservice.console.record import BY_HAND, as_lines, as_table, filter_of, kind_of, one_page, whole_from
 from cmk_keyservice.console.sessions import RateLimit, Sessions
 from cmk_operator.core.audit.change import Event
@@ -58,6 +61,9 @@ _TEMPLATES: Final = Environment(
 _TEMPLATES.filters["shown"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
 _SHOWN: Final = dict.fromkeys(("at", "event", "by", "from", "to", "why", "azureRequestId", "spec"), "")
 """What the page shows of an entry, which has no empty fields."""
+NO_ACCOUNTS: Final = (
+    "The console cannot read the break-glass accounts: tell the provider, and sign in the usual way if you can."
+)
 LATER: Final = "The API server does not answer, or refuses the console. Try again in a minute; if it lasts, tell the provider."
 
 
@@ -103,9 +109,14 @@ class Console:
         self._openid = openid
         self._now = now
         self._sessions = Sessions(clock)
+        self._accounts = Accounts(settings.break_glass_folder)
+        self._break_glass = BreakGlass(self._accounts, clock)
+        self.reports = BreakGlassReports(keys.client, self._accounts, now)
+        """To be run beside the page."""
         self._sign_ins, self._saves = RateLimit(*SIGN_INS, clock), RateLimit(*SAVES, clock)
         secure = settings.public_url.startswith("https://")
         self._cookie = "__Host-console" if secure else "console"
+        self._device_cookie = "__Host-device" if secure else "device"
         self._secure = secure
         issuer = urlsplit(settings.issuer)
         pages = {f"{issuer.scheme}://{issuer.netloc}", *(f"https://{cloud.authority_host}" for cloud in CLOUDS.values())}
@@ -130,6 +141,8 @@ class Console:
                 Route("/", self._visited(self.start)),
                 Route("/sign-in", self._visited(self.sign_in), methods=["POST"]),
                 Route("/sign-in/callback", self._visited(self.signed_in)),
+                Route("/break-glass", self._visited(self.break_glass)),
+                Route("/break-glass", self._visited(self.signed_in_by_account), methods=["POST"]),
                 Route("/sign-out", self._visited(self.sign_out), methods=["POST"]),
                 Route("/consent/callback", self._visited(self.consented)),
                 Route("/tenant/callback", self._visited(self.proven)),
@@ -157,12 +170,16 @@ class Console:
         async def visited(request: Request) -> Response:
             session = self._sessions.find(request.cookies.get(self._cookie, ""))
             try:
+                session = await self._in_force(session)
                 form = await self._form(request, session) if request.method == "POST" else {}
                 answer = await handler(Visit(request, session or self._sessions.new(), form))
             except PageError as error:
                 answer = self._page("message.html", session, error.status, title=error.title, message=error.message)
             except SignInError as error:
                 answer = self._page("message.html", session, 502, title="Not signed in", message=str(error))
+            except OSError as error:
+                _LOG.error("the break-glass accounts cannot be read: the provider must mount their Secret: %s", error)
+                answer = self._page("message.html", session, 503, title="Not now", message=NO_ACCOUNTS)
             except KubernetesError as error:
                 _LOG.error("the API server refused a request of the console, or did not answer: %s", error)
                 answer = self._page("message.html", session, 503, title="Not now", message=LATER)
@@ -172,6 +189,13 @@ class Console:
             return answer
 
         return visited
+
+    async def _in_force(self, session: Session | None) -> Session | None:
+        """The session, unless the entry of its break-glass account was changed or removed meanwhile. Raises OSError."""
+        if session is None or session.account is None or await self._accounts.find(session.account.name) == session.account:
+            return session
+        self._sessions.end(session)
+        return None
 
     async def _form(self, request: Request, session: Session | None) -> dict[str, str]:
         """The form of a POST, if this site's own page in this session has sent it (OWASP, "Cross-Site Request Forgery Prevention")."""
@@ -217,7 +241,8 @@ class Console:
         """The person's organizations, or the button to sign in."""
         person = visit.session.person
         if person is None:
-            return self._with_cookie(self._page("sign_in.html", visit.session), visit.session)
+            page = self._page("sign_in.html", visit.session, break_glass=self._accounts.offered)
+            return self._with_cookie(page, visit.session)
         found = await self._keys.visible_to(person)
         return self._page("organizations.html", visit.session, organizations=found)
 
@@ -240,6 +265,43 @@ class Console:
             raise PageError(403, "Not signed in", person)
         _LOG.info("signed in", extra={"person": person.recorded})
         return self._with_cookie(RedirectResponse("/", 303), self._sessions.signed_in(visit.session, person))
+
+    async def break_glass(self, visit: Visit) -> Response:
+        """The form for an account that needs no identity provider."""
+        if not self._accounts.offered:
+            raise PageError(404, "No such page", "The provider has not set up break-glass accounts.")
+        return self._with_cookie(self._page("break_glass.html", visit.session, account="", wrong=""), visit.session)
+
+    async def signed_in_by_account(self, visit: Visit) -> Response:
+        """Sign in with a break-glass account: a shorter session, which ends when the account changes."""
+        name, password = visit.form.get("account", "").strip(), visit.form.get("password", "")
+        device = visit.request.cookies.get(self._device_cookie, "")
+        if not await self._break_glass.is_known(name, device):
+            self._limited(visit)
+        address = visit.request.client.host if visit.request.client is not None else ""
+        found = await self._break_glass.sign_in(name, password, address, device)
+        if isinstance(found, Refused):
+            # What was typed as a name may be a password: only a name that exists is logged.
+            known = name if await self._accounts.find(name) is not None else ""
+            _LOG.warning("break-glass sign-in refused", extra={"account": known, "address": address, "why": found.name})
+            status = 429 if found is Refused.TOO_MANY else 403
+            return self._page("break_glass.html", visit.session, status, account="", wrong=found.value)
+        person = person_of_account(found.account)
+        # Nobody gets in by this way without a record of it: if the report cannot be written, the sign-in fails.
+        await self.reports.used(found.account)
+        _LOG.warning("signed in with a break-glass account", extra={"person": person.recorded, "address": address})
+        signed_in = self._sessions.signed_in(visit.session, person, found.account)
+        answer = self._with_cookie(RedirectResponse("/", 303), signed_in)
+        answer.set_cookie(
+            self._device_cookie,
+            found.device,
+            max_age=DEVICE_SECONDS,
+            path="/",
+            secure=self._secure,
+            httponly=True,
+            samesite="strict",
+        )
+        return answer
 
     def _ended(self, visit: Visit, purpose: str) -> tuple[Pending, str]:
         """What a callback ends, and its code. Raises PageError for what this session has not begun, and for a refusal."""

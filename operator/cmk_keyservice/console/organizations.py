@@ -64,24 +64,24 @@ class OrganizationKeys:
     """Reads and changes, each for one person."""
 
     def __init__(self, client: KubernetesClient) -> None:
-        self._client = client
+        self.client = client
 
     async def visible_to(self, person: Person) -> list[Found]:
         """All organizations that the person administers or views. Raises KubernetesError."""
         found = []
-        async for page in self._client.pages(OrganizationKey.plural):
+        async for page in self.client.pages(OrganizationKey.plural):
             found += [one for one in (_read(item, person) for item in page.items) if one is not None]
         return sorted(found, key=lambda one: one.key.spec.organization.name)
 
     async def find(self, namespace: str, name: str, person: Person) -> Found | None:
         """One organization; None if it does not exist or the person may not see it, which is the same to them."""
-        item = await self._client.get(ObjectReference(OrganizationKey.plural, namespace, name))
+        item = await self.client.get(ObjectReference(OrganizationKey.plural, namespace, name))
         return _read(item, person) if item is not None else None
 
     async def tenants(self, namespace: str) -> list[TenantChoice]:
         """The CustomerTenants that admit the namespace. Raises KubernetesError."""
         choices = []
-        async for page in self._client.pages(CustomerTenant.plural):
+        async for page in self.client.pages(CustomerTenant.plural):
             for item in page.items:
                 try:
                     tenant = CustomerTenant.model_validate(item)
@@ -92,7 +92,7 @@ class OrganizationKeys:
         return [one for one in choices if one is not None]
 
     async def _choice(self, tenant: CustomerTenant) -> TenantChoice | None:
-        item = await self._client.get_shared(ObjectReference(FederatedIdentity.plural, "", tenant.spec.identity_ref.name))
+        item = await self.client.get_shared(ObjectReference(FederatedIdentity.plural, "", tenant.spec.identity_ref.name))
         if item is None:
             return None
         try:
@@ -143,7 +143,7 @@ class OrganizationKeys:
         body = {"apiVersion": API_VERSION, "kind": OrganizationKey.__name__, "metadata": metadata, "spec": dict(fields)}
         query = {"fieldManager": CONSOLE_FIELD_MANAGER, "force": "false"} | ({"dryRun": "All"} if dry_run else {})
         try:
-            await self._client.request("PATCH", found.reference.path, query=query, body=body, content_type=_APPLY)
+            await self.client.request("PATCH", found.reference.path, query=query, body=body, content_type=_APPLY)
         except KubernetesError as error:
             if error.status in {403, 409, 422}:
                 text = str(error)
@@ -161,10 +161,10 @@ class OrganizationKeys:
             "metadata": {"generateName": "console-", "namespace": found.reference.namespace},
             "spec": {"organizationKeys": [{"name": found.reference.name, "spec": dict(spec)}]},
         }
-        made = await self._client.request("POST", path, body=body)
+        made = await self.client.request("POST", path, body=body)
         url, deadline = f"{path}/{quote(made['metadata']['name'])}", time.monotonic() + TEST_SECONDS
         while time.monotonic() < deadline:
-            status = PreflightStatus.model_validate((await self._client.request("GET", url)).get("status") or {})
+            status = PreflightStatus.model_validate((await self.client.request("GET", url)).get("status") or {})
             if status.result is not None:
                 return status
             await asyncio.sleep(POLL_SECONDS)
@@ -181,7 +181,7 @@ class OrganizationKeys:
     async def _patch_secret(self, namespace: str, secret: str, body: Mapping[str, Any]) -> None:
         path = f"/api/v1/namespaces/{quote(namespace)}/secrets/{quote(secret)}"
         query = {"fieldManager": CONSOLE_FIELD_MANAGER}
-        await self._client.request("PATCH", path, query=query, body=body, content_type="application/merge-patch+json")
+        await self.client.request("PATCH", path, query=query, body=body, content_type="application/merge-patch+json")
 
 
 def _read(item: Mapping[str, Any], person: Person) -> Found | None:
@@ -190,5 +190,5 @@ def _read(item: Mapping[str, Any], person: Person) -> Found | None:
         key = OrganizationKey.model_validate(item)
     except ValidationError:
         return None
-    role = role_of(key.spec, person)
+    role = role_of(f"{key.metadata.namespace}/{key.metadata.name}", key.spec, person)
     return Found(key, role, item.get("spec") or {}) if role is not Role.NONE else None

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from cmk_keyservice.console.accounts import Account
     from cmk_operator.api.organization_key import Member, OrganizationKeySpec
 
 LONGEST_NAME = 120
+BREAK_GLASS = "break-glass:"
 
 
 class Role(IntEnum):
@@ -29,11 +31,18 @@ class Person:
     subject: str
     name: str
     groups: frozenset[str]
+    administers: frozenset[str] = frozenset()
+    """OrganizationKeys (namespace/name) that a break-glass account administers; nobody else has any here."""
 
     @property
     def recorded(self) -> str:
         """As the record names them: first the subject, because people may choose a name that looks like another's subject."""
         return f"{self.subject} ({self.name})"
+
+
+def person_of_account(account: Account) -> Person:
+    """The person of a break-glass account. An identity provider's subject never begins like this one."""
+    return Person(f"{BREAK_GLASS}{account.name}", account.person, frozenset(), account.organizations)
 
 
 def person_of(claims: Mapping[str, Any], subject_claim: str) -> Person | str:
@@ -46,6 +55,8 @@ def person_of(claims: Mapping[str, Any], subject_claim: str) -> Person | str:
         return (
             f"The identity provider named no {subject_claim}: the provider must set --subject-claim to a claim that it sends."
         )
+    if subject.startswith(BREAK_GLASS):
+        return "The identity provider sent a subject that looks like a break-glass account: the provider must look at it."
     if "groups" in (claims.get("_claim_names") or {}):
         return (
             "You are in more groups than an id_token holds. Ask the provider to let the identity provider send only the groups "
@@ -66,8 +77,8 @@ def _named(members: Iterable[Member] | None, person: Person) -> bool:
     )
 
 
-def role_of(spec: OrganizationKeySpec, person: Person) -> Role:
-    """The person's role in the organization."""
-    if _named(spec.administrators, person):
+def role_of(path: str, spec: OrganizationKeySpec, person: Person) -> Role:
+    """The person's role in the organization; `path` is the object's namespace/name."""
+    if path in person.administers or _named(spec.administrators, person):
         return Role.ADMINISTRATOR
     return Role.VIEWER if _named(spec.viewers, person) else Role.NONE

@@ -55,8 +55,10 @@ async def serve_console(settings: ConsoleSettings) -> int:
         )
         server = listener(console.application(), certificate.context if certificate is not None else None, GRACE_SECONDS)
         following = asyncio.ensure_future(certificate.follow()) if certificate is not None else None
+        reporting = asyncio.ensure_future(console.reports.run())
         _LOG.info("started", extra={"version": __version__, "port": listening.getsockname()[1]})
         await server.serve_until(stop, listening)
+        reporting.cancel()
         if following is not None:
             following.cancel()
     _LOG.info("stopped")

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cmk_keyservice.console.accounts import Account
     from cmk_keyservice.console.people import Person
 
 SESSION_SECONDS: Final = 8 * 3600.0
 """Longest life of a session: groups and subjects are as old as the sign-in."""
 IDLE_SECONDS: Final = 1800.0
+BREAK_GLASS_SECONDS: Final = 1800.0
+"""Longest life of a session of a break-glass account, and its longest pause: nobody else can end such a session for its person."""
+BREAK_GLASS_IDLE_SECONDS: Final = 600.0
 PENDING_SECONDS: Final = 600.0
 MOST_SESSIONS: Final = 10_000
 MOST_PENDING: Final = 5
@@ -42,6 +46,8 @@ class Session:
     began: float
     used: float
     person: Person | None = None
+    account: Account | None = None
+    """The break-glass account that has signed in, as its entry was then."""
     pending: list[Pending] = field(default_factory=list)
     tenants: dict[str, set[str]] = field(default_factory=dict)
     told: str = ""
@@ -74,11 +80,11 @@ class Sessions:
         found.used = self._clock()
         return found
 
-    def signed_in(self, before: Session, person: Person) -> Session:
+    def signed_in(self, before: Session, person: Person, account: Account | None = None) -> Session:
         """The session of somebody who has just signed in: a new one, and the old one is over."""
         self.end(before)
         made = self.new()
-        made.person = person
+        made.person, made.account = person, account
         return made
 
     def end(self, session: Session) -> None:
@@ -109,7 +115,10 @@ class Sessions:
 
     @staticmethod
     def _over(session: Session, now: float) -> bool:
-        return now - session.began > SESSION_SECONDS or now - session.used > IDLE_SECONDS
+        longest, idle = SESSION_SECONDS, IDLE_SECONDS
+        if session.account is not None:
+            longest, idle = BREAK_GLASS_SECONDS, BREAK_GLASS_IDLE_SECONDS
+        return now - session.began > longest or now - session.used > idle
 
 
 class RateLimit:

@@ -17,6 +17,8 @@ from cmk_operator.core.identifiers.key_uri import KeyUri, key_uri_or_none
 Mode = Literal["CustomerManaged", "PlatformManaged"]
 Retention = Annotated[str, Field(pattern="^([0-9]{1,5}d|[0-9]{1,6}h)$", min_length=2, max_length=20)]
 MOST_EARLIER: Final = 20
+MOST_BREAK_GLASS: Final = 20
+"""Break-glass accounts and uses that a report has; the console's log has all."""
 LONGEST_CIPHERTEXT: Final = 1024
 """Characters of a wrapped canary: base64url of the 512 bytes of RSA 4096, and some."""
 
@@ -381,6 +383,32 @@ class DataKeysReport(Shape):
     observed_at: datetime | None = None
 
 
+class BreakGlassAccount(Shape):
+    """A break-glass account of the organization, without anything that signs in."""
+
+    name: str = Field(max_length=63)
+    person: str = Field(default="", max_length=120, description="Whose account it is.")
+    since: datetime | None = Field(default=None, description="When its entry was made or changed.")
+    problem: str | None = Field(default=None, max_length=253, description="Why nobody can sign in with it.")
+    last_used_at: datetime | None = Field(default=None, description="Last sign-in since then.")
+
+
+class BreakGlassUse(Shape):
+    """One sign-in with a break-glass account."""
+
+    at: datetime
+    account: str = Field(max_length=63)
+    person: str = Field(max_length=120)
+
+
+class BreakGlassReport(Shape):
+    """What the console knows; only the console writes it."""
+
+    accounts: tuple[BreakGlassAccount, ...] = Field(default=(), max_length=MOST_BREAK_GLASS)
+    uses: tuple[BreakGlassUse, ...] = Field(default=(), max_length=MOST_BREAK_GLASS, description="Newest first.")
+    observed_at: datetime | None = None
+
+
 class EffectiveOrganizationKey(Shape):
     """The effective values, specified or default."""
 
@@ -421,6 +449,14 @@ class OrganizationKeyStatus(Shape):
     )
     data_keys: DataKeysReport | None = Field(
         default=None, description="The key service's word. Absent: it has not reported yet."
+    )
+    break_glass: BreakGlassReport | None = Field(
+        default=None, description="The console's word. Absent: it has not reported yet."
+    )
+    recorded_break_glass_uses: tuple[BreakGlassUse, ...] = Field(
+        default=(),
+        max_length=MOST_BREAK_GLASS,
+        description="Uses that are in the audit record already.",
     )
     advice: tuple[str, ...] = Field(
         default=(), description="What protects the key badly, as far as it is visible. Nothing depends on it."

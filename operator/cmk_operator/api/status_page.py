@@ -67,6 +67,7 @@ CONDITIONS: Final[Mapping[str, tuple[ConditionType, ...]]] = MappingProxyType(
             ConditionType.ROTATION_CURRENT,
             ConditionType.REWRAP_COMPLETE,
             ConditionType.LICENCE_ALLOWS_CHANGE,
+            ConditionType.BREAK_GLASS_READY,
         ),
         Preflight.__name__: (ConditionType.COMPLETE,),
     }

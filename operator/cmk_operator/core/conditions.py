@@ -155,6 +155,13 @@ class ConditionType(StrEnum):
         "the settings are frozen: the message says what is left, and who must act",
         "the operator cannot read the Licence: new settings wait, and those in force stay",
     )
+    BREAK_GLASS_READY = (
+        "BreakGlassReady",
+        "The organization has a way in without its key and without an identity provider; no other condition depends on this one.",
+        "a break-glass account can be used, and somebody has signed in with it in the last 180 days",
+        "there is none, or none can be used, or nobody has tried one lately",
+        "the console has not reported, or not for 30 minutes",
+    )
     COMPLETE = (
         "Complete",
         "All checks of a preflight have been made.",

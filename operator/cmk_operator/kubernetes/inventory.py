@@ -441,9 +441,12 @@ def _probe_interval(accepted: Mapping[str, Any]) -> float:
 
 
 def _reported(status: Mapping[str, Any]) -> str:
-    """What the key service reports, apart from the time of the report, which changes each minute."""
-    data_keys = {name: value for name, value in (status.get("dataKeys") or {}).items() if name != "observedAt"}
-    return json.dumps(data_keys, separators=(",", ":"), sort_keys=True) if data_keys else ""
+    """What the key service and the console report, apart from the times of the reports, which change again and again."""
+    reports = [
+        {name: value for name, value in (status.get(field) or {}).items() if name != "observedAt"}
+        for field in ("dataKeys", "breakGlass")
+    ]
+    return json.dumps(reports, separators=(",", ":"), sort_keys=True) if any(reports) else ""
 
 
 def _seniority(organization: OrganizationKey) -> tuple[str, bool, str, str]:

@@ -47,7 +47,7 @@ _READ_BACK_SECONDS: Final = 10.0
 OWN_CONDITIONS: Final = frozenset(one.value for one in ConditionType)
 """Condition types that this operator owns; those of other field managers are neither compared nor written."""
 
-FOREIGN_FIELDS: Final = frozenset({"dataKeys"})
+FOREIGN_FIELDS: Final = frozenset({"dataKeys", "breakGlass"})
 """Fields of a status that another field manager writes: the key service reports the data keys of an OrganizationKey."""
 
 

@@ -53,7 +53,7 @@ def spec(**changes: Any) -> OrganizationKeySpec:
     ids=str,
 )
 def test_a_role_comes_from_the_subject_or_a_group_and_never_from_a_name(members: dict[str, Any], role: Role) -> None:
-    assert role_of(spec(**members), Person("s", "Name", frozenset({"g"}))) is role
+    assert role_of("ns/acme", spec(**members), Person("s", "Name", frozenset({"g"}))) is role
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,7 @@ def test_a_role_comes_from_the_subject_or_a_group_and_never_from_a_name(members:
         ({"sub": "s", "groups": "admins"}, Person("s", "s", frozenset())),
         ({"oid": "s"}, None),
         ({"sub": ""}, None),
+        ({"sub": "break-glass:acme"}, None),
         ({"sub": "s", "_claim_names": {"groups": "src1"}}, None),
     ],
     ids=str,

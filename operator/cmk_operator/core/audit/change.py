@@ -36,6 +36,7 @@ class Event(StrEnum):
     CONSENT_CHANGED = "ConsentChanged"
     KEY_ACCESS_CHANGED = "KeyAccessChanged"
     LICENCE_CHANGED = "LicenceChanged"
+    BREAK_GLASS_USED = "BreakGlassUsed"
     KEY_VERSION_CHANGED = "KeyVersionChanged"
     KEY_CHANGE_STARTED = "KeyChangeStarted"
     KEY_CHANGED = "KeyChanged"
@@ -62,6 +63,7 @@ _WORDS: Final[Mapping[Event, str]] = {
     Event.CONSENT_CHANGED: "consent changed",
     Event.KEY_ACCESS_CHANGED: "key access changed",
     Event.LICENCE_CHANGED: "licence changed",
+    Event.BREAK_GLASS_USED: "a break-glass account was used",
     Event.KEY_VERSION_CHANGED: "key version changed",
     Event.KEY_CHANGE_STARTED: "key change started",
     Event.KEY_CHANGED: "key changed",

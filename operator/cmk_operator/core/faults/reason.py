@@ -750,6 +750,19 @@ class Reason(StrEnum):
     PLAN_WITHOUT_KEYS = "PlanWithoutKeys", "The organization's plan has no customer-managed keys.", _BLOCKED
     LICENCE_NOT_READ = "LicenceNotRead", "The operator cannot read the Licence, so new settings wait.", _BLOCKED
     ACCESS_NOT_OFFERED = "AccessNotOffered", "The provider's platform does not offer this way to reach a vault.", _BLOCKED
+    BREAK_GLASS_TRIED = "BreakGlassTried", "Somebody has signed in with a break-glass account in the last 180 days."
+    BREAK_GLASS_NOT_TRIED = (
+        "BreakGlassNotTried",
+        "Nobody has signed in with a break-glass account since it was made or changed, or in the last 180 days.",
+        _BLOCKED,
+    )
+    NO_BREAK_GLASS_ACCOUNT = "NoBreakGlassAccount", "The organization has no break-glass account.", _BLOCKED
+    BREAK_GLASS_UNUSABLE = "BreakGlassUnusable", "No break-glass account of the organization can be used.", _BLOCKED
+    BREAK_GLASS_NOT_REPORTED = (
+        "BreakGlassNotReported",
+        "The console has not reported on the organization's break-glass accounts, or not lately.",
+        _BUSY,
+    )
     DELETION_HELD = "DeletionHeld", "The manifest is being deleted while data keys may be on it, and waits.", _BLOCKED
 
     # Secrets and receivers of events.
@@ -783,6 +796,7 @@ class EventReason(StrEnum):
         return member
 
     ADVICE = "Advice", "Something protects an organization's key badly, and the note says who should do what."
+    BREAK_GLASS_USED = "BreakGlassUsed", "Somebody has signed in to the console with a break-glass account."
     SETTINGS_ACCEPTED = "SettingsAccepted", "Settings of an OrganizationKey have passed their test and are in force."
     SETTINGS_REFUSED = "SettingsRefused", "Settings of an OrganizationKey have failed their test, and are not in force."
     KEY_APPLIED = "KeyApplied", "The operator put the resource on the key."

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cmk_operator.api.conditions import Condition
-    from cmk_operator.api.organization_key import AcceptedKey, OrganizationKey, OrganizationKeyStatus
+    from cmk_operator.api.organization_key import AcceptedKey, BreakGlassUse, OrganizationKey, OrganizationKeyStatus
     from cmk_operator.kubernetes.events import Severity
     from cmk_operator.reconcile.collaborators.reporting import Reporting
 
@@ -34,6 +34,7 @@ def changes_of(
         *_of_settings(organization, status, request_id, now, automatic=automatic),
         *_of_access(organization, status, request_id, now),
         *_of_licence(organization, status, now),
+        *_of_break_glass(organization),
     )
 
 
@@ -93,6 +94,28 @@ def _of_licence(organization: OrganizationKey, status: OrganizationKeyStatus, no
         f"organization {organization.spec.organization.id}",
         None,
     )
+
+
+def unrecorded_uses(status: OrganizationKeyStatus) -> tuple[BreakGlassUse, ...]:
+    """Uses of break-glass accounts that the console reports and the record does not have yet, oldest first."""
+    reported = status.break_glass.uses if status.break_glass is not None else ()
+    return tuple(one for one in reversed(reported) if one not in status.recorded_break_glass_uses)
+
+
+def _of_break_glass(organization: OrganizationKey) -> Iterator[Change]:
+    for use in unrecorded_uses(organization.status):
+        at = to_rfc3339(use.at)
+        yield Change(
+            identity_of(organization.metadata.uid, "break-glass", at, use.account),
+            at,
+            Event.BREAK_GLASS_USED,
+            subject_of(organization),
+            f"break-glass:{use.account} ({use.person})",
+            "",
+            "signed in",
+            f"somebody signed in to the console with the break-glass account {use.account}, which is {use.person}'s",
+            f"organization {organization.spec.organization.id}",
+        )
 
 
 def _shown(accepted: AcceptedKey) -> str:
@@ -162,6 +185,12 @@ async def _record_warnings(reporting: Reporting, organization: OrganizationKey, 
     if licence is not None and not (before.conditions == () and licence.status == "True"):
         severity: Severity = "Normal" if licence.status == "True" and licence.reason != Reason.LICENCE_GRACE else "Warning"
         await reporting.events.record(organization, severity, licence.known_reason, licence.message, "ReadLicence")
+    for use in unrecorded_uses(before):
+        note = (
+            f"somebody signed in to the console with the break-glass account {use.account}, which is {use.person}'s, at "
+            f"{to_rfc3339(use.at)}: if it was not {use.person}, the provider's administrator must write its entry anew at once"
+        )
+        await reporting.events.record(organization, "Warning", EventReason.BREAK_GLASS_USED, note, "SignIn")
     known = {(one.secret, one.key): one.warned_days for one in before.credentials}
     for one in status.credentials:
         warned = known.get((one.secret, one.key))

@@ -31,7 +31,12 @@ from cmk_operator.reconcile.organization.acceptance import (
 from cmk_operator.reconcile.organization.changes import changes_of, record_events
 from cmk_operator.reconcile.organization.deletion import held_by, hold, released
 from cmk_operator.reconcile.organization.licensing import refused_by_licence, standing_of, with_encryption
-from cmk_operator.reconcile.organization.report import OrganizationFacts, organization_status, report_seen_within
+from cmk_operator.reconcile.organization.report import (
+    OrganizationFacts,
+    break_glass_seen_within,
+    organization_status,
+    report_seen_within,
+)
 from cmk_operator.reconcile.organization.settings import (
     PLATFORM_KEY,
     Difference,
@@ -350,6 +355,7 @@ class _Pass:
         accepted, monotonic = status.accepted, self.context.monotonic()
         # Whatever interval the manifest says, the key service's report must not grow old unseen.
         longest = report_seen_within(status.data_keys, self.now) if accepted is not None else float("inf")
+        longest = min(longest, break_glass_seen_within(status.break_glass, self.now))
         if accepted is None or accepted.access is None:
             wait = jittered(min(self.context.intervals.identity_check, longest))
         else:

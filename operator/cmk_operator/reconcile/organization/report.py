@@ -10,6 +10,7 @@ from cmk_operator.api.conditions import Aspect, Progress, dated, truth
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.reason import FaultKind, Reason
+from cmk_operator.core.organization.break_glass import REPORT_MAX_AGE, KnownAccount, Readiness, readiness
 from cmk_operator.core.organization.licence import NOT_USED
 from cmk_operator.core.organization.safe_to_disable import COUNT_MAX_AGE, CountOfDataKeys, is_recent, trusted_count
 from cmk_operator.core.organization.verdict import VerdictKind
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from cmk_operator.api.conditions import Truth
     from cmk_operator.api.organization_key import (
         AcceptedKey,
+        BreakGlassReport,
         CredentialReport,
         DataKeysReport,
         OrganizationKey,
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 REPORT_SEEN_EVERY: Final = 30.0
 """Least seconds between two passes that only look whether the key service still reports: its report's time asks for no pass."""
+_GONE_SEEN_EVERY: Final = 300.0
+"""The same for a console that has stopped: its next report may be the same as the last, and starts no pass."""
 _WARNS: Final = (Reason.KEY_EXPIRED, Reason.WRAP_REFUSED, Reason.COASTING, Reason.CREDENTIAL_EXPIRES_SOON)
 """Reasons of a condition that is True, which Ready shows too."""
 _LICENCE_WARNS: Final = frozenset(
@@ -60,6 +65,39 @@ _SERVING: Final[Mapping[str, tuple[bool, Reason, str]]] = MappingProxyType(
             False,
             Reason.NOT_SERVING,
             "the key service cannot serve the organization's data: the provider's administrator must look at its log",
+        ),
+    }
+)
+
+
+_BREAK_GLASS: Final[Mapping[Readiness, tuple[Truth, Reason, str]]] = MappingProxyType(
+    {
+        Readiness.NOT_REPORTED: (
+            "Unknown",
+            Reason.BREAK_GLASS_NOT_REPORTED,
+            "the console has not reported on break-glass accounts in the last 30 minutes: the provider's administrator must see "
+            "whether it runs and may write organizationkeys/status, or leave it if there is no console",
+        ),
+        Readiness.NO_ACCOUNT: (
+            "False",
+            Reason.NO_BREAK_GLASS_ACCOUNT,
+            "if the identity provider is down, nobody can sign in to the console for this organization: the provider's administrator "
+            "must make a break-glass account (cmk-keyservice break-glass)",
+        ),
+        Readiness.UNUSABLE: (
+            "False",
+            Reason.BREAK_GLASS_UNUSABLE,
+            "status.breakGlass says why: the provider's administrator must write its entry anew (cmk-keyservice break-glass)",
+        ),
+        Readiness.NOT_TRIED: (
+            "False",
+            Reason.BREAK_GLASS_NOT_TRIED,
+            "whether it works is not known: the person whose account it is must sign in with it once in 180 days",
+        ),
+        Readiness.READY: (
+            "True",
+            Reason.BREAK_GLASS_TRIED,
+            "somebody has signed in with a break-glass account in the last 180 days",
         ),
     }
 )
@@ -98,6 +136,14 @@ def report_seen_within(data_keys: DataKeysReport | None, now: datetime) -> float
     return max(REPORT_SEEN_EVERY, (data_keys.observed_at + COUNT_MAX_AGE - now).total_seconds())
 
 
+def break_glass_seen_within(report: BreakGlassReport | None, now: datetime) -> float:
+    """Seconds within which it must be seen whether the console still reports. Its first report starts a pass by itself."""
+    if report is None or report.observed_at is None:
+        return float("inf")
+    age = now - report.observed_at
+    return max(REPORT_SEEN_EVERY, (REPORT_MAX_AGE - age).total_seconds()) if age <= REPORT_MAX_AGE else _GONE_SEEN_EVERY
+
+
 def counted_data_keys(status: OrganizationKeyStatus, now: datetime) -> Mapping[str, int] | None:
     """The data keys by key version; None if nothing may be concluded from the key service's report."""
     found, accepted = status.data_keys, status.accepted
@@ -126,18 +172,21 @@ def organization_status(organization: OrganizationKey, facts: OrganizationFacts,
         _rotation(organization, status),
         _rewrap(status, counted),
     )
-    licence = _licence(facts.licence)
+    licence, break_glass = _licence(facts.licence), _break_glass(status.break_glass, now)
     ready, progress = _summary(aspects, facts)
     versions = version_reports(status, counted, effective.backup_retention, now)
     return status.model_copy(
         update={
             "observed_generation": generation,
-            "conditions": dated((ready, *aspects, licence), progress, organization.status.conditions, generation, now),
+            "conditions": dated(
+                (ready, *aspects, licence, break_glass), progress, organization.status.conditions, generation, now
+            ),
             "last_handled_reconcile_at": organization.metadata.annotations.get(RECONCILE_REQUESTED_AT),
             "effective": effective,
             "versions": versions,
             "credentials": facts.credentials,
             "platform_key_needed_until": platform_key_needed_until(versions),
+            "recorded_break_glass_uses": status.break_glass.uses if status.break_glass else status.recorded_break_glass_uses,
         }
     )
 
@@ -167,6 +216,12 @@ def _summary(aspects: tuple[Aspect, ...], facts: OrganizationFacts) -> tuple[Asp
 def _licence(found: Standing) -> Aspect:
     status = truth(value=found.allowed) if found.known else "Unknown"
     return Aspect(ConditionType.LICENCE_ALLOWS_CHANGE, status, found.reason, found.message)
+
+
+def _break_glass(report: BreakGlassReport | None, now: datetime) -> Aspect:
+    accounts = tuple(KnownAccount(one.problem is None, one.last_used_at) for one in report.accounts) if report else ()
+    status, reason, message = _BREAK_GLASS[readiness(accounts, report.observed_at if report else None, now)]
+    return Aspect(ConditionType.BREAK_GLASS_READY, status, reason, message)
 
 
 def _passes_by_itself(worst: Aspect, facts: OrganizationFacts) -> bool:
