@@ -177,6 +177,7 @@ def test_before_consent_the_status_shows_whom_to_ask_for_what() -> None:
     told = condition(status, "ConsentGranted")
     assert (told.status, told.reason) == ("False", "Pending")
     assert f"the customer's administrator must open {status.consent.url}" in told.message
+    assert "AADSTS500113 (no reply address is registered), the consent has been given all the same" in told.message
     assert find(status.conditions, ConditionType.STALLED) is not None
 
 

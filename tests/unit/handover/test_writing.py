@@ -235,6 +235,14 @@ def as_one_line(text: str) -> str:
 
 
 @pytest.mark.parametrize("write", WRITERS)
+def test_each_form_says_that_a_page_of_consent_without_reply_address_is_no_failure(
+    write: Callable[[Handover, Choices], str],
+) -> None:
+    told = as_one_line(write(PLAIN, Choices(location="westeurope")))
+    assert "ends with AADSTS500113 (no reply address is registered), the consent has been given all the same" in told
+
+
+@pytest.mark.parametrize("write", WRITERS)
 def test_each_form_warns_of_a_region_without_failover(write: Callable[[Handover, Choices], str]) -> None:
     told = as_one_line(write(PLAIN, Choices(location="westus3")))
     assert "Key Vault does not fail over from westus3 to another region" in told

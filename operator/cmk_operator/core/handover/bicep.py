@@ -11,6 +11,7 @@ from cmk_operator.core.handover.comments import comment
 from cmk_operator.core.handover.literals import Expression, bicep_value, numbered
 from cmk_operator.core.handover.request import CRYPTO_USER, READER, ROLE_IDS, SERVICE_ENCRYPTION_USER, printable
 from cmk_operator.core.handover.steps import LOCK, LOG, RESOURCE_GROUP, VAULTS_API_VERSION, failover_note, key_body, vault_body
+from cmk_operator.core.identifiers.cloud import WITHOUT_REPLY_ADDRESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +38,8 @@ def bicep_file(handover: Handover, choices: Choices) -> str:
             sign="//",
         ),
         *comment(
-            f"First consent, which Bicep cannot do: az ad sp create --id {handover.application} --query id, or {handover.consent_url}. "
-            "If the consent is withdrawn and given again, the object id is a new one: deploy again with it, because every grant "
+            f"First consent, which Bicep cannot do: az ad sp create --id {handover.application} --query id, or {handover.consent_url}; "
+            f"{WITHOUT_REPLY_ADDRESS}. If the consent is withdrawn and given again, the object id is a new one: deploy again with it, because every grant "
             "must be made again.",
             sign="//",
         ),

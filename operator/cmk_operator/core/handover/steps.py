@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.core.handover.request import CRYPTO_USER, READER, SERVICE_ENCRYPTION_USER, chosen_region, printable
 from cmk_operator.core.handover.shell import Variable, captured, line, one_of, quoted, when
-from cmk_operator.core.identifiers.cloud import CloudName
+from cmk_operator.core.identifiers.cloud import WITHOUT_REPLY_ADDRESS, CloudName
 from cmk_operator.core.identifiers.region_failover import DURING, SOURCE, warning_of, without_failover
 from cmk_operator.core.kinds.key_use import NEEDED_OPERATIONS
 
@@ -110,8 +110,8 @@ def _principal(variable: str, application: str) -> str:
 def _consent(handover: Handover) -> Step:
     why = (
         "The provider's services sign in to this tenant as this application. Without its service principal they cannot. The consent "
-        f"alone grants no permission. You may also consent in a browser: {handover.consent_url}. If the consent is withdrawn and "
-        "given again, the service principal is a new one: run everything again, because every grant below must be made again for it."
+        f"alone grants no permission. You may also consent in a browser: {handover.consent_url}; "
+        f"{WITHOUT_REPLY_ADDRESS}. If the consent is withdrawn and given again, the service principal is a new one: run everything again, because every grant below must be made again for it."
     )
     title = f"Consent to the application {handover.shown_application}"
     return Step(title, CONSENTS, why, _principal("PRINCIPAL", handover.application))

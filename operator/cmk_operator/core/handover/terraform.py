@@ -14,6 +14,7 @@ from cmk_operator.core.handover.comments import comment
 from cmk_operator.core.handover.literals import Expression, aligned, numbered, terraform_value
 from cmk_operator.core.handover.request import CRYPTO_USER, READER, SERVICE_ENCRYPTION_USER
 from cmk_operator.core.handover.steps import LOCK, LOG, RESOURCE_GROUP, VAULTS_API_VERSION, failover_note, key_body, vault_body
+from cmk_operator.core.identifiers.cloud import WITHOUT_REPLY_ADDRESS
 from cmk_operator.core.identifiers.region_failover import SOURCE, without_failover
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _principals(handover: Handover) -> Iterator[Block]:
         'resource "azuread_service_principal" "application"',
         arguments,
         (keep,),
-        f"The consent to {handover.shown_application}. In a browser: {handover.consent_url}.",
+        f"The consent to {handover.shown_application}. In a browser: {handover.consent_url}; {WITHOUT_REPLY_ADDRESS}.",
     )
     for number, account in enumerate(handover.applications, start=1):
         header = f'resource "azuread_service_principal" "{account.label}_{number}"'

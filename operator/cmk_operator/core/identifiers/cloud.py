@@ -7,6 +7,11 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+WITHOUT_REPLY_ADDRESS: Final = (
+    "if that page ends with AADSTS500113 (no reply address is registered), the consent has been given all the same"
+)
+"""What an administrator must know who consents to an application without a redirect URI. Source: Azure-Lighthouse-samples#122."""
+
 
 class CloudName(StrEnum):
     """The clouds that a `FederatedIdentity` may name."""

@@ -15,6 +15,7 @@ from cmk_operator.core.access.token_verdict import judge_token_failure, lets_nob
 from cmk_operator.core.conditions import ConditionType
 from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.faults.reason import EventReason, Reason
+from cmk_operator.core.identifiers.cloud import WITHOUT_REPLY_ADDRESS
 from cmk_operator.core.schedule import Next
 from cmk_operator.reconcile.audit import consent_changed
 from cmk_operator.reconcile.collaborators.intervals import jittered
@@ -187,10 +188,10 @@ def _judge(
     if access.state is AccessState.CONSENT_MISSING:
         state: ConsentState = "Revoked" if before in {"Granted", "Revoked"} else "Pending"
         verb = "withdrew its consent" if state == "Revoked" else "has not consented yet"
-        message = f"the customer {verb}: the customer's administrator must open {url} and accept ({access.message})"
+        message = f"the customer {verb}: the customer's administrator must open {url} and accept; {WITHOUT_REPLY_ADDRESS} ({access.message})"
         if unwanted:
             verb = "no longer lets the application in" if state == "Revoked" else "does not let the application in yet"
-            message = f"the customer {verb}: {access.message}; the page of consent is {url}"
+            message = f"the customer {verb}: {access.message}; the page of consent is {url}; {WITHOUT_REPLY_ADDRESS}"
         reason = _CONSENT[state]
         return state, Aspect(kind, "False", reason, message), Progress(stalled=True, reason=reason, message=message)
     if settling:
