@@ -58,7 +58,7 @@ class Refused:
     request_id: str | None = None
     retry_after: float | None = None
     awaited: bool = False
-    """Whether what is missing may still be on its way."""
+    """Whether what is missing comes by itself, or may still be on its way."""
 
     @property
     def passes_by_itself(self) -> bool:
@@ -68,7 +68,10 @@ class Refused:
 
 def refused_by_reference(fault: Fault) -> Refused:
     """A test that was not begun, because a reference or a Secret is missing or not allowed."""
-    return Refused(TestStage.REFERENCE, fault.reason, fault.message, fault.actor, retry_after=fault.retry_after)
+    awaited = not fault.needs_a_person
+    return Refused(
+        TestStage.REFERENCE, fault.reason, fault.message, fault.actor, retry_after=fault.retry_after, awaited=awaited
+    )
 
 
 async def try_settings(

@@ -151,7 +151,7 @@ class _Pass:
             self.waits_for_reference = True
             grace = self.context.intervals.reference_grace
             self.reference_left = grace_left(wanted.reason, self.organization.status.conditions, self.now, grace)
-            wanted = replace(wanted, awaited=self.reference_left > 0)
+            wanted = replace(wanted, awaited=wanted.awaited or self.reference_left > 0)
             self.visit.passed()  # What has failed before is not tried again until the reference is mended.
             return self._refuse(wanted)
         differs = difference(self.status.accepted, wanted)

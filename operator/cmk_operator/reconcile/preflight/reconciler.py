@@ -45,6 +45,7 @@ from cmk_operator.reconcile.references import resolve_key
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+    from datetime import datetime
 
     from cmk_operator.api.preflight import PlannedManifest
     from cmk_operator.kubernetes.inventory import Inventory
@@ -135,7 +136,7 @@ async def _check(
         for name, checks in zip(organizations, of_organizations, strict=True)
         for check in checks
     ]
-    return _status(context, preflight, found)
+    return preflight_status(preflight, found, context.now())
 
 
 async def _in_turn(slots: asyncio.Semaphore, checks: Awaitable[tuple[Check, ...]]) -> tuple[Check, ...]:
@@ -247,7 +248,8 @@ async def _check_key(context: PreflightContext, name: str, namespace: str) -> tu
     )
 
 
-def _status(context: PreflightContext, preflight: Preflight, found: list[tuple[str, str, Check]]) -> PreflightStatus:
+def preflight_status(preflight: Preflight, found: list[tuple[str, str, Check]], now: datetime) -> PreflightStatus:
+    """The status of a preflight whose checks have been made; pure."""
     verdict = overall(check.result for _, _, check in found)
     reason, message = _RESULTS[verdict]
     complete = Aspect(COMPLETE, "True", reason, message)
@@ -255,7 +257,7 @@ def _status(context: PreflightContext, preflight: Preflight, found: list[tuple[s
     generation = preflight.metadata.generation
     return PreflightStatus(
         observed_generation=generation,
-        conditions=dated((complete,), progress, (), generation, context.now()),
+        conditions=dated((complete,), progress, (), generation, now),
         result=verdict.value,
         checks=tuple(CheckReport(kind=kind, name=name, **asdict(check)) for kind, name, check in found),
     )

@@ -58,7 +58,7 @@ func answered(one question) (answer, error) {
 		value, err := byLua(one.Script, one.Object.Object)
 		return answer{Value: value}, err
 	case one.Expressions != nil:
-		evaluator, err := cel.NewStatusEvaluator(one.Expressions)
+		evaluator, err := compiled(one.Expressions)
 		if err != nil {
 			return answer{}, err
 		}
@@ -70,6 +70,17 @@ func answered(one question) (answer, error) {
 	default:
 		return byKstatus(&one.Object)
 	}
+}
+
+var evaluators = map[kustomize.HealthCheckExpressions]*cel.StatusEvaluator{}
+
+func compiled(expressions *kustomize.HealthCheckExpressions) (*cel.StatusEvaluator, error) {
+	if known := evaluators[*expressions]; known != nil {
+		return known, nil
+	}
+	evaluator, err := cel.NewStatusEvaluator(expressions)
+	evaluators[*expressions] = evaluator
+	return evaluator, err
 }
 
 // byKstatus asks the library of Kubernetes and Flux's own copy of it, which must agree.
