@@ -38,7 +38,8 @@ from cmk_operator.kubernetes.client import KubernetesClient, ObjectReference
 from cmk_operator.kubernetes.connection import Connection, find_connection
 from cmk_operator.kubernetes.events import EventRecorder
 from cmk_operator.kubernetes.exec_plugin import ConfigurationError
-from cmk_operator.kubernetes.inventory import Inventory
+from cmk_operator.kubernetes.installed_definitions import InstalledDefinitions
+from cmk_operator.kubernetes.inventory import MODELS, Inventory
 from cmk_operator.kubernetes.leadership import Leadership, lease_name
 from cmk_operator.kubernetes.observations import Observations
 from cmk_operator.kubernetes.status import StatusWriter
@@ -164,10 +165,8 @@ async def run(settings: Settings, connection: Connection) -> int:
         reading = KeyReading(
             KeyProber(session, _utc_now, settings.key_workers), VaultReader(session, limits[CustomerTenant.plural])
         )
-        forgetting = asyncio.create_task(
-            forget_unused(reading.prober.drop_unused, reading.vaults.drop_unused, session.drop_unused), name="unused entries"
-        )
-        stack.callback(forgetting.cancel)
+        forgetting = forget_unused(reading.prober.drop_unused, reading.vaults.drop_unused, session.drop_unused)
+        stack.callback(asyncio.create_task(forgetting, name="unused entries").cancel)
         passes = make_passes(
             cluster,
             reporting,
@@ -188,9 +187,15 @@ async def run(settings: Settings, connection: Connection) -> int:
             serves=cluster.serves,
             each_resource=settings.resource_metrics,
         )
-        health = Health(exposition.text, queue.overdue, queue.fruitless, max(STUCK_AFTER, *limits.values()), watches.missing)
-        runner = await health.serve(settings.listen_address, settings.listen_port)
-        stack.push_async_callback(runner.cleanup)
+        definitions = stack.enter_context(InstalledDefinitions(client, (*MODELS.values(), Preflight)).watched())
+        health = Health(
+            exposition.text,
+            queue.overdue,
+            queue.fruitless,
+            max(STUCK_AFTER, *limits.values()),
+            lambda: [*definitions.missing(), *watches.missing()],
+        )
+        stack.push_async_callback((await health.serve(settings.listen_address, settings.listen_port)).cleanup)
         _LOG.info("started", extra={"version": __version__, "server": connection.server})
         leadership = Leadership(
             KubernetesClient(lease_http, telemetry),

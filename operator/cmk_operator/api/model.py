@@ -21,6 +21,8 @@ CONSOLE_FIELD_MANAGER: Final = "console"
 """Field manager of the console's changes."""
 CONFIRM_DELETION: Final = f"{GROUP}/confirm-deletion"
 """Annotation of an OrganizationKey: the organization's name, typed by who wants to delete it with its data keys."""
+OPERATOR_VERSION: Final = f"{GROUP}/version"
+"""Annotation of the operator's Lease: the version of the process that wrote it last."""
 
 Guid = Annotated[
     str,

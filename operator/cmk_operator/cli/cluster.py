@@ -7,13 +7,14 @@ import functools
 import json
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import click
 from pydantic import ValidationError
 
 from cmk_operator.api.model import GROUP
+from cmk_operator.cli.skew import ServedDefinitions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,6 +43,7 @@ class Cluster:
     namespace: str | None = None
     groups: tuple[str, ...] = ()
     request_timeout: str | None = None
+    served: ServedDefinitions = field(default_factory=ServedDefinitions, compare=False)
 
     def get(self, model: type[ResourceT], name: str) -> ResourceT:
         """A cluster-wide object. Raises click.ClickException in the words of kubectl."""
@@ -158,7 +160,21 @@ class Cluster:
         answer: dict[str, Any] = json.loads(self._run(*arguments, "--output", "json", stdin=stdin) or "{}")
         return answer
 
-    def _run(self, *arguments: str, stdin: str | None = None) -> str:
+    def leases(self, namespace: str) -> list[dict[str, Any]]:
+        """The Leases of a namespace. Raises click.ClickException in the words of kubectl."""
+        listed: list[dict[str, Any]] = self._json("get", "leases", "--namespace", checked_name(namespace))["items"]
+        return listed
+
+    def description(self) -> dict[str, Any] | str:
+        """How the API server describes the kinds, or why it does not. Raises click.ClickException without kubectl."""
+        try:
+            self.served.ask(self._kubectl())
+        except FileNotFoundError as error:
+            raise _without_kubectl() from error
+        return self.served.answer()
+
+    def _kubectl(self) -> list[str]:
+        """The program with the options of the connection."""
         options = {
             "--kubeconfig": self.kubeconfig,
             "--context": self.context,
@@ -166,10 +182,14 @@ class Cluster:
             "--request-timeout": self.request_timeout,
         }
         given = [f"{option}={value}" for option, value in options.items() if value is not None]
-        given += [f"--as-group={group}" for group in self.groups]
+        return ["kubectl", *given, *(f"--as-group={group}" for group in self.groups)]
+
+    def _run(self, *arguments: str, stdin: str | None = None) -> str:
+        kubectl = self._kubectl()
         try:
+            self.served.ask(kubectl)
             done = subprocess.run(  # noqa: S603 - arguments of our own, no shell
-                ["kubectl", *given, *arguments],  # noqa: S607 - the person's own kubectl
+                [*kubectl, *arguments],
                 # What is not given a text reads what this command is given: `-f -` is kubectl's own.
                 input=stdin,
                 capture_output=True,
@@ -178,10 +198,14 @@ class Cluster:
                 check=False,
             )
         except FileNotFoundError as error:
-            raise click.ClickException("kubectl is not on the PATH: install it, or add it to the PATH") from error
+            raise _without_kubectl() from error
         if done.returncode != 0:
             raise click.ClickException(done.stderr.strip() or f"kubectl exited with {done.returncode}")
         return done.stdout
+
+
+def _without_kubectl() -> click.ClickException:
+    return click.ClickException("kubectl is not on the PATH: install it, or add it to the PATH")
 
 
 def checked_name(name: str) -> str:
@@ -243,6 +267,10 @@ def cluster_options(command: Callable[Concatenate[Cluster, OptionsP], None]) -> 
             tuple(given.get("groups", ())),
             given.get("request_timeout"),
         )
-        command(cluster, *arguments, **options)
+        try:
+            command(cluster, *arguments, **options)
+        finally:
+            for sentence in cluster.served.warnings():
+                click.echo(f"Warning: {sentence}", err=True)
 
     return with_cluster

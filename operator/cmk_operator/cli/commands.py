@@ -14,6 +14,7 @@ from cmk_operator.cli.handoff import handoff
 from cmk_operator.cli.impact import show_impact
 from cmk_operator.cli.preflight import preflight
 from cmk_operator.cli.status import status
+from cmk_operator.cli.version import version
 from cmk_operator.cli.versions import versions
 
 
@@ -34,4 +35,5 @@ cmk.add_command(handoff)
 cmk.add_command(show_impact)
 cmk.add_command(preflight)
 cmk.add_command(status)
+cmk.add_command(version)
 cmk.add_command(versions)

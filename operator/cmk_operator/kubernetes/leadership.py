@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from cmk_operator import __version__
+from cmk_operator.api.model import OPERATOR_VERSION
 from cmk_operator.core.text.rfc3339 import to_rfc3339_micro
 from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError
 
@@ -142,6 +144,7 @@ class Leadership:
 
     async def _put(self, verb: str, path: str, lease: dict[str, Any]) -> str:
         lease["metadata"] = self._whole_round.write(lease["metadata"], datetime.now(UTC))
+        lease["metadata"]["annotations"][OPERATOR_VERSION] = __version__
         try:
             self._own = await self._client.request(verb, path, body=lease)
         except KubernetesError as error:
