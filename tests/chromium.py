@@ -7,7 +7,6 @@ import base64
 import itertools
 import json
 import os
-import shutil
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,24 +14,29 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from sandbox.browser import find_or_fetch
+from sandbox.kubernetes.cache import UnavailableProgramError
+from sandbox.npm_packages import package
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-PATIENCE = 30.0
-HOW = (
-    "this test needs a Chromium: install one (apt-get install chromium), or name one by CHROMIUM. Without root, the npm package "
-    "@sparticuz/chromium has one: its executablePath() unpacks it"
-)
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    from sandbox.browser import Program
+
+PATIENCE = 20.0
+AXE = "axe-core"
+KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), " ": (32, " "), "ArrowDown": (40, "")}
+"""Keys that tests press: the code of each, and the text that it types."""
+FOCUSED = "(e => e && e !== document.body ? (e.name || e.textContent.trim()) : '')(document.activeElement)"
 
 
-def executable() -> str:
-    """The program; without one the test is skipped, and the summary of the run has the sentence how to get it."""
-    found = os.environ.get("CHROMIUM") or next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(HOW)
-    return found
+async def program() -> Program:
+    """A Chromium, fetched if need be; without one the test fails with the sentence how to get one."""
+    try:
+        return await asyncio.to_thread(find_or_fetch)
+    except UnavailableProgramError as failure:
+        pytest.fail(str(failure), pytrace=False)
 
 
 class Tab:
@@ -93,9 +97,51 @@ class Tab:
             f"[...document.querySelectorAll('button')].find(b => b.textContent.trim() === {json.dumps(button)}).click()"
         )
 
+    async def key(self, name: str) -> None:
+        """Press a key."""
+        code, text = KEYS[name]
+        pressed = {"key": name, "code": "Space" if name == " " else name, "windowsVirtualKeyCode": code}
+        await self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **pressed)
+        await self.call("Input.dispatchKeyEvent", type="keyUp", **pressed)
+
+    async def tab_to(self, name: str) -> None:
+        """Press Tab until the field of this name, or the link or button of this text, has the focus and can be seen to have it."""
+        passed = []
+        for _ in range(80):
+            await self.key("Tab")
+            passed.append(await self.ask(FOCUSED))
+            if passed[-1] == name:
+                outline = await self.ask("getComputedStyle(document.activeElement).outlineStyle")
+                assert outline != "none", f"nobody sees that {name} has the focus"
+                return
+        raise AssertionError((name, passed))
+
+    async def type(self, text: str) -> None:
+        """Type into the field that has the focus."""
+        await self.call("Input.insertText", text=text)
+
+    async def accessibility_findings(self) -> list[str]:
+        """What axe-core finds wrong in the page as it is now: rule and element. Nothing of it is loaded by the page itself."""
+        source = (await asyncio.to_thread(package, AXE)) / "axe.min.js"
+        await self.scripts(allowed=True)  # axe-core waits for timers
+        await self.ask(await asyncio.to_thread(source.read_text, encoding="utf-8"))
+        found = await self.call(
+            "Runtime.evaluate", expression="axe.run(document).then(JSON.stringify)", awaitPromise=True, returnByValue=True
+        )
+        await self.scripts(allowed=False)
+        report = json.loads(found["result"]["value"])
+        assert len(report["passes"]) > 5, "axe-core has looked at the page"
+        return [f"{rule['id']}: {node['html'][:200]}" for rule in report["violations"] for node in rule["nodes"]]
+
+    async def scripts(self, *, allowed: bool) -> None:
+        """Whether pages may run scripts of their own from now on; without this call, they may."""
+        await self.call("Emulation.setScriptExecutionDisabled", value=not allowed)
+
     async def screenshot(self, file: Path) -> None:
         """A picture of the whole page."""
-        shot = await self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        size = (await self.call("Page.getLayoutMetrics"))["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        shot = await self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
         await asyncio.to_thread(file.write_bytes, base64.b64decode(shot["data"]))
 
 
@@ -104,8 +150,9 @@ async def chromium(env: Mapping[str, str], directory: Path) -> AsyncIterator[Tab
     """A tab of a new browser that reaches loopback and the simulated sign-in page only."""
     proxy = env["HTTPS_PROXY"].removeprefix("http://")
     pac = f"function FindProxyForURL(u, h) {{ return h.startsWith('login.') ? 'PROXY {proxy}' : 'DIRECT'; }}"
+    found = await program()
     process = await asyncio.create_subprocess_exec(
-        executable(),
+        found.path,
         "--headless",
         "--no-sandbox",  # of Chromium: a test may run as root
         "--no-zygote",
@@ -113,12 +160,14 @@ async def chromium(env: Mapping[str, str], directory: Path) -> AsyncIterator[Tab
         "--disable-gpu",
         "--disable-dev-shm-usage",
         "--disable-background-networking",
+        "--window-size=1000,800",
         "--disable-component-update",
         "--ignore-certificate-errors",  # the simulated Azure has a certificate authority of its own
         f"--proxy-pac-url=data:application/x-ns-proxy-autoconfig;base64,{base64.b64encode(pac.encode()).decode()}",
         "--remote-debugging-port=0",
         f"--user-data-dir={directory}",
         "about:blank",
+        env={**os.environ, **found.environment},
         stderr=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
     )
