@@ -65,7 +65,6 @@ async def test_the_documented_commands_make_a_registrar_with_two_rights_and_no_o
 ) -> None:
     (script,) = [block for block in re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text(), re.DOTALL) if "cmk-registrar" in block]
     variables = {
-        "TENANT": env["PROVIDER_TENANT_ID"],
         "SUBSCRIPTION_ID": env["SUBSCRIPTION_ID"],
         "ISSUER": issuer.url,
         "AUDIENCE": AUDIENCE,
