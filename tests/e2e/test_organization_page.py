@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
+import html
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -31,15 +33,16 @@ from cmk_keyservice.console.organizations import OrganizationKeys
 from cmk_keyservice.console.record_reading import Record
 from cmk_keyservice.http.server import listener
 from cmk_keyservice.settings import ConsoleSettings
+from cmk_operator.api.model import API_VERSION
 from cmk_operator.core.audit.chain import parse_entry
-from cmk_operator.kubernetes.client import KubernetesClient
+from cmk_operator.kubernetes.client import KubernetesClient, collection_path
 from cmk_operator.kubernetes.connection import find_connection
 from cmk_operator.telemetry import Telemetry
 from sandbox.kubernetes.objects import has
 from tests.browser import Browser, Page, browser
 from tests.chart.conftest import CHART, helm
 from tests.chart.test_console import CONSOLE
-from tests.chromium import Tab, chromium
+from tests.chromium import PATIENCE, Tab, chromium
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -56,6 +59,43 @@ CAROL, DAN = "carol@fabrikam.onmicrosoft.com", "dan@fabrikam.onmicrosoft.com"
 WORD = "pass word"
 OPERATOR_NAMESPACE = "cmk-operator-system"
 ACCOUNT = "cmk-console"
+STATES: dict[str, Any] = {
+    "status": {
+        "conditions": [
+            {
+                "type": "LicenceAllowsChange",
+                "status": "False",
+                "reason": "LicenceMissing",
+                "message": "the plan has ended: the provider's administrator must renew it",
+                "lastTransitionTime": "2026-11-30T00:00:00Z",
+                "observedGeneration": 1,
+            }
+        ],
+        "credentials": [
+            {
+                "secret": "acme-console",
+                "key": "credential-1",
+                "type": "ClientSecret",
+                "expires": "2026-12-07T00:00:00Z",
+                "daysLeft": 7,
+            }
+        ],
+        "versions": [
+            {
+                "kid": "platform-key",
+                "dataKeys": 0,
+                "safeToDisable": "True",
+                "safeToDisableAfter": "2026-11-01T10:00:00Z",
+                "reason": "",
+            }
+        ],
+        "pendingVersion": "newer",
+        "platformKeyNeededUntil": "2027-01-01T00:00:00Z",
+        "advice": ["the vault is in another region"],
+        "dataKeys": {"revision": 1, "total": 5, "rewrap": {"pending": 3, "failed": 0, "message": ""}},
+    }
+}
+"""Parts of a status that tests cannot bring about in seconds."""
 ARTEFACTS = ROOT / ".artefacts" / "page"
 """Pictures of the page, kept for people to look at."""
 SOME_NAMESPACE = "namespace-of-the-organization"
@@ -422,7 +462,19 @@ async def test_every_answer_keeps_other_sites_out_and_leads_to_none(console: Run
         cookie = first.headers["Set-Cookie"]
         assert all(word in cookie for word in ("HttpOnly", "SameSite=lax", "Path=/")), cookie
         await console.signed_in(window, ALICE)
-        for path in ("/", "/style.css", "/sign-in/callback", f"/organizations/{console.environment.namespace}/acme"):
+        own = f"/organizations/{console.environment.namespace}/acme"
+        paths = (
+            "/",
+            "/style.css",
+            "/healthz",
+            "/sign-in/callback",
+            own,
+            f"{own}/audit",
+            f"{own}/audit.csv",
+            "/nothing",
+            "/sign-in",
+        )
+        for path in paths:
             headers = (await window.once(f"{console.url}{path}")).headers
             policy = headers["Content-Security-Policy"]
             assert all(part in policy for part in ("default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'")), path
@@ -478,6 +530,29 @@ def test_the_program_serves_the_page_ends_in_order_and_says_which_setting_is_wro
         assert running.wait(20) == 0
     wrong = subprocess.run(command, env=paths, capture_output=True, text=True, check=False, timeout=60)
     assert (wrong.returncode, "cmk-keyservice: setting public_url: Field required" in wrong.stderr) == (2, True), wrong.stderr
+
+
+async def test_an_administrator_of_the_organization_alone_hands_over_the_link_comes_back_and_repeats(console: Running) -> None:
+    environment = console.environment
+    application = environment.identity.application_client_id
+    await environment.customer.consent(application)
+    await environment.customer.withdraw_consent(application)
+    async with browser(console.env) as window, browser(console.env) as theirs:
+        await console.signed_in(window, ALICE)
+        page = await window.open(console.page)
+        asked = await window.submit(await window.submit(page, 2, tenant=environment.name), login=DAN, passwd=WORD)
+        assert "admin" in asked.text
+        assert "need" in asked.text.lower()
+        refused = await window.submit(await window.open(console.page), 1, **console.draft())
+        assert "Sign in at the tenant" in refused.text
+        [link] = re.findall(r"<code>(https://[^<]*adminconsent[^<]*)</code>", page.text)
+        consent = await theirs.open(html.unescape(link))
+        chosen = await theirs.submit(consent, login=CAROL, passwd=WORD)
+        ended = await theirs.submit(chosen, accept="1") if "accept" in chosen.text else chosen
+        assert "they sign in at the tenant on their page" in ended.text, ended.text
+        again = await window.submit(await window.open(console.page), 2, tenant=environment.name)
+        proven = again if again.url == console.page else await window.submit(again, login=DAN, passwd=WORD)
+        assert "You have signed in at the tenant" in proven.text, proven.text
 
 
 async def looked_at(tab: Tab, name: str) -> None:
@@ -617,3 +692,60 @@ async def test_a_use_that_cannot_be_reported_signs_nobody_in(console: Running, e
     async with browser(console.env) as window:
         refused = await by_account(console, window, "first", "a long pass phrase")
         assert (refused.status, (await window.open(console.page)).status) == (503, 401)
+
+
+async def test_what_a_person_may_not_change_is_grey_and_the_way_that_is_left_is_shown(console: Running, tmp_path: Path) -> None:
+    environment = console.environment
+    credential = {"secretRef": {"name": "acme-console", "key": "credential-1"}, "expires": "2026-12-07T00:00:00Z"}
+    spec = {
+        "mode": "CustomerManaged",
+        "confirmation": ORGANIZATION["name"],
+        "tenantRef": {"name": environment.name},
+        "keyUri": environment.key_uri(),
+        "access": {"registration": {"clientId": environment.customer.client_id, "credentials": [credential]}},
+    }
+    path = f"{collection_path('organizationkeys', environment.namespace)}/acme"
+    applied = {"apiVersion": API_VERSION, "kind": "OrganizationKey", "metadata": {"name": "acme"}, "spec": spec}
+    async with chromium(console.env, tmp_path / "chromium") as tab:
+        await tab.scripts(allowed=False)
+        await tab.call("Page.navigate", url=f"{console.url}/")
+        await tab.until("document.title === 'Sign in'")
+        await tab.press("Sign in")
+        await signed_in_at_entra(tab, VERA)
+        await tab.until("document.title === 'Organizations'")
+        await tab.call("Page.navigate", url=console.page)
+        await tab.until("document.body.textContent.includes('You may look at these settings')")
+        await looked_at(tab, "viewer")
+        await tab.call("Network.clearBrowserCookies")  # Entra would know who is there
+        await tab.call("Page.navigate", url=f"{console.url}/")
+        await tab.until("document.title === 'Sign in'")
+        await tab.press("Sign in")
+        await signed_in_at_entra(tab, ALICE)
+        await tab.until("document.title === 'Organizations'")
+        await environment.objects.call("PATCH", path, applied, "application/apply-patch+yaml", fieldManager="console")
+        known = tuple(STATES["status"]["conditions"])
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while True:  # the operator writes its own word over it at its next pass
+            await environment.objects.call("PATCH", f"{path}/status", STATES, "application/merge-patch+json")
+            await tab.call("Page.navigate", url=console.page)
+            await tab.until("document.title.startsWith('Encryption of')")
+            if known[0]["message"] in await tab.ask("document.body.textContent"):
+                break
+            assert asyncio.get_running_loop().time() < deadline
+        await looked_at(tab, "frozen")
+        text = await tab.ask("document.querySelector('main').textContent")
+        for sentence in (
+            "2026-12-07T00:00:00Z (7 days left)",
+            "Yes; after 2026-11-01 10:00 UTC",
+            "3 still to be wrapped",
+            "newer",
+        ):
+            assert sentence in text, sentence
+        assert await tab.ask("document.querySelector('fieldset').disabled")
+        await tab.tab_to("credential")
+        await tab.tab_to("Test and renew")
+        await tab.tab_to("Switch to the platform's key")
+        await tab.key("Enter")
+        await tab.until("!!document.querySelector('[role=status], [role=alert]')")
+        assert "saved" in await tab.ask("document.querySelector('[role=status], [role=alert]').textContent")
+    assert (await console.stored())["spec"]["mode"] == "PlatformManaged"

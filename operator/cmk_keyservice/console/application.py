@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
@@ -58,12 +59,15 @@ _TEMPLATES: Final = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_TEMPLATES.filters["moment"] = lambda at: f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+_TEMPLATES.filters["spaced"] = lambda name: re.sub("(?<=.)([A-Z])", lambda found: f" {found[1].lower()}", name)
 _TEMPLATES.filters["shown"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
 _SHOWN: Final = dict.fromkeys(("at", "event", "by", "from", "to", "why", "azureRequestId", "spec"), "")
 """What the page shows of an entry, which has no empty fields."""
 NO_ACCOUNTS: Final = (
     "The console cannot read the break-glass accounts: tell the provider, and sign in the usual way if you can."
 )
+FAULT: Final = "The console has a fault, which is in its log. Tell the provider at which time you met it."
 LATER: Final = "The API server does not answer, or refuses the console. Try again in a minute; if it lasts, tell the provider."
 
 
@@ -152,12 +156,21 @@ class Console:
                 Route(f"{page}/audit", self._visited(self.audit)),
                 Route(f"{page}/audit.ndjson", self._visited(self.export_lines)),
                 Route(f"{page}/audit.csv", self._visited(self.export_table)),
-            ]
+            ],
+            exception_handlers={404: self._nowhere, 405: self._nowhere},
         )
+
+    async def _nowhere(self, request: Request, error: Exception) -> Response:
+        """What is at no address of the page."""
+        del request
+        status = error.status_code if isinstance(error, HTTPException) else 404
+        answer = self._page("message.html", None, status, title="No such page", message="There is no such page.")
+        answer.headers.update(self._headers)
+        return answer
 
     async def _healthy(self, request: Request) -> Response:
         del request
-        return PlainTextResponse("ok")
+        return PlainTextResponse("ok", headers=self._headers)
 
     async def _style(self, request: Request) -> Response:
         del request
@@ -183,6 +196,9 @@ class Console:
             except KubernetesError as error:
                 _LOG.error("the API server refused a request of the console, or did not answer: %s", error)
                 answer = self._page("message.html", session, 503, title="Not now", message=LATER)
+            except Exception:  # noqa: BLE001 - whatever it is, the answer has the headers, and the log the reason
+                _LOG.exception("a request ended with a fault of the console")
+                answer = self._page("message.html", session, 500, title="A fault", message=FAULT)
             answer.headers.update(self._headers)
             if answer.status_code == 429:
                 answer.headers["Retry-After"] = "600"
@@ -314,9 +330,12 @@ class Console:
                 "This address ends a sign-in that this browser has not begun, or has ended already. Nothing was changed.",
             )
         if "error" in query or not query.get("code"):
-            raise PageError(
-                400, "Not signed in", "The sign-in page refused the sign-in, or you cancelled it. Nothing was changed."
-            )
+            message = "The sign-in page refused the sign-in, or you cancelled it. Nothing was changed."
+            if purpose == "tenant":
+                message += (
+                    " If Entra asked for an administrator's approval: go on once it is given, and sign in at the tenant again."
+                )
+            raise PageError(400, "Not signed in", message)
         return begun, query["code"]
 
     async def sign_out(self, visit: Visit) -> Response:
@@ -450,6 +469,7 @@ class Console:
             found=found,
             key=found.key,
             draft=draft,
+            draft_in_force=draft_of_spec(found.key.spec),
             told=told,
             wrong=wrong or [],
             test=test,
