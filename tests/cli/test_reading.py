@@ -168,6 +168,23 @@ def test_status_tells_what_stops_when_and_who_must_act(run: Callable[..., Result
     assert f"kubectl cmk approve {known}/storage {V3}" in shown
 
 
+def test_status_says_who_makes_a_plan_come_true(
+    run: Callable[..., Result], known: str, write: Callable[[str, str, dict[str, Any]], None]
+) -> None:
+    planned = condition(
+        "Ready", "True", "PlanOnly", "the manifest asks to observe only; status.plan shows what would be written"
+    )
+    plan = {"summary": ["properties.encryption.keySource: Microsoft.Storage -> Microsoft.Keyvault"], "patch": "{}"}
+    write("encryptedresources", "docs", {"conditions": [planned], "plan": plan})
+    try:
+        (found,) = json.loads(run("status", "-n", known, "-o", "json").stdout)["resources"]
+        shown = " ".join(run("status", "-n", known).stdout.split())
+    finally:
+        write("encryptedresources", "docs", {"conditions": None, "plan": None})
+    assert (found["ready"], found["whoMustAct"], found["plan"]) == ("True", "platform engineer", plan["summary"])
+    assert f"Planned (mode Observe) {known}/docs: nothing is written; to have it written, the platform engineer sets" in shown
+
+
 def test_versions_says_plainly_what_may_be_disabled(run: Callable[..., Result], known: str) -> None:
     data = json.loads(run("versions", f"{known}/storage", "-o", "json").stdout)
     assert [(one["version"], one["mayDisable"], one["inUseBy"]) for one in data["versions"]] == [

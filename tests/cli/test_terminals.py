@@ -6,6 +6,8 @@ import fcntl
 import json
 import os
 import pty
+import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -81,11 +83,20 @@ def test_a_narrow_terminal_leaves_columns_out_and_says_so(customer: str, environ
     assert "documents" in wide
 
 
-def test_any_locale_prints_every_character(customer: str, environment: Mapping[str, str]) -> None:
-    own = {**environment, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp1252", "shift_jis"])
+def test_any_locale_and_code_page_prints_every_character(customer: str, environment: Mapping[str, str], encoding: str) -> None:
+    """Python takes the encoding of a pipe from the locale, on Windows from the code page, and both from this variable."""
+    own = {**environment, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": encoding}
     command = [str(PROGRAMS / "kubectl-cmk"), "handoff", customer, "--format", "text"]
     done = subprocess.run(command, env=own, capture_output=True, check=True)
-    done.stdout.decode("utf-8")
+    assert done.stdout.decode("utf-8") == letter_of(environment, customer)
+
+
+def letter_of(environment: Mapping[str, str], customer: str) -> str:
+    """The letter as a terminal with UTF-8 shows it."""
+    command = [str(PROGRAMS / "kubectl-cmk"), "handoff", customer, "--format", "text"]
+    own = {**environment, "PYTHONIOENCODING": "utf-8"}
+    return subprocess.run(command, env=own, capture_output=True, check=True).stdout.decode("utf-8")
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before the command", "behind it"])
@@ -163,3 +174,96 @@ def test_kubectl_completes_the_plugin(
     lines = subprocess.run(command, env=own, capture_output=True, text=True, check=True).stdout.splitlines()
     assert sorted(line.partition("\t")[0] for line in lines[:-1]) == suggested
     assert lines[-1] == directive
+
+
+SHELLS = {
+    "bash": """
+source <(kubectl completion bash)
+_get_comp_words_by_ref() { words=("${COMP_WORDS[@]}") cword=$COMP_CWORD cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}; }
+COMP_WORDS=(kubectl cmk stat) COMP_CWORD=2 COMP_LINE="kubectl cmk stat" COMP_POINT=16 COMP_TYPE=9
+__start_kubectl
+printf '%s\\n' "${COMPREPLY[@]}"
+""",
+    "zsh": """
+compdef() { : }
+source <(kubectl completion zsh)
+_describe() { print -rl -- "${(@P)2}"; }
+words=(kubectl cmk stat) CURRENT=3
+_kubectl
+""",
+    "fish": 'kubectl completion fish | source; complete -C "kubectl cmk stat"',
+}
+"""How the shell asks kubectl's own script what may stand in place of the last word, without its line editor."""
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_script_of_kubectl_completes_the_plugin_in_a_shell(
+    environment: Mapping[str, str], tmp_path: Path, shell: str
+) -> None:
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed")
+    own = {
+        **environment,
+        "PATH": f"{PROGRAMS}{os.pathsep}{environment['PATH']}",
+        "HOME": str(tmp_path),
+        "XDG_DATA_HOME": str(tmp_path),
+    }
+    done = subprocess.run([program, "-c", SHELLS[shell]], env=own, capture_output=True, text=True, check=True)
+    assert "status" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("status", "--as", "nobody", "-n", NAMESPACE), "the API server answers (Forbidden): customermanagedkeys"),
+        (("status", "--as", "nobody"), "If you may read one namespace only, name it: -n NAMESPACE"),
+        (("handoff", "never-was"), "the API server answers (NotFound): customertenants"),
+        (("status", "--context", "never-was"), "kubectl's configuration: context was not found"),
+        (("versions", "never-was"), "there is no CustomerManagedKey 'never-was'"),
+        (("versions", "Not_A_Name"), "is not the name of an object"),
+        (("approve", "storage", "--no-such-option"), "No such option"),
+        (("status", "-n", NAMESPACE, "-A"), "exclude each other"),
+        (("status", "--kubeconfig", "/nowhere"), "/nowhere"),
+        (("audit", "show", "-n", "never-was"), "there is no audit record in namespace never-was"),
+        (("preflight", "-f", "/nowhere.yaml"), "nowhere.yaml"),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, tuple) else "",
+)
+def test_every_error_has_one_prefix(run: Callable[..., Result], customer: str, arguments: tuple[str, ...], words: str) -> None:
+    done = run(*arguments)
+    assert done.exit_code in {1, 2}
+    assert words in done.stderr
+    assert len(re.findall(r"error", done.stderr.split(words)[0], re.IGNORECASE)) == 1
+    assert "\nError: " in f"\n{done.stderr}"
+
+
+@pytest.fixture
+def reader(cluster: Cluster) -> str:
+    """A person who may read keys and resources of one namespace, and nothing else."""
+    group = "rbac.authorization.k8s.io"
+    rule = {
+        "apiGroups": ["cmk-operator.dev"],
+        "resources": ["customermanagedkeys", "encryptedresources"],
+        "verbs": ["get", "list"],
+    }
+    common = {"apiVersion": f"{group}/v1", "metadata": {"name": "cmk-one", "namespace": NAMESPACE}}
+    binding = {
+        "subjects": [{"apiGroup": group, "kind": "User", "name": "one-namespace"}],
+        "roleRef": {"apiGroup": group, "kind": "Role", "name": "cmk-one"},
+    }
+    items = [common | {"kind": "Role", "rules": [rule]}, common | {"kind": "RoleBinding"} | binding]
+    cluster.kubectl("apply", "--filename", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    return "one-namespace"
+
+
+@pytest.mark.parametrize("command", ["versions", "impact"])
+def test_a_key_of_one_namespace_is_told_of_without_the_right_to_list_others(
+    run: Callable[..., Result], customer: str, reader: str, command: str
+) -> None:
+    done = run(command, f"{NAMESPACE}/storage", "--as", reader)
+    assert done.exit_code == 0, done.output
+    told = f"Warning: EncryptedResources of other namespaces than {NAMESPACE} are not seen: you may not list them"
+    assert told in done.stderr
+    within = run(command, "storage", "-n", NAMESPACE, "--as", reader)
+    assert (within.exit_code, within.stderr) == (0, "")

@@ -62,7 +62,7 @@ def test_what_may_not_be_seen_is_said_and_the_definitions_need_no_rights(run: Ca
     done = run("version", "--operator-namespace", lease, "--as", "nobody-in-particular", "--as-group", "system:authenticated")
     assert done.exit_code == 0, done.output
     assert (
-        "the operator's version: Error from server (Forbidden): leases.coordination.k8s.io is forbidden: User \"nobody"
+        "the operator's version: the API server answers (Forbidden): leases.coordination.k8s.io is forbidden: User \"nobody"
         in done.stdout
     )
     assert "customertenants.cmk-operator.dev Fits" in done.stdout

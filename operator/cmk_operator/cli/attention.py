@@ -41,7 +41,9 @@ def attention(conditions: Sequence[Condition]) -> Attention:
     if ready is None:
         return Attention("Unknown", Reason.NOT_SEEN.value, "the operator has not seen it yet: is it running?", None)
     if ready.status == "True":
-        return Attention(ready.status, ready.reason, ready.message, None)
+        # Under mode Observe the plan is all that was asked for; that it becomes true is up to whoever wrote the manifest.
+        who = Actor.PLATFORM_ENGINEER.value if ready.reason == Reason.PLAN_ONLY else None
+        return Attention(ready.status, ready.reason, ready.message, who)
     message = (stalled or ready).message
     who = who_must_act(message) if stalled is not None else None
     return Attention(ready.status, ready.reason, message, who if who is not None or stalled is None else "see the message")

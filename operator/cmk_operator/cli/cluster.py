@@ -7,7 +7,7 @@ import functools
 import json
 import re
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import click
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 REPORTER: Final = f"{GROUP}/cmk-operator"
 """The controller by which the operator's events are known."""
+FORBIDDEN: Final = "(Forbidden)"
+"""Words by which kubectl says that the API server refuses something for want of a right."""
+_PREFIX: Final = re.compile(r"^error: ", re.IGNORECASE | re.MULTILINE)
+_CONFIGURATION: Final = re.compile(r"^Error in configuration: ", re.MULTILINE)
+_SERVER: Final = re.compile(r"^Error from server(?= \(|:) ?", re.MULTILINE)
+_LOG_LINE: Final = re.compile(r"[EWIF]\d{4} \d\d:\d\d:\d\d")
 _NAME: Final = re.compile("[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
@@ -44,6 +50,8 @@ class Cluster:
     groups: tuple[str, ...] = ()
     request_timeout: str | None = None
     served: ServedDefinitions = field(default_factory=ServedDefinitions, compare=False)
+    unseen: set[str] = field(default_factory=set, compare=False)
+    """Kinds of which the person was told that not all are seen."""
 
     def get(self, model: type[ResourceT], name: str) -> ResourceT:
         """A cluster-wide object. Raises click.ClickException in the words of kubectl."""
@@ -52,8 +60,27 @@ class Cluster:
     def all(self, model: type[ResourceT]) -> tuple[ResourceT, ...]:
         """All objects of a kind in the namespace, or in all. Raises click.ClickException in the words of kubectl."""
         where = ["--namespace", self.namespace] if self.namespace else ["--all-namespaces"]
-        listed = self._json("get", f"{model.plural}.{GROUP}", *where)
+        try:
+            listed = self._json("get", f"{model.plural}.{GROUP}", *where)
+        except click.ClickException as error:
+            if self.namespace or FORBIDDEN not in error.message:
+                raise
+            raise click.ClickException(f"{error.message}. If you may read one namespace only, name it: -n NAMESPACE") from error
         return tuple(_read(model, item) for item in listed["items"])
+
+    def all_beside(self, model: type[ResourceT], key: CustomerManagedKey) -> tuple[ResourceT, ...]:
+        """As `all`, but of the key's namespace if no more may be read, with one warning. Raises click.ClickException."""
+        try:
+            return self.all(model)
+        except click.ClickException as error:
+            if self.namespace or FORBIDDEN not in error.message:
+                raise
+            namespace = key.metadata.namespace
+            found = replace(self, namespace=namespace).all(model)
+            if model.__name__ not in self.unseen:
+                warn(f"{model.__name__}s of other namespaces than {namespace} are not seen: you may not list them")
+                self.unseen.add(model.__name__)
+            return found
 
     def find(self, model: type[ResourceT], name: str) -> ResourceT:
         """An object in a namespace by `[NAMESPACE/]NAME`; without a namespace the only one of that name.
@@ -200,12 +227,24 @@ class Cluster:
         except FileNotFoundError as error:
             raise _without_kubectl() from error
         if done.returncode != 0:
-            raise click.ClickException(done.stderr.strip() or f"kubectl exited with {done.returncode}")
+            raise click.ClickException(without_prefix(done.stderr) or f"kubectl exited with {done.returncode}")
         return done.stdout
 
 
 def _without_kubectl() -> click.ClickException:
     return click.ClickException("kubectl is not on the PATH: install it, or add it to the PATH")
+
+
+def without_prefix(text: str) -> str:
+    """What kubectl says of a failure without "error:", which would be a second one, and without lines of its log."""
+    lines = text.strip().splitlines()
+    said = "\n".join([line for line in lines if not _LOG_LINE.match(line)] or lines)
+    return _SERVER.sub("the API server answers ", _CONFIGURATION.sub("kubectl's configuration: ", _PREFIX.sub("", said)))
+
+
+def warn(sentence: str) -> None:
+    """Tell a person what does not change the answer, apart from it: on standard error."""
+    click.echo(f"Warning: {sentence}", err=True)
 
 
 def checked_name(name: str) -> str:
@@ -271,6 +310,6 @@ def cluster_options(command: Callable[Concatenate[Cluster, OptionsP], None]) -> 
             command(cluster, *arguments, **options)
         finally:
             for sentence in cluster.served.warnings():
-                click.echo(f"Warning: {sentence}", err=True)
+                warn(sentence)
 
     return with_cluster

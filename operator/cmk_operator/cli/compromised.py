@@ -49,7 +49,7 @@ def compromised(cluster: Cluster, name: str, version: str | None, output: str | 
     if watch:
         _follow(cluster, f"{key.metadata.namespace}/{key.metadata.name}", wanted, as_json=output is not None)
         return
-    data = away_from(key, cluster.all(EncryptedResource), wanted, now(), _tenant_id(cluster, key))
+    data = away_from(key, cluster.all_beside(EncryptedResource, key), wanted, now(), _tenant_id(cluster, key))
     if output == "json":
         show_json(data)
     else:
@@ -145,7 +145,8 @@ def _something_left(left: dict[str, Any]) -> bool:
 def _follow(cluster: Cluster, name: str, version: str, *, as_json: bool) -> None:
     before: dict[str, Any] | None = None
     while True:
-        data = left_on(cluster.find(CustomerManagedKey, name), cluster.all(EncryptedResource), version, now())
+        key = cluster.find(CustomerManagedKey, name)
+        data = left_on(key, cluster.all_beside(EncryptedResource, key), version, now())
         if data != before:
             click.echo(json.dumps(data) if as_json else _line(data))
         left = data["still"] or data["notReadable"] or data["usersUnknown"]

@@ -12,7 +12,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.durations import parse_duration
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.cli.audit import NAMESPACE as OPERATOR_NAMESPACE
-from cmk_operator.cli.cluster import Cluster, checked_name, cluster_options
+from cmk_operator.cli.cluster import Cluster, checked_name, cluster_options, warn
 from cmk_operator.cli.presentation import console, instant, now, output_option, show_json, show_table, without_absent
 from cmk_operator.core.audit.chain import parse_entry
 from cmk_operator.core.audit.change import Event
@@ -90,7 +90,7 @@ def _told(cluster: Cluster) -> list[Happening]:
     try:
         return told(cluster.events())
     except click.ClickException as error:
-        click.echo(f"Kubernetes Events are left out: {error.message}", err=True)
+        warn(f"Kubernetes Events are left out: {error.message}")
         return []
 
 
@@ -116,7 +116,7 @@ def _recorded(cluster: Cluster, namespace: str) -> list[Happening]:
     try:
         return recorded(cluster.config_maps(namespace, NAMES))
     except click.ClickException as error:
-        click.echo(f"The audit record is left out: {error.message.splitlines()[0]}", err=True)
+        warn(f"the audit record is left out: {error.message.splitlines()[0]}")
         return []
 
 

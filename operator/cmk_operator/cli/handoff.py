@@ -15,7 +15,7 @@ from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.handover import handover_of, refused_keys
-from cmk_operator.cli.cluster import Cluster, cluster_options
+from cmk_operator.cli.cluster import Cluster, cluster_options, warn
 from cmk_operator.cli.presentation import console, output_option, show_command, show_lines
 from cmk_operator.core.handover.azure_cli import azure_cli_script
 from cmk_operator.core.handover.bicep import bicep_file
@@ -117,7 +117,7 @@ def handoff(
     if wrong := judge(handover, choices):
         raise click.UsageError("; ".join(wrong))
     for told in warnings(handover, choices):
-        click.echo(f"Warning: {told}", err=True)
+        warn(told)
     if options["directory"] is not None:
         _write(handover, choices, options["directory"], [form] if form else list(FORMATS), force=options["force"])
     elif output == "json":
@@ -135,7 +135,7 @@ def _handover(cluster: Cluster, name: str, wanted: tuple[str, ...]) -> Handover:
     if wanted:
         keys = _chosen(keys, wanted)
     for message in refused_keys(tenant, identity, keys):
-        click.echo(f"Left out: {message}", err=True)
+        warn(f"Left out: {message}")
     named = {(key.metadata.namespace, key.metadata.name) for key in keys}
     resources = [
         resource
@@ -148,7 +148,7 @@ def _handover(cluster: Cluster, name: str, wanted: tuple[str, ...]) -> Handover:
             f"FederatedIdentity {identity.metadata.name} has no application yet: its status says what it waits for"
         )
     if not keys:
-        click.echo("No CustomerManagedKey refers to this tenant yet: each allowed vault gets one key.", err=True)
+        warn("no CustomerManagedKey refers to this tenant yet: each allowed vault gets one key.")
     return handover
 
 

@@ -34,7 +34,7 @@ def show_impact(cluster: Cluster, name: str, version: str | None, output: str | 
         wanted = version_named(key, version) if version is not None else None
     except UnknownVersionError as error:
         raise click.UsageError(str(error)) from error
-    data = impact_data(key, cluster.all(EncryptedResource), wanted, now())
+    data = impact_data(key, cluster.all_beside(EncryptedResource, key), wanted, now())
     if output == "json":
         show_json(data)
     else:

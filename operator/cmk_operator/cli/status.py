@@ -14,10 +14,11 @@ from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import APPROVED_VERSION
 from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.cli.attention import NOBODY, Attention, attention
-from cmk_operator.cli.cluster import Cluster, cluster_options
+from cmk_operator.cli.cluster import Cluster, cluster_options, warn
 from cmk_operator.cli.presentation import console, instant, output_option, show_json, show_lines, show_table, without_absent
 from cmk_operator.core.access.state import AccessState
 from cmk_operator.core.conditions import ConditionType
+from cmk_operator.core.faults.fault import Actor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -78,7 +79,7 @@ def _cluster_wide(
     except click.ClickException as error:
         if "Forbidden" not in error.message and "NotFound" not in error.message:
             raise
-        click.echo(f"Tenants and identities are not shown: {error.message}", err=True)
+        warn(f"Tenants and identities are not shown: {error.message}")
         return (), ()
     if tenant is not None and not tenants and not cluster.namespace:
         raise click.ClickException(f"there is no CustomerTenant {tenant!r}")
@@ -92,7 +93,7 @@ def _organizations(cluster: Cluster, tenant: str | None) -> Sequence[Organizatio
     except click.ClickException as error:
         if "Forbidden" not in error.message and "resource type" not in error.message:
             raise
-        click.echo(f"OrganizationKeys are not shown: {error.message}", err=True)
+        warn(f"OrganizationKeys are not shown: {error.message}")
         return ()
     return [one for one in found if tenant is None or (one.spec.tenant_ref is not None and one.spec.tenant_ref.name == tenant)]
 
@@ -166,6 +167,7 @@ def _resource(resource: EncryptedResource) -> dict[str, Any]:
         "keyUri": found.applied.key_uri if found.applied is not None else None,
         "version": (found.applied.version or None) if found.applied is not None else None,
         "access": accessible.reason if accessible is not None else AccessState.UNKNOWN.value,
+        "plan": list(found.plan.summary) if found.plan is not None else [],
         **_attention(found.conditions),
     }
 
@@ -239,6 +241,13 @@ def _show(data: dict[str, list[dict[str, Any]]], *, wide: bool) -> None:
         if entry["ready"] != "True"
     ]
     show_lines(on, "Needs attention", due, "bold yellow")
+    plans = [
+        f"{one['namespace']}/{one['name']}: nothing is written; to have it written, the {Actor.PLATFORM_ENGINEER} sets spec.mode to "
+        f"Enforce: {'; '.join(one['plan'])}"
+        for one in data["resources"]
+        if one["plan"]
+    ]
+    show_lines(on, "Planned (mode Observe)", plans)
     waiting = [
         f"{key['namespace']}/{key['name']}: version {key['pendingVersion']} (kubectl cmk approve {key['namespace']}/{key['name']} "
         f"{key['pendingVersion']})"

@@ -26,7 +26,7 @@ def versions(cluster: Cluster, name: str, output: str | None) -> None:
     Everything counts that Azure lists on the key; what no manifest names has its Azure resource id.
     """
     key = cluster.find(CustomerManagedKey, name)
-    data = version_table(key, cluster.all(EncryptedResource), now())
+    data = version_table(key, cluster.all_beside(EncryptedResource, key), now())
     if output == "json":
         show_json(data)
     else:

@@ -7,7 +7,9 @@ import pytest
 from cmk_operator.api.conditions import Condition, Truth
 from cmk_operator.cli.attention import attention, who_must_act
 from cmk_operator.core.access.verdict import judge_access
+from cmk_operator.core.encryption.decide import PLAN_ONLY
 from cmk_operator.core.faults.fault import Actor
+from cmk_operator.core.faults.reason import Reason
 from tests.unit.samples import NOW, states
 
 
@@ -28,6 +30,11 @@ def test_the_person_whom_a_verdict_names_is_found_in_its_sentence(state: str) ->
 def test_what_is_ready_needs_nobody() -> None:
     found = attention([condition("Ready", "True", "all is well")])
     assert (found.is_due, found.who) == (False, None)
+
+
+def test_a_plan_under_mode_observe_is_up_to_the_platform_engineer() -> None:
+    found = attention([condition("Ready", "True", PLAN_ONLY, Reason.PLAN_ONLY.value)])
+    assert (found.is_due, found.who) == (False, "platform engineer")
 
 
 def test_what_is_stalled_names_who_must_act() -> None:
