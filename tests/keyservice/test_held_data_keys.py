@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
@@ -15,6 +16,8 @@ from cmk_keyservice.keys.cache import Cache, Held
 from cmk_keyservice.keys.data_key import DataKey
 from cmk_keyservice.keys.epochs import NewEpoch, NewestKey, new_epoch
 from cmk_keyservice.keys.flights import Flights
+from cmk_keyservice.keys.wrapping import Wrapping
+from cmk_keyservice.store.rows import DataKeyRow
 from cmk_keyservice.vaults.accepted import PLATFORM_KEY, Accepted
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ PRIMITIVE = DataKeyPrimitive(uuid4(), 1, new_material())
 
 def held(data_key_id: UUID, organization: str = "acme") -> Held:
     data_key = DataKey(data_key_id, organization, "shop/api", "rows", 1, PRIMITIVE, 60.0)
-    return Held(data_key, OWN.kid, 1, 0.0, 60.0, 60.0)
+    return Held(data_key, OWN.kid, 0.0, 60.0, 60.0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["acme", "contoso"])), max_size=60), st.integers(1, 5))
@@ -115,3 +118,46 @@ async def test_a_failed_attempt_is_told_to_all_and_not_kept() -> None:
         begin = cast("Callable[[], Awaitable[int]]", attempt)
         results += await asyncio.gather(*(flights.join("a", begin) for _ in range(3)), return_exceptions=True)  # type: ignore[arg-type]  # coroutines
     assert [type(one) for one in results] == [LookupError] * 3 + [int] * 3
+
+
+@pytest.mark.parametrize(("purpose", "kept"), [("orders", False), ("wrap/a", False), ("index/a", True), ("leased/a", True)])
+def test_a_data_key_keeps_its_bytes_only_where_it_leaves_the_service_or_serves_indexes(*, purpose: str, kept: bool) -> None:
+    primitive = Wrapping.data_key(row(purpose), new_material(), 60.0).primitive
+    if kept:
+        assert len(primitive.material) == 32
+    else:
+        with pytest.raises(LookupError, match="neither leaves the service nor serves indexes"):
+            _ = primitive.material
+
+
+def test_data_keys_share_the_texts_that_they_have_in_common_whatever_kind_of_text_a_row_has() -> None:
+    class Text(str):
+        __slots__ = ()
+
+    first, second = (Wrapping.data_key(row("orders", text), new_material(), 60.0) for text in (str, Text))
+    assert first.organization is second.organization
+    assert first.service is second.service
+    assert type(second.service) is str
+
+
+def row(purpose: str, text: Callable[[str], str] = str) -> DataKeyRow:
+    now = datetime(2026, 11, 30, tzinfo=UTC)
+    return DataKeyRow(
+        id=uuid4(),
+        organization=text(b"acme".decode()),
+        service=text(b"shop/api".decode()),
+        purpose=purpose,
+        epoch=1,
+        suite=1,
+        state="Active",
+        kid=OWN.kid,
+        algorithm=OWN.algorithm,
+        edek=b"",
+        context_digest=b"",
+        created_at=now,
+        age=0.0,
+        row_version=1,
+        previous_kid=None,
+        previous_algorithm=None,
+        previous_edek=None,
+    )

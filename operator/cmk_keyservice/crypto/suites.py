@@ -28,11 +28,14 @@ aead.register()
 
 
 class DataKeyPrimitive:
-    """A data key that can encrypt; `material` is its 32 bytes, for a lease. Nothing prints it."""
+    """A data key that can encrypt. Nothing prints it.
 
-    __slots__ = ("aead", "id", "material", "suite")
+    `keeps_material`: whether its 32 bytes stay beside Tink's copy of them, for a lease or for the keys of indexes.
+    """
 
-    def __init__(self, id_: UUID, suite: int, material: bytes) -> None:
+    __slots__ = ("_material", "aead", "id", "suite")
+
+    def __init__(self, id_: UUID, suite: int, material: bytes, *, keeps_material: bool = True) -> None:
         if suite != XAES_256_GCM:
             raise problem_error(
                 Kind.INVALID,
@@ -42,8 +45,16 @@ class DataKeyPrimitive:
             )
         self.id: Final = id_
         self.suite: Final = suite
-        self.material: Final = material
         self.aead: Final[Any] = _xaes(material)
+        """Tink's primitive."""
+        self._material: Final = material if keeps_material else None
+
+    @property
+    def material(self) -> bytes:
+        """The 32 bytes. Raises `LookupError` if this data key is one that never needs them."""
+        if self._material is None:
+            raise LookupError(f"data key {self.id} neither leaves the service nor serves indexes")
+        return self._material
 
     def __repr__(self) -> str:
         return f"DataKeyPrimitive({self.id})"

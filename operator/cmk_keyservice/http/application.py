@@ -17,7 +17,7 @@ from starlette.routing import Route, Router
 from cmk_keyservice.callers.caller import Place
 from cmk_keyservice.http import bodies
 from cmk_keyservice.http.openapi import DOCUMENT
-from cmk_keyservice.http.operations import LEASED, OPERATIONS, Ask, Named, Newest, Operation, Work, other_use
+from cmk_keyservice.http.operations import OPERATIONS, Ask, Named, Newest, Operation, Work, other_use
 from cmk_keyservice.http.problems import (
     Answer,
     RequestError,
@@ -28,6 +28,7 @@ from cmk_keyservice.http.problems import (
 from cmk_keyservice.http.reading import CallerGoneError, Items, read_body, read_one
 from cmk_keyservice.http.server import EXCHANGE
 from cmk_keyservice.keys.problems import encrypts_nothing_new
+from cmk_keyservice.keys.uses import LEASED, is_leased
 from cmk_keyservice.problem import Kind, Problem, ProblemError
 
 if TYPE_CHECKING:
@@ -252,7 +253,7 @@ class DataKeyAnswers:
         if isinstance(wanted, Newest):
             return await work.source.lease(work.organization, wanted.service, wanted.purpose)
         key = await work.key(wanted)
-        if not key.purpose.startswith(LEASED):
+        if not is_leased(key.purpose):
             # A key that never left the service must not leave it because somebody may unwrap leased ones.
             raise other_use(key.id)
         return await work.source.lease(work.organization, wanted.service, key.purpose, key.id)

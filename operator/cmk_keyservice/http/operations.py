@@ -1,9 +1,4 @@
-"""What each operation does with one item: which data key it needs, and what it makes with it.
-
-A data key serves one use only, which its purpose in the table tells: data that is encrypted here (`orders`), keys of callers that
-are wrapped here (`wrap/orders`), indexes (`index/orders`), and keys that leave the service on a lease (`leased/orders`). So the
-right to one use is never the right to another.
-"""
+"""What each operation does with one item: which data key it needs, and what it makes with it."""
 
 from __future__ import annotations
 
@@ -16,6 +11,7 @@ from cmk_keyservice.crypto.ciphertext import data_key_id_of, header_of
 from cmk_keyservice.crypto.context import common_context
 from cmk_keyservice.crypto.suites import Bound, keyed_index
 from cmk_keyservice.http import bodies
+from cmk_keyservice.keys.uses import INDEX, LEASED, WRAP, is_data, is_wrap
 from cmk_keyservice.problem import Kind, Problem, ProblemError, problem_error
 
 if TYPE_CHECKING:
@@ -26,9 +22,6 @@ if TYPE_CHECKING:
     from cmk_keyservice.callers.reviews import Reviews
     from cmk_keyservice.keys.data_key import DataKey, Lease
 
-WRAP: Final = "wrap/"
-INDEX: Final = "index/"
-LEASED: Final = "leased/"
 SHARE: Final = "share"
 AT_ONCE: Final = 16
 """Data keys that one request asks for at the same time."""
@@ -205,14 +198,6 @@ def other_use(data_key_id: UUID) -> ProblemError:
     )
 
 
-def _is_data(purpose: str) -> bool:
-    return not purpose.startswith((WRAP, INDEX))
-
-
-def _is_wrap(purpose: str) -> bool:
-    return purpose.startswith(WRAP)
-
-
 def _newest(prefix: str = "") -> Find:
     """Finds the newest data key of the purpose that is asked for."""
 
@@ -339,14 +324,14 @@ OPERATIONS: Final = (
         _newest(),
         encrypt,
     ),
-    Operation("decrypt", "Decrypt data.", bodies.Decrypt, bodies.Decrypted, _ciphertext, _named(_is_data), decrypt),
+    Operation("decrypt", "Decrypt data.", bodies.Decrypt, bodies.Decrypted, _ciphertext, _named(is_data), decrypt),
     Operation(
         "reencrypt",
         "Bring ciphertexts under the newest data key, or into another context, without a plaintext in the answer.",
         bodies.Reencrypt,
         bodies.Reencrypted,
         _ciphertext,
-        _named(_is_data, renewed=True),
+        _named(is_data, renewed=True),
         reencrypt,
     ),
     Operation(
@@ -365,7 +350,7 @@ OPERATIONS: Final = (
         bodies.Unwrap,
         bodies.Unwrapped,
         _wrapped_key,
-        _named(_is_wrap),
+        _named(is_wrap),
         unwrap,
     ),
     Operation(
@@ -374,7 +359,7 @@ OPERATIONS: Final = (
         bodies.Rewrap,
         bodies.Rewrapped,
         _wrapped_key,
-        _named(_is_wrap, renewed=True),
+        _named(is_wrap, renewed=True),
         rewrap,
     ),
 )

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from cmk_keyservice.keys.data_key import DataKey  # noqa: TC001 - msgspec reads the annotations at run time
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from cmk_keyservice.keys.data_key import DataKey
 
-
-@dataclass(slots=True)
-class Held:
+class Held(Struct, gc=False):
     """One data key in memory. Times are in seconds of the service's clock; no use of it moves any of them."""
 
-    data_key: DataKey = field(repr=False)
+    data_key: DataKey
     kid: str
     """The key version that unwrapped it."""
-    row_version: int
     unwrapped_at: float
     """When the unwrap was sent."""
     serves_until: float

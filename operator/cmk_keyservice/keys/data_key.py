@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from uuid import UUID  # noqa: TC003 - msgspec reads the annotations at run time
 
-if TYPE_CHECKING:
-    from uuid import UUID
+from msgspec import Struct
 
-    from cmk_keyservice.crypto.suites import DataKeyPrimitive
+from cmk_keyservice.crypto.suites import DataKeyPrimitive  # noqa: TC001 - as above
 
 
-@dataclass(frozen=True, slots=True)
-class DataKey:
-    """A data key in the clear. Its text form shows no key.
+class DataKey(Struct, frozen=True, gc=False):
+    """A data key in the clear. Its text form shows no key. There are tens of thousands, and none is part of a cycle.
 
     `expires`: until when it may be used, in seconds of the service's own clock.
     """
@@ -23,7 +21,7 @@ class DataKey:
     service: str
     purpose: str
     epoch: int
-    primitive: DataKeyPrimitive = field(repr=False, compare=False)
+    primitive: DataKeyPrimitive
     """Encrypts and decrypts; its `material` is for a lease."""
     expires: float
 

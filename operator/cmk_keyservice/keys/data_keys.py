@@ -8,6 +8,8 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from msgspec import structs
+
 from cmk_keyservice.keys.admission import fence_of
 from cmk_keyservice.keys.cache import Held
 from cmk_keyservice.keys.data_key import DataKey, Lease
@@ -23,6 +25,7 @@ from cmk_keyservice.keys.problems import (
 )
 from cmk_keyservice.keys.recorded import created, key_used
 from cmk_keyservice.keys.standing import lease_seconds
+from cmk_keyservice.keys.wrapping import shared
 from cmk_keyservice.problem import Kind, Problem, ProblemError
 from cmk_keyservice.store.rows import Fence, Fenced
 from cmk_keyservice.vaults.accepted import PLATFORM_KEY
@@ -197,7 +200,7 @@ class DataKeys:
         """The data key with the time until which access is proven now."""
         expires = min(held.serves_until, known.until)
         if held.data_key.expires != expires:
-            held.data_key = replace(held.data_key, expires=expires)
+            held.data_key = structs.replace(held.data_key, expires=expires)
         return held
 
     async def _load(self, organization: Organization, data_key_id: UUID) -> Held | Problem:
@@ -276,8 +279,7 @@ class DataKeys:
         self._access.succeeded(organization, row.kid, sent_at)
         held = Held(
             data_key=self._wrapping.data_key(row, material, known.until),
-            kid=row.kid,
-            row_version=row.row_version,
+            kid=shared(row.kid),
             unwrapped_at=sent_at,
             serves_until=sent_at + self._held_for + known.bounds.ceiling,
             renew_at=sent_at + self._held_for * random.uniform(EARLIEST, 1.0),  # noqa: S311 - spreads work, guards nothing

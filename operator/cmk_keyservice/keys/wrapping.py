@@ -7,6 +7,7 @@ data key.
 from __future__ import annotations
 
 import hmac
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import uuid4
@@ -18,6 +19,7 @@ from cmk_keyservice.crypto.suites import DataKeyPrimitive, new_material
 from cmk_keyservice.crypto.wrapped_payload import pack, unpack
 from cmk_keyservice.keys.data_key import DataKey
 from cmk_keyservice.keys.problems import wrap_not_confirmed
+from cmk_keyservice.keys.uses import needs_material
 from cmk_keyservice.store.rows import NewDataKey, Rewrapped
 from cmk_keyservice.vaults.accepted import PLATFORM_KEY
 from cmk_keyservice.vaults.answers import NotDone
@@ -102,15 +104,9 @@ class Wrapping:
     @staticmethod
     def data_key(row: DataKeyRow, material: bytes, expires: float) -> DataKey:
         """The data key for use in this process."""
-        return DataKey(
-            row.id,
-            row.organization,
-            row.service,
-            row.purpose,
-            row.epoch,
-            DataKeyPrimitive(row.id, row.suite, material),
-            expires,
-        )
+        primitive = DataKeyPrimitive(row.id, row.suite, material, keeps_material=needs_material(row.purpose))
+        organization, service = shared(row.organization), shared(row.service)
+        return DataKey(row.id, organization, service, row.purpose, row.epoch, primitive, expires)
 
     async def _wrapped(
         self, organization: Organization, accepted: Accepted, payload: bytes, purpose: str, *, background: bool
@@ -132,6 +128,11 @@ class Wrapping:
             return NotDone(wrap_not_confirmed(accepted.kid, "it unwraps to something else"), request_id=again.request_id)
         ids = f"{wrapped.request_id or ''} {again.request_id or ''}".strip()
         return wrapped.kid, wrapped.algorithm, wrapped.ciphertext, ids
+
+
+def shared(text: str) -> str:
+    """The one copy of a text that thousands of data keys in memory have in common, each of them read from a row."""
+    return sys.intern(str(text))  # which takes no subclass of str
 
 
 def _digest_of(row: DataKeyRow) -> bytes:
