@@ -38,6 +38,7 @@ class Fault:
     host: str = "*"
     path: str = ".*"
     method: str | None = None
+    user_agent: str = ""
     times: int | None = None
     status: int = 503
     code: str = "ServiceUnavailable"
@@ -55,12 +56,13 @@ class Fault:
     hits: int = 0
 
     def matches(self, exchange: Exchange) -> bool:
-        """By host glob, path regular expression (on the path with its query) and method."""
+        """By host glob, method, and regular expressions on the path with its query and on the User-Agent."""
         return (
             (self.times is None or self.hits < self.times)
             and (self.method is None or self.method.upper() == exchange.method)
             and fnmatchcase(exchange.host, self.host.lower())
             and re.search(self.path, exchange.raw_target, re.IGNORECASE) is not None
+            and re.search(self.user_agent, exchange.headers.get("user-agent", "")) is not None
         )
 
 
@@ -86,10 +88,11 @@ class Faults:
             base64.b64decode(fault.raw or "", validate=True)
         except ValueError as error:
             raise ValueError("raw is no base64") from error
-        try:
-            re.compile(fault.path)
-        except re.error as error:
-            raise ValueError(f"path is no regular expression: {error}") from error
+        for name, expression in (("path", fault.path), ("user_agent", fault.user_agent)):
+            try:
+                re.compile(expression)
+            except re.error as error:
+                raise ValueError(f"{name} is no regular expression: {error}") from error
         self._all[fault.id] = fault
         return fault
 
