@@ -205,9 +205,12 @@ class Access:
         return being_confirmed(self._confirm)
 
     async def learn(self, organization: Organization, shared: Proof | None, asked_at: float, answered_at: float) -> None:
-        """Take over what another replica found, by its age when it was read between the two times."""
+        """Take over what another replica found, by its age when it was read between the two times.
+
+        What is from the future counts as nothing: the database's clock went back, or somebody else wrote it.
+        """
         known = self.of(organization)
-        if shared is None or known is None:
+        if shared is None or known is None or min(shared.asked_age, shared.age or 0.0) < 0:
             return
         if (shared.uid, shared.revision) != (known.fence.uid, known.fence.revision):
             if shared.uid != known.fence.uid or shared.revision > known.fence.revision:

@@ -22,11 +22,12 @@ _WRITE: Final = text(
         uid = excluded.uid, revision = excluded.revision, kid = excluded.kid, asked_at = excluded.asked_at,
         verdict = excluded.verdict, detail = excluded.detail,
         proven_at = CASE WHEN (old.uid, old.revision, old.kid) = (excluded.uid, excluded.revision, excluded.kid)
+                              AND greatest(old.asked_at, old.proven_at) <= clock_timestamp()
                          THEN greatest(old.proven_at, excluded.proven_at) ELSE excluded.proven_at END,
         refused_at = CASE WHEN excluded.proven_at IS NOT NULL THEN NULL
                           WHEN (old.uid, old.revision, old.kid) = (excluded.uid, excluded.revision, excluded.kid)
                           THEN coalesce(old.refused_at, excluded.refused_at) ELSE excluded.refused_at END
-    WHERE excluded.asked_at >= old.asked_at
+    WHERE excluded.asked_at >= old.asked_at OR old.asked_at > clock_timestamp()
     RETURNING pg_notify(:channel, :payload)
     """
 )
@@ -47,7 +48,8 @@ class Proofs(Notices):
     async def write_proof(self, organization: str, fence: Fence, kid: str, verdict: Word, detail: str, age: float) -> bool:
         """Note a look at the key that was sent `age` seconds ago, and tell all replicas; False if a later one is known.
 
-        The success counts from when the vault was asked. Of settings that are not the row's, nothing is kept.
+        The success counts from when the vault was asked. Of settings that are not the row's, nothing is kept, and nothing of a
+        row from the future: the database's clock went back, or somebody else wrote it.
         """
         values = {
             "organization": organization,

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import text
 
 from cmk_keyservice.keys.clock import seconds
 from cmk_keyservice.keys.limits import Limits
@@ -120,6 +121,30 @@ async def test_what_one_replica_finds_holds_for_another_whose_clock_differs_by_a
     await behind.access.learn_from_all(acme.name)
     assert behind.access.state(known_of(behind, acme)) is Serving.REFUSED
     assert (await problem_of(behind.data_keys.by_id(acme.name, data_key.id))).kind is Kind.DENIED
+
+
+@pytest.mark.parametrize("columns", [("asked_at", "proven_at"), ("proven_at",)])
+async def test_a_proof_from_the_future_proves_nothing_and_gives_way_to_the_next_look(
+    acme: World, columns: tuple[str, ...]
+) -> None:
+    clock = Clock()
+    replica, other = await acme.replica(clock=clock), await acme.replica(clock=clock)
+    data_key = await replica.data_keys.current(acme.name, SERVICE, "orders")
+    await replica.access.look_if_due(acme.organization())
+    await acme.turn(clock, 60)
+    changes = ", ".join(f"{column} = {column} + interval '1 day'" for column in columns)
+    async with replica.store.transaction() as connection:
+        await connection.execute(text(f"UPDATE proof SET {changes}"))  # noqa: S608 - columns of this test
+    await acme.disable()
+    await other.access.learn_from_all(acme.name)
+    assert known_of(other, acme).standing.proven_at < seconds()
+    await replica.access.look_if_due(acme.organization())
+    assert (await problem_of(replica.data_keys.by_id(acme.name, data_key.id))).kind is Kind.DENIED
+    await other.access.learn_from_all(acme.name)
+    assert other.access.state(known_of(other, acme)) is Serving.REFUSED
+    shared = await replica.store.read_proof(acme.name)
+    assert shared is not None
+    assert shared.asked_age >= 0
 
 
 async def test_without_the_database_known_data_keys_go_on_and_nothing_new_is_made(acme: World) -> None:
