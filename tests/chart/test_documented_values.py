@@ -47,7 +47,7 @@ def test_the_chart_takes_the_values_of_every_documented_command() -> None:
 
 def test_what_the_chart_does_not_know_is_found() -> None:
     with pytest.raises(HelmError, match="additional properties"):
-        helm(*_rendered_as(["upgrade", "--install", "cmk-operator", "charts/cmk-operator", "--set", "replicas=2"]))
+        helm(*_rendered_as(["upgrade", "--install", "cmk-operator", "charts/cmk-operator", "--set", "replicaSets=2"]))
 
 
 def test_each_upgrade_names_the_namespace_of_its_release() -> None:

@@ -93,7 +93,8 @@ def arguments_of(program: str, found: list[Block]) -> list[tuple[Block, list[str
     called: list[tuple[Block, list[str]]] = []
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "record"
-        recorder = f"""{{ printf '%s\\0' "$@" >> {record}; printf '\\036' >> {record}; echo id; }}"""
+        # One write for each call: both ends of a pipe may write at the same time.
+        recorder = f"""{{ printf '%s\\0' "$@" $'\\036' >> {record}; echo id; }}"""
         stubs = "".join(f"{name}() {recorder if name == program else '{ echo id; }'}\n" for name in (*PROGRAMS, "jq"))
         for block in found:
             if not re.search(rf"(?<![\w/-]){program} ", block.text):
@@ -106,7 +107,7 @@ def arguments_of(program: str, found: list[Block]) -> list[tuple[Block, list[str
                 stdin=subprocess.DEVNULL,
                 env={"PATH": "/usr/bin:/bin"},
             )
-            calls = record.read_text(encoding="utf-8").split("\036")[:-1] if record.exists() else []
+            calls = record.read_text(encoding="utf-8").split("\036\0")[:-1] if record.exists() else []
             record.unlink(missing_ok=True)
             called += [(block, call.split("\0")[:-1]) for call in calls]
     return called

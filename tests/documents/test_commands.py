@@ -42,6 +42,17 @@ def test_kubectl_cmk_takes_every_documented_command() -> None:
         assert answer.exit_code == 0, f"{block}: {answer.output}"
 
 
+def test_each_variable_of_the_examples_is_set_by_a_block_of_the_pages() -> None:
+    used = {name for path in (ROOT / "examples").rglob("*.yaml") for name in re.findall(r"\$\{(\w+)\}", path.read_text())}
+    assert used, "the examples are manifests for envsubst"
+    set_by_a_block = {name for block in WITH_COMMANDS for name in re.findall(r"(\w+)=", block.text) if "export " in block.text}
+    assert used - set_by_a_block == set()
+
+
+def test_the_readme_can_be_read_at_one_sitting() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
 def test_words_in_capitals_stand_for_names_and_other_words_stay() -> None:
     assert filled_in("kubectl get cmk KEY -n NS $NAME KEYS NAME=x cmk/KEY") == (
         "kubectl get cmk fabrikam -n fabrikam $NAME KEYS NAME=x cmk/fabrikam"
