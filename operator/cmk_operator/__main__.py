@@ -60,6 +60,7 @@ from cmk_operator.reconcile.notifications.delivery import WORKERS as DELIVERY_WO
 from cmk_operator.reconcile.notifications.delivery import Deliveries
 from cmk_operator.reconcile.old_claims import OldClaims
 from cmk_operator.reconcile.preflight.waiting import LANE as WAITING_PREFLIGHTS
+from cmk_operator.reconcile.support.requests import LANE as SUPPORT
 from cmk_operator.settings import Settings
 from cmk_operator.sinks.receivers import Receivers
 from cmk_operator.telemetry import Telemetry
@@ -154,7 +155,9 @@ async def run(settings: Settings, connection: Connection) -> int:
             send = (await stack.enter_async_context(copies)).send
         journal = Journal(store, _utc_now, telemetry, send, tenant_of=functools.partial(tenant_in, inventory))
         changes = Changes(REQUEST_PAUSE, CHANGES_AT_ONCE, queue.add)
-        cluster = Cluster(client, inventory, queue.add, changes.noted, settings.operator_class, settings.licences)
+        cluster = Cluster(
+            client, inventory, queue.add, changes.noted, settings.operator_class, settings.licences, settings.support_requests
+        )
         limits = intervals.claim_limits()
         observations = Observations(inventory, limits, _utc_now)
         events = EventRecorder(client, settings.instance, inventory)
@@ -295,6 +298,7 @@ def lanes_of(settings: Settings, deliveries: Deliveries) -> dict[str, FairLane[O
         CustomerTenant.plural: FairLane(4),
         DELIVERIES: FairLane(DELIVERY_WORKERS, most_of=deliveries.at_once),
         LISTS: FairLane(2),
+        SUPPORT: FairLane(1),
         Preflight.plural: FairLane(2),
         WAITING_PREFLIGHTS: FairLane(2),
         CustomerManagedKey.plural: FairLane(settings.key_workers),

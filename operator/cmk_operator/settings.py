@@ -93,6 +93,13 @@ class Settings(ProcessSettings):
         default=False,
         description="Whether an organization needs a licence for a key of its own (the chart's value licences.enabled).",
     )
+    support_requests: bool = Field(
+        default=False,
+        description=(
+            "Whether SupportRequests make administrators of organizations. Set it only where the admission policy for them is in force "
+            "(the chart's value supportRequests.enabled)."
+        ),
+    )
     instance: str = Field(
         default="cmk-operator",
         min_length=1,

@@ -26,6 +26,7 @@ PLURALS = {
     "EncryptedResource": "encryptedresources",
     "OrganizationKey": "organizationkeys",
     "Preflight": "preflights",
+    "SupportRequest": "supportrequests",
 }
 NAMESPACED = frozenset({"CustomerManagedKey", "EncryptedResource", "OrganizationKey", "Preflight"})
 PATIENCE = 90.0

@@ -199,6 +199,19 @@ LICENCE = {"NAME": "organizations", "ACCESS-METHODS": '["Application"]', "VIEW-O
 """The Licence: its name is given, and it has no status."""
 
 
+SUPPORT = {
+    "NAME": "ticket",
+    "ORGANIZATION": "acme",
+    "SUBJECT": "8c1d",
+    "REQUESTED-BY": "alice",
+    "APPROVED-BY": "bob",
+    "UNTIL": "2026-12-01T00:00:00Z",
+    "STATE": "Active",
+    "MESSAGE": "until then",
+}
+"""A SupportRequest, with its wide columns."""
+
+
 def of(short_name: str) -> tuple[str, ...]:
     return (
         "get",
@@ -232,6 +245,25 @@ def test_kubectl_shows_the_columns_of_the_licence(api: Api, cluster: Cluster) ->
         cluster.kubectl("delete", "cmklicence", "organizations")
     assert row.pop("AGE")
     assert row == LICENCE
+
+
+def test_kubectl_shows_the_columns_of_a_support_request(cluster: Cluster) -> None:
+    spec = {"organizationId": "acme", "subject": "8c1d", "ticket": "4711", "until": SUPPORT["UNTIL"], "requestedBy": "alice"}
+    body = {
+        "apiVersion": "cmk-operator.dev/v1alpha1",
+        "kind": "SupportRequest",
+        "metadata": {"name": "ticket"},
+        "spec": {**spec, "approvedBy": "bob"},
+    }
+    cluster.kubectl("apply", "--filename", "-", stdin=json.dumps(body))
+    try:
+        status = json.dumps({"status": {"state": "Active", "message": SUPPORT["MESSAGE"]}})
+        cluster.kubectl("patch", "cmksupport", "ticket", "--subresource=status", "--type=merge", "--patch", status)
+        row = table(cluster.kubectl("get", "cmksupport", "--output", "wide"))
+    finally:
+        cluster.kubectl("delete", "cmksupport", "ticket")
+    assert row.pop("AGE")
+    assert row == SUPPORT
 
 
 @pytest.mark.parametrize("short_name", list(WIDE))
@@ -331,6 +363,7 @@ def test_every_column_of_the_definitions_is_looked_at_here() -> None:
     from cmk_operator.api.crd import KINDS as DEFINED  # noqa: PLC0415 - the operator's own list
 
     for kind in DEFINED:
-        shown_here = LICENCE if kind.short_name == "cmklicence" else NARROW[kind.short_name] | WIDE[kind.short_name]
+        others = {"cmklicence": LICENCE, "cmksupport": SUPPORT}
+        shown_here = others.get(kind.short_name) or NARROW[kind.short_name] | WIDE[kind.short_name]
         looked_at = {"AGE", *shown_here} - {"NAME"}
         assert {column.name.upper() for column in kind.columns} == looked_at

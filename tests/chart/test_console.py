@@ -184,7 +184,7 @@ def test_it_reads_each_config_map_of_the_record_and_no_other() -> None:
 def test_it_holds_what_it_asks_for_and_nothing_else() -> None:
     held = {
         (item["kind"], resource, verb)
-        for item in parts(SECRETS)
+        for item in parts(SECRETS, "supportRequests.enabled=true")
         if item["kind"] in {"Role", "ClusterRole"}
         for rule in item["rules"]
         for resource in rule["resources"]
@@ -197,6 +197,7 @@ def test_it_holds_what_it_asks_for_and_nothing_else() -> None:
         ("ClusterRole", "organizationkeys/status", "patch"),  # what is known of break-glass accounts
         ("ClusterRole", "customertenants", "list"),  # the choice of tenants
         ("ClusterRole", "federatedidentities", "get"),  # the platform's application
+        ("ClusterRole", "supportrequests", "get"),  # whether support has made a person an administrator
         ("ClusterRole", "preflights", "create"),
         ("ClusterRole", "preflights", "get"),
         ("Role", "configmaps", "get"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from sandbox.kubernetes import cluster as clusters
 from sandbox.kubernetes.servers import ClusterError
 from tests.admission.manifests import ACCOUNT
-from tests.chart.conftest import NAMESPACE
+from tests.chart.conftest import CHART, NAMESPACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,3 +210,105 @@ def _until_refused(act: Callable[[], object]) -> None:
         except ClusterError:
             return
     pytest.fail("the policy is not in force")
+
+
+SERVICE = f"system:serviceaccount:{NAMESPACE}:cmk-operator"
+PEOPLE = {"alice": ("requester", "approver"), "bob": ("approver",), "carol": ("approver",), SERVICE: ("requester", "approver")}
+REQUEST: dict[str, Any] = {"organizationId": "acme", "subject": "8c1d", "ticket": "4711", "requestedBy": "alice"}
+
+
+@pytest.fixture(scope="module")
+def support(installed: Installation) -> Callable[..., str]:
+    """kubectl as a person, whom RBAC lets do what the chart's ClusterRoles give."""
+    installed.helm("upgrade", "cmk-operator", CHART, "--reuse-values", "--set", "supportRequests.enabled=true")
+    for number, (person, roles) in enumerate(PEOPLE.items()):
+        for role in roles:
+            binding = ("create", "clusterrolebinding", f"support-{number}-{role}", f"--user={person}")
+            installed.cluster.kubectl(*binding, f"--clusterrole=cmk-operator-support-{role}")
+
+    def kubectl(person: str, *arguments: str, stdin: str | None = None) -> str:
+        return installed.cluster.kubectl("--as", person, *arguments, stdin=stdin)
+
+    _until_refused(lambda: kubectl("alice", "create", "--dry-run=server", "--filename", "-", stdin=request(requestedBy="bob")))
+    kubectl("alice", "create", "--filename", "-", stdin=request())
+    return kubectl
+
+
+def request(hours: float = 4, name: str = "ticket", **spec: Any) -> str:
+    until = (datetime.now(UTC) + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    body = {
+        "apiVersion": API_VERSION,
+        "kind": "SupportRequest",
+        "metadata": {"name": name},
+        "spec": {**REQUEST, "until": until},
+    }
+    return json.dumps({**body, "spec": {**body["spec"], **spec}})  # type: ignore[dict-item] # a manifest
+
+
+@pytest.mark.parametrize(
+    ("person", "hours", "spec", "words"),
+    [
+        ("alice", 23.9, {}, None),
+        ("alice", 4, {"requestedBy": "bob"}, "requestedBy must be you: alice"),
+        ("alice", 4, {"approvedBy": "bob"}, "a new request is not approved yet"),
+        ("alice", 4, {"approvedBy": "alice"}, "who asks cannot approve: somebody else must set approvedBy"),
+        ("alice", 24.1, {}, "until must be within 24 hours from now"),
+        ("alice", -0.1, {}, "until must be within 24 hours from now"),
+        ("bob", 4, {"requestedBy": "bob"}, 'User "bob" cannot create resource'),
+        (SERVICE, 4, {"requestedBy": SERVICE}, "only persons ask for support and approve it"),
+        ("alice", 4, {"organizationId": "Acme"}, "spec.organizationId: Invalid value"),
+        ("alice", 4, {"ticket": ""}, "spec.ticket"),
+    ],
+    ids=str,
+)
+def test_a_request_for_support_is_made_by_the_person_it_names(
+    support: Callable[..., str], person: str, hours: float, spec: dict[str, Any], words: str | None
+) -> None:
+    def ask() -> str:
+        made = request(hours, "another", **spec)
+        return support(person, "create", "--dry-run=server", "--filename", "-", stdin=made)
+
+    if words is None:
+        assert "created" in ask()
+        return
+    with pytest.raises(ClusterError, match=words):
+        ask()
+
+
+def approve(name: str, **spec: Any) -> tuple[str, ...]:
+    return ("patch", "supportrequest", name, "--type=merge", "--patch", json.dumps({"spec": spec}))
+
+
+@pytest.mark.parametrize(
+    ("person", "spec", "words"),
+    [
+        ("bob", {"approvedBy": "bob"}, None),
+        ("bob", {"approvedBy": "carol"}, "approvedBy must be you: bob"),
+        ("alice", {"approvedBy": "alice"}, "who asks cannot approve"),
+        ("alice", {"approvedBy": "bob"}, "approvedBy must be you: alice"),
+        (SERVICE, {"approvedBy": SERVICE}, "only persons ask for support and approve it"),
+        ("bob", {"approvedBy": "bob", "subject": "bob"}, "subject may not change"),
+        ("bob", {"approvedBy": "bob", "organizationId": "other"}, "organizationId may not change"),
+        ("bob", {"approvedBy": "bob", "until": "2099-01-01T00:00:00Z"}, "until may not change"),
+        ("bob", {"approvedBy": "bob", "requestedBy": "carol"}, "requestedBy may not change"),
+        ("bob", {"approvedBy": "bob", "ticket": "1"}, "ticket may not change"),
+    ],
+    ids=str,
+)
+def test_a_second_person_approves_and_changes_nothing_else(
+    support: Callable[..., str], person: str, spec: dict[str, Any], words: str | None
+) -> None:
+    if words is None:
+        assert "patched" in support(person, *approve("ticket", **spec), "--dry-run=server")
+        return
+    with pytest.raises(ClusterError, match=words):
+        support(person, *approve("ticket", **spec), "--dry-run=server")
+
+
+def test_an_approval_stays_until_the_request_is_deleted(support: Callable[..., str]) -> None:
+    support("bob", *approve("ticket", approvedBy="bob"))
+    for person, value in (("carol", "carol"), ("bob", None)):
+        with pytest.raises(ClusterError, match="an approval stays"):
+            support(person, *approve("ticket", approvedBy=value), "--dry-run=server")
+    assert "labeled" in support("bob", "label", "supportrequest", "ticket", "a=b")
+    assert "deleted" in support("alice", "delete", "supportrequest", "ticket")

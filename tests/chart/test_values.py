@@ -161,6 +161,7 @@ def test_every_value_that_the_page_of_settings_names_reaches_its_variable() -> N
         "operatorClass": "blue",
         "leaderElection.namespace": "leases",
         "licences.enabled": "true",
+        "supportRequests.enabled": "true",
         "keyService.audience": "callers",
         "keyService.settings.logFormat": "text",
         "keyService.settings.logLevel": "DEBUG",

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import urllib.request
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -39,18 +39,22 @@ from cmk_operator.kubernetes.client import KubernetesClient, collection_path
 from cmk_operator.kubernetes.connection import find_connection
 from cmk_operator.telemetry import Telemetry
 from sandbox.kubernetes.objects import has
+from sandbox.kubernetes.servers import ClusterError
+from sandbox.operator_process import start_operator
 from tests.browser import Browser, Page, browser
 from tests.chart.conftest import CHART, helm
 from tests.chart.test_console import CONSOLE
 from tests.chromium import PATIENCE, Tab, chromium
 from tests.conftest import ROOT
+from tests.e2e.conftest import SETTINGS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from sandbox.azure.process import AzureProcess
     from sandbox.kubernetes.cluster import Cluster
+    from sandbox.operator_process import OperatorProcess
     from tests.environment import Environment
 
 pytestmark = pytest.mark.cluster
@@ -150,11 +154,37 @@ class Running:
         }
 
 
+SUPPORT = "supportRequests.enabled=true"
+
+
+@pytest.fixture
+def with_support(
+    empty_cluster: Cluster, azure: AzureProcess, operator_process: OperatorProcess, operator_directory: Path
+) -> Iterator[None]:
+    """The operator started anew with SupportRequests, and what the chart installs for them."""
+    only = ("--show-only", "templates/support-requests.yaml", "--set", SUPPORT)
+    text = helm("template", "cmk-operator", CHART, "--namespace", OPERATOR_NAMESPACE, *only)
+    empty_cluster.kubectl("apply", "--filename", "-", stdin=text)
+    for person, role in (("alice", "requester"), ("alice", "approver"), ("bob", "approver")):
+        binding = ("create", "clusterrolebinding", f"{person}-{role}", f"--user={person}")
+        empty_cluster.kubectl(*binding, f"--clusterrole=cmk-operator-support-{role}")
+
+    def restart(**settings: str) -> None:
+        assert operator_process.stop() == 0
+        started = start_operator(empty_cluster, azure.env, operator_directory, {**SETTINGS, **settings})
+        operator_process.process, operator_process.url = started.process, started.url
+
+    restart(CMK_OPERATOR_SUPPORT_REQUESTS="true")
+    yield
+    empty_cluster.kubectl("delete", "--filename", "-", "--wait=false", stdin=text)
+    restart()
+
+
 @functools.cache
 def rights() -> str:
     """What the chart gives the console, and the operator for the one Secret of an organization in `SOME_NAMESPACE`."""
     secrets = f"keyService.console.secrets[0].namespace={SOME_NAMESPACE},keyService.console.secrets[0].names={{acme-console}}"
-    text = helm("template", "cmk-operator", CHART, "--namespace", OPERATOR_NAMESPACE, "--set", f"{CONSOLE},{secrets}")
+    text = helm("template", "cmk-operator", CHART, "--namespace", OPERATOR_NAMESPACE, "--set", f"{CONSOLE},{secrets},{SUPPORT}")
     found = [item for item in yaml.safe_load_all(text) if item and (item["kind"] == "ServiceAccount" or "Role" in item["kind"])]
     theirs = ("cmk-operator-console", ACCOUNT)
     return yaml.safe_dump_all(
@@ -224,7 +254,7 @@ async def console(
         connection.open() as api,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls), trust_env=True) as session,
     ):
-        keys = OrganizationKeys(KubernetesClient(api, Telemetry()))
+        keys = OrganizationKeys(KubernetesClient(api, Telemetry()), lambda: datetime.now(UTC) + timedelta(seconds=clock.now))
         record = Record(KubernetesClient(api, Telemetry()), OPERATOR_NAMESPACE, asyncio.get_running_loop().time)
         made = Console(settings, keys, record, OpenId(session), clock, lambda: datetime.now(UTC))
         serving = asyncio.ensure_future(listener(made.application(), None, 1.0).serve_until(stop, listening))
@@ -749,3 +779,62 @@ async def test_what_a_person_may_not_change_is_grey_and_the_way_that_is_left_is_
         await tab.until("!!document.querySelector('[role=status], [role=alert]')")
         assert "saved" in await tab.ask("document.querySelector('[role=status], [role=alert]').textContent")
     assert (await console.stored())["spec"]["mode"] == "PlatformManaged"
+
+
+def requested(cluster: Cluster, name: str, organization: str, subject: str) -> None:
+    """Let alice ask for a promotion."""
+    until = (datetime.now(UTC) + timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    spec = {"organizationId": organization, "subject": subject, "ticket": "4711", "until": until, "requestedBy": "alice"}
+    body = {"apiVersion": "cmk-operator.dev/v1alpha1", "kind": "SupportRequest", "metadata": {"name": name}, "spec": spec}
+    cluster.kubectl("--as=alice", "create", "--filename", "-", stdin=json.dumps(body))
+
+
+def approved(cluster: Cluster, name: str, person: str) -> None:
+    """Let somebody approve it."""
+    patch = ("patch", "supportrequest", name, "--type=merge", "--patch", json.dumps({"spec": {"approvedBy": person}}))
+    cluster.kubectl(f"--as={person}", *patch)
+
+
+def promoted(found: dict[str, Any]) -> bool:
+    return bool(found.get("support", {}).get("active"))
+
+
+async def test_support_makes_an_administrator_by_two_persons_until_it_is_withdrawn_or_over(
+    console: Running, empty_cluster: Cluster, with_support: None, operator: Any
+) -> None:
+    environment = console.environment
+    await environment.vault_with_key()
+    own = {"mode": "CustomerManaged", "confirmation": ORGANIZATION["name"], "tenantRef": {"name": environment.name}}
+    spec = {"organization": ORGANIZATION, **own, "keyUri": environment.key_uri(), "access": {"application": {}}}
+    await environment.objects.apply("OrganizationKey", "acme", spec, environment.namespace)
+    await environment.organization_until("in force", has("ConfigurationAccepted"))
+    async with browser(console.env) as window:
+        home = await console.signed_in(window, BEA)
+        subject = home.text.split("<code>")[1].split("</code>")[0]
+        requested(empty_cluster, "unknown", "nobody", subject)
+        requested(empty_cluster, "ticket", "acme", subject)
+        for name, state in (("unknown", "Refused"), ("ticket", "Pending")):
+            status = await environment.objects.until("judged", "SupportRequest", name, lambda status: status.get("state"))
+            assert status["state"] == state, status
+        with pytest.raises(ClusterError, match="who asks cannot approve"):
+            approved(empty_cluster, "ticket", "alice")
+        assert (await window.open(console.page)).status == 404, "nobody is promoted by one person"
+        approved(empty_cluster, "ticket", "bob")
+        status = await environment.organization_until("promoted", promoted)
+        assert "support made somebody an administrator" in operator.log()
+        assert "alice, approved by bob" in operator.log()
+        assert "the customer's administrator should create a new key" in status["support"]["advice"]
+        page = await window.open(console.page)
+        assert (page.status, "should create a new key" in page.text) == (200, True)
+        assert "administrator" in (await window.open(f"{console.url}/")).text
+        console.clock.now += 2 * 3600
+        async with browser(console.env) as later:
+            assert "You have no role" in (await console.signed_in(later, BEA)).text, "its time is over"
+        console.clock.now -= 2 * 3600
+    async with browser(console.env) as window:
+        await console.signed_in(window, BEA)
+        assert (await window.open(console.page)).status == 200
+        empty_cluster.kubectl("--as=alice", "delete", "supportrequest", "ticket", "unknown")
+        assert (await window.open(console.page)).status == 404, "at once, whether or not the operator has seen it"
+        await environment.organization_until("ended", lambda found: not promoted(found))
+        assert "promotion by support ended" in operator.log()

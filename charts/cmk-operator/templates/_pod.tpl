@@ -25,6 +25,10 @@
 - name: CMK_OPERATOR_LICENCES
   value: "true"
 {{- end }}
+{{- if .Values.supportRequests.enabled }}
+- name: CMK_OPERATOR_SUPPORT_REQUESTS
+  value: "true"
+{{- end }}
 {{- with .Values.operatorClass }}
 - name: CMK_OPERATOR_OPERATOR_CLASS
   value: {{ . | quote }}

@@ -18,11 +18,14 @@ from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.api.model import API_VERSION, CHANGED_BY, CONSOLE_FIELD_MANAGER
 from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.api.preflight import Preflight, PreflightStatus
+from cmk_operator.api.support_request import SupportRequest
 from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
+from cmk_operator.core.organization.support import RequestState, judge
 from cmk_operator.kubernetes.client import KubernetesError, ObjectReference, collection_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     from cmk_keyservice.console.people import Person
     from cmk_operator.kubernetes.client import KubernetesClient
@@ -63,20 +66,54 @@ class Refusal:
 class OrganizationKeys:
     """Reads and changes, each for one person."""
 
-    def __init__(self, client: KubernetesClient) -> None:
+    def __init__(self, client: KubernetesClient, now: Callable[[], datetime]) -> None:
+        self._now = now
         self.client = client
 
     async def visible_to(self, person: Person) -> list[Found]:
         """All organizations that the person administers or views. Raises KubernetesError."""
         found = []
         async for page in self.client.pages(OrganizationKey.plural):
-            found += [one for one in (_read(item, person) for item in page.items) if one is not None]
+            found += [one for item in page.items if (one := await self._read(item, person)) is not None]
         return sorted(found, key=lambda one: one.key.spec.organization.name)
 
     async def find(self, namespace: str, name: str, person: Person) -> Found | None:
         """One organization; None if it does not exist or the person may not see it, which is the same to them."""
         item = await self.client.get(ObjectReference(OrganizationKey.plural, namespace, name))
-        return _read(item, person) if item is not None else None
+        return await self._read(item, person) if item is not None else None
+
+    async def _read(self, item: Mapping[str, Any], person: Person) -> Found | None:
+        """The organization, if the person has a role in it and this release can read it."""
+        try:
+            key = OrganizationKey.model_validate(item)
+        except ValidationError:
+            return None
+        role = role_of(f"{key.metadata.namespace}/{key.metadata.name}", key.spec, person)
+        if role is not Role.ADMINISTRATOR and await self._promoted(key, person):
+            role = Role.ADMINISTRATOR
+        return Found(key, role, item.get("spec") or {}) if role is not Role.NONE else None
+
+    async def _promoted(self, key: OrganizationKey, person: Person) -> bool:
+        """Whether support has made the person an administrator. Raises KubernetesError.
+
+        The operator must have recorded it in the status, and the SupportRequest must still be there and still be good: neither who
+        may write one of the two nor an operator that has stopped decides alone.
+        """
+        for one in key.status.support.active if key.status.support is not None else ():
+            if one.subject != person.subject or person.administers:
+                continue
+            item = await self.client.get(ObjectReference(SupportRequest.plural, "", one.request))
+            try:
+                request = SupportRequest.model_validate(item) if item is not None else None
+            except ValidationError:
+                continue
+            if request is None or (request.metadata.uid, request.spec.subject) != (one.uid, person.subject):
+                continue
+            if request.spec.organization_id != key.spec.organization.id:
+                continue
+            if judge(request.asked, self._now(), known=True)[0] is RequestState.ACTIVE:
+                return True
+        return False
 
     async def tenants(self, namespace: str) -> list[TenantChoice]:
         """The CustomerTenants that admit the namespace. Raises KubernetesError."""
@@ -182,13 +219,3 @@ class OrganizationKeys:
         path = f"/api/v1/namespaces/{quote(namespace)}/secrets/{quote(secret)}"
         query = {"fieldManager": CONSOLE_FIELD_MANAGER}
         await self.client.request("PATCH", path, query=query, body=body, content_type="application/merge-patch+json")
-
-
-def _read(item: Mapping[str, Any], person: Person) -> Found | None:
-    """The organization, if the person has a role in it and this release can read it."""
-    try:
-        key = OrganizationKey.model_validate(item)
-    except ValidationError:
-        return None
-    role = role_of(f"{key.metadata.namespace}/{key.metadata.name}", key.spec, person)
-    return Found(key, role, item.get("spec") or {}) if role is not Role.NONE else None

@@ -50,9 +50,7 @@ async def serve_console(settings: ConsoleSettings) -> int:
         client = KubernetesClient(await stack.enter_async_context(connection.open()), Telemetry())
         outside = await stack.enter_async_context(open_session(connections=CONNECTIONS, trust_env=True))
         record = Record(client, settings.operator_namespace, time.monotonic)
-        console = Console(
-            settings, OrganizationKeys(client), record, OpenId(outside), time.monotonic, lambda: datetime.now(UTC)
-        )
+        console = Console(settings, OrganizationKeys(client, _now), record, OpenId(outside), time.monotonic, _now)
         server = listener(console.application(), certificate.context if certificate is not None else None, GRACE_SECONDS)
         following = asyncio.ensure_future(certificate.follow()) if certificate is not None else None
         reporting = asyncio.ensure_future(console.reports.run())
@@ -63,6 +61,10 @@ async def serve_console(settings: ConsoleSettings) -> int:
             following.cancel()
     _LOG.info("stopped")
     return 0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _certificate(settings: ConsoleSettings) -> Certificate | None:

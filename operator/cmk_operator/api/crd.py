@@ -23,6 +23,7 @@ from cmk_operator.api.model import GROUP, VERSION, Shape
 from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.api.preflight import COMPLETE, Preflight
 from cmk_operator.api.sizes import only_sizes, with_sizes
+from cmk_operator.api.support_request import SupportRequest
 from cmk_operator.core.conditions import ConditionType
 
 if TYPE_CHECKING:
@@ -158,6 +159,22 @@ KINDS: Final = (
         ),
     ),
     Kind(
+        SupportRequest,
+        SupportRequest.plural,
+        "cmksupport",
+        "Cluster",
+        (
+            Column("Organization", ".spec.organizationId"),
+            Column("Subject", ".spec.subject"),
+            Column("Requested-By", ".spec.requestedBy"),
+            Column("Approved-By", ".spec.approvedBy"),
+            Column("Until", ".spec.until"),
+            Column("State", ".status.state"),
+            Column("Age", ".metadata.creationTimestamp", "date"),
+            Column("Message", ".status.message", priority=1),
+        ),
+    ),
+    Kind(
         Preflight,
         Preflight.plural,
         "cmkpf",
@@ -200,7 +217,7 @@ def structural_schema(model: type[Shape]) -> dict[str, Any]:
     """The OpenAPI v3 schema of a custom resource, as the API server accepts it."""
     raw = model.model_json_schema(by_alias=True)
     schema: dict[str, Any] = _inlined(raw, raw.get("$defs", {}))
-    if "status" in schema["properties"]:
+    if "conditions" in schema["properties"].get("status", {}).get("properties", ()):
         schema["properties"]["status"] = _seen_later(schema["properties"]["status"])
     if model is Preflight:
         for field, planned in _PLANNED:

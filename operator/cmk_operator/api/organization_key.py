@@ -19,6 +19,8 @@ Retention = Annotated[str, Field(pattern="^([0-9]{1,5}d|[0-9]{1,6}h)$", min_leng
 MOST_EARLIER: Final = 20
 MOST_BREAK_GLASS: Final = 20
 """Break-glass accounts and uses that a report has; the console's log has all."""
+MOST_PROMOTIONS: Final = 20
+"""Administrators by support at the same time."""
 LONGEST_CIPHERTEXT: Final = 1024
 """Characters of a wrapped canary: base64url of the 512 bytes of RSA 4096, and some."""
 
@@ -409,6 +411,29 @@ class BreakGlassReport(Shape):
     observed_at: datetime | None = None
 
 
+class Promotion(Shape):
+    """Somebody whom the provider's support has made an administrator of the organization for some hours."""
+
+    request: str = Field(description="Name of the SupportRequest.")
+    uid: str
+    subject: str
+    requested_by: str
+    approved_by: str
+    ticket: str
+    until: datetime
+    since: datetime
+
+
+class SupportReport(Shape):
+    """What the provider's support has done for the organization."""
+
+    active: tuple[Promotion, ...] = Field(default=(), max_length=MOST_PROMOTIONS)
+    last: Promotion | None = None
+    kid: str | None = Field(default=None, description="The key version that was in force when the last one began.")
+    credentials: tuple[str, ...] = Field(default=(), description="The credentials (Secret/entry) that were in force then.")
+    advice: str | None = Field(default=None, description="What the organization should do since. Nothing depends on it.")
+
+
 class EffectiveOrganizationKey(Shape):
     """The effective values, specified or default."""
 
@@ -457,6 +482,9 @@ class OrganizationKeyStatus(Shape):
         default=(),
         max_length=MOST_BREAK_GLASS,
         description="Uses that are in the audit record already.",
+    )
+    support: SupportReport | None = Field(
+        default=None, description="Administrators that the provider's support has made (SupportRequest)."
     )
     advice: tuple[str, ...] = Field(
         default=(), description="What protects the key badly, as far as it is visible. Nothing depends on it."

@@ -313,6 +313,12 @@ class Inventory:
         found = (self.get(OrganizationKey, reference.name, reference.namespace) for reference in references)
         return min((*(one for one in found if one is not None), organization), key=_seniority)
 
+    def owner_of_organization(self, organization_id: str) -> OrganizationKey | None:
+        """The OrganizationKey to which an organization's identifier belongs; None if none names it."""
+        references = self._pointers.get(("organization", organization_id), ())
+        found = (self.get(OrganizationKey, reference.name, reference.namespace) for reference in references)
+        return min((one for one in found if one is not None), key=_seniority, default=None)
+
     def grouped(self, references: Iterable[ObjectReference]) -> list[ObjectReference]:
         """The same objects, sorted into groups that name the same key, so that they share the reads of that key."""
         groups: defaultdict[str | None, list[ObjectReference]] = defaultdict(list)

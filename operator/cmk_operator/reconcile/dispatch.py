@@ -40,6 +40,8 @@ from cmk_operator.reconcile.resource.contentions import Contentions
 from cmk_operator.reconcile.resource.context import ResourceContext
 from cmk_operator.reconcile.resource.part_readings import PartReadings
 from cmk_operator.reconcile.resource.reconciler import reconcile_resource
+from cmk_operator.reconcile.support.requests import ALL, Support, read_requests
+from cmk_operator.reconcile.support.requests import LANE as SUPPORT
 from cmk_operator.reconcile.tenant.context import TenantContext
 from cmk_operator.reconcile.tenant.reconciler import reconcile_tenant
 
@@ -123,7 +125,10 @@ def make_passes(
     )
     gates = Gates(session)
     licences = Licences(cluster.client, session.monotonic, used=cluster.licences_used)
-    organization = OrganizationContext(cluster, reporting, gates, intervals, deliveries, session.monotonic, licences)
+    support = Support(known=not cluster.support_used)
+    if cluster.support_used:
+        cluster.wake(ALL, 0.0)
+    organization = OrganizationContext(cluster, reporting, gates, intervals, deliveries, session.monotonic, licences, support)
     delivery = DeliveryContext(cluster, deliveries, telemetry)
     preflight = PreflightContext(cluster, session, reading, gates, providers, reporting.now)
     by_plural = {
@@ -135,6 +140,7 @@ def make_passes(
         DELIVERIES: partial(reconcile_delivery, delivery),
         LISTS: partial(read_lists, cluster, lists),
         Preflight.plural: partial(reconcile_preflight, preflight),
+        SUPPORT: partial(read_requests, cluster, reporting, support),
         WAITING_PREFLIGHTS: partial(tell_waiting, preflight),
     }
     return Passes(cluster, reporting, telemetry, by_plural)

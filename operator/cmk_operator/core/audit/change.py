@@ -37,6 +37,8 @@ class Event(StrEnum):
     KEY_ACCESS_CHANGED = "KeyAccessChanged"
     LICENCE_CHANGED = "LicenceChanged"
     BREAK_GLASS_USED = "BreakGlassUsed"
+    ADMINISTRATOR_PROMOTED = "AdministratorPromoted"
+    PROMOTION_ENDED = "PromotionEnded"
     KEY_VERSION_CHANGED = "KeyVersionChanged"
     KEY_CHANGE_STARTED = "KeyChangeStarted"
     KEY_CHANGED = "KeyChanged"
@@ -64,6 +66,8 @@ _WORDS: Final[Mapping[Event, str]] = {
     Event.KEY_ACCESS_CHANGED: "key access changed",
     Event.LICENCE_CHANGED: "licence changed",
     Event.BREAK_GLASS_USED: "a break-glass account was used",
+    Event.ADMINISTRATOR_PROMOTED: "support made somebody an administrator",
+    Event.PROMOTION_ENDED: "somebody's promotion by support ended",
     Event.KEY_VERSION_CHANGED: "key version changed",
     Event.KEY_CHANGE_STARTED: "key change started",
     Event.KEY_CHANGED: "key changed",

@@ -796,6 +796,11 @@ class EventReason(StrEnum):
         return member
 
     ADVICE = "Advice", "Something protects an organization's key badly, and the note says who should do what."
+    ADMINISTRATOR_PROMOTED = (
+        "AdministratorPromoted",
+        "The provider's support has made somebody an administrator of an organization for some hours.",
+    )
+    PROMOTION_ENDED = "PromotionEnded", "Somebody whom the provider's support had made an administrator is none any more."
     BREAK_GLASS_USED = "BreakGlassUsed", "Somebody has signed in to the console with a break-glass account."
     SETTINGS_ACCEPTED = "SettingsAccepted", "Settings of an OrganizationKey have passed their test and are in force."
     SETTINGS_REFUSED = "SettingsRefused", "Settings of an OrganizationKey have failed their test, and are not in force."

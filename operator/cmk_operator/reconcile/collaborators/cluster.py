@@ -31,6 +31,8 @@ class Cluster:
     """The class of this operator; empty for the default."""
     licences_used: bool = False
     """Whether an organization needs a licence for a key of its own."""
+    support_used: bool = False
+    """Whether SupportRequests make administrators of organizations."""
 
     def serves(self, reference: ObjectReference) -> bool:
         """Whether this operator serves an object. An object that rests on no identity yet belongs to the default class."""

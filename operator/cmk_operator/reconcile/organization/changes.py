@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cmk_operator.api.conditions import Condition
-    from cmk_operator.api.organization_key import AcceptedKey, BreakGlassUse, OrganizationKey, OrganizationKeyStatus
+    from cmk_operator.api.organization_key import (
+        AcceptedKey,
+        BreakGlassUse,
+        OrganizationKey,
+        OrganizationKeyStatus,
+        Promotion,
+    )
     from cmk_operator.kubernetes.events import Severity
     from cmk_operator.reconcile.collaborators.reporting import Reporting
 
@@ -35,6 +41,7 @@ def changes_of(
         *_of_access(organization, status, request_id, now),
         *_of_licence(organization, status, now),
         *_of_break_glass(organization),
+        *_of_support(organization, status, now),
     )
 
 
@@ -118,6 +125,53 @@ def _of_break_glass(organization: OrganizationKey) -> Iterator[Change]:
         )
 
 
+def promoted(before: OrganizationKeyStatus, after: OrganizationKeyStatus) -> tuple[list[Promotion], list[Promotion]]:
+    """The promotions by support that have begun, and those that have ended."""
+    old, new = ({one.uid: one for one in of.support.active} if of.support is not None else {} for of in (before, after))
+    begun = [one for uid, one in new.items() if uid not in old]
+    return begun, [one for uid, one in old.items() if uid not in new]
+
+
+def _of_support(organization: OrganizationKey, status: OrganizationKeyStatus, now: datetime) -> Iterator[Change]:
+    begun, ended = promoted(organization.status, status)
+    for one in begun:
+        yield _change_of(
+            organization,
+            one,
+            Event.ADMINISTRATOR_PROMOTED,
+            now,
+            f"{one.requested_by}, approved by {one.approved_by}",
+            f"{one.subject} is an administrator in the console until {to_rfc3339(one.until)}: SupportRequest {one.request}, ticket "
+            f"{one.ticket}",
+        )
+    for one in ended:
+        over = one.until <= now
+        why = "its time is over" if over else "the SupportRequest was withdrawn"
+        yield _change_of(
+            organization,
+            one,
+            Event.PROMOTION_ENDED,
+            now,
+            OPERATOR if over else UNKNOWN_AUTHOR,
+            f"{one.subject} is no administrator by SupportRequest {one.request} any more: {why}",
+        )
+
+
+def _change_of(organization: OrganizationKey, one: Promotion, event: Event, now: datetime, by: str, why: str) -> Change:
+    begins = event is Event.ADMINISTRATOR_PROMOTED
+    return Change(
+        identity_of(organization.metadata.uid, event.value, one.uid),
+        to_rfc3339(now),
+        event,
+        subject_of(organization),
+        by,
+        "" if begins else one.subject,
+        one.subject if begins else "",
+        why,
+        f"organization {organization.spec.organization.id}",
+    )
+
+
 def _shown(accepted: AcceptedKey) -> str:
     how = f", by {accepted.access.method}" if accepted.access is not None else ""
     return f"revision {accepted.revision}: {accepted.kid}{how}"
@@ -191,6 +245,16 @@ async def _record_warnings(reporting: Reporting, organization: OrganizationKey, 
             f"{to_rfc3339(use.at)}: if it was not {use.person}, the provider's administrator must write its entry anew at once"
         )
         await reporting.events.record(organization, "Warning", EventReason.BREAK_GLASS_USED, note, "SignIn")
+    begun, ended = promoted(before, status)
+    for promotion in begun:
+        note = (
+            f"support ({promotion.requested_by}, approved by {promotion.approved_by}) made {promotion.subject} an administrator in the "
+            f"console until {to_rfc3339(promotion.until)}"
+        )
+        await reporting.events.record(organization, "Warning", EventReason.ADMINISTRATOR_PROMOTED, note, "Promote")
+    for promotion in ended:
+        note = f"{promotion.subject} is no administrator by SupportRequest {promotion.request} any more"
+        await reporting.events.record(organization, "Normal", EventReason.PROMOTION_ENDED, note, "Promote")
     known = {(one.secret, one.key): one.warned_days for one in before.credentials}
     for one in status.credentials:
         warned = known.get((one.secret, one.key))

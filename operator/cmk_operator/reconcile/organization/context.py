@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cmk_operator.reconcile.organization.acceptance import Refused
     from cmk_operator.reconcile.organization.gates import Gates
     from cmk_operator.reconcile.organization.settings import Wanted
+    from cmk_operator.reconcile.support.requests import Support
 
 _NEVER: float = float("-inf")
 
@@ -84,4 +85,5 @@ class OrganizationContext:
     deliveries: Deliveries
     monotonic: Callable[[], float]
     licences: Licences
+    support: Support
     visits: Visits = field(default_factory=Visits)
