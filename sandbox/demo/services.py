@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import aiohttp
 import psycopg
 
 from sandbox import postgresql
+from sandbox.console_process import ConsoleProcess, start_console
 from sandbox.keyservice_process import KeyServiceProcess, start_key_service
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class Services:
     directory: Path
     key_database: str
     own_database: str
+    console: ConsoleProcess | None = None
 
     @classmethod
     def start(cls, cluster: Cluster, azure: dict[str, str], directory: Path) -> Services:
@@ -59,8 +62,17 @@ class Services:
         self.key_service.kill()
         self.key_service = start_key_service(cluster, azure, self.directory / "keyservice", self.key_database, FAST)
 
+    def open_console(self, cluster: Cluster, azure: dict[str, str]) -> ConsoleProcess:
+        """Start the page for the organization's administrators, with a break-glass account for one of them."""
+        self.console = start_console(
+            cluster, azure, self.directory / "console", f"{NAMESPACE}/{ORGANIZATION}", "Erika Mustermann"
+        )
+        return self.console
+
     def stop(self) -> int:
-        """End both; the exit status of the key service."""
+        """End all; the exit status of the key service."""
+        if self.console is not None:
+            self.console.stop()
         status = self.key_service.stop()
         self.server.stop()
         return status
@@ -106,3 +118,20 @@ async def decrypt(cluster: Cluster, services: Services, ciphertext: bytes) -> by
     body = {"ciphertext": base64.b64encode(ciphertext).decode(), "context": CONTEXT}
     status, found = await call(cluster, services, "decrypt", body)
     return base64.b64decode(found["plaintext"]) if status == 200 else found
+
+
+async def read_pages(console: ConsoleProcess, *paths: str) -> list[str]:
+    """Sign in at the console as its account does in a browser, and open pages. Raises `AssertionError` if it is not let in."""
+    async with aiohttp.ClientSession(console.url, cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        async with session.get("/break-glass") as answer:
+            token = re.search(r'name="csrf" value="([^"]+)"', await answer.text())
+        form = {"csrf": token[1] if token else "", "account": console.account, "password": console.password}
+        async with session.post("/break-glass", data=form) as answer:
+            text = await answer.text()
+            if "Acme Corp" not in text:
+                raise AssertionError(text)
+        pages = []
+        for path in paths:
+            async with session.get(path) as answer:
+                pages.append(await answer.text())
+        return pages

@@ -46,6 +46,7 @@ from tests.chart.conftest import CHART, helm
 from tests.chart.test_console import CONSOLE
 from tests.chromium import PATIENCE, Tab, chromium
 from tests.conftest import ROOT
+from tests.e2e import test_organization_keys as keys
 from tests.e2e.conftest import SETTINGS
 
 if TYPE_CHECKING:
@@ -102,6 +103,9 @@ STATES: dict[str, Any] = {
 """Parts of a status that tests cannot bring about in seconds."""
 ARTEFACTS = ROOT / ".artefacts" / "page"
 """Pictures of the page, kept for people to look at."""
+README_PICTURE = ROOT / "docs" / "images" / "encryption-page.png"
+"""Made by the test of the keyboard, and copied by `make page-picture`."""
+README_HEIGHT = 600
 SOME_NAMESPACE = "namespace-of-the-organization"
 ORGANIZATION = {"id": "acme", "name": "Acme <Corp>"}
 
@@ -599,6 +603,17 @@ async def signed_in_at_entra(tab: Tab, name: str) -> None:
     await tab.press("Sign in")
 
 
+async def served(environment: Environment) -> None:
+    """Wait until the organization's key is in force, and report as the key service would."""
+    status = await environment.organization_until(
+        "in force", lambda found: found.get("accepted", {}).get("mode") == "CustomerManaged"
+    )
+    accepted = status["accepted"]
+    await keys.reported(environment, accepted["revision"], {accepted["kid"]: 12}, rewrap={"pending": 0, "failed": 0})
+    await keys.requested(environment, "1")
+    await environment.organization_until("ready", has("Ready"))
+
+
 async def test_the_page_needs_no_pointer_and_no_script_and_asks_nobody_else(console: Running, tmp_path: Path) -> None:
     environment = console.environment
     await environment.vault_with_key(grant=False)
@@ -633,11 +648,10 @@ async def test_the_page_needs_no_pointer_and_no_script_and_asks_nobody_else(cons
         await tab.tab_to("Test and save")
         await tab.key("Enter")
         await tab.until("document.querySelector('[role=status]')?.textContent.includes('saved')")
-        await environment.organization_until(
-            "in force", lambda found: found.get("accepted", {}).get("mode") == "CustomerManaged"
-        )
+        await served(environment)
         await tab.call("Page.navigate", url=console.page)
         await tab.until("document.body.textContent.includes('own key, since')")
+        await tab.screenshot(ARTEFACTS / README_PICTURE.name, README_HEIGHT)
         await looked_at(tab, "encryption")
         await tab.tab_to("Audit log")
         await tab.key("Enter")
