@@ -90,6 +90,12 @@ docs-tables: $(READY) ## Generate the reference in docs/: conditions and reasons
 	$(RUN) -m cmk_operator.cli.options_page
 	$(RUN) -m tests.documents.settings_page
 
+.PHONY: dashboard-picture
+dashboard-picture: $(READY) binaries ## Draw docs/images/dashboard.svg anew, from the metrics of a real run in the sandbox
+	@rm -rf dist/scrapes && mkdir -p dist/scrapes
+	@CMK_SANDBOX_SCRAPES=dist/scrapes $(RUN) -m pytest --quiet --numprocesses 0 tests/e2e/test_alerts.py
+	@$(RUN) -m tests.monitoring.picture dist/scrapes docs/images/dashboard.svg
+
 lock: $(READY) ## Write requirements/*.lock anew from pyproject.toml (UPGRADE=1 takes the newest versions)
 	$(COMPILE) pyproject.toml -o requirements/operator.lock
 	$(COMPILE) pyproject.toml --group dev --group docs --extra cli --extra keyservice -o requirements/dev.lock
