@@ -118,8 +118,8 @@ sbom: $(READY) ## Write dist/cmk-operator.cdx.json, the image's packages with th
 dist: $(READY) ## Make dist/: kubectl cmk as a wheel, as one file for each platform, and krew's manifest (PLATFORMS=linux-amd64)
 	@$(RUN) -m release dist $(RELEASE_OPTIONS)
 
-release: $(READY) ## Make all files of a release in dist/VERSION (VERSION=1.2.3; KEY signs, URL serves, WRITE=1: docs/releases.md)
-	@$(RUN) -m release release $(or $(VERSION),"") $(RELEASE_OPTIONS) $(if $(KEY),--key $(KEY)) $(if $(WRITE),--write)
+release: $(READY) ## Make all files of a release in dist/VERSION (VERSION=1.2.3; KEY, GPG, URL, WRITE=1: docs/releases.md)
+	@$(RUN) -m release release $(or $(VERSION),"") $(RELEASE_OPTIONS) $(if $(KEY),--key $(KEY)) $(if $(GPG),--gpg $(GPG)) $(if $(WRITE),--write)
 
 binaries: $(READY) ## Find, download, build or install kube-apiserver, etcd, helm, promtool and kubectl (once: about 7 minutes if all are built)
 	@$(RUN) -m sandbox.kubernetes.binaries >/dev/null

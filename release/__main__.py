@@ -14,7 +14,7 @@ from release import build
 from release.checkout import RefusedError, checked, exported, with_version
 from release.command_line import BuildError, closure
 from release.one_file import PLATFORMS, Platform
-from release.signing import CHECKSUMS, sign
+from release.signing import CHECKSUMS, sign, sign_chart
 from release.version import InvalidVersionError, Version
 
 
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (files, release):
         command.add_argument("version")
     release.add_argument("--key", type=Path, help="SSH key that signs the checksums")
+    release.add_argument("--gpg", default="", help="OpenPGP key that signs the chart's provenance, as gpg names it")
     release.add_argument("--write", action="store_true", help="also write the version into the checkout")
     return parser
 
@@ -99,6 +100,8 @@ def _release(arguments: argparse.Namespace) -> None:
             raise BuildError(f"no release is made, and nothing is written to {place}")
         if arguments.key is not None:
             sign(files, arguments.key)
+        if arguments.gpg:
+            sign_chart(files / f"cmk-operator-{version}.tgz", arguments.gpg)
         shutil.rmtree(place, ignore_errors=True)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(files, place)

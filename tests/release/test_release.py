@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,10 +23,10 @@ from sandbox.kubernetes import binaries
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
 VERSION = "99.1.0-rc.2"
+OWNER = "release@example.com"
 ENTRY = "- An entry that only the test has."
 
 
@@ -79,9 +81,23 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(repository: Path, key: Path) -> Path:
+def openpgp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home of GnuPG with one key, and the keyring that Helm reads."""
+    with tempfile.TemporaryDirectory(prefix="gpg-") as home:  # its socket's path must be short
+        own = {**os.environ, "GNUPGHOME": home}
+        made = ["gpg", "--batch", "--quiet", "--passphrase", "", "--quick-generate-key", OWNER, "ed25519", "sign", "1d"]
+        subprocess.run(made, env=own, check=True, capture_output=True)
+        Path(home, "keyring.gpg").write_bytes(
+            subprocess.run(["gpg", "--export"], env=own, check=True, capture_output=True).stdout
+        )
+        yield Path(home)
+        subprocess.run(["gpgconf", "--kill", "gpg-agent"], env=own, check=True)
+
+
+@pytest.fixture(scope="module")
+def made(repository: Path, key: Path, openpgp: Path) -> Path:
     """The folder of a signed release; nothing beside it was written."""
-    done = release(repository, VERSION, "--key", str(key))
+    done = release(repository, VERSION, "--key", str(key), "--gpg", OWNER, GNUPGHOME=str(openpgp))
     assert done.returncode == 0, done.stderr
     assert git(repository, "status", "--porcelain") == ""
     assert "sha256sum --check SHA256SUMS" in done.stderr
@@ -94,6 +110,7 @@ def test_a_release_is_complete_and_says_its_version_everywhere(made: Path) -> No
         "SHA256SUMS",
         "SHA256SUMS.sig",
         f"cmk-operator-{VERSION}.tgz",
+        f"cmk-operator-{VERSION}.tgz.prov",
         f"cmk-operator-crds-{VERSION}.yaml",
         "cmk_operator-99.1.0rc2-py3-none-any.whl",
         "kubectl_cmk-99.1.0rc2-py3-none-any.whl",
@@ -120,6 +137,21 @@ def test_helm_takes_the_chart_of_a_release(made: Path, tmp_path: Path) -> None:
     assert f"cmk-operator:{VERSION}" in done.stdout
 
 
+def test_helm_verifies_the_chart_of_a_release(made: Path, openpgp: Path, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "releases.md").read_text(encoding="utf-8")
+    found = re.search(r"^helm (verify .*)$", page, re.MULTILINE)
+    assert found is not None
+    arguments = found[1].replace("$VERSION", VERSION).replace("keyring.gpg", str(openpgp / "keyring.gpg")).split()
+    command = [str(binaries.helm()), *arguments]
+    verified = subprocess.run(command, cwd=made, check=False, capture_output=True, text=True)
+    assert f"Signed by: {OWNER}" in verified.stdout, verified.stderr
+    for name in (f"cmk-operator-{VERSION}.tgz", f"cmk-operator-{VERSION}.tgz.prov"):
+        shutil.copyfile(made / name, tmp_path / name)
+    with (tmp_path / f"cmk-operator-{VERSION}.tgz").open("ab") as chart:
+        chart.write(b"more")
+    assert subprocess.run(command, cwd=tmp_path, check=False, capture_output=True).returncode != 0
+
+
 def test_checksums_and_signature_are_checked_by_the_commands_of_the_page(made: Path, key: Path, tmp_path: Path) -> None:
     for line in (made / "SHA256SUMS").read_text().splitlines():
         digest, name = line.split("  ")
@@ -138,7 +170,7 @@ def test_checksums_and_signature_are_checked_by_the_commands_of_the_page(made: P
 
 
 def _content(folder: Path) -> Mapping[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.suffix != ".sig"}
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.suffix not in {".sig", ".prov"}}
 
 
 @pytest.mark.parametrize(
