@@ -1,4 +1,4 @@
-"""Packages of npm that tests use, each known by its hash (`requirements/npm.lock`), fetched once into the cache.
+"""Packages of npm that tests use, each known by its hash (`requirements/npm.integrity`), fetched once into the cache.
 
 npm itself fetches them, so that its own settings (a mirror, a proxy) are used: the one on PATH, or the one of a Python wheel.
 """
@@ -16,7 +16,7 @@ from typing import Final
 from sandbox.kubernetes.cache import UnavailableProgramError, cache_directory, digest, made_once, run_with_progress, say
 from sandbox.kubernetes.wheels import installed
 
-LOCK: Final = Path(__file__).resolve().parents[1] / "requirements" / "npm.lock"
+PINS: Final = Path(__file__).resolve().parents[1] / "requirements" / "npm.integrity"
 
 
 def node() -> list[str]:
@@ -36,7 +36,7 @@ def _wheel() -> Path:
 
 def pinned(name: str) -> tuple[str, str]:
     """The version of a package and its integrity (Subresource Integrity, as `npm view NAME dist.integrity` prints it)."""
-    for line in LOCK.read_text(encoding="utf-8").splitlines():
+    for line in PINS.read_text(encoding="utf-8").splitlines():
         package, integrity = line.split()
         if package.rpartition("@")[0] == name:
             return package.rpartition("@")[2], integrity
@@ -72,7 +72,7 @@ def unpack(archive: Path, integrity: str, directory: Path) -> None:
     found = base64.b64encode(hashlib.new(algorithm, archive.read_bytes()).digest()).decode()
     if found != wanted:
         raise UnavailableProgramError(
-            f"{archive.name} is not used: its {algorithm} is {found[:16]}…, and not {wanted[:16]}… as pinned in {LOCK.name}"
+            f"{archive.name} is not used: its {algorithm} is {found[:16]}…, and not {wanted[:16]}… as pinned in {PINS.name}"
         )
     with tarfile.open(archive) as packed:
         packed.extractall(directory, filter="data")

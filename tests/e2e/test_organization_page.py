@@ -614,6 +614,18 @@ async def served(environment: Environment) -> None:
     await environment.organization_until("ready", has("Ready"))
 
 
+async def refused_account(tab: Tab, console: Running) -> None:
+    """Try an account that nobody has."""
+    await tab.call("Page.navigate", url=f"{console.url}/break-glass")
+    await tab.until("document.title === 'Break-glass account'")
+    for name, text in (("account", "nobody"), ("password", WORD)):
+        await tab.tab_to(name)
+        await tab.type(text)
+    await tab.key("Enter")
+    await tab.until("!!document.querySelector('[role=alert]')")
+    await looked_at(tab, "break-glass")
+
+
 async def test_the_page_needs_no_pointer_and_no_script_and_asks_nobody_else(console: Running, tmp_path: Path) -> None:
     environment = console.environment
     await environment.vault_with_key(grant=False)
@@ -657,6 +669,7 @@ async def test_the_page_needs_no_pointer_and_no_script_and_asks_nobody_else(cons
         await tab.key("Enter")
         await tab.until("document.title.startsWith('Audit log of')")
         await looked_at(tab, "audit-log")
+        await refused_account(tab, console)
         await tab.call("Page.navigate", url=f"{console.page}-of-nobody")
         await tab.until("document.title === 'No such organization'")
         await looked_at(tab, "no-such-organization")

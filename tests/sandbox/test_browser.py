@@ -69,6 +69,6 @@ def test_an_archive_that_is_not_the_known_one_is_not_unpacked(tmp_path: Path) ->
     npm_packages.unpack(made, integrity, tmp_path / "good")
     assert (tmp_path / "good" / "package" / "axe.min.js").read_text() == "ok"
     made.write_bytes(made.read_bytes() + b"x")
-    with pytest.raises(UnavailableProgramError, match=r"and not .* as pinned in npm.lock"):
+    with pytest.raises(UnavailableProgramError, match=r"and not .* as pinned in npm.integrity"):
         npm_packages.unpack(made, integrity, tmp_path / "bad")
     assert not (tmp_path / "bad").exists()
