@@ -25,7 +25,7 @@
 - name: CMK_OPERATOR_LICENCES
   value: "true"
 {{- end }}
-{{- if .Values.supportRequests.enabled }}
+{{- if dig "enabled" false (.Values.supportRequests | default dict) }}
 - name: CMK_OPERATOR_SUPPORT_REQUESTS
   value: "true"
 {{- end }}
