@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from cmk_keyservice.settings import ServeSettings
-from tests.chart.conftest import CHART, NAMESPACE, HelmError, helm, only, rendered
+from tests.chart.conftest import CHART, NAMESPACE, HelmError, helm, only, rendered, selects
 
 KEY_SERVICE = (
     "keyService.enabled=true,keyService.database.urlSecretRef.name=database,keyService.tls.secretName=tls,"
@@ -70,8 +70,7 @@ def test_no_object_of_the_operator_selects_a_pod_of_the_key_service_or_the_other
         selector = item["spec"].get("podSelector", item["spec"].get("selector")) if "spec" in item else None
         if selector is None or item["kind"] == "ServiceMonitor":
             continue
-        labels = selector.get("matchLabels", selector)
-        selected[item["kind"], item["metadata"]["name"]] = {name for name, own in pods.items() if labels.items() <= own.items()}
+        selected[item["kind"], item["metadata"]["name"]] = {name for name, own in pods.items() if selects(selector, own)}
     service, operator = "cmk-operator-keyservice", "cmk-operator"
     assert selected == {
         ("Deployment", operator): {operator},
@@ -134,10 +133,21 @@ def test_the_migration_runs_before_the_pods_and_asks_nothing_of_the_kubernetes_a
     assert [item["kind"] for item in _parts("keyService.migration.enabled=false") if item["kind"] == "Job"] == []
 
 
-def test_a_pod_has_time_to_drain_before_it_is_killed() -> None:
-    pod = only(_parts(), "Deployment")["spec"]["template"]["spec"]
+@pytest.mark.parametrize(("seconds", "drain", "grace"), [(60, 5, 20), (180, 15, 60), (6, 0, 2), (2, 0, 1), (7200, 300, 300)])
+def test_how_long_a_pod_drains_follows_the_time_until_it_is_killed(seconds: int, drain: int, grace: int) -> None:
+    pod = only(_parts(f"keyService.terminationGracePeriodSeconds={seconds}"), "Deployment")["spec"]["template"]["spec"]
+    env = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
+    assert (env["CMK_KEYSERVICE_DRAIN_SECONDS"], env["CMK_KEYSERVICE_SHUTDOWN_GRACE"]) == (str(drain), str(grace))
+    assert drain + grace < pod["terminationGracePeriodSeconds"]
+
+
+def test_the_charts_defaults_for_draining_are_those_of_the_program() -> None:
+    env = only(_parts(), "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]
+    said = {
+        entry["name"]: float(entry["value"]) for entry in env if entry["name"].endswith(("_DRAIN_SECONDS", "_SHUTDOWN_GRACE"))
+    }
     fields = ServeSettings.model_fields
-    assert pod["terminationGracePeriodSeconds"] > fields["drain_seconds"].default + fields["shutdown_grace"].default
+    assert said == {f"CMK_KEYSERVICE_{name.upper()}": fields[name].default for name in ("drain_seconds", "shutdown_grace")}
 
 
 def test_an_upgrade_never_has_fewer_pods_and_a_drain_takes_one_at_a_time() -> None:

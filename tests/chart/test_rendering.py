@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -9,7 +9,11 @@ import yaml
 from cmk_operator.core.audit.layout import NAMES
 from cmk_operator.settings import Settings
 from tests.chart.conftest import CHART, NAMESPACE, HelmError, helm, only, rendered
+from tests.chart.lint import EVERYTHING
 from tests.conftest import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 OPTIONAL = "networkPolicy.enabled=true,serviceMonitor.enabled=true,prometheusRule.enabled=true,grafanaDashboard.enabled=true"
 """Everything that the chart brings only if asked."""
@@ -265,12 +269,14 @@ def test_whoever_sets_the_old_value_is_told_the_new_one() -> None:
         rendered("--set", "rbac.secretNamespaces={hooks}")
 
 
-def test_without_rbac_no_role_and_no_binding_is_rendered() -> None:
+@pytest.mark.parametrize("options", [("--set", OPTIONAL), ("--values", EVERYTHING)], ids=["operator", "every option"])
+def test_without_rbac_no_role_and_no_binding_is_rendered(options: tuple[str | Path, ...]) -> None:
     secrets = "rbac.secrets[0].namespace=hooks,rbac.secrets[0].names={a}"
-    kinds = [item["kind"] for item in rendered("--set", f"rbac.create=false,{secrets}", "--set", OPTIONAL)]
+    kinds = [item["kind"] for item in rendered(*options, "--set", f"rbac.create=false,{secrets}")]
     assert "Deployment" in kinds
     assert not [kind for kind in kinds if "Role" in kind]
-    assert {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"} <= {item["kind"] for item in rendered("--set", secrets)}
+    with_rbac = {item["kind"] for item in rendered(*options, "--set", secrets)}
+    assert {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"} <= with_rbac
 
 
 def _texts() -> list[str]:
