@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sandbox.browser import Program
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 AXE = "axe-core"
 KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), " ": (32, " "), "ArrowDown": (40, "")}
 """Keys that tests press: the code of each, and the text that it types."""
