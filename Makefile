@@ -109,10 +109,13 @@ lock: $(READY) ## Write requirements/*.lock anew from pyproject.toml (UPGRADE=1 
 	$(COMPILE) requirements/hadolint.in -o requirements/hadolint.lock
 	$(COMPILE) --no-deps requirements/kubernetes-schemas.in -o requirements/kubernetes-schemas.lock
 
-sbom: $(READY) ## Write dist/cmk-operator.cdx.json, the image's packages with their hashes (CycloneDX; the same at each run)
+sbom: $(READY) ## Write dist/*.cdx.json, the packages of both images with their hashes (CycloneDX; the same at each run), and their sizes
 	@mkdir -p dist
-	@PYTHONWARNINGS=ignore $(VENV)/bin/cyclonedx-py requirements requirements/operator.lock --pyproject pyproject.toml \
-		--mc-type application --output-reproducible --of JSON -o dist/cmk-operator.cdx.json
+	@for image in operator keyservice; do \
+		PYTHONWARNINGS=ignore $(VENV)/bin/cyclonedx-py requirements requirements/$$image.lock --pyproject pyproject.toml \
+			--mc-type application --output-reproducible --of JSON -o dist/cmk-$$image.cdx.json || exit 1; \
+	done
+	@$(RUN) -m release.image
 
 .PHONY: dist release
 dist: $(READY) ## Make dist/: kubectl cmk as a wheel, as one file for each platform, and krew's manifest (PLATFORMS=linux-amd64)
