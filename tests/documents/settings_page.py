@@ -33,6 +33,8 @@ PROGRAMS: Final[dict[str, type[ProcessSettings]]] = {
 _MARKED: Final = re.compile(r"(<!-- settings: ([a-z -]+) -->\n).*?(<!-- end of settings -->)", re.DOTALL)
 _PAIR: Final = re.compile(r'"(CMK_\w+)" \(?[^"\n]*?(\.Values|\$service)\.([\w.]+)')
 _BLOCK: Final = re.compile(r"\{\{- (?:if|with) (\.Values|\$service|\.)\.?([\w.]*) \}\}\n\s*- name: (CMK_\w+)")
+_DUG: Final = re.compile(r'\{\{- if dig "(\w+)" false \(\.Values\.(\w+) \| default dict\) \}\}\n\s*- name: (CMK_\w+)')
+"""A value that values of an earlier release lack."""
 
 
 def chart_values() -> dict[str, str]:
@@ -44,6 +46,8 @@ def chart_values() -> dict[str, str]:
             found[variable] = value if root == ".Values" else f"keyService.{value}"
         for root, value, variable in _BLOCK.findall(text):
             found[variable] = value if root == ".Values" else f"keyService.{value}"
+        for last, first, variable in _DUG.findall(text):
+            found[variable] = f"{first}.{last}"
     return found
 
 
