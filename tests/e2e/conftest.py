@@ -17,7 +17,9 @@ from sandbox.kubernetes.objects import PLURALS, Objects, RefusedError, administr
 from sandbox.operator_process import install_chart, start_operator
 from tests.conftest import running_cluster
 from tests.e2e.session_log import faults_of_log
+from tests.e2e.states import RecordedStates
 from tests.environment import Environment
+from tests.gitops.law import broken_laws
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -85,9 +87,12 @@ def operator_process(
     empty_cluster: Cluster, azure: AzureProcess, identity: ProviderIdentity, operator_directory: Path
 ) -> Iterator[OperatorProcess]:
     install_chart(empty_cluster)
+    states = RecordedStates(empty_cluster, administrator_token(empty_cluster)).start()
     running = start_operator(empty_cluster, azure.env, operator_directory, SETTINGS)
     yield running
+    found = states.stop()
     assert running.stop() == 0, "the operator did not end well at SIGTERM"
+    assert broken_laws(found) == []
     assert faults_of_log(running.log.read_text(encoding="utf-8"), azure.env) == []
     assert asyncio.run(_refused_hosts(azure)) == [], "a host that is not Azure's was contacted"
 
