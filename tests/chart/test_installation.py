@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from sandbox.kubernetes.servers import ClusterError
-from tests.chart.conftest import CHART, NAMESPACE, only, rendered
+from tests.chart.conftest import CHART, NAMESPACE, SECRETS, helm, only, rendered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,16 @@ def test_the_same_pod_is_refused_when_weakened(installed: Installation, weakened
     del pod["spec"]["securityContext"][weakened]
     with pytest.raises(ClusterError, match='violates PodSecurity "restricted'):
         _admit(installed, pod)
+
+
+def test_a_chart_rendered_into_a_repository_is_the_same_each_time_and_nothing_else_than_what_helm_installs(
+    installed: Installation,
+) -> None:
+    command = ("template", "cmk-operator", CHART, "--namespace", NAMESPACE, "--skip-tests", "--set", SECRETS)
+    text = helm(*command)
+    assert helm(*command) == text
+    assert "helm.sh/hook" not in text, "a tool that only applies would run it as any other object"
+    installed.cluster.kubectl("diff", "--server-side", "--force-conflicts", "--filename", "-", stdin=text)
 
 
 def test_the_notes_say_which_subject_entra_must_trust(installed: Installation) -> None:
