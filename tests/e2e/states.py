@@ -9,9 +9,12 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode, urlsplit
 
+from cmk_operator.kubernetes.client import FIELD_MANAGER
 from sandbox.kubernetes.objects import PLURALS, Objects
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sandbox.kubernetes.cluster import Cluster
     from sandbox.kubernetes.gitops import Manifest
 
@@ -72,6 +75,8 @@ class RecordedStates:
 
     def _note(self, kind: str, found: dict[str, Any]) -> None:
         metadata, status = found["metadata"], found.get("status", {})
+        if any(_owns_conditions(one) and one["manager"] != FIELD_MANAGER for one in metadata.get("managedFields", ())):
+            return  # A test, or a user, has written a status by hand.
         conditions = tuple((one["type"], one["status"], one["reason"]) for one in status.get("conditions", ()))
         mode, coverage = found["spec"].get("mode"), found["spec"].get("requireFullCoverage")
         seen = status.get("observedGeneration") == metadata["generation"]
@@ -96,3 +101,7 @@ class RecordedStates:
             "status": kept_status,
         }
         self._seen.setdefault(state, whole)
+
+
+def _owns_conditions(owner: Mapping[str, Any]) -> bool:
+    return "f:conditions" in owner.get("fieldsV1", {}).get("f:status", {})
