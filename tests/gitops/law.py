@@ -24,6 +24,8 @@ DEPLOY: Final = Path(__file__).resolve().parents[2] / "deploy"
 ARGO_CD: Final = DEPLOY / "argocd" / "argocd-cm.yaml"
 FLUX: Final = DEPLOY / "flux" / "customer.yaml"
 IN_ARGO_CD: Final = {"Current": "Healthy", "InProgress": "Progressing", "Failed": "Degraded", "Terminating": "Progressing"}
+BY_PERSONS: Final = {"SupportRequest"}
+"""Kinds that two persons write by hand for some hours: no repository has them, and their status has no conditions."""
 NEEDED: Final = {
     "CustomerManagedKey": ("KeyAccessible", "PrerequisitesMet"),
     "CustomerTenant": ("ConsentGranted",),

@@ -35,7 +35,7 @@ from cmk_operator.reconcile.resource.outcome import (
 )
 from cmk_operator.reconcile.tenant.reconciler import refused_tenant_status, tenant_status
 from sandbox.kubernetes.gitops import argo_lua, kstatus
-from tests.gitops.law import ARGO_CD, DEPLOY, argo_cd_setting, broken_laws, flux_expressions
+from tests.gitops.law import ARGO_CD, BY_PERSONS, DEPLOY, argo_cd_setting, broken_laws, flux_expressions
 from tests.unit import test_identity_and_tenant_reports as identities
 from tests.unit import test_organization_report as organizations
 from tests.unit import test_resource_report as resources
@@ -208,6 +208,7 @@ def test_the_action_of_argo_cd_requests_one_pass_and_changes_nothing_else() -> N
 
 def test_each_kind_with_a_status_has_its_health_in_each_tool() -> None:
     with_status = {found["spec"]["names"]["kind"] for found in definitions() if "subresources" in found["spec"]["versions"][0]}
+    with_status -= BY_PERSONS
     assert set(flux_expressions()) == with_status
     assert {kind for kind in with_status if argo_cd_setting("health", kind)} == with_status
     names = set(yaml.safe_load(ARGO_CD.read_text(encoding="utf-8"))["data"])
