@@ -80,6 +80,8 @@ def _contradiction(one: Manifest, answer: str, *, whole_messages: bool) -> str |
     conditions = {condition["type"]: condition for condition in status.get("conditions", ())}
     if one["metadata"].get("deletionTimestamp"):
         return None if answer == "Terminating" else "it is being deleted"
+    if one["kind"] in BY_PERSONS:
+        return None if answer == "Current" else "nothing in its status is for tools"
     if one["kind"] != "Licence" and status.get("observedGeneration") != one["metadata"]["generation"]:
         return None if answer == "InProgress" else "the operator has not seen this manifest"
     match answer:

@@ -156,7 +156,9 @@ def test_what_the_operator_has_not_seen_is_in_progress_and_a_licence_which_needs
         "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": "all is well"}],
     }
     assert broken_laws([*fresh, *(body(kind, old) for kind in flux_expressions() if kind != "Preflight")]) == []
-    assert kstatus([body("Licence", None)]) == ["Current"]
+    without_conditions = [body("Licence", None), *(body(kind, {"state": "Active"}) for kind in BY_PERSONS)]
+    assert kstatus(without_conditions) == ["Current"] * len(without_conditions)
+    assert broken_laws(without_conditions) == []
 
 
 @pytest.mark.parametrize(
