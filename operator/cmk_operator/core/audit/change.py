@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import rfc8785
 
+from cmk_operator.core.faults.reason import EventReason
 from cmk_operator.core.text.redaction import redacted
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ class Event(StrEnum):
     CONSENT_CHANGED = "ConsentChanged"
     KEY_ACCESS_CHANGED = "KeyAccessChanged"
     LICENCE_CHANGED = "LicenceChanged"
-    BREAK_GLASS_USED = "BreakGlassUsed"
-    ADMINISTRATOR_PROMOTED = "AdministratorPromoted"
-    PROMOTION_ENDED = "PromotionEnded"
+    BREAK_GLASS_USED = EventReason.BREAK_GLASS_USED.value
+    ADMINISTRATOR_PROMOTED = EventReason.ADMINISTRATOR_PROMOTED.value
+    PROMOTION_ENDED = EventReason.PROMOTION_ENDED.value
     KEY_VERSION_CHANGED = "KeyVersionChanged"
     KEY_CHANGE_STARTED = "KeyChangeStarted"
     KEY_CHANGED = "KeyChanged"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum
+from enum import Enum, auto
 from typing import Final
 
 REPORT_INTERVAL: Final = timedelta(minutes=10)
@@ -26,11 +26,11 @@ class KnownAccount:
 class Readiness(Enum):
     """What the accounts of an organization are worth."""
 
-    NOT_REPORTED = "NotReported"
-    NO_ACCOUNT = "NoAccount"
-    UNUSABLE = "Unusable"
-    NOT_TRIED = "NotTried"
-    READY = "Ready"
+    NOT_REPORTED = auto()
+    NO_ACCOUNT = auto()
+    UNUSABLE = auto()
+    NOT_TRIED = auto()
+    READY = auto()
 
 
 def readiness(accounts: tuple[KnownAccount, ...], observed_at: datetime | None, now: datetime) -> Readiness:
