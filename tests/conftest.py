@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,10 @@ LONG = (
     *("test_prerequisites", "test_disks", "test_az_cli"),
 )
 """Files that take a minute or nearly one, the longest first."""
+
+# On a busy machine any example may take long, and no test judges by time.
+settings.register_profile("without a deadline", deadline=None)
+settings.load_profile("without a deadline")
 
 
 @pytest.hookimpl(trylast=True)

@@ -212,7 +212,8 @@ def _until_refused(act: Callable[[], object]) -> None:
     pytest.fail("the policy is not in force")
 
 
-SERVICE = f"system:serviceaccount:{NAMESPACE}:cmk-operator"
+SERVICE = f"system:serviceaccount:{NAMESPACE}:automation"
+"""Not the operator's own, which another policy refuses as well."""
 PEOPLE = {"alice": ("requester", "approver"), "bob": ("approver",), "carol": ("approver",), SERVICE: ("requester", "approver")}
 REQUEST: dict[str, Any] = {"organizationId": "acme", "subject": "8c1d", "ticket": "4711", "requestedBy": "alice"}
 

@@ -173,6 +173,11 @@ def test_every_value_that_the_page_of_settings_names_reaches_its_variable() -> N
         if item["kind"] == "Deployment"
         for variable in item["spec"]["template"]["spec"]["containers"][0]["env"]
     }
-    derived = {"terminationGracePeriodSeconds": "3", "audit.sink.tokenSecretRef.name": "/var/run/secrets/audit-sink/token"}
+    derived = {
+        "CMK_OPERATOR_SHUTDOWN_GRACE": "3",
+        "CMK_KEYSERVICE_DRAIN_SECONDS": "0",
+        "CMK_KEYSERVICE_SHUTDOWN_GRACE": "3",
+        "CMK_OPERATOR_AUDIT_SINK_TOKEN_FILE": "/var/run/secrets/audit-sink/token",
+    }
     named = chart_values().items()
-    assert {name: found.get(name) for name, _ in named} == {name: derived.get(value, values[value]) for name, value in named}
+    assert {name: found.get(name) for name, _ in named} == {name: derived.get(name, values[value]) for name, value in named}

@@ -83,6 +83,10 @@ class Trouble:
         for name in ("docs", "fought", "lagging", "moved"):
             await here.resource_until("Ready", has("Ready"), name)
         await here.organization_until("in force", has("ConfigurationAccepted"))
+        for name in ("month", "week", "day"):
+            await here.key_until(
+                "when it expires", lambda seen: any(one.get("expires") for one in seen.get("versions", ())), name
+            )
 
     async def wrong(self) -> None:
         """What customers, Azure and other teams do."""

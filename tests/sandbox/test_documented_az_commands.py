@@ -84,7 +84,9 @@ async def test_the_installation_makes_what_the_operator_needs(env: Mapping[str, 
     # A person signs in with a browser; here the administrator is signed in already. There is no cluster beside the issuer.
     stubs = f'az() {{ if [ "$*" != login ]; then command az "$@"; fi; }}\nkubectl() {{ echo \'{configuration}\'; }}\n'
     shown = "\nenv | grep -E '^(MANAGED_IDENTITY|APPLICATION|PROVIDER|SUBSCRIPTION|AUDIENCE|ISSUER)'"
-    lines = run(az, stubs + "".join(steps) + shown, {}).splitlines()
+    # az takes an application of the same name for the one to change, and other tests have one of the documents' name.
+    script = "".join(steps).replace("Contoso CMK", f"Contoso CMK {tmp_path.name}")
+    lines = run(az, stubs + script + shown, {}).splitlines()
     made = dict(line.split("=", 1) for line in lines if line.split("=", 1)[0].isupper())
     assert (made["PROVIDER_TENANT_ID"], made["SUBSCRIPTION_ID"]) == (env["PROVIDER_TENANT_ID"], env["SUBSCRIPTION_ID"])
     async with ProviderAdministrator(env) as provider:
