@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +43,8 @@ class Trouble:
         """Vaults of all sorts, and keys in the good one."""
         here, customer = self.environment, self.environment.customer
         await here.vault_with_key()
-        for name in ("good", "idle", "old", "superseded", "approved", "month", "week", "day", "acme"):
+        for name in ("good", "idle", "old", "superseded", "approved", "acme"):
             await customer.create_key(here.vault, name)
-        for name, days in (("month", 20.0), ("week", 3.0), ("day", 0.5)):
-            await customer.set_expiry(here.vault, name, datetime.now(UTC) + timedelta(days=days))
         principal = await customer.principal_id(customer.client_id)
         for name, vault in self.vaults.items():
             await customer.create_vault(vault, purge_protection=name != "weak")
@@ -63,7 +60,7 @@ class Trouble:
         suffix = here.customer.cloud.vault_suffix
         await here.apply_identity()
         await here.apply_tenant(allowedVaults=[f"{one}{suffix}" for one in (here.vault, *self.vaults.values())])
-        for name in ("cmk", "good", "idle", "old", "month", "week", "day"):
+        for name in ("cmk", "good", "idle", "old"):
             await here.apply_key(name, keyUri=here.key_uri(key=name), rotation={"apply": "Immediately"})
         await here.apply_key(
             "superseded", keyUri=here.key_uri(key="superseded"), rotation={"apply": "Immediately", "backupRetention": "840h"}
@@ -83,10 +80,6 @@ class Trouble:
         for name in ("docs", "fought", "lagging", "moved"):
             await here.resource_until("Ready", has("Ready"), name)
         await here.organization_until("in force", has("ConfigurationAccepted"))
-        for name in ("month", "week", "day"):
-            await here.key_until(
-                "when it expires", lambda seen: any(one.get("expires") for one in seen.get("versions", ())), name
-            )
 
     async def wrong(self) -> None:
         """What customers, Azure and other teams do."""

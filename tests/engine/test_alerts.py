@@ -22,7 +22,7 @@ SETTINGS = {"key_check_interval": 1, "drift_check_interval": 1, "identity_check_
 OURS = "/apis/cmk-operator.dev/v1alpha1"
 SCRAPES = 17
 """A minute each: enough for a rule that waits for a quarter of an hour."""
-KEYS = ("week", "day", "first", "second", "third")
+KEYS = ("month", "week", "day", "first", "second", "third")
 
 
 async def _scrapes(world: World) -> list[Scrape]:
@@ -38,7 +38,7 @@ async def test_the_operator_fires_the_alerts_about_itself_behind_a_faulty_api_se
     here = world.environment
     for name in KEYS:
         await here.customer.create_key(here.vault, name)
-    for name, days in (("week", 3.0), ("day", 0.5)):
+    for name, days in (("month", 20.0), ("week", 3.0), ("day", 0.5)):
         await here.customer.set_expiry(here.vault, name, datetime.now(UTC) + timedelta(days=days))
     world.operator.stop()
     await world.operator.start(**SETTINGS)

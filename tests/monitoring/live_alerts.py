@@ -13,7 +13,6 @@ SEEN_END_TO_END: Final = frozenset(
         "CmkUnusedKeyInaccessible",
         "CmkKeyStateUnknown",
         "CmkKeyNeverProbed",
-        "CmkKeyExpiresIn30Days",
         "CmkSupersededKeyVersionLost",
         "CmkRotationAwaitsApproval",
         "CmkPrerequisiteMissing",
@@ -34,6 +33,7 @@ SEEN_END_TO_END: Final = frozenset(
 
 SEEN_BEHIND_FAULTS: Final = frozenset(
     {
+        "CmkKeyExpiresIn30Days",
         "CmkKeyExpiresIn7Days",
         "CmkKeyExpiresIn1Day",
         "CmkKindNotWatched",
