@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -11,12 +10,11 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import CLI_SUPPRESS
 
 from cmk_keyservice.settings import ConsoleSettings, DatabaseSettings, SealSettings, ServeSettings
+from cmk_operator.api.generated_page import write_or_check
 from cmk_operator.settings import Settings
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pydantic.fields import FieldInfo
 
     from cmk_operator.process_settings import ProcessSettings
@@ -88,19 +86,12 @@ def _default(field: FieldInfo) -> str:
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
 
-def main(page: Path = PAGE) -> int:
-    """Write the tables, or with --check say whether they differ; exit status 1 when they do."""
-    parser = argparse.ArgumentParser(prog="python -m tests.documents.settings_page", description=main.__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when the page differs from the settings")
-    text = page.read_text(encoding="utf-8")
-    if rendered(text) == text:
-        return 0
-    if parser.parse_args().check:
-        sys.stderr.write("docs/settings.md differs from the settings; run `make docs-tables`\n")
-        return 1
-    page.write_text(rendered(text), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        write_or_check(
+            "tests.documents.settings_page",
+            PAGE.relative_to(ROOT),
+            lambda path: rendered(path.read_text(encoding="utf-8")),
+            "the settings",
+        )
+    )

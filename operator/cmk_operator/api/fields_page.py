@@ -5,7 +5,6 @@ Run `make docs-tables` after a change of a model; `make lint` and the tests fail
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import textwrap
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.api.crd import KINDS, custom_resource_definition
+from cmk_operator.api.generated_page import write_or_check
 from cmk_operator.api.model import GROUP, VERSION
 from cmk_operator.api.preflight import Preflight
 
@@ -120,21 +120,5 @@ def text_in_a_cell(text: str) -> str:
     )
 
 
-def main() -> int:
-    """Write the page, or with --check say whether it differs; exit status 1 when it does."""
-    parser = argparse.ArgumentParser(prog="python -m cmk_operator.api.fields_page", description=main.__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when the page differs from the models")
-    parser.add_argument("--root", type=Path, default=Path(), help="root of the repository (default: the current folder)")
-    arguments = parser.parse_args()
-    path = arguments.root / PAGE
-    if path.exists() and path.read_text(encoding="utf-8") == rendered():
-        return 0
-    if arguments.check:
-        sys.stderr.write(f"{PAGE} differs from the models; run `make docs-tables`\n")
-        return 1
-    path.write_text(rendered(), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check("cmk_operator.api.fields_page", PAGE, lambda _: rendered(), "the models"))

@@ -6,7 +6,6 @@ tests fail on drift.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from cmk_operator.api.customer_managed_key import CustomerManagedKey
 from cmk_operator.api.customer_tenant import CustomerTenant
 from cmk_operator.api.encrypted_resource import EncryptedResource
 from cmk_operator.api.federated_identity import FederatedIdentity
+from cmk_operator.api.generated_page import write_or_check
 from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.api.preflight import Preflight
 from cmk_operator.core.access.state import AccessState
@@ -142,22 +142,9 @@ def _events() -> str:
     return _table(("event", "meaning"), ((f"`{one.value}`", one.sentence) for one in found))
 
 
-def main() -> int:
-    """Write the tables, or with --check say whether they differ; exit status 1 when they do."""
-    parser = argparse.ArgumentParser(prog="python -m cmk_operator.api.status_page", description=main.__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when the page differs from the vocabulary")
-    parser.add_argument("--root", type=Path, default=Path(), help="root of the repository (default: the current folder)")
-    arguments = parser.parse_args()
-    path = arguments.root / PAGE
-    page = path.read_text(encoding="utf-8")
-    if rendered(page) == page:
-        return 0
-    if arguments.check:
-        sys.stderr.write(f"{PAGE} differs from the vocabulary; run `make docs-tables`\n")
-        return 1
-    path.write_text(rendered(page), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        write_or_check(
+            "cmk_operator.api.status_page", PAGE, lambda path: rendered(path.read_text(encoding="utf-8")), "the vocabulary"
+        )
+    )

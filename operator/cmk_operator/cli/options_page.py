@@ -5,8 +5,6 @@ Run `make docs-tables` after a change of a command; `make lint` and the tests fa
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
 import textwrap
 from pathlib import Path
@@ -14,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from cmk_operator.api.fields_page import text_in_a_cell
+from cmk_operator.api.generated_page import write_or_check
 from cmk_operator.cli.cluster import CONNECTION
 from cmk_operator.cli.commands import cmk
 
@@ -64,7 +64,7 @@ def _table(command: click.Command, without: tuple[str, ...] = ()) -> Iterator[st
     for parameter in command.params:
         record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
         if record is not None and parameter.name not in without:
-            yield f"| {_option(record[0])} | {_cell(record[1])} |"
+            yield f"| {_option(record[0])} | {text_in_a_cell(record[1])} |"
 
 
 def _option(name: str) -> str:
@@ -75,13 +75,9 @@ def _option(name: str) -> str:
     return " ".join((f"`{option}`", ", ".join(f"`{value}`" for value in values.rstrip("]").split("|"))))
 
 
-def _cell(text: str) -> str:
-    return re.sub(r"[|<>*_\[\]]", lambda found: f"\\{found[0]}", " ".join(text.split()))
-
-
 def _prose(text: str) -> str:
     """Paragraphs of a docstring, as paragraphs of Markdown."""
-    paragraphs = [_cell(paragraph) for paragraph in text.replace("\b", "").split("\n\n")]
+    paragraphs = [text_in_a_cell(paragraph) for paragraph in text.replace("\b", "").split("\n\n")]
     return "\n\n".join("\n".join(_wrapped(paragraph)) for paragraph in paragraphs if paragraph)
 
 
@@ -89,21 +85,5 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, 116, break_long_words=False, break_on_hyphens=False)
 
 
-def main() -> int:
-    """Write the page, or with --check say whether it differs; exit status 1 when it does."""
-    parser = argparse.ArgumentParser(prog="python -m cmk_operator.cli.options_page", description=main.__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when the page differs from the commands")
-    parser.add_argument("--root", type=Path, default=Path(), help="root of the repository (default: the current folder)")
-    arguments = parser.parse_args()
-    path = arguments.root / PAGE
-    if path.exists() and path.read_text(encoding="utf-8") == rendered():
-        return 0
-    if arguments.check:
-        sys.stderr.write(f"{PAGE} differs from the commands; run `make docs-tables`\n")
-        return 1
-    path.write_text(rendered(), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check("cmk_operator.cli.options_page", PAGE, lambda _: rendered(), "the commands"))
