@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 from cmk_keyservice.console.record import Snapshot, snapshot_of
 from cmk_operator.core.audit.layout import HEAD_NAME, NAMES
-from cmk_operator.kubernetes.client import KubernetesError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,12 +54,7 @@ class Record:
         return found if settled else replace(found, intact=True)
 
     async def _get(self, name: str) -> dict[str, Any] | None:
-        try:
-            return await self._client.request("GET", f"{self._path}/{quote(name)}")
-        except KubernetesError as error:
-            if error.status == 404:
-                return None
-            raise
+        return await self._client.find(f"{self._path}/{quote(name)}")
 
 
 def _failed(reading: asyncio.Future[Snapshot]) -> bool:

@@ -402,12 +402,7 @@ class AuditStore:
         self.head, self.head_lost, self.index_lost, self._index_written = head, False, False, True
 
     async def _get(self, name: str) -> dict[str, Any] | None:
-        try:
-            return await self._client.request("GET", f"{self._collection}/{name}")
-        except KubernetesError as error:
-            if error.status == 404:
-                return None
-            raise
+        return await self._client.find(f"{self._collection}/{name}")
 
     async def _create(self, name: str, data: dict[str, str]) -> dict[str, Any]:
         metadata = {"name": name, "namespace": self._namespace, "labels": _LABELS}

@@ -93,8 +93,12 @@ class KubernetesClient:
 
     async def get(self, reference: ObjectReference) -> dict[str, Any] | None:
         """The current object from the API server; None if it does not exist."""
+        return await self.find(reference.path)
+
+    async def find(self, path: str) -> dict[str, Any] | None:
+        """The object at a path; None if it does not exist."""
         try:
-            return await self.request("GET", reference.path)
+            return await self.request("GET", path)
         except KubernetesError as error:
             if error.status == 404:
                 return None

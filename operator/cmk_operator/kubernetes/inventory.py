@@ -309,15 +309,17 @@ class Inventory:
 
     def oldest_of_organization(self, organization: OrganizationKey) -> OrganizationKey:
         """The OrganizationKey to which the organization's identifier belongs: the oldest that names it."""
-        references = self._pointers.get(("organization", organization.spec.organization.id), ())
-        found = (self.get(OrganizationKey, reference.name, reference.namespace) for reference in references)
-        return min((*(one for one in found if one is not None), organization), key=_seniority)
+        return min((*self._of_organization(organization.spec.organization.id), organization), key=_seniority)
 
     def owner_of_organization(self, organization_id: str) -> OrganizationKey | None:
         """The OrganizationKey to which an organization's identifier belongs; None if none names it."""
+        return min(self._of_organization(organization_id), key=_seniority, default=None)
+
+    def _of_organization(self, organization_id: str) -> list[OrganizationKey]:
+        """The OrganizationKeys that name an organization."""
         references = self._pointers.get(("organization", organization_id), ())
         found = (self.get(OrganizationKey, reference.name, reference.namespace) for reference in references)
-        return min((one for one in found if one is not None), key=_seniority, default=None)
+        return [one for one in found if one is not None]
 
     def grouped(self, references: Iterable[ObjectReference]) -> list[ObjectReference]:
         """The same objects, sorted into groups that name the same key, so that they share the reads of that key."""

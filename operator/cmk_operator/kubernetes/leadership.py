@@ -166,12 +166,7 @@ class Leadership:
         return now - self._seen_at > float(spec.get("leaseDurationSeconds") or self._duration)
 
     async def _read(self) -> dict[str, Any] | None:
-        try:
-            return await self._client.request("GET", f"{self._collection}/{self._name}")
-        except KubernetesError as error:
-            if error.status == 404:
-                return None
-            raise
+        return await self._client.find(f"{self._collection}/{self._name}")
 
     def _spec(self, before: dict[str, Any], *, holder: str, duration: float) -> dict[str, Any]:
         now = to_rfc3339_micro(datetime.now(UTC))

@@ -39,8 +39,8 @@ def bicep_file(handover: Handover, choices: Choices) -> str:
         ),
         *comment(
             f"First consent, which Bicep cannot do: az ad sp create --id {handover.application} --query id, or {handover.consent_url}; "
-            f"{WITHOUT_REPLY_ADDRESS}. If the consent is withdrawn and given again, the object id is a new one: deploy again with it, because every grant "
-            "must be made again.",
+            f"{WITHOUT_REPLY_ADDRESS}. If the consent is withdrawn and given again, the object id is a new one: deploy again with it, "
+            "because every grant must be made again.",
             sign="//",
         ),
         *comment(f"Then: {deploy}", sign="//"),

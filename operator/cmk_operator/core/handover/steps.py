@@ -111,7 +111,8 @@ def _consent(handover: Handover) -> Step:
     why = (
         "The provider's services sign in to this tenant as this application. Without its service principal they cannot. The consent "
         f"alone grants no permission. You may also consent in a browser: {handover.consent_url}; "
-        f"{WITHOUT_REPLY_ADDRESS}. If the consent is withdrawn and given again, the service principal is a new one: run everything again, because every grant below must be made again for it."
+        f"{WITHOUT_REPLY_ADDRESS}. If the consent is withdrawn and given again, the service principal is a new one: run everything "
+        "again, because every grant below must be made again for it."
     )
     title = f"Consent to the application {handover.shown_application}"
     return Step(title, CONSENTS, why, _principal("PRINCIPAL", handover.application))

@@ -18,7 +18,7 @@ from cmk_operator.core.faults.fault import Fault
 from cmk_operator.core.faults.reason import Reason
 from cmk_operator.core.organization.verdict import Operation, VerdictKind
 from cmk_operator.core.schedule import Next
-from cmk_operator.kubernetes.client import ObjectReference
+from cmk_operator.kubernetes.status import reference_of
 from cmk_operator.reconcile.collaborators.intervals import jittered
 from cmk_operator.reconcile.notifications.announcements import announce_organization
 from cmk_operator.reconcile.notifications.delivery import wake_delivery
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
     from cmk_operator.api.organization_key import AcceptedKey, CredentialReport, OrganizationKeyStatus
     from cmk_operator.core.organization.licence import Standing
+    from cmk_operator.kubernetes.client import ObjectReference
     from cmk_operator.reconcile.organization.context import OrganizationContext, Visit
     from cmk_operator.reconcile.organization.credentials import ReadCredentials
     from cmk_operator.reconcile.organization.gates import OpenGate
@@ -98,9 +99,7 @@ class _Pass:
         self.visit = visit
         self.now = now
         self.status = organization.status
-        self.reference = ObjectReference(
-            OrganizationKey.plural, organization.metadata.namespace or "", organization.metadata.name
-        )
+        self.reference = reference_of(organization)
         annotation = organization.metadata.annotations.get(RECONCILE_REQUESTED_AT)
         is_new = organization.metadata.generation != self.status.observed_generation
         self.requested = is_new or annotation != self.status.last_handled_reconcile_at

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
-from cmk_operator.api.organization_key import MOST_PROMOTIONS, OrganizationKey, Promotion
+from cmk_operator.api.organization_key import MOST_PROMOTIONS, Promotion
 from cmk_operator.api.support_request import SupportRequest, SupportRequestStatus
 from cmk_operator.core.organization.support import RequestState, judge
 from cmk_operator.core.schedule import Next
 from cmk_operator.kubernetes.client import ObjectReference
+from cmk_operator.kubernetes.status import reference_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -59,11 +60,7 @@ async def read_requests(cluster: Cluster, reporting: Reporting, support: Support
         requests += _readable(page.items)
     for request in sorted(requests, key=lambda one: (one.metadata.creation_timestamp or now, one.metadata.name)):
         owner = cluster.inventory.owner_of_organization(request.spec.organization_id)
-        reference = (
-            ObjectReference(OrganizationKey.plural, owner.metadata.namespace or "", owner.metadata.name)
-            if owner is not None
-            else None
-        )
+        reference = reference_of(owner) if owner is not None else None
         if not (cluster.serves(reference) if reference is not None else not cluster.operator_class):
             continue  # Another class of operators answers.
         state, message = judge(request.asked, now, known=reference is not None)
