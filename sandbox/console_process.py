@@ -6,9 +6,6 @@ import base64
 import secrets
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,13 +13,14 @@ import yaml
 
 from sandbox.operator_process import (
     NAMESPACE,
-    START_SECONDS,
     OperatorDidNotStartError,
     PodProcess,
     as_service_account,
     audience_of_deployment,
+    await_ready,
     free_port,
     settings_of_deployment,
+    started,
 )
 
 if TYPE_CHECKING:
@@ -106,27 +104,6 @@ def start_console(
     for name in _FROM_FILES:
         environment.pop(f"CMK_KEYSERVICE_{name}", None)
     log = directory / "console.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cmk_keyservice", "console"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    _await_answer(process, log, url)
+    process = started(["cmk_keyservice", "console"], environment, log)
+    await_ready(process, log, url, "the console", "/healthz")
     return ConsoleProcess(process, log, url, account, password)
-
-
-def _await_answer(process: subprocess.Popen[bytes], log: Path, url: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"{url}/healthz", timeout=2):  # noqa: S310 - our own loopback endpoint
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
-    process.kill()
-    process.wait()
-    end = log.read_text(encoding="utf-8", errors="replace")[-2000:]
-    raise OperatorDidNotStartError(f"the console did not start: {end}")

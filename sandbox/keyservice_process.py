@@ -18,6 +18,7 @@ from sandbox.operator_process import (
     await_ready,
     free_port,
     settings_of_deployment,
+    started,
 )
 
 if TYPE_CHECKING:
@@ -89,14 +90,7 @@ def start_key_service(
         environment |= {"CMK_KEYSERVICE_INSECURE_HTTP": "true"} if insecure_http else {f"CMK_KEYSERVICE_TLS_{name}_FILE": file}
     log = directory / "keyservice.log"
     _run("migrate", environment={name: value for name, value in environment.items() if name in _OF_MIGRATE})
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cmk_keyservice", "serve"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
+    process = started(["cmk_keyservice", "serve"], environment, log)
     metrics_url = f"http://127.0.0.1:{metrics_port}"
     await_ready(process, log, metrics_url, "the key service")
     return KeyServiceProcess(

@@ -20,7 +20,7 @@ import yaml
 from sandbox.kubernetes import binaries
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sandbox.kubernetes.cluster import Cluster
 
@@ -168,10 +168,7 @@ def start_operator(
         "CMK_OPERATOR_LISTEN_PORT": str(port),
     }
     log = directory / "operator.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cmk_operator"], env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        )
+    process = started(["cmk_operator"], environment, log)
     operator = OperatorProcess(process, log, f"http://127.0.0.1:{port}")
     await_ready(process, log, operator.url, "the operator")
     return operator
@@ -184,14 +181,22 @@ def _redirect(kubeconfig: Path, server: str) -> None:
     kubeconfig.write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
-def await_ready(process: subprocess.Popen[bytes], log: Path, url: str, what: str) -> None:
-    """Wait until `url`/readyz says yes; if it does not in time, the process is killed. Raises `OperatorDidNotStartError`."""
+def started(module: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """A new process of one of our programs, with this environment alone, whose output is appended to `log`."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", *module], env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+
+
+def await_ready(process: subprocess.Popen[bytes], log: Path, url: str, what: str, path: str = "/readyz") -> None:
+    """Wait until `url` says yes at `path`; if it does not in time, the process is killed. Raises `OperatorDidNotStartError`."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise OperatorDidNotStartError(f"{what} ended with status {process.returncode}: {_end_of(log)}")
         try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=2):  # noqa: S310 - our own loopback endpoint
+            with urllib.request.urlopen(f"{url}{path}", timeout=2):  # noqa: S310 - our own loopback endpoint
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
