@@ -38,7 +38,12 @@ def common_context(organization: str, service: str, purpose: str) -> bytes:
 
 def data_context(organization: str, service: str, purpose: str, context: Mapping[str, str]) -> bytes:
     """What the ciphertext of a service's data is bound to; the order of the caller's `context` does not count."""
-    return common_context(organization, service, purpose) + encode(sorted(context.items()))
+    return common_context(organization, service, purpose) + own_context(context)
+
+
+def own_context(context: Mapping[str, str]) -> bytes:
+    """The end of `data_context`: what the caller gives with one item."""
+    return encode(sorted(context.items()))
 
 
 def data_key_context(organization: str, data_key: UUID, service: str, purpose: str, epoch: int, suite: int) -> bytes:

@@ -12,11 +12,11 @@ from tink import aead, core
 from tink.proto import tink_pb2, x_aes_gcm_pb2
 
 from cmk_keyservice.crypto.ciphertext import XAES_256_GCM, Ciphertext, header
-from cmk_keyservice.crypto.context import encode, index_context
+from cmk_keyservice.crypto.context import index_context
 from cmk_keyservice.problem import Kind, ProblemError, problem_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from uuid import UUID
 
 KEY_LENGTH: Final = 32
@@ -59,11 +59,6 @@ class DataKeyPrimitive:
     def __repr__(self) -> str:
         return f"DataKeyPrimitive({self.id})"
 
-    def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
-        """Nonce, ciphertext and tag."""
-        sealed: bytes = self.aead.encrypt(plaintext, associated_data)
-        return sealed
-
     def decrypt(self, sealed: bytes, associated_data: bytes) -> bytes | None:
         """The plaintext; None if the bytes were not made by this key for this associated data."""
         try:
@@ -80,23 +75,19 @@ def new_material() -> bytes:
 
 def seal(key: DataKeyPrimitive, plaintext: bytes, associated_data: bytes) -> bytes:
     """The ciphertext (ALE1); its tag covers its header and `associated_data`, which `context.data_context` makes."""
-    begin = header(key.suite, key.id)
-    return begin + key.encrypt(plaintext, begin + associated_data)
+    return Bound(key, associated_data).seal(plaintext, b"")
 
 
 def open_(key: DataKeyPrimitive, ciphertext: Ciphertext, associated_data: bytes) -> bytes:
     """The plaintext. Raises ProblemError if anything of ciphertext or associated data is not as it was."""
-    begin = header(ciphertext.suite, ciphertext.data_key_id)
-    plaintext = key.decrypt(ciphertext.sealed, begin + associated_data) if key.id == ciphertext.data_key_id else None
-    if plaintext is None:
-        raise _not_authentic()
-    return plaintext
+    data = header(ciphertext.suite, ciphertext.data_key_id) + ciphertext.sealed
+    return Bound(key, associated_data).open_(data, b"")
 
 
 class Bound:
-    """A data key for all items of one owner: what their contexts have in common is encoded once.
+    """A data key with the beginning of its associated data, which is the same for all items of one owner and is encoded once.
 
-    `common` is of `context.common_context`. `seal` and `open_` do what the functions of these names do.
+    `common` is of `context.common_context`, and the `own` of each item of `context.own_context`.
     """
 
     __slots__ = ("_begin", "_common", "_decrypt", "_encrypt")
@@ -107,15 +98,14 @@ class Bound:
         self._begin: Final = header(key.suite, key.id)
         self._common: Final = self._begin + common
 
-    def seal(self, plaintext: bytes, context: Mapping[str, str]) -> bytes:
-        """The ciphertext (ALE1) in the caller's `context`."""
-        return self._begin + self._encrypt(plaintext, self._common + encode(sorted(context.items())))
+    def seal(self, plaintext: bytes, own: bytes) -> bytes:
+        """The ciphertext (ALE1)."""
+        return self._begin + self._encrypt(plaintext, self._common + own)
 
-    def open_(self, data: bytes, context: Mapping[str, str]) -> bytes:
-        """The plaintext of a ciphertext. Raises ProblemError if anything of ciphertext or context is not as it was."""
+    def open_(self, data: bytes, own: bytes) -> bytes:
+        """The plaintext of a ciphertext. Raises ProblemError if anything of ciphertext or associated data is not as it was."""
         begin = self._begin
-        associated_data = self._common + encode(sorted(context.items()))
-        plaintext = self._decrypt(data[len(begin) :], associated_data) if data.startswith(begin) else None
+        plaintext = self._decrypt(data[len(begin) :], self._common + own) if data.startswith(begin) else None
         if plaintext is None:
             raise _not_authentic()
         return plaintext

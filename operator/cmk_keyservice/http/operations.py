@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from cmk_keyservice.crypto.ciphertext import data_key_id_of, header_of
-from cmk_keyservice.crypto.context import common_context
+from cmk_keyservice.crypto.context import common_context, own_context
 from cmk_keyservice.crypto.suites import Bound, keyed_index
 from cmk_keyservice.http import bodies
 from cmk_keyservice.keys.uses import INDEX, LEASED, WRAP, is_data, is_wrap
@@ -234,22 +234,22 @@ def _named(fits: Callable[[str], bool], *, renewed: bool = False) -> Find:
 
 def encrypt(use: Use, item: bodies.Encrypt) -> bodies.Encrypted:
     """Encrypt under the newest data key."""
-    sealed = use.bound.seal(item.plaintext, item.context)
+    sealed = use.bound.seal(item.plaintext, own_context(item.context))
     return bodies.Encrypted(ciphertext=sealed, data_key_id=use.key.id, reference=item.reference)
 
 
 def decrypt(use: Use, item: bodies.Decrypt) -> bodies.Decrypted:
     """Decrypt by the data key that the ciphertext names; also what a caller encrypted with a leased one."""
-    return bodies.Decrypted(plaintext=use.bound.open_(item.ciphertext, item.context), reference=item.reference)
+    return bodies.Decrypted(plaintext=use.bound.open_(item.ciphertext, own_context(item.context)), reference=item.reference)
 
 
 def _renewed(use: Use, data: bytes, old: Mapping[str, str], new: Mapping[str, str]) -> tuple[bytes, UUID, bool]:
-    plaintext, newest = use.bound.open_(data, old), use.newest
+    plaintext, newest = use.bound.open_(data, own_context(old)), use.newest
     if isinstance(newest, Problem):
         raise ProblemError(newest)
     if newest is None or (newest.key.id == use.key.id and old == new):
         return data, use.key.id, False
-    return newest.bound.seal(plaintext, new), newest.key.id, True
+    return newest.bound.seal(plaintext, own_context(new)), newest.key.id, True
 
 
 def reencrypt(use: Use, item: bodies.Reencrypt) -> bodies.Reencrypted:
@@ -266,13 +266,13 @@ def index(use: Use, item: bodies.Index) -> bodies.Indexed:
 
 def wrap(use: Use, item: bodies.Wrap) -> bodies.Wrapped:
     """Wrap a caller's own key."""
-    sealed = use.bound.seal(item.key, item.context)
+    sealed = use.bound.seal(item.key, own_context(item.context))
     return bodies.Wrapped(wrapped_key=sealed, data_key_id=use.key.id, reference=item.reference)
 
 
 def unwrap(use: Use, item: bodies.Unwrap) -> bodies.Unwrapped:
     """Unwrap a caller's own key."""
-    return bodies.Unwrapped(key=use.bound.open_(item.wrapped_key, item.context), reference=item.reference)
+    return bodies.Unwrapped(key=use.bound.open_(item.wrapped_key, own_context(item.context)), reference=item.reference)
 
 
 def rewrap(use: Use, item: bodies.Rewrap) -> bodies.Rewrapped:
