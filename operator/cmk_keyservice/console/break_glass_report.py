@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from cmk_keyservice.console.accounts import Account
-from cmk_operator.api.model import API_VERSION, CONSOLE_FIELD_MANAGER
+from cmk_operator.api.model import CONSOLE_FIELD_MANAGER
 from cmk_operator.api.organization_key import (
     MOST_BREAK_GLASS,
     BreakGlassAccount,
@@ -134,20 +134,13 @@ class BreakGlassReports:
 
     async def _apply(self, reference: ObjectReference, item: Mapping[str, Any], report: BreakGlassReport) -> None:
         metadata = item["metadata"]
-        body = {
-            "apiVersion": API_VERSION,
-            "kind": OrganizationKey.__name__,
-            "metadata": {
-                "name": reference.name,
-                "namespace": reference.namespace,
-                "uid": metadata["uid"],
-                "resourceVersion": metadata["resourceVersion"],
-            },
-            "status": {"breakGlass": report.model_dump(mode="json", by_alias=True, exclude_none=True)},
-        }
-        query = {"fieldManager": CONSOLE_FIELD_MANAGER, "force": "true"}
-        await self._client.request(
-            "PATCH", f"{reference.path}/status", query=query, body=body, content_type="application/apply-patch+yaml"
+        await self._client.apply_status(
+            reference,
+            OrganizationKey.__name__,
+            metadata["uid"],
+            {"breakGlass": report.model_dump(mode="json", by_alias=True, exclude_none=True)},
+            resource_version=metadata["resourceVersion"],
+            manager=CONSOLE_FIELD_MANAGER,
         )
 
 

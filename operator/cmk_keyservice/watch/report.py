@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from cmk_operator.api.model import GROUP, VERSION
 from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.core.text.rfc3339 import to_rfc3339
 from cmk_operator.kubernetes.client import ObjectReference
@@ -82,17 +81,11 @@ async def apply_report(client: KubernetesClient, organization: Organization, rep
     found = await client.get(reference)
     if found is None or found["metadata"].get("uid") != organization.uid:
         return
-    body = {
-        "apiVersion": f"{GROUP}/{VERSION}",
-        "kind": "OrganizationKey",
-        "metadata": {
-            "name": organization.name,
-            "namespace": organization.namespace,
-            "resourceVersion": found["metadata"]["resourceVersion"],
-        },
-        "status": {"dataKeys": dict(report)},
-    }
-    query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-    await client.request(
-        "PATCH", f"{reference.path}/status", query=query, body=body, content_type="application/apply-patch+yaml"
+    await client.apply_status(
+        reference,
+        OrganizationKey.__name__,
+        organization.uid,
+        {"dataKeys": dict(report)},
+        resource_version=found["metadata"]["resourceVersion"],
+        manager=FIELD_MANAGER,
     )

@@ -135,9 +135,17 @@ class KubernetesClient:
                 return
 
     async def apply_status(
-        self, reference: ObjectReference, kind: str, uid: str, status: Mapping[str, Any], resource_version: str | None = None
+        self,
+        reference: ObjectReference,
+        kind: str,
+        uid: str,
+        status: Mapping[str, Any],
+        resource_version: str | None = None,
+        manager: str = FIELD_MANAGER,
     ) -> dict[str, Any]:
-        """Server-side apply of the whole status. With `resource_version`, it fails if the object has changed since that version.
+        """Server-side apply of all of the status that `manager` writes.
+
+        With `resource_version`, it fails if the object has changed since that version.
 
         An API server does not compare the `uid` of a custom resource's status: without `resource_version`, the status may land
         on a new object of the same name. The answer then shows the other uid, so that its own pass follows at once.
@@ -145,7 +153,7 @@ class KubernetesClient:
         body = self._applied(reference, kind, uid) | {"status": status}
         if resource_version is not None:
             body["metadata"]["resourceVersion"] = resource_version
-        return await self._apply(f"{reference.path}/status", FIELD_MANAGER, body)
+        return await self._apply(f"{reference.path}/status", manager, body)
 
     async def apply_finalizers(
         self, reference: ObjectReference, kind: str, uid: str, finalizers: tuple[str, ...]
