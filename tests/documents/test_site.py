@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cmk_operator.api import fields_page
+from cmk_operator.api.generated_page import text_in_a_cell
 from cmk_operator.cli import options_page
 from tests.conftest import ROOT
 from tests.documents.test_lines import DOCUMENTS, FENCED
@@ -61,7 +62,7 @@ def test_the_reference_of_the_command_line_is_as_the_commands_say() -> None:
 
 
 def test_text_of_a_model_is_no_markup_in_a_table() -> None:
-    assert fields_page.text_in_a_cell("a <b> | `c|d` e_f\n g*") == r"a \<b\> \| `c|d` e\_f g\*"
+    assert text_in_a_cell("a <b> | `c|d` e_f\n g*") == r"a \<b\> \| `c|d` e\_f g\*"
 
 
 def test_every_field_of_every_definition_has_a_row() -> None:

@@ -5,14 +5,13 @@ Run `make docs-tables` after a change of a model; `make lint` and the tests fail
 
 from __future__ import annotations
 
-import re
 import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cmk_operator.api.crd import KINDS, custom_resource_definition
-from cmk_operator.api.generated_page import write_or_check
+from cmk_operator.api.generated_page import text_in_a_cell, write_or_check
 from cmk_operator.api.model import GROUP, VERSION
 from cmk_operator.api.preflight import Preflight
 
@@ -111,13 +110,6 @@ def _said(field: Mapping[str, Any], *, bounded: bool) -> str:
 def _rules(schema: Mapping[str, Any]) -> list[str]:
     """What the API server says when it refuses, without repetition."""
     return list(dict.fromkeys(str(rule["message"]) for rule in schema.get("x-kubernetes-validations", ())))
-
-
-def text_in_a_cell(text: str) -> str:
-    """Text in a cell of a table: on one line, and nothing in it is markup."""
-    return re.sub(
-        r"`[^`]*`|[\\|<>*_\[\]]", lambda found: found[0] if found[0][0] == "`" else f"\\{found[0]}", " ".join(text.split())
-    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,22 @@
-"""The command behind each generated page of the documents: it writes the page, or says that it is out of date."""
+"""What every generated page of the documents shares: text in its tables, and the command that writes or checks it."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+def text_in_a_cell(text: str) -> str:
+    """Text in a cell of a table: on one line, and nothing in it is markup."""
+    return re.sub(
+        r"`[^`]*`|[\\|<>*_\[\]]", lambda found: found[0] if found[0][0] == "`" else f"\\{found[0]}", " ".join(text.split())
+    )
 
 
 def write_or_check(program: str, page: Path, rendered: Callable[[Path], str], source: str) -> int:

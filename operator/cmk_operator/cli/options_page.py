@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from cmk_operator.api.fields_page import text_in_a_cell
-from cmk_operator.api.generated_page import write_or_check
+from cmk_operator.api.generated_page import text_in_a_cell, write_or_check
 from cmk_operator.cli.cluster import CONNECTION
 from cmk_operator.cli.commands import cmk
 
