@@ -13,10 +13,10 @@ from azure.core.exceptions import ServiceRequestError
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.core.rest import HttpRequest
 
-from cmk_operator.__main__ import rates_of
 from cmk_operator.azure import call_budget
 from cmk_operator.azure.call_budget import BudgetedTransport, BudgetRates, CallBudget
 from cmk_operator.azure.failures import BudgetSpentError, ChangeWithdrawnError, failure_of
+from cmk_operator.composition import rates_of
 from cmk_operator.core.faults.azure_failure import CHANGE_WITHDRAWN
 from cmk_operator.core.kinds.call_rates import Rate, ServiceRates
 from cmk_operator.providers.registry import RATES as PUBLISHED

@@ -61,7 +61,7 @@ def test_an_operator_for_storage_alone_imports_no_other_sdk(tmp_path: Path) -> N
     program = f"""
 import asyncio, sys
 from pathlib import Path
-import cmk_operator.__main__
+import cmk_operator.composition
 from cmk_operator.azure.call_budget import origin_of
 from cmk_operator.azure.credentials import IdentityChain
 from cmk_operator.providers.storage.sdk import STORAGE

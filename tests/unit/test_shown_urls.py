@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cmk_operator import __main__
+from cmk_operator import composition
 from cmk_operator.core.audit.change import Change, Event, Subject
 from cmk_operator.reconcile.audit import configuration_changed
 from cmk_operator.sinks.receivers import Receivers, message_of
@@ -71,7 +71,7 @@ def test_a_setting_that_is_refused_is_not_shown_if_it_is_a_url(
     if token is not None:
         monkeypatch.setenv("CMK_OPERATOR_AUDIT_SINK_TOKEN_FILE", str(tmp_path / token))
     with pytest.raises(SystemExit, match="2"):
-        __main__.main()
+        composition.main()
     said = capsys.readouterr().err
     assert words in said
     assert PART not in said

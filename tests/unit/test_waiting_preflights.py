@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from cmk_operator.__main__ import lanes_of
+from cmk_operator.composition import lanes_of
 from cmk_operator.core.schedule import Next
 from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError, ObjectReference
 from cmk_operator.kubernetes.inventory import Inventory
