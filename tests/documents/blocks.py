@@ -62,6 +62,20 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
+def section(page: Path, heading: str) -> list[Block]:
+    """The blocks between a heading (of the page or of the first level below it) and the next such heading."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    fences = [number for number, line in enumerate(lines, start=1) if line.lstrip().startswith("```")]
+    headings = [
+        number
+        for number, line in enumerate(lines, start=1)
+        if re.match(r"##? ", line) and sum(fence < number for fence in fences) % 2 == 0
+    ]
+    first = next(number for number in headings if lines[number - 1].lstrip("# ") == heading)
+    last = next((number for number in headings if number > first), len(lines) + 1)
+    return [block for block in blocks(page) if first < block.line < last]
+
+
 def inline_commands(page: Path) -> list[Block]:
     """Commands within the text of a runbook's paragraph **Commands.**, each as a block of its own."""
     whole = page.read_text(encoding="utf-8")

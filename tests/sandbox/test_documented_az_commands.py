@@ -1,4 +1,4 @@
-"""The az commands of the documents: those of the installation run as they are, all others parsed by the az CLI itself."""
+"""The az commands of the documents that no test runs, parsed by the az CLI itself."""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.administrators import ProviderAdministrator
-from sandbox.az_cli import Az, find_or_install
+from sandbox.az_cli import find_or_install
 from tests.conftest import ROOT
-from tests.documents.blocks import arguments_of, blocks, commands_to_try
-from tests.sandbox.issuer import SERVICE_ACCOUNT
-from tests.sandbox.test_az_identity import run
+from tests.documents.blocks import arguments_of, commands_to_try
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-    from tests.sandbox.issuer import Issuer
 
 pytestmark = [pytest.mark.az, pytest.mark.timeout(900)]
-INSTALLATION = ROOT / "docs" / "installation.md"
 PARSES = """
 import contextlib, io, json, sys
 from azure.cli.core import get_default_cli
@@ -71,37 +65,3 @@ def test_az_accepts_every_documented_command(tmp_path: Path) -> None:
     assert all(answers[len(called) :]), "what is wrong is refused"
     assert len(called) > 12
     assert {where: answer for (where, _), answer in zip(called.values(), answers, strict=False) if answer} == {}
-
-
-async def test_the_installation_makes_what_the_operator_needs(env: Mapping[str, str], issuer: Issuer, tmp_path: Path) -> None:
-    az = Az(tmp_path, env)
-    az(
-        "login", "--service-principal", "--tenant", env["PROVIDER_TENANT_ID"],
-        "--username", env["PROVIDER_ADMIN_CLIENT_ID"], "--password", env["PROVIDER_ADMIN_CLIENT_SECRET"],
-    )  # fmt: skip
-    steps = [block.text for block in blocks(INSTALLATION) if "::test_the_installation_makes" in block.marker]
-    configuration = json.dumps({"issuer": issuer.url}, separators=(",", ":"))
-    # A person signs in with a browser; here the administrator is signed in already. There is no cluster beside the issuer.
-    stubs = f'az() {{ if [ "$*" != login ]; then command az "$@"; fi; }}\nkubectl() {{ echo \'{configuration}\'; }}\n'
-    shown = "\nenv | grep -E '^(MANAGED_IDENTITY|APPLICATION|PROVIDER|SUBSCRIPTION|AUDIENCE|ISSUER)'"
-    # az takes an application of the same name for the one to change, and other tests have one of the documents' name.
-    script = "".join(steps).replace("Contoso CMK", f"Contoso CMK {tmp_path.name}")
-    lines = run(az, stubs + script + shown, {}).splitlines()
-    made = dict(line.split("=", 1) for line in lines if line.split("=", 1)[0].isupper())
-    assert (made["PROVIDER_TENANT_ID"], made["SUBSCRIPTION_ID"]) == (env["PROVIDER_TENANT_ID"], env["SUBSCRIPTION_ID"])
-    async with ProviderAdministrator(env) as provider:
-        identity = made["MANAGED_IDENTITY_RESOURCE_ID"]
-        (trusted,) = (await provider.arm.json("GET", f"{identity}/federatedIdentityCredentials?api-version=2024-11-30"))[
-            "value"
-        ]
-        assert trusted["properties"] == {"issuer": issuer.url, "subject": SERVICE_ACCOUNT, "audiences": [made["AUDIENCE"]]}
-        principal = await provider.principal_id(made["MANAGED_IDENTITY_CLIENT_ID"])
-        path = f"/applications(appId='{made['APPLICATION_CLIENT_ID']}')/federatedIdentityCredentials"
-        (credential,) = (await provider.graph.json("GET", path))["value"]
-        assert credential["subject"] == principal
-        assert credential["issuer"] == f"https://login.microsoftonline.com/{env['PROVIDER_TENANT_ID']}/v2.0"
-        query = f"?$filter=principalId eq '{principal}'&api-version=2022-04-01"
-        roles = await provider.arm.json(
-            "GET", f"{provider.subscription}/providers/Microsoft.Authorization/roleAssignments{query}"
-        )
-        assert len(roles["value"]) == 5
