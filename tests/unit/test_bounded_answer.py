@@ -24,7 +24,7 @@ from cmk_operator.kubernetes.bounded_answer import (
     kept_value,
     reduced,
 )
-from cmk_operator.kubernetes.client import KubernetesClient, collection_path
+from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError, collection_path
 from cmk_operator.kubernetes.connection import Connection
 from cmk_operator.kubernetes.inventory import Inventory
 from cmk_operator.reconcile.collaborators.revert_finalizer import FINALIZER
@@ -165,6 +165,28 @@ async def test_large_objects_are_listed_completely_in_pages_of_bounded_size(
     assert max(len(page.items) for page in pages) * 250_000 < LARGEST_PAGE
     assert sum(len(json.dumps(page.items)) for page in pages) < 40 * 1500
     assert len(asked) < 30
+
+
+@pytest.mark.parametrize("text", ["", "<html>", "[]", '"a"'])
+@pytest.mark.parametrize("status", [200, 502])
+async def test_an_answer_that_is_no_object_in_json_is_a_failure(
+    text: str, status: int, serving: Callable[[Any], Awaitable[str]]
+) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=text, status=status, content_type="text/html")
+
+    async with Connection(await serving(answer)).open() as session:
+        with pytest.raises(KubernetesError, match=f"{status} NotJson"):
+            await KubernetesClient(session, Telemetry()).request("GET", f"{PATH}/a")
+
+
+async def test_kopf_too_gets_a_page_reduced(serving: Callable[[Any], Awaitable[str]]) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"metadata": {}, "items": [large()]})
+
+    async with aiohttp.ClientSession(response_class=BoundedAnswer) as session:
+        found = await (await session.get(f"{await serving(answer)}{PATH}", params={"limit": "1"})).json()
+    assert found == json.loads(reduced(json.dumps({"metadata": {}, "items": [large()]}).encode()))
 
 
 async def test_an_answer_beyond_all_bounds_is_refused(serving: Callable[[Any], Awaitable[str]]) -> None:

@@ -119,17 +119,22 @@ class BoundedAnswer(aiohttp.ClientResponse):
         return self
 
     async def read(self) -> bytes:
-        """The body, reduced. Raises `AnswerTooLargeError`; the connection is closed then."""
+        """The body as it came. Raises `AnswerTooLargeError`; the connection is closed then."""
         if self._body is None:
             try:
-                content = await self._bounded(LARGEST_PAGE if "limit" in self.url.query else LARGEST_ANSWER)
+                self._body = await self._bounded(LARGEST_PAGE if "limit" in self.url.query else LARGEST_ANSWER)
             except BaseException:
                 self.close()
                 raise
-            # An empty list of metadata has null for its items, which kopf cannot read.
-            unusual = len(content) > REDUCED_FROM or _NO_ITEMS in content
-            self._body = reduced(content) if unusual and _is_reduced(self.url.path) else content
         return await super().read()
+
+    async def json(self, **options: Any) -> Any:  # noqa: ANN401 - as the library's
+        """The body in JSON, reduced; None if it is empty. Raises `ValueError` if it is not JSON."""
+        content = await self.read()
+        found = await super().json(**options)
+        # An empty list of metadata has null for its items, which kopf cannot read.
+        unusual = len(content) > REDUCED_FROM or _NO_ITEMS in content
+        return _reduced(found) if unusual and _is_reduced(self.url.path) and isinstance(found, dict) else found
 
     async def _bounded(self, limit: int) -> bytes:
         kept = bytearray()
@@ -176,15 +181,15 @@ def reduced(content: bytes) -> bytes:
         found = json.loads(content)
     except ValueError:
         return content  # Whoever reads it reports that.
-    if not isinstance(found, dict):
-        return content
+    return json.dumps(_reduced(found), separators=(",", ":")).encode() if isinstance(found, dict) else content
+
+
+def _reduced(found: dict[str, Any]) -> dict[str, Any]:
     if "items" in found:
-        found["items"] = [_reduced_object(body) for body in found["items"] or ()]
-    elif isinstance(found.get("object"), dict) and "type" in found:
-        found["object"] = _reduced_object(found["object"])
-    else:
-        found = _reduced_object(found)
-    return json.dumps(found, separators=(",", ":")).encode()
+        return found | {"items": [_reduced_object(body) for body in found["items"] or ()]}
+    if isinstance(found.get("object"), dict) and "type" in found:
+        return found | {"object": _reduced_object(found["object"])}
+    return _reduced_object(found)
 
 
 def _reduced_object(body: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
@@ -210,17 +210,18 @@ class KubernetesClient:
             async with self._turns.turn(owner_of_calls()):
                 response = await self._api.call_api(verb, url, headers, body, _request_timeout=_PATIENCE)
                 status = response.status
-                raw: bytes = await response.read()
+                await response.read()
         except AnswerTooLargeError as error:
             raise KubernetesError(verb, path, _TOO_LARGE, "AnswerTooLarge", str(error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise KubernetesError(verb, path, 0, type(error).__name__, "no answer") from error
         finally:
             self._telemetry.kubernetes_requests.labels(verb, str(status)).inc()
-        try:
-            answer: dict[str, Any] = json.loads(raw)
-        except ValueError as error:
-            raise KubernetesError(verb, path, status, "NotJson", "the answer is not JSON") from error
+        answer: dict[str, Any] | None = None
+        with suppress(ValueError):
+            answer = await response.response.json(content_type=None)
+        if not isinstance(answer, dict):
+            raise KubernetesError(verb, path, status, "NotJson", "the answer is not an object in JSON")
         if status >= 400:
             raise KubernetesError(verb, path, status, str(answer.get("reason", "")), str(answer.get("message", "")))
         return answer
