@@ -200,7 +200,7 @@ def test_the_customer_is_told_that_a_second_consent_needs_the_grants_again_and_w
     consent = next(why for title, why in told.items() if title.startswith("Consent to the application"))
     assert "every grant below must be made again" in consent
     assert "protect disks in westeurope: the vault must be in the same region" in told["The vault fabrikam-vm"]
-    assert "disable the key, or remove the lock first" in told["Lock fabrikam-kv"]
+    assert "to withdraw access, remove the lock first, or disable every version of the key" in told["Lock fabrikam-kv"]
 
 
 def test_snowflake_gets_its_own_consent_and_grant_once_it_has_told_its_application() -> None:

@@ -108,7 +108,7 @@ def _vault(handover: Handover, choices: Choices, vault: WantedVault, label: str)
     if choices.workspace is not None:
         log = {"workspaceId": choices.workspace, "logs": [{"category": "AuditEvent", "enabled": True}]}
         yield _resource(f"{label}_log", _LOG, {"name": LOG, "scope": Expression(label), "properties": log})
-    notes = "Customer-managed keys: to withdraw access, disable the key, or remove this lock first."
+    notes = "Customer-managed keys: to withdraw access, disable every version of the key, or remove this lock first."
     lock = {"level": "CanNotDelete", "notes": notes}
     yield _resource(f"{label}_lock", _LOCK, {"name": LOCK, "scope": Expression(label), "properties": lock, "dependsOn": after})
 

@@ -334,8 +334,8 @@ def _lock(vault: WantedVault) -> Step:
         )
     why = (
         "It prevents the deletion of the vault by accident. It does not prevent the deletion of a key in the vault, which purge "
-        "protection makes recoverable. It also prevents the removal of role assignments: to withdraw access, disable the key, or "
-        "remove the lock first."
+        "protection makes recoverable. It also prevents the removal of role assignments: to withdraw access, remove the lock first, "
+        "or disable every version of the key (role Key Vault Crypto Officer, or the key permissions list and update)."
     )
     return Step(f"Lock {vault.name}", LOCKS, why, "\n".join(commands))
 

@@ -213,7 +213,7 @@ def _lock(label: str, vault_id: Expression, after: list[str]) -> Block:
     }
     remark = (
         "It prevents the deletion of the vault by accident. It also prevents the removal of role assignments: to withdraw access, "
-        "disable the key, or remove the lock first."
+        "disable every version of the key, or remove the lock first."
     )
     return Block(f'resource "azurerm_management_lock" "{label}"', arguments, (), remark)
 
