@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from tests.e2e.session_log import faults_of_log
 from tests.e2e.states import RecordedStates
 from tests.environment import Environment
 from tests.gitops.law import broken_laws
+from tests.monitoring.live import Scrape
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -123,6 +125,17 @@ class Operator:
         """Status writes of all kinds since the start."""
         text = await asyncio.to_thread(self.process.metrics)
         return int(sum(float(count) for count in re.findall(r"cmk_status_writes_total\{[^}]*\} (\S+)", text)))
+
+    async def scrape(self, showing: str = "") -> Scrape:
+        """The metrics, once they show this (a regular expression): they follow status a moment later."""
+        found: list[str] = []
+
+        async def shown() -> bool:
+            found[:] = [await asyncio.to_thread(self.process.metrics)]
+            return re.search(showing, found[0]) is not None
+
+        await Environment.eventually(f"metrics that show {showing}", shown)
+        return Scrape(time.time(), found[0])
 
     async def after_passes(self, count: int, kind: str = "encryptedresources") -> None:
         """Wait until `count` more passes over a kind have ended: the sign that what did not happen by then does not happen."""

@@ -8,10 +8,13 @@ from sandbox.administrators.compute import ComputeAdministrator
 from sandbox.kubernetes.objects import condition, has
 from tests.e2e.test_disks import Disks
 from tests.e2e.test_sql import SqlWorld
+from tests.monitoring.live import begun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
+    from tests.e2e.conftest import Operator
     from tests.environment import Environment
 
 MICROSOFT = "a Microsoft-managed key"
@@ -110,11 +113,12 @@ async def test_databases_with_a_key_of_their_own_or_without_encryption_are_named
 
 
 async def test_a_geo_secondary_that_does_not_rotate_by_itself_is_told_at_once_and_when_it_holds_a_rotation_back(
-    environment: Environment,
+    environment: Environment, operator: Operator, tmp_path: Path
 ) -> None:
     await environment.control.set_timings(sql_operation_seconds=0)
     world = SqlWorld(environment, environment.provider.sql)
     primary, version = await world.ready()
+    well = await operator.scrape()
     secondary = await world.server("geo", location="northeurope", database=False)
     await world.sql.set_identity(secondary, environment.identity)
     await world.sql.set_protector(secondary, environment.key_uri(version))
@@ -136,6 +140,8 @@ async def test_a_geo_secondary_that_does_not_rotate_by_itself_is_told_at_once_an
     await environment.key_until("newer", lambda seen: seen["activeVersion"] == newer)
     status = await world.until("held back", has("KeyCurrent", "False", "RotationHeldBack"))
     assert f"{environment.name}-geo" in condition(status, "KeyCurrent")["message"]
+    held_back = await operator.scrape(rf'cmk_key_resources_with_rotation_error\{{.*"{environment.namespace}"')
+    assert "CmkRotationFailing" in begun(well, held_back, tmp_path, namespace=environment.namespace)
 
 
 async def test_a_confidential_set_is_rotated_by_the_operator_once_its_machines_are_deallocated(

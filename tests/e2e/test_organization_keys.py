@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,11 @@ import pytest
 from sandbox.kubernetes.objects import condition, has
 from sandbox.operator_process import NAMESPACE, SERVICE_ACCOUNT
 from tests.certificates import Made
+from tests.monitoring.live import begun
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from tests.e2e.conftest import Operator
     from tests.environment import Environment
@@ -203,7 +206,9 @@ async def write_secret(environment: Environment, **entries: str | bytes) -> None
         await environment.objects.call("PATCH", f"{base}/{path}/secrets", body, apply, fieldManager="tests", force="true")
 
 
-async def test_an_own_registration_renews_its_secret_by_a_certificate_without_losing_the_key(environment: Environment) -> None:
+async def test_an_own_registration_renews_its_secret_by_a_certificate_without_losing_the_key(
+    environment: Environment, operator: Operator, tmp_path: Path
+) -> None:
     customer = environment.customer
     version = await environment.vault_with_key(grant=False)
     certificate = Made()
@@ -226,6 +231,9 @@ async def test_an_own_registration_renews_its_secret_by_a_certificate_without_lo
     assert status["accepted"]["access"]["credentials"] == [{"secret": SECRET, "key": "secret", "type": "ClientSecret"}]
     assert has("CredentialValid", "True", "CredentialExpiresSoon")(status)
     assert status["credentials"][0]["warnedDays"] == 30
+    expires = rf'cmk_organization_key_credential_expiration_timestamp_seconds\{{.*"{environment.namespace}"\}} '
+    soon_over = await operator.scrape(expires)
+    soon_over_at = "".join(re.findall(rf"{expires}(\S+)", soon_over.text))
     # The second credential overlaps with the first, which is then deleted.
     await environment.apply_organization(access=access(by_secret, by_certificate))
     status = await environment.organization_until("both", in_force(2))
@@ -236,6 +244,8 @@ async def test_an_own_registration_renews_its_secret_by_a_certificate_without_lo
     assert status["accepted"]["kid"] == environment.key_uri(version)
     assert {entry["kid"] for entry in status["earlier"]} == {environment.key_uri(version)}
     await environment.organization_until("accessible", has("KeyAccessible"))
+    renewed = await operator.scrape(f"{expires}(?!{soon_over_at})")
+    assert "CmkOrganizationCredentialExpires" in begun(renewed, soon_over, tmp_path, namespace=environment.namespace)
 
 
 async def test_a_deleted_credential_is_a_loss_and_a_new_one_ends_it(environment: Environment) -> None:

@@ -18,6 +18,7 @@ from sandbox.operator_process import NAMESPACE
 from sandbox.operator_process import SERVICE_ACCOUNT as OPERATOR
 from tests.certificates import Made, rsa_key
 from tests.e2e.key_service import SERVICE_ACCOUNT, SUBJECT, running
+from tests.monitoring.live import begun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sandbox.azure.process import AzureProcess
     from sandbox.kubernetes.cluster import Cluster
     from sandbox.postgresql import Postgresql
+    from tests.e2e.conftest import Operator
     from tests.e2e.key_service import KeyService
     from tests.environment import Environment
 
@@ -171,15 +173,21 @@ def revision(number: int) -> Callable[[Status], bool]:
     return lambda status: bool(status["accepted"]["revision"] == number)
 
 
-async def test_each_way_in_which_an_organization_takes_its_key_away_ends_its_rows_and_all_come_back(acme: Acme) -> None:
+async def test_each_way_in_which_an_organization_takes_its_key_away_ends_its_rows_and_all_come_back(
+    acme: Acme, operator: Operator, tmp_path: Path
+) -> None:
     environment = acme.environment
     customer, application = environment.customer, environment.identity.application_client_id
     vault = environment.vault
     await environment.vault_with_key()
     accepted = (await acme.begin())["accepted"]
+    serving = rf'cmk_organization_key_condition\{{.*"{environment.namespace}".*status="%s",type="Serving"\}}'
+    served = await operator.scrape(serving % "True")
 
     await customer.disable(vault, "cmk")
     await acme.lost("Disabled")
+    refused = await operator.scrape(serving % "False")
+    assert "CmkOrganizationNotServed" in begun(served, refused, tmp_path, namespace=environment.namespace)
     await customer.enable(vault, "cmk")
     await acme.back()
 

@@ -13,9 +13,11 @@ from cmk_operator.reconcile.resource.part_readings import PACE
 from sandbox.kubernetes.objects import condition, has
 from tests.e2e.conftest import DRIFT_CHECK_INTERVAL
 from tests.e2e.test_audit import entries_of
+from tests.monitoring.live import begun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from sandbox.administrators.sql import SqlAdministrator
     from tests.e2e.conftest import Operator
@@ -197,11 +199,11 @@ async def test_what_another_does_while_an_operation_of_the_operator_runs_is_not_
 
 
 async def test_closed_databases_are_named_and_opened_again_when_the_key_is_back_and_never_moved(
-    world: SqlWorld, operator: Operator
+    world: SqlWorld, operator: Operator, tmp_path: Path
 ) -> None:
     server, _ = await world.ready()
     environment, control = world.environment, world.environment.control
-    since = await environment.position()
+    well, since = await operator.scrape(), await environment.position()
     await environment.customer.disable(environment.vault, "cmk")
     await environment.key_until("disabled", has("KeyAccessible", "False", "Disabled"))
     await control.advance(60 * MINUTE)
@@ -209,6 +211,8 @@ async def test_closed_databases_are_named_and_opened_again_when_the_key_is_back_
     status = await world.until("waits", has("Ready", "False", "Disabled"))
     assert "customer's administrator" in condition(status, "Ready")["message"]
     assert has("Encrypted")(status)
+    closed = await operator.scrape(rf'cmk_key_inaccessible_sql_databases\{{.*"{environment.namespace}"')
+    assert "CmkSqlDatabasesInaccessible" in begun(well, closed, tmp_path, namespace=environment.namespace)
     await operator.after_passes(2)
     assert await world.writes(since) == [], "nothing is asked of SQL while the key is away"
     await environment.customer.enable(environment.vault, "cmk")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,8 @@ import pytest
 from sandbox.kubernetes.objects import has
 from tests.engine import faulty_operator
 from tests.engine.operators import until
+from tests.monitoring.live import LASTING, Scrape, Timeline, fired
+from tests.monitoring.live_alerts import SEEN_WITH_A_BUG
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -73,15 +77,26 @@ async def _until_said(faulty: FaultyWorld, kind: str, name: str, condition: str,
     return await faulty.said(kind, name)
 
 
-async def test_a_key_whose_passes_all_raise_is_not_called_accessible_any_more(faulty: FaultyWorld) -> None:
+async def test_a_key_whose_passes_all_raise_is_not_called_accessible_any_more(faulty: FaultyWorld, tmp_path: Path) -> None:
     world, key = faulty.world, "cmk"
+    scrapes: list[Scrape] = []
+
+    async def scrape() -> None:
+        scrapes.append(Scrape(time.time(), await asyncio.to_thread(world.operator.process.metrics)))
+
+    def failures() -> float:
+        return world.operator.metric("cmk_reconcile_passes_total", kind="customermanagedkeys", result="failed")
+
     (name,) = await world.accounts()
     await world.apply([name])
     await world.until_ready([name])
 
     # Other tests use the same names; what is told from here on counts.
     earlier = {name: len(await faulty.events(name, "NotSeenLately")) for name in (key, name)}
+    await scrape()
     faulty.break_passes(key="raise")
+    await until("a failure", failures)
+    await scrape()
     position = world.proxy.position
     said = await _until_said(faulty, "CustomerManagedKey", key, "Ready", UNKNOWN)
     assert said["KeyAccessible"] == UNKNOWN
@@ -96,15 +111,19 @@ async def test_a_key_whose_passes_all_raise_is_not_called_accessible_any_more(fa
         return world.operator.metric("cmk_objects_not_seen") == 2
 
     await until("the metric", counted)
-    failed = world.operator.metric("cmk_reconcile_passes_total", kind="customermanagedkeys", result="failed")
+    await scrape()
+    failed = failures()
     passed = world.operator.metric("cmk_reconcile_passes_total", kind="encryptedresources", result="done")
     await until(
         "more failures",
         lambda: (
-            world.operator.metric("cmk_reconcile_passes_total", kind="customermanagedkeys", result="failed") > failed
+            failures() > failed
             and world.operator.metric("cmk_reconcile_passes_total", kind="encryptedresources", result="done") > passed + 1
         ),
     )
+    await scrape()
+    assert not SEEN_WITH_A_BUG & fired(Timeline(scrapes[:1], LASTING), tmp_path).keys(), "before the bug"
+    assert fired(Timeline(scrapes, held=9), tmp_path).keys() >= SEEN_WITH_A_BUG, "a rate over ten minutes sees each growth"
     assert len(world.status_writes(key, position, "customermanagedkeys")) == 1, "said once"
     writes = world.status_writes(name, position)
     assert len({one.resource_version for one in writes}) == 1, "said once"

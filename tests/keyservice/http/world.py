@@ -26,6 +26,7 @@ from tests.chart.test_keyservice import KEY_SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from datetime import datetime
     from pathlib import Path
 
     from sandbox.kubernetes.cluster import Cluster
@@ -179,9 +180,9 @@ class ServedProcess:
                 raise AssertionError(f"the key service did not start:\n{self.log.read_text()[-4000:]}")
             time.sleep(0.05)
 
-    def show_certificate(self) -> None:
-        """Write a new certificate for the listener."""
-        made = self.authority.issue_cert("127.0.0.1", "localhost")
+    def show_certificate(self, ends: datetime | None = None) -> None:
+        """Write a new certificate for the listener, which ends then or, if not given, much later."""
+        made = self.authority.issue_cert("127.0.0.1", "localhost", not_after=ends)
         made.private_key_pem.write_to_path(self.directory / "tls.key")
         (self.directory / "tls.crt").write_bytes(b"".join(part.bytes() for part in made.cert_chain_pems))
 
