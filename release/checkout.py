@@ -107,7 +107,7 @@ def with_version(root: Path, version: Version, day: str) -> None:
         (root / name).write_text(text[: found.start(1)] + own + text[found.end(1) :], encoding="utf-8")
     for file in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
         text = file.read_text(encoding="utf-8")
-        changed = text.replace(f"cmk-operator:{old}", f"cmk-operator:{version}")
+        changed = re.sub(rf"(?<=cmk-)(operator|keyservice):{re.escape(old)}(?![\w.-])", rf"\1:{version}", text)
         if changed != text:
             file.write_text(changed, encoding="utf-8")
     changelog = (root / CHANGELOG).read_text(encoding="utf-8")

@@ -216,6 +216,10 @@ def test_a_second_run_elsewhere_makes_the_same_bytes_and_writes_the_version_when
     git(elsewhere, "commit", "--all", "--quiet", "--message", "Release")
     git(elsewhere, "tag", f"v{VERSION}")
     assert f"## [{VERSION}]" in (elsewhere / "CHANGELOG.md").read_text(encoding="utf-8")
+    images = re.findall(
+        r"cmk-(operator|keyservice):([\d.]\S*)\b", (elsewhere / "docs" / "installation.md").read_text(encoding="utf-8")
+    )
+    assert set(images) == {("operator", VERSION), ("keyservice", VERSION)}
     assert "has nothing under Unreleased" in release(elsewhere, "99.1.0").stderr
     _note(elsewhere)
     refused = release(elsewhere, VERSION)
