@@ -38,8 +38,11 @@ from cmk_operator.azure.management import (
 from cmk_operator.azure.rest import RestClient
 from cmk_operator.azure.session import AzureSession, TokenFile
 from cmk_operator.azure.table import UNUSED_FOR
+from cmk_operator.core.encryption.protection import OnKey
 from cmk_operator.core.faults.azure_failure import Unreadable
 from cmk_operator.core.identifiers.cloud import CLOUDS, CloudName
+from cmk_operator.core.identifiers.key_uri import KeyUri
+from cmk_operator.providers.storage.encryption import read_account
 from cmk_operator.providers.storage.sdk import STORAGE
 from cmk_operator.telemetry import Telemetry
 from tests.unit.samples import APPLICATION, SUBSCRIPTION
@@ -64,6 +67,9 @@ from pathlib import Path
 import cmk_operator.composition
 from cmk_operator.azure.call_budget import origin_of
 from cmk_operator.azure.credentials import IdentityChain
+from cmk_operator.core.encryption.protection import OnKey
+from cmk_operator.core.identifiers.key_uri import KeyUri
+from cmk_operator.providers.storage.encryption import read_account
 from cmk_operator.providers.storage.sdk import STORAGE
 from cmk_operator.azure.session import AzureSession, TokenFile
 from cmk_operator.core.faults.azure_failure import Unreadable
@@ -407,6 +413,33 @@ async def test_an_sdk_converts_only_the_fields_that_are_read() -> None:
     assert account.as_dict() == READ_ACCOUNT
     pages = [page async for page in pages_of(client(listed).storage_accounts.list())]
     assert [account.as_dict() for page in pages for account in page] == [READ_ACCOUNT, READ_ACCOUNT]
+
+
+async def test_accounts_that_differ_only_in_when_their_key_was_rotated_are_read_once() -> None:
+    """Azure reports another time of rotation for each account; 1,000 accounts on 50 keys are 50 models, not 1,000."""
+
+    def account(number: int) -> dict[str, Any]:
+        key = {
+            "keyvaulturi": "https://contoso.vault.azure.net",
+            "keyname": "storage",
+            "keyversion": "",
+            "currentVersionedKeyIdentifier": f"https://contoso.vault.azure.net/keys/storage/{'f' * 32}",
+            "currentVersionedKeyExpirationTimestamp": f"2030-01-01T00:00:{number:02}Z",
+            "lastKeyRotationTimestamp": f"2026-01-01T00:00:{number:02}.0000000Z",
+        }
+        encryption = {"keySource": "Microsoft.Keyvault", "keyvaultproperties": key}
+        return {"id": f"/accounts/{number}", "name": f"account{number}", "properties": {"encryption": encryption}}
+
+    answer = over_aiohttp(JsonAnswer({"value": [account(number) for number in range(9)]}))
+    await answer.read()
+    client = StorageManagementClient(NoCredential(), SUBSCRIPTION, ARM, policies=[WholeAnswer(STORAGE.fields), Wire(answer)])
+    contents: list[Any] = []
+    read = read_alike_once(contents.append)
+    pages = [page async for page in entries_of(client.storage_accounts.list, read)]
+    assert [len(page) for page in pages] == [9]
+    assert len(contents) == 1
+    protection = read_account(StorageAccount(contents[0])).protection
+    assert protection == OnKey(KeyUri("contoso.vault.azure.net", "storage"), "f" * 32)
 
 
 class BrokenAnswer(EmptyAcceptance):

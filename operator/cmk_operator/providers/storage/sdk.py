@@ -26,7 +26,13 @@ _FIELDS: Final[Fields] = {
     "properties": {
         "encryption": {
             "keySource": None,
-            "keyvaultproperties": None,
+            # Without the time of the last rotation, which is another for each account: accounts that are alike are read once.
+            "keyvaultproperties": {
+                "keyvaulturi": None,
+                "keyname": None,
+                "keyversion": None,
+                "currentVersionedKeyIdentifier": None,
+            },
             "identity": None,
             "services": {"queue": {"keyType": None}, "table": {"keyType": None}},
         },
