@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from cmk_operator.api.customer_managed_key import CustomerManagedKey
+from cmk_operator.api.customer_tenant import CustomerTenant
+from cmk_operator.api.federated_identity import FederatedIdentity
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri, parse_key_uri
 from cmk_operator.core.rotation.azure_use import AzureUser, FoundUse
-from cmk_operator.reconcile.key.azure_lists import PARTS_FOR, SLOWLY, AzureLists
-from tests.unit.samples import AZURE_FAULT, KEY, NOW, V1
+from cmk_operator.kubernetes.inventory import Inventory
+from cmk_operator.reconcile.key.azure_lists import PARTS_FOR, SLOWLY, AzureLists, lists_of, read_lists
+from cmk_operator.reconcile.references import resolve_key
+from tests.unit.samples import AZURE_FAULT, KEY, NOW, V1, identity_body, key_body, tenant_body
 
 if TYPE_CHECKING:
     from cmk_operator.azure.credentials import IdentityChain
     from cmk_operator.azure.session import AzureSession
+    from cmk_operator.kubernetes.client import ObjectReference
     from cmk_operator.providers.user_lists import Details
+    from cmk_operator.reconcile.collaborators.cluster import Cluster
 
 INTERVAL = 300.0
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
@@ -254,3 +262,31 @@ async def test_what_a_refused_list_showed_before_is_still_named(bench: Bench) ->
     gone = lists.of("contoso", ANY_KEY)
     assert gone is not None
     assert gone.found.users == ()
+
+
+async def test_a_pass_that_only_waits_resolves_one_key_and_not_all_of_the_tenant(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each pass over a key may start this pass: if it resolved all keys, 1,000 of them would take a core until the first read."""
+    inventory, resolved = Inventory(), list[str]()
+    inventory.put(FederatedIdentity.plural, identity_body())
+    inventory.put(CustomerTenant.plural, tenant_body())
+    for number in range(20):
+        body = key_body()
+        inventory.put(CustomerManagedKey.plural, {**body, "metadata": {**body["metadata"], "name": f"key-{number}"}})
+    inventory.unlisted.clear()
+
+    def counted(inventory: Inventory, key: CustomerManagedKey) -> Any:
+        resolved.append(key.metadata.name)
+        return resolve_key(inventory, key)
+
+    monkeypatch.setattr("cmk_operator.reconcile.key.azure_lists.resolve_key", counted)
+    woken: list[ObjectReference] = []
+    cluster = cast("Cluster", SimpleNamespace(inventory=inventory, wake=lambda one, _: woken.append(one)))
+    lists, tenant = bench.lists(), tenant_body()["metadata"]["name"]
+    lists.request(tenant, None, moving=False)
+    later = await read_lists(cluster, lists, lists_of(tenant))
+    assert (later.after, len(resolved), woken) == (INTERVAL / 2, 1, [])
+    bench.seconds = INTERVAL
+    await read_lists(cluster, lists, lists_of(tenant))
+    assert {one.name for one in woken} == {f"key-{number}" for number in range(20)}

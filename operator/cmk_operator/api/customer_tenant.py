@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_snake
@@ -16,6 +16,9 @@ from cmk_operator.api.rules import Rule, immutable, validations
 from cmk_operator.core.authority import TenantGrant
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.providers.registry import OWN_IDENTIFIERS
+
+_ALLOWED_IN: Final = {to_snake(identifier.allowed_in): identifier for _, identifier in OWN_IDENTIFIERS}
+"""Identifiers of resources outside Resource Manager, by the attribute of a tenant's spec that lists those it allows."""
 
 ConsentState = Literal["Pending", "Granted", "Revoked", "Unknown"]
 
@@ -120,7 +123,7 @@ class CustomerTenant(Shape):
             tuple(spec.allowed_vaults),
             tuple(
                 identifier.read(text)
-                for _, identifier in OWN_IDENTIFIERS
-                for text in getattr(spec, to_snake(identifier.allowed_in)) or ()
+                for attribute, identifier in _ALLOWED_IN.items()
+                for text in getattr(spec, attribute) or ()
             ),
         )

@@ -308,8 +308,6 @@ def _fault_of(scope: ArmId, missing: tuple[str, ...] | AzureFailure) -> Fault:
 
 def _is_admitted(inventory: Inventory, reference: ObjectReference) -> bool:
     """Whether the tenant that a key names admits it; nothing is asked of Azure for one that it does not."""
-    if reference.plural != CustomerManagedKey.plural:
-        return False
     key = inventory.get(CustomerManagedKey, reference.name, reference.namespace)
     return key is not None and not isinstance(resolve_key(inventory, key), Fault)
 
@@ -318,8 +316,9 @@ async def read_lists(cluster: Cluster, lists: AzureLists, reference: ObjectRefer
     """One pass over the lists of a tenant; enqueues its keys if they show something new, or what a key asked for."""
     tenant = cluster.inventory.get(CustomerTenant, reference.name)
     own = ObjectReference(CustomerTenant.plural, "", reference.name)
-    keys = [one for one in cluster.inventory.referring_to(own) if _is_admitted(cluster.inventory, one)]
-    if tenant is None or not keys:
+    keys = [one for one in cluster.inventory.referring_to(own) if one.plural == CustomerManagedKey.plural]
+    # The first that is admitted is enough: each pass over a key may start this one, so it must not resolve all of them.
+    if tenant is None or not any(_is_admitted(cluster.inventory, one) for one in keys):
         lists.forget(reference.name)
         return Next()
     # Before every manifest is known, resources would be said to have none.
@@ -333,5 +332,6 @@ async def read_lists(cluster: Cluster, lists: AzureLists, reference: ObjectRefer
         changed = await lists.read(reference.name, resolved[1], tenant.grant.scopes)
     if changed:
         for key in keys:
-            cluster.wake(key, 0.0)
+            if _is_admitted(cluster.inventory, key):
+                cluster.wake(key, 0.0)
     return Next(after=lists.after(reference.name))
