@@ -175,8 +175,7 @@ async def note_unseen_deletions(cluster: Cluster, reporting: Reporting, listed: 
         if plural is None:
             continue
         reference = ObjectReference(plural, subject.namespace, subject.name)
-        known = cluster.inventory.get(MODELS[plural], subject.name, subject.namespace)  # type: ignore[type-var]
-        if (known is None or known.metadata.uid != subject.uid) and await _is_gone(cluster.client, reference, subject.uid):
+        if cluster.inventory.uid_of(reference) != subject.uid and await _is_gone(cluster.client, reference, subject.uid):
             reporting.journal.note(deleted(subject, reporting.now()))
 
 
