@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,9 @@ LONG = (
 )
 """Files that take a minute or nearly one, the longest first."""
 
+# The API servers of the tests take a fifth less processor time when Go collects garbage at five times the live memory, not at two.
+os.environ.setdefault("GOGC", "400")
+
 # On a busy machine any example may take long, and no test judges by time.
 settings.register_profile("without a deadline", deadline=None)
 settings.load_profile("without a deadline")
@@ -39,6 +44,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return turns.index(package) if package in turns else last, LONG.index(file) if file in LONG else len(LONG)
 
     items.sort(key=turn)
+
+
+def pytest_collection_finish() -> None:
+    """Modules and collected tests stay until the end: the collector need not look through them again and again."""
+    gc.freeze()
 
 
 def running_cluster(directory: Path) -> Iterator[Cluster]:
