@@ -43,8 +43,7 @@ LONGEST_TEXT: Final = 4096
 LONGEST_LINK: Final = 16_384
 _LINKS: Final = frozenset({"nextLink", "@odata.nextLink"})
 _LARGEST_INTEGER: Final = 1 << 63
-_MAY_NEED_CLEANING: Final = re.compile(rb"[\\\x7f-\xff]|[^\"]{%d}" % LONGEST_TEXT)
-"""An escape, a byte that is not ASCII, or a long text. Most answers have none of them."""
+_LONG_TEXT: Final = re.compile(rb"\"[^\"]{%d}" % LONGEST_TEXT)
 _TOKEN_ENDPOINT: Final = "/oauth2/v2.0/token"  # noqa: S105 - a path, not a secret
 
 
@@ -119,7 +118,7 @@ class GatedAnswer(aiohttp.ClientResponse):
             if not succeeded:
                 return json.dumps(_cleaned(read_token_refusal(found))).encode() if "error" in found else b""
             return json.dumps(read_token_answer(found)).encode()
-        if _MAY_NEED_CLEANING.search(content):
+        if _may_need_cleaning(content):
             return json.dumps(_cleaned(found), ensure_ascii=False).encode()
         return content
 
@@ -147,6 +146,14 @@ def read_object(content: bytes) -> dict[str, Any]:
         if not level:
             return found
     raise UnreadableError("the answer is nested too deeply")
+
+
+def _may_need_cleaning(content: bytes) -> bool:
+    """Whether JSON has an escape, a byte that is not printable ASCII, or a long text. Most answers have none of them.
+
+    Not one regular expression for all of it: that takes fifteen times as long, six times as long as the JSON takes to parse.
+    """
+    return not content.isascii() or b"\\" in content or b"\x7f" in content or _LONG_TEXT.search(content) is not None
 
 
 def _cleaned(value: Any, longest: int = LONGEST_TEXT) -> Any:  # noqa: ANN401 - any value of JSON

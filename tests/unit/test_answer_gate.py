@@ -476,6 +476,24 @@ async def test_texts_are_printable_and_bounded_once_they_are_in(internet: Intern
         assert found.request_id.isprintable()
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (b"a\\u001bb", "a b"),
+        ("a\u202eb".encode(), "a b"),
+        (b"a\x7fb", "a b"),
+        (b"x" * (LONGEST_TEXT + 1), "x" * LONGEST_TEXT),
+        (b"x" * LONGEST_TEXT, "x" * LONGEST_TEXT),
+    ],
+)
+async def test_one_text_alone_is_enough_to_have_an_answer_cleaned(
+    text: bytes, kept: str, internet: Internet, session: AzureSession
+) -> None:
+    internet.say(MANAGEMENT, answer(b'{"first":"plain","inner":[{"text":"' + text + b'"}],"last":"plain"}'))
+    found = await session.resource_manager(CHAIN).send("GET", "/x")
+    assert found.body == {"first": "plain", "inner": [{"text": kept}], "last": "plain"}
+
+
 async def test_no_refusal_of_the_token_endpoint_is_read_as_a_token(internet: Internet, session: AzureSession) -> None:
     for status, body in itertools.product((400, 403, 500), ({}, {"error": "x"})):
         internet.say(ENTRA, answer({**TOKEN, "expires_in": None, "expires_on": "never", **body}, status))
