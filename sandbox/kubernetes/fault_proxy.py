@@ -35,8 +35,10 @@ T = TypeVar("T")
 class Fault:
     """What happens to the requests that match `verb` and `path` (a regular expression on path and query), `times` times.
 
+    Only those whose body contains `containing`, if it is given.
+
     `answer` refuses with a Kubernetes Status of `status`; `drop` breaks the connection; `delay` waits `seconds`; `hold` waits for
-    `release`; `truncate` sends half of the answer and breaks the connection. With `after_delivery` the API server has done the
+    `release`, and goes nowhere if its sender is gone by then; `truncate` sends half of the answer and breaks the connection. With `after_delivery` the API server has done the
     work first, and only the answer is concerned. `times` None: until it is taken away.
     """
 
@@ -48,15 +50,17 @@ class Fault:
     retry_after: int | None = None
     seconds: float = 0.0
     after_delivery: bool = False
+    containing: str = ""
     hits: int = 0
     released: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
-    def matches(self, verb: str, target: str) -> bool:
-        """By verb and path, while it has not happened often enough."""
+    def matches(self, verb: str, target: str, body: bytes) -> bool:
+        """By verb, path and body, while it has not happened often enough."""
         return (
             (self.times is None or self.hits < self.times)
             and re.fullmatch(self.verb, verb) is not None
             and re.search(self.path, target) is not None
+            and self.containing.encode() in body
         )
 
 
@@ -277,7 +281,8 @@ class FaultProxy:
         target = request.raw_path
         entry = Request(len(self._requests) + 1, _verb_of(request), target)
         self._requests.append(entry)
-        fault = next((one for one in self._faults if one.matches(entry.verb, target)), None)
+        body = await request.read() if any(one.containing for one in self._faults) else b""
+        fault = next((one for one in self._faults if one.matches(entry.verb, target, body)), None)
         if fault is not None:
             fault.hits += 1
             entry.fault = fault.kind

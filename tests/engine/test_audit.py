@@ -46,16 +46,16 @@ async def _uid(world: World, name: str) -> str:
 
 
 MOMENTS = {
-    "the entry is on its way": ("patch|create", SEGMENTS, False),
-    "the entry has landed": ("patch|create", SEGMENTS, True),
-    "the status is on its way": ("patch", "/encryptedresources/{name}/status", False),
-    "the status has landed": ("patch", "/encryptedresources/{name}/status", True),
+    "the entry is on its way": ("patch|create", SEGMENTS, "KeyChange", False),
+    "the entry has landed": ("patch|create", SEGMENTS, "KeyChange", True),
+    "the status is on its way": ("patch", "/encryptedresources/{name}/status", "rotations", False),
+    "the status has landed": ("patch", "/encryptedresources/{name}/status", "rotations", True),
 }
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_killed_between_a_change_its_entry_and_its_status_there_is_one_entry(world: World, moment: str) -> None:
-    verb, path, after = MOMENTS[moment]
+    verb, path, containing, after = MOMENTS[moment]
     await world.operator.with_settings(**SOON)
     await world.foundation()
     (name,) = await world.accounts()
@@ -68,7 +68,7 @@ async def test_killed_between_a_change_its_entry_and_its_status_there_is_one_ent
 
     await until("a change begun", begun)
     since = world.proxy.position
-    world.proxy.inject("hold", verb, path.format(name=name), after_delivery=after)
+    world.proxy.inject("hold", verb, path.format(name=name), containing=containing, after_delivery=after)
 
     def arrived() -> bool:
         held = [request for request in world.proxy.requests(since=since) if request.fault == "hold"]
