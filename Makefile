@@ -6,8 +6,8 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 SANDBOX ?= .sandbox
 ARGS ?=
-# Most tests wait for servers, so two processors serve four test processes, each with servers of its own.
-PROCESSES ?= 4
+# Most tests wait for servers, so two processors serve five test processes, each with servers of its own.
+PROCESSES ?= 5
 
 LEAST_PYTHON := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
