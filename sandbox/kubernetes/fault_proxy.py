@@ -35,11 +35,10 @@ T = TypeVar("T")
 class Fault:
     """What happens to the requests that match `verb` and `path` (a regular expression on path and query), `times` times.
 
-    Only those whose body contains `containing`, if it is given.
-
-    `answer` refuses with a Kubernetes Status of `status`; `drop` breaks the connection; `delay` waits `seconds`; `hold` waits for
-    `release`, and goes nowhere if its sender is gone by then; `truncate` sends half of the answer and breaks the connection. With `after_delivery` the API server has done the
-    work first, and only the answer is concerned. `times` None: until it is taken away.
+    With `containing`, only those whose body has this text. `answer` refuses with a Kubernetes Status of `status`; `drop` breaks the
+    connection; `delay` waits `seconds`; `hold` waits for `release`, and a request whose sender is gone by then goes nowhere;
+    `truncate` sends half of the answer and breaks the connection. With `after_delivery` the API server has done the work first,
+    and only the answer is concerned. `times` None: until it is taken away.
     """
 
     kind: str

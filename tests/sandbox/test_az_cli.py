@@ -12,12 +12,13 @@ from sandbox.administrators.sql import PASSWORD
 from sandbox.az_cli import Az, AzCommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from sandbox.administrators import ProviderIdentity
 
-pytestmark = [pytest.mark.az, pytest.mark.timeout(900)]
+# `control` gives the simulated Azure its times back: other tests use it afterwards.
+pytestmark = [pytest.mark.az, pytest.mark.timeout(900), pytest.mark.usefixtures("control")]
 ROLE = "Key Vault Crypto Service Encryption User"
 
 
@@ -29,22 +30,6 @@ def _logged_in(directory: Path, env: Mapping[str, str], side: str) -> Az:
         "--username", env[f"{side}_ADMIN_CLIENT_ID"], "--password", env[f"{side}_ADMIN_CLIENT_SECRET"],
     )  # fmt: skip
     return az
-
-
-@pytest.fixture(autouse=True)
-def _timings(env: Mapping[str, str], identity: ProviderIdentity) -> Iterator[None]:
-    """The simulated Azure serves other tests afterwards, in the time that it took before."""
-    del identity
-
-    async def changed(wanted: Mapping[str, float]) -> dict[str, float]:
-        async with SandboxControl(env["SANDBOX_CONTROL"]) as control:
-            before = await control.timings()
-            await control.set_timings(**wanted)
-            return before
-
-    before = asyncio.run(changed({}))
-    yield
-    asyncio.run(changed(before))
 
 
 def test_az_takes_the_customer_from_consent_to_a_rotated_key_and_the_provider_to_an_encrypted_account(
