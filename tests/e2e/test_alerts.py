@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from pathlib import Path
@@ -144,7 +143,7 @@ async def test_the_running_operator_fires_each_alert_that_can_be_reached_in_seco
     async def watch(count: int) -> None:
         for _ in range(count):
             await operator.after_passes(10, "customermanagedkeys")
-            scrapes.append(Scrape(time.time(), await asyncio.to_thread(operator.process.metrics)))
+            scrapes.append(await operator.scrape())
 
     await trouble.vaults_and_keys()
     await trouble.manifests()

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sandbox.kubernetes.processes import free_ports
 from sandbox.operator_process import NAMESPACE, SERVICE_ACCOUNT, OperatorProcess, settings_of_deployment
+from tests.monitoring.live import Scrape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -131,6 +132,10 @@ class Operator:
     def stop(self) -> int:
         """SIGTERM, and the exit status; 0 if it has not been started."""
         return self._running.stop() if self._running is not None else 0
+
+    async def scrape(self) -> Scrape:
+        """What the process exposes now."""
+        return Scrape(time.time(), await asyncio.to_thread(self.process.metrics))
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of all samples of a metric that have these labels."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -28,10 +26,6 @@ COUNTERS = ("cmk_status_write_failures_total", "cmk_audit_append_failures_total"
 KEYS = ("month", "week", "day", "first", "second", "third")
 
 
-async def _scrape(world: World) -> Scrape:
-    return Scrape(time.time(), await asyncio.to_thread(world.operator.process.metrics))
-
-
 async def _scrapes(world: World, counter: str, *, ask: bool) -> list[Scrape]:
     """One after each growth of a counter; `ask`: for a pass over a key each time, as a person who waits may."""
     found: list[Scrape] = []
@@ -41,7 +35,7 @@ async def _scrapes(world: World, counter: str, *, ask: bool) -> list[Scrape]:
             requested = {"metadata": {"annotations": {RECONCILE_REQUESTED_AT: f"{counter} {number}"}}}
             await world.environment.objects.merge("CustomerManagedKey", KEYS[0], requested, world.environment.namespace)
         await until(f"growth of {counter}", lambda before=before: world.operator.metric(counter) > before)  # type: ignore[misc]
-        found.append(await _scrape(world))
+        found.append(await world.operator.scrape())
     return found
 
 
@@ -75,7 +69,7 @@ async def test_the_operator_fires_the_alerts_about_itself_behind_faulty_servers(
     await here.customer.disable(here.vault, "third")
     await here.key_until("something to notify of", has("KeyAccessible", "False", "Disabled"), "third")
     await until("watches", lambda: 'cmk_watch_established{kind="organizationkeys"} 1.0' in world.operator.process.metrics())
-    watched = await _scrape(world)
+    watched = await world.operator.scrape()
     world.proxy.inject("answer", "list|watch", f"{OURS}/organizationkeys", status=403, times=None)
     await until("a watch that is cut", lambda: world.proxy.cut_watches(f"{OURS}/organizationkeys"))
     await here.control.inject(kind="status", status=429, host=f"{here.vault}.vault.azure.net", retry_after=200)
@@ -83,7 +77,7 @@ async def test_the_operator_fires_the_alerts_about_itself_behind_faulty_servers(
     await until("a kind that is named", lambda: "organizationkeys is not watched" in world.operator.readiness)
     for waiting in ("cmk_notifications_pending", "cmk_audit_undelivered_entries"):
         await until(waiting, lambda waiting=waiting: world.operator.metric(waiting) > 0)  # type: ignore[misc]
-    troubled = await _scrape(world)
+    troubled = await world.operator.scrape()
     seen |= fired(Timeline([troubled], LASTING), tmp_path)
     assert "CmkKindNotWatched" in begun(watched, troubled, tmp_path, kind="organizationkeys")
     world.operator.stop()  # it would ask nothing of the vault for minutes

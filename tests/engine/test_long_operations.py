@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -56,7 +54,7 @@ async def _scrape(world: World) -> Scrape:
     """The metrics, once they tell of the account and the operation."""
     for metric in ("cmk_key_version_lag_start_timestamp_seconds", "cmk_key_oldest_operation_start_timestamp_seconds"):
         await until(metric, partial(world.operator.metric, metric))
-    return Scrape(time.time(), await asyncio.to_thread(world.operator.process.metrics))
+    return await world.operator.scrape()
 
 
 async def _lagging(world: World) -> str:

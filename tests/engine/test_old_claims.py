@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +80,7 @@ async def test_a_key_whose_passes_all_raise_is_not_called_accessible_any_more(fa
     scrapes: list[Scrape] = []
 
     async def scrape() -> None:
-        scrapes.append(Scrape(time.time(), await asyncio.to_thread(world.operator.process.metrics)))
+        scrapes.append(await world.operator.scrape())
 
     def failures() -> float:
         return world.operator.metric("cmk_reconcile_passes_total", kind="customermanagedkeys", result="failed")
