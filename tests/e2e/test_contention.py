@@ -57,8 +57,13 @@ async def test_a_resource_that_is_changed_back_three_times_is_contested_until_it
 
 
 async def test_rotations_that_the_operator_applies_are_never_contested(environment: Environment) -> None:
-    await environment.ready()
+    first = await environment.ready()
     await environment.apply_key(rotation={"apply": "Immediately"})
+
+    async def names_its_version() -> bool:
+        return bool((await environment.encryption())["keyvaultproperties"].get("keyversion") == first)
+
+    await environment.eventually("moved by the operator from now on", names_its_version)
     since = await environment.position()
     for rotations in range(1, 5):
         version = (await environment.customer.new_version(environment.vault, "cmk")).rpartition("/")[2]
