@@ -256,6 +256,29 @@ def test_what_is_redacted_stays_the_same_in_a_line_of_the_record(first: str, sec
         assert redacted(line) == line
 
 
+NAMES_OF_SECRETS = (
+    *("client_secret", "ClientSecret", "client-secret", "SharedAccessKey", "shared_access_key", "AccountKey", "account-key"),
+    *("apiKey", "API_KEY", "x-functions-key", "subscription-key", "subscription_key", "privateKey", "PRIVATE-KEY"),
+    *("password", "Passwd", "PWD", "secret", "sig", "Signature", "Authorization", "clientAssertion", "client_assertion"),
+    *("access_token", "AccessToken", "refresh-token", "id_token", "?code", "&key", "&token", "?auth", "&apikey", "?HMAC"),
+)
+entries = st.builds(
+    "{}{}{}{} ".format, st.sampled_from(NAMES_OF_SECRETS), st.sampled_from(["=", ": ", '":"', " = '"]), values, texts
+)
+
+
+@given(st.lists(st.one_of(entries, texts), max_size=4).map("".join))
+def test_the_search_for_words_first_leaves_no_form_out(text: str) -> None:
+    """A letter outside of ASCII turns that search off."""
+    assert redacted(f"{text},") == redacted(f"{text},\N{LATIN SMALL LETTER E WITH ACUTE}")[:-1]
+
+
+@pytest.mark.parametrize("name", NAMES_OF_SECRETS)
+def test_each_name_of_a_secret_hides_its_value(name: str) -> None:
+    for text in (f"{name}=Q0123456789Q", f"{name.upper()}=Q0123456789Q"):
+        assert "Q0123456789Q" not in redacted(text)
+
+
 @pytest.mark.parametrize(
     ("url", "host"),
     [
