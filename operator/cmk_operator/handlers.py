@@ -22,6 +22,7 @@ from cmk_operator.kubernetes.client import KubernetesClient, KubernetesError, Ob
 from cmk_operator.kubernetes.inventory import MODELS, WATCHED, Inventory, rests_on
 from cmk_operator.kubernetes.open_watches import OpenWatches
 from cmk_operator.kubernetes.relist import RelistResult, relist
+from cmk_operator.reconcile.collaborators.wake import delay_behind_key
 from cmk_operator.reconcile.preflight.waiting import WAITS_AFTER, notice_of
 from cmk_operator.task_family import TaskFamily
 
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 SWEEP_INTERVAL: Final = 600.0
 SWEEP_SOON: Final = 5.0
-KEYS_FIRST: Final = 5.0
-"""Seconds by which a listed resource is delayed if its key was never reconciled: that reconcile enqueues the resource."""
 WATCH_CHECK_INTERVAL: Final = 3.0
 OVERLOOKED_AFTER: Final = 10.0
 """Seconds without any request for a kind after which kopf must have overlooked it; kopf's own pauses are shorter."""
@@ -180,7 +179,7 @@ class Watches:
 
     def _enqueue(self, listing: RelistResult) -> None:
         for reference in self.inventory.grouped(listing.unsettled):
-            self.queue.add(reference, after=KEYS_FIRST if self.inventory.waits_for_key(reference) else 0.0)
+            self.queue.add(reference, after=delay_behind_key(self.inventory, reference))
         for reference in listing.settled:
             self.queue.add(reference, after=self.spread(reference))
         for reference in listing.gone:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cmk_operator.api.model import RECONCILE_REQUESTED_AT
 
@@ -10,7 +10,19 @@ if TYPE_CHECKING:
     from cmk_operator.api.customer_managed_key import CustomerManagedKey
     from cmk_operator.api.encrypted_resource import EncryptedResource
     from cmk_operator.kubernetes.client import ObjectReference
+    from cmk_operator.kubernetes.inventory import Inventory
     from cmk_operator.reconcile.collaborators.cluster import Cluster
+
+KEYS_FIRST: Final = 5.0
+"""Seconds by which a resource is delayed if its key was never reconciled: that reconcile enqueues all resources of the key.
+
+They then run one after the other and share the reads of their key.
+"""
+
+
+def delay_behind_key(inventory: Inventory, reference: ObjectReference) -> float:
+    """Seconds until an object is enqueued: none, except for a resource whose key was never reconciled."""
+    return KEYS_FIRST if inventory.waits_for_key(reference) else 0.0
 
 
 def wake_below(cluster: Cluster, reference: ObjectReference, *, recursive: bool) -> None:
@@ -19,7 +31,7 @@ def wake_below(cluster: Cluster, reference: ObjectReference, *, recursive: bool)
     A changed spec of an identity or tenant can change what every resource below it may or must do.
     """
     for referrer in cluster.inventory.referring_to(reference):
-        cluster.wake(referrer, 0.0)
+        cluster.wake(referrer, delay_behind_key(cluster.inventory, referrer))
         if recursive:
             wake_below(cluster, referrer, recursive=True)
 
