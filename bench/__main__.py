@@ -131,7 +131,7 @@ async def _measure(sandbox: Sandbox, arguments: argparse.Namespace, console: Con
         rows += more
         try:
             console.print(f"steady state, {arguments.steady_seconds:.0f} s …")
-            rows += await bench.steady(operator, arguments.steady_seconds)
+            rows += await bench.steady(operator, OPERATOR, arguments.steady_seconds)
         finally:
             operator.stop()
         for interval in (None, "5"):

@@ -139,8 +139,18 @@ class Bench:
         ]
         return rows, operator
 
-    async def steady(self, operator: OperatorProcess, seconds: float) -> list[Row]:
-        """Nothing happens for a while."""
+    async def steady(self, operator: OperatorProcess, namespace: str, seconds: float) -> list[Row]:
+        """Nothing happens for a while, after each key has reported Azure's first list of its users: that is written once."""
+        listed = "UsersKnown", "Listed"
+        for key in self.fleet.keys:
+            await self.fleet.objects.until(
+                "Azure's list of its users",
+                "CustomerManagedKey",
+                key,
+                lambda status: any((one["type"], one["reason"]) == listed for one in status.get("conditions", ())),
+                namespace,
+                PATIENCE,
+            )
         before = api_server.requests(self.fleet.cluster)
         used = processor_seconds(operator.pid)
         await self.fleet.control.clear_requests()
