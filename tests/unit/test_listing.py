@@ -38,6 +38,7 @@ class Source:
         self.answers.set()
         self.refused = False
         self.unread: list[str] = []
+        self.empty_pages = 0
 
     async def read(self, _: IdentityChain, __: ArmId) -> str:
         self.reads += 1
@@ -50,7 +51,10 @@ class Source:
         if self.refused:
             raise ServiceRequestError("no connection")
         yield [(account(subscription_id, name).text, said) for name in self.names]
-        yield [(unread, None) for unread in self.unread]
+        if self.unread:
+            yield [(unread, None) for unread in self.unread]
+        for _ in range(self.empty_pages):
+            yield []
 
 
 def account(subscription_id: str = SUBSCRIPTION, name: str = "a") -> ArmId:
@@ -127,6 +131,22 @@ async def test_writes_that_come_slowly_never_list() -> None:
         session.monotonic.now += WRITE_MAX_AGE / (MANY - 1) + 0.1
         await listed.before_write(CHAIN, target)
     assert (len(source.lists), source.reads) == (0, 3 * MANY)
+
+
+@pytest.mark.parametrize(("pages", "lists"), [(1, 2), (2, 1)])
+async def test_a_list_of_more_pages_is_only_cheaper_for_as_many_more_writes(pages: int, lists: int) -> None:
+    """Azure counts each page as a list."""
+    session, source = Session(), Source()
+    source.empty_pages = pages - 1
+    listed, targets = await with_a_list(session, source)
+    session.monotonic.now += WRITE_MAX_AGE + 1
+    for target in targets[:MANY]:
+        session.monotonic.now += WRITE_MAX_AGE / MANY
+        await listed.before_write(CHAIN, target)
+    assert len(source.lists) == lists
+    for target in targets[MANY:]:
+        await listed.before_write(CHAIN, target)
+    assert len(source.lists) == 2, "these came at once"
 
 
 async def with_a_list(session: Session, source: Source) -> tuple[Listing[str], list[ArmId]]:

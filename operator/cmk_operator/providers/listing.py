@@ -25,7 +25,10 @@ UNUSED_FOR: Final = 3600.0
 WRITE_MAX_AGE: Final = 5.0
 """Seconds since a list was requested in which a write may rely on it: as long as a write may wait for its turn."""
 MANY: Final = 8
-"""Writes within `WRITE_MAX_AGE` from which a list is cheaper than reads: Azure Storage allows 800 reads and 100 lists in five minutes."""
+"""Writes within `WRITE_MAX_AGE` for each page of a list, from which the list is cheaper than reads.
+
+Azure Storage allows 800 reads and 100 lists in five minutes, and each page counts as a list.
+"""
 SINGLY_FOR: Final = 60.0
 """Seconds without a list before a write, after one was refused or took longer than `WRITE_MAX_AGE`."""
 
@@ -49,7 +52,13 @@ class _Listed(Generic[FactsT]):
     due: deque[float] = field(default_factory=lambda: deque(maxlen=MANY))
     """When facts for a write were last requested."""
     singly_until: float = float("-inf")
+    pages: int = 1
+    """The number of pages of the last list."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def many_due(self, now: float) -> bool:
+        """Whether a list is cheaper than a read for each write that is due, at the rate of the last writes."""
+        return len(self.due) == MANY and now - self.due[0] <= WRITE_MAX_AGE / max(1, self.pages)
 
     def for_write(self, key: str, now: float) -> FactsT | None:
         """The list's own facts of one resource, if it is young and the resource was neither written nor read since."""
@@ -113,8 +122,7 @@ class Listing(Generic[FactsT]):
         listed, now = self._of(chain, target.subscription_id), self._session.monotonic()
         listed.due.append(now)
         found = self._if_readable(listed.for_write(target.key, now))
-        many = len(listed.due) == MANY and now - listed.due[0] <= WRITE_MAX_AGE
-        if found is None and many and now >= listed.singly_until:
+        if found is None and listed.many_due(now) and now >= listed.singly_until:
             found = self._if_readable(await self._list_before_write(chain, target, listed))
         return found if found is not None else await self.get(chain, target, 0.0)
 
@@ -191,11 +199,13 @@ class Listing(Generic[FactsT]):
         alike: dict[FactsT, FactsT] = {}
         found: dict[str, FactsT] = {}
         unread: list[str] = []
+        pages = 0
         async for page in self._source.pages(chain, subscription_id):
+            pages += 1
             found |= {ArmId(one).key: alike.setdefault(facts, facts) for one, facts in page if facts is not None}
             unread += [resource_id for resource_id, facts in page if facts is None]
         listed.read = {key: (at, facts) for key, (at, facts) in listed.read.items() if at > began}
         found |= {key: facts for key, (_, facts) in listed.read.items()}
         listed.written = {key: at for key, at in listed.written.items() if at >= began}
-        listed.unread = tuple(sorted(unread))
+        listed.unread, listed.pages = tuple(sorted(unread)), pages
         listed.resources, listed.began, listed.at = found, began, self._session.monotonic()
