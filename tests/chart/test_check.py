@@ -13,6 +13,7 @@ import yaml
 from sandbox.kubernetes import binaries
 from sandbox.operator_process import as_service_account
 from tests.chart.conftest import NAMESPACE, only, rendered, selects
+from tests.definitions import delete_definitions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +71,7 @@ def test_helm_test_fails_and_names_each_thing_that_is_missing(installed: Install
     binding = administrator("get", *lease, "--output", "json")
     fewer = [rule for rule in role["rules"] if "organizationkeys" not in rule["resources"]]
     try:
-        administrator("delete", "crd", "preflights.cmk-operator.dev", "--wait=true")
+        delete_definitions(installed.cluster, "preflights.cmk-operator.dev")
         administrator("delete", *lease)
         administrator("replace", "--filename", "-", stdin=json.dumps({**role, "rules": fewer}))
         tested, said = _helm_test(installed, tmp_path)

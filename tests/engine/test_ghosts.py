@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandbox.kubernetes.objects import has
+from tests.definitions import delete_definitions
 from tests.engine.operators import until
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ async def test_a_definition_that_is_deleted_and_created_again_changes_nothing_in
     process, azure = world.operator.process.pid, await world.environment.position()
     definition = world.cluster.kubectl("get", "crd", DEFINITION, "--output", "yaml")
 
-    world.cluster.kubectl("delete", "crd", DEFINITION, "--wait=true")
+    delete_definitions(world.cluster, DEFINITION)
     await world.environment.key_until("a key that nobody uses", lambda status: status["usedByCount"] == 0)
     world.cluster.kubectl("create", "--filename", "-", stdin=_without_server_fields(definition))
     world.cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", f"crd/{DEFINITION}")
@@ -89,7 +90,7 @@ async def test_a_definition_that_discovery_shows_late_is_watched_all_the_same(wo
     definition = world.cluster.kubectl("get", "crd", DEFINITION, "--output", "yaml")
     process = world.operator.process.pid
 
-    world.cluster.kubectl("delete", "crd", DEFINITION, "--wait=true")
+    delete_definitions(world.cluster, DEFINITION)
     late = world.proxy.inject("answer", "get", r"/apis/cmk-operator\.dev/v1alpha1$", times=None, status=404)
     world.cluster.kubectl("create", "--filename", "-", stdin=_without_server_fields(definition))
     world.cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", f"crd/{DEFINITION}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox.kubernetes.objects import PLURALS, condition, has
 from tests.conftest import ROOT
+from tests.definitions import delete_definitions
 from tests.engine.api_server import restart_api_server
 from tests.engine.operators import until
 
@@ -128,7 +129,8 @@ async def test_an_operator_that_cannot_reach_the_api_server_at_start_says_so_and
 
 async def test_an_operator_that_finds_no_definitions_says_so_and_goes_on_when_they_come(world: World) -> None:
     world.operator.stop()
-    world.cluster.kubectl("delete", "--filename", str(ROOT / "crds"), "--wait=true")
+    installed = ("get", "--filename", str(ROOT / "crds"), "--output", "jsonpath={.items[*].metadata.name}")
+    delete_definitions(world.cluster, *world.cluster.kubectl(*installed).split())
     written = world.operator.written
     try:
         world.operator.launch()

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sandbox.kubernetes.objects import has
+from tests.definitions import delete_definitions
 from tests.engine.operators import until
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ async def test_a_kind_whose_definition_is_missing_is_named_and_disturbs_nobody(w
     definition = world.cluster.kubectl("get", "crd", DEFINITION, "--output", "json")
     written = world.operator.written
 
-    world.cluster.kubectl("delete", "crd", DEFINITION, "--wait=true")
+    delete_definitions(world.cluster, DEFINITION)
     await until("a kind that is named", lambda: "preflights is not watched" in world.operator.readiness)
     assert "the cluster's administrator must install the definition" in world.operator.readiness
     assert not world.operator.ready

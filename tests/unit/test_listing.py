@@ -53,7 +53,7 @@ class Source:
         yield [(account(subscription_id, name).text, said) for name in self.names]
         if self.unread:
             yield [(unread, None) for unread in self.unread]
-        for _ in range(self.empty_pages):
+        for _number in range(self.empty_pages):
             yield []
 
 
