@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,18 +29,29 @@ PATIENCE = 40.0
 SECRET = b"plaintext-that-must-not-be-logged"
 
 
-@pytest.fixture(scope="module")
-def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgresql]:
+@dataclass
+class OwnServer:
     """A PostgreSQL that these tests may stop."""
-    server = postgresql.start(tmp_path_factory.mktemp("own") / "server")
-    yield server
-    server.stop()
+
+    running: Postgresql
+
+    def restart(self) -> None:
+        """On the same data and port, in a new process."""
+        self.running = self.running.restarted()
 
 
 @pytest.fixture(scope="module")
-def own(prepared: Cluster, own_server: Postgresql, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedProcess]:
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
+    """For this module alone."""
+    server = OwnServer(postgresql.start(tmp_path_factory.mktemp("own") / "server"))
+    yield server
+    server.running.stop()
+
+
+@pytest.fixture(scope="module")
+def own(prepared: Cluster, own_server: OwnServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedProcess]:
     """A key service that these tests may break."""
-    url = own_server.create("own")
+    url = own_server.running.create("own")
     ended = _program("migrate", CMK_KEYSERVICE_DATABASE_URL=url)
     assert ended.returncode == 0, ended.stderr
     running = ServedProcess(prepared, tmp_path_factory.mktemp("own-keyservice"), url, {"CMK_KEYSERVICE_LOG_LEVEL": "DEBUG"})
@@ -64,18 +76,18 @@ def _until(test: Callable[[], bool], what: str) -> None:
 
 @pytest.mark.cluster
 async def test_an_outage_of_the_database_is_told_and_what_memory_holds_is_served(
-    own: ServedProcess, own_server: Postgresql
+    own: ServedProcess, own_server: OwnServer
 ) -> None:
     async with own.caller() as caller:
         sealed = await caller.done("encrypt", plaintext=encoded(SECRET), purpose="orders")
-        own_server.stop()
+        own_server.running.stop()
         _until(lambda: own.monitoring("/readyz")[0] == 503, "not ready")
         assert "Database" in own.monitoring("/readyz")[1]
         assert own.monitoring("/readyz/traffic")[0] == 200
         assert decoded((await caller.done("decrypt", ciphertext=sealed["ciphertext"]))["plaintext"]) == SECRET
         status, problem = await caller.post("encrypt", {"plaintext": "", "purpose": "new"})
         assert (status, problem["class"], problem["retryable"]) == (503, "Unavailable", True)
-        own_server.restarted()
+        own_server.restart()
         _until(lambda: own.monitoring("/readyz")[0] == 200, "ready again")
         await caller.done("encrypt", plaintext="", purpose="new")
 
