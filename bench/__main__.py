@@ -19,7 +19,7 @@ from bench import key_service, neighbours
 from bench.detection import Detection
 from bench.fleet import Fleet
 from bench.kinds import Kinds
-from bench.limits import GROUPS, LIMITED, Limits
+from bench.limits import GROUPS, SUBSCRIPTIONS, Limits
 from bench.measurements import Bench, Row
 from bench.shards import Shards
 from sandbox import environment
@@ -108,7 +108,7 @@ async def _measure(sandbox: Sandbox, arguments: argparse.Namespace, console: Con
             return await neighbours.Neighbours(fleet, bench, console).measure()
         if arguments.shards:
             return await Shards(fleet, bench).measure(arguments.resources, arguments.shards)
-        await fleet.add_subscriptions(max(LIMITED) - 1)
+        await fleet.add_subscriptions(SUBSCRIPTIONS)
         await fleet.apply_tenant((OPERATOR, FLOOR, *GROUPS))
         if arguments.only_limits:
             return await Limits(fleet, bench).measure(arguments.resources)

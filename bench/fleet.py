@@ -78,15 +78,15 @@ class Fleet:
         operator = self.identity.managed_identity_principal_id
         self.others = [await self.provider.in_another_subscription(f"bench-{index}", operator) for index in range(number)]
 
-    async def create_accounts(self, group: str, number: int, subscriptions: int = 1) -> None:
-        """Storage accounts on Microsoft's key, in resource groups of their own, spread evenly over some subscriptions."""
-        owners = [self.provider, *self.others][:subscriptions]
+    async def create_accounts(self, group: str, number: int, further: slice | None = None) -> None:
+        """Storage accounts on Microsoft's key, in resource groups of their own; spread evenly over some further subscriptions."""
+        owners = self.others[further] if further is not None else [self.provider]
         for owner in owners:
             await owner.create_resource_group(group)
         prefix = group.replace("-", "")
 
         async def create(index: int) -> None:
-            owner = owners[index % subscriptions]
+            owner = owners[index % len(owners)]
             made = await owner.create_storage_account(f"{prefix}{index:05}", resource_group=group)
             self.accounts.setdefault(group, []).append(made)
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 FREE: Final = "rg-free"
 LIMITED: Final = {1: "rg-limits", 5: "rg-limits-5"}
-"""The group and namespace for each number of subscriptions."""
+"""The group and namespace for each number of subscriptions. Each has subscriptions of its own: Azure lists whole subscriptions."""
+SUBSCRIPTIONS: Final = sum(LIMITED)
 GROUPS: Final = (FREE, *LIMITED.values())
 LONGEST_WINDOW: Final = 301.0
 """Seconds after which Azure's longest window, that of lists, is empty again."""
@@ -34,11 +35,13 @@ class Limits:
 
     async def measure(self, number: int) -> list[Row]:
         """Rows of the time until all are Ready, and its ratio to what the limits allow or the operator needs without them."""
-        free = await self._seconds(FREE, number, 1, BUDGETS)
+        free = await self._seconds(FREE, number, None, BUDGETS)
         rows = [Row("without limits: all Ready", f"{free:.1f} s", f"{number} accounts")]
+        first = 0
         for subscriptions, group in LIMITED.items():
+            further = slice(first, first := first + subscriptions)
             allowed = allowed_seconds(-(-number // subscriptions), Timings())
-            seconds = await self._limited(group, number, subscriptions)
+            seconds = await self._limited(group, number, further)
             least = max(allowed, free)
             name = f"with Azure's limits, {subscriptions} subscription{'s' if subscriptions > 1 else ''}"
             rows += [
@@ -47,7 +50,7 @@ class Limits:
             ]
         return rows
 
-    async def _limited(self, group: str, number: int, subscriptions: int) -> float:
+    async def _limited(self, group: str, number: int, further: slice) -> float:
         async def limit() -> None:
             azure = Timings()
             await self.fleet.control.set_timings(**{name: getattr(azure, name) for name in WITHOUT_LIMITS})
@@ -55,7 +58,7 @@ class Limits:
             await self.fleet.control.advance(LONGEST_WINDOW)
 
         try:
-            return await self._seconds(group, number, subscriptions, {}, limit)
+            return await self._seconds(group, number, further, {}, limit)
         finally:
             await self.fleet.control.set_timings(**WITHOUT_LIMITS)
 
@@ -63,13 +66,13 @@ class Limits:
         self,
         group: str,
         number: int,
-        subscriptions: int,
+        further: slice | None,
         settings: Mapping[str, str],
         limit: Callable[[], Awaitable[None]] | None = None,
     ) -> float:
         """From the start of the process until all are Ready; the manifests are removed afterwards."""
         fleet = self.fleet
-        await fleet.create_accounts(group, number, subscriptions)
+        await fleet.create_accounts(group, number, further)
         await fleet.apply_keys(group)
         await fleet.apply_resources(group)
         if limit is not None:

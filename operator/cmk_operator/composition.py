@@ -143,7 +143,12 @@ async def run(settings: Settings, connection: Connection) -> int:
                 return await passes.reconcile(reference)
 
         queue: WorkQueue[ObjectReference] = WorkQueue(
-            process, lambda item: item.plural, lanes_of(settings, deliveries), telemetry, owner_of=owner_of
+            process,
+            lambda item: item.plural,
+            lanes_of(settings, deliveries),
+            telemetry,
+            owner_of=owner_of,
+            limit_of=inventory.limit_of,
         )
         store = AuditStore(client, connection.namespace, settings.audit_segment_bytes)
         send = None

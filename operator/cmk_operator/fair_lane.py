@@ -1,7 +1,8 @@
 """The order in which the ready objects of one kind get a worker: fair between owners first, then between objects.
 
 An owner is a namespace, or, for deliveries, a receiver. One owner with thousands of ready objects, or with passes that hang,
-delays no other owner for longer than one pass.
+delays no other owner for longer than one pass. The ready objects of one owner take turns by what limits them, such as the
+subscription: while the writes to one subscription wait for each other, those to another go on.
 """
 
 from __future__ import annotations
@@ -17,11 +18,37 @@ ItemT = TypeVar("ItemT", bound="Hashable")
 
 
 @dataclass(slots=True)
+class _ByLimit(Generic[ItemT]):
+    """Items in turns between what limits them; those with the same limit in the order in which they came."""
+
+    count: int = 0
+    by_limit: OrderedDict[str, deque[ItemT]] = field(default_factory=OrderedDict)
+    """The limit that has waited longest for its turn is first."""
+
+    def __len__(self) -> int:
+        return self.count
+
+    def append(self, item: ItemT, limit: str) -> None:
+        self.count += 1
+        self.by_limit.setdefault(limit, deque()).append(item)
+
+    def popleft(self) -> ItemT:
+        limit, items = next(iter(self.by_limit.items()))
+        item = items.popleft()
+        self.count -= 1
+        if items:
+            self.by_limit.move_to_end(limit)
+        else:
+            del self.by_limit[limit]
+        return item
+
+
+@dataclass(slots=True)
 class _Owned(Generic[ItemT]):
     """The ready items of one owner. Regular passes and others take turns, so that neither kind starves the other."""
 
-    regular: deque[ItemT] = field(default_factory=deque)
-    others: deque[ItemT] = field(default_factory=deque)
+    regular: _ByLimit[ItemT] = field(default_factory=_ByLimit)
+    others: _ByLimit[ItemT] = field(default_factory=_ByLimit)
     regular_next: bool = True
 
     def __len__(self) -> int:
@@ -50,10 +77,13 @@ class FairLane(Generic[ItemT]):
     def __len__(self) -> int:
         return sum(len(owned) for owned in self._ready.values())
 
-    def put(self, item: ItemT, owner: str, *, regular: bool) -> None:
-        """Add a ready item. `regular`: its pass was due, so a flood of other passes of the owner must not delay it."""
+    def put(self, item: ItemT, owner: str, *, regular: bool, limit: str = "") -> None:
+        """Add a ready item. `regular`: its pass was due, so a flood of other passes of the owner must not delay it.
+
+        `limit` names what its pass may have to wait for; items of the owner with another limit do not wait behind it.
+        """
         owned = self._ready.setdefault(owner, _Owned())
-        (owned.regular if regular else owned.others).append(item)
+        (owned.regular if regular else owned.others).append(item, limit)
 
     def take(self) -> tuple[ItemT, str] | None:
         """The next item, with its owner, for a worker that is free; None if no item may run now.

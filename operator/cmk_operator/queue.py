@@ -48,11 +48,16 @@ class WorkQueue(Generic[ItemT]):
         telemetry: Telemetry,
         *,
         owner_of: Callable[[ItemT], str] = str,
+        limit_of: Callable[[ItemT], str] = lambda _: "",
     ) -> None:
-        """`lanes`: the number of workers of each lane, or its order. By default, each item is an owner of its own."""
+        """`lanes`: the number of workers of each lane, or its order. By default, each item is an owner of its own.
+
+        `limit_of` names what the pass of an item may have to wait for (`FairLane.put`).
+        """
         self._process = process
         self._lane_of = lane_of
         self._owner_of = owner_of
+        self._limit_of = limit_of
         self._lanes: dict[str, _Lane[ItemT]] = {
             name: _Lane(lane if isinstance(lane, FairLane) else FairLane(lane)) for name, lane in lanes.items()
         }
@@ -86,7 +91,7 @@ class WorkQueue(Generic[ItemT]):
             lane = self._lanes[self._lane_of(item)]
             if not lane.ready:
                 lane.moved_at = now
-            lane.ready.put(item, self._owner_of(item), regular=item in self._timed)
+            lane.ready.put(item, self._owner_of(item), regular=item in self._timed, limit=self._limit_of(item))
             lane.wake.set()
 
     def forget(self, item: ItemT) -> None:

@@ -69,9 +69,21 @@ def test_a_lane_can_say_how_many_workers_each_owner_may_have() -> None:
     assert Counter(item.partition("-")[0] for item in taken(lane)) == {"slow": 1, "quick": 3}
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.integers(0, 5)), max_size=60), st.integers(1, 6))
+def test_the_items_of_one_owner_take_turns_by_what_limits_them_and_keep_their_order_behind_each_limit() -> None:
+    """A subscription whose writes wait for each other does not hold up those to another subscription."""
+    lane: FairLane[str] = FairLane(100)
+    for limit in ("full", "free"):
+        for number in range(3):
+            lane.put(f"{limit}-{number}", "owner", regular=False, limit=limit)
+    assert taken(lane) == ["full-0", "free-0", "full-1", "free-1", "full-2", "free-2"]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.sampled_from("xyz"), st.integers(0, 5)), max_size=60),
+    st.integers(1, 6),
+)
 def test_nothing_is_lost_or_taken_twice_and_no_owner_exceeds_its_share(
-    story: list[tuple[str, bool, int]], workers: int
+    story: list[tuple[str, bool, str, int]], workers: int
 ) -> None:
     lane: FairLane[int] = FairLane(workers)
     got: list[int] = []
@@ -82,8 +94,8 @@ def test_nothing_is_lost_or_taken_twice_and_no_owner_exceeds_its_share(
             got.append(taken_now[0])
             running.append(taken_now[1])
 
-    for number, (owner, regular, ending) in enumerate(story):
-        lane.put(number, owner, regular=regular)
+    for number, (owner, regular, limit, ending) in enumerate(story):
+        lane.put(number, owner, regular=regular, limit=limit)
         take(workers)
         assert max(Counter(running).values()) <= max(1, workers - 1)
         for _ in range(min(ending, len(running))):

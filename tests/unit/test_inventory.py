@@ -19,7 +19,7 @@ from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.kubernetes.inventory import WATCHED, CustomResource, Inventory
-from tests.unit.samples import ACCOUNT, GROUP, V1, identity_body, key_body, resource_body, tenant_body
+from tests.unit.samples import ACCOUNT, GROUP, SUBSCRIPTION, V1, identity_body, key_body, resource_body, tenant_body
 
 RESOURCES = EncryptedResource.plural
 DATA = ObjectReference(RESOURCES, "team-a", "data")
@@ -238,6 +238,22 @@ def test_a_resource_waits_for_a_key_that_no_pass_has_reported_on() -> None:
     assert inventory.waits_for_key(DATA)
     inventory.put(CustomerManagedKey.plural, changed(key_body(), 200) | {"status": {"observedGeneration": 1}})
     assert not inventory.waits_for_key(DATA)
+
+
+@pytest.mark.parametrize(
+    ("named", "limit"),
+    [
+        ({"resourceId": ACCOUNT}, SUBSCRIPTION),
+        ({"resourceId": ACCOUNT.upper()}, SUBSCRIPTION),
+        ({"resourceId": "/subscriptions"}, "/subscriptions"),
+        ({"resourceId": None, "snowflake": {"account": "CONTOSO-PROD"}}, "snowflake:contoso-prod"),
+    ],
+)
+def test_resources_take_turns_by_their_subscription(named: dict[str, Any], limit: str) -> None:
+    inventory = Inventory()
+    inventory.put(RESOURCES, resource_body(**named))
+    assert inventory.limit_of(DATA) == limit
+    assert inventory.limit_of(ObjectReference(CustomerManagedKey.plural, "team-a", "storage")) == ""
 
 
 @pytest.mark.parametrize(

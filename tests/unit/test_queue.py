@@ -54,6 +54,34 @@ async def done(_: str, __: int) -> Next:
     return Next()
 
 
+def test_what_waits_for_one_limit_does_not_hold_up_what_waits_for_another() -> None:
+    """The passes of one owner and limit hang; those behind another limit have ended before the second of them begins."""
+
+    async def story() -> None:
+        hanging = asyncio.Event()
+
+        async def answer(item: str, _: int) -> Next:
+            if "full" in item and not hanging.is_set():
+                await hanging.wait()
+            return Next()
+
+        passes = Passes(answer)
+        limit_of = lambda item: item.split("-")[1]  # noqa: E731 - it is an argument
+        queue = WorkQueue(passes, lane_of, {"resource": 3}, Telemetry(), owner_of=lambda _: "owner", limit_of=limit_of)
+        for number in range(20):
+            queue.add(f"resource-full-{number}")
+        queue.add("resource-free-0")
+        queue.start()
+        await asyncio.sleep(1.0)
+        assert passes.finished["resource-free-0"] == 1
+        hanging.set()
+        await asyncio.sleep(1.0)
+        assert sum(passes.finished.values()) == 21
+        await queue.stop(1.0)
+
+    run(story())
+
+
 def queue_of(passes: Passes) -> WorkQueue[str]:
     return WorkQueue(passes, lane_of, LANES, Telemetry())
 

@@ -328,6 +328,17 @@ class Inventory:
             groups[self._key_of(reference)].append(reference)
         return [reference for group in groups.values() for reference in group]
 
+    def limit_of(self, reference: ObjectReference) -> str:
+        """What the calls for a resource may have to wait for: its subscription, or a target that is in none; empty for other kinds.
+
+        Azure limits the calls of each subscription.
+        """
+        entry = self._entries.get(reference)
+        points_to = entry.points_to if entry is not None else ()
+        target = next((pointer for relation, pointer in points_to if relation == "target"), "")
+        segments = target.split("/", 3)
+        return segments[2] if segments[:2] == ["", "subscriptions"] and len(segments) > 2 else target
+
     def waits_for_key(self, reference: ObjectReference) -> bool:
         """Whether a resource names a key that has not been reconciled yet."""
         namespace, _, name = (self._key_of(reference) or "").partition("/")
