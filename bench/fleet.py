@@ -11,7 +11,7 @@ from azure.core.exceptions import HttpResponseError
 from sandbox.azure.timings import WITHOUT_DELAYS, WITHOUT_LIMITS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from sandbox.administrators import CustomerAdministrator, ProviderAdministrator, ProviderIdentity, SandboxControl
     from sandbox.kubernetes.cluster import Cluster
@@ -78,9 +78,12 @@ class Fleet:
         operator = self.identity.managed_identity_principal_id
         self.others = [await self.provider.in_another_subscription(f"bench-{index}", operator) for index in range(number)]
 
-    async def create_accounts(self, group: str, number: int, further: slice | None = None) -> None:
-        """Storage accounts on Microsoft's key, in resource groups of their own; spread evenly over some further subscriptions."""
-        owners = self.others[further] if further is not None else [self.provider]
+    async def create_accounts(self, group: str, number: int, owners: Sequence[ProviderAdministrator] = ()) -> None:
+        """Storage accounts on Microsoft's key, in resource groups of their own; spread evenly over the owners' subscriptions.
+
+        Without owners, they are in the provider's first subscription.
+        """
+        owners = owners or [self.provider]
         for owner in owners:
             await owner.create_resource_group(group)
         prefix = group.replace("-", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from bench.measurements import BUDGETS, PATIENCE, Row, began_at
@@ -12,10 +13,11 @@ from sandbox.azure.timings import WITHOUT_LIMITS, Timings
 from sandbox.operator_process import start_operator
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from bench.fleet import Fleet
     from bench.measurements import Bench
+    from sandbox.administrators import ProviderAdministrator
 
 FREE: Final = "rg-free"
 LIMITED: Final = {1: "rg-limits", 5: "rg-limits-5"}
@@ -35,13 +37,13 @@ class Limits:
 
     async def measure(self, number: int) -> list[Row]:
         """Rows of the time until all are Ready, and its ratio to what the limits allow or the operator needs without them."""
-        free = await self._seconds(FREE, number, None, BUDGETS)
+        free = await self._seconds(FREE, number, (), BUDGETS)
         rows = [Row("without limits: all Ready", f"{free:.1f} s", f"{number} accounts")]
-        first = 0
+        others = iter(self.fleet.others)
         for subscriptions, group in LIMITED.items():
-            further = slice(first, first := first + subscriptions)
+            owners = tuple(islice(others, subscriptions))
             allowed = allowed_seconds(-(-number // subscriptions), Timings())
-            seconds = await self._limited(group, number, further)
+            seconds = await self._limited(group, number, owners)
             least = max(allowed, free)
             name = f"with Azure's limits, {subscriptions} subscription{'s' if subscriptions > 1 else ''}"
             rows += [
@@ -50,7 +52,7 @@ class Limits:
             ]
         return rows
 
-    async def _limited(self, group: str, number: int, further: slice) -> float:
+    async def _limited(self, group: str, number: int, owners: Sequence[ProviderAdministrator]) -> float:
         async def limit() -> None:
             azure = Timings()
             await self.fleet.control.set_timings(**{name: getattr(azure, name) for name in WITHOUT_LIMITS})
@@ -58,7 +60,7 @@ class Limits:
             await self.fleet.control.advance(LONGEST_WINDOW)
 
         try:
-            return await self._seconds(group, number, further, {}, limit)
+            return await self._seconds(group, number, owners, {}, limit)
         finally:
             await self.fleet.control.set_timings(**WITHOUT_LIMITS)
 
@@ -66,13 +68,13 @@ class Limits:
         self,
         group: str,
         number: int,
-        further: slice | None,
+        owners: Sequence[ProviderAdministrator],
         settings: Mapping[str, str],
         limit: Callable[[], Awaitable[None]] | None = None,
     ) -> float:
         """From the start of the process until all are Ready; the manifests are removed afterwards."""
         fleet = self.fleet
-        await fleet.create_accounts(group, number, further)
+        await fleet.create_accounts(group, number, owners)
         await fleet.apply_keys(group)
         await fleet.apply_resources(group)
         if limit is not None:

@@ -14,6 +14,7 @@ from bench import api_server
 from bench.fleet import VAULT, Fleet
 from bench.floor import Floor, peak_memory, processor_seconds, started
 from bench.watching import watching
+from sandbox.kubernetes.objects import has
 from sandbox.operator_process import OperatorProcess, start_operator
 
 if TYPE_CHECKING:
@@ -141,16 +142,9 @@ class Bench:
 
     async def steady(self, operator: OperatorProcess, namespace: str, seconds: float) -> list[Row]:
         """Nothing happens for a while, after each key has reported Azure's first list of its users: that is written once."""
-        listed = "UsersKnown", "Listed"
+        listed = has("UsersKnown", "True", "Listed")
         for key in self.fleet.keys:
-            await self.fleet.objects.until(
-                "Azure's list of its users",
-                "CustomerManagedKey",
-                key,
-                lambda status: any((one["type"], one["reason"]) == listed for one in status.get("conditions", ())),
-                namespace,
-                PATIENCE,
-            )
+            await self.fleet.objects.until("Azure's list of its users", "CustomerManagedKey", key, listed, namespace, PATIENCE)
         before = api_server.requests(self.fleet.cluster)
         used = processor_seconds(operator.pid)
         await self.fleet.control.clear_requests()
