@@ -22,7 +22,7 @@ REPORTED: Mapping[str, Any] = {"status": {"observedGeneration": 1}}
 
 
 def enqueued(above: ObjectReference, *, recursive: bool) -> dict[str, float]:
-    """The delay of each object below `above`: one key that was reconciled, one that never was, a resource of each, one of none."""
+    """The delay of each object below `above`: one key that was reconciled, one that never was, and a resource of each."""
     inventory = Inventory()
     inventory.put(FederatedIdentity.plural, identity_body())
     inventory.put(CustomerTenant.plural, tenant_body())

@@ -20,7 +20,7 @@ from cmk_operator.api.organization_key import OrganizationKey
 from cmk_operator.api.preflight import Preflight
 from cmk_operator.core.identifiers.arm_id import ArmId
 from cmk_operator.core.identifiers.key_uri import KeyUri, key_uri_or_none
-from cmk_operator.core.identifiers.resource_id import resource_type_of
+from cmk_operator.core.identifiers.resource_id import limit_of, resource_type_of
 from cmk_operator.kubernetes.bounded_answer import KEPT_METADATA, kept_annotations, kept_finalizers
 from cmk_operator.kubernetes.client import ObjectReference
 from cmk_operator.providers.registry import OWN_IDENTIFIERS, named_in
@@ -329,15 +329,9 @@ class Inventory:
         return [reference for group in groups.values() for reference in group]
 
     def limit_of(self, reference: ObjectReference) -> str:
-        """What the calls for a resource may have to wait for: its subscription, or a target that is in none; empty for other kinds.
-
-        Azure limits the calls of each subscription.
-        """
-        entry = self._entries.get(reference)
-        points_to = entry.points_to if entry is not None else ()
-        target = next((pointer for relation, pointer in points_to if relation == "target"), "")
-        segments = target.split("/", 3)
-        return segments[2] if segments[:2] == ["", "subscriptions"] and len(segments) > 2 else target
+        """What the calls for an EncryptedResource may have to wait for; empty for other kinds."""
+        target = self._pointer(reference, "target")
+        return limit_of(target) if target is not None else ""
 
     def waits_for_key(self, reference: ObjectReference) -> bool:
         """Whether a resource names a key that has not been reconciled yet."""
@@ -346,9 +340,13 @@ class Inventory:
         return key is not None and key.status.observed_generation < 0
 
     def _key_of(self, reference: ObjectReference) -> str | None:
+        return self._pointer(reference, "key")
+
+    def _pointer(self, reference: ObjectReference, relation: str) -> str | None:
+        """What an object points to by this relation; None if it points to nothing by it, or is not in the inventory."""
         entry = self._entries.get(reference)
         points_to = entry.points_to if entry is not None else ()
-        return next((pointer for relation, pointer in points_to if relation == "key"), None)
+        return next((pointer for its, pointer in points_to if its == relation), None)
 
     def types_on(self, namespace: str, key_name: str) -> list[tuple[str, str]]:
         """As `names_on`, each with the type of its target; parses no manifest."""
@@ -369,7 +367,7 @@ class Inventory:
         return [
             Standing(
                 reference,
-                next((pointer for relation, pointer in self._entries[reference].points_to if relation == "applied key"), ""),
+                self._pointer(reference, "applied key") or "",
                 self._entries[reference].version,
             )
             for reference in references

@@ -37,3 +37,12 @@ class ResourceId(Protocol):
 def resource_type_of(key: str) -> str:
     """The resource type of the identifier with this `ResourceId.key`."""
     return ArmId(key).resource_type if key.startswith("/") else key.partition(":")[0]
+
+
+def limit_of(key: str) -> str:
+    """What limits the calls for the identifier with this `ResourceId.key`: its subscription, or outside of one, the target itself.
+
+    Source: "Understand how Azure Resource Manager throttles requests".
+    """
+    segments = ArmId(key).segments
+    return segments[1] if segments[0] == "subscriptions" and len(segments) > 1 else key

@@ -33,9 +33,6 @@ class _Form:
     """In lower case; each text with a secret of this form has one of them. The search for a word is a hundred times as fast."""
     shown: str
 
-    def replaced(self, text: str) -> str:
-        return self.pattern.sub(self.shown, text)
-
 
 def _secret(pattern: str, *words: str) -> _Form:
     return _Form(re.compile(pattern, re.IGNORECASE), words, rf"\g<kept>{SECRET}")
@@ -86,15 +83,11 @@ _FORMS: Final = (
 
 def redacted(text: str) -> str:
     """`text` without tokens, signatures, passwords, private keys, and other secrets in the forms in which they are usual."""
-    if not text.isascii():
-        # Some other letters count as one of ASCII if case is ignored, such as the sign of kelvin as k.
-        for form in _FORMS:
-            text = form.replaced(text)
-        return text
     lowered = text.lower()
     for form in _FORMS:
-        if any(word in lowered for word in form.words):
-            text = form.replaced(text)
+        # Some other letters count as one of ASCII if case is ignored, such as the sign of kelvin as k: no search for words then.
+        if not text.isascii() or any(word in lowered for word in form.words):
+            text = form.pattern.sub(form.shown, text)
             lowered = text.lower()
     return text
 
