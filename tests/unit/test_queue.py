@@ -55,29 +55,38 @@ async def done(_: str, __: int) -> Next:
 
 
 def test_what_waits_for_one_limit_does_not_hold_up_what_waits_for_another() -> None:
-    """The passes of one owner and limit hang; those behind another limit have ended before the second of them begins."""
+    """The passes behind one limit hang; those behind another have ended before the second of them begins."""
 
     async def story() -> None:
-        hanging = asyncio.Event()
+        free, everything, hanging = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        begun: list[str] = []
 
         async def answer(item: str, _: int) -> Next:
-            if "full" in item and not hanging.is_set():
+            if "full" in item:
                 await hanging.wait()
+            else:
+                begun.extend(passes.times)
+                free.set()
+            if len(passes.times) == 21:
+                everything.set()
             return Next()
 
+        def limit_of(item: str) -> str:
+            return item.split("-")[1]
+
         passes = Passes(answer)
-        limit_of = lambda item: item.split("-")[1]  # noqa: E731 - it is an argument
         queue = WorkQueue(passes, lane_of, {"resource": 3}, Telemetry(), owner_of=lambda _: "owner", limit_of=limit_of)
         for number in range(20):
             queue.add(f"resource-full-{number}")
         queue.add("resource-free-0")
         queue.start()
-        await asyncio.sleep(1.0)
-        assert passes.finished["resource-free-0"] == 1
-        hanging.set()
-        await asyncio.sleep(1.0)
-        assert sum(passes.finished.values()) == 21
+        async with asyncio.timeout(60):
+            await free.wait()
+            hanging.set()
+            await everything.wait()
         await queue.stop(1.0)
+        assert begun == ["resource-full-0", "resource-free-0"]
+        assert sum(passes.finished.values()) == 21
 
     run(story())
 
