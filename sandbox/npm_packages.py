@@ -13,6 +13,7 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
+from sandbox.archives import extract_all
 from sandbox.kubernetes.cache import UnavailableProgramError, cache_directory, digest, made_once, run_with_progress, say
 from sandbox.kubernetes.wheels import installed
 
@@ -75,4 +76,4 @@ def unpack(archive: Path, integrity: str, directory: Path) -> None:
             f"{archive.name} is not used: its {algorithm} is {found[:16]}…, and not {wanted[:16]}… as pinned in {PINS.name}"
         )
     with tarfile.open(archive) as packed:
-        packed.extractall(directory, filter="data")
+        extract_all(packed, directory)

@@ -104,7 +104,9 @@ class AzureApplication:
             if broken.after:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(_closed(receive), broken.after)
-            scope[TRANSPORT].abort()
+            # Its client may be gone by now; Python before 3.11.4 fails on a TLS connection that is closed already.
+            if not scope[TRANSPORT].is_closing():
+                scope[TRANSPORT].abort()
             await _closed(receive)
             return
         self._write(exchange, service, answer.status, fault)
